@@ -1,0 +1,31 @@
+"""A checkpoint file, identified by its content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+CheckpointKind = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint file, identified by its content.
+
+    path is a local path or an s3:// URI; sha256 is of the whole file, in lower-case hex; size is in bytes;
+    epoch counts from 0, as Ultralytics does: the last epoch whose training went into the file.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    epoch: int
+
+    @classmethod
+    def of_file(cls, path: Path, epoch: int) -> Checkpoint:
+        """Identify the file at `path`. Reads it once; raises FileNotFoundError if it is not there."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch)

@@ -1,0 +1,1 @@
+"""The thin layer between Airflow and the rest: parameters, operators, callbacks."""

@@ -1,0 +1,90 @@
+"""What goes into a training and what comes out of it. Standard library only: read by both sides of the border."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from include.checkpoints.checkpoint import Checkpoint
+
+
+class TrainingError(Exception):
+    """A training that cannot go on, with a sentence for the person who reads the task's log."""
+
+
+class DeviceNotAvailable(TrainingError):
+    """The requested device does not exist on this machine."""
+
+
+class NotResumable(TrainingError):
+    """The checkpoint holds no training state (it was stripped, or is no checkpoint): nothing can continue from it."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One training, in Ultralytics' own words.
+
+    task is one of detect, segment, classify, pose, obb. model is a name, a YAML or a .pt on this machine. data is what
+    Ultralytics takes as `data`: a YAML file, or a directory for classify. weights/ is made below save_dir, which is
+    `{TRAINING_ROOT}/{job_id}/runs/train`. arguments are all other Ultralytics training arguments that were given.
+    With `resume_from` (an absolute path to a whole last.pt) the training continues at the next epoch;
+    `epochs` may then be larger than in the checkpoint, and `arguments` holds what changes on purpose.
+    """
+
+    task: str
+    model: str
+    data: Path
+    save_dir: Path
+    epochs: int | None = None
+    device: str | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    resume_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """The numbers of one finished epoch.
+
+    epoch counts from 0; epochs is the planned number. metrics holds Ultralytics' names as they are in results.csv
+    (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`); a number that is not finite is None. seconds is what the epoch
+    took with its validation; eta_seconds is what the remaining epochs will take at the average of this attempt.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float | None]
+    fitness: float | None
+    seconds: float
+    eta_seconds: float
+
+
+class EpochReporter(Protocol):
+    """Takes each finished epoch's numbers. An exception it raises ends the training."""
+
+    def report(self, epoch: EpochReport) -> None:
+        """Record `epoch`."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training leaves behind.
+
+    best is the stripped, deployable best.pt; last is the whole training state. epoch is the last finished one, counted
+    from 0; best_epoch is the one best.pt was saved in, also from 0; epochs is the planned number (smaller epochs ran when `stop_reason` is "early_stopping" or
+    "time_budget", else "completed"). metrics are those of best.pt on the validation split, names as in results.csv.
+    device is what it ran on, such as "cpu" or "cuda:0 (NVIDIA H200)".
+    """
+
+    best: Checkpoint
+    last: Checkpoint
+    epoch: int
+    best_epoch: int
+    epochs: int
+    start_epoch: int
+    metrics: Mapping[str, float | None]
+    fitness: float | None
+    stop_reason: str
+    seconds: float
+    device: str
