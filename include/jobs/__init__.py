@@ -1,1 +1,1 @@
-"""Training jobs: what is asked for (TrainingSpec), what is recorded (TrainingJob), and where (JobRepository)."""
+"""Training jobs: what is asked for (TrainingSpec), what is recorded (TrainingJob), where (JobRepository)."""

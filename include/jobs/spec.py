@@ -1,0 +1,290 @@
+"""TrainingSpec: the only definition of the parameters of a training job.
+
+The form in Airflow's UI and the schema that REST checks are generated from it (include.pipeline.form);
+`resolve_config` validates with the model itself. Training parameters default to null, because "not given" must differ
+from "given": with `resume_from` null means the parent's value, otherwise Ultralytics' own default.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from include.training.arguments import check_overrides
+
+Task = Literal["detect", "segment", "classify", "pose", "obb"]
+Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
+
+MODEL_SUFFIX: dict[str, str] = {
+    "detect": "",
+    "segment": "-seg",
+    "classify": "-cls",
+    "pose": "-pose",
+    "obb": "-obb",
+}
+"""Ultralytics builds the head from the suffix of the model's name, whatever `task` says."""
+
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
+
+_RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
+"""What a continued training takes from its parent: another value would make it another training."""
+
+_JOB = {"section": "Job"}
+_DATA = {"section": "Data and model"}
+_TRAINING = {"section": "Training"}
+_CONTINUING = {"section": "Continuing and keeping"}
+
+
+class SpecError(ValueError):
+    """Parameters that cannot be trained, as one sentence for the person who gave them."""
+
+
+def _blank_is_null(value: object) -> object:
+    """An emptied field of a form arrives as an empty string; it means "not given"."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null)]
+
+
+class TrainingSpec(BaseModel):
+    """Every parameter of a training job. Unknown keys, wrong types and values out of range raise ValidationError."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
+    )
+
+    job_id: str | None = Field(
+        None,
+        pattern=JOB_ID,
+        description=f"Name of the job, under which its checkpoints are kept: {JOB_ID_RULE}. Empty: generated.",
+        json_schema_extra=_JOB,
+    )
+    fresh: bool = Field(
+        False,
+        description="Start over on purpose: a completed job of this name is trained again from the start.",
+        json_schema_extra=_JOB,
+    )
+    dataset: OptionalText = Field(
+        None,
+        description="digits (bundled handwritten digits, detect only), a path that every worker sees, or s3://… "
+        "(a .zip, a prefix, or a data YAML). Empty: digits for detect; mandatory for every other task.",
+        json_schema_extra=_DATA,
+    )
+    task: Task | None = Field(
+        None, description="What the model does. Empty: detect.", json_schema_extra=_DATA
+    )
+    model: OptionalText = Field(
+        None,
+        description="A name such as yolo11n or yolo11n-seg (trained from scratch), a YAML, or s3://…/*.pt to start "
+        "from. Empty: yolo11n with the suffix of the task, from scratch.",
+        json_schema_extra=_DATA,
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Epochs to train in all. Empty: 100.",
+        json_schema_extra=_TRAINING,
+    )
+    imgsz: int | None = Field(
+        None,
+        ge=32,
+        le=8192,
+        description="Side of the square image in pixels, rounded up to a multiple of 32. Empty: 640.",
+        json_schema_extra=_TRAINING,
+    )
+    batch: float | None = Field(
+        None,
+        ge=-1,
+        le=65_536,
+        description="Images a batch; -1, or a fraction of the GPU's memory, lets Ultralytics choose. Empty: 16.",
+        json_schema_extra=_TRAINING,
+    )
+    device: OptionalText = Field(
+        None,
+        pattern=r"^(auto|cpu|mps|(cuda:)?\d+(,\d+)*)\Z",
+        description="auto, cpu, mps, or a GPU's number: 0, or 0,1 for two. Empty: auto, the first GPU if there is one.",
+        json_schema_extra=_TRAINING,
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Processes that load data. Empty: 8 on a GPU; on a CPU always 0.",
+        json_schema_extra=_TRAINING,
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**31,
+        description="Seed of every random number. Empty: 0.",
+        json_schema_extra=_TRAINING,
+    )
+    patience: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="Stop early after so many epochs without a better fitness; 0: never. Empty: 100.",
+        json_schema_extra=_TRAINING,
+    )
+    time: float | None = Field(
+        None,
+        gt=0,
+        le=8_760,
+        description="Time budget in hours; it takes the place of epochs. Empty: none.",
+        json_schema_extra=_TRAINING,
+    )
+    optimizer: Optimizer | None = Field(
+        None,
+        description="Empty: auto, which also chooses lr0 and momentum.",
+        json_schema_extra=_TRAINING,
+    )
+    lr0: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Initial learning rate. Empty: 0.01, or what optimizer auto chooses.",
+        json_schema_extra=_TRAINING,
+    )
+    overrides: dict[str, Any] | None = Field(
+        None,
+        description='Any other Ultralytics training argument, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
+        json_schema_extra=_TRAINING,
+    )
+    resume_from: str | None = Field(
+        None,
+        pattern=JOB_ID,
+        description="Job whose last.pt this new job continues at its next epoch, with that job's data, model and "
+        "arguments. Give a larger epochs to train longer than it was planned.",
+        json_schema_extra=_CONTINUING,
+    )
+    keep_local: bool = Field(
+        False,
+        description="Keep the local files after both checkpoints were verified in S3.",
+        json_schema_extra=_CONTINUING,
+    )
+
+    @field_validator("batch")
+    @classmethod
+    def _images_or_fraction(cls, batch: float | None) -> float | None:
+        if batch is None or 0 < batch < 1 or (batch.is_integer() and batch not in {0, -0.0}):
+            return batch
+        raise ValueError("is neither a whole number of images, nor -1, nor a fraction between 0 and 1")
+
+    @field_validator("overrides")
+    @classmethod
+    def _known_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
+        taken = sorted(set(overrides or {}) & set(cls.model_fields))
+        if taken:
+            raise ValueError(f"{taken[0]} is a parameter of its own: give it there, not in overrides")
+        check_overrides(overrides or {})
+        return overrides or None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.resume_from is None:
+            _check_dataset_given(self.dataset, self.task or "detect")
+            _check_model_fits(self.model, self.task or "detect")
+        elif self.resume_from == self.job_id:
+            raise ValueError(
+                f"resume_from={self.resume_from!r} is this job itself; what is resumed becomes a new job: "
+                "give another job_id"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, params: dict[str, Any]) -> TrainingSpec:
+        """Validate `params`. Raises SpecError: one sentence that names the field, the value and the remedy."""
+        try:
+            return cls.model_validate(params)
+        except ValidationError as error:
+            raise SpecError(_sentence(error)) from None
+
+    def continuing(self, parent: TrainingSpec) -> TrainingSpec:
+        """Take the parent's value wherever nothing was given. Raises SpecError for what must stay as it was."""
+        for name in _RESUME_KEEPS:
+            given, kept = getattr(self, name), getattr(parent, name)
+            if given is not None and given != kept:
+                raise SpecError(
+                    f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is to be continued; "
+                    "leave it out, or start a new training from that job's best.pt with `model`"
+                )
+        own = {"job_id", "fresh", "resume_from", "keep_local"}
+        inherited = parent.model_dump(exclude=own, exclude_none=True)
+        given = self.model_dump(exclude_none=True)
+        overrides = inherited.get("overrides", {}) | given.get("overrides", {})
+        return TrainingSpec.model_validate(inherited | given | {"overrides": overrides})
+
+    def with_defaults(self) -> TrainingSpec:
+        """Fill in our own defaults (task, model, dataset); what is Ultralytics' default stays null."""
+        task = self.task or "detect"
+        model = self.model or f"yolo11n{MODEL_SUFFIX[task]}"
+        return self.model_copy(update={"task": task, "model": model, "dataset": self.dataset or "digits"})
+
+    def arguments(self) -> dict[str, Any]:
+        """What was given among Ultralytics' training arguments, but for task, model, data, epochs and device."""
+        named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
+        given = self.model_dump(include=named, exclude_none=True)
+        if self.batch is not None and self.batch.is_integer():
+            given["batch"] = int(self.batch)
+        return given | (self.overrides or {})
+
+
+def _check_dataset_given(dataset: str | None, task: str) -> None:
+    if task != "detect" and dataset in {None, "digits"}:
+        raise ValueError(
+            f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; give a path "
+            f"or s3://… with data for {task}"
+        )
+
+
+def _check_model_fits(model: str | None, task: str) -> None:
+    """A name must carry the suffix of its task; a model elsewhere must be a .pt in S3."""
+    if model is None:
+        return
+    if "://" in model and not re.fullmatch(r"s3://[^/]+/.+\.pt", model):
+        raise ValueError(f"model={model!r} cannot be fetched; give a name, a YAML, or s3://bucket/key.pt")
+    if model.endswith(".pt"):
+        return
+    stem = model.rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
+    built = next((t for t, suffix in MODEL_SUFFIX.items() if suffix and stem.endswith(suffix)), "detect")
+    if built != task:
+        raise ValueError(
+            f"model={model!r} is a model for {built}, but the task is {task}; give task={built!r}, or another model "
+            f"such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
+        )
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say the first thing that is wrong, and name the other fields that are."""
+    first, *others = error.errors(include_url=False)
+    field = ".".join(map(str, first["loc"]))
+    shown = repr(first["input"]) if len(repr(first["input"])) <= 80 else f"{first['input']!r:.77}…"
+    also = sorted({str(other["loc"][0]) for other in others if other["loc"]} - {field})
+    more = f" (also wrong: {', '.join(also)})" if also else ""
+    match first["type"]:
+        case "extra_forbidden":
+            known = ", ".join(TrainingSpec.model_fields)
+            return (
+                f"{field} is not a parameter of train_yolo; its parameters are {known}. "
+                f"Other arguments of Ultralytics go into overrides{more}"
+            )
+        case "string_pattern_mismatch" if field in {"job_id", "resume_from"}:
+            return f"{field}={shown} is not a job id: give {JOB_ID_RULE}{more}"
+        case "value_error" if field in {"", "overrides"}:
+            return f"{first['ctx']['error']}{more}"
+        case "value_error":
+            return f"{field}={shown} {first['ctx']['error']}{more}"
+    return f"{field}={shown} is refused: {first['msg'][0].lower()}{first['msg'][1:]}{more}"

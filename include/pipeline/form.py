@@ -1,0 +1,40 @@
+"""The form of `train_yolo` in Airflow's UI, and what REST accepts: generated from TrainingSpec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param
+from pydantic import BaseModel
+
+
+def params_of(model: type[BaseModel]) -> dict[str, Param]:
+    """One Param for each field of `model`, in its order.
+
+    Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as plain text, so
+    pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat form.
+    """
+    schema = model.model_json_schema()
+    return {name: _param(name, field) for name, field in schema["properties"].items()}
+
+
+def _param(name: str, field: dict[str, Any]) -> Param:
+    default = field.pop("default", None)
+    description = field.pop("description", None)
+    field.pop("title", None)
+    return Param(default, description=description, title=name, **_flat(name, field))
+
+
+def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
+    branches = field.pop("anyOf", None)
+    if branches is not None:
+        values = [branch for branch in branches if branch.get("type") != "null"]
+        if len(values) != 1 or len(branches) != 2:
+            raise TypeError(f"{name}: only `T | None` has a flat schema, not {branches}")
+        (value,) = values
+        field |= value | {"type": [value["type"], "null"]}
+        if "enum" in value:
+            field["enum"] = [*value["enum"], None]
+    if "$ref" in field or "type" not in field:
+        raise TypeError(f"{name}: its schema {field} has no flat form")
+    return field

@@ -1,0 +1,46 @@
+"""What a deployment sets, read from the environment at the edge and passed on as values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TRAINING_DB = "training_db"
+TRAINING_S3 = "training_s3"
+TRAINING_BACKEND = "training_backend"
+"""Ids of the Airflow connections: Postgres, any S3 endpoint, and the platform's backend (HTTP, may be missing)."""
+
+GPU_POOL = "gpu"
+GPU_QUEUE = "gpu"
+
+QUERIES = Path(__file__).parents[2] / "sql" / "queries"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """bucket holds the checkpoints; training_root is this machine's folder for jobs and cached data."""
+
+    bucket: str
+    training_root: Path
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """CHECKPOINT_BUCKET and TRAINING_ROOT, or their documented defaults."""
+        return cls(
+            bucket=os.environ.get("CHECKPOINT_BUCKET") or "training-checkpoints",
+            training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
+        )
+
+    def job_folder(self, job_id: str) -> Path:
+        """Everything that this machine holds of a job."""
+        return self.training_root / job_id
+
+    def run_folder(self, job_id: str) -> Path:
+        """Ultralytics' save_dir of the job; its weights/ holds best.pt and last.pt."""
+        return self.job_folder(job_id) / "runs" / "train"
+
+    @property
+    def dataset_cache(self) -> Path:
+        """Fetched and generated data, by content. A dot keeps it apart from job ids, which never begin with one."""
+        return self.training_root / ".datasets"
