@@ -1,0 +1,114 @@
+"""Ultralytics' training arguments, checked without Ultralytics.
+
+A job is checked where torch is not installed. arguments.json holds the names and kinds of the pinned
+version; it is made by include.training.derive_arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TABLE = Path(__file__).with_name("arguments.json")
+
+OURS: dict[str, str] = {
+    "task": "give the job's task",
+    "model": "give the job's model",
+    "data": "give the job's dataset",
+    "epochs": "give the job's epochs",
+    "device": "give the job's device",
+    "mode": "it is always train",
+    "resume": "to continue a job, give resume_from",
+    "project": "where the files of a job lie is fixed",
+    "name": "where the files of a job lie is fixed",
+    "save_dir": "where the files of a job lie is fixed",
+    "exist_ok": "where the files of a job lie is fixed",
+    "save": "last.pt and best.pt are always saved",
+    "save_period": "the newest last.pt is kept after every epoch, and no others",
+    "cfg": "give the arguments that differ, each by its name",
+}
+"""Arguments that the job decides itself, with what to do instead."""
+
+_IN_WORDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "fraction": "a number between 0 and 1",
+    "str": "a text",
+    "list": "a list",
+}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: _is_number(value) and float(value).is_integer(),
+    "float": _is_number,
+    "fraction": lambda value: _is_number(value) and 0 <= value <= 1,
+    "str": lambda value: isinstance(value, str) and bool(value),
+    "list": lambda value: isinstance(value, (list, tuple)) and len(value) > 0,
+}
+
+
+@cache
+def known_arguments() -> dict[str, dict[str, Any]]:
+    """Name → kinds, optional, and where there are any minimum and choices; of the pinned Ultralytics."""
+    table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
+    return table
+
+
+def check_overrides(overrides: Mapping[str, object]) -> None:
+    """Check training arguments by name, kind and range.
+
+    Raises ValueError with one sentence that names the first argument which Ultralytics would not take, or
+    which the job decides itself.
+    """
+    for name, value in overrides.items():
+        if name in OURS:
+            raise ValueError(f"{name} cannot be overridden: {OURS[name]}")
+        if name not in known_arguments():
+            raise ValueError(f"{name} is not a training argument of Ultralytics{_suggestion(name)}")
+        _check_value(name, value)
+
+
+def _check_value(name: str, value: Any) -> None:
+    argument = known_arguments()[name]
+    if value is None:
+        if argument["optional"]:
+            return
+        raise ValueError(f"{name}=null is refused: leave it out to keep Ultralytics' default")
+    if not any(_FITS[kind](value) for kind in argument["kinds"]):
+        raise ValueError(f"{name}={value!r} is refused: it must be {_in_words(argument)}")
+    if _is_number(value) and value < argument.get("minimum", -math.inf):
+        raise ValueError(f"{name}={value!r} is refused: it must be {argument['minimum']} or more")
+    if isinstance(value, str) and "choices" in argument:
+        choices = {choice.lower() for choice in argument["choices"]}
+        if value.lower() not in choices:
+            raise ValueError(f"{name}={value!r} is refused: it must be {_in_words(argument)}")
+    if name == "fraction" and value == 0:
+        raise ValueError("fraction=0 is refused: nothing would be left to train on")
+
+
+def _in_words(argument: Mapping[str, Any]) -> str:
+    words = [_IN_WORDS[kind] for kind in argument["kinds"] if kind != "str" or "choices" not in argument]
+    words += [repr(choice) for choice in argument.get("choices", [])]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _suggestion(name: str) -> str:
+    close = get_close_matches(name, known_arguments(), n=1)
+    return (
+        f"; did you mean {close[0]}?"
+        if close
+        else "; they are listed at https://docs.ultralytics.com/modes/train"
+    )

@@ -1,0 +1,88 @@
+"""Derive arguments.json from the installed Ultralytics: `python -m include.training.derive_arguments`.
+
+Names come from its default.yaml, kinds from the lists that its own check uses. Run this again when the pinned
+version changes; a test compares the file with what is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from include.training.arguments import TABLE
+
+_SECTIONS = {"Train settings", "Segmentation", "Classification", "Val/Test settings", "Hyperparameters"}
+_READ_IN_TRAINING_TOO = {
+    "classes",
+    "agnostic_nms",
+    "augment",
+}  # listed under Predict, read by data sets and validators
+
+_CHOICES = {
+    "amp": ["fp16", "bf16", "fp32"],
+    "auto_augment": ["randaugment", "autoaugment", "augmix"],
+    "cache": ["ram", "disk"],
+    "copy_paste_mode": ["flip", "mixup"],
+    "optimizer": ["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"],
+    "split": ["train", "val", "test"],
+}
+"""Words that Ultralytics names in default.yaml's prose only."""
+
+
+def derive() -> dict[str, Any]:
+    """Return the table of training arguments of the installed version, as it stands in arguments.json."""
+    import yaml
+    from ultralytics import __version__, cfg
+
+    text = Path(cfg.DEFAULT_CFG_PATH).read_text(encoding="utf-8")
+    defaults = yaml.safe_load(text)
+    table = {
+        name: _argument(name, defaults[name], types)
+        for section, name, types in _lines(text)
+        if section in _SECTIONS or name in _READ_IN_TRAINING_TOO
+    }
+    return {"ultralytics": __version__, "arguments": dict(sorted(table.items()))}
+
+
+def _lines(text: str) -> list[tuple[str, str, list[str]]]:
+    """Split default.yaml into (section, name, types that its comment names)."""
+    section, found = "", []
+    for line in text.splitlines():
+        if heading := re.match(r"# (.+?) -{5,}$|# (\w+)$", line):
+            section = heading[1] or heading[2]
+        elif argument := re.match(r"(\w+):.*?# \(([^)]*)\)", line):
+            types = re.findall(r"bool|int|float|str|list|tuple", re.sub(r"list\[\w+\]", "list", argument[2]))
+            found.append((section, argument[1], types))
+    return found
+
+
+def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
+    from ultralytics import cfg
+
+    if name in cfg.CFG_FRACTION_KEYS or name == "scale":
+        kinds = ["fraction", *(kind for kind in types if kind in {"int", "list", "tuple"})]
+    elif name in cfg.CFG_FLOAT_KEYS:
+        kinds = ["float"]
+    elif name in cfg.CFG_INT_KEYS:
+        kinds = ["int"]
+    elif name in cfg.CFG_BOOL_KEYS:
+        kinds = ["bool"]
+    elif name in cfg.CFG_STR_KEYS:
+        kinds = ["str"]
+    else:
+        kinds = types
+    argument: dict[str, Any] = {"kinds": list(dict.fromkeys(kind.replace("tuple", "list") for kind in kinds))}
+    argument["optional"] = default is None or name == "auto_augment"  # the only default that null may replace
+    if name in cfg.CFG_INT_MIN:
+        argument["minimum"] = cfg.CFG_INT_MIN[name]
+    if name == "quantize":
+        argument["choices"] = sorted(alias for alias in cfg.QUANTIZE_ALIASES if not alias.isdigit())
+    elif name in _CHOICES:
+        argument["choices"] = _CHOICES[name]
+    return argument
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(derive(), indent=1) + "\n", encoding="utf-8")
