@@ -1,0 +1,131 @@
+"""Train a YOLO model and keep both of its checkpoints.
+
+Give a data set and press *Trigger*; every other field may stay empty. One task trains on a GPU (pool and queue `gpu`),
+two tasks upload in parallel, and one statement records what was verified:
+
+| file | what it is for | where |
+|---|---|---|
+| `best.pt` | deploy it: the best weights, stripped | `s3://{bucket}/checkpoints/{job_id}/best.pt` |
+| `last.pt` | continue from it: the whole training state | `s3://{bucket}/checkpoints/{job_id}/last.pt` |
+
+To train a finished job for longer, trigger this Dag again with `resume_from` (that job's id) and more `epochs`.
+The job's row in `training_jobs` names both files, or says why there are none.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+from airflow.sdk import dag, get_current_context, task
+
+from include.jobs.spec import TrainingSpec
+from include.pipeline.failures import record_run_failure, record_task_failure
+from include.pipeline.form import params_of
+from include.pipeline.record import exactly_one_row
+from include.pipeline.settings import GPU_POOL, GPU_QUEUE, QUERIES, TRAINING_DB
+
+Json = dict[str, Any]
+
+DEFAULT_ARGS = {
+    "owner": "training",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+    "on_failure_callback": record_task_failure,
+}
+
+
+@dag(
+    schedule=None,
+    params=params_of(TrainingSpec),
+    doc_md=__doc__,
+    tags=["training"],
+    default_args=DEFAULT_ARGS,
+    max_active_runs=16,
+    is_paused_upon_creation=False,
+    template_searchpath=[str(QUERIES)],
+    on_failure_callback=record_run_failure,
+)
+def train_yolo() -> None:
+    @task
+    def check_schema() -> None:
+        """Fail fast where the tables are behind the code. Training never migrates."""
+        from include.pipeline.tasks import require_current_schema
+
+        require_current_schema()
+
+    @task
+    def resolve_config() -> Json:
+        """Check every parameter and take the job over, before a GPU is taken."""
+        from include.pipeline.tasks import resolve_run
+
+        return resolve_run(get_current_context()).model_dump(mode="json")
+
+    @task
+    def check_dataset(job: Json) -> Json:
+        """Find the data, check it file by file, and hand on a reference to it."""
+        from include.pipeline.tasks import check_job_dataset
+
+        return check_job_dataset(job).model_dump(mode="json")
+
+    @task(pool=GPU_POOL, queue=GPU_QUEUE, retries=1)
+    def train(job: Json, dataset: Json) -> Json:
+        """Train; leave best.pt (deployable) and last.pt (resumable) on this machine."""
+        from include.pipeline.tasks import train_resolved_job
+
+        return train_resolved_job(job, dataset).model_dump(mode="json")
+
+    @task
+    def upload_best(job: Json, manifest: Json) -> Json:
+        """Put the deployable model into S3 and verify it."""
+        from include.pipeline.tasks import upload_checkpoint
+
+        return upload_checkpoint(job, manifest, "best")
+
+    @task
+    def upload_last(job: Json, manifest: Json) -> Json:
+        """Put the whole training state into S3 and verify it."""
+        from include.pipeline.tasks import upload_checkpoint
+
+        return upload_checkpoint(job, manifest, "last")
+
+    record_checkpoints = SQLExecuteQueryOperator(
+        task_id="record_checkpoints",
+        conn_id=TRAINING_DB,
+        sql="record_checkpoints.sql",
+        parameters={
+            "job_id": "{{ ti.xcom_pull('resolve_config').job_id }}",
+            "run_id": "{{ run_id }}",
+            "epoch": "{{ ti.xcom_pull('train').epoch }}",
+            "metrics": "{{ ti.xcom_pull('train').metrics | tojson }}",
+            "best_checkpoint_path": "{{ ti.xcom_pull('upload_best').path }}",
+            "best_checkpoint_sha256": "{{ ti.xcom_pull('upload_best').sha256 }}",
+            "best_checkpoint_size": "{{ ti.xcom_pull('upload_best').size }}",
+            "last_checkpoint_path": "{{ ti.xcom_pull('upload_last').path }}",
+            "last_checkpoint_sha256": "{{ ti.xcom_pull('upload_last').sha256 }}",
+            "last_checkpoint_size": "{{ ti.xcom_pull('upload_last').size }}",
+        },
+        handler=exactly_one_row,
+        doc_md="Write both paths, hashes and sizes into the job's row, in one statement.",
+    )
+
+    @task(retries=5)
+    def notify_backend(job: Json, manifest: Json, best: Json, last: Json) -> int:
+        """Tell the platform's backend, where connection `training_backend` exists."""
+        from include.pipeline.tasks import notify_completion
+
+        return notify_completion(job, manifest, best, last)
+
+    job = resolve_config()
+    dataset = check_dataset(job)
+    manifest = train(job, dataset)
+    best, last = upload_best(job, manifest), upload_last(job, manifest)
+
+    check_schema() >> job
+    [best, last] >> record_checkpoints >> notify_backend(job, manifest, best, last)
+
+
+train_yolo()

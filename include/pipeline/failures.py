@@ -1,0 +1,56 @@
+"""How a run fails: with one sentence in the log and in the job's row, and no retry of what cannot get better."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def no_retry(*errors: type[Exception]) -> Iterator[None]:
+    """Turn `errors`, which another attempt would meet again, into a final failure with the same sentence."""
+    try:
+        yield
+    except errors as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def record_task_failure(context: Context) -> None:
+    """Task callback: write the reason into the row that this run owns. Runs when no retry is left."""
+    task_id = context["ti"].task_id
+    error = context.get("exception")
+    reason = str(error).strip() if error else ""
+    _record(context, f"{task_id}: {reason or type(error).__name__}")
+
+
+def record_run_failure(context: Context) -> None:
+    """Dag callback: after a final SIGKILL no task callback fires, so the Dag processor records what is known.
+
+    Does nothing where the task has recorded its own reason already: the row is no longer running then.
+    """
+    _record(
+        context,
+        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): the process that trained was "
+        "killed, most often for lack of memory or with its machine. See the log of the failed task, then trigger the "
+        "job again.",
+    )
+
+
+def _record(context: Context, reason: str) -> None:
+    from include.jobs.repository import JobRepository
+    from include.pipeline.connections import training_db
+
+    with training_db() as connection:
+        recorded = JobRepository(connection).fail_run(context["dag"].dag_id, context["run_id"], reason)
+    if recorded is not None:
+        log.info("Recorded the failure of job %s: %s", recorded, reason)

@@ -1,0 +1,46 @@
+"""Tell the platform's backend that a job is completed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+
+from include.pipeline.settings import TRAINING_BACKEND
+
+if TYPE_CHECKING:
+    from include.jobs.callback import TrainingCompletionCallback
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 30
+
+
+def notify(callback: TrainingCompletionCallback) -> int:
+    """POST the callback to connection `training_backend` and return the HTTP status.
+
+    The connection's host is the whole URL; its extra holds further headers, such as Authorization. Raises
+    AirflowSkipException where there is no such connection. Every attempt carries the same Idempotency-Key, and a
+    failure leaves the record as it is.
+    """
+    from airflow.providers.http.hooks.http import HttpHook
+    from airflow.sdk import BaseHook
+
+    try:
+        connection = BaseHook.get_connection(TRAINING_BACKEND)
+    except AirflowNotFoundException:
+        raise AirflowSkipException(
+            f"There is no connection {TRAINING_BACKEND}; nobody is to be notified."
+        ) from None
+    hook = HttpHook(method="POST", http_conn_id=TRAINING_BACKEND)
+    response = hook.run(
+        data=callback.model_dump_json(),
+        headers={
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"{callback.job_id}:{callback.last_checkpoint_sha256}",
+        },
+        extra_options={"timeout": TIMEOUT_SECONDS},
+    )
+    log.info("Notified %s: HTTP %s", connection.host, response.status_code)
+    return int(response.status_code)

@@ -1,0 +1,77 @@
+"""What travels between the tasks of `train_yolo`: small, plain JSON, read and written by the same models."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.jobs.spec import TrainingSpec
+from include.training.contract import TrainingResult
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ResumePoint(_Payload):
+    """The state a resumed job continues from: the parent's objects in S3 as `resolve_config` found them.
+
+    best is None where the parent was interrupted before it stored one. epoch is the last finished one, from 0.
+    """
+
+    job_id: str
+    last: Checkpoint
+    best: Checkpoint | None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is in the state, from 0."""
+        return self.last.epoch
+
+
+class ResolvedJob(_Payload):
+    """A job whose parameters were checked and whose row this run owns. spec holds no open questions but
+    Ultralytics' own defaults, which stay null."""
+
+    job_id: str
+    dag_id: str
+    run_id: str
+    spec: TrainingSpec
+    resume: ResumePoint | None = None
+
+
+class TrainingManifest(_Payload):
+    """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
+
+    job_id: str
+    best: Checkpoint
+    last: Checkpoint
+    epoch: int
+    epochs: int
+    start_epoch: int
+    metrics: dict[str, float | None]
+    fitness: float | None
+    stop_reason: str
+    seconds: float
+    device: str
+    ultralytics_version: str
+
+    @classmethod
+    def of(cls, job_id: str, result: TrainingResult, ultralytics_version: str) -> Self:
+        """The manifest of a finished training."""
+        return cls(
+            job_id=job_id,
+            best=result.best,
+            last=result.last,
+            epoch=result.epoch,
+            epochs=result.epochs,
+            start_epoch=result.start_epoch,
+            metrics=dict(result.metrics),
+            fitness=result.fitness,
+            stop_reason=result.stop_reason,
+            seconds=result.seconds,
+            device=result.device,
+            ultralytics_version=ultralytics_version,
+        )

@@ -1,0 +1,18 @@
+"""What makes `record_checkpoints` honest: a statement that wrote nothing is a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+
+def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:
+    """Handler of SQLExecuteQueryOperator. Raises unless the statement returned exactly one row."""
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    if len(rows) != 1:
+        raise AirflowFailException(
+            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, or another run owns it now. "
+            "The checkpoints are in S3; look at the row in training_jobs before you clear this task."
+        )
+    return rows

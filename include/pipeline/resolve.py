@@ -1,0 +1,202 @@
+"""From what a user typed to a job that may run: checked, defaulted, and owned by this run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from include.checkpoints.checkpoint import CheckpointKind
+from include.checkpoints.store import StoredCheckpoint
+from include.jobs.job import TrainingJob
+from include.jobs.spec import SpecError, TrainingSpec
+from include.pipeline.payloads import ResolvedJob, ResumePoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The Dag run that asks: the owner of the job from now on."""
+
+    dag_id: str
+    run_id: str
+    created_at: datetime
+    triggered_by: str | None
+
+
+class Jobs(Protocol):
+    """What resolving needs of the jobs' table; JobRepository has it."""
+
+    def get(self, job_id: str) -> TrainingJob | None:
+        """The job's row."""
+
+    def claim(
+        self,
+        job_id: str,
+        *,
+        dag_id: str,
+        run_id: str,
+        spec: Mapping[str, Any],
+        epochs: int | None,
+        parent_job_id: str | None,
+        triggered_by: str | None,
+        expected_run_id: str | None,
+    ) -> TrainingJob:
+        """Make the run the owner of the job's row."""
+
+    def refuse(self, job_id: str, error: str) -> bool:
+        """Write the reason into a row that waits for its first run."""
+
+    def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
+        """Give the job its parent's history of metrics."""
+
+
+class Checkpoints(Protocol):
+    """What resolving needs of the store; CheckpointStore has it."""
+
+    def head(self, job_id: str, kind: CheckpointKind) -> StoredCheckpoint | None:
+        """The checkpoint's identity, read from the object's metadata."""
+
+    def require_object(self, uri: str) -> None:
+        """Raise unless there is an object at `uri`."""
+
+
+def resolve(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: Jobs,
+    checkpoints: Checkpoints,
+    is_running: Callable[[str, str], bool],
+) -> ResolvedJob:
+    """Check `params`, and take over or create the job's row for `run`.
+
+    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot be trained;
+    nothing but the row's error is written then.
+    """
+    try:
+        return _resolve(params, run, jobs, checkpoints, is_running)
+    except Exception as error:
+        job_id = params.get("job_id")
+        if isinstance(job_id, str) and jobs.refuse(job_id, str(error)):
+            log.info("Wrote the reason into the waiting row of job %s.", job_id)
+        raise
+
+
+def _resolve(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: Jobs,
+    checkpoints: Checkpoints,
+    is_running: Callable[[str, str], bool],
+) -> ResolvedJob:
+    spec = TrainingSpec.parse(dict(params))
+    job_id = spec.job_id or _generated_job_id(spec, run)
+    row = jobs.get(job_id)
+    if row is not None:
+        _refuse_unless_free(row, run, spec, is_running)
+
+    resume = None
+    if spec.resume_from is not None:
+        parent = _parent(spec.resume_from, jobs, is_running)
+        resume = _resume_point(parent, checkpoints)
+        spec = spec.continuing(_spec_of(parent))
+        _refuse_finished(spec, parent, resume)
+    spec = spec.with_defaults()
+    if spec.model is not None and spec.model.startswith("s3://") and resume is None:
+        checkpoints.require_object(spec.model)
+
+    jobs.claim(
+        job_id,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        spec=spec.model_dump(mode="json", exclude={"job_id"}),
+        epochs=spec.epochs,
+        parent_job_id=spec.resume_from,
+        triggered_by=run.triggered_by,
+        expected_run_id=row.run_id if row else None,
+    )
+    if resume is not None:
+        jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
+    return ResolvedJob(job_id=job_id, dag_id=run.dag_id, run_id=run.run_id, spec=spec, resume=resume)
+
+
+def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
+    """A readable name that stays the same when the task is retried or cleared."""
+    digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
+    return f"{spec.task or 'detect'}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
+
+
+def _refuse_unless_free(
+    row: TrainingJob, run: RunIdentity, spec: TrainingSpec, is_running: Callable[[str, str], bool]
+) -> None:
+    if (row.dag_id, row.run_id) == (run.dag_id, run.run_id):
+        return
+    if row.status == "completed" and not spec.fresh:
+        raise SpecError(
+            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it again from the "
+            f"start, or a new job with resume_from={row.job_id!r} to train it longer"
+        )
+    if _owner_runs(row, is_running):
+        raise SpecError(
+            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait for it, or give "
+            "another job_id"
+        )
+
+
+def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
+    """The column alone does not tell: a run that was killed leaves `running` behind."""
+    if row.status not in {"queued", "running"} or row.dag_id is None or row.run_id is None:
+        return False
+    return is_running(row.dag_id, row.run_id)
+
+
+def _parent(parent_job_id: str, jobs: Jobs, is_running: Callable[[str, str], bool]) -> TrainingJob:
+    parent = jobs.get(parent_job_id)
+    if parent is None:
+        raise SpecError(f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job")
+    if _owner_runs(parent, is_running):
+        raise SpecError(
+            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait for it to end"
+        )
+    return parent
+
+
+def _resume_point(parent: TrainingJob, checkpoints: Checkpoints) -> ResumePoint:
+    """The parent's objects, if they are what our trainer stored and our row names."""
+    last = checkpoints.head(parent.job_id, "last")
+    if last is None:
+        raise SpecError(
+            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is {parent.status}"
+            + (f" ({parent.error})" if parent.error else "")
+        )
+    if last.checkpoint is None or last.checkpoint.epoch < 0:
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by this project "
+            "or was stripped of its optimizer; start a new training with that file as `model` instead"
+        )
+    if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
+            f"{parent.last_checkpoint_sha256} was recorded; somebody replaced it, so it is not continued"
+        )
+    best = checkpoints.head(parent.job_id, "best")
+    return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
+
+
+def _spec_of(parent: TrainingJob) -> TrainingSpec:
+    if not parent.spec:
+        raise SpecError(f"resume_from={parent.job_id!r} was not trained here: its row holds no parameters to continue with")
+    return TrainingSpec.parse(dict(parent.spec))
+
+
+def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoint) -> None:
+    epochs = spec.epochs or parent.epochs
+    done = resume.epoch + 1
+    if spec.time is None and epochs is not None and epochs <= done:
+        raise SpecError(
+            f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; give a larger epochs"
+        )

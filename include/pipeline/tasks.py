@@ -1,0 +1,128 @@
+"""What each task of `train_yolo` does. Every function opens the outside world, calls one part, and closes it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore, StoreRefusal
+from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.jobs.callback import TrainingCompletionCallback
+from include.jobs.repository import JobRepository, RepositoryError
+from include.jobs.spec import SpecError
+from include.pipeline.connections import s3_client, training_db
+from include.pipeline.failures import no_retry
+from include.pipeline.notify import notify
+from include.pipeline.payloads import ResolvedJob, TrainingManifest
+from include.pipeline.resolve import RunIdentity, resolve
+from include.pipeline.settings import Settings
+from include.pipeline.uploads import upload
+from include.schema.current import SchemaBehind, require_current
+from include.training.contract import TrainingError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.checkpoints.checkpoint import CheckpointKind
+
+log = logging.getLogger(__name__)
+
+
+def require_current_schema() -> None:
+    """Fail at once, without a retry, where the schema is not the one this code was written for."""
+    with training_db() as connection, no_retry(SchemaBehind):
+        require_current(connection)
+
+
+def resolve_run(context: Context) -> ResolvedJob:
+    """Turn the run's conf into a job that this run owns."""
+    dag_run, ti = context["dag_run"], context["ti"]
+
+    def is_running(dag_id: str, run_id: str) -> bool:
+        try:
+            return ti.get_dagrun_state(dag_id, run_id) in {"queued", "running"}
+        except AirflowRuntimeError:
+            # Airflow has no such run any more: somebody deleted it, so nothing runs.
+            return False
+
+    run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
+    with training_db() as connection, no_retry(SpecError, RepositoryError):
+        # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse them.
+        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
+    log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
+    return job
+
+
+def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
+    """Find and check the job's data."""
+    spec = ResolvedJob.model_validate(job).spec
+    with no_retry(DatasetError):
+        return check_dataset(
+            cast("str", spec.dataset), cast("str", spec.task), Settings.from_environment().dataset_cache, _reader()
+        )
+
+
+def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any]) -> TrainingManifest:
+    """Train on this machine."""
+    from include.pipeline.training import train_job
+
+    with no_retry(TrainingError, DatasetError):
+        return train_job(
+            ResolvedJob.model_validate(job),
+            DatasetReference.model_validate(dataset),
+            Settings.from_environment(),
+            _store(),
+        )
+
+
+def upload_checkpoint(job: dict[str, Any], manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
+    """Make one checkpoint durable; returns it with its s3:// path."""
+    keep_local = ResolvedJob.model_validate(job).spec.keep_local
+    with no_retry(StoreRefusal):
+        stored = upload(
+            TrainingManifest.model_validate(manifest),
+            kind,
+            _store(),
+            Settings.from_environment(),
+            keep_local=keep_local,
+        )
+    return asdict(stored)
+
+
+def notify_completion(
+    job: dict[str, Any], manifest: dict[str, Any], best: dict[str, Any], last: dict[str, Any]
+) -> int:
+    """Send the completion to the platform's backend; returns the HTTP status."""
+    resolved, trained = ResolvedJob.model_validate(job), TrainingManifest.model_validate(manifest)
+    stored_best, stored_last = Checkpoint(**best), Checkpoint(**last)
+    return notify(
+        TrainingCompletionCallback(
+            job_id=resolved.job_id,
+            dag_id=resolved.dag_id,
+            run_id=resolved.run_id,
+            best_checkpoint_path=stored_best.path,
+            best_checkpoint_sha256=stored_best.sha256,
+            best_checkpoint_size=stored_best.size,
+            last_checkpoint_path=stored_last.path,
+            last_checkpoint_sha256=stored_last.sha256,
+            last_checkpoint_size=stored_last.size,
+            epoch=trained.epoch,
+            epochs=trained.epochs,
+            metrics=trained.metrics,
+        )
+    )
+
+
+def _store() -> CheckpointStore:
+    return CheckpointStore(s3_client(), Settings.from_environment().bucket)
+
+
+def _reader() -> S3ObjectReader:
+    return S3ObjectReader(s3_client())

@@ -1,0 +1,73 @@
+"""The task `train`: brings data and state to this machine, runs the trainer, keeps the database informed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.fetch import materialize
+from include.datasets.s3 import S3ObjectReader
+from include.pipeline.connections import s3_client
+from include.pipeline.epochs import EpochRecorder
+from include.pipeline.payloads import TrainingManifest
+from include.training.contract import TrainingRequest
+
+if TYPE_CHECKING:
+    from include.checkpoints.store import CheckpointStore
+    from include.datasets.reference import DatasetReference
+    from include.pipeline.payloads import ResolvedJob, ResumePoint
+    from include.pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def train_job(
+    job: ResolvedJob, dataset: DatasetReference, settings: Settings, store: CheckpointStore
+) -> TrainingManifest:
+    """Train `job` on this machine and leave best.pt and last.pt below its run folder.
+
+    What an earlier attempt left there is removed first: this attempt starts from the job's own beginning.
+    """
+    from ultralytics import __version__ as ultralytics_version
+
+    from include.training.run import train
+
+    folder = settings.job_folder(job.job_id)
+    shutil.rmtree(folder, ignore_errors=True)
+    local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
+    request = _request(job, local.data, settings, store)
+    result = train(request, EpochRecorder(job.job_id, job.run_id))
+    return TrainingManifest.of(job.job_id, result, ultralytics_version)
+
+
+def _request(job: ResolvedJob, data: Path, settings: Settings, store: CheckpointStore) -> TrainingRequest:
+    spec = job.spec
+    inputs = settings.job_folder(job.job_id) / "inputs"
+    model = spec.model or ""
+    last = best = None
+    if job.resume is not None:
+        last, best = _fetch_state(job.resume, inputs, store)
+    elif model.startswith("s3://"):
+        model = str(store.fetch_object(model, inputs / Path(model).name))
+    return TrainingRequest(
+        task=spec.task or "detect",
+        model=model,
+        data=data,
+        save_dir=settings.run_folder(job.job_id),
+        epochs=spec.epochs,
+        device=spec.device,
+        arguments=spec.arguments(),
+        resume_from=last,
+        best_from=best,
+    )
+
+
+def _fetch_state(resume: ResumePoint, folder: Path, store: CheckpointStore) -> tuple[Path, Path | None]:
+    """Download the very objects that `resolve_config` saw; raises CorruptCheckpoint for any others."""
+    log.info("Continuing job %s after its epoch %d.", resume.job_id, resume.epoch + 1)
+    last = store.download(resume.job_id, "last", folder / "last.pt", expected=resume.last)
+    if resume.best is None:
+        return Path(last.path), None
+    return Path(last.path), Path(store.download(resume.job_id, "best", folder / "best.pt", expected=resume.best).path)

@@ -1,0 +1,149 @@
+"""TrainingSpec, the form made from it, and what Airflow's REST API accepts say the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from include.jobs.spec import SpecError, TrainingSpec
+from include.pipeline.form import params_of
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"epoch": 3}, "epoch is not a parameter of train_yolo"),
+    "path traversal": ({"job_id": "../etc"}, "job_id='../etc' is not a job id"),
+    "slash": ({"job_id": "a/b"}, "is not a job id"),
+    "empty job id": ({"job_id": ""}, "job_id='' is not a job id"),
+    "job id too long": ({"job_id": "a" * 129}, "is not a job id"),
+    "trailing newline": ({"job_id": "job\n"}, "is not a job id"),
+    "leading dot": ({"job_id": ".hidden"}, "is not a job id"),
+    "no epochs": ({"epochs": 0}, "epochs=0"),
+    "epochs as text": ({"epochs": "10"}, "epochs='10'"),
+    "true is no number": ({"epochs": True}, "epochs=True"),
+    "image too small": ({"imgsz": 16}, "imgsz=16"),
+    "no batch": ({"batch": 0}, "batch=0"),
+    "batch of one and a half": ({"batch": 1.5}, "batch=1.5"),
+    "unknown task": ({"task": "count"}, "task='count'"),
+    "unknown optimizer": ({"optimizer": "sgd"}, "optimizer='sgd'"),
+    "unknown device": ({"device": "gpu0"}, "device='gpu0'"),
+    "negative learning rate": ({"lr0": -0.1}, "lr0=-0.1"),
+    "no time": ({"time": 0}, "time=0"),
+    "resume from a bad id": ({"resume_from": "../x"}, "resume_from='../x' is not a job id"),
+    "resume from itself": ({"job_id": "a", "resume_from": "a"}, "is this job itself"),
+    "unknown override": ({"overrides": {"mosiac": 0.5}}, "mosiac"),
+    "override of ours": ({"overrides": {"save_dir": "/etc"}}, "save_dir"),
+    "override of a parameter": ({"overrides": {"epochs": 3}}, "epochs is a parameter of its own"),
+    "override of a wrong kind": ({"overrides": {"mosaic": "much"}}, "mosaic"),
+    "digits for segment": ({"task": "segment", "dataset": "digits"}, "bundled digits are for detect only"),
+    "no data for pose": ({"task": "pose"}, "bundled digits are for detect only"),
+    "model of another task": ({"model": "yolo11n-seg"}, "is a model for segment, but the task is detect"),
+    "model without its suffix": (
+        {"task": "obb", "model": "yolo11n", "dataset": "/data"},
+        "such as 'yolo11n-obb'",
+    ),
+    "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
+}
+
+ACCEPTED: list[dict[str, Any]] = [
+    {},
+    {"job_id": "a"},
+    {"job_id": "A" * 128, "fresh": True},
+    {"dataset": "s3://bucket/data.zip", "task": "segment", "model": "yolo11s-seg"},
+    {"epochs": 10, "imgsz": 64, "batch": 16, "device": "0,1", "seed": 1, "patience": 0, "lr0": 0.001},
+    {"batch": -1, "time": 0.5, "optimizer": "AdamW"},
+    {"batch": 0.7, "device": "auto"},
+    {"overrides": {"mosaic": 0.0, "cos_lr": True}},
+    {"resume_from": "earlier.job-1", "epochs": 20},
+    {"dataset": None, "model": None, "keep_local": False},
+]
+
+
+@pytest.mark.parametrize(("params", "part"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_trained_is_refused_with_one_sentence(params: dict[str, Any], part: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        TrainingSpec.parse(params)
+    assert part in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("params", ACCEPTED, ids=json.dumps)
+def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str, Any]) -> None:
+    TrainingSpec.parse(params)
+    form = params_of(TrainingSpec)
+    for name, value in params.items():
+        Draft202012Validator(form[name].schema).validate(value)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "path traversal",
+        "empty job id",
+        "job id too long",
+        "trailing newline",
+        "no epochs",
+        "epochs as text",
+        "image too small",
+        "unknown task",
+        "unknown optimizer",
+        "unknown device",
+        "negative learning rate",
+        "no time",
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_the_schema_of_the_form_too(case: str) -> None:
+    params, _ = REFUSED[case]
+    form = params_of(TrainingSpec)
+    assert any(not Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
+
+
+def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default() -> None:
+    form = params_of(TrainingSpec)
+    assert list(form) == list(TrainingSpec.model_fields)
+    for name, param in form.items():
+        assert "anyOf" not in param.schema, name
+        assert "$ref" not in json.dumps(param.schema), name
+        assert param.schema["section"], name
+        assert param.description, name
+        assert param.value == TrainingSpec.model_fields[name].default, name
+
+
+def test_the_form_sent_as_it_is_gives_the_default_spec() -> None:
+    untouched = {name: param.value for name, param in params_of(TrainingSpec).items()}
+    assert TrainingSpec.parse(untouched) == TrainingSpec()
+
+
+def test_the_defaults_fit_the_task() -> None:
+    spec = TrainingSpec.parse({}).with_defaults()
+    assert (spec.task, spec.model, spec.dataset) == ("detect", "yolo11n", "digits")
+    spec = TrainingSpec.parse({"task": "pose", "dataset": "/data"}).with_defaults()
+    assert (spec.model, spec.dataset) == ("yolo11n-pose", "/data")
+
+
+def test_only_given_arguments_reach_ultralytics() -> None:
+    assert TrainingSpec.parse({}).arguments() == {}
+    spec = TrainingSpec.parse({"batch": 8.0, "lr0": 0.1, "epochs": 3, "overrides": {"mosaic": 0.0}})
+    assert spec.arguments() == {"batch": 8, "lr0": 0.1, "mosaic": 0.0}
+    assert isinstance(spec.arguments()["batch"], int)
+
+
+def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
+    parent = TrainingSpec.parse(
+        {"job_id": "p", "epochs": 10, "imgsz": 64, "seed": 3, "overrides": {"mosaic": 0.5}, "keep_local": True}
+    ).with_defaults()
+    child = TrainingSpec.parse(
+        {"job_id": "c", "resume_from": "p", "epochs": 20, "overrides": {"close_mosaic": 0}}
+    ).continuing(parent)
+    assert (child.job_id, child.resume_from, child.epochs) == ("c", "p", 20)
+    assert (child.imgsz, child.seed, child.model, child.dataset) == (64, 3, "yolo11n", "digits")
+    assert child.overrides == {"mosaic": 0.5, "close_mosaic": 0}
+    assert child.keep_local is False
+
+
+@pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}, {"lr0": 0.5}])
+def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -> None:
+    parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
+    with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
+        TrainingSpec.parse({"resume_from": "p", **changed}).continuing(parent)
