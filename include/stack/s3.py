@@ -1,0 +1,163 @@
+"""SeaweedFS from PyPI: an S3 server with signature check, in one process."""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.stack import ports, processes
+from include.stack.errors import StackError
+from include.stack.ports import GRPC_OFFSET, LOOPBACK
+from include.stack.processes import Service
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+REGION = "us-east-1"
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class S3Ports:
+    """Every port that the server opens. Port 0 would not mean any: unset ones get well-known numbers."""
+
+    s3: int
+    s3_grpc: int
+    filer: int
+    filer_grpc: int
+    volume: int
+    volume_grpc: int
+    master: int
+    master_grpc: int
+    admin: int
+
+    @classmethod
+    def choose(cls, taken: set[int]) -> S3Ports:
+        """Free ports that are not in `taken`."""
+        chosen: dict[str, int] = {}
+        for field in fields(cls):
+            others = taken | set(chosen.values())
+            chosen[field.name] = ports.choose(others, with_grpc=field.name == "admin")
+        return cls(**chosen)
+
+    def all(self) -> set[int]:
+        """As numbers, with the one that the admin server derives."""
+        return {getattr(self, field.name) for field in fields(self)} | {self.admin + GRPC_OFFSET}
+
+
+@dataclass(frozen=True)
+class S3:
+    """One S3 server; its data, log and pid file are below state."""
+
+    state: Path
+    ports: S3Ports
+    access_key: str
+    secret_key: str
+    region: str = REGION
+
+    @property
+    def endpoint_url(self) -> str:
+        """For any S3 client."""
+        return f"http://{LOOPBACK}:{self.ports.s3}"
+
+    def start(self) -> bool:
+        """Start the server. Returns False when it was running already."""
+        if processes.running(self._service):
+            return False
+        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        processes.start(self._service)
+        processes.wait_until_ready(self._service, self._answers, START_SECONDS)
+        return True
+
+    def stop(self) -> bool:
+        """Stop the server. Returns False when it was not running."""
+        return processes.stop(self._service)
+
+    def running(self) -> bool:
+        """Whether the server's process is there."""
+        return processes.running(self._service) is not None
+
+    def client(self) -> S3Client:
+        """A client that fails at once where there is no server."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
+        )
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Create the bucket unless it is there."""
+        client = self.client()
+        present = {each["Name"] for each in client.list_buckets()["Buckets"]}
+        if bucket not in present:
+            client.create_bucket(Bucket=bucket)
+
+    @property
+    def _data(self) -> Path:
+        return self.state / "s3"
+
+    @cached_property
+    def _service(self) -> Service:
+        weed = Path(sysconfig.get_path("scripts")) / "weed"
+        if not weed.exists():
+            raise StackError(
+                f"{weed} is missing: the S3 server is part of requirements.txt. Run `make setup`."
+            )
+        environment = processes.base_environment()
+        environment |= {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        return Service(
+            name="s3",
+            command=(str(weed), "mini", *self._options()),
+            environment=environment,
+            directory=self._data,
+            state=self.state,
+        )
+
+    def _options(self) -> list[str]:
+        """Everything is said: `weed mini` remembers the options of its last start and falls back on them."""
+        listen = self.ports
+        options: dict[str, object] = {
+            "dir": self._data,
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            "metricsIp": LOOPBACK,
+            # Files are reachable through S3, with its signature, and not through the servers behind it.
+            "disableHttp": "true",
+            "admin.ui": "false",
+            "webdav": "false",
+            "master.telemetry": "false",
+            "s3.port": listen.s3,
+            "s3.port.grpc": listen.s3_grpc,
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "filer.port": listen.filer,
+            "filer.port.grpc": listen.filer_grpc,
+            "volume.port": listen.volume,
+            "volume.port.grpc": listen.volume_grpc,
+            "master.port": listen.master,
+            "master.port.grpc": listen.master_grpc,
+            "admin.port": listen.admin,
+            "admin.port.grpc": listen.admin + GRPC_OFFSET,
+            # Each bucket takes volumes of its own; the default number depends on the free disk.
+            "master.volumeSizeLimitMB": 256,
+            "volume.max": 1000,
+        }
+        return [f"-{name}={value}" for name, value in options.items()]
+
+    def _answers(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self.client().list_buckets()
+        except (BotoCoreError, ClientError):
+            return False
+        return True

@@ -1,0 +1,106 @@
+"""Real services for the tests: started once per test session, on free ports, and stopped at its end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from include.stack import ports
+from include.stack.postgres import Postgres
+from include.stack.s3 import S3, S3Ports
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def pytest_sessionstart() -> None:
+    """End like Ctrl-C on SIGTERM: without this, `kill` or `timeout` would leave the servers behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.fixture(scope="session")
+def services_directory() -> Iterator[Path]:
+    """A folder for the servers' data. PostgreSQL's user must reach it; pytest's folders are private."""
+    directory = Path(tempfile.mkdtemp(prefix="yolo-training-tests-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(services_directory: Path) -> Iterator[Postgres]:
+    """The PostgreSQL server of this test session."""
+    server = Postgres(
+        state=services_directory,
+        identity=f"tests-{os.getpid()}",
+        port=ports.choose(set()),
+        password=secrets.token_urlsafe(16),
+        settings=UNSAFE_BUT_FAST,
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh, empty database, dropped after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield postgres.url(name)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def s3(services_directory: Path) -> Iterator[S3]:
+    """The S3 server of this test session."""
+    server = S3(
+        state=services_directory,
+        ports=S3Ports.choose(set()),
+        access_key=secrets.token_hex(10),
+        secret_key=secrets.token_urlsafe(30),
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3: S3) -> S3Client:
+    """A boto3 client of the session's S3 server."""
+    return s3.client()
+
+
+@pytest.fixture
+def bucket(s3_client: S3Client) -> Iterator[str]:
+    """A fresh bucket, removed with what is in it after the test."""
+    name = f"test-{secrets.token_hex(6)}"
+    s3_client.create_bucket(Bucket=name)
+    yield name
+    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for item in page.get("Contents", []):
+            s3_client.delete_object(Bucket=name, Key=item["Key"])
+    s3_client.delete_bucket(Bucket=name)
