@@ -1,0 +1,101 @@
+"""Tiny valid data sets for every task: drawn shapes, a few images of 64 pixels, a second to train an epoch.
+
+Shapes are polygons with known corners, so that one drawing gives the labels of every task: its box, its
+outline, its oriented box, its corners as keypoints, its class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = ("detect", "segment", "classify", "pose", "obb")
+CLASSES = ("box", "arrow")
+
+_CORNERS = {
+    "box": np.array([[-1, -0.6], [1, -0.6], [1, 0.6], [-1, 0.6]]),
+    "arrow": np.array([[-1, -0.6], [1, 0], [-1, 0.6], [-0.5, 0]]),
+}
+
+
+def build(task: str, folder: Path, train: int = 8, val: int = 4, size: int = 64, seed: int = 0) -> Path:
+    """Draw a data set below `folder` and return what Ultralytics takes as `data`.
+
+    That is data.yaml, or the folder itself for classify. train and val count images, size is in pixels.
+    """
+    rng = np.random.default_rng(seed)
+    for split, images in (("train", train), ("val", val)):
+        for index in range(images):
+            if task == "classify":
+                _classify(folder / split, index, size, rng)
+            else:
+                _labelled(task, folder, split, index, size, rng)
+    return folder if task == "classify" else _describe(task, folder)
+
+
+def _classify(split: Path, index: int, size: int, rng: np.random.Generator) -> None:
+    name = CLASSES[index % len(CLASSES)]
+    image, _ = _draw([name], size, rng)
+    (split / name).mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(split / name / f"{index}.png"), image)
+
+
+def _labelled(task: str, folder: Path, split: str, index: int, size: int, rng: np.random.Generator) -> None:
+    names = list(rng.permutation(CLASSES))[: 1 + index % 2]
+    image, corners = _draw(names, size, rng)
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "images" / split / f"{index}.png"), image)
+    lines = [
+        label(task, CLASSES.index(name), shape / size) for name, shape in zip(names, corners, strict=True)
+    ]
+    (folder / "labels" / split / f"{index}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _draw(names: list[str], size: int, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Draw the named shapes side by side on noise; return the image and each shape's corners in pixels."""
+    image = rng.integers(60, 120, (size, size, 3), dtype=np.uint8)
+    width = size / len(names)
+    outlines = []
+    for place, name in enumerate(names):
+        angle = rng.uniform(0, 2 * np.pi)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        radius = rng.uniform(0.28, 0.4) * min(width, size)
+        centre = np.array([(place + 0.5) * width, size * rng.uniform(0.45, 0.55)])
+        outline = _CORNERS[name] @ turn.T * radius + centre
+        cv2.fillPoly(image, [outline.round().astype(np.int32)], rng.integers(160, 255, 3).tolist())
+        outlines.append(outline)
+    return image, outlines
+
+
+def label(task: str, class_id: int, corners: np.ndarray) -> str:
+    """One line of a label file, for corners (4, 2) as fractions of the image."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    box = [*((low + high) / 2), *(high - low)]
+    numbers = {
+        "detect": box,
+        "segment": corners.ravel(),
+        "obb": cv2.boxPoints(cv2.minAreaRect(corners.astype(np.float32))).clip(0, 1).ravel(),
+        "pose": [*box, *np.column_stack([corners, np.full(len(corners), 2)]).ravel()],
+    }[task]
+    return " ".join([str(class_id), *(f"{number:.6f}" for number in numbers)])
+
+
+def _describe(task: str, folder: Path) -> Path:
+    description = {
+        "path": str(folder.resolve()),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(CLASSES)),
+    }
+    if task == "pose":
+        description |= {"kpt_shape": [4, 3], "flip_idx": [0, 1, 2, 3]}
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    return path
