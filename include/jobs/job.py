@@ -1,0 +1,78 @@
+"""A training job as it is recorded: one row of `training_jobs` and its finished epochs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class JobStatus(StrEnum):
+    """What a job is doing, as far as its row knows. Whether it still runs, Airflow knows."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+def _object_or_none(value: object) -> object:
+    return value if isinstance(value, dict) else None
+
+
+# In a row that only the platform has written so far, a JSON column may hold anything.
+JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
+
+
+class TrainingJob(BaseModel):
+    """One row of `training_jobs`.
+
+    status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here. The
+    owner of the job is the run `run_id` of Dag `dag_id`. epoch is the last finished one, counted from 0; epochs
+    is the planned number. Sizes are in bytes, hashes SHA-256 in lower-case hex. completed_at is set for
+    completed jobs only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    status: str | None
+    stop_requested: bool
+    dag_id: str | None
+    run_id: str | None
+    parent_job_id: str | None
+    spec: JsonObject
+    epoch: int | None
+    epochs: int | None
+    metrics: JsonObject
+    best_checkpoint_path: str | None
+    best_checkpoint_sha256: str | None
+    best_checkpoint_size: int | None
+    last_checkpoint_path: str | None
+    last_checkpoint_sha256: str | None
+    last_checkpoint_size: int | None
+    error: str | None
+    triggered_by: str | None
+    created_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    updated_at: datetime | None
+
+
+class RecordedEpoch(BaseModel):
+    """One row of `training_epochs`: the numbers of one finished epoch, counted from 0.
+
+    metrics has Ultralytics' names as they are in results.csv; a number that was not finite is None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: int
+    metrics: dict[str, float | None]
+    fitness: float | None
+    seconds: float | None
+    eta_seconds: float | None
+    recorded_at: datetime

@@ -1,0 +1,200 @@
+"""The only way to `training_jobs` and `training_epochs`, by the statements of `sql/queries`."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection, errors
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from include.jobs.job import RecordedEpoch, TrainingJob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.training.contract import EpochReport
+
+QUERIES = Path(__file__).resolve().parents[2] / "sql" / "queries"
+
+
+class RepositoryError(Exception):
+    """A job's row could not be written, with a sentence for the person who reads the task's log."""
+
+
+class JobTaken(RepositoryError):
+    """Another run took the job between the caller's look at it and its claim."""
+
+
+class JobNotCreatable(RepositoryError):
+    """The table belongs to a platform, and this row can only be created by it."""
+
+
+class OwnershipLost(RepositoryError):
+    """The job belongs to another run by now: this one has to stop."""
+
+
+@cache
+def query(name: str) -> bytes:
+    """Return the text of `sql/queries/{name}.sql`."""
+    return (QUERIES / f"{name}.sql").read_bytes()
+
+
+def finite(value: Any) -> Any:
+    """Return `value` (plain JSON data) with None for every number that is not finite: jsonb refuses those."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+class JobRepository:
+    """Reads and writes jobs over one psycopg connection.
+
+    Each method is one transaction of its own, committed when it returns; so the connection must be idle, as
+    `PostgresHook("training_db").get_conn()` hands it out, and it stays the caller's to close.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def get(self, job_id: str) -> TrainingJob | None:
+        """Return the job, or None if there is no such row."""
+        with self._connection.transaction():
+            return self._get(job_id)
+
+    def claim(
+        self,
+        job_id: str,
+        *,
+        dag_id: str,
+        run_id: str,
+        spec: Mapping[str, Any],
+        epochs: int | None,
+        parent_job_id: str | None,
+        triggered_by: str | None,
+        expected_run_id: str | None,
+    ) -> TrainingJob:
+        """Make this run the owner of the job, whose row is created if it is not there, and return the row.
+
+        An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
+        saw (None for no row or no owner). It starts anew: paths, hashes, sizes, error, epoch, metrics and the
+        recorded epochs go, except that a run which claims its own job again keeps the last three.
+
+        Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
+        """
+        values = {
+            "job_id": job_id,
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "spec": Jsonb(finite(dict(spec))),
+            "epochs": epochs,
+            "parent_job_id": parent_job_id,
+            "triggered_by": triggered_by,
+            "expected_run_id": expected_run_id,
+        }
+        try:
+            with self._connection.transaction():
+                if self._changed("take_over_job", values) == 0:
+                    self._create(job_id, values)
+                if expected_run_id != run_id:
+                    self._changed("delete_epochs", values)
+                job = self._get(job_id)
+        except errors.UniqueViolation as error:
+            raise JobTaken(
+                f"Job {job_id} was taken by another run while run {run_id} was about to take it. "
+                f"Wait until that run has ended, or choose another job_id."
+            ) from error
+        except errors.NotNullViolation as error:
+            raise JobNotCreatable(
+                f"Job {job_id} has no row in training_jobs, and only the platform that owns the table can "
+                f"create one: its column {error.diag.column_name} is mandatory. Pass the job_id of an existing "
+                f"row."
+            ) from error
+        except errors.StringDataRightTruncation as error:
+            raise JobNotCreatable(
+                f"Job {job_id} does not fit into training_jobs: {error.diag.message_primary}. "
+                f"Choose a shorter job_id, or widen that column."
+            ) from error
+        assert job is not None  # noqa: S101 - written above in the same transaction
+        return job
+
+    def record_epoch(self, job_id: str, run_id: str, report: EpochReport) -> None:
+        """Record one finished epoch, and make its numbers the job's own. An epoch recorded twice is one row.
+
+        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner.
+        """
+        values = {
+            "job_id": job_id,
+            "run_id": run_id,
+            "epoch": report.epoch,
+            "epochs": report.epochs,
+            "metrics": Jsonb(finite(dict(report.metrics))),
+            "fitness": finite(report.fitness),
+            "seconds": finite(report.seconds),
+            "eta_seconds": finite(report.eta_seconds),
+        }
+        with self._connection.transaction():
+            recorded = self._changed("record_epoch", values)
+        if recorded == 0:
+            raise OwnershipLost(
+                f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
+                f"This training stops here; the other one goes on."
+            )
+
+    def fail_run(self, dag_id: str, run_id: str, error: str) -> str | None:
+        """Record why the run's job failed, and return the job's id.
+
+        None, and nothing is written, if the run owns no job or its job has ended.
+        """
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            row = cursor.execute(
+                query("fail_run"), {"dag_id": dag_id, "run_id": run_id, "error": error}
+            ).fetchone()
+        return row[0] if row else None
+
+    def refuse(self, job_id: str, error: str) -> bool:
+        """Record why a queued job without a run will not get one. False if the row is not such a job."""
+        with self._connection.transaction():
+            return self._changed("refuse_job", {"job_id": job_id, "error": error}) == 1
+
+    def epochs(self, job_id: str) -> list[RecordedEpoch]:
+        """Return the job's finished epochs in order."""
+        with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(query("list_epochs"), {"job_id": job_id}).fetchall()
+        return [RecordedEpoch.model_validate(row) for row in rows]
+
+    def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
+        """Give a resumed job its parent's epochs 0 to `last_epoch`, and return how many were new to it."""
+        values = {"parent_job_id": parent_job_id, "job_id": job_id, "last_epoch": last_epoch}
+        with self._connection.transaction():
+            return self._changed("copy_epochs", values)
+
+    def _get(self, job_id: str) -> TrainingJob | None:
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(query("get_job"), {"job_id": job_id}).fetchone()
+        return TrainingJob.model_validate(row) if row else None
+
+    def _create(self, job_id: str, values: Mapping[str, Any]) -> None:
+        if job_id.isdigit() and self._rows_are_named_by_key():
+            raise JobNotCreatable(
+                f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
+                f"rows by their key: row {job_id} could be its own later. Pass the job_id of an existing row, "
+                f"or a name that is no number."
+            )
+        self._changed("create_job", values)
+
+    def _rows_are_named_by_key(self) -> bool:
+        with self._connection.cursor() as cursor:
+            row = cursor.execute(query("count_key_triggers")).fetchone()
+        return row is not None and row[0] > 0
+
+    def _changed(self, name: str, values: Mapping[str, Any]) -> int:
+        with self._connection.cursor() as cursor:
+            return cursor.execute(query(name), values).rowcount

@@ -1,0 +1,2 @@
+DELETE FROM training_epochs
+WHERE job_id = %(job_id)s;

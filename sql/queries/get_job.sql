@@ -1,0 +1,25 @@
+SELECT
+    job_id::text AS job_id,
+    status::text AS status,
+    COALESCE(stop_requested, FALSE) AS stop_requested,
+    dag_id::text AS dag_id,
+    run_id::text AS run_id,
+    parent_job_id::text AS parent_job_id,
+    spec,
+    epoch,
+    epochs,
+    metrics,
+    best_checkpoint_path::text AS best_checkpoint_path,
+    best_checkpoint_sha256::text AS best_checkpoint_sha256,
+    best_checkpoint_size,
+    last_checkpoint_path::text AS last_checkpoint_path,
+    last_checkpoint_sha256::text AS last_checkpoint_sha256,
+    last_checkpoint_size,
+    error::text AS error,
+    triggered_by::text AS triggered_by,
+    created_at::timestamptz AS created_at,
+    started_at::timestamptz AS started_at,
+    completed_at::timestamptz AS completed_at,
+    updated_at::timestamptz AS updated_at
+FROM training_jobs
+WHERE job_id = %(job_id)s;

@@ -1,0 +1,10 @@
+SELECT
+    epoch,
+    metrics,
+    fitness,
+    seconds,
+    eta_seconds,
+    recorded_at
+FROM training_epochs
+WHERE job_id = %(job_id)s
+ORDER BY epoch;

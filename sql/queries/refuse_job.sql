@@ -1,0 +1,9 @@
+UPDATE training_jobs
+SET
+    status = 'failed',
+    error = %(error)s,
+    updated_at = now()
+WHERE job_id = %(job_id)s
+    AND run_id IS NULL
+    AND status = 'queued'
+RETURNING job_id;
