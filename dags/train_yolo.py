@@ -1,15 +1,15 @@
 """Train a YOLO model and keep both of its checkpoints.
 
-Give a data set and press *Trigger*; every other field may stay empty. One task trains on a GPU (pool and queue `gpu`),
-two tasks upload in parallel, and one statement records what was verified:
+Give a data set and press *Trigger*; every other field may stay empty. One task trains on a GPU (pool and
+queue `gpu`), two tasks upload in parallel, and one statement records what was verified:
 
 | file | what it is for | where |
 |---|---|---|
 | `best.pt` | deploy it: the best weights, stripped | `s3://{bucket}/checkpoints/{job_id}/best.pt` |
 | `last.pt` | continue from it: the whole training state | `s3://{bucket}/checkpoints/{job_id}/last.pt` |
 
-To train a finished job for longer, trigger this Dag again with `resume_from` (that job's id) and more `epochs`.
-The job's row in `training_jobs` names both files, or says why there are none.
+To train a finished job for longer, trigger this Dag again with `resume_from` (that job's id) and more
+`epochs`. The job's row in `training_jobs` names both files, or says why there are none.
 """
 
 from __future__ import annotations
@@ -79,18 +79,18 @@ def train_yolo() -> None:
         return train_resolved_job(job, dataset).model_dump(mode="json")
 
     @task
-    def upload_best(job: Json, manifest: Json) -> Json:
+    def upload_best(manifest: Json) -> Json:
         """Put the deployable model into S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
-        return upload_checkpoint(job, manifest, "best")
+        return upload_checkpoint(manifest, "best")
 
     @task
-    def upload_last(job: Json, manifest: Json) -> Json:
+    def upload_last(manifest: Json) -> Json:
         """Put the whole training state into S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
-        return upload_checkpoint(job, manifest, "last")
+        return upload_checkpoint(manifest, "last")
 
     record_checkpoints = SQLExecuteQueryOperator(
         task_id="record_checkpoints",
@@ -113,19 +113,18 @@ def train_yolo() -> None:
     )
 
     @task(retries=5)
-    def notify_backend(job: Json, manifest: Json, best: Json, last: Json) -> int:
-        """Tell the platform's backend, where connection `training_backend` exists."""
+    def notify_backend(job: Json) -> int:
+        """Tell the platform's backend what was recorded, where connection `training_backend` exists."""
         from include.pipeline.tasks import notify_completion
 
-        return notify_completion(job, manifest, best, last)
+        return notify_completion(job)
 
     job = resolve_config()
-    dataset = check_dataset(job)
-    manifest = train(job, dataset)
-    best, last = upload_best(job, manifest), upload_last(job, manifest)
+    manifest = train(job, check_dataset(job))
+    uploads = [upload_best(manifest), upload_last(manifest)]
 
     check_schema() >> job
-    [best, last] >> record_checkpoints >> notify_backend(job, manifest, best, last)
+    uploads >> record_checkpoints >> notify_backend(job)
 
 
 train_yolo()

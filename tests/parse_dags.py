@@ -15,7 +15,7 @@ class NotInstalled(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         """Refuse the packages in ABSENT, leave all others to the next finder."""
-        if fullname.split(".")[0] in ABSENT:
+        if fullname.partition(".")[0] in ABSENT:
             raise ModuleNotFoundError(f"No module named {fullname!r} (as on a machine that does not train)")
 
 

@@ -131,7 +131,14 @@ def test_only_given_arguments_reach_ultralytics() -> None:
 
 def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
     parent = TrainingSpec.parse(
-        {"job_id": "p", "epochs": 10, "imgsz": 64, "seed": 3, "overrides": {"mosaic": 0.5}, "keep_local": True}
+        {
+            "job_id": "p",
+            "epochs": 10,
+            "imgsz": 64,
+            "seed": 3,
+            "overrides": {"mosaic": 0.5},
+            "keep_local": True,
+        }
     ).with_defaults()
     child = TrainingSpec.parse(
         {"job_id": "c", "resume_from": "p", "epochs": 20, "overrides": {"close_mosaic": 0}}

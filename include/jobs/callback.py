@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class TrainingCompletionCallback(BaseModel):
-    """The body of the callback: both checkpoints, verified in S3 and recorded before it is sent.
+    """The body of the callback: what the job's row says once both checkpoints were verified and recorded.
 
-    Paths are s3:// URIs, sha256 is of the whole file in lower-case hex, sizes are in bytes. epoch counts from 0;
-    metrics are those of best.pt on the validation split, named as in Ultralytics' results.csv.
+    Paths are s3:// URIs, sha256 is of the whole file in lower-case hex, sizes are in bytes. epoch counts
+    from 0; metrics are those of best.pt on the validation split, named as in Ultralytics' results.csv.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     job_id: str
-    status: Literal["completed"] = "completed"
+    status: Literal["completed"]
     dag_id: str
     run_id: str
     best_checkpoint_path: str

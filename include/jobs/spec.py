@@ -1,8 +1,9 @@
 """TrainingSpec: the only definition of the parameters of a training job.
 
 The form in Airflow's UI and the schema that REST checks are generated from it (include.pipeline.form);
-`resolve_config` validates with the model itself. Training parameters default to null, because "not given" must differ
-from "given": with `resume_from` null means the parent's value, otherwise Ultralytics' own default.
+`resolve_config` validates with the model itself. Training parameters default to null, because "not given"
+must differ from "given": with `resume_from` null means the parent's value, otherwise Ultralytics' own
+default.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null)]
 
 
 class TrainingSpec(BaseModel):
-    """Every parameter of a training job. Unknown keys, wrong types and values out of range raise ValidationError."""
+    """Every parameter of a training job.
+
+    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` makes it a
+    sentence.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
@@ -68,7 +73,7 @@ class TrainingSpec(BaseModel):
     job_id: str | None = Field(
         None,
         pattern=JOB_ID,
-        description=f"Name of the job, under which its checkpoints are kept: {JOB_ID_RULE}. Empty: generated.",
+        description=f"Name of the job and its checkpoints: {JOB_ID_RULE}. Empty: generated.",
         json_schema_extra=_JOB,
     )
     fresh: bool = Field(
@@ -78,8 +83,9 @@ class TrainingSpec(BaseModel):
     )
     dataset: OptionalText = Field(
         None,
-        description="digits (bundled handwritten digits, detect only), a path that every worker sees, or s3://… "
-        "(a .zip, a prefix, or a data YAML). Empty: digits for detect; mandatory for every other task.",
+        description="digits (bundled handwritten digits, detect only), a path that every worker sees, or "
+        "s3://… (a .zip, a prefix, or a data YAML). Empty: digits for detect; mandatory for every other "
+        "task.",
         json_schema_extra=_DATA,
     )
     task: Task | None = Field(
@@ -87,8 +93,8 @@ class TrainingSpec(BaseModel):
     )
     model: OptionalText = Field(
         None,
-        description="A name such as yolo11n or yolo11n-seg (trained from scratch), a YAML, or s3://…/*.pt to start "
-        "from. Empty: yolo11n with the suffix of the task, from scratch.",
+        description="A name such as yolo11n or yolo11n-seg (trained from scratch), a YAML, or s3://…/*.pt to "
+        "start from. Empty: yolo11n with the suffix of the task, from scratch.",
         json_schema_extra=_DATA,
     )
     epochs: int | None = Field(
@@ -109,13 +115,13 @@ class TrainingSpec(BaseModel):
         None,
         ge=-1,
         le=65_536,
-        description="Images a batch; -1, or a fraction of the GPU's memory, lets Ultralytics choose. Empty: 16.",
+        description="Images a batch; -1 or a fraction of the GPU's memory: Ultralytics chooses. Empty: 16.",
         json_schema_extra=_TRAINING,
     )
     device: OptionalText = Field(
         None,
         pattern=r"^(auto|cpu|mps|(cuda:)?\d+(,\d+)*)\Z",
-        description="auto, cpu, mps, or a GPU's number: 0, or 0,1 for two. Empty: auto, the first GPU if there is one.",
+        description="auto, cpu, mps, or a GPU's number: 0; 0,1 for two. Empty: auto, the first GPU if any.",
         json_schema_extra=_TRAINING,
     )
     workers: int | None = Field(
@@ -166,8 +172,8 @@ class TrainingSpec(BaseModel):
     resume_from: str | None = Field(
         None,
         pattern=JOB_ID,
-        description="Job whose last.pt this new job continues at its next epoch, with that job's data, model and "
-        "arguments. Give a larger epochs to train longer than it was planned.",
+        description="Job whose last.pt this new job continues at its next epoch, with that job's data, "
+        "model and arguments. Give a larger epochs to train longer than it was planned.",
         json_schema_extra=_CONTINUING,
     )
     keep_local: bool = Field(
@@ -206,19 +212,19 @@ class TrainingSpec(BaseModel):
 
     @classmethod
     def parse(cls, params: dict[str, Any]) -> TrainingSpec:
-        """Validate `params`. Raises SpecError: one sentence that names the field, the value and the remedy."""
+        """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
         try:
             return cls.model_validate(params)
         except ValidationError as error:
             raise SpecError(_sentence(error)) from None
 
     def continuing(self, parent: TrainingSpec) -> TrainingSpec:
-        """Take the parent's value wherever nothing was given. Raises SpecError for what must stay as it was."""
+        """Take the parent's value wherever nothing was given. Raises SpecError for what must not change."""
         for name in _RESUME_KEEPS:
             given, kept = getattr(self, name), getattr(parent, name)
             if given is not None and given != kept:
                 raise SpecError(
-                    f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is to be continued; "
+                    f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is continued; "
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
         own = {"job_id", "fresh", "resume_from", "keep_local"}
@@ -234,7 +240,7 @@ class TrainingSpec(BaseModel):
         return self.model_copy(update={"task": task, "model": model, "dataset": self.dataset or "digits"})
 
     def arguments(self) -> dict[str, Any]:
-        """What was given among Ultralytics' training arguments, but for task, model, data, epochs and device."""
+        """The given ones of Ultralytics' training arguments, but task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
         if self.batch is not None and self.batch.is_integer():
@@ -245,8 +251,9 @@ class TrainingSpec(BaseModel):
 def _check_dataset_given(dataset: str | None, task: str) -> None:
     if task != "detect" and dataset in {None, "digits"}:
         raise ValueError(
-            f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; give a path "
-            f"or s3://… with data for {task}"
+            f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
+            "give "
+            f"a path or s3://… with data for {task}"
         )
 
 
@@ -262,8 +269,9 @@ def _check_model_fits(model: str | None, task: str) -> None:
     built = next((t for t, suffix in MODEL_SUFFIX.items() if suffix and stem.endswith(suffix)), "detect")
     if built != task:
         raise ValueError(
-            f"model={model!r} is a model for {built}, but the task is {task}; give task={built!r}, or another model "
-            f"such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
+            f"model={model!r} is a model for {built}, but the task is {task}; give task={built!r}, or "
+            "another "
+            f"model such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
         )
 
 

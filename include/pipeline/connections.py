@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def training_db() -> Iterator[Connection]:
     """A fresh psycopg connection to the training database, closed afterwards.
 
-    Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall drops.
+    Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
+    drops.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 

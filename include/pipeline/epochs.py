@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
-from include.training.contract import EpochReport
+
+if TYPE_CHECKING:
+    from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
 
@@ -14,8 +17,8 @@ log = logging.getLogger(__name__)
 class EpochRecorder:
     """Writes epochs to the database as they finish (an EpochReporter).
 
-    A database that cannot be reached does not stop a training: the epochs wait and are written with a later one.
-    What ends the training is OwnershipLost: another run owns the job now.
+    A database that cannot be reached does not stop a training: the epochs wait and are written with a later
+    one. What ends the training is OwnershipLost: another run owns the job now.
     """
 
     def __init__(self, job_id: str, run_id: str) -> None:
@@ -36,7 +39,8 @@ class EpochRecorder:
                     del self._waiting[0]
         except OperationalError as error:
             log.warning(
-                "The training database does not answer (%s); %d epochs wait to be recorded, the training goes on.",
+                "The training database does not answer (%s); %d epochs wait to be recorded, the training "
+                "goes on.",
                 str(error).strip(),
                 len(self._waiting),
             )

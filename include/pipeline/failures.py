@@ -1,4 +1,4 @@
-"""How a run fails: with one sentence in the log and in the job's row, and no retry of what cannot get better."""
+"""How a run fails: one sentence in the log and in the job's row, and no retry of what cannot get better."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def record_run_failure(context: Context) -> None:
     """
     _record(
         context,
-        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): the process that trained was "
-        "killed, most often for lack of memory or with its machine. See the log of the failed task, then trigger the "
+        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): the process that "
+        "trained was "
+        "killed, most often for lack of memory or with its machine. See the log of the failed task, then "
+        "trigger the "
         "job again.",
     )
 

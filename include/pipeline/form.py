@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
-from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def params_of(model: type[BaseModel]) -> dict[str, Param]:
     """One Param for each field of `model`, in its order.
 
-    Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as plain text, so
-    pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat form.
+    Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as
+    plain text, so pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat
+    form.
     """
     schema = model.model_json_schema()
     return {name: _param(name, field) for name, field in schema["properties"].items()}

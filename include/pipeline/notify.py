@@ -21,8 +21,8 @@ def notify(callback: TrainingCompletionCallback) -> int:
     """POST the callback to connection `training_backend` and return the HTTP status.
 
     The connection's host is the whole URL; its extra holds further headers, such as Authorization. Raises
-    AirflowSkipException where there is no such connection. Every attempt carries the same Idempotency-Key, and a
-    failure leaves the record as it is.
+    AirflowSkipException where there is no such connection. Every attempt carries the same Idempotency-Key,
+    and a failure leaves the record as it is.
     """
     from airflow.providers.http.hooks.http import HttpHook
     from airflow.sdk import BaseHook

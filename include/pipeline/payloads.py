@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.spec import TrainingSpec
-from include.training.contract import TrainingResult
+
+if TYPE_CHECKING:
+    from include.training.contract import TrainingResult
 
 
 class _Payload(BaseModel):
@@ -18,7 +20,8 @@ class _Payload(BaseModel):
 class ResumePoint(_Payload):
     """The state a resumed job continues from: the parent's objects in S3 as `resolve_config` found them.
 
-    best is None where the parent was interrupted before it stored one. epoch is the last finished one, from 0.
+    best is None where the parent was interrupted before it stored one. epoch is the last finished one, from
+    0.
     """
 
     job_id: str
@@ -32,8 +35,10 @@ class ResumePoint(_Payload):
 
 
 class ResolvedJob(_Payload):
-    """A job whose parameters were checked and whose row this run owns. spec holds no open questions but
-    Ultralytics' own defaults, which stay null."""
+    """A job whose parameters were checked and whose row this run owns.
+
+    What is null in spec is Ultralytics' own default.
+    """
 
     job_id: str
     dag_id: str
@@ -57,12 +62,14 @@ class TrainingManifest(_Payload):
     seconds: float
     device: str
     ultralytics_version: str
+    keep_local: bool
 
     @classmethod
-    def of(cls, job_id: str, result: TrainingResult, ultralytics_version: str) -> Self:
+    def of(cls, job: ResolvedJob, result: TrainingResult, ultralytics_version: str) -> Self:
         """The manifest of a finished training."""
         return cls(
-            job_id=job_id,
+            job_id=job.job_id,
+            keep_local=job.spec.keep_local,
             best=result.best,
             last=result.last,
             epoch=result.epoch,

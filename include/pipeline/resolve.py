@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from include.checkpoints.checkpoint import CheckpointKind
-from include.checkpoints.store import StoredCheckpoint
-from include.jobs.job import TrainingJob
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.payloads import ResolvedJob, ResumePoint
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import CheckpointKind
+    from include.checkpoints.store import StoredCheckpoint
+    from include.jobs.job import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +76,8 @@ def resolve(
 ) -> ResolvedJob:
     """Check `params`, and take over or create the job's row for `run`.
 
-    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot be trained;
-    nothing but the row's error is written then.
+    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot
+    be trained; nothing but the row's error is written then.
     """
     try:
         return _resolve(params, run, jobs, checkpoints, is_running)
@@ -137,12 +139,14 @@ def _refuse_unless_free(
         return
     if row.status == "completed" and not spec.fresh:
         raise SpecError(
-            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it again from the "
+            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
+            "again from the "
             f"start, or a new job with resume_from={row.job_id!r} to train it longer"
         )
     if _owner_runs(row, is_running):
         raise SpecError(
-            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait for it, or give "
+            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait "
+            "for it, or give "
             "another job_id"
         )
 
@@ -157,10 +161,13 @@ def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> boo
 def _parent(parent_job_id: str, jobs: Jobs, is_running: Callable[[str, str], bool]) -> TrainingJob:
     parent = jobs.get(parent_job_id)
     if parent is None:
-        raise SpecError(f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job")
+        raise SpecError(
+            f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
+        )
     if _owner_runs(parent, is_running):
         raise SpecError(
-            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait for it to end"
+            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait for "
+            "it to end"
         )
     return parent
 
@@ -170,12 +177,13 @@ def _resume_point(parent: TrainingJob, checkpoints: Checkpoints) -> ResumePoint:
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
         raise SpecError(
-            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is {parent.status}"
-            + (f" ({parent.error})" if parent.error else "")
+            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
+            f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
         )
     if last.checkpoint is None or last.checkpoint.epoch < 0:
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by this project "
+            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
+            "this project "
             "or was stripped of its optimizer; start a new training with that file as `model` instead"
         )
     if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
@@ -189,7 +197,10 @@ def _resume_point(parent: TrainingJob, checkpoints: Checkpoints) -> ResumePoint:
 
 def _spec_of(parent: TrainingJob) -> TrainingSpec:
     if not parent.spec:
-        raise SpecError(f"resume_from={parent.job_id!r} was not trained here: its row holds no parameters to continue with")
+        raise SpecError(
+            f"resume_from={parent.job_id!r} was not trained here: its row holds no parameters to continue "
+            "with"
+        )
     return TrainingSpec.parse(dict(parent.spec))
 
 
@@ -198,5 +209,6 @@ def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoin
     done = resume.epoch + 1
     if spec.time is None and epochs is not None and epochs <= done:
         raise SpecError(
-            f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; give a larger epochs"
+            f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; "
+            "give a larger epochs"
         )

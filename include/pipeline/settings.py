@@ -9,7 +9,7 @@ from pathlib import Path
 TRAINING_DB = "training_db"
 TRAINING_S3 = "training_s3"
 TRAINING_BACKEND = "training_backend"
-"""Ids of the Airflow connections: Postgres, any S3 endpoint, and the platform's backend (HTTP, may be missing)."""
+"""Ids of the Airflow connections: Postgres, any S3 endpoint, the platform's backend (HTTP, optional)."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
@@ -42,5 +42,5 @@ class Settings:
 
     @property
     def dataset_cache(self) -> Path:
-        """Fetched and generated data, by content. A dot keeps it apart from job ids, which never begin with one."""
+        """Fetched and generated data. The dot keeps it apart from job ids, which never begin with one."""
         return self.training_root / ".datasets"

@@ -1,4 +1,4 @@
-"""What each task of `train_yolo` does. Every function opens the outside world, calls one part, and closes it."""
+"""What each task of `train_yolo` does: open the outside world, call one part, close it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore, StoreRefusal
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
@@ -54,7 +53,8 @@ def resolve_run(context: Context) -> ResolvedJob:
 
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
     with training_db() as connection, no_retry(SpecError, RepositoryError):
-        # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse them.
+        # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse
+        # them.
         job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     return job
@@ -65,7 +65,10 @@ def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
     spec = ResolvedJob.model_validate(job).spec
     with no_retry(DatasetError):
         return check_dataset(
-            cast("str", spec.dataset), cast("str", spec.task), Settings.from_environment().dataset_cache, _reader()
+            cast("str", spec.dataset),
+            cast("str", spec.task),
+            Settings.from_environment().dataset_cache,
+            _reader(),
         )
 
 
@@ -82,42 +85,21 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any]) -> Training
         )
 
 
-def upload_checkpoint(job: dict[str, Any], manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
+def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
     """Make one checkpoint durable; returns it with its s3:// path."""
-    keep_local = ResolvedJob.model_validate(job).spec.keep_local
     with no_retry(StoreRefusal):
         stored = upload(
-            TrainingManifest.model_validate(manifest),
-            kind,
-            _store(),
-            Settings.from_environment(),
-            keep_local=keep_local,
+            TrainingManifest.model_validate(manifest), kind, _store(), Settings.from_environment()
         )
     return asdict(stored)
 
 
-def notify_completion(
-    job: dict[str, Any], manifest: dict[str, Any], best: dict[str, Any], last: dict[str, Any]
-) -> int:
-    """Send the completion to the platform's backend; returns the HTTP status."""
-    resolved, trained = ResolvedJob.model_validate(job), TrainingManifest.model_validate(manifest)
-    stored_best, stored_last = Checkpoint(**best), Checkpoint(**last)
-    return notify(
-        TrainingCompletionCallback(
-            job_id=resolved.job_id,
-            dag_id=resolved.dag_id,
-            run_id=resolved.run_id,
-            best_checkpoint_path=stored_best.path,
-            best_checkpoint_sha256=stored_best.sha256,
-            best_checkpoint_size=stored_best.size,
-            last_checkpoint_path=stored_last.path,
-            last_checkpoint_sha256=stored_last.sha256,
-            last_checkpoint_size=stored_last.size,
-            epoch=trained.epoch,
-            epochs=trained.epochs,
-            metrics=trained.metrics,
-        )
-    )
+def notify_completion(job: dict[str, Any]) -> int:
+    """Send what the job's row says to the platform's backend; returns the HTTP status."""
+    resolved = ResolvedJob.model_validate(job)
+    with training_db() as connection:
+        recorded = JobRepository(connection).get(resolved.job_id)
+    return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 
 def _store() -> CheckpointStore:

@@ -39,7 +39,7 @@ def train_job(
     local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
     request = _request(job, local.data, settings, store)
     result = train(request, EpochRecorder(job.job_id, job.run_id))
-    return TrainingManifest.of(job.job_id, result, ultralytics_version)
+    return TrainingManifest.of(job, result, ultralytics_version)
 
 
 def _request(job: ResolvedJob, data: Path, settings: Settings, store: CheckpointStore) -> TrainingRequest:
@@ -70,4 +70,6 @@ def _fetch_state(resume: ResumePoint, folder: Path, store: CheckpointStore) -> t
     last = store.download(resume.job_id, "last", folder / "last.pt", expected=resume.last)
     if resume.best is None:
         return Path(last.path), None
-    return Path(last.path), Path(store.download(resume.job_id, "best", folder / "best.pt", expected=resume.best).path)
+    return Path(last.path), Path(
+        store.download(resume.job_id, "best", folder / "best.pt", expected=resume.best).path
+    )

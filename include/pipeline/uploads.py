@@ -1,4 +1,4 @@
-"""The tasks `upload_best` and `upload_last`: the bytes of the manifest are in S3, verified, or the task fails."""
+"""The tasks `upload_best` and `upload_last`: the manifest's bytes are in S3, verified, or the task fails."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def upload(
-    manifest: TrainingManifest, kind: CheckpointKind, store: CheckpointStore, settings: Settings, *, keep_local: bool
+    manifest: TrainingManifest, kind: CheckpointKind, store: CheckpointStore, settings: Settings
 ) -> Checkpoint:
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
-    Nothing is sent where the right bytes are there already. Whichever of the two uploads ends last finds both in S3
-    and removes the job's local files, unless they are to be kept.
+    Nothing is sent where the right bytes are there already. Whichever of the two uploads ends last finds
+    both in S3 and removes the job's local files, unless they are to be kept.
     """
     local = manifest.best if kind == "best" else manifest.last
     uploaded = store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
-    if not keep_local and _both_stored(manifest, store):
+    if not manifest.keep_local and _both_stored(manifest, store):
         folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)

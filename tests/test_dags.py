@@ -1,0 +1,105 @@
+"""Every Dag parses without the trainer's packages, says who owns it, and is the same at each parse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": str(ROOT),
+    }
+    parsed = subprocess.run(
+        [sys.executable, "-m", "tests.parse_dags"], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert parsed.returncode == 0, parsed.stderr
+    result: dict[str, Any] = json.loads(parsed.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return _parse(tmp_path_factory.mktemp("airflow"), "1")
+
+
+@pytest.fixture(scope="module")
+def dags(parsed: dict[str, Any]) -> dict[str, Any]:
+    return {dag_id: serialized["dag"] for dag_id, serialized in parsed["dags"].items()}
+
+
+def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {task["__var"]["task_id"]: dag["default_args"]["__var"] | task["__var"] for task in dag["tasks"]}
+
+
+def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert set(parsed["dags"]) == {"train_yolo", "migrate_schema"}
+
+
+def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path) -> None:
+    assert _parse(tmp_path, "2")["dags"] == parsed["dags"]
+
+
+def test_every_dag_has_tags_and_documentation_and_keeps_no_secret_schedule(dags: dict[str, Any]) -> None:
+    for dag_id, dag in dags.items():
+        assert dag["tags"], dag_id
+        assert len(dag["doc_md"]) > 200, dag_id
+        assert dag["timetable"]["__type"].endswith("NullTimetable"), dag_id
+
+
+def test_every_task_has_an_owner_retries_and_documentation(dags: dict[str, Any]) -> None:
+    for dag_id, dag in dags.items():
+        for task_id, task in _tasks(dag).items():
+            assert task["owner"] == "training", (dag_id, task_id)
+            assert task["retries"] >= 1, (dag_id, task_id)
+            assert task["doc_md"], (dag_id, task_id)
+
+
+def test_only_train_takes_a_gpu(dags: dict[str, Any]) -> None:
+    for dag_id, dag in dags.items():
+        for task_id, task in _tasks(dag).items():
+            place = (task.get("pool", "default_pool"), task.get("queue", "default"))
+            assert place == (("gpu", "gpu") if task_id == "train" else ("default_pool", "default")), (
+                dag_id,
+                task_id,
+            )
+
+
+def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
+    after = {
+        name: set(task.get("downstream_task_ids", [])) for name, task in _tasks(dags["train_yolo"]).items()
+    }
+    assert after == {
+        "check_schema": {"resolve_config"},
+        "resolve_config": {"check_dataset", "train", "notify_backend"},
+        "check_dataset": {"train"},
+        "train": {"upload_best", "upload_last"},
+        "upload_best": {"record_checkpoints"},
+        "upload_last": {"record_checkpoints"},
+        "record_checkpoints": {"notify_backend"},
+        "notify_backend": set(),
+    }
+    migrate = {n: set(t.get("downstream_task_ids", [])) for n, t in _tasks(dags["migrate_schema"]).items()}
+    assert list(migrate) == ["plan", "apply", "verify"]
+    assert "apply" in migrate["plan"]
+    assert "verify" in migrate["apply"]
+
+
+def test_train_yolo_is_created_unpaused_and_several_jobs_may_run(dags: dict[str, Any]) -> None:
+    assert dags["train_yolo"]["is_paused_upon_creation"] is False
+    assert dags["train_yolo"].get("max_active_runs", 16) > 1
+    assert dags["train_yolo"]["has_on_failure_callback"] is True
