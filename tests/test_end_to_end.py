@@ -1,0 +1,263 @@
+"""The product as its users meet it: a real scheduler, triggered over REST, with real Postgres, S3 and training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import airflow_client.client as airflow
+import psutil
+import psycopg
+import pytest
+import requests
+from airflow_client.client.api import connection_api, dag_run_api, task_instance_api
+from psycopg.rows import dict_row
+
+pytestmark = pytest.mark.timeout(600)
+
+SMALL = {"dataset": "digits", "imgsz": 32, "batch": 16, "overrides": {"fraction": 0.1, "plots": False}}
+
+
+class Airflow:
+    """The official client, logged in to the stack under test."""
+
+    def __init__(self, stack: Any) -> None:
+        token = requests.post(
+            f"{stack.url}/auth/token",
+            json={"username": stack.username, "password": stack.password},
+            timeout=30,
+        ).json()["access_token"]
+        self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
+        self._runs = dag_run_api.DagRunApi(self._client)
+        self._tasks = task_instance_api.TaskInstanceApi(self._client)
+        self.connections = connection_api.ConnectionApi(self._client)
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        body = airflow.TriggerDAGRunPostBody(logical_date=None, conf=conf)
+        return self._runs.trigger_dag_run(dag_id, body).dag_run_id
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        return str(self._runs.get_dag_run(dag_id, run_id).state.value)
+
+    def wait(self, dag_id: str, run_id: str, seconds: float = 240) -> str:
+        deadline = time.monotonic() + seconds
+        while (state := self.state(dag_id, run_id)) in {"queued", "running"}:
+            assert time.monotonic() < deadline, (
+                f"{dag_id} {run_id} is still {state}: {self.tasks(dag_id, run_id)}"
+            )
+            time.sleep(0.5)
+        return state
+
+    def run(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Trigger, wait, and give the run's id; the run must succeed."""
+        run_id = self.trigger(dag_id, conf)
+        assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
+        return run_id
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        instances = self._tasks.get_task_instances(dag_id, run_id).task_instances
+        return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
+
+
+class Backend:
+    """A platform's backend: keeps what it is told, and can be down."""
+
+    def __init__(self) -> None:
+        received: list[dict[str, Any]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            calls: ClassVar[list[dict[str, Any]]] = received
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.calls.append(json.loads(body) | {"key": self.headers["Idempotency-Key"]})
+                self.send_response(204)
+                self.end_headers()
+
+        self.received = received
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/training/completed"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def api(airflow_stack: Any) -> Airflow:
+    client = Airflow(airflow_stack)
+    client.run("migrate_schema", {})
+    return client
+
+
+@pytest.fixture
+def backend(api: Airflow) -> Iterator[Backend]:
+    server = Backend()
+    body = airflow.ConnectionBody(connection_id="training_backend", conn_type="http", host=server.url)
+    api.connections.post_connection(body)
+    yield server
+    api.connections.delete_connection("training_backend")
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def row(airflow_stack: Any) -> Callable[[str], dict[str, Any]]:
+    def read(job_id: str) -> dict[str, Any]:
+        with psycopg.connect(airflow_stack.training_db_url, row_factory=dict_row) as connection:
+            found = connection.execute("SELECT * FROM training_jobs WHERE job_id = %s", [job_id]).fetchone()
+        assert found is not None, f"no row for {job_id}"
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def finished_job(api: Airflow) -> str:
+    """A job of two epochs, trained on the bundled digits."""
+    api.run("train_yolo", {"job_id": "two-epochs", "epochs": 2, **SMALL})
+    return "two-epochs"
+
+
+def _epochs(stack: Any, job_id: str) -> list[int]:
+    with psycopg.connect(stack.training_db_url) as connection:
+        rows = connection.execute(
+            "SELECT epoch FROM training_epochs WHERE job_id = %s ORDER BY epoch", [job_id]
+        ).fetchall()
+    return [epoch for (epoch,) in rows]
+
+
+def _download(stack: Any, uri: str, to: Path) -> Path:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    stack.s3.client().download_file(bucket, key, str(to))
+    return to
+
+
+def test_a_job_ends_with_both_checkpoints_in_s3_and_both_in_its_row(
+    api: Airflow, airflow_stack: Any, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
+) -> None:
+    job = row(finished_job)
+    assert (job["status"], job["epoch"], job["epochs"], job["error"]) == ("completed", 1, 2, None)
+    assert 0 <= job["metrics"]["metrics/mAP50(B)"] <= 1
+    for kind in ("best", "last"):
+        path = job[f"{kind}_checkpoint_path"]
+        assert path == f"s3://training-checkpoints/checkpoints/{finished_job}/{kind}.pt"
+        content = _download(airflow_stack, path, tmp_path / f"{kind}.pt").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == job[f"{kind}_checkpoint_sha256"]
+        assert len(content) == job[f"{kind}_checkpoint_size"]
+    assert _epochs(airflow_stack, finished_job) == [0, 1]
+
+
+def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
+    airflow_stack: Any, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
+) -> None:
+    import numpy as np
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import torch_safe_load
+
+    job = row(finished_job)
+    last = _download(airflow_stack, job["last_checkpoint_path"], tmp_path / "last.pt")
+    state, _ = torch_safe_load(str(last), safe_only=True)
+    assert state["epoch"] == 1
+    assert state["optimizer"]["state"]
+    assert state["ema"] is not None
+    best = _download(airflow_stack, job["best_checkpoint_path"], tmp_path / "best.pt")
+    assert best.stat().st_size < last.stat().st_size
+    assert len(YOLO(best).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
+
+
+def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Any, finished_job: str) -> None:
+    assert not (Path(airflow_stack.env["TRAINING_ROOT"]) / finished_job).exists()
+
+
+def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
+    api: Airflow,
+    airflow_stack: Any,
+    row: Callable[[str], dict[str, Any]],
+    finished_job: str,
+    backend: Backend,
+    tmp_path: Path,
+) -> None:
+    before = row(finished_job)
+    api.run("train_yolo", {"job_id": "four-epochs", "resume_from": finished_job, "epochs": 4})
+    job = row("four-epochs")
+    assert (job["status"], job["parent_job_id"], job["epoch"], job["epochs"]) == (
+        "completed",
+        finished_job,
+        3,
+        4,
+    )
+    assert job["spec"]["imgsz"] == SMALL["imgsz"]
+    assert _epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
+
+    import torch
+
+    def steps(uri: str) -> float:
+        state = torch.load(_download(airflow_stack, uri, tmp_path / "state.pt"), weights_only=False)
+        return max(float(s["step"]) for s in state["optimizer"]["state"].values() if "step" in s)
+
+    assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
+    assert row(finished_job) == before
+    (told,) = backend.received
+    assert told["job_id"] == "four-epochs"
+    assert told["last_checkpoint_path"] == job["last_checkpoint_path"]
+    assert told["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
+
+
+def test_a_completed_job_is_refused_and_its_row_stays_as_it_is(
+    api: Airflow, row: Callable[[str], dict[str, Any]], finished_job: str
+) -> None:
+    before = row(finished_job)
+    run_id = api.trigger("train_yolo", {"job_id": finished_job, "epochs": 2, **SMALL})
+    assert api.wait("train_yolo", run_id) == "failed"
+    tasks = api.tasks("train_yolo", run_id)
+    assert (tasks["resolve_config"], tasks["train"]) == ("failed", "upstream_failed")
+    assert row(finished_job) == before
+
+
+def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
+    with pytest.raises(airflow.exceptions.BadRequestException, match="job_id"):
+        api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
+
+
+def test_a_training_that_is_killed_for_good_leaves_the_reason_in_its_row(
+    api: Airflow, airflow_stack: Any, row: Callable[[str], dict[str, Any]]
+) -> None:
+    run_id = api.trigger("train_yolo", {"job_id": "killed", "epochs": 500, **SMALL})
+    while api.state("train_yolo", run_id) in {"queued", "running"}:
+        for process in _training_processes(airflow_stack):
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(1)
+    job = _wait_for_end(row, "killed")
+    assert job["status"] == "failed"
+    assert "killed" in job["error"]
+
+
+def _training_processes(stack: Any) -> list[psutil.Process]:
+    """The processes of this stack that have begun to train: they keep their job's folder open or as their work."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        try:
+            if process.environ().get("TRAINING_ROOT") != stack.env["TRAINING_ROOT"]:
+                continue
+            if any("libtorch_cpu" in mapped.path for mapped in process.memory_maps()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def _wait_for_end(row: Callable[[str], dict[str, Any]], job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while (job := row(job_id))["status"] == "running":
+        assert time.monotonic() < deadline, "the row still says running a minute after the run had failed"
+        time.sleep(0.5)
+    return job

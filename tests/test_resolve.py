@@ -1,0 +1,246 @@
+"""A run's parameters become a job that may train, or a sentence: on a real Postgres and a real S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.jobs.job import TrainingJob
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.pipeline.payloads import ResolvedJob
+from include.pipeline.resolve import RunIdentity, resolve
+from include.schema.migrations import apply
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    apply(engine)
+    engine.dispose()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
+    return JobRepository(connection)
+
+
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+    return CheckpointStore(s3_client, bucket)
+
+
+@pytest.fixture
+def resolving(jobs: JobRepository, store: CheckpointStore) -> Callable[..., ResolvedJob]:
+    def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
+        return resolve(params, run, jobs, store, lambda dag_id, run_id: running)
+
+    return run
+
+
+@pytest.fixture
+def parent(
+    resolving: Callable[..., ResolvedJob],
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> str:
+    """A completed job of five epochs with both checkpoints in S3."""
+    resolving({"job_id": "parent", "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
+    stored = {}
+    for kind in ("best", "last"):
+        file = tmp_path / f"{kind}.pt"
+        file.write_bytes(kind.encode() * 100)
+        stored[kind] = store.upload(
+            Checkpoint.of_file(file, epoch=4), "parent", kind, "8.4"
+        ).stored.checkpoint
+    connection.execute(
+        "UPDATE training_jobs SET status = 'completed', epoch = 4, last_checkpoint_sha256 = %s",
+        [stored["last"].sha256],
+    )
+    return "parent"
+
+
+def _row(jobs: JobRepository, job_id: str) -> TrainingJob:
+    row = jobs.get(job_id)
+    assert row is not None
+    return row
+
+
+def _refusal(resolving: Callable[..., ResolvedJob], params: dict[str, Any], **more: Any) -> str:
+    with pytest.raises(SpecError) as refusal:
+        resolving(params, **more)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_new_job_gets_a_row_that_the_run_owns(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    job = resolving({"job_id": "new", "epochs": 3})
+    row = _row(jobs, "new")
+    assert (row.status, row.dag_id, row.run_id, row.triggered_by) == (
+        "running",
+        "train_yolo",
+        "manual__1",
+        "ada",
+    )
+    assert (row.epochs, row.best_checkpoint_path, row.last_checkpoint_path) == (3, None, None)
+    assert job.spec.model == "yolo11n"
+    assert row.spec is not None
+    assert row.spec["dataset"] == "digits"
+
+
+def test_a_generated_job_id_stays_the_same_when_the_task_is_retried(
+    resolving: Callable[..., ResolvedJob],
+) -> None:
+    first, second = resolving({}), resolving({})
+    assert first.job_id == second.job_id
+    assert first.job_id.startswith("detect-20260102-030405-")
+    assert resolving({}, replace(RUN, run_id="manual__2")).job_id != first.job_id
+
+
+def test_what_travels_through_xcom_is_read_back_as_it_was(
+    resolving: Callable[..., ResolvedJob], parent: str
+) -> None:
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
+
+
+def test_a_job_that_another_run_trains_is_refused(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    resolving({"job_id": "busy"})
+    sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
+    assert "job_id='busy' is being trained right now by run manual__1" in sentence
+    assert _row(jobs, "busy").run_id == "manual__1"
+    assert _row(jobs, "busy").status == "running"
+
+
+def test_a_job_whose_run_has_died_is_taken_over(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    resolving({"job_id": "left"})
+    resolving({"job_id": "left"}, replace(RUN, run_id="manual__2"), running=False)
+    assert _row(jobs, "left").run_id == "manual__2"
+
+
+def test_a_completed_job_is_refused_unless_fresh(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    assert "is completed already" in _refusal(resolving, {"job_id": parent})
+    assert _row(jobs, parent).status == "completed"
+    resolving({"job_id": parent, "fresh": True})
+    row = _row(jobs, parent)
+    assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("running", None, "manual__1")
+
+
+def test_a_run_that_is_cleared_takes_its_own_completed_job_again(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
+    assert _row(jobs, parent).status == "running"
+
+
+def test_a_waiting_row_of_the_platform_says_why_it_was_refused(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waiting', 'queued')")
+    sentence = _refusal(resolving, {"job_id": "waiting", "overrides": {"mosiac": 1}})
+    row = _row(jobs, "waiting")
+    assert (row.status, row.error) == ("failed", sentence)
+
+
+def test_a_resumed_job_takes_its_parents_parameters_and_points_at_its_state(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert (job.spec.imgsz, job.spec.epochs) == (64, 9)
+    assert job.resume is not None
+    assert (job.resume.job_id, job.resume.epoch) == (parent, 4)
+    assert job.resume.last.path.endswith("/checkpoints/parent/last.pt")
+    assert _row(jobs, "child").parent_job_id == parent
+    assert _row(jobs, parent).status == "completed"
+
+
+def test_resume_from_a_job_that_does_not_exist_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
+    assert "resume_from='nobody' does not exist" in _refusal(resolving, {"resume_from": "nobody"})
+
+
+def test_resume_from_a_job_that_trains_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
+    resolving({"job_id": "busy"})
+    sentence = _refusal(
+        resolving, {"resume_from": "busy"}, run=replace(RUN, run_id="manual__2"), running=True
+    )
+    assert "is being trained right now" in sentence
+
+
+def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
+    resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": "broken"})
+    connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
+    sentence = _refusal(resolving, {"resume_from": "broken"}, run=replace(RUN, run_id="manual__2"))
+    assert "has no last.pt in S3" in sentence
+    assert "no images" in sentence
+
+
+def test_resume_from_a_stripped_last_pt_is_refused(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    stripped = tmp_path / "stripped.pt"
+    stripped.write_bytes(b"stripped")
+    store.upload(Checkpoint.of_file(stripped, epoch=-1), parent, "last", "8.4")
+    connection.execute("UPDATE training_jobs SET last_checkpoint_sha256 = NULL")
+    assert "holds nothing to resume" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+
+
+def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    store: CheckpointStore,
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"other")
+    store.upload(Checkpoint.of_file(other, epoch=4), parent, "last", "8.4")
+    assert "somebody replaced it" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    s3_client.put_object(Bucket=bucket, Key="checkpoints/parent/last.pt", Body=b"foreign")
+    assert "not stored by this project" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+
+
+@pytest.mark.parametrize("epochs", [None, 3, 5])
+def test_resume_with_nothing_left_to_train_is_refused(
+    resolving: Callable[..., ResolvedJob], parent: str, epochs: int | None
+) -> None:
+    sentence = _refusal(resolving, {"resume_from": parent, "epochs": epochs})
+    assert "has finished 5 epochs; give a larger epochs" in sentence
+
+
+def test_a_start_model_that_is_not_in_s3_is_refused(
+    resolving: Callable[..., ResolvedJob], bucket: str
+) -> None:
+    with pytest.raises(Exception, match="does not exist at"):
+        resolving({"model": f"s3://{bucket}/absent.pt"})
