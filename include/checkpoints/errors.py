@@ -1,0 +1,159 @@
+"""What can go wrong between this machine and S3, in sentences for the person who reads a task's log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.location import S3Location
+
+_NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401"}
+_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
+_WRONG_BYTES = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
+_NOT_FOUND = {"NoSuchKey", "404"}
+
+
+class StoreError(Exception):
+    """S3 could not do what was asked. Trying again may help."""
+
+
+class StoreUnreachable(StoreError):
+    """The endpoint does not answer, or broke off."""
+
+
+class StoreRefusal(StoreError):
+    """Trying again does not help: something has to be changed first."""
+
+
+class BucketMissing(StoreRefusal):
+    """There is no such bucket at the endpoint."""
+
+
+class StoreAccessDenied(StoreRefusal):
+    """The credentials of `training_s3` are missing, wrong, or not allowed to do this."""
+
+
+class ClockSkew(StoreRefusal):
+    """This machine's clock is too far from the server's for a signature to count."""
+
+
+class ObjectNotFound(StoreRefusal):
+    """There is no object at this URI."""
+
+
+class CheckpointNotFound(ObjectNotFound):
+    """The job has no checkpoint of this kind in S3."""
+
+
+class ForeignObject(StoreRefusal):
+    """The object does not carry our metadata: it was not written by this project."""
+
+
+class CorruptCheckpoint(StoreRefusal):
+    """The bytes are not those that were stored, or not those that were asked for."""
+
+
+class FencedOut(StoreRefusal):
+    """Another attempt has written this checkpoint since this one last saw it: that one owns the job now."""
+
+
+class LocalFileMissing(StoreRefusal):
+    """The checkpoint is neither on this machine nor in S3."""
+
+
+class LocalFileChanged(StoreRefusal):
+    """The local file is not the one that the training handed over."""
+
+
+class LocalDiskError(StoreError):
+    """A download could not be written to this machine's disk."""
+
+
+@contextmanager
+def explained(client: S3Client, location: S3Location) -> Iterator[None]:
+    """Turn what boto3 raises about `location` into a StoreError that says what to do."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        FlexibleChecksumError,
+        HTTPClientError,
+        IncompleteReadError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
+
+    endpoint = client.meta.endpoint_url
+    try:
+        yield
+    except ClientError as error:
+        raise _explanation(error, endpoint, location) from error
+    except FlexibleChecksumError as error:
+        raise CorruptCheckpoint(f"{location.uri} is damaged in S3: {error}") from error
+    except (HTTPClientError, IncompleteReadError) as error:
+        raise StoreUnreachable(
+            f"S3 at {endpoint} does not answer or broke off ({error}); check that it runs, and the "
+            "endpoint_url of connection training_s3"
+        ) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise StoreAccessDenied(
+            f"There are no credentials for S3 at {endpoint}; put the access key into login and the secret "
+            "key into password of connection training_s3"
+        ) from error
+    except BotoCoreError as error:
+        raise StoreError(f"S3 at {endpoint} could not be asked for {location.uri}: {error}") from error
+
+
+def error_code(error: ClientError) -> str:
+    """S3's code, such as `NoSuchKey`; the HTTP status where the answer had no body, as with every HEAD."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def is_condition_failed(error: ClientError) -> bool:
+    """The object is not the one that If-Match or If-None-Match expected."""
+    return error_code(error) in _CONDITION_FAILED
+
+
+def is_wrong_bytes(error: ClientError) -> bool:
+    """The server received other bytes than the checksum says."""
+    return error_code(error) in _WRONG_BYTES
+
+
+def is_not_found(error: ClientError) -> bool:
+    """There is no such object; after a HEAD it may as well be the bucket that is missing."""
+    return error_code(error) in _NOT_FOUND
+
+
+def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
+    code = error_code(error)
+    message = error.response.get("Error", {}).get("Message", "")
+    if code == "NoSuchBucket":
+        return BucketMissing(
+            f"Bucket {location.bucket!r} does not exist at {endpoint}; create it, or set CHECKPOINT_BUCKET "
+            "to one that exists"
+        )
+    if code == "RequestTimeTooSkewed":
+        return ClockSkew(
+            f"S3 at {endpoint} refuses requests from this machine because its clock differs too much from "
+            "the server's; synchronise it (NTP)"
+        )
+    if code in _WRONG_KEYS:
+        return StoreAccessDenied(
+            f"S3 at {endpoint} does not accept the keys of connection training_s3 ({code}); correct login "
+            "(access key) and password (secret key) there"
+        )
+    if code in _NOT_ALLOWED:
+        return StoreAccessDenied(
+            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; allow the keys of "
+            "connection training_s3 s3:GetObject and s3:PutObject on it, and s3:ListBucket on the bucket"
+        )
+    if code in _NOT_FOUND:
+        return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")
+    return StoreError(
+        f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
+    )

@@ -1,0 +1,125 @@
+"""One S3 object to one local file, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from uuid import uuid4
+
+from include.checkpoints.errors import LocalDiskError, explained
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+    from include.checkpoints.location import S3Location
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1024**2
+_BREAKS = 5  # a connection that breaks more often without bringing anything is not worth waiting for
+
+
+@dataclass(frozen=True)
+class FetchedObject:
+    """What was downloaded: sha256 (hex) and size are of what arrived, etag and metadata are S3's."""
+
+    sha256: str
+    size: int
+    etag: str
+    metadata: Mapping[str, str]
+
+
+@contextmanager
+def fetched(client: S3Client, location: S3Location, to: Path) -> Iterator[FetchedObject]:
+    """Download next to `to`, let the caller check what came, then rename; after an exception nothing is left.
+
+    Raises ObjectNotFound, LocalDiskError (no space), StoreUnreachable and the other StoreErrors.
+    """
+    part = to.with_name(f".{to.name}.{uuid4().hex}.part")
+    try:
+        with _local_disk(to):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            file = part.open("xb")
+        with file, explained(client, location):
+            downloaded = _Download(client, location, file, to).run()
+        yield downloaded
+        with _local_disk(to):
+            part.replace(to)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Download:
+    """The transfer of one object, which goes on where a broken connection left it."""
+
+    def __init__(self, client: S3Client, location: S3Location, file: IO[bytes], to: Path) -> None:
+        self._client, self._location, self._file, self._to = client, location, file, to
+        self._hash = hashlib.sha256()
+        self._received = 0
+
+    def run(self) -> FetchedObject:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        first = answer = self._client.get_object(Bucket=self._location.bucket, Key=self._location.key)
+        size, breaks = first["ContentLength"], 0
+        self._require_space(size)
+        while True:
+            before = self._received
+            try:
+                self._receive(answer)
+                break
+            except (HTTPClientError, IncompleteReadError) as error:
+                breaks = 1 if self._received > before else breaks + 1
+                if breaks == _BREAKS:
+                    raise
+                log.warning(
+                    "The download of %s broke off after %d of %d bytes (%s); going on from there.",
+                    self._location.uri, self._received, size, error,
+                )  # fmt: skip
+            if self._received == size:
+                break
+            answer = self._continue(first["ETag"])
+        return FetchedObject(self._hash.hexdigest(), self._received, first["ETag"], first["Metadata"])
+
+    def _receive(self, answer: GetObjectOutputTypeDef) -> None:
+        for block in answer["Body"].iter_chunks(_BLOCK):
+            with _local_disk(self._to):
+                self._file.write(block)
+            self._hash.update(block)
+            self._received += len(block)
+        with _local_disk(self._to):
+            self._file.flush()
+
+    def _continue(self, etag: str) -> GetObjectOutputTypeDef:
+        return self._client.get_object(
+            Bucket=self._location.bucket,
+            Key=self._location.key,
+            Range=f"bytes={self._received}-",
+            IfMatch=etag,
+        )
+
+    def _require_space(self, size: int) -> None:
+        free = shutil.disk_usage(self._to.parent).free
+        if free < size:
+            raise LocalDiskError(
+                f"{self._location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
+                "make room, or set TRAINING_ROOT to a larger disk"
+            )
+
+
+@contextmanager
+def _local_disk(to: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalDiskError(
+            f"{to} could not be written: {error.strerror or error}; make room there or correct its "
+            "permissions, or set TRAINING_ROOT to another disk"
+        ) from error

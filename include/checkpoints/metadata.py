@@ -1,0 +1,32 @@
+"""What an object says about itself: the identity of a checkpoint in S3's user metadata, which is ASCII.
+
+Hyphens and not underscores, because proxies in front of S3 servers drop header names with underscores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from include.checkpoints.checkpoint import Checkpoint
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_EPOCH = re.compile(r"-?\d{1,9}")
+
+
+def metadata_of(checkpoint: Checkpoint, job_id: str, ultralytics_version: str) -> dict[str, str]:
+    """The metadata that is stored with `checkpoint`."""
+    return {
+        "sha256": checkpoint.sha256,
+        "epoch": str(checkpoint.epoch),
+        "job-id": job_id,
+        "ultralytics-version": ultralytics_version,
+    }
+
+
+def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
+    """The checkpoint that the metadata of an object of `size` bytes describes; None if they are not ours."""
+    sha256, epoch = metadata.get("sha256", ""), metadata.get("epoch", "")
+    if not _SHA256.fullmatch(sha256) or not _EPOCH.fullmatch(epoch):
+        return None
+    return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch))

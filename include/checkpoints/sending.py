@@ -1,0 +1,211 @@
+"""One local file to one S3 object: hashed, checked by the server, over no object but the expected one.
+
+Up to a threshold it is one PUT, above it a multipart upload whose parts go in parallel. In both, the server
+checks every byte against the SHA-256 of what was hashed here, so a file that changes while it is sent never
+becomes an object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from base64 import b64encode
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypedDict, cast
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
+
+    from include.checkpoints.location import S3Location
+
+log = logging.getLogger(__name__)
+
+_MAX_PARTS = 10_000  # S3's own limit
+
+
+class Condition(TypedDict, total=False):
+    """When a write may happen: over the object with this ETag, or only where there is none."""
+
+    IfMatch: str
+    IfNoneMatch: str
+
+
+@dataclass(frozen=True)
+class TransferLimits:
+    """Sizes in bytes. Above `threshold` (S3 takes 5 GiB in one PUT) a file goes in parts of `part_size`."""
+
+    threshold: int = 5 * 1024**3
+    part_size: int = 64 * 1024**2
+    parallel_parts: int = 4
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    offset: int
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file and the hashes it had when it was read: of the whole and, if it goes in parts, of each part."""
+
+    path: Path
+    size: int
+    sha256: str
+    parts: tuple[_Part, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, limits: TransferLimits) -> LocalFile:
+        """Hash the file once; raises FileNotFoundError if it is not there."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= limits.threshold:
+                return cls(path, size, hashlib.file_digest(file, "sha256").hexdigest())
+            whole, parts = hashlib.sha256(), list[_Part]()
+            part_size = max(limits.part_size, ceil(size / _MAX_PARTS))
+            while block := file.read(part_size):
+                whole.update(block)
+                parts.append(
+                    _Part(len(parts) + 1, len(parts) * part_size, len(block), hashlib.sha256(block).digest())
+                )
+        return cls(path, size, whole.hexdigest(), tuple(parts))
+
+    @property
+    def stored_checksum(self) -> str:
+        """The checksum S3 keeps: of the whole file, or (composite) of the parts' checksums."""
+        if not self.parts:
+            return _base64(bytes.fromhex(self.sha256))
+        composite = hashlib.sha256(b"".join(part.sha256 for part in self.parts)).digest()
+        return f"{_base64(composite)}-{len(self.parts)}"
+
+
+def send(
+    client: S3Client,
+    file: LocalFile,
+    location: S3Location,
+    metadata: Mapping[str, str],
+    condition: Condition,
+    limits: TransferLimits,
+) -> str:
+    """Store `file` at `location` and return its ETag. Raises what boto3 raises; then nothing has changed."""
+    if file.parts:
+        return _send_in_parts(client, file, location, metadata, condition, limits)
+    with file.path.open("rb") as body:
+        stored = client.put_object(
+            Bucket=location.bucket,
+            Key=location.key,
+            Body=body,
+            ContentLength=file.size,
+            ChecksumSHA256=file.stored_checksum,
+            Metadata=metadata,
+            **condition,
+        )
+    return stored["ETag"]
+
+
+def copy(
+    client: S3Client,
+    location: S3Location,
+    to: S3Location,
+    head: HeadObjectOutputTypeDef,
+    limits: TransferLimits,
+) -> None:
+    """Copy the object that `head` describes within S3, and only that one.
+
+    Its metadata are given again rather than copied, because a copy in parts would lose them.
+    """
+    from boto3.s3.transfer import TransferConfig
+
+    client.copy(
+        {"Bucket": location.bucket, "Key": location.key},
+        to.bucket,
+        to.key,
+        ExtraArgs={
+            "CopySourceIfMatch": head["ETag"],
+            "MetadataDirective": "REPLACE",
+            "Metadata": head["Metadata"],
+            "ChecksumAlgorithm": "SHA256",
+        },
+        Config=TransferConfig(multipart_threshold=limits.threshold, multipart_chunksize=limits.part_size),
+    )
+
+
+def _send_in_parts(
+    client: S3Client,
+    file: LocalFile,
+    location: S3Location,
+    metadata: Mapping[str, str],
+    condition: Condition,
+    limits: TransferLimits,
+) -> str:
+    upload_id = client.create_multipart_upload(
+        Bucket=location.bucket, Key=location.key, ChecksumAlgorithm="SHA256", Metadata=metadata
+    )["UploadId"]
+    try:
+        parts = _send_parts(client, file, location, upload_id, limits.parallel_parts)
+        return client.complete_multipart_upload(
+            Bucket=location.bucket,
+            Key=location.key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": parts},
+            **condition,
+        )["ETag"]
+    except BaseException:
+        _abort(client, location, upload_id)
+        raise
+
+
+def _send_parts(
+    client: S3Client, file: LocalFile, location: S3Location, upload_id: str, parallel: int
+) -> list[CompletedPartTypeDef]:
+    from s3transfer.utils import ReadFileChunk
+
+    def send_part(part: _Part) -> CompletedPartTypeDef:
+        checksum = _base64(part.sha256)
+        with ReadFileChunk.from_filename(str(file.path), part.offset, part.size) as body:
+            etag = client.upload_part(
+                Bucket=location.bucket,
+                Key=location.key,
+                UploadId=upload_id,
+                PartNumber=part.number,
+                Body=cast("IO[bytes]", body),
+                ChecksumSHA256=checksum,
+            )["ETag"]
+        return {"PartNumber": part.number, "ETag": etag, "ChecksumSHA256": checksum}
+
+    with ThreadPoolExecutor(parallel, thread_name_prefix="upload-part") as threads:
+        sending = [threads.submit(send_part, part) for part in file.parts]
+        try:
+            return [part.result() for part in sending]
+        except BaseException:
+            # A part that arrives after the abort would stay in the bucket, invisible and paid for.
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _abort(client: S3Client, location: S3Location, upload_id: str) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
+    except client.exceptions.NoSuchUpload:
+        pass
+    except (BotoCoreError, ClientError) as error:
+        log.warning(
+            "Parts of upload %s to %s could not be removed (%s); a lifecycle rule that aborts incomplete "
+            "multipart uploads does that.",
+            upload_id,
+            location.uri,
+            error,
+        )
+
+
+def _base64(digest: bytes) -> str:
+    return b64encode(digest).decode("ascii")

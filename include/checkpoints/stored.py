@@ -1,0 +1,68 @@
+"""What is in S3 at a checkpoint's place, read by HeadObject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import explained, is_not_found
+from include.checkpoints.metadata import checkpoint_in
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from include.checkpoints.checkpoint import Checkpoint
+    from include.checkpoints.location import S3Location
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """An object at a checkpoint's place. checkpoint is None if this project did not write it."""
+
+    uri: str
+    etag: str
+    checkpoint: Checkpoint | None
+    job_id: str | None
+    ultralytics_version: str | None
+
+    def is_the_same_as(self, wanted: Checkpoint) -> bool:
+        """The object holds the very bytes of `wanted`."""
+        there = self.checkpoint
+        return there is not None and (there.sha256, there.size) == (wanted.sha256, wanted.size)
+
+    def __str__(self) -> str:
+        there = self.checkpoint
+        if there is None:
+            return "an object that this project did not write"
+        return f"epoch {there.epoch + 1}, SHA-256 {there.sha256}, {there.size} bytes"
+
+
+def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
+    """S3's answer to HEAD, None if there is no such object. Raises BucketMissing and other StoreErrors.
+
+    The answer to a HEAD has no body, so it does not say whether the bucket or the object is missing, nor why
+    something is forbidden; a listing does.
+    """
+    from botocore.exceptions import ClientError
+
+    with explained(client, location):
+        try:
+            return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            client.list_objects_v2(Bucket=location.bucket, Prefix=location.key, MaxKeys=1)
+            if is_not_found(error):
+                return None
+            raise
+
+
+def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> StoredCheckpoint:
+    """The checkpoint that HEAD describes."""
+    metadata = head["Metadata"]
+    return StoredCheckpoint(
+        uri=location.uri,
+        etag=head["ETag"],
+        checkpoint=checkpoint_in(metadata, location.uri, head["ContentLength"]),
+        job_id=metadata.get("job-id"),
+        ultralytics_version=metadata.get("ultralytics-version"),
+    )
