@@ -1,4 +1,4 @@
-"""What goes into a training and what comes out of it. Standard library only: read by both sides of the border."""
+"""What goes into a training and what comes out of it: standard library only, read by both sides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 
 
 class TrainingError(Exception):
@@ -19,18 +19,29 @@ class DeviceNotAvailable(TrainingError):
 
 
 class NotResumable(TrainingError):
-    """The checkpoint holds no training state (it was stripped, or is no checkpoint): nothing can continue from it."""
+    """The file holds no training state (it was stripped, say): nothing can continue from it."""
+
+
+class UnreadableCheckpoint(NotResumable):
+    """The file is missing, damaged, no checkpoint, or holds objects that a checkpoint has no use for."""
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
     """One training, in Ultralytics' own words.
 
-    task is one of detect, segment, classify, pose, obb. model is a name, a YAML or a .pt on this machine. data is what
-    Ultralytics takes as `data`: a YAML file, or a directory for classify. weights/ is made below save_dir, which is
-    `{TRAINING_ROOT}/{job_id}/runs/train`. arguments are all other Ultralytics training arguments that were given.
-    With `resume_from` (an absolute path to a whole last.pt) the training continues at the next epoch;
-    `epochs` may then be larger than in the checkpoint, and `arguments` holds what changes on purpose.
+    task is one of detect, segment, classify, pose, obb. model is a name, a YAML or a .pt on this machine; a
+    name or a YAML is trained from scratch, nothing is ever downloaded. data is what Ultralytics takes as
+    `data`: a YAML file, or a directory for classify. weights/ is made below save_dir, which is
+    `{TRAINING_ROOT}/{job_id}/runs/train`. device is auto (or None), cpu, mps, or a GPU's number. arguments
+    are all other Ultralytics training arguments that were given.
+
+    With `resume_from` (a whole last.pt, only read) the training continues at the next epoch with the
+    checkpoint's own model, optimizer and arguments; `epochs` may then be larger than in the checkpoint, and
+    `arguments` holds what changes on purpose (batch, workers, patience, …; optimizer, lr0 and seed stay as
+    they were). `best_from` is the best.pt that belongs to it: it stays the best until an epoch beats it.
+    Without it the best of the resumed epochs becomes best.pt. A patience that the checkpoint has used up
+    begins anew.
     """
 
     task: str
@@ -41,15 +52,18 @@ class TrainingRequest:
     device: str | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
     resume_from: Path | None = None
+    best_from: Path | None = None
 
 
 @dataclass(frozen=True)
 class EpochReport:
     """The numbers of one finished epoch.
 
-    epoch counts from 0; epochs is the planned number. metrics holds Ultralytics' names as they are in results.csv
-    (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`); a number that is not finite is None. seconds is what the epoch
-    took with its validation; eta_seconds is what the remaining epochs will take at the average of this attempt.
+    epoch counts from 0; epochs is the planned number. metrics holds Ultralytics' names as they are in
+    results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`); a number that is not finite is None, and an
+    epoch without validation (`val=false`) has neither validation metrics nor fitness. seconds is what the
+    epoch took with its validation; eta_seconds is what the remaining epochs will take at the average of this
+    attempt.
     """
 
     epoch: int
@@ -64,17 +78,18 @@ class EpochReporter(Protocol):
     """Takes each finished epoch's numbers. An exception it raises ends the training."""
 
     def report(self, epoch: EpochReport) -> None:
-        """Record `epoch`."""
+        """Record `epoch`. last.pt already holds its state."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
     """What a finished training leaves behind.
 
-    best is the stripped, deployable best.pt; last is the whole training state. epoch is the last finished one, counted
-    from 0; best_epoch is the one best.pt was saved in, also from 0; epochs is the planned number (smaller epochs ran when `stop_reason` is "early_stopping" or
-    "time_budget", else "completed"). metrics are those of best.pt on the validation split, names as in results.csv.
-    device is what it ran on, such as "cpu" or "cuda:0 (NVIDIA H200)".
+    best is the stripped, deployable best.pt; last is the whole training state. epoch is the last finished
+    one, counted from 0; best_epoch is the one best.pt was saved in, also from 0; start_epoch is the first
+    one of this attempt; epochs is the planned number: fewer ran when stop_reason is "early_stopping" or
+    "time_budget" instead of "completed". metrics and fitness are those of best.pt on the validation split,
+    names as in results.csv. device is what it ran on, such as "cpu" or "cuda:0 (NVIDIA H200)".
     """
 
     best: Checkpoint
@@ -88,3 +103,4 @@ class TrainingResult:
     stop_reason: str
     seconds: float
     device: str
+    ultralytics_version: str

@@ -1,0 +1,54 @@
+"""Ultralytics as a guest: what it logs goes where everything else goes, and it stays off the network."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class PlainLines(logging.Filter):
+    """Turns Ultralytics' messages into plain single lines: no colours, no emoji, no rows of its tables."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite `record`; drop it where nothing is left to say."""
+        text = _ANSI.sub("", record.getMessage()).strip("\r\n")
+        if text.startswith(" "):
+            return False  # a row of a table whose heading was a progress bar
+        kept = "".join(
+            c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
+        )
+        record.msg, record.args = "; ".join(" ".join(line.split()) for line in kept.splitlines()), None
+        return bool(record.msg)
+
+
+@cache
+def tame_ultralytics() -> None:
+    """Send Ultralytics' log where the process' own goes, unless a person watches, and close its downloads.
+
+    YOLO_OFFLINE is not enough for the latter: the check of mixed precision and the search for a font ask the
+    network first and read that variable only afterwards. Both take a ConnectionError for an answer.
+    """
+    from ultralytics.utils import LOGGER, VERBOSE, downloads
+
+    if not VERBOSE:
+        LOGGER.handlers.clear()
+        LOGGER.addFilter(PlainLines())
+        LOGGER.propagate = True
+        LOGGER.setLevel(logging.INFO)
+    downloads.safe_download = _refuse_download
+    downloads.is_url = _is_url
+
+
+def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
+    raise ConnectionError(f"{url} is not on this machine, and training downloads nothing")
+
+
+def _is_url(url: str | Path, check: bool = False) -> bool:
+    """Say whether `url` looks like one; with `check`, whether it can be fetched: never."""
+    return not check and "://" in str(url)
