@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import signal
@@ -16,12 +15,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from include.stack import ports
-from include.stack.postgres import Postgres
-from include.stack.s3 import S3, S3Ports
+from include.stack.local import Stack
+from include.stack.steps import quiet
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from include.stack.postgres import Postgres
+    from include.stack.s3 import S3
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -45,20 +46,20 @@ def services_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(services_directory: Path) -> Iterator[Postgres]:
-    """The PostgreSQL server of this test session."""
-    server = Postgres(
-        state=services_directory,
-        identity=f"tests-{os.getpid()}",
-        port=ports.choose(set()),
-        password=secrets.token_urlsafe(16),
-        settings=UNSAFE_BUT_FAST,
-    )
+def stack(services_directory: Path) -> Iterator[Stack]:
+    """A local stack for the tests, beside a running demo. The fixtures below start its parts."""
+    stack = Stack.at(services_directory, UNSAFE_BUT_FAST)
     try:
-        server.start()
-        yield server
+        yield stack
     finally:
-        server.stop()
+        stack.down(quiet())
+
+
+@pytest.fixture(scope="session")
+def postgres(stack: Stack) -> Postgres:
+    """The PostgreSQL server of this test session."""
+    stack.postgres.start()
+    return stack.postgres
 
 
 @pytest.fixture
@@ -73,19 +74,20 @@ def database_url(postgres: Postgres) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3(services_directory: Path) -> Iterator[S3]:
+def s3(stack: Stack) -> S3:
     """The S3 server of this test session."""
-    server = S3(
-        state=services_directory,
-        ports=S3Ports.choose(set()),
-        access_key=secrets.token_hex(10),
-        secret_key=secrets.token_urlsafe(30),
-    )
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    stack.s3.start()
+    return stack.s3
+
+
+@pytest.fixture(scope="session")
+def airflow_stack(stack: Stack, postgres: Postgres, s3: S3) -> Stack:
+    """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
+
+    Its training database is empty: `migrate_schema` has to run first.
+    """
+    stack.up(quiet())
+    return stack
 
 
 @pytest.fixture(scope="session")

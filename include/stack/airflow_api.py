@@ -1,0 +1,90 @@
+"""What the demo asks of Airflow, over its public REST API."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import requests
+
+from include.stack.errors import StackError
+
+SECONDS = 30
+
+
+@dataclass(frozen=True)
+class AirflowApi:
+    """Airflow's REST API as one user."""
+
+    url: str
+    username: str
+    password: str
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Create the pool unless it is there; its slots stay as they are."""
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        self._call("POST", "pools", body, accept={requests.codes.conflict})
+
+    def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
+        """Wait until the Dag processor has loaded the Dag. Raises StackError, with its traceback, if it cannot."""
+        deadline = time.monotonic() + seconds
+        while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
+            broken = self._call("GET", "importErrors").json()["import_errors"]
+            if any(dag_id in each["filename"] for each in broken) or time.monotonic() > deadline:
+                traces = "\n".join(f"{each['filename']}:\n{each['stack_trace']}" for each in broken)
+                raise StackError(
+                    f"Airflow did not load the Dag {dag_id} from dags/{dag_id}.py. {traces}".strip()
+                )
+            time.sleep(0.5)
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Start a run and return its id."""
+        run: str = self._call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}).json()[
+            "dag_run_id"
+        ]
+        return run
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """queued, running, success or failed."""
+        state: str = self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()["state"]
+        return state
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The run's tasks, as Airflow describes them."""
+        found: list[dict[str, Any]] = self._call(
+            "GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        ).json()["task_instances"]
+        return found
+
+    def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
+        """The log of one attempt of a task."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
+        return [str(each["event"]) if isinstance(each, dict) else str(each) for each in content]
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        # A proxy of the environment cannot reach this machine's loopback interface.
+        session.trust_env = False
+        login = {"username": self.username, "password": self.password}
+        token = session.post(f"{self.url}/auth/token", json=login, timeout=SECONDS)
+        if not token.ok:
+            raise StackError(f"Airflow at {self.url} refuses the login of {self.username!r}: {token.text}")
+        session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+        return session
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, accept: set[int] | None = None
+    ) -> requests.Response:
+        try:
+            answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=SECONDS)
+        except requests.ConnectionError as error:
+            raise StackError(
+                f"Airflow at {self.url} does not answer. See `make status` and `make logs`."
+            ) from error
+        if not answer.ok and answer.status_code not in (accept or set()):
+            raise StackError(f"Airflow answers {answer.status_code} to {method} {path}: {answer.text}")
+        return answer

@@ -1,0 +1,232 @@
+"""The whole local stack: PostgreSQL, S3 and Airflow, with their data in one folder."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.stack import ports
+from include.stack.airflow import REPOSITORY, Airflow
+from include.stack.airflow_api import AirflowApi
+from include.stack.ports import LOOPBACK
+from include.stack.postgres import Postgres
+from include.stack.s3 import S3
+from include.stack.state import USERNAME, StackPorts, StateFolder
+
+if TYPE_CHECKING:
+    from include.stack.state import Credentials
+    from include.stack.steps import Steps
+
+STATE = REPOSITORY / ".stack"
+BUCKET = "training-checkpoints"
+GPU_POOL = "gpu"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services of one state folder, running or not.
+
+    postgres_settings are lines of postgresql.conf. Credentials and ports are chosen on first use, and
+    remembered.
+    """
+
+    state: StateFolder
+    postgres_settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, path: Path, postgres_settings: Mapping[str, str] | None = None) -> Stack:
+        """The stack whose state is in the folder `path`, which is created if it is not there."""
+        state = StateFolder(path)
+        state.prepare()
+        return cls(state, postgres_settings or {})
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Of every service."""
+        return self.state.credentials()
+
+    @cached_property
+    def ports(self) -> StackPorts:
+        """Of every service."""
+        return self.state.ports()
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The server of both databases, `airflow` and `training`."""
+        return Postgres(
+            state=self.state.path,
+            identity=self.credentials.identity,
+            port=self.ports.postgres,
+            password=self.credentials.postgres_password,
+            settings=self.postgres_settings,
+        )
+
+    @cached_property
+    def s3(self) -> S3:
+        """The server of the checkpoints."""
+        return S3(
+            state=self.state.path,
+            ports=self.ports.s3,
+            access_key=self.credentials.s3_access_key,
+            secret_key=self.credentials.s3_secret_key,
+        )
+
+    @cached_property
+    def airflow(self) -> Airflow:
+        """Configured for the two servers."""
+        secret = self.credentials
+        database = self.postgres.url("airflow", "airflow", secret.airflow_db_password)
+        return Airflow(
+            state=self.state.path,
+            port=self.ports.airflow,
+            database_url=database.replace("postgresql://", "postgresql+psycopg2://", 1),
+            credentials=secret,
+            connections={
+                "training_db": {
+                    "conn_type": "postgres",
+                    "host": LOOPBACK,
+                    "port": self.ports.postgres,
+                    "login": "training",
+                    "password": secret.training_db_password,
+                    "schema": "training",
+                },
+                "training_s3": {
+                    "conn_type": "aws",
+                    "login": secret.s3_access_key,
+                    "password": secret.s3_secret_key,
+                    "extra": {"endpoint_url": self.s3.endpoint_url, "region_name": self.s3.region},
+                },
+            },
+            variables={
+                "CHECKPOINT_BUCKET": BUCKET,
+                "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
+                "TRAINING_ROOT": str(self.state.path / "training"),
+                "YOLO_CONFIG_DIR": str(self.state.path / "ultralytics"),
+                "YOLO_OFFLINE": "True",
+            },
+        )
+
+    @property
+    def url(self) -> str:
+        """Of Airflow's UI and REST API."""
+        return self.airflow.url
+
+    @property
+    def username(self) -> str:
+        """Of Airflow's UI and REST API."""
+        return USERNAME
+
+    @property
+    def password(self) -> str:
+        """Of Airflow's UI and REST API."""
+        return self.credentials.airflow_password
+
+    @property
+    def training_db_url(self) -> str:
+        """Of the database with the training jobs."""
+        return self.postgres.url("training", "training", self.credentials.training_db_password)
+
+    @property
+    def api(self) -> AirflowApi:
+        """Airflow's REST API, logged in."""
+        return AirflowApi(self.url, self.username, self.password)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What psql, any S3 client, curl and the `airflow` command need."""
+        connections = {
+            name: value
+            for name, value in self.airflow.environment.items()
+            if name.startswith("AIRFLOW_CONN_")
+        }
+        return {
+            "TRAINING_DB_URL": self.training_db_url,
+            "S3_ENDPOINT_URL": self.s3.endpoint_url,
+            "AWS_ENDPOINT_URL_S3": self.s3.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
+            "AWS_REGION": self.s3.region,
+            "AWS_DEFAULT_REGION": self.s3.region,
+            "CHECKPOINT_BUCKET": BUCKET,
+            "AIRFLOW_URL": self.url,
+            "AIRFLOW_USERNAME": self.username,
+            "AIRFLOW_PASSWORD": self.password,
+            "AIRFLOW_HOME": str(self.airflow.home),
+            **connections,
+        }
+
+    def running(self) -> bool:
+        """Whether every service is there."""
+        return self.postgres.running() and self.s3.running() and self.airflow.running()
+
+    def up(self, steps: Steps) -> None:
+        """Start what does not run, and set up what is missing. Raises StackError."""
+        with self._alone():
+            stack = self._with_usable_ports(steps)
+            with steps.step("PostgreSQL") as step:
+                started = stack.postgres.start()
+                stack._create_databases()
+                step.result = _started(started, f"{LOOPBACK}:{stack.ports.postgres}")
+            with steps.step("S3 server (SeaweedFS)") as step:
+                started = stack.s3.start()
+                stack.s3.ensure_bucket(BUCKET)
+                step.result = _started(started, stack.s3.endpoint_url)
+            with steps.step("Airflow's own tables") as step:
+                stack.airflow.configure()
+                step.result = "created" if stack.airflow.migrate() else "there already"
+            with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
+                started = stack.airflow.start()
+                stack.api.ensure_pool(GPU_POOL, 1, "One slot a GPU: trainings wait here for their turn.")
+                step.result = _started(started, stack.url)
+
+    def down(self, steps: Steps) -> None:
+        """Stop what runs; the data stays."""
+        with self._alone():
+            for title, service in (
+                ("Airflow", self.airflow),
+                ("S3 server", self.s3),
+                ("PostgreSQL", self.postgres),
+            ):
+                with steps.step(f"Stop {title}") as step:
+                    step.result = "stopped" if service.stop() else "was not running"
+
+    def _create_databases(self) -> None:
+        self.postgres.ensure_database("airflow", "airflow", self.credentials.airflow_db_password)
+        self.postgres.ensure_database("training", "training", self.credentials.training_db_password)
+
+    def _with_usable_ports(self, steps: Steps) -> Stack:
+        """This stack, or the same with other ports where somebody else took one in the meantime."""
+        needed: set[int] = set()
+        if not self.postgres.running():
+            needed.add(self.ports.postgres)
+        if not self.s3.running():
+            needed |= self.ports.s3.all()
+        if not self.airflow.listening():
+            needed.add(self.ports.airflow)
+        taken = sorted(port for port in needed if not ports.is_free(port))
+        if not taken:
+            return self
+        steps.say(
+            f"Port {', '.join(map(str, taken))} of this stack is taken by another program now. "
+            f"Choosing other ports; links and exported variables of earlier starts are out of date."
+        )
+        for service in (self.airflow, self.s3, self.postgres):
+            service.stop()
+        self.state.remember(StackPorts.choose())
+        return Stack(self.state, self.postgres_settings)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One start or stop at a time."""
+        with (self.state.path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _started(started: bool, where: str) -> str:
+    return f"started on {where}" if started else f"running on {where}"

@@ -1,0 +1,130 @@
+"""What a local stack remembers between its starts: credentials and ports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from include.stack import ports
+from include.stack.errors import StackError
+from include.stack.s3 import S3Ports
+
+USERNAME = "admin"
+"""Of Airflow's UI and API."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Every secret of one stack, generated with it. identity is not secret: it tells stacks apart."""
+
+    identity: str
+    postgres_password: str
+    airflow_db_password: str
+    training_db_password: str
+    s3_access_key: str
+    s3_secret_key: str
+    airflow_password: str
+    airflow_fernet_key: str
+    airflow_jwt_secret: str
+    airflow_secret_key: str
+
+    @classmethod
+    def generate(cls) -> Credentials:
+        """New ones. All are URL-safe and need no quotes in a shell or a configuration file."""
+        generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
+        generated["identity"] = secrets.token_hex(8)
+        generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        generated["airflow_jwt_secret"] = secrets.token_hex(64)
+        return cls(**generated)
+
+
+@dataclass(frozen=True)
+class StackPorts:
+    """The ports of one stack, chosen once."""
+
+    postgres: int
+    airflow: int
+    s3: S3Ports
+
+    @classmethod
+    def choose(cls) -> StackPorts:
+        """Free ones."""
+        postgres = ports.choose(set())
+        airflow = ports.choose({postgres})
+        return cls(postgres=postgres, airflow=airflow, s3=S3Ports.choose({postgres, airflow}))
+
+    def all(self) -> set[int]:
+        """As numbers."""
+        return {self.postgres, self.airflow} | self.s3.all()
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The folder that holds everything of one stack, `.stack/` of the repository."""
+
+    path: Path
+
+    @property
+    def credentials_file(self) -> Path:
+        """Readable by its owner only."""
+        return self.path / "credentials"
+
+    @property
+    def ports_file(self) -> Path:
+        """Ports by service, as JSON."""
+        return self.path / "ports"
+
+    def prepare(self) -> None:
+        """Create the folder. Others may pass through it, as root's PostgreSQL must, but see nothing in it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o711)
+        except OSError as error:
+            raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
+
+    def exists(self) -> bool:
+        """Whether a stack was ever started here."""
+        return self.credentials_file.exists() and self.ports_file.exists()
+
+    def credentials(self) -> Credentials:
+        """The remembered ones, or new ones."""
+        if not self.credentials_file.exists():
+            write_private(self.credentials_file, json.dumps(asdict(Credentials.generate()), indent=2) + "\n")
+        return Credentials(**_load(self.credentials_file))
+
+    def ports(self) -> StackPorts:
+        """The remembered ones, or free ones that are remembered from now on."""
+        if not self.ports_file.exists():
+            self.remember(StackPorts.choose())
+        remembered = _load(self.ports_file)
+        return StackPorts(remembered["postgres"], remembered["airflow"], S3Ports(**remembered["s3"]))
+
+    def remember(self, chosen: StackPorts) -> None:
+        """Use these ports from the next start on."""
+        self.ports_file.write_text(json.dumps(asdict(chosen), indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, and that is there completely or not at all."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise StackError(
+            f"{file} is not readable as JSON ({error}). Restore it, or run `make down` and remove "
+            f"{file.parent} to begin anew without its data."
+        ) from error
+    return loaded
