@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,13 @@ def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default()
         assert param.schema["section"], name
         assert param.description, name
         assert param.value == TrainingSpec.model_fields[name].default, name
+
+
+def test_every_field_is_documented_as_the_form_describes_it() -> None:
+    documentation = (Path(__file__).parents[1] / "docs" / "parameters.md").read_text(encoding="utf-8")
+    for name, param in params_of(TrainingSpec).items():
+        assert f"| `{name}` | " in documentation, name
+        assert f"| {param.description} |" in documentation, name
 
 
 def test_the_form_sent_as_it_is_gives_the_default_spec() -> None:

@@ -176,6 +176,13 @@ class TrainingSpec(BaseModel):
         "model and arguments. Give a larger epochs to train longer than it was planned.",
         json_schema_extra=_CONTINUING,
     )
+    publish_every: int = Field(
+        1,
+        ge=1,
+        le=100_000,
+        description="Epochs between two states in S3 while the training runs. The final one is always stored.",
+        json_schema_extra=_CONTINUING,
+    )
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints were verified in S3.",
@@ -227,7 +234,7 @@ class TrainingSpec(BaseModel):
                     f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is continued; "
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
-        own = {"job_id", "fresh", "resume_from", "keep_local"}
+        own = {"job_id", "fresh", "resume_from", "publish_every", "keep_local"}
         inherited = parent.model_dump(exclude=own, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         overrides = inherited.get("overrides", {}) | given.get("overrides", {})

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from include.checkpoints.store import CheckpointStore, StoreRefusal
+from include.checkpoints.errors import StoreRefusal
+from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
-from include.jobs.repository import JobRepository, RepositoryError
+from include.jobs.repository import JobError, JobRepository
 from include.jobs.spec import SpecError
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.failures import no_retry
@@ -23,7 +24,8 @@ from include.pipeline.payloads import ResolvedJob, TrainingManifest
 from include.pipeline.resolve import RunIdentity, resolve
 from include.pipeline.settings import Settings
 from include.pipeline.uploads import upload
-from include.schema.current import SchemaBehind, require_current
+from include.schema.current import require_current
+from include.schema.errors import SchemaError
 from include.training.contract import TrainingError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 def require_current_schema() -> None:
     """Fail at once, without a retry, where the schema is not the one this code was written for."""
-    with training_db() as connection, no_retry(SchemaBehind):
+    with training_db() as connection, no_retry(SchemaError):
         require_current(connection)
 
 
@@ -52,7 +54,7 @@ def resolve_run(context: Context) -> ResolvedJob:
             return False
 
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
-    with training_db() as connection, no_retry(SpecError, RepositoryError):
+    with training_db() as connection, no_retry(SpecError, JobError, StoreRefusal):
         # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse
         # them.
         job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
