@@ -31,9 +31,8 @@ class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
     status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here. The
-    owner of the job is the run `run_id` of Dag `dag_id`. epoch is the last finished one, counted from 0; epochs
-    is the planned number. Sizes are in bytes, hashes SHA-256 in lower-case hex. completed_at is set for
-    completed jobs only.
+    owner is the run `run_id` of Dag `dag_id`. epoch is the last finished one, from 0; epochs is the planned
+    number. Sizes are in bytes, hashes SHA-256 in lower-case hex. completed_at is set for completed jobs only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

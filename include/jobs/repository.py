@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psycopg import Connection, errors
+from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -15,6 +15,8 @@ from include.jobs.job import RecordedEpoch, TrainingJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from psycopg import Connection
 
     from include.training.contract import EpochReport
 
@@ -114,8 +116,8 @@ class JobRepository:
         except errors.NotNullViolation as error:
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and only the platform that owns the table can "
-                f"create one: its column {error.diag.column_name} is mandatory. Pass the job_id of an existing "
-                f"row."
+                f"create one: its column {error.diag.column_name} is mandatory. "
+                f"Pass the job_id of an existing row."
             ) from error
         except errors.StringDataRightTruncation as error:
             raise JobNotCreatable(
@@ -185,8 +187,8 @@ class JobRepository:
         if job_id.isdigit() and self._rows_are_named_by_key():
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
-                f"rows by their key: row {job_id} could be its own later. Pass the job_id of an existing row, "
-                f"or a name that is no number."
+                f"rows by their key: row {job_id} could be its own later. "
+                f"Pass the job_id of an existing row, or a name that is no number."
             )
         self._changed("create_job", values)
 

@@ -2,4 +2,4 @@
 SELECT count(*)
 FROM pg_trigger
 WHERE tgrelid = 'training_jobs'::regclass
-    AND tgname = 'zz_training_jobs_job_id';
+    AND tgname = 'zz_training_schema_job_id';

@@ -1,0 +1,172 @@
+"""Taking over the table of an existing platform: add what is missing, touch nothing that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.schema import catalog
+from include.schema.columns import caution
+from include.schema.errors import MigrationRefused
+from include.schema.values import objections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from include.schema.columns import ActualColumn, Column
+    from include.schema.revision import Revision
+
+KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
+KEY_TRIGGER = "zz_training_schema_job_id"
+"""Triggers fire in the order of their names: one of the platform's that makes the key must come first."""
+
+_KEY_FUNCTION = """\
+CREATE FUNCTION training_schema_job_id() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    NEW.job_id := to_jsonb(NEW) ->> TG_ARGV[0];
+    RETURN NEW;
+END
+$$"""
+
+
+def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> None:
+    """Add those of `columns` that the table lacks.
+
+    Raises MigrationRefused if a column that is there cannot be used.
+    """
+    actual = catalog.columns(revision.connection, table)
+    problems = _objections(revision.connection, table, columns, actual)
+    if problems:
+        raise MigrationRefused(problems)
+    for column in columns:
+        if column.name not in actual:
+            revision.add_column(table, column)
+        elif note := caution(table, column, actual[column.name]):
+            revision.warn(note)
+
+
+def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:
+    """Add what the platform's table lacks of `columns`, and a unique job_id for each row it has and gets.
+
+    Raises MigrationRefused with all that stands in the way.
+    """
+    connection = revision.connection
+    kind = catalog.table_kind(connection, table)
+    if kind != "r":
+        raise MigrationRefused([_not_a_table(table, kind)])
+    actual = catalog.columns(connection, table)
+    key = _key(connection, table, actual)
+    problems = _objections(connection, table, columns, actual)
+    problems += _nameless(connection, table, actual, key)
+    if problems:
+        raise MigrationRefused(problems)
+
+    revision.warn(
+        f"{table} belongs to an existing platform: what is missing is added, its rows stay as they are."
+    )
+    _warn_of_mandatory_columns(revision, table, columns, actual)
+    if "job_id" not in actual:
+        revision.add_column(
+            table, next(column for column in columns if column.name == "job_id"), derived_from=key
+        )
+    if key and ("job_id" not in actual or actual["job_id"].nullable):
+        _name_rows(revision, table, key)
+    if "job_id" not in catalog.unique_columns(connection, table):
+        index = "training_schema_job_id"
+        revision.create("index", table, index, f"CREATE UNIQUE INDEX {index} ON {table} (job_id)")
+    add_missing(revision, table, columns)
+
+
+def _objections(
+    connection: Connection, table: str, columns: Sequence[Column], actual: dict[str, ActualColumn]
+) -> list[str]:
+    return [problem for column in columns for problem in objections(connection, table, column, actual)]
+
+
+def _key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
+    """The column that names a row of the platform and is never empty."""
+    for name in catalog.unique_columns(connection, table):
+        column = actual[name]
+        if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:
+            return name
+    return None
+
+
+def _nameless(
+    connection: Connection, table: str, actual: dict[str, ActualColumn], key: str | None
+) -> list[str]:
+    """Say why rows could not be named by job_id."""
+    problems = []
+    if key is None and ("job_id" not in actual or actual["job_id"].nullable):
+        problems.append(
+            f"Table {table} has no primary key of one column of type integer, uuid, text or varchar, to fill "
+            f"job_id from: add such a key, or a column job_id text NOT NULL UNIQUE of your own."
+        )
+    if "job_id" in actual:
+        repeated = catalog.number(
+            connection,
+            f"SELECT count(*) FROM (SELECT FROM {table} WHERE job_id IS NOT NULL "  # noqa: S608 - a constant
+            "GROUP BY job_id HAVING count(*) > 1) AS repeated",
+        )
+        if repeated:
+            problems.append(
+                f"Column {table}.job_id holds {repeated} values more than once, but must name a row: "
+                "make them unique, or rename the column."
+            )
+    return problems
+
+
+def _name_rows(revision: Revision, table: str, key: str) -> None:
+    connection = revision.connection
+    if catalog.number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL"):  # noqa: S608
+        _fill_job_id(revision, table, key)
+    if catalog.trigger_exists(connection, table, KEY_TRIGGER):
+        return
+    revision.create("function", table, "training_schema_job_id", _KEY_FUNCTION)
+    literal = key.replace("'", "''")
+    revision.create(
+        "trigger",
+        table,
+        KEY_TRIGGER,
+        f"CREATE TRIGGER {KEY_TRIGGER} BEFORE INSERT ON {table} FOR EACH ROW WHEN (NEW.job_id IS NULL) "
+        f"EXECUTE FUNCTION training_schema_job_id('{literal}')",
+    )
+
+
+def _fill_job_id(revision: Revision, table: str, key: str) -> None:
+    """Rewrite the table: an UPDATE would fire the platform's own triggers and so change more than job_id."""
+    connection = revision.connection
+    size = catalog.number(connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
+    revision.warn(f"{table} ({size} MiB) is rewritten to fill job_id from {key}, and locked meanwhile.")
+    job_id = catalog.columns(connection, table)["job_id"]
+    revision.execute(
+        f"ALTER TABLE {table} ALTER COLUMN job_id "
+        f"TYPE {job_id.type} USING COALESCE(job_id, {catalog.quoted(key)}::text)"
+    )
+
+
+def _warn_of_mandatory_columns(
+    revision: Revision, table: str, columns: Sequence[Column], actual: dict[str, ActualColumn]
+) -> None:
+    ours = {column.name for column in columns}
+    mandatory = [
+        name
+        for name, column in actual.items()
+        if name not in ours and not (column.nullable or column.has_default or column.generated)
+    ]
+    if mandatory:
+        revision.warn(
+            f"Only the platform can create rows of {table}, for {', '.join(mandatory)} must be filled: "
+            "train_yolo then needs the job_id of an existing row."
+        )
+
+
+def _not_a_table(table: str, kind: str | None) -> str:
+    what = {"v": "a view", "m": "a materialized view", "p": "a partitioned table", "f": "a foreign table"}
+    return (
+        f"{table} is {what.get(kind or '', 'no table')}, but must be an ordinary table: rename it, "
+        "or give connection training_db a search_path on which it is not found."
+    )

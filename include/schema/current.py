@@ -1,0 +1,59 @@
+"""Is the schema the one this code was written for? Asked before every training, so it is one cheap query."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.schema.errors import SchemaBehind
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "sql" / "migrations"
+VERSION_TABLE = "training_schema_version"
+
+
+def require_current(connection: Connection[Any]) -> None:
+    """Raise SchemaBehind unless the database is at this code's newest revision."""
+    expected = revisions(MIGRATIONS)[-1]
+    with connection.transaction():
+        current = _current_revision(connection)
+    if current == expected:
+        return
+    if current is None:
+        raise SchemaBehind(
+            f"The training database has no schema yet, but this code needs revision {expected}: "
+            "run the Dag migrate_schema."
+        )
+    if current in revisions(MIGRATIONS):
+        raise SchemaBehind(
+            f"The training database is at schema revision {current}, but this code needs {expected}: "
+            "run the Dag migrate_schema."
+        )
+    raise SchemaBehind(newer_than_code(current))
+
+
+def newer_than_code(current: str) -> str:
+    """The sentence for a schema whose revision this code does not know."""
+    return (
+        f"The training database is at schema revision {current}, which this code does not know "
+        f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that one here."
+    )
+
+
+@cache
+def revisions(scripts: Path) -> tuple[str, ...]:
+    """All revisions below `scripts`, the first first."""
+    from alembic.script import ScriptDirectory
+
+    return tuple(script.revision for script in ScriptDirectory(str(scripts)).walk_revisions())[::-1]
+
+
+def _current_revision(connection: Connection[Any]) -> str | None:
+    exists = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [VERSION_TABLE]).fetchone()
+    if exists is None or not exists[0]:
+        return None
+    row = connection.execute("SELECT max(version_num) FROM training_schema_version").fetchone()
+    return row[0] if row else None

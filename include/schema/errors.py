@@ -1,0 +1,35 @@
+"""What can go wrong with the schema, in sentences for the person who reads a task's log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SchemaError(Exception):
+    """The schema is not, or cannot be made, what was asked for."""
+
+
+class SchemaBehind(SchemaError):
+    """The schema is not at the revision that this code was written for."""
+
+
+class TargetUnknown(SchemaError):
+    """There is no such revision to migrate to."""
+
+
+class SchemaUnverified(SchemaError):
+    """The database does not hold what its revision promises."""
+
+
+class SchemaBusy(SchemaError):
+    """Somebody else holds a lock for too long; the same call may succeed later."""
+
+
+class MigrationRefused(SchemaError):
+    """The migration would break or lose something. `problems` says what, and how to solve it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(
+            "Nothing was changed, because:\n" + "\n".join(f"- {problem}" for problem in problems)
+        )
+        self.problems = tuple(problems)

@@ -1,0 +1,167 @@
+"""What a revision creates, and remembers, so that its downgrade removes that and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, cast
+
+from include.schema import catalog
+from include.schema.errors import MigrationRefused
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection
+
+    from include.schema.columns import Column
+
+_CREATED = "training_schema_created"
+
+_DROP = {
+    "table": "DROP TABLE {name}",
+    "column": "ALTER TABLE {table} DROP COLUMN IF EXISTS {name}",
+    "index": "DROP INDEX IF EXISTS {name}",
+    "function": "DROP FUNCTION IF EXISTS {name}()",
+    "trigger": "DROP TRIGGER IF EXISTS {name} ON {table}",
+}
+
+
+@dataclass(frozen=True)
+class _Created:
+    kind: str
+    table: str
+    name: str
+    derived_from: str | None
+
+    def drop(self) -> str:
+        return _DROP[self.kind].format(table=self.table, name=self.name)
+
+
+@contextmanager
+def creating(revision: str, context: MigrationContext) -> Iterator[Revision]:
+    """A revision that upgrades: what it creates is remembered at the end."""
+    here = Revision(revision, context)
+    yield here
+    here.remember()
+
+
+class Revision:
+    """One revision at work in the transaction of Alembic's `op.get_context()`."""
+
+    def __init__(self, revision: str, context: MigrationContext) -> None:
+        # Both are there whenever Alembic runs a revision; it can also be used without.
+        config, connection = cast("Config", context.config), cast("Connection", context.connection)
+        self._revision = revision
+        self._confirm_data_loss: bool = config.attributes["confirm_data_loss"]
+        self._warnings: list[str] = config.attributes["warnings"]
+        self._created: list[_Created] = []
+        self.connection = connection
+
+    def execute(self, statement: str) -> None:
+        """Run one statement."""
+        self.connection.exec_driver_sql(statement)
+
+    def warn(self, warning: str) -> None:
+        """Tell the person who plans or applies the migration."""
+        self._warnings.append(warning)
+
+    def keep_memory(self) -> None:
+        """Create the table in which revisions remember what they created. The first revision does this."""
+        self.execute(
+            f"CREATE TABLE IF NOT EXISTS {_CREATED} ("
+            "position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, revision text NOT NULL, "
+            "kind text NOT NULL, table_name text NOT NULL, name text NOT NULL, derived_from text)"
+        )
+
+    def forget_memory(self) -> None:
+        """Remove that table. The first revision does this last."""
+        self.execute(f"DROP TABLE {_CREATED}")
+
+    def create(
+        self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
+    ) -> None:
+        """Create an object by `statement`.
+
+        derived_from names the column from which a column is filled: nothing is lost when that one is dropped.
+        """
+        self.execute(statement)
+        self._created.append(_Created(kind, table, name, derived_from))
+
+    def create_table(self, table: str, columns: Sequence[Column], *constraints: str) -> None:
+        """Create a table of our own."""
+        parts = [*(column.definition for column in columns), *constraints]
+        self.create("table", table, table, f"CREATE TABLE {table} (\n    " + ",\n    ".join(parts) + "\n)")
+
+    def add_column(self, table: str, column: Column, *, derived_from: str | None = None) -> None:
+        """Add a column. Rows that are there keep NULL in it: a default is for rows that come later."""
+        add = f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type}"
+        self.create("column", table, column.name, add, derived_from=derived_from)
+        if column.default:
+            self.execute(f"ALTER TABLE {table} ALTER COLUMN {column.name} SET DEFAULT {column.default}")
+
+    def drop_created(self) -> None:
+        """Remove what this revision created, the last first.
+
+        Raises MigrationRefused if data would be lost with it and that was not confirmed.
+        """
+        created = self._remembered()
+        for table in sorted({item.table for item in created}):
+            self.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        losses = [loss for item in created if (loss := self._loss(item))]
+        if losses and not self._confirm_data_loss:
+            raise MigrationRefused([f"{loss} Confirm with confirm_data_loss: true." for loss in losses])
+        for loss in losses:
+            self.warn(f"Confirmed: {loss}")
+        for item in created:
+            self.execute(item.drop())
+        self.connection.exec_driver_sql(
+            f"DELETE FROM {_CREATED} WHERE revision = %(revision)s",  # noqa: S608 - a constant
+            {"revision": self._revision},
+        )
+
+    def remember(self) -> None:
+        """Write down what was created, in its order."""
+        if self._created:
+            kinds, tables, names, keys = zip(*map(astuple, self._created), strict=True)
+            self.connection.exec_driver_sql(
+                f"INSERT INTO {_CREATED} (revision, kind, table_name, name, derived_from) "  # noqa: S608
+                "SELECT %(revision)s, * FROM unnest("
+                "%(kinds)s::text[], %(tables)s::text[], %(names)s::text[], %(keys)s::text[])",
+                {
+                    "revision": self._revision,
+                    "kinds": list(kinds),
+                    "tables": list(tables),
+                    "names": list(names),
+                    "keys": list(keys),
+                },
+            )
+
+    def _remembered(self) -> list[_Created]:
+        rows = self.connection.exec_driver_sql(
+            "SELECT kind, table_name, name, derived_from "  # noqa: S608 - a constant
+            f"FROM {_CREATED} WHERE revision = %(revision)s ORDER BY position DESC",
+            {"revision": self._revision},
+        )
+        return [item for item in (_Created(*row) for row in rows) if self._exists(item)]
+
+    def _exists(self, item: _Created) -> bool:
+        columns = catalog.columns(self.connection, item.table)
+        return bool(columns) and (item.kind != "column" or item.name in columns)
+
+    def _loss(self, item: _Created) -> str | None:
+        if item.kind == "table":
+            what, held = f"table {item.name}", "TRUE"
+        elif item.kind == "column":
+            key = (
+                item.derived_from
+                if item.derived_from in catalog.columns(self.connection, item.table)
+                else None
+            )
+            what = f"column {item.table}.{item.name}"
+            held = f"{item.name} IS DISTINCT FROM {f'{catalog.quoted(key)}::text' if key else 'NULL'}"
+        else:
+            return None
+        rows = catalog.number(self.connection, f"SELECT count(*) FROM {item.table} WHERE {held}")  # noqa: S608
+        return f"Dropping {what} would lose what {rows} rows hold." if rows else None

@@ -1,0 +1,82 @@
+"""What the database holds, beside what its revision promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.script import ScriptDirectory
+
+from include.schema import catalog
+from include.schema.adoption import KEY_TRIGGER
+from include.schema.errors import SchemaUnverified
+from include.schema.plan import BASE
+from include.schema.values import objections
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from include.schema.columns import Column
+
+
+@dataclass(frozen=True)
+class ColumnState:
+    """One column: the type with its length that a new table has, and the one that was found."""
+
+    table: str
+    name: str
+    expected: str
+    actual: str
+
+
+def compare(connection: Connection, scripts: Path, revision: str) -> list[ColumnState]:
+    """Read every column that `revision` promises. Raises SchemaUnverified with all that is not so."""
+    states: list[ColumnState] = []
+    problems: list[str] = []
+    for table, expected in _promised(scripts, revision).items():
+        actual = catalog.columns(connection, table)
+        for column in expected:
+            if column.name not in actual:
+                problems.append(f"Column {table}.{column.name} {column.type} is missing.")
+                continue
+            found = actual[column.name]
+            states.append(ColumnState(table, column.name, column.type, found.type))
+            problems += objections(connection, table, column, actual)
+        if actual and table == "training_jobs":
+            problems += _named_rows(connection, table)
+    if problems:
+        raise SchemaUnverified(
+            f"The training database is not what its schema revision {revision} promises:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+        )
+    return states
+
+
+def _promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
+    """The columns that the revisions up to `revision` declare, by table."""
+    promised: dict[str, tuple[Column, ...]] = {}
+    if revision != BASE:
+        upwards = list(ScriptDirectory(str(scripts)).iterate_revisions(revision, "base"))[::-1]
+        for script in upwards:
+            for table, columns in script.module.COLUMNS.items():
+                promised[table] = (*promised.get(table, ()), *columns)
+    return promised
+
+
+def _named_rows(connection: Connection, table: str) -> list[str]:
+    """Say why rows of the table could be without a job_id, or share one."""
+    job_id = catalog.columns(connection, table).get("job_id")
+    if job_id is None:
+        return []
+    problems = []
+    if "job_id" not in catalog.unique_columns(connection, table):
+        problems.append(f"Column {table}.job_id has no unique index: two rows could have the same job_id.")
+    if job_id.nullable and not catalog.trigger_exists(connection, table, KEY_TRIGGER):
+        problems.append(
+            f"Trigger {KEY_TRIGGER} of {table} is missing or disabled: new rows would get no job_id."
+        )
+    nameless = catalog.number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL")  # noqa: S608
+    if nameless:
+        problems.append(f"{nameless} rows of {table} have no job_id.")
+    return problems

@@ -1,0 +1,104 @@
+"""The tables of jobs and of their finished epochs."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from include.schema import catalog
+from include.schema.adoption import adopt_jobs
+from include.schema.columns import LONGEST_CHECKPOINT_PATH, LONGEST_JOB_ID, Column
+from include.schema.errors import MigrationRefused
+from include.schema.revision import Revision, creating
+
+revision = "0001"
+down_revision = None
+
+STATUSES = ("queued", "running", "completed", "failed", "stopped")
+LONGEST_RUN_ID = 250  # Airflow's own limit for the ids of Dags and runs
+
+COLUMNS = {
+    "training_jobs": (
+        # A platform's own ids may be shorter than ours may be.
+        Column("job_id", "text", required=True, longest=1),
+        Column(
+            "status",
+            "text",
+            "'queued'",
+            required=True,
+            longest=len("completed"),
+            values=STATUSES,
+        ),
+        Column("stop_requested", "boolean", "FALSE", required=True),
+        Column("dag_id", "text", longest=LONGEST_RUN_ID, always_written=True),
+        Column("run_id", "text", longest=LONGEST_RUN_ID, always_written=True),
+        Column("parent_job_id", "text", longest=LONGEST_JOB_ID),
+        Column("spec", "jsonb", always_written=True),
+        Column("epoch", "integer"),
+        Column("epochs", "integer"),
+        Column("metrics", "jsonb"),
+        Column("best_checkpoint_path", "character varying(500)", longest=LONGEST_CHECKPOINT_PATH),
+        Column("best_checkpoint_sha256", "character varying(64)", longest=64),
+        Column("best_checkpoint_size", "bigint"),
+        Column("error", "text"),
+        Column("triggered_by", "text", longest=LONGEST_RUN_ID),
+        Column("created_at", "timestamp with time zone", "now()", required=True),
+        Column("started_at", "timestamp with time zone", always_written=True),
+        Column("completed_at", "timestamp with time zone"),
+        Column("updated_at", "timestamp with time zone", "now()", required=True),
+    ),
+    # Without a foreign key: it would stand in the way of a platform's own DELETE and TRUNCATE.
+    "training_epochs": (
+        Column("job_id", "text", required=True),
+        Column("epoch", "integer", required=True),
+        Column("metrics", "jsonb", required=True),
+        Column("fitness", "double precision"),
+        Column("seconds", "double precision"),
+        Column("eta_seconds", "double precision"),
+        Column("recorded_at", "timestamp with time zone", "now()", required=True),
+    ),
+}
+
+
+def upgrade() -> None:
+    """Create both tables, or adopt the table of jobs that a platform has already."""
+    with creating(revision, op.get_context()) as here:
+        here.keep_memory()
+        _create_or_adopt_jobs(here)
+        if not _has_epochs(here):
+            here.create_table("training_epochs", COLUMNS["training_epochs"], "PRIMARY KEY (job_id, epoch)")
+
+
+def downgrade() -> None:
+    """Remove what upgrade created: never a table that was adopted."""
+    here = Revision(revision, op.get_context())
+    here.drop_created()
+    here.forget_memory()
+
+
+def _create_or_adopt_jobs(here: Revision) -> None:
+    if catalog.table_kind(here.connection, "training_jobs"):
+        adopt_jobs(here, "training_jobs", COLUMNS["training_jobs"])
+    else:
+        statuses = ", ".join(f"'{status}'" for status in STATUSES)
+        here.create_table(
+            "training_jobs",
+            COLUMNS["training_jobs"],
+            "PRIMARY KEY (job_id)",
+            f"CONSTRAINT training_jobs_status CHECK (status IN ({statuses}))",
+        )
+
+
+def _has_epochs(here: Revision) -> bool:
+    """Whether the table is there already, as after the loss of the version table alone."""
+    if catalog.table_kind(here.connection, "training_epochs") is None:
+        return False
+    actual = {
+        name: column.type for name, column in catalog.columns(here.connection, "training_epochs").items()
+    }
+    if actual != {column.name: column.type for column in COLUMNS["training_epochs"]}:
+        problem = (
+            f"There is a table training_epochs of somebody else, with columns {', '.join(actual)}: "
+            "rename it, or give connection training_db a search_path on which it is not found."
+        )
+        raise MigrationRefused([problem])
+    return True

@@ -1,0 +1,31 @@
+"""The resumable checkpoint beside the deployable one."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from include.schema.adoption import add_missing
+from include.schema.columns import LONGEST_CHECKPOINT_PATH, Column
+from include.schema.revision import Revision, creating
+
+revision = "0002"
+down_revision = "0001"
+
+COLUMNS = {
+    "training_jobs": (
+        Column("last_checkpoint_path", "character varying(500)", longest=LONGEST_CHECKPOINT_PATH),
+        Column("last_checkpoint_sha256", "character varying(64)", longest=64),
+        Column("last_checkpoint_size", "bigint"),
+    )
+}
+
+
+def upgrade() -> None:
+    """Add the columns that are missing."""
+    with creating(revision, op.get_context()) as here:
+        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+
+
+def downgrade() -> None:
+    """Remove those that upgrade added."""
+    Revision(revision, op.get_context()).drop_created()
