@@ -110,11 +110,15 @@ class Airflow:
 
     def running(self) -> bool:
         """Whether all parts are there."""
-        return all(processes.running(service) for service in self._services)
+        return all(self.parts().values())
+
+    def parts(self) -> dict[str, bool]:
+        """Each part, and whether its process is there."""
+        return {service.name: processes.running(service) is not None for service in self._services}
 
     def listening(self) -> bool:
         """Whether the part that needs the port is there."""
-        return processes.running(self._services[0]) is not None
+        return self.parts()["api-server"]
 
     @cached_property
     def environment(self) -> dict[str, str]:

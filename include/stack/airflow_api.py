@@ -28,7 +28,7 @@ class AirflowApi:
         self._call("POST", "pools", body, accept={requests.codes.conflict})
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
-        """Wait until the Dag processor has loaded the Dag. Raises StackError, with its traceback, if it cannot."""
+        """Wait until the Dag processor has loaded the Dag. Raises StackError with the traceback if not."""
         deadline = time.monotonic() + seconds
         while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
             broken = self._call("GET", "importErrors").json()["import_errors"]
@@ -62,7 +62,7 @@ class AirflowApi:
         """The log of one attempt of a task."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
-        return [str(each["event"]) if isinstance(each, dict) else str(each) for each in content]
+        return [line for each in content for line in _lines(each)]
 
     @cached_property
     def _session(self) -> requests.Session:
@@ -88,3 +88,11 @@ class AirflowApi:
         if not answer.ok and answer.status_code not in (accept or set()):
             raise StackError(f"Airflow answers {answer.status_code} to {method} {path}: {answer.text}")
         return answer
+
+
+def _lines(event: Any) -> list[str]:
+    """A structured log event as text, with what was raised."""
+    if not isinstance(event, dict):
+        return [str(event)]
+    raised = [f"{each['exc_type']}: {each['exc_value']}" for each in event.get("error_detail") or []]
+    return [str(event["event"]), *raised]

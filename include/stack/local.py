@@ -160,6 +160,18 @@ class Stack:
             **connections,
         }
 
+    def services(self) -> dict[str, str]:
+        """Each service by name, and where it is, or that it is stopped."""
+        listening = {
+            "PostgreSQL": (self.postgres.running(), f"{LOOPBACK}:{self.ports.postgres}"),
+            "S3": (self.s3.running(), self.s3.endpoint_url),
+            **{
+                f"Airflow {part}": (running, self.url if part == "api-server" else "running")
+                for part, running in self.airflow.parts().items()
+            },
+        }
+        return {name: where if running else "stopped" for name, (running, where) in listening.items()}
+
     def running(self) -> bool:
         """Whether every service is there."""
         return self.postgres.running() and self.s3.running() and self.airflow.running()

@@ -24,18 +24,20 @@ class Steps:
     console: Console = field(default_factory=lambda: Console(highlight=False))
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """Announce the step, and report its result and duration when it is done."""
+    def step(self, title: str, *, spinner: bool = True) -> Iterator[Step]:
+        """Announce the step, and report its result and duration when it is done.
+
+        Without `spinner` the announcement stays, for steps that print lines of their own.
+        """
         step = Step()
         started = time.monotonic()
-        if self.console.is_terminal:
+        if spinner and self.console.is_terminal:
             with self.console.status(f"{title} ..."):
                 yield step
         else:
-            self.console.print(f"{title} ...", markup=False, soft_wrap=True)
+            self.say(f"{title} ...")
             yield step
-        seconds = time.monotonic() - started
-        self.say(f"{title}: {step.result} ({seconds:.1f} s)")
+        self.say(f"{title}: {step.result} ({time.monotonic() - started:.1f} s)")
 
     def say(self, text: str) -> None:
         """Print one line, as it is."""

@@ -1,0 +1,70 @@
+# Everything runs from here, without root and without Docker. `make` alone lists it.
+
+# A Python to create .venv with, when the first suitable one on the PATH is not the right one.
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
+	$$candidate -c '$(SUITABLE)' 2>/dev/null && echo $$candidate && break; done)
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+RUN = .venv/bin/python
+STACK = $(RUN) -m include.stack
+
+# Without bytecode every process of Airflow spends seconds more on its imports.
+unexport PYTHONDONTWRITEBYTECODE
+# The repository's environment, whatever the caller has activated.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help demo resume up down status env logs test lint lock setup setup-dev there
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## set up, start everything, train on bundled data with progress, show what came out
+	@$(STACK) demo
+
+resume: setup ## continue a finished job from its last.pt: make resume JOB=... EPOCHS=...
+	@test -n "$(JOB)" && test -n "$(EPOCHS)" || { echo "Say which job, and up to which epoch: make resume JOB=<id> EPOCHS=<number>" >&2; exit 1; }
+	@$(STACK) resume "$(JOB)" "$(EPOCHS)"
+
+up: setup ## start PostgreSQL, S3 and Airflow
+	@$(STACK) up
+
+down: there ## stop them; the data stays in .stack/
+	@$(STACK) down
+
+status: there ## say what runs, and where
+	@$(STACK) status
+
+env: there ## print what psql, S3 clients and curl need: eval "$$(make -s env)"
+	@$(STACK) env
+
+logs: there ## follow the logs of the services
+	@$(STACK) logs
+
+test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks some
+	@$(RUN) -m pytest $(ARGS)
+
+lint: setup-dev ## check style and types
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements.in -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements-dev.in -o requirements-dev.txt
+
+setup: ## create .venv from the lock, unless it is there
+	@$(call bootstrap,requirements.txt)
+
+setup-dev:
+	@$(call bootstrap,requirements.txt requirements-dev.txt)
+
+there:
+	@test -x $(RUN) || { echo "Nothing is set up here yet. Start with: make demo" >&2; exit 1; }
+
+define bootstrap
+python="$(PYTHON)"; \
+test -n "$$python" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH. Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }; \
+"$$python" -c '$(SUITABLE)' 2>/dev/null || { echo "$$python is $$("$$python" --version 2>/dev/null || echo 'no working Python'), but Python 3.11, 3.12 or 3.13 is needed. Name one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }; \
+"$$python" include/stack/bootstrap.py $(1)
+endef

@@ -1,0 +1,99 @@
+"""The local stack from the command line; the Makefile calls it. `python -m include.stack --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from include.stack.demo import resume, run_demo
+from include.stack.errors import StackError
+from include.stack.local import STATE, Stack
+from include.stack.state import StateFolder
+from include.stack.steps import Steps
+
+INTERRUPTED = 130
+"""What a shell expects of a program that was ended with Ctrl-C."""
+
+
+def main() -> int:
+    """Run one command; return the exit status."""
+    arguments = _arguments()
+    try:
+        _run(arguments)
+    except StackError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What was started goes on: `make status` shows it, `make down` stops it.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m include.stack", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="start everything and train once on the bundled digits")
+    continued = commands.add_parser("resume", help="continue a finished job from its last.pt, as a new job")
+    continued.add_argument("job", help="the id of the finished job")
+    continued.add_argument("epochs", type=int, help="epochs to train in all")
+    commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
+    commands.add_parser("down", help="stop them; the data stays")
+    commands.add_parser("status", help="say what runs, and where")
+    commands.add_parser("env", help="print export lines for the running stack")
+    commands.add_parser("logs", help="follow the logs of all services")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    steps = Steps()
+    if arguments.command in {"demo", "resume", "up"}:
+        stack = Stack.at(STATE)
+        match arguments.command:
+            case "demo":
+                run_demo(stack, steps)
+            case "resume":
+                resume(stack, steps, arguments.job, arguments.epochs)
+            case "up":
+                stack.up(steps)
+        return
+    if not StateFolder(STATE).exists():
+        raise StackError(
+            "The stack was never started here. Start it with `make up`, or see it work: `make demo`."
+        )
+    stack = Stack.at(STATE)
+    match arguments.command:
+        case "down":
+            stack.down(steps)
+        case "status":
+            _status(stack, steps)
+        case "env":
+            _env(stack)
+        case "logs":
+            _logs(stack)
+
+
+def _status(stack: Stack, steps: Steps) -> None:
+    for name, where in stack.services().items():
+        steps.say(f"{name}: {where}")
+
+
+def _env(stack: Stack) -> None:
+    if not stack.running():
+        raise StackError("The stack is not running. Start it with `make up`.")
+    for name, value in stack.env.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _logs(stack: Stack) -> None:
+    logs = sorted(str(each) for each in (stack.state.path / "logs").glob("*.log"))
+    print(f"Logs of tasks are in {stack.airflow.home / 'logs'}.", flush=True)
+    os.execvp("tail", ["tail", "-n", "20", "-F", *logs])  # noqa: S606 - tail takes over this process
+
+
+if __name__ == "__main__":
+    sys.exit(main())

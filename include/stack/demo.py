@@ -1,0 +1,107 @@
+"""One training from nothing to its recorded row, in the terminal; and the one that continues it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from include.checkpoints.location import S3Location
+from include.jobs.repository import JobRepository
+from include.stack.errors import LOG_LINES_SHOWN, StackError
+from include.stack.follow import Follower, quality
+
+if TYPE_CHECKING:
+    from include.jobs.job import TrainingJob
+    from include.stack.local import Stack
+    from include.stack.steps import Steps
+
+TRAINING = {"dataset": "digits", "model": "yolo11n", "imgsz": 64, "epochs": 15}
+"""Small enough for two CPU cores, long enough for an mAP50 above 0.80."""
+
+
+def run_demo(stack: Stack, steps: Steps) -> None:
+    """Start the stack, migrate the schema, train, and say what is there now. Raises StackError."""
+    stack.up(steps)
+    _run(stack, steps, "migrate_schema", "Training tables", {})
+    job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    _train(stack, steps, f"Training of {job_id} on the bundled digits", TRAINING | {"job_id": job_id})
+
+
+def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
+    """Continue job `parent` from its last.pt up to `epochs`, as a job of its own. Raises StackError."""
+    stack.up(steps)
+    job_id = f"{parent[:100]}-to-{epochs}-{datetime.now(UTC):%H%M%S}"
+    conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}
+    _train(stack, steps, f"Training of {job_id}, which continues {parent}", conf)
+
+
+def _train(stack: Stack, steps: Steps, title: str, conf: dict[str, Any]) -> None:
+    job_id: str = conf["job_id"]
+    _run(stack, steps, "train_yolo", title, conf, job_id)
+    job = _job(stack, job_id)
+    if job is None:
+        raise StackError(f"The run of train_yolo succeeded, but training_jobs has no row {job_id}.")
+    _summarise(stack, steps, job)
+
+
+def _run(
+    stack: Stack, steps: Steps, dag_id: str, title: str, conf: dict[str, Any], job_id: str | None = None
+) -> None:
+    """Trigger the Dag over REST and wait. Raises StackError with the reason when the run fails."""
+    stack.api.wait_for_dag(dag_id)
+    with steps.step(title, spinner=False) as step:
+        run_id = stack.api.trigger(dag_id, conf)
+        state = Follower(stack, steps.console, dag_id, run_id, job_id).follow()
+        if state == "failed":
+            raise StackError(_failure(stack, dag_id, run_id, job_id))
+        step.result = "done"
+
+
+def _failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:
+    sentences = [f"Run {run_id} of {dag_id} failed."]
+    job = _job(stack, job_id) if job_id else None
+    if job is not None and job.error:
+        sentences.append(f"The row of job {job_id} says: {job.error}")
+    for task in stack.api.task_instances(dag_id, run_id):
+        if task["state"] == "failed":
+            lines = stack.api.log_lines(dag_id, run_id, task["task_id"], task["try_number"])
+            tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES_SHOWN:])
+            sentences.append(f"The log of task {task['task_id']} ends with:\n{tail}")
+    sentences.append(f"All of it: {stack.url}/dags/{dag_id}/runs/{run_id}")
+    return "\n".join(sentences)
+
+
+def _job(stack: Stack, job_id: str) -> TrainingJob | None:
+    with psycopg.connect(stack.training_db_url) as connection:
+        return JobRepository(connection).get(job_id)
+
+
+def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
+    known = quality(job.metrics or {})
+    trained = (job.epoch or 0) + 1
+    say = steps.say
+    say("")
+    say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}")
+    if known:
+        say(f"  {known[0]:<9} {known[1]:.3f}")
+    say(_object(stack, "best.pt", job.best_checkpoint_path, job.best_checkpoint_sha256))
+    say(_object(stack, "last.pt", job.last_checkpoint_path, job.last_checkpoint_sha256))
+    say("")
+    say(f"Airflow's UI:       {stack.url}   (user {stack.username}, password {stack.password})")
+    say(f"Continue from last: make resume JOB={job.job_id} EPOCHS={trained + 5}")
+    say('psql, S3, curl:     eval "$(make -s env)"')
+    say("Stop, start again:  make down, make up   (the data stays in .stack/)")
+
+
+def _object(stack: Stack, name: str, path: str | None, recorded_sha256: str | None) -> str:
+    """One line about the object, from the object itself. Raises StackError when the row says otherwise."""
+    if path is None:
+        raise StackError(f"The row names no {name}.")
+    location = S3Location.parse(path)
+    head = stack.s3.client().head_object(Bucket=location.bucket, Key=location.key)
+    sha256 = head["Metadata"].get("sha256")
+    if sha256 != recorded_sha256:
+        raise StackError(f"{path} has SHA-256 {sha256}, but the row says {recorded_sha256}.")
+    return f"  {name:<9} {path}\n            {head['ContentLength'] / 1e6:.1f} MB, SHA-256 {sha256}"

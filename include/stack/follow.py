@@ -1,0 +1,128 @@
+"""Follows a Dag run in the terminal: its tasks, and a training's epochs as they are recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from include.jobs.job import RecordedEpoch
+    from include.stack.local import Stack
+
+ENDED = {"success", "failed"}
+TASK_ENDED = {"success", "failed", "skipped", "upstream_failed"}
+TASK_WAITS = {None, "none", "scheduled", "removed"}
+POLL_SECONDS = 1.0
+QUALITY = ("metrics/mAP50(B)", "metrics/mAP50(M)", "metrics/accuracy_top1")
+
+
+def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
+    """The number that people ask for first, with its short name: mAP50, or the accuracy of a classifier."""
+    for name in QUALITY:
+        value = metrics.get(name)
+        if value is not None:
+            return name.removeprefix("metrics/").removesuffix("(B)"), value
+    return None
+
+
+@dataclass
+class Follower:
+    """Watches one run until it ends. job_id is given for trainings."""
+
+    stack: Stack
+    console: Console
+    dag_id: str
+    run_id: str
+    job_id: str | None = None
+    _states: dict[str, str] = field(default_factory=dict)
+    _epochs: list[RecordedEpoch] = field(default_factory=list)
+    _history: int = 0
+    _planned: int | None = None
+
+    def follow(self) -> str:
+        """Show the run until it ends; return success or failed."""
+        api = self.stack.api
+        if not self.console.is_terminal:
+            return self._until_ended(api, None)
+        with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+            return self._until_ended(api, live)
+
+    def _until_ended(self, api: Any, live: Live | None) -> str:
+        while True:
+            state: str = api.run_state(self.dag_id, self.run_id)
+            self._note_tasks(api.task_instances(self.dag_id, self.run_id))
+            self._note_epochs()
+            if live is not None:
+                live.update(self._panel())
+            if state in ENDED:
+                return state
+            time.sleep(POLL_SECONDS)
+
+    def _note_tasks(self, tasks: list[dict[str, Any]]) -> None:
+        for task in sorted(tasks, key=lambda each: str(each["start_date"] or "~")):
+            name, state = task["task_id"], task["state"]
+            if state in TASK_WAITS or self._states.get(name) == state:
+                continue
+            self._states[name] = state
+            if state in TASK_ENDED:
+                seconds = f" ({task['duration']:.1f} s)" if task["duration"] else ""
+                self._say(f"  {name}: {state}{seconds}")
+            elif not self.console.is_terminal and state == "running":
+                self._say(f"  {name} ...")
+
+    def _note_epochs(self) -> None:
+        if self.job_id is None:
+            return
+        with psycopg.connect(self.stack.training_db_url) as connection:
+            jobs = JobRepository(connection)
+            epochs = jobs.epochs(self.job_id)
+            job = jobs.get(self.job_id)
+        self._planned = job.epochs if job else None
+        if self._states.get("train") is None:
+            # A job that continues another one begins with the other one's epochs.
+            self._history = len(epochs)
+        elif not self.console.is_terminal:
+            for epoch in epochs[max(len(self._epochs), self._history) :]:
+                self._say(f"    {self._describe(epoch)}")
+        self._epochs = epochs
+
+    def _describe(self, epoch: RecordedEpoch) -> str:
+        total = f"/{self._planned}" if self._planned else ""
+        losses = "  ".join(
+            f"{name.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
+            for name, value in epoch.metrics.items()
+            if name.startswith("train/") and value is not None
+        )
+        known = quality(epoch.metrics)
+        score = f"  {known[0]} {known[1]:.3f}" if known else ""
+        left = f"  {timedelta(seconds=round(epoch.eta_seconds))} left" if epoch.eta_seconds else ""
+        return f"epoch {epoch.epoch + 1}{total}  loss: {losses}{score}{left}"
+
+    def _panel(self) -> RenderableType:
+        active = [f"{name} {state}" for name, state in self._states.items() if state not in TASK_ENDED]
+        lines: list[RenderableType] = [Text(f"  {', '.join(active) or 'waiting for the scheduler'} ...")]
+        if self._epochs and len(self._epochs) > self._history and "record_checkpoints" not in self._states:
+            last = self._epochs[-1]
+            row = Table.grid(padding=(0, 1))
+            row.add_row(
+                "   ", ProgressBar(self._planned or 0, last.epoch + 1, width=30), self._describe(last)
+            )
+            lines.append(row)
+        return Group(*lines)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
