@@ -34,8 +34,8 @@ PIP_TO_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "ALL_PROXY",
 }
-"""pip's settings that uv has under other names. Not find-links and extra-index-url: what lies there (a CPU build
-of PyTorch, say) would take the place of the locked files, which are all on the one index."""
+"""pip's settings that uv has under other names. Not find-links and extra-index-url: what lies there (a
+CPU build of PyTorch, say) would take the place of the locked files, which are all on the one index."""
 
 
 class BootstrapError(Exception):
@@ -90,7 +90,7 @@ def _create() -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BootstrapError(
             f"{sys.executable} cannot create a virtual environment: {(created.stdout + created.stderr).strip()}\n"
-            f"On Debian and Ubuntu that needs a package of its own: apt install python{version}-venv. "
+            f"On Debian and Ubuntu that needs a package: apt install python{version}-venv. "
             "Or name another Python: make PYTHON=/path/to/python3.12 ..."
         )
 
@@ -130,7 +130,7 @@ def _uv_environment() -> dict[str, str]:
 
 
 def _pip_settings() -> dict[str, str]:
-    """pip's own, by name; those of its environment variables come last and win."""
+    """Pip's own, by name; those of its environment variables come last and win."""
     listed = subprocess.run(
         [str(PYTHON), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
