@@ -1,0 +1,73 @@
+"""The model a training starts from: a local file, or an architecture that Ultralytics knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from include.checkpoints.loading import inspect_checkpoint
+from include.training.contract import NotResumable, TrainingError
+
+SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
+"""What the name of a task's architecture ends with: Ultralytics builds the head from it, whatever `task`
+says."""
+
+
+def resolve_model(model: str, task: str) -> str:
+    """Return what Ultralytics takes as `model`: the path of a .pt to start from, or a YAML to train from
+    scratch.
+
+    Raises TrainingError for what is not on this machine, cannot be loaded safely, or is a model for another
+    task.
+    """
+    if task not in SUFFIX:
+        raise TrainingError(f"task={task!r} is unknown; give one of {', '.join(SUFFIX)}")
+    path = Path(model)
+    if path.suffix == ".pt":
+        source, built_for = model, _task_of_weights("model", path)
+    else:
+        source = model if path.suffix in {".yaml", ".yml"} else f"{model}.yaml"
+        built_for = _task_of_architecture(model, source)
+    if built_for != task:
+        raise TrainingError(
+            f"model={model} is a model for {built_for}, but task={task}; give task={built_for}, or a model "
+            f"for {task} such as yolo11n{SUFFIX[task]}"
+        )
+    return source
+
+
+def check_weights_arguments(arguments: Mapping[str, object]) -> None:
+    """Check the arguments that name weights as `resolve_model` checks the model. Raises TrainingError."""
+    for name in ("pretrained", "distill_model"):
+        value = arguments.get(name)
+        if isinstance(value, str):
+            _task_of_weights(name, Path(value))
+
+
+def _task_of_weights(argument: str, path: Path) -> str:
+    try:
+        return inspect_checkpoint(path).task
+    except NotResumable as error:
+        raise TrainingError(
+            f"{argument}={path} cannot be used: {error}. Nothing is ever downloaded"
+        ) from error
+
+
+def _task_of_architecture(model: str, yaml: str) -> str:
+    from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+
+    unknown = TrainingError(
+        f"model={model} is neither a file on this machine nor an architecture that Ultralytics knows; give a "
+        "name such as yolo11n, a YAML, or the path of a .pt (nothing is ever downloaded)"
+    )
+    if "://" in model:
+        raise unknown
+    try:
+        architecture = yaml_model_load(yaml)
+    except (OSError, AssertionError) as error:
+        raise unknown from error
+    if "head" not in architecture:
+        raise TrainingError(
+            f"model={model} describes no model: it has no head; is it the YAML of a data set?"
+        )
+    return str(guess_model_task(architecture))

@@ -1,0 +1,38 @@
+"""One line of log for each finished epoch."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from include.training.contract import EpochReport, EpochReporter
+
+log = logging.getLogger(__name__)
+
+
+class LoggedEpochs:
+    """Logs each epoch as `name=value` pairs, then hands it on (an EpochReporter)."""
+
+    def __init__(self, reporter: EpochReporter) -> None:
+        self._reporter = reporter
+
+    def report(self, epoch: EpochReport) -> None:
+        """Log `epoch`, counted from 1 as people do, and report it."""
+        log.info("%s", line_of(epoch))
+        self._reporter.report(epoch)
+
+
+def line_of(epoch: EpochReport) -> str:
+    """Say an epoch in one line: losses, validation, time it took, time that is left."""
+    numbers = {
+        name.removeprefix("metrics/"): value
+        for name, value in epoch.metrics.items()
+        if name.startswith(("train/", "metrics/"))
+    }
+    shown = [f"{name}={'nan' if value is None else format(value, '.4g')}" for name, value in numbers.items()]
+    eta = timedelta(seconds=round(epoch.eta_seconds))
+    return " ".join(
+        [f"epoch={epoch.epoch + 1}/{epoch.epochs}", *shown, f"seconds={epoch.seconds:.1f}", f"eta={eta}"]
+    )

@@ -1,0 +1,142 @@
+"""Continuing a training: everything the new folder needs before its first epoch, and a private state to
+start from.
+
+Ultralytics can change only some arguments when it resumes, the number of epochs not among them, and it begins
+results.csv and best.pt anew. So the checkpoint is copied, changed, and restored with what belongs to it.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
+from include.training.contract import TrainingError
+
+if TYPE_CHECKING:
+    from include.training.contract import TrainingRequest
+
+log = logging.getLogger(__name__)
+
+KEPT = ("optimizer", "lr0", "seed", "pretrained")
+"""What stays as it was when the training began; `optimizer=auto` has set the first two by then."""
+
+
+@dataclass(frozen=True)
+class RestoredState:
+    """A training that is ready to go on.
+
+    path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
+    """
+
+    path: Path
+    best_epoch: int
+
+
+def restore(request: TrainingRequest, source: Path) -> RestoredState:
+    """Prepare save_dir so that the training in `source` goes on there; `source` itself is only read.
+
+    Raises NotResumable for a file that holds no training state, TrainingError where no epoch is left to
+    train.
+    """
+    state = load_training_state(source, request.task)
+    finished = int(state["epoch"]) + 1
+    state["train_args"] = _arguments(request, state["train_args"], finished)
+    _renew_patience(state, finished)
+    weights = request.save_dir / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    if not _same_file(source, weights / "last.pt"):
+        (weights / "last.pt").unlink(missing_ok=True)
+    best_epoch = _restore_best(request, source, state, weights / "best.pt")
+    _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
+    return RestoredState(_save(state, request.save_dir / "resumed.pt"), best_epoch)
+
+
+def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
+    changes = dict(request.arguments)
+    for name in KEPT:
+        value = changes.pop(name, None)
+        if value not in {None, "auto", trained.get(name)}:
+            log.warning("%s=%s is not applied: the training goes on with %s.", name, value, trained.get(name))
+    arguments = {**trained, **changes}
+    epochs = request.epochs or int(trained["epochs"])
+    if arguments.get("time"):
+        epochs = max(
+            epochs, finished + 1
+        )  # how many fit into the budget is estimated after the first of them
+    elif epochs <= finished:
+        raise TrainingError(
+            f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
+            f"give epochs larger than {finished}"
+        )
+    if request.device != "cpu" and trained.get("device") == "cpu" and "workers" not in changes:
+        arguments.pop("workers", None)  # Ultralytics sets 0 on a CPU, which would starve a GPU
+    return {**arguments, "epochs": epochs}
+
+
+def _renew_patience(state: dict[str, Any], finished: int) -> None:
+    """Begin a new window where the old one is used up: the training would stop after its first epoch."""
+    stopper = state.get("stopper")
+    patience = state["train_args"].get("patience") or math.inf
+    if stopper and finished - stopper["best_epoch"] >= patience:
+        log.info("The patience of %d epochs was used up; it begins anew.", patience)
+        state["stopper"] = {**stopper, "best_epoch": finished}
+
+
+def _restore_best(request: TrainingRequest, source: Path, state: dict[str, Any], best: Path) -> int:
+    """Put the best.pt that belongs to `state` in place, and return its epoch.
+
+    Without one, best_fitness is forgotten, so that the best of the resumed epochs becomes best.pt.
+    """
+    if request.best_from is not None:
+        kept = load_checkpoint(request.best_from)
+        _copy(request.best_from, best)
+        by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
+        return int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
+    if state["best_fitness"] is not None and state["best_fitness"] == state["train_metrics"].get("fitness"):
+        _copy(source, best)
+        return int(state["epoch"])
+    best.unlink(missing_ok=True)
+    state["best_fitness"] = None
+    log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
+    return -1
+
+
+def _copy(source: Path, target: Path) -> None:
+    if _same_file(source, target):
+        return
+    staged = target.with_name(f"{target.name}.part")
+    shutil.copyfile(source, staged)
+    staged.replace(target)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return other.exists() and other.samefile(one)
+
+
+def _write_history(results: Mapping[str, list[Any]], path: Path) -> None:
+    """Write results.csv as Ultralytics does, from the columns that the checkpoint carries."""
+    path.unlink(missing_ok=True)
+    if results:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(results)
+            writer.writerows(
+                [f"{n:.6g}" if isinstance(n, (int, float)) else n for n in row]
+                for row in zip(*results.values(), strict=True)
+            )
+
+
+def _save(state: dict[str, Any], path: Path) -> Path:
+    import torch
+
+    staged = path.with_name(f"{path.name}.part")
+    torch.save(state, staged)
+    staged.replace(path)
+    return path

@@ -1,0 +1,116 @@
+"""One training, from a request to its two checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.training.arguments import check_overrides
+from include.training.contract import TrainingError, TrainingResult
+from include.training.devices import choose_device, describe_device
+from include.training.models import check_weights_arguments, resolve_model
+from include.training.progress import LoggedEpochs
+from include.training.quiet import tame_ultralytics
+from include.training.resume import restore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.training.contract import EpochReporter, TrainingRequest
+    from include.training.trainers import WholeState
+
+
+def train(request: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
+    """Train as `request` says, reporting each epoch, and return what the training left behind.
+
+    Below save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an
+    earlier training there is replaced. Raises TrainingError (DeviceNotAvailable, NotResumable) with a
+    sentence for what cannot be trained; an exception of the reporter ends the training and is passed on.
+    """
+    started = time.monotonic()
+    device = choose_device(request.device)
+    request = dataclasses.replace(
+        request, data=request.data.resolve(), save_dir=request.save_dir.resolve(), device=device
+    )
+    _check(request)
+    tame_ultralytics()
+    with _trainer(request, LoggedEpochs(reporter)) as trainer:
+        trainer.train()
+    return _result(trainer, seconds=time.monotonic() - started)
+
+
+def _check(request: TrainingRequest) -> None:
+    """Refuse what can be refused before torch works for minutes. Raises TrainingError."""
+    try:
+        check_overrides(request.arguments)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    if request.task == "classify":
+        if not (request.data / "train").is_dir():
+            raise TrainingError(
+                f"data={request.data} is no data set for classify; give a folder with train/ and val/, each "
+                "with one folder of images a class"
+            )
+    elif request.data.suffix not in {".yaml", ".yml"} or not request.data.is_file():
+        raise TrainingError(f"data={request.data} is no YAML file; give the path of the data set's YAML")
+
+
+@contextmanager
+def _trainer(request: TrainingRequest, reporter: EpochReporter) -> Iterator[WholeState]:
+    """Build the task's trainer, for a new training or for a resumed one."""
+    check_weights_arguments(request.arguments)
+    overrides: dict[str, Any] = {
+        "task": request.task,
+        "data": str(request.data),
+        "save_dir": str(request.save_dir),
+        "device": request.device,
+    }
+    if request.resume_from is not None:
+        restored = restore(request, request.resume_from)
+        try:
+            yield _build(overrides | {"resume": str(restored.path)}, reporter, restored.best_epoch)
+        finally:
+            restored.path.unlink(missing_ok=True)
+        return
+    overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
+    if request.epochs is not None:
+        overrides["epochs"] = request.epochs
+    _clear(request.save_dir / "weights")
+    yield _build(overrides, reporter)
+
+
+def _build(overrides: dict[str, Any], reporter: EpochReporter, best_epoch: int = -1) -> WholeState:
+    from include.training.trainers import TRAINERS
+
+    return TRAINERS[overrides["task"]](overrides, reporter, best_epoch)
+
+
+def _clear(weights: Path) -> None:
+    """Remove what an earlier training left, so that nobody takes it for this one's."""
+    for name in ("last.pt", "best.pt", "last.pt.part", "best.pt.part"):
+        (weights / name).unlink(missing_ok=True)
+
+
+def _result(trainer: WholeState, seconds: float) -> TrainingResult:
+    from ultralytics import __version__
+
+    metrics = dict(trainer.best_metrics)
+    fitness = metrics.pop("fitness", None)
+    return TrainingResult(
+        best=Checkpoint.of_file(trainer.best, trainer.best_epoch),
+        last=Checkpoint.of_file(trainer.last, trainer.epoch),
+        epoch=trainer.epoch,
+        best_epoch=trainer.best_epoch,
+        epochs=max(trainer.epochs, trainer.epoch + 1),
+        start_epoch=trainer.start_epoch,
+        metrics=metrics,
+        fitness=fitness,
+        stop_reason=trainer.stop_reason,
+        seconds=seconds,
+        device=describe_device(trainer.device),
+        ultralytics_version=__version__,
+    )

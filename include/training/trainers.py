@@ -1,0 +1,224 @@
+"""Ultralytics' trainers, changed in what they leave behind: last.pt stays the whole training state.
+
+Their class names avoid the word Trainer on purpose: by that word Ultralytics decides to attach the
+integrations (MLflow, Weights & Biases, its own platform, …) which the user's settings may have switched on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
+from include.training.contract import EpochReport, TrainingError
+from include.training.sentences import first_sentence, is_out_of_memory
+
+if TYPE_CHECKING:
+    from include.training.contract import EpochReporter
+
+_WRONG_INPUT = (
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    NotImplementedError,
+    FileNotFoundError,
+    AssertionError,
+)
+"""What Ultralytics raises while it sets up for arguments and data that do not fit together."""
+
+
+class WholeState(BaseTrainer):  # type: ignore[misc]
+    """Reports each epoch once, writes checkpoints atomically, and strips best.pt alone.
+
+    A mixin that comes before one of Ultralytics' task trainers. best_epoch is the epoch of best.pt from 0, -1
+    until it is known; best_metrics are those of the final validation.
+    """
+
+    epoch: int
+    epochs: int
+    last: Path
+    best: Path
+
+    def __init__(
+        self, overrides: dict[str, Any], reporter: EpochReporter, restored_best_epoch: int = -1
+    ) -> None:
+        self._reporter = reporter
+        self._epoch_metrics: Mapping[str, Any] = {}
+        self._seconds: list[float] = []
+        self.best_epoch = restored_best_epoch
+        self.best_metrics: dict[str, float | None] = {}
+        try:
+            super().__init__(overrides=overrides)
+        except _WRONG_INPUT as error:
+            raise TrainingError(f"This training cannot be set up: {first_sentence(error)}") from error
+        self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
+
+    def train(self) -> None:
+        """Train; whatever happens, leave no loader process behind.
+
+        Raises TrainingError where memory runs out although Ultralytics halved the batch (three times, in the
+        first epoch on a GPU).
+        """
+        try:
+            super().train()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}; "
+                "give a smaller batch or imgsz, or a smaller model"
+            ) from error
+        finally:
+            for name in ("train_loader", "test_loader"):
+                loader = getattr(self, name, None)
+                if loader is not None:
+                    loader.close()
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Read the data set's description. Raises TrainingError where it is wrong, and never downloads."""
+        try:
+            if self.args.task != "classify":
+                # Ultralytics runs the YAML's `download` (also a script) for images that are missing
+                check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
+            data: dict[str, Any] = super().get_dataset()
+        except Exception as error:  # it wraps everything into RuntimeError itself
+            raise TrainingError(
+                f"data={self.args.data} cannot be trained on: {first_sentence(error)}"
+            ) from error
+        return data
+
+    def _setup_train(self) -> None:
+        try:
+            super()._setup_train()
+        except _WRONG_INPUT as error:
+            raise TrainingError(f"This training cannot be set up: {first_sentence(error)}") from error
+
+    def _setup_scheduler(self) -> None:
+        # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes them for
+        # the total also where the training was resumed: it would stop after the first resumed epoch.
+        if self.args.time and getattr(self, "epoch_time", None) is not None:
+            self.epochs = self.args.epochs = self.epochs + self.start_epoch
+        super()._setup_scheduler()
+
+    def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Append the epoch's row to results.csv, and keep it for the report."""
+        self._epoch_metrics = metrics
+        super().save_metrics(metrics)
+
+    def save_model(self) -> bool:
+        """Write last.pt, and best.pt where it improved; a reader or a kill never meets half a file."""
+        last, best = self.last, self.best
+        self.last, self.best = _staged(last), _staged(best)
+        try:
+            saved = bool(super().save_model())
+            if self.best.exists():  # first, so that last.pt never refers to a best.pt that is not there
+                self.best.replace(best)
+            self.last.replace(last)
+        finally:
+            self.last, self.best = last, best
+        return saved
+
+    def final_eval(self) -> None:
+        """Strip and validate best.pt; leave last.pt whole.
+
+        Ultralytics strips both and has no option against it. It also announces the validation as one more
+        epoch.
+        """
+        if not self.best.exists():
+            raise TrainingError(
+                "No epoch had a fitness that is a number, so there is no best.pt: the training diverged; "
+                "give a smaller lr0, and look at the labels"
+            )
+        self._strip_best()
+        self.validator.args.plots = self.args.plots
+        self.validator.args.compile = False
+        self.best_metrics = _finite(self.validator(model=self.best))
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the loop ended: "completed", "early_stopping" or "time_budget"."""
+        if not self.args.time and self.epoch + 1 >= self.epochs:
+            return "completed"
+        waited = self.epoch + 1 - self.stopper.best_epoch
+        if self.fitness is not None and waited >= self.stopper.patience:
+            return "early_stopping"
+        return "time_budget"
+
+    def _strip_best(self) -> None:
+        state = load_checkpoint(self.best)
+        if state["epoch"] >= 0:
+            self.best_epoch = state["epoch"]
+        staged = _staged(self.best)
+        updates = {"train_results": self.read_results_csv(), BEST_EPOCH: self.best_epoch}
+        strip_optimizer(self.best, s=staged, updates=updates)
+        staged.replace(self.best)
+
+    def _report_epoch(self) -> None:
+        self._seconds.append(self.epoch_time)
+        remaining = 0 if self.stop else max(self.epochs - self.epoch - 1, 0)
+        validated = self.fitness is not None
+        self._reporter.report(
+            EpochReport(
+                epoch=self.epoch,
+                epochs=max(self.epochs, self.epoch + 1),
+                metrics=_finite(
+                    {
+                        k: v
+                        for k, v in self._epoch_metrics.items()
+                        if validated or k.startswith(("train/", "lr/"))
+                    }
+                ),
+                fitness=_finite({"fitness": self.fitness})["fitness"] if validated else None,
+                seconds=self.epoch_time,
+                eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
+            )
+        )
+
+
+class Detect(WholeState, DetectionTrainer):  # type: ignore[misc]
+    """Boxes."""
+
+
+class Segment(WholeState, SegmentationTrainer):  # type: ignore[misc]
+    """Boxes and masks."""
+
+
+class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
+    """One class an image."""
+
+
+class Pose(WholeState, PoseTrainer):  # type: ignore[misc]
+    """Boxes and keypoints."""
+
+
+class Obb(WholeState, OBBTrainer):  # type: ignore[misc]
+    """Oriented boxes."""
+
+
+TRAINERS: dict[str, type[WholeState]] = {
+    "detect": Detect,
+    "segment": Segment,
+    "classify": Classify,
+    "pose": Pose,
+    "obb": Obb,
+}
+
+
+def _staged(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
