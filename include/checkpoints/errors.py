@@ -78,34 +78,26 @@ class LocalDiskError(StoreError):
 @contextmanager
 def explained(client: S3Client, location: S3Location) -> Iterator[None]:
     """Turn what boto3 raises about `location` into a StoreError that says what to do."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        FlexibleChecksumError,
-        HTTPClientError,
-        IncompleteReadError,
-        NoCredentialsError,
-        PartialCredentialsError,
-    )
+    from botocore import exceptions as boto
 
     endpoint = client.meta.endpoint_url
     try:
         yield
-    except ClientError as error:
+    except boto.ClientError as error:
         raise _explanation(error, endpoint, location) from error
-    except FlexibleChecksumError as error:
+    except boto.FlexibleChecksumError as error:
         raise CorruptCheckpoint(f"{location.uri} is damaged in S3: {error}") from error
-    except (HTTPClientError, IncompleteReadError) as error:
+    except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
         raise StoreUnreachable(
             f"S3 at {endpoint} does not answer or broke off ({error}); check that it runs, and the "
             "endpoint_url of connection training_s3"
         ) from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StoreAccessDenied(
             f"There are no credentials for S3 at {endpoint}; put the access key into login and the secret "
             "key into password of connection training_s3"
         ) from error
-    except BotoCoreError as error:
+    except boto.BotoCoreError as error:
         raise StoreError(f"S3 at {endpoint} could not be asked for {location.uri}: {error}") from error
 
 

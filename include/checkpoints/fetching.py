@@ -43,10 +43,10 @@ def fetched(client: S3Client, location: S3Location, to: Path) -> Iterator[Fetche
     Raises ObjectNotFound, LocalDiskError (no space), StoreUnreachable and the other StoreErrors.
     """
     part = to.with_name(f".{to.name}.{uuid4().hex}.part")
+    with _local_disk(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("xb")
     try:
-        with _local_disk(to):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            file = part.open("xb")
         with file, explained(client, location):
             downloaded = _Download(client, location, file, to).run()
         yield downloaded
