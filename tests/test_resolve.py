@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
@@ -20,6 +19,7 @@ from include.jobs.spec import SpecError
 from include.pipeline.payloads import ResolvedJob
 from include.pipeline.resolve import RunIdentity, resolve
 from include.schema.migrations import apply
+from include.schema.session import engine_over
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,9 +29,7 @@ RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinf
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
-    apply(engine)
-    engine.dispose()
+    apply(engine_over(lambda: psycopg.connect(database_url)))
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
 

@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 class BackgroundPublisher:
     """Uploads snapshots of last.pt in a thread of its own: one at a time, and the newest wins.
 
-    A snapshot that could not be stored is given up with a warning, for a newer one follows. What is promised: the
-    training never waits for S3, and after `close` nothing more is written. What is not: that every snapshot becomes
-    durable; the final files are the business of the upload tasks.
+    A snapshot that could not be stored is given up with a warning, for a newer one follows. What is promised:
+    the training never waits for S3, and after `close` nothing more is written. What is not: that every snapshot
+    becomes durable; the final files are the business of the upload tasks.
     """
 
     def __init__(self, store: CheckpointStore, job_id: str, ultralytics_version: str) -> None:
@@ -38,7 +38,7 @@ class BackgroundPublisher:
         self._thread.start()
 
     def publish(self, snapshot: Path, epoch: int) -> None:
-        """Take the file away; it is deleted afterwards. Raises FencedOut once another attempt owns the job."""
+        """Take the file away and delete it afterwards. Raises FencedOut once another attempt owns the job."""
         if self._fenced is not None:
             raise self._fenced
         with self._changed:
@@ -49,7 +49,7 @@ class BackgroundPublisher:
             log.info("Epoch %d is overtaken by epoch %d before it was stored.", overtaken[1] + 1, epoch + 1)
 
     def close(self) -> None:
-        """Finish what is being uploaded, drop what waits."""
+        """Store what still waits, then write nothing more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -79,7 +79,5 @@ class BackgroundPublisher:
     def _take(self) -> tuple[Path, int] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None or self._closed)
-            if self._closed:
-                return None
             snapshot, self._next = self._next, None
             return snapshot

@@ -1,21 +1,25 @@
-"""Live progress: each finished epoch becomes one row of training_epochs."""
+"""What happens at the end of each epoch: its numbers are recorded, and its state becomes durable."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import TYPE_CHECKING
 
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.checkpoints.publisher import BackgroundPublisher
     from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
 
 
 class EpochRecorder:
-    """Writes epochs to the database as they finish (an EpochReporter).
+    """Writes epochs to the database as they finish.
 
     A database that cannot be reached does not stop a training: the epochs wait and are written with a later
     one. What ends the training is OwnershipLost: another run owns the job now.
@@ -26,8 +30,8 @@ class EpochRecorder:
         self._run_id = run_id
         self._waiting: list[EpochReport] = []
 
-    def report(self, epoch: EpochReport) -> None:
-        """Record `epoch` and those that still wait."""
+    def record(self, epoch: EpochReport) -> None:
+        """Write `epoch` and those that still wait."""
         from psycopg import OperationalError
 
         self._waiting.append(epoch)
@@ -39,8 +43,30 @@ class EpochRecorder:
                     del self._waiting[0]
         except OperationalError as error:
             log.warning(
-                "The training database does not answer (%s); %d epochs wait to be recorded, the training "
-                "goes on.",
+                "The training database does not answer (%s); %d epochs wait, the training goes on.",
                 str(error).strip(),
                 len(self._waiting),
             )
+
+
+class EpochEnd:
+    """An EpochReporter: records every epoch, and publishes the state of every `publish_every`-th.
+
+    The publisher gets a private copy of last.pt, because the trainer replaces the file an epoch later.
+    """
+
+    def __init__(
+        self, recorder: EpochRecorder, publisher: BackgroundPublisher, run_folder: Path, publish_every: int
+    ) -> None:
+        self._recorder = recorder
+        self._publisher = publisher
+        self._last = run_folder / "weights" / "last.pt"
+        self._publish_every = publish_every
+
+    def report(self, epoch: EpochReport) -> None:
+        """Record `epoch`, and hand its state to the publisher."""
+        self._recorder.record(epoch)
+        if (epoch.epoch + 1) % self._publish_every == 0:
+            snapshot = self._last.with_name(f"last-{epoch.epoch}.pt")
+            shutil.copyfile(self._last, snapshot)
+            self._publisher.publish(snapshot, epoch.epoch)

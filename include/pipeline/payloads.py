@@ -65,7 +65,7 @@ class TrainingManifest(_Payload):
     keep_local: bool
 
     @classmethod
-    def of(cls, job: ResolvedJob, result: TrainingResult, ultralytics_version: str) -> Self:
+    def of(cls, job: ResolvedJob, result: TrainingResult) -> Self:
         """The manifest of a finished training."""
         return cls(
             job_id=job.job_id,
@@ -80,5 +80,5 @@ class TrainingManifest(_Payload):
             stop_reason=result.stop_reason,
             seconds=result.seconds,
             device=result.device,
-            ultralytics_version=ultralytics_version,
+            ultralytics_version=result.ultralytics_version,
         )

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.checkpoints.publisher import BackgroundPublisher
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client
-from include.pipeline.epochs import EpochRecorder
+from include.pipeline.epochs import EpochEnd, EpochRecorder
 from include.pipeline.payloads import TrainingManifest
 from include.training.contract import TrainingRequest
 
@@ -38,8 +39,11 @@ def train_job(
     shutil.rmtree(folder, ignore_errors=True)
     local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
     request = _request(job, local.data, settings, store)
-    result = train(request, EpochRecorder(job.job_id, job.run_id))
-    return TrainingManifest.of(job, result, ultralytics_version)
+    recorder = EpochRecorder(job.job_id, job.run_id)
+    with BackgroundPublisher(store, job.job_id, ultralytics_version) as publisher:
+        epoch_end = EpochEnd(recorder, publisher, request.save_dir, job.spec.publish_every)
+        result = train(request, epoch_end)
+    return TrainingManifest.of(job, result)
 
 
 def _request(job: ResolvedJob, data: Path, settings: Settings, store: CheckpointStore) -> TrainingRequest:
