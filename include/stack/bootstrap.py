@@ -72,8 +72,10 @@ def _ensure(files: list[Path]) -> None:
     names = ", ".join(each.name for each in files)
     print(f"Installing {names}: about 3 GB to download unless it is in uv's cache ...", flush=True)
     options = [option for each in files for option in ("-r", str(each))]
-    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode", *options]
-    _run(uv, _uv_environment())
+    # Progress is for people who watch; its list of some 250 packages is for nobody.
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
+    _run([*uv, *quiet, *options], _uv_environment())
     for each in files:
         _stamp(each).write_text(_digest(each))
     print(f"Environment .venv: ready ({time.monotonic() - started:.0f} s)", flush=True)
@@ -89,7 +91,7 @@ def _create() -> None:
         shutil.rmtree(VENV, ignore_errors=True)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BootstrapError(
-            f"{sys.executable} cannot create a virtual environment: {(created.stdout + created.stderr).strip()}\n"
+            f"{sys.executable} cannot create a virtual environment: {created.stdout}{created.stderr}\n"
             f"On Debian and Ubuntu that needs a package: apt install python{version}-venv. "
             "Or name another Python: make PYTHON=/path/to/python3.12 ..."
         )
