@@ -9,7 +9,7 @@ default.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,9 @@ from pydantic import (
 )
 
 from include.training.arguments import check_overrides
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
 Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
@@ -41,10 +44,10 @@ JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a lette
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""
 
-_JOB = {"section": "Job"}
-_DATA = {"section": "Data and model"}
-_TRAINING = {"section": "Training"}
-_CONTINUING = {"section": "Continuing and keeping"}
+_JOB: JsonDict = {"section": "Job"}
+_DATA: JsonDict = {"section": "Data and model"}
+_TRAINING: JsonDict = {"section": "Training"}
+_CONTINUING: JsonDict = {"section": "Continuing and keeping"}
 
 
 class SpecError(ValueError):

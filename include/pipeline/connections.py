@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from include.pipeline.settings import TRAINING_DB, TRAINING_S3
 
@@ -23,7 +23,8 @@ def training_db() -> Iterator[Connection]:
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    connection = PostgresHook(postgres_conn_id=TRAINING_DB).get_conn()
+    # psycopg 3, as everywhere with SQLAlchemy 2; the hook's own type also covers psycopg2
+    connection = cast("Connection", PostgresHook(postgres_conn_id=TRAINING_DB).get_conn())
     try:
         yield connection
     finally:

@@ -15,7 +15,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
-from include.jobs.repository import JobError, JobRepository
+from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.failures import no_retry
@@ -54,7 +54,7 @@ def resolve_run(context: Context) -> ResolvedJob:
             return False
 
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
-    with training_db() as connection, no_retry(SpecError, JobError, StoreRefusal):
+    with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
         # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse
         # them.
         job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,16 +25,15 @@ def upload(
     both in S3 and removes the job's local files, unless they are to be kept.
     """
     local = manifest.best if kind == "best" else manifest.last
-    uploaded = store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
+    store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
     if not manifest.keep_local and _both_stored(manifest, store):
         folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
-    return uploaded.stored.checkpoint
+    return replace(local, path=store.uri(manifest.job_id, kind))
 
 
 def _both_stored(manifest: TrainingManifest, store: CheckpointStore) -> bool:
-    return all(
-        store.holds(manifest.job_id, kind, wanted)
-        for kind, wanted in (("best", manifest.best), ("last", manifest.last))
+    return store.holds(manifest.job_id, "best", manifest.best) and store.holds(
+        manifest.job_id, "last", manifest.last
     )
