@@ -87,4 +87,8 @@ def in_sentences(busy: str) -> Iterator[None]:
 def _sentence(error: psycopg.Error, statement: str | None) -> str:
     parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
     said = ". ".join(part.rstrip(".") for part in parts if part)
-    return f"PostgreSQL says: {said}. It was asked to: {statement}"
+    remedy = (
+        "Give connection training_db a role that owns the platform's table and may create in its schema. "
+    )
+    missing_right = isinstance(error, errors.InsufficientPrivilege)
+    return f"PostgreSQL says: {said}. {remedy if missing_right else ''}It was asked to: {statement}"

@@ -29,6 +29,12 @@ class ColumnState:
     expected: str
     actual: str
 
+    def __str__(self) -> str:
+        kept = (
+            f" (the platform's own; a new table has {self.expected})" if self.actual != self.expected else ""
+        )
+        return f"{self.table}.{self.name} {self.actual}{kept}"
+
 
 def compare(connection: Connection, scripts: Path, revision: str) -> list[ColumnState]:
     """Read every column that `revision` promises. Raises SchemaUnverified with all that is not so."""

@@ -1,0 +1,94 @@
+"""Bring the training schema to a revision, on an empty database or beside an existing platform.
+
+| task | what it does |
+|---|---|
+| `plan` | runs the revisions, rolls them back, and logs the SQL with all that stands in the way |
+| `apply` | runs them for good, each in one transaction; refuses while anything stands in the way |
+| `verify` | reads the columns with type and length from the database itself |
+
+It may be run any number of times, and by several at once: one migrates, the others find nothing to do.
+A table `training_jobs` that is there already is adopted: what is missing is added, with a `job_id` for each
+row, and its rows stay as they are. A downgrade removes what was created here and nothing else; it drops data
+only with `confirm_data_loss`. Run it with `dry_run` first on a database that matters: to fill `job_id`, the
+platform's table is locked and rewritten for a moment, also by `plan`.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.pipeline.failures import no_retry
+from include.pipeline.form import params_of
+from include.pipeline.settings import TRAINING_DB
+from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
+from include.schema.request import MigrationRequest, RequestRefused
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+@dag(
+    schedule=None,
+    params=params_of(MigrationRequest),
+    doc_md=__doc__,
+    tags=["training", "schema"],
+    default_args={"owner": "training", "retries": 3, "retry_delay": timedelta(seconds=10)},
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+)
+def migrate_schema() -> None:
+    @task
+    def plan() -> Json:
+        """Log what would run, as SQL, and hand on the revision that the target stands for."""
+        from include.schema import migrations
+
+        with no_retry(RequestRefused, TargetUnknown, SchemaBehind):
+            request = MigrationRequest.parse(get_current_context()["dag_run"].conf or {})
+            planned = migrations.plan(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
+        log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
+        return request.model_copy(update={"target": planned.target}).model_dump(mode="json")
+
+    @task
+    def apply(planned: Json) -> str:
+        """Migrate, or say that this is a dry run."""
+        from include.schema import migrations
+
+        request = MigrationRequest.parse(planned)
+        if request.dry_run:
+            raise AirflowSkipException("dry_run: nothing was changed. The log of plan says what would be.")
+        with no_retry(MigrationRefused, TargetUnknown, SchemaBehind):
+            done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
+        log.info("%s to %s: %s", done.current, done.target, ", ".join(done.revisions) or "nothing to do")
+        return request.target
+
+    @task
+    def verify(target: str) -> None:
+        """Log every column as the database has it."""
+        from include.schema import migrations
+
+        with no_retry(SchemaUnverified, SchemaBehind):
+            for column in migrations.verify(_engine(), target):
+                log.info("%s", column)
+        log.info("The training database holds what schema revision %s promises.", target)
+
+    verify(apply(plan()))
+
+
+def _engine() -> Engine:
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    from include.schema.session import engine_over
+
+    return engine_over(PostgresHook(postgres_conn_id=TRAINING_DB).get_conn)
+
+
+migrate_schema()

@@ -1,0 +1,50 @@
+"""What a run of `migrate_schema` is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.schema.errors import SchemaError
+
+
+class RequestRefused(SchemaError):
+    """The run's conf is not what `migrate_schema` takes."""
+
+
+class MigrationRequest(BaseModel):
+    """Every parameter of `migrate_schema`. The form in Airflow's UI is generated from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    target: str = Field(
+        "head",
+        min_length=1,
+        description="Where to migrate to: head (the newest revision), a revision such as 0001, steps from "
+        "the present one such as +1 or -1, or base (nothing of ours is left).",
+    )
+    dry_run: bool = Field(
+        False,
+        description="Only plan: show the SQL and what stands in the way, and change nothing.",
+    )
+    confirm_data_loss: bool = Field(
+        False,
+        description="Let a downgrade drop columns and tables of ours that hold data. The table of an "
+        "existing platform is never dropped.",
+    )
+
+    @classmethod
+    def parse(cls, conf: dict[str, Any]) -> MigrationRequest:
+        """Validate the run's `conf`. Raises RequestRefused: one sentence with the field and the value."""
+        try:
+            return cls.model_validate(conf)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields)
+                raise RequestRefused(
+                    f"{field} is not a parameter of migrate_schema; its parameters are {known}."
+                ) from None
+            raise RequestRefused(f"{field}={first['input']!r} is refused: {first['msg']}.") from None
