@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -36,23 +37,26 @@ def pytest_sessionstart() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-@pytest.fixture(scope="session")
-def services_directory() -> Iterator[Path]:
-    """A folder for the servers' data. PostgreSQL's user must reach it; pytest's folders are private."""
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A folder for servers' data. PostgreSQL's user must reach it; pytest's folders are private."""
     directory = Path(tempfile.mkdtemp(prefix="yolo-training-tests-"))
     directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def stack(services_directory: Path) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """A local stack for the tests, beside a running demo. The fixtures below start its parts."""
-    stack = Stack.at(services_directory, UNSAFE_BUT_FAST)
-    try:
-        yield stack
-    finally:
-        stack.down(quiet())
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        try:
+            yield stack
+        finally:
+            stack.down(quiet())
 
 
 @pytest.fixture(scope="session")

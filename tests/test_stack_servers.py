@@ -1,42 +1,131 @@
-"""The two servers of the local stack."""
+"""The local stack's state folder and its two servers."""
 
 from __future__ import annotations
 
+import json
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
 import psutil
 import psycopg
-from mypy_boto3_s3 import S3Client
+import pytest
 
-from include.stack import processes
-from include.stack.postgres import Postgres
-from include.stack.s3 import S3
-
-
-def _listeners(pid: int) -> set[str]:
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    sockets = [each for process in family for each in process.net_connections("inet")]
-    return {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+from include.stack.errors import StackError
+from include.stack.local import Stack
+from include.stack.ports import LOOPBACK
+from include.stack.steps import quiet
+from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
 
 
-def test_a_fresh_database_takes_tables(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        connection.execute("CREATE TABLE t (x int)")
-        assert connection.execute(
-            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-        ).fetchone() == (1,)
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    """A stack that tests may stop and start."""
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        stack.start_servers(quiet())
+        yield stack
+        stack.down(quiet())
 
 
-def test_postgres_listens_on_the_loopback_only(postgres: Postgres) -> None:
-    process = processes.running(postgres._service)
-    assert process is not None
-    assert _listeners(process.pid) == {"127.0.0.1"}
+def _processes(stack: Stack) -> list[psutil.Process]:
+    pids = [int(file.read_text().split()[0]) for file in (stack.state.path / "pids").iterdir()]
+    parents = [psutil.Process(pid) for pid in pids]
+    return [each for parent in parents for each in (parent, *parent.children(recursive=True))]
 
 
-def test_s3_listens_on_the_loopback_only(s3: S3) -> None:
-    process = processes.running(s3._service)
-    assert process is not None
-    assert _listeners(process.pid) == {"127.0.0.1"}
+def _secrets(stack: Stack) -> list[str]:
+    return [value for name, value in asdict(stack.credentials).items() if name != "identity"]
 
 
-def test_a_bucket_keeps_what_was_put(s3_client: S3Client, bucket: str) -> None:
-    s3_client.put_object(Bucket=bucket, Key="checkpoints/a/last.pt", Body=b"state")
-    assert s3_client.get_object(Bucket=bucket, Key="checkpoints/a/last.pt")["Body"].read() == b"state"
+def test_servers_listen_on_the_loopback_interface_only(own_stack: Stack) -> None:
+    sockets = [each for process in _processes(own_stack) for each in process.net_connections("inet")]
+    listening = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert listening == {LOOPBACK}
+
+
+def test_servers_listen_on_the_remembered_ports_only(own_stack: Stack) -> None:
+    sockets = [each for process in _processes(own_stack) for each in process.net_connections("inet")]
+    listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert listening <= own_stack.ports.all()
+
+
+def test_no_command_line_shows_a_secret(own_stack: Stack) -> None:
+    command_lines = "\n".join(" ".join(process.cmdline()) for process in _processes(own_stack))
+    assert not [secret for secret in _secrets(own_stack) if secret in command_lines]
+
+
+def test_no_log_shows_a_secret(own_stack: Stack) -> None:
+    logs = "\n".join(log.read_text() for log in (own_stack.state.path / "logs").iterdir())
+    assert not [secret for secret in _secrets(own_stack) if secret in logs]
+
+
+def test_only_the_owner_reads_the_credentials(own_stack: Stack) -> None:
+    assert stat.S_IMODE(own_stack.state.credentials_file.stat().st_mode) == 0o600
+
+
+def test_others_cannot_list_the_state_folder(own_stack: Stack) -> None:
+    assert stat.S_IMODE(own_stack.state.path.stat().st_mode) & 0o066 == 0
+
+
+def test_postgres_refuses_a_wrong_password(own_stack: Stack) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(own_stack.postgres.url("training", "training", "wrong"))
+
+
+def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
+    before = {each.read_text() for each in (own_stack.state.path / "pids").iterdir()}
+    own_stack.start_servers(quiet())
+    assert {each.read_text() for each in (own_stack.state.path / "pids").iterdir()} == before
+
+
+def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
+    remembered = own_stack.ports
+    own_stack.s3.client().put_object(Bucket="training-checkpoints", Key="kept", Body=b"bytes")
+    with psycopg.connect(own_stack.training_db_url) as connection:
+        connection.execute("CREATE TABLE kept (x int)")
+    own_stack.down(quiet())
+    own_stack.down(quiet())
+
+    again = Stack.at(own_stack.state.path, UNSAFE_BUT_FAST)
+    again.start_servers(quiet())
+
+    assert again.ports == remembered
+    assert again.s3.client().get_object(Bucket="training-checkpoints", Key="kept")["Body"].read() == b"bytes"
+    with psycopg.connect(again.training_db_url) as connection:
+        connection.execute("TABLE kept")
+
+
+def test_a_remembered_port_that_was_taken_meanwhile_is_left_to_its_new_owner(own_stack: Stack) -> None:
+    own_stack.down(quiet())
+    lost = own_stack.ports.s3.s3
+    with socket.create_server((LOOPBACK, lost)):
+        own_stack.start_servers(quiet())
+    assert own_stack.ports.s3.s3 != lost
+    assert own_stack.s3.client().list_buckets()["Buckets"][0]["Name"] == "training-checkpoints"
+
+
+def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
+    lines = "\n".join(own_stack.export_lines())
+    script = f'{lines}\nprintf "%s %s" "$TRAINING_DB_URL" "$AIRFLOW_CONN_TRAINING_DB"'
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={})
+    url, _, connection = shown.stdout.partition(" ")
+    assert url == own_stack.training_db_url
+    assert json.loads(connection)["host"] == LOOPBACK
+
+
+def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, {"shared_buffers": "nonsense"})
+        with pytest.raises(StackError, match=r'postgres.log and ends with:\n(?s:.*)"nonsense"'):
+            stack.start_servers(quiet())
+
+
+def test_damaged_credentials_are_named(tmp_path: Path) -> None:
+    stack = Stack.at(tmp_path / "state")
+    stack.state.credentials_file.write_text("{")
+    with pytest.raises(StackError, match="credentials is not readable as JSON"):
+        stack.start_servers(quiet())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 
 from include.stack.demo import resume, run_demo
@@ -85,8 +84,7 @@ def _status(stack: Stack, steps: Steps) -> None:
 def _env(stack: Stack) -> None:
     if not stack.running():
         raise StackError("The stack is not running. Start it with `make up`.")
-    for name, value in stack.env.items():
-        print(f"export {name}={shlex.quote(value)}")
+    print("\n".join(stack.export_lines()))
 
 
 def _logs(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,12 +51,12 @@ class Stack:
         """Of every service."""
         return self.state.credentials()
 
-    @cached_property
+    @property
     def ports(self) -> StackPorts:
         """Of every service."""
         return self.state.ports()
 
-    @cached_property
+    @property
     def postgres(self) -> Postgres:
         """The server of both databases, `airflow` and `training`."""
         return Postgres(
@@ -66,7 +67,7 @@ class Stack:
             settings=self.postgres_settings,
         )
 
-    @cached_property
+    @property
     def s3(self) -> S3:
         """The server of the checkpoints."""
         return S3(
@@ -76,7 +77,7 @@ class Stack:
             secret_key=self.credentials.s3_secret_key,
         )
 
-    @cached_property
+    @property
     def airflow(self) -> Airflow:
         """Configured for the two servers."""
         secret = self.credentials
@@ -105,8 +106,8 @@ class Stack:
             variables={
                 "CHECKPOINT_BUCKET": BUCKET,
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
-                "TRAINING_ROOT": str(self.state.path / "training"),
-                "YOLO_CONFIG_DIR": str(self.state.path / "ultralytics"),
+                "TRAINING_ROOT": str(self.state.private("training")),
+                "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),
                 "YOLO_OFFLINE": "True",
             },
         )
@@ -160,6 +161,10 @@ class Stack:
             **connections,
         }
 
+    def export_lines(self) -> list[str]:
+        """`env` for a shell."""
+        return [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
+
     def services(self) -> dict[str, str]:
         """Each service by name, and where it is, or that it is stopped."""
         listening = {
@@ -179,40 +184,39 @@ class Stack:
     def up(self, steps: Steps) -> None:
         """Start what does not run, and set up what is missing. Raises StackError."""
         with self._alone():
-            stack = self._with_usable_ports(steps)
-            with steps.step("PostgreSQL") as step:
-                started = stack.postgres.start()
-                stack._create_databases()
-                step.result = _started(started, f"{LOOPBACK}:{stack.ports.postgres}")
-            with steps.step("S3 server (SeaweedFS)") as step:
-                started = stack.s3.start()
-                stack.s3.ensure_bucket(BUCKET)
-                step.result = _started(started, stack.s3.endpoint_url)
+            self._start_servers(steps)
             with steps.step("Airflow's own tables") as step:
-                stack.airflow.configure()
-                step.result = "created" if stack.airflow.migrate() else "there already"
+                self.airflow.configure()
+                step.result = "created" if self.airflow.migrate() else "there already"
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
-                started = stack.airflow.start()
-                stack.api.ensure_pool(GPU_POOL, 1, "One slot a GPU: trainings wait here for their turn.")
-                step.result = _started(started, stack.url)
+                started = self.airflow.start()
+                self.api.ensure_pool(GPU_POOL, 1, "One slot a GPU: trainings wait here for their turn.")
+                step.result = _started(started, self.url)
+
+    def start_servers(self, steps: Steps) -> None:
+        """Start PostgreSQL and S3 only, with their databases and bucket. Raises StackError."""
+        with self._alone():
+            self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
         """Stop what runs; the data stays."""
         with self._alone():
-            for title, service in (
-                ("Airflow", self.airflow),
-                ("S3 server", self.s3),
-                ("PostgreSQL", self.postgres),
-            ):
-                with steps.step(f"Stop {title}") as step:
-                    step.result = "stopped" if service.stop() else "was not running"
+            self._stop(steps)
 
-    def _create_databases(self) -> None:
-        self.postgres.ensure_database("airflow", "airflow", self.credentials.airflow_db_password)
-        self.postgres.ensure_database("training", "training", self.credentials.training_db_password)
+    def _start_servers(self, steps: Steps) -> None:
+        self._leave_taken_ports(steps)
+        with steps.step("PostgreSQL") as step:
+            started = self.postgres.start()
+            self.postgres.ensure_database("airflow", "airflow", self.credentials.airflow_db_password)
+            self.postgres.ensure_database("training", "training", self.credentials.training_db_password)
+            step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
+        with steps.step("S3 server (SeaweedFS)") as step:
+            started = self.s3.start()
+            self.s3.ensure_bucket(BUCKET)
+            step.result = _started(started, self.s3.endpoint_url)
 
-    def _with_usable_ports(self, steps: Steps) -> Stack:
-        """This stack, or the same with other ports where somebody else took one in the meantime."""
+    def _leave_taken_ports(self, steps: Steps) -> None:
+        """Choose other ports where another program took one since the last start."""
         needed: set[int] = set()
         if not self.postgres.running():
             needed.add(self.ports.postgres)
@@ -222,15 +226,23 @@ class Stack:
             needed.add(self.ports.airflow)
         taken = sorted(port for port in needed if not ports.is_free(port))
         if not taken:
-            return self
+            return
         steps.say(
             f"Port {', '.join(map(str, taken))} of this stack is taken by another program now. "
             f"Choosing other ports; links and exported variables of earlier starts are out of date."
         )
-        for service in (self.airflow, self.s3, self.postgres):
-            service.stop()
+        # Each service knows the others' ports.
+        self._stop(steps)
         self.state.remember(StackPorts.choose())
-        return Stack(self.state, self.postgres_settings)
+
+    def _stop(self, steps: Steps) -> None:
+        for title, service in (
+            ("Airflow", self.airflow),
+            ("S3 server", self.s3),
+            ("PostgreSQL", self.postgres),
+        ):
+            with steps.step(f"Stop {title}") as step:
+                step.result = "stopped" if service.stop() else "was not running"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -63,8 +63,8 @@ def start(service: Service) -> psutil.Process:
     present = running(service)
     if present is not None:
         return present
-    service.log.parent.mkdir(parents=True, exist_ok=True)
-    service.pid_file.parent.mkdir(parents=True, exist_ok=True)
+    service.log.parent.mkdir(mode=0o700, exist_ok=True)
+    service.pid_file.parent.mkdir(mode=0o700, exist_ok=True)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
             service.command,

@@ -150,6 +150,7 @@ class S3:
             # Each bucket takes volumes of its own; the default number depends on the free disk.
             "master.volumeSizeLimitMB": 256,
             "volume.max": 1000,
+            "volume.preStopSeconds": 0,
         }
         return [f"-{name}={value}" for name, value in options.items()]
 

@@ -87,6 +87,12 @@ class StateFolder:
         except OSError as error:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
+    def private(self, name: str) -> Path:
+        """A folder in it for nobody else."""
+        folder = self.path / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def exists(self) -> bool:
         """Whether a stack was ever started here."""
         return self.credentials_file.exists() and self.ports_file.exists()
