@@ -75,7 +75,7 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
         data=str(arguments.get("data") or ""),
         epoch=epoch if epoch >= 0 else None,
         epochs=int(arguments.get("epochs") or 0),
-        has_optimizer=bool((state.get("optimizer") or {}).get("state")),
+        has_optimizer=bool(state.get("optimizer")),  # its `state` is empty until the first step
         fitness=_number((state.get("train_metrics") or {}).get("fitness")),
         best_fitness=_number(state.get("best_fitness")),
         ultralytics_version=str(state.get("version", "")),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 
 
-def first_sentence(error: BaseException) -> str:
-    """The first line of what `error` says, without the emoji."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = "".join(c for c in (lines or [type(error).__name__])[0] if unicodedata.category(c) != "So")
-    return " ".join(text.split())
+def in_one_line(error: BaseException) -> str:
+    """What `error` says in one line of at most 400 characters, without the emoji."""
+    text = "".join(c for c in str(error) or type(error).__name__ if unicodedata.category(c) != "So")
+    return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the GPU or on the machine; torch raises a RuntimeError for both."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    """Whether memory ran out, on the GPU or on the machine: torch and OpenCV have no common type for it."""
+    said = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(word in said for word in words)

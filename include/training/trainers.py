@@ -7,7 +7,8 @@ integrations (MLflow, Weights & Biases, its own platform, …) which the user's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
 from include.training.contract import EpochReport, TrainingError
-from include.training.sentences import first_sentence, is_out_of_memory
+from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReporter
@@ -62,7 +63,7 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
         try:
             super().__init__(overrides=overrides)
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {first_sentence(error)}") from error
+            raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
         self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
 
     def train(self) -> None:
@@ -73,7 +74,7 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
         """
         try:
             super().train()
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
@@ -88,22 +89,35 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
 
     def get_dataset(self) -> dict[str, Any]:
         """Read the data set's description. Raises TrainingError where it is wrong, and never downloads."""
-        try:
+        with self._data_errors():
             if self.args.task != "classify":
                 # Ultralytics runs the YAML's `download` (also a script) for images that are missing
                 check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
             data: dict[str, Any] = super().get_dataset()
-        except Exception as error:  # it wraps everything into RuntimeError itself
-            raise TrainingError(
-                f"data={self.args.data} cannot be trained on: {first_sentence(error)}"
-            ) from error
         return data
+
+    def get_dataloader(self, *args: Any, **options: Any) -> Any:
+        """Read the labels and build a loader. Raises TrainingError where there is nothing to load."""
+        with self._data_errors():
+            return super().get_dataloader(*args, **options)
+
+    @contextmanager
+    def _data_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Ultralytics wraps most of them into RuntimeError
+            passing = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            if passing or is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"data={self.args.data} cannot be trained on: {in_one_line(error)}"
+            ) from error
 
     def _setup_train(self) -> None:
         try:
             super()._setup_train()
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {first_sentence(error)}") from error
+            raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
 
     def _setup_scheduler(self) -> None:
         # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes them for

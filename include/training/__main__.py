@@ -1,0 +1,125 @@
+"""Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
+
+One line of log for each epoch goes to stderr, the result as JSON to stdout. Exit status: 0 trained, 1 could
+not be trained (the reason is one sentence on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.training.contract import TrainingError, TrainingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from include.training.contract import EpochReport, TrainingResult
+
+
+class _NoReporter:
+    """The epochs are in the log already."""
+
+    def report(self, epoch: EpochReport) -> None:
+        """Do nothing with `epoch`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the command line says; return the exit status."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        result = _train(options)
+    except TrainingError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; last.pt, if there is one, holds the last finished epoch\n")
+        return 130
+    sys.stdout.write(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> TrainingResult:
+    from include.training.run import train
+
+    return train(_request(options), _NoReporter())
+
+
+def _request(options: argparse.Namespace) -> TrainingRequest:
+    from include.checkpoints.loading import require_resumable
+    from include.training.models import SUFFIX
+
+    given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
+    arguments = dict(options.set)
+    if options.resume is None:
+        if options.data is None:
+            raise TrainingError("--data is missing; give the data set's YAML, or its folder for classify")
+        task = options.task or "detect"
+        model = options.model or f"yolo11n{SUFFIX.get(task, '')}"
+        return TrainingRequest(task=task, model=model, data=options.data, arguments=arguments, **given)
+    info = require_resumable(options.resume, options.task)
+    best = options.best or options.resume.with_name("best.pt")
+    return TrainingRequest(
+        task=info.task,
+        model=info.model,
+        data=options.data or Path(info.data),
+        arguments=arguments,
+        resume_from=options.resume,
+        best_from=best if options.best or best.is_file() else None,
+        **given,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m include.training",
+        description="Train a YOLO model and keep a last.pt that resumes. Nothing is ever downloaded.",
+        epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 interrupted.",
+    )
+    parser.add_argument("--data", type=Path, help="the data set's YAML, or its folder for classify")
+    parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
+    parser.add_argument(
+        "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo11n"
+    )
+    parser.add_argument("--epochs", type=int, help="epochs in all; default 100, or as the resumed training")
+    parser.add_argument(
+        "--save-dir", type=Path, default=Path("runs/train"), help="where weights/ goes; default runs/train"
+    )
+    parser.add_argument(
+        "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or a GPU's number"
+    )
+    parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to go on from")
+    parser.add_argument(
+        "--best", type=Path, help="the best.pt that belongs to --resume; default: the one beside it"
+    )
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        type=_pair,
+        metavar="NAME=VALUE",
+        help="any other training argument of Ultralytics, such as imgsz=320 mosaic=0.5 cos_lr=true",
+    )
+    return parser
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE, with a value as in JSON; what is none of JSON is a text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
