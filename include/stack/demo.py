@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from include.stack.local import Stack
     from include.stack.steps import Steps
 
-TRAINING = {"dataset": "digits", "model": "yolo11n", "imgsz": 64, "epochs": 15}
+TRAINING = {"dataset": "digits", "imgsz": 64, "epochs": 15}
 """Small enough for two CPU cores, long enough for an mAP50 above 0.80."""
 
 
@@ -69,7 +70,7 @@ def _failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:
             lines = stack.api.log_lines(dag_id, run_id, task["task_id"], task["try_number"])
             tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES_SHOWN:])
             sentences.append(f"The log of task {task['task_id']} ends with:\n{tail}")
-    sentences.append(f"All of it: {stack.url}/dags/{dag_id}/runs/{run_id}")
+    sentences.append(f"All of it: {stack.url}/dags/{dag_id}/runs/{quote(run_id)}")
     return "\n".join(sentences)
 
 

@@ -81,6 +81,8 @@ class Follower:
             if state in TASK_ENDED:
                 seconds = f" ({task['duration']:.1f} s)" if task["duration"] else ""
                 self._say(f"  {name}: {state}{seconds}")
+            elif state == "up_for_retry":
+                self._say(f"  {name}: failed, and is tried again shortly")
             elif not self.console.is_terminal and state == "running":
                 self._say(f"  {name} ...")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from include.stack import ports
 from include.stack.airflow import REPOSITORY, Airflow
 from include.stack.airflow_api import AirflowApi
+from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import Postgres
 from include.stack.s3 import S3
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 STATE = REPOSITORY / ".stack"
 BUCKET = "training-checkpoints"
 GPU_POOL = "gpu"
+NEEDED_GB = 2.0
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ class Stack:
 
     def up(self, steps: Steps) -> None:
         """Start what does not run, and set up what is missing. Raises StackError."""
+        self._check_disk()
         with self._alone():
             self._start_servers(steps)
             with steps.step("Airflow's own tables") as step:
@@ -214,6 +218,14 @@ class Stack:
             started = self.s3.start()
             self.s3.ensure_bucket(BUCKET)
             step.result = _started(started, self.s3.endpoint_url)
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.state.path).free / 1e9
+        if free < NEEDED_GB:
+            raise StackError(
+                f"{self.state.path} has {free:.1f} GB of free disk; the servers need {NEEDED_GB:.0f} GB to work. "
+                f"Make room, then try again."
+            )
 
     def _leave_taken_ports(self, steps: Steps) -> None:
         """Choose other ports where another program took one since the last start."""
