@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 REPOSITORY = Path(__file__).parents[1]
+SHORT_LISTS = sorted(REPOSITORY.glob("requirements*.in"))
 PIN = re.compile(r"^([a-z0-9][a-z0-9-]*)==([^\s;]+)", re.MULTILINE)
 
 
@@ -53,9 +54,7 @@ def test_without_a_set_up_the_way_to_begin_is_said(fresh_clone: Path, command: s
     assert "Start with: make demo" in made.stderr
 
 
-@pytest.mark.parametrize(
-    "short_list", sorted(REPOSITORY.glob("requirements*.in")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("short_list", SHORT_LISTS, ids=lambda path: path.name)
 def test_the_lock_fulfils_the_short_list(short_list: Path) -> None:
     lock = REPOSITORY / ("requirements-dev.txt" if "dev" in short_list.name else "requirements.txt")
     pins: dict[str, list[Version]] = {}

@@ -70,7 +70,8 @@ def _ensure(files: list[Path]) -> None:
     if not (VENV / "bin" / "uv").exists():
         _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], os.environ)
     names = ", ".join(each.name for each in files)
-    print(f"Installing {names}: about 3 GB to download unless it is in uv's cache ...", flush=True)
+    size = "" if _has_airflow() else ", about 3 GB to download unless it is in uv's cache"
+    print(f"Installing {names}{size} ...", flush=True)
     options = [option for each in files for option in ("-r", str(each))]
     # Progress is for people who watch; its list of some 250 packages is for nobody.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
@@ -144,7 +145,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _check_disk() -> None:
-    if (VENV / "bin" / "airflow").exists():
+    if _has_airflow():
         return
     free = _free_gb(VENV)
     if free < NEEDED_GB:
@@ -152,6 +153,11 @@ def _check_disk() -> None:
             f"{REPOSITORY} has {free:.1f} GB of free disk; the environment needs {NEEDED_GB:.0f} GB. "
             f"Make room, or clone the repository to a larger disk."
         )
+
+
+def _has_airflow() -> bool:
+    """Whether a set-up was completed before, if with other versions."""
+    return (VENV / "bin" / "airflow").exists()
 
 
 def _free_gb(path: Path) -> float:

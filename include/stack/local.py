@@ -223,7 +223,7 @@ class Stack:
         free = shutil.disk_usage(self.state.path).free / 1e9
         if free < NEEDED_GB:
             raise StackError(
-                f"{self.state.path} has {free:.1f} GB of free disk; the servers need {NEEDED_GB:.0f} GB to work. "
+                f"{self.state.path} has {free:.1f} GB of free disk; the servers need {NEEDED_GB:.0f} GB. "
                 f"Make room, then try again."
             )
 
