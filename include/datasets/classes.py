@@ -1,0 +1,82 @@
+"""The layout for classify: a folder for each class below train/ and val/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.errors import DatasetError, Finding
+from include.datasets.samples import Layout, Sample, images_below
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.samples import Place
+
+# The order in which check_cls_dataset looks for the validation split.
+_VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
+
+
+def read_class_folders(place: Place) -> Layout:
+    """Find all images of both splits; the classes are train/'s folders, sorted as torchvision does."""
+    if place.path.is_file():
+        raise DatasetError(
+            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/, and "
+            "a folder for each "
+            "class in them"
+        )
+    root = _root(place.path.resolve(), place.source)
+    validation = next((root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()), None)
+    if validation is None:
+        raise DatasetError(
+            f"Dataset {place.source!r} has no val/ beside train/; put a part of the images there"
+        )
+    splits = {"train": tuple(_samples(root / "train")), "val": tuple(_samples(validation))}
+    names = _visible_folders(root / "train")
+    _require_complete(place.source, root, validation, names, splits)
+    return Layout(root, "classify", dict(enumerate(names)), splits)
+
+
+def _root(folder: Path, source: str) -> Path:
+    if (folder / "train").is_dir():
+        return folder
+    visible = _visible_folders(folder)
+    if len(visible) == 1:
+        return _root(folder / visible[0], source)
+    raise DatasetError(
+        f"Dataset {source!r} has no train/; classify takes a folder with train/ and val/, and a folder for "
+        "each "
+        "class in them"
+    )
+
+
+def _visible_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _samples(split: Path) -> Iterator[Sample]:
+    for name in _visible_folders(split):
+        for image in images_below(split / name):
+            yield Sample(split / name / image, None, f"{name}/{image}")
+
+
+def _require_complete(
+    source: str, root: Path, validation: Path, names: list[str], splits: dict[str, tuple[Sample, ...]]
+) -> None:
+    findings = []
+    for split, folder in (("train", root / "train"), ("val", validation)):
+        if not splits[split]:
+            findings.append(Finding(f"{folder.name}/", None, "there is no image in any class folder"))
+    filled = {Path(sample.name).parts[0] for sample in splits["train"]}
+    findings += [
+        Finding(f"train/{name}/", None, "there is no image of this class")
+        for name in names
+        if name not in filled
+    ]
+    findings += [
+        Finding(f"{validation.name}/{name}/", None, "there is no class of this name in train/")
+        for name in _visible_folders(validation)
+        if name not in names
+    ]
+    if findings:
+        raise DatasetError.of_findings(source, findings)

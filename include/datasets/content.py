@@ -1,0 +1,144 @@
+"""The cache of fetched data on this machine: a folder for each fingerprint.
+
+    {cache}/{fingerprint}/content/    what was fetched, never changed again
+    {cache}/{fingerprint}/view-*/     what Ultralytics gets, see view.py
+
+A folder appears under its name only when it is complete. One process at a time fills a fingerprint's folder;
+the kernel drops the lock of a process that dies, so what an unlocked folder holds unfinished is rubbish and
+is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from include.datasets.archive import UnpackLimits, unpack
+from include.datasets.disk import explained_disk_errors, require_room
+from include.datasets.download import download
+from include.datasets.errors import DatasetChanged, DatasetError
+from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
+from include.datasets.names import is_useless, safe_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from include.datasets.sources import S3Tree, S3Zip
+    from include.datasets.storage import ObjectReader, StoredObject
+
+log = logging.getLogger(__name__)
+
+LIMITS = UnpackLimits()
+
+
+def fetch_zip(
+    origin: S3Zip, cache: Path, reader: ObjectReader, expected: str | None = None
+) -> tuple[Path, str]:
+    """Bring a zip's content here and return its folder and fingerprint.
+
+    Raises DatasetChanged if it is not the `expected` one.
+    """
+    stored = reader.stat(origin.bucket, origin.key)
+    fingerprint = zip_fingerprint(stored)
+    require_expected(fingerprint, expected, stored.uri)
+
+    def fill(target: Path) -> None:
+        archive = target.with_suffix(".zip")
+        require_room(target, stored.size, stored.uri)
+        download(reader, [(stored, archive)], stored.uri)
+        unpack(archive, target, stored.uri, LIMITS)
+        archive.unlink()
+
+    return complete_folder(cache / fingerprint, "content", fill, stored.uri), fingerprint
+
+
+def fetch_tree(
+    origin: S3Tree, cache: Path, reader: ObjectReader, expected: str | None = None
+) -> tuple[Path, str]:
+    """Bring the objects below a prefix here, as `fetch_zip` does."""
+    uri = f"s3://{origin.bucket}/{origin.prefix}"
+    objects = list(_tree(origin, reader, uri))
+    if not objects:
+        raise DatasetError(
+            f"There is nothing at {uri}; check the bucket and the prefix, or upload the data there"
+        )
+    if origin.yaml and origin.yaml not in {name for name, _ in objects}:
+        raise DatasetError(f"{uri}{origin.yaml} does not exist; check the key, or upload the data there")
+    fingerprint = tree_fingerprint(objects, origin.yaml)
+    require_expected(fingerprint, expected, uri)
+
+    def fill(target: Path) -> None:
+        require_room(target, sum(stored.size for _, stored in objects), uri)
+        try:
+            download(reader, [(stored, target / name) for name, stored in objects], uri)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DatasetError(
+                f"{uri} holds an object that is a folder of others, too: {error.filename}"
+            ) from error
+
+    return complete_folder(cache / fingerprint, "content", fill, uri), fingerprint
+
+
+def _tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
+    for stored in reader.list(origin.bucket, origin.prefix):
+        name = stored.key.removeprefix(origin.prefix)
+        if not name or name.endswith("/"):
+            continue  # what S3 consoles leave for a folder
+        try:
+            parts = safe_parts(name)
+        except ValueError as error:
+            raise DatasetError(
+                f"{uri} holds {name!r}, a name that is refused: {error}. Rename the object"
+            ) from error
+        if not is_useless(parts):
+            yield "/".join(parts), stored
+
+
+def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
+    """Raise DatasetChanged if `fingerprint` is not the one that was checked."""
+    if expected is not None and fingerprint != expected:
+        raise DatasetChanged(
+            f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}); "
+            "clear "
+            "check_dataset to check and train on what is there now"
+        )
+
+
+def complete_folder(home: Path, name: str, fill: Callable[[Path], None], source: str) -> Path:
+    """Return the folder `home`/`name`, made by `fill` if it is not there yet.
+
+    Several processes may ask at once; a process that was killed leaves nothing that counts.
+    """
+    target, partial = home / name, home / f"{name}.partial"
+    if target.is_dir():
+        return target
+    with explained_disk_errors(home, source):
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / "lock", source):
+            if target.is_dir():
+                return target
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.with_suffix(".zip").unlink(missing_ok=True)
+            partial.mkdir()
+            try:
+                fill(partial)
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.with_suffix(".zip").unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def _locked(file: Path, source: str) -> Iterator[None]:
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Another process is fetching %s; waiting for it.", source)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,216 @@
+"""The bundled data: real handwritten digits, composed into small scenes for detection.
+
+The scans are the "Optical Recognition of Handwritten Digits" of the UCI Machine Learning Repository (E.
+Alpaydin and C. Kaynak, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49), in the copy that scikit-learn ships
+(BSD 3-Clause): 1,797 digits, written by 13 people, of 8 x 8 pixels with ink from 0 to 16.
+
+A scene is a grey image of 64 x 64 pixels with up to four digits of random size and place on dark, noisy
+paper. No scan of the validation scenes is ever used in training. The same bytes come out on every machine:
+all arithmetic is on integers, the only source of chance is `random.Random.random` (Python keeps its sequence
+for a given seed from version to version), and the PNG files hold uncompressed pixels, because compressors
+differ.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.reference import DatasetReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCENES = {"train": 400, "val": 100}
+SCENE_PIXELS = 64
+MOST_DIGITS = 4
+DIGIT_PIXELS = (20, 36)
+SEED = 1797
+
+FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
+"""Of the scenes as every machine draws them; `materialize` verifies it."""
+
+SIZE = 2151012
+
+Scan = tuple[int, Sequence[Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One digit in a scene: its class and its box in pixels."""
+
+    digit: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def touches(self, other: Placed) -> bool:
+        """Tell whether the two boxes share a pixel or are direct neighbours."""
+        return (
+            self.left <= other.left + other.width
+            and other.left <= self.left + self.width
+            and self.top <= other.top + other.height
+            and other.top <= self.top + self.height
+        )
+
+    def label(self) -> str:
+        """Write the box as a line of a YOLO label file."""
+        x = (2 * self.left + self.width) / (2 * SCENE_PIXELS)
+        y = (2 * self.top + self.height) / (2 * SCENE_PIXELS)
+        return (
+            f"{self.digit} {x:.6f} {y:.6f} {self.width / SCENE_PIXELS:.6f} {self.height / SCENE_PIXELS:.6f}\n"
+        )
+
+
+class Dice:
+    """Whole numbers from `random.Random.random`, whose sequence is guaranteed; that of others may change."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed).random  # noqa: S311  no secret depends on it
+
+    def below(self, limit: int) -> int:
+        """Draw from 0 to `limit` - 1."""
+        return int(self._random() * limit)
+
+    def many_below(self, limit: int, count: int) -> list[int]:
+        """Draw `count` numbers from 0 to `limit` - 1."""
+        draw = self._random
+        return [int(draw() * limit) for _ in range(count)]
+
+    def between(self, low: int, high: int) -> int:
+        """Draw from `low` to `high`, both included."""
+        return low + self.below(high - low + 1)
+
+    def shuffle(self, cards: list[Scan]) -> None:
+        """Shuffle in place (Fisher and Yates)."""
+        for last in range(len(cards) - 1, 0, -1):
+            other = self.below(last + 1)
+            cards[last], cards[other] = cards[other], cards[last]
+
+
+def reference() -> DatasetReference:
+    """Refer to the scenes without drawing them: they are the same everywhere, so nothing needs a check."""
+    return DatasetReference(
+        source="digits",
+        task="detect",
+        fingerprint=FINGERPRINT,
+        train_images=SCENES["train"],
+        val_images=SCENES["val"],
+        classes={digit: str(digit) for digit in range(10)},
+        size=SIZE,
+    )
+
+
+def write_digits(root: Path) -> None:
+    """Write all scenes with their labels and a data YAML below `root`, an existing empty directory."""
+    scans = load_scans()
+    decks = {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
+    for seed, (split, count) in enumerate(SCENES.items(), start=SEED):
+        images, labels = root / "images" / split, root / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for number, (pixels, placed) in enumerate(scenes(decks[split], count, Dice(seed))):
+            (images / f"scene-{number:03d}.png").write_bytes(png(pixels))
+            (labels / f"scene-{number:03d}.txt").write_text("".join(digit.label() for digit in placed))
+    names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
+    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
+
+
+def load_scans() -> list[Scan]:
+    """Read the scans as (digit, rows of ink from 0 to 16), cut to the ink."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return [
+        (int(digit), cut_to_ink([[int(ink) for ink in row] for row in image]))
+        for digit, image in zip(digits.target, digits.images, strict=True)
+    ]
+
+
+def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
+    """Drop the empty rows and columns around the digit, so that its box is tight."""
+    inked_rows = [index for index, row in enumerate(rows) if any(row)]
+    inked_columns = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column)]
+    return [row[inked_columns[0] : inked_columns[-1] + 1] for row in rows[inked_rows[0] : inked_rows[-1] + 1]]
+
+
+def scenes(scans: list[Scan], count: int, dice: Dice) -> Iterator[tuple[list[bytearray], list[Placed]]]:
+    """Compose `count` scenes; a digit that finds no free place waits for the next scene."""
+    deck = list(scans)
+    dice.shuffle(deck)
+    for _ in range(count):
+        pixels = background(dice)
+        placed: list[Placed] = []
+        for _ in range(dice.between(1, MOST_DIGITS)):
+            if deck and (digit := place(deck[-1], placed, dice)):
+                draw(pixels, deck.pop()[1], digit, ink=dice.between(150, 255))
+                placed.append(digit)
+        yield pixels, placed
+
+
+def background(dice: Dice) -> list[bytearray]:
+    """Make dark paper with a little noise."""
+    shade = dice.below(50)
+    return [
+        bytearray(shade + noise for noise in dice.many_below(20, SCENE_PIXELS)) for _ in range(SCENE_PIXELS)
+    ]
+
+
+def place(scan: Scan, taken: list[Placed], dice: Dice) -> Placed | None:
+    """Find a free place for a digit of random size; None when eight throws found none."""
+    digit, rows = scan
+    for _ in range(8):
+        height = dice.between(*DIGIT_PIXELS)
+        width = max(4, height * len(rows[0]) // len(rows))
+        if width >= SCENE_PIXELS:
+            continue
+        left, top = dice.below(SCENE_PIXELS - width + 1), dice.below(SCENE_PIXELS - height + 1)
+        candidate = Placed(digit, left, top, width, height)
+        if not any(candidate.touches(other) for other in taken):
+            return candidate
+    return None
+
+
+def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: Placed, ink: int) -> None:
+    """Enlarge the scan to its box (bilinear, on integers of 1/256 pixel) and lay it over the background."""
+    columns = [neighbours(x, where.width, len(rows[0])) for x in range(where.width)]
+    for y in range(where.height):
+        above, below, weight_y = neighbours(y, where.height, len(rows))
+        line = pixels[where.top + y]
+        for x, (left, right, weight_x) in enumerate(columns, start=where.left):
+            upper = rows[above][left] * (256 - weight_x) + rows[above][right] * weight_x
+            lower = rows[below][left] * (256 - weight_x) + rows[below][right] * weight_x
+            cover = upper * (256 - weight_y) + lower * weight_y  # 0 to 16 * 65536
+            line[x] += (ink - line[x]) * cover // (16 << 16)
+
+
+def neighbours(index: int, size: int, source_size: int) -> tuple[int, int, int]:
+    """Return the two source indices around pixel `index` of `size`, and the second one's weight in 1/256."""
+    position = (2 * index + 1) * source_size * 128 // size - 128
+    position = min(max(position, 0), (source_size - 1) * 256)
+    first = position // 256
+    return first, min(first + 1, source_size - 1), position % 256
+
+
+def png(pixels: list[bytearray]) -> bytes:
+    """Encode grey pixels as a PNG whose data is one stored (uncompressed) deflate block."""
+    raw = b"".join(b"\0" + bytes(row) for row in pixels)
+    stored = (
+        b"\x78\x01\x01"
+        + struct.pack("<HH", len(raw), len(raw) ^ 0xFFFF)
+        + raw
+        + struct.pack(">I", zlib.adler32(raw))
+    )
+    header = struct.pack(">IIBBBBB", len(pixels[0]), len(pixels), 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stored) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Frame one PNG chunk."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

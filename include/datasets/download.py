@@ -1,0 +1,83 @@
+"""Downloads many objects, or one large one, over several connections."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.errors import StorageUnavailable
+from include.datasets.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from include.datasets.storage import ObjectReader, StoredObject
+
+log = logging.getLogger(__name__)
+
+# Below the ten connections that a boto3 client keeps by default.
+_CONNECTIONS = 8
+_PART = 32 * 1024**2
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class _Part:
+    stored: StoredObject
+    path: Path
+    start: int
+    stop: int
+
+
+def download(reader: ObjectReader, wanted: Sequence[tuple[StoredObject, Path]], source: str) -> None:
+    """Download each object to its path, below existing or new folders.
+
+    Raises DatasetChanged when an object is replaced meanwhile; what was written so far stays where it is.
+    """
+    parts = list(_parts(wanted))
+    progress = Progress(f"Fetching {source}", sum(stored.size for stored, _ in wanted), "bytes")
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="dataset") as pool:
+        try:
+            futures = [pool.submit(_fetch, reader, part, progress) for part in parts]
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            # Also when this thread is told to stop: only the parts under way are waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
+    for future in futures:
+        if not future.cancelled():
+            future.result()
+
+
+def _parts(wanted: Sequence[tuple[StoredObject, Path]]) -> Iterator[_Part]:
+    for stored, path in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.truncate(stored.size)
+        for start in range(0, stored.size, _PART):
+            yield _Part(stored, path, start, min(start + _PART, stored.size))
+
+
+def _fetch(reader: ObjectReader, part: _Part, progress: Progress) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _write(reader, part)
+        except StorageUnavailable as error:
+            # boto3 repeats requests by itself, but not an answer that breaks off in the middle.
+            if attempt == _ATTEMPTS:
+                raise
+            log.warning("Fetching %s again after a fault: %s", part.stored.uri, error)
+        else:
+            progress.advance(part.stop - part.start)
+            return
+
+
+def _write(reader: ObjectReader, part: _Part) -> None:
+    with part.path.open("r+b") as file:
+        file.seek(part.start)
+        for block in reader.read(part.stored, part.start, part.stop):
+            file.write(block)
+        if file.tell() != part.stop:
+            raise StorageUnavailable(f"{part.stored.uri} broke off at byte {file.tell()} of {part.stop}")

@@ -1,0 +1,117 @@
+"""Brings checked data to the machine that trains."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets import digits
+from include.datasets.content import complete_folder, fetch_tree, fetch_zip, require_expected
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import content_fingerprint, stat_digest
+from include.datasets.layout import read_layout
+from include.datasets.samples import Place
+from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, parse_source
+from include.datasets.view import data_of_view, fill_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.datasets.reference import DatasetReference
+    from include.datasets.samples import Layout
+    from include.datasets.sources import Source
+    from include.datasets.storage import ObjectReader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """Training data on this machine. data is what Ultralytics takes: a YAML, or a folder for classify."""
+
+    data: Path
+    fingerprint: str
+
+
+def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | None) -> LocalDataset:
+    """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
+
+    Raises DatasetChanged when the source holds something else by now, DatasetError when it is gone,
+    StorageUnavailable when S3 does not answer.
+    """
+    cache = cache.resolve()
+    origin = parse_source(reference.source, reference.task)
+    place, _ = locate(origin, reference.source, cache, s3, reference.fingerprint)
+    home = cache / reference.fingerprint
+    view = home / _view_name(place, reference.task)
+    if place.confined is None or not view.is_dir():
+        layout = read_layout(place, reference.task)
+        if place.confined is None:
+            _require_unchanged(layout, reference)
+        complete_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
+    log.info("Dataset %s is ready in %s.", reference.source, view)
+    return LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
+
+
+def locate(
+    origin: Source, source: str, cache: Path, s3: ObjectReader | None, expected: str | None = None
+) -> tuple[Place, str | None]:
+    """Find the data on this machine, fetching them if need be; returns where they lie, and their fingerprint.
+
+    A path has no fingerprint before its files were read: None. With `expected`, content that is here already
+    is not asked for anywhere, and any other content raises DatasetChanged.
+    """
+    match origin:
+        case LocalPath():
+            return Place(origin.path, source), None
+        case Digits():
+            content, fingerprint = _digits(cache), digits.FINGERPRINT
+            require_expected(fingerprint, expected, source)
+        case S3Zip() | S3Tree():
+            content, fingerprint = _fetched(origin, source, cache, s3, expected)
+    yaml = origin.yaml if isinstance(origin, S3Tree) else None
+    return Place(content / yaml if yaml else content, source, confined=content), fingerprint
+
+
+def _fetched(
+    origin: S3Zip | S3Tree, source: str, cache: Path, s3: ObjectReader | None, expected: str | None
+) -> tuple[Path, str]:
+    if expected is not None and (content := cache / expected / "content").is_dir():
+        log.info("Dataset %s is in the cache.", source)
+        return content, expected
+    if s3 is None:
+        raise DatasetError(
+            f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
+        )
+    if isinstance(origin, S3Zip):
+        return fetch_zip(origin, cache, s3, expected)
+    return fetch_tree(origin, cache, s3, expected)
+
+
+def _digits(cache: Path) -> Path:
+    def fill(target: Path) -> None:
+        digits.write_digits(target)
+        drawn = content_fingerprint(read_layout(Place(target, "digits", confined=target), "detect"), "digits")
+        if drawn != digits.FINGERPRINT:
+            raise DatasetError(
+                "The bundled digits came out differently on this machine; install scikit-learn as pinned in "
+                "requirements.txt"
+            )
+
+    return complete_folder(cache / digits.FINGERPRINT, "content", fill, "digits")
+
+
+def _view_name(place: Place, task: str) -> str:
+    # Fetched content lies where its fingerprint says. The same files may lie at several paths, and one of
+    # them may go.
+    if place.confined:
+        return f"view-{task}"
+    return f"view-{task}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
+
+
+def _require_unchanged(layout: Layout, reference: DatasetReference) -> None:
+    if reference.stat_digest is not None and stat_digest(layout) == reference.stat_digest:
+        return
+    require_expected(content_fingerprint(layout, reference.source), reference.fingerprint, reference.source)

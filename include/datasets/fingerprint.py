@@ -1,0 +1,87 @@
+"""Fingerprints of content: SHA-256 over a canonical text.
+
+For S3 the text is made of names, sizes and ETags, which a listing gives: nothing has to be downloaded to know
+whether the cache holds it. For files it is made of the SHA-256 of every image and label, so everything is
+read once, and it does not depend on where the files lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from include.datasets.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from include.datasets.samples import Layout, Sample
+    from include.datasets.storage import StoredObject
+
+THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+def zip_fingerprint(stored: StoredObject) -> str:
+    """Identify a zip in S3 by its bytes, wherever it lies."""
+    return _digest(["s3-zip", f"{stored.etag} {stored.size}"])
+
+
+def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
+    """Identify the objects below a prefix by their names relative to it, and the data YAML asked for."""
+    return _digest(
+        ["s3-tree", json.dumps(yaml), *(json.dumps([name, o.size, o.etag]) for name, o in objects)]
+    )
+
+
+def content_fingerprint(layout: Layout, source: str) -> str:
+    """Identify the files of a layout by what is in them. Reads everything."""
+    total = sum(len(samples) for samples in layout.splits.values())
+    return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
+
+
+def stat_digest(layout: Layout) -> str:
+    """Identify the files of a layout by size and times of change, which costs no reading.
+
+    The inode's time of change goes in because programs can set the other one back, but not this one.
+    """
+    total = sum(len(samples) for samples in layout.splits.values())
+    return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
+
+
+def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Progress) -> str:
+    def describe(sample: Sample) -> str:
+        label = of_file(sample.label) if sample.label and sample.label.is_file() else None
+        described = json.dumps([sample.name, of_file(sample.image), label])
+        progress.advance()
+        return described
+
+    def lines() -> Iterator[str]:
+        yield "files"
+        yield json.dumps([layout.names, layout.extras], sort_keys=True)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for split in sorted(layout.splits):
+                yield split
+                yield from pool.map(describe, layout.splits[split])
+
+    return _digest(lines())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stat(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()

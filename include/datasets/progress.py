@@ -1,0 +1,32 @@
+"""Progress of long work, in the task's log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts what is done, from any thread, and logs a line every ten seconds."""
+
+    def __init__(self, doing: str, total: int, unit: str) -> None:
+        self._doing, self._total, self._unit = doing, total, unit
+        self._done = 0
+        self._last_line = time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, amount: int = 1) -> None:
+        """Count `amount` more as done."""
+        with self._lock:
+            self._done += amount
+            now = time.monotonic()
+            if now - self._last_line < _SECONDS_BETWEEN_LINES:
+                return
+            self._last_line = now
+            share = 100 * self._done // max(self._total, 1)
+            log.info("%s: %d of %d %s (%d %%)", self._doing, self._done, self._total, self._unit, share)
