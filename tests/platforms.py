@@ -1,0 +1,150 @@
+"""Tables `training_jobs` as existing platforms have them, and how to tell that they are as they were."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine
+
+from include.schema.session import engine_over
+from include.stack.postgres import Postgres
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """key is the platform's own primary key, create makes its table, insert one of its rows."""
+
+    key: str
+    create: str
+    insert: str
+
+
+_SHARED = """
+    name text NOT NULL,
+    status varchar(20) NOT NULL DEFAULT 'queued',
+    config json,
+    best_checkpoint_path varchar(500),
+    created_at timestamp NOT NULL DEFAULT '2024-05-06 07:08:09',
+    touched integer NOT NULL DEFAULT 0
+"""
+
+PLATFORMS = {
+    "integer": Platform(
+        "id",
+        f"CREATE TABLE training_jobs (id serial PRIMARY KEY, {_SHARED})",
+        "INSERT INTO training_jobs (name) VALUES (%(name)s)",
+    ),
+    "identity": Platform(
+        "Job Number",
+        'CREATE TABLE training_jobs ("Job Number" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, '
+        f"{_SHARED})",
+        "INSERT INTO training_jobs (name) VALUES (%(name)s)",
+    ),
+    "uuid": Platform(
+        "id",
+        f"CREATE TABLE training_jobs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), {_SHARED})",
+        "INSERT INTO training_jobs (name) VALUES (%(name)s)",
+    ),
+    "varchar": Platform(
+        "id",
+        f"CREATE TABLE training_jobs (id varchar(64) PRIMARY KEY, {_SHARED})",
+        "INSERT INTO training_jobs (id, name) VALUES (md5(%(name)s), %(name)s)",
+    ),
+}
+
+# What a platform does on its own table must neither run nor break because of us.
+_AROUND = """
+CREATE FUNCTION count_touches() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.touched := NEW.touched + 1; RETURN NEW; END $$;
+CREATE TRIGGER count_touches BEFORE UPDATE ON training_jobs FOR EACH ROW EXECUTE FUNCTION count_touches();
+CREATE VIEW queued_jobs AS SELECT * FROM training_jobs WHERE status = 'queued';
+CREATE INDEX ON training_jobs (name);
+"""
+
+ROWS = 50
+
+
+@contextmanager
+def fresh_schema(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty schema, alone on the search path: much quicker to make than a database."""
+    schema, url = f"platform_{secrets.token_hex(4)}", postgres.url("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        yield f"{url}?options=-csearch_path%3D{schema}"
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def install(connection: Connection, platform: Platform) -> None:
+    """Create the platform's table with its surroundings, and fill it."""
+    connection.execute(platform.create)
+    connection.execute(_AROUND)
+    with connection.cursor() as cursor:
+        cursor.executemany(platform.insert, [{"name": f"job {number}"} for number in range(ROWS)])
+    connection.execute(
+        "UPDATE training_jobs SET best_checkpoint_path = 's3://models/' || name, "
+        "config = '{\"b\": 1,  \"a\": [2]}' WHERE name LIKE '%5'"
+    )
+    connection.commit()
+
+
+def rows(connection: Connection, columns: list[str]) -> list[str]:
+    """Every row's text in these columns, in the order of the platform's names."""
+    shown = ", ".join(f'"{column}"' for column in columns)
+    selected = connection.execute(f"SELECT ROW({shown})::text FROM training_jobs ORDER BY name")
+    found = [row[0] for row in selected]
+    connection.commit()
+    return found
+
+
+def columns(connection: Connection) -> list[str]:
+    """The names of the columns of training_jobs."""
+    found = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'training_jobs'::regclass AND attnum > 0 "
+        "AND NOT attisdropped ORDER BY attnum"
+    )
+    names = [row[0] for row in found]
+    connection.commit()
+    return names
+
+
+def structure(connection: Connection) -> set[str]:
+    """All that a person would see of the schema: relations, columns, constraints, indexes, triggers."""
+    found = connection.execute(
+        """
+        SELECT 'relation ' || relname FROM pg_class
+        WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'v', 'S')
+        UNION ALL
+        SELECT concat_ws(' ', 'column', attrelid::regclass, attname, format_type(atttypid, atttypmod),
+            attnotnull, pg_get_expr(adbin, adrelid))
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid
+            AND adnum = attnum
+        WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'v') AND attnum > 0
+            AND NOT attisdropped
+        UNION ALL
+        SELECT 'constraint ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = current_schema()::regnamespace
+        UNION ALL
+        SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = current_schema()
+        UNION ALL
+        SELECT 'trigger ' || pg_get_triggerdef(pg_trigger.oid)
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+        WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal
+        UNION ALL
+        SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
+        """
+    )
+    seen = {row[0] for row in found}
+    connection.commit()
+    return seen
+
+
+def engine(url: str, **options: str) -> Engine:
+    """An engine as the Dag makes it."""
+    return engine_over(lambda: psycopg.connect(url, **options))
