@@ -64,7 +64,8 @@ def migrate_schema() -> None:
 
         request = MigrationRequest.parse(planned)
         if request.dry_run:
-            raise AirflowSkipException("dry_run: nothing was changed. The log of plan says what would be.")
+            log.info("dry_run: nothing was changed. The log of plan says what would be.")
+            raise AirflowSkipException("dry_run")
         with no_retry(MigrationRefused, TargetUnknown, SchemaBehind):
             done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
         log.info("%s to %s: %s", done.current, done.target, ", ".join(done.revisions) or "nothing to do")

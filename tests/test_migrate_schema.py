@@ -1,108 +1,98 @@
-"""The Dag migrate_schema, run task by task on a real PostgreSQL: what it does, and what it refuses."""
+"""The Dag migrate_schema on a real scheduler: what it does, and what it refuses with a sentence."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 
-from include.schema.migrations import apply, verify
+from include.schema.migrations import verify
 from include.schema.request import MigrationRequest, RequestRefused
-from include.stack.postgres import Postgres
+from include.stack.local import Stack
 from tests import platforms
 
-ROOT = Path(__file__).parents[1]
-
-PROGRAM = """
-import json, sys
-from airflow.dag_processing.dagbag import DagBag
-dag = DagBag(dag_folder="dags/migrate_schema.py").get_dag("migrate_schema")
-for conf in json.loads(sys.argv[1]):
-    run = dag.test(run_conf=conf)
-    states = {task.task_id: str(task.state) for task in run.get_task_instances()}
-    print("STATES", json.dumps(states))
-"""
+DONE = {"plan": "success", "apply": "success", "verify": "success"}
 
 
-@pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
+@dataclass(frozen=True)
+class Run:
+    """How a run of migrate_schema ended: the state and the log of each task."""
+
+    states: dict[str, str]
+    logs: dict[str, str]
 
 
-@pytest.fixture
-def airflow(url: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of an Airflow of its own, whose connection training_db leads to the empty schema."""
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW_CONN_TRAINING_DB": url,
-        "PYTHONPATH": str(ROOT),
+def _run(stack: Stack, **conf: Any) -> Run:
+    run_id = stack.api.trigger("migrate_schema", conf)
+    deadline = time.monotonic() + 240
+    while stack.api.run_state("migrate_schema", run_id) in {"queued", "running"}:
+        assert time.monotonic() < deadline, f"migrate_schema {conf} does not end"
+        time.sleep(0.5)
+    tasks = stack.api.task_instances("migrate_schema", run_id)
+    states = {task["task_id"]: task["state"] for task in tasks}
+    ran = [task for task in tasks if task["state"] in {"success", "failed", "skipped"}]
+    logs = {
+        task["task_id"]: "\n".join(
+            stack.api.log_lines("migrate_schema", run_id, task["task_id"], max(1, task["try_number"]))
+        )
+        for task in ran
     }
-    made = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
-    return environment
+    return Run(states, logs)
 
 
-def _run(airflow: dict[str, str], *confs: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
-    """The states of the tasks for each conf, and the whole log."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(confs)],
-        env=airflow,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines = [line.removeprefix("STATES ") for line in done.stdout.splitlines() if line.startswith("STATES ")]
-    return [json.loads(line) for line in lines], done.stdout
+@pytest.fixture(scope="module")
+def migrated(airflow_stack: Stack) -> Run:
+    """A run without any parameter."""
+    return _run(airflow_stack)
 
 
-def test_the_dag_plans_applies_verifies_and_refuses(airflow: dict[str, str], url: str) -> None:
-    states, log = _run(airflow, {"dry_run": True}, {}, {}, {"targt": "base"}, {"target": "0009"})
-    skipped = {"plan": "success", "apply": "skipped", "verify": "skipped"}
-    done = {"plan": "success", "apply": "success", "verify": "success"}
-    refused = {"plan": "failed", "apply": "upstream_failed", "verify": "upstream_failed"}
-    assert states == [skipped, done, done, refused, refused], log
-    assert "CREATE TABLE training_jobs" in log
-    assert "dry_run: nothing was changed" in log
-    assert "training_jobs.last_checkpoint_path character varying(500)" in log
-    assert "targt is not a parameter of migrate_schema; its parameters are target, dry_run" in log
-    assert "target='0009' is no revision: give head, base, 0001, 0002, or steps" in log
-    assert verify(platforms.engine(url))
+@pytest.fixture
+def trained_job(airflow_stack: Stack, migrated: Run) -> Iterator[None]:
+    """A row, so that there is something to lose."""
+    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO training_jobs (job_id) VALUES ('of-value')")
+        yield
+        connection.execute("DELETE FROM training_jobs WHERE job_id = 'of-value'")
 
 
-def test_the_dag_reports_in_its_plan_what_its_apply_refuses(airflow: dict[str, str], url: str) -> None:
-    apply(platforms.engine(url))
-    with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
-    (states,), log = _run(airflow, {"target": "base"})
-    assert states == {"plan": "success", "apply": "failed", "verify": "upstream_failed"}, log
-    assert "PROBLEM: Dropping table training_jobs would lose what 1 rows hold." in log
-    assert "Nothing was changed, because:" in log
+def test_a_run_without_parameters_migrates_to_the_newest_revision(
+    airflow_stack: Stack, migrated: Run
+) -> None:
+    assert migrated.states == DONE, migrated.logs
+    assert "training_jobs.last_checkpoint_path character varying(500)" in migrated.logs["verify"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_a_dry_run_shows_the_sql_and_applies_nothing(airflow_stack: Stack, migrated: Run) -> None:
+    run = _run(airflow_stack, dry_run=True, target="base", confirm_data_loss=True)
+    assert run.states == {"plan": "success", "apply": "skipped", "verify": "skipped"}, run.logs
+    assert "DROP TABLE training_epochs;" in run.logs["plan"]
+    assert "dry_run: nothing was changed" in run.logs["apply"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_a_plan_reports_what_apply_refuses(airflow_stack: Stack, trained_job: None) -> None:
+    run = _run(airflow_stack, target="base")
+    assert run.states == {"plan": "success", "apply": "failed", "verify": "upstream_failed"}, run.logs
+    assert "PROBLEM: Dropping table training_jobs would lose what" in run.logs["plan"]
+    assert "Confirm with confirm_data_loss: true." in run.logs["apply"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: Stack, migrated: Run) -> None:
+    run = _run(airflow_stack, targt="base")
+    assert run.states == {"plan": "failed", "apply": "upstream_failed", "verify": "upstream_failed"}
+    assert "targt is not a parameter of migrate_schema; its parameters are target" in run.logs["plan"]
 
 
 @pytest.mark.parametrize(
     ("conf", "said"),
     [
-        (
-            {"tarrget": "head"},
-            r"tarrget is not a parameter of migrate_schema; its parameters are target, dry_run",
-        ),
+        ({"tarrget": "head"}, "tarrget is not a parameter of migrate_schema; its parameters are target, "),
         ({"dry_run": "yes"}, "dry_run='yes' is refused"),
         ({"confirm_data_loss": 1}, "confirm_data_loss=1 is refused"),
         ({"target": 1}, "target=1 is refused"),
