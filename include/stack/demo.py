@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from include.stack.local import Stack
     from include.stack.steps import Steps
 
-TRAINING = {"dataset": "digits", "imgsz": 64, "epochs": 15}
-"""Small enough for two CPU cores, long enough for an mAP50 above 0.80."""
+TRAINING = {
+    "dataset": "digits",
+    "imgsz": 64,
+    "epochs": 15,
+    "batch": 16,
+    "optimizer": "AdamW",
+    "lr0": 0.003,
+    "overrides": {"nbs": 16, "mosaic": 0.0, "fliplr": 0.0, "scale": 0.1, "translate": 0.05, "plots": False},
+}
+"""A minute on two CPU cores for an mAP50 of 0.87 to 0.92 (six seeds and variants of the scenes).
+
+So few small images ask for a step with every batch, and a mirrored digit is no digit.
+"""
 
 
 def run_demo(stack: Stack, steps: Steps) -> None:
