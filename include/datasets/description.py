@@ -135,7 +135,7 @@ def _numbered(names: object) -> dict[int, str]:
 
 def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     """What else Ultralytics reads; without kpt_shape nothing about keypoints means anything."""
-    channels = data.get("channels") or 3
+    channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or channels < 1:
         raise ValueError(f"channels: {channels!r} must be the number of image channels")
     shape, flip = data.get("kpt_shape"), data.get("flip_idx")

@@ -109,8 +109,7 @@ def reference() -> DatasetReference:
 
 def write_digits(root: Path) -> None:
     """Write all scenes with their labels and a data YAML below `root`, an existing empty directory."""
-    scans = load_scans()
-    decks = {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
+    decks = deal(load_scans())
     for seed, (split, count) in enumerate(SCENES.items(), start=SEED):
         images, labels = root / "images" / split, root / "labels" / split
         images.mkdir(parents=True)
@@ -120,6 +119,11 @@ def write_digits(root: Path) -> None:
             (labels / f"scene-{number:03d}.txt").write_text("".join(digit.label() for digit in placed))
     names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
+
+
+def deal(scans: list[Scan]) -> dict[str, list[Scan]]:
+    """Give every fifth scan to the validation scenes and the others to the training scenes."""
+    return {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
 
 
 def load_scans() -> list[Scan]:

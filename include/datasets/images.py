@@ -37,7 +37,9 @@ def image_problem(path: Path) -> str | None:
         if kind not in {"png", "jpeg"} or (kind == "jpeg" and not _ends_well(path)):
             with Image.open(path) as image:
                 image.load()
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):
+        # ImportError: once Ultralytics is imported, Pillow looks for a HEIF decoder when it does not know a
+        # format.
         return "it is not an image, or of a format that cannot be read here; convert it to JPEG or PNG"
     except Exception as error:  # Pillow's decoders raise whatever they meet: SyntaxError, struct.error, …
         return f"the image is damaged ({error}); restore it"
