@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.loading import inspect_checkpoint, load_checkpoint, require_resumable
@@ -18,6 +19,7 @@ from include.training.contract import (
     TrainingRequest,
     TrainingResult,
 )
+from include.training.quiet import tame_ultralytics
 from include.training.run import train
 from tests.tiny_datasets import TASKS, build
 from tests.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
@@ -215,6 +217,20 @@ def test_broken_data_is_refused_in_a_sentence(task: str, spoil: str, sentence: s
         data.write_text(data.read_text().replace(f"{spoil}:", f"no_{spoil}:"))
     with pytest.raises(TrainingError, match=rf"data=.*data.yaml cannot be trained on: .*({sentence})"):
         train(request(task, tmp_path), Epochs())
+
+
+def test_mixed_precision_is_decided_without_downloading_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.utils.checks import check_amp
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    tame_ultralytics()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConnectionError, match="training downloads nothing"):
+        attempt_download_asset("yolo26n.pt")
+    assert check_amp(torch.nn.Linear(1, 1, device="meta"))  # neither CPU nor a GPU known for its errors
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_script_in_the_data_yaml_is_never_run(tmp_path: Path) -> None:

@@ -10,5 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "ULTRALYTICS_SAFE_LOAD": "true"}
-os.environ.setdefault("YOLO_VERBOSE", str(sys.stdout is not None and sys.stdout.isatty()))
+os.environ |= {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "ULTRALYTICS_SAFE_LOAD": "true",
+    "YOLO_VERBOSE": str(sys.stdout is not None and sys.stdout.isatty()),
+}

@@ -1,0 +1,92 @@
+"""Training arguments are checked by name, kind and range, without Ultralytics and as Ultralytics does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from include.training.arguments import OURS, TABLE, check_overrides, known_arguments
+from include.training.derive_arguments import derive
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_table_is_that_of_the_installed_ultralytics() -> None:
+    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
+
+
+def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refused() -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    check_overrides({name: DEFAULT_CFG_DICT[name] for name in known_arguments() if name not in OURS})
+    for name in OURS:
+        with pytest.raises(ValueError, match=f"^{name} cannot be overridden: "):
+            check_overrides({name: DEFAULT_CFG_DICT.get(name)})
+
+
+ACCEPTED: list[dict[str, object]] = [
+    {"mosaic": 0.5, "cos_lr": True, "close_mosaic": 0},
+    {"optimizer": "sgd", "momentum": 1},
+    {"batch": -1},
+    {"batch": 0.7},
+    {"cache": "disk"},
+    {"cache": True},
+    {"fraction": 100},
+    {"scale": [0.5, 1.5]},
+    {"freeze": [0, 1]},
+    {"amp": "bf16"},
+    {"auto_augment": None, "time": None},
+]
+
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"mosiac": 1.0}, "mosiac is not a training argument of Ultralytics; did you mean mosaic?"),
+    ({"qwertz": 1}, "qwertz is not a training argument of Ultralytics; they are listed at https://"),
+    ({"format": "onnx"}, "format is not a training argument"),
+    ({"mosaic": 1.5}, "mosaic=1.5 is refused: it must be a number between 0 and 1"),
+    ({"mosaic": float("nan")}, "mosaic=nan is refused"),
+    ({"mosaic": True}, "mosaic=True is refused"),
+    ({"close_mosaic": 2.5}, "close_mosaic=2.5 is refused: it must be a whole number"),
+    ({"cos_lr": 1}, "cos_lr=1 is refused: it must be true or false"),
+    ({"nbs": 0}, "nbs=0 is refused: it must be 1 or more"),
+    ({"box": None}, "box=null is refused: leave it out"),
+    ({"cache": "tape"}, "cache='tape' is refused: it must be true or false, 'ram' or 'disk'"),
+    ({"fraction": 0}, "fraction=0 is refused"),
+    ({"data": "coco8.yaml"}, "data cannot be overridden: give the job's dataset"),
+    ({"resume": True}, "resume cannot be overridden: to continue a job, give resume_from"),
+]
+
+
+@pytest.mark.parametrize("overrides", ACCEPTED, ids=str)
+def test_what_ultralytics_takes_is_accepted(overrides: dict[str, object]) -> None:
+    from ultralytics.cfg import get_cfg
+
+    check_overrides(overrides)
+    get_cfg(overrides=overrides)
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), REFUSED, ids=str)
+def test_what_is_wrong_is_refused_in_a_sentence(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the whole sentence is compared below
+        check_overrides(overrides)
+    assert str(refusal.value).startswith(sentence)
+
+
+def test_contract_arguments_and_loading_import_where_torch_is_not_installed() -> None:
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "ultralytics", "numpy", "cv2", "polars", "yaml"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import include.checkpoints.loading, include.training.__main__, include.training.contract
+from include.training.arguments import check_overrides
+check_overrides({"mosaic": 0.5})
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
