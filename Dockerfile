@@ -1,0 +1,41 @@
+# syntax=docker/dockerfile:1
+# Two images of the same project: `platform` for every Airflow process, without PyTorch, and `trainer` for the
+# workers of queue `gpu`. Versions of Python packages come from requirements.txt, the lock.
+ARG AIRFLOW_VERSION=3.3.2
+ARG PYTHON_VERSION=3.12
+
+FROM scratch AS project
+COPY config/airflow-init.sh /config/
+COPY dags /dags
+COPY plugins /plugins
+COPY include /include
+COPY sql /sql
+COPY LICENSE /
+
+FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION} AS platform-packages
+USER root
+# A volume that is mounted here takes over the owner, so that no service has to run as root.
+RUN install --directory --owner=airflow --group=0 --mode=0775 /training
+USER airflow
+# Only dags/, plugins/ and config/ are on Airflow's path by themselves.
+ENV PYTHONPATH=/opt/airflow
+COPY requirements.txt requirements-platform.in requirements-trainer.in /opt/airflow/requirements/
+RUN pip install --no-cache-dir \
+        --constraint /opt/airflow/requirements/requirements.txt \
+        --requirement /opt/airflow/requirements/requirements-platform.in
+
+FROM platform-packages AS trainer-packages
+RUN pip install --no-cache-dir \
+        --constraint /opt/airflow/requirements/requirements.txt \
+        --requirement /opt/airflow/requirements/requirements-trainer.in
+# Ultralytics keeps its settings here, and asks for nothing on the network.
+ENV YOLO_CONFIG_DIR=/tmp/ultralytics YOLO_OFFLINE=True
+
+FROM platform-packages AS platform
+COPY --from=project --chown=airflow:0 / /opt/airflow/
+# Without bytecode every task would spend seconds on compiling its imports.
+RUN python -m compileall -q /opt/airflow/dags /opt/airflow/plugins /opt/airflow/include
+
+FROM trainer-packages AS trainer
+COPY --from=project --chown=airflow:0 / /opt/airflow/
+RUN python -m compileall -q /opt/airflow/dags /opt/airflow/plugins /opt/airflow/include

@@ -1,0 +1,23 @@
+#!/bin/bash
+# Prepares what all services of docker-compose.yaml need. Each step may be repeated; a step that fails stops the start.
+set -euo pipefail
+
+airflow db migrate
+
+# Says so and goes on where the user is there already.
+airflow users create --role Admin --username "$AIRFLOW_ADMIN_USERNAME" --email "$AIRFLOW_ADMIN_EMAIL" \
+    --firstname Training --lastname Admin --password "$AIRFLOW_ADMIN_PASSWORD"
+
+# A task in a pool that does not exist never starts. Slots that were changed in the UI stay.
+airflow pools get gpu || airflow pools set gpu "$GPU_SLOTS" "One slot a GPU: trainings wait here for their turn."
+
+python - <<'PYTHON'
+import os
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+hook, bucket = S3Hook("training_s3"), os.environ["CHECKPOINT_BUCKET"]
+if not hook.check_for_bucket(bucket):
+    hook.create_bucket(bucket)
+print(f"The checkpoints' bucket {bucket} is there.")
+PYTHON
