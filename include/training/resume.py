@@ -67,9 +67,7 @@ def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: i
     arguments = {**trained, **changes}
     epochs = request.epochs or int(trained["epochs"])
     if arguments.get("time"):
-        epochs = max(
-            epochs, finished + 1
-        )  # how many fit into the budget is estimated after the first of them
+        epochs = finished + 100  # as in a new training: the first epoch tells how many fit the budget
     elif epochs <= finished:
         raise TrainingError(
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
