@@ -145,6 +145,6 @@ def structure(connection: Connection) -> set[str]:
     return seen
 
 
-def engine(url: str, **options: str) -> Engine:
+def engine(url: str, **options: Any) -> Engine:
     """An engine as the Dag makes it."""
     return engine_over(lambda: psycopg.connect(url, **options))

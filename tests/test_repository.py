@@ -12,7 +12,6 @@ import pytest
 
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.repository import (
-    JobNotCreatable,
     JobRepository,
     JobTaken,
     OwnershipLost,
@@ -22,7 +21,7 @@ from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from include.training.contract import EpochReport
 from tests import platforms
-from tests.platforms import PLATFORMS
+from tests.jobs import claim, epoch_report
 
 
 @pytest.fixture(scope="module")
@@ -42,38 +41,6 @@ def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
     return JobRepository(connection)
-
-
-@pytest.fixture
-def empty_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
-
-
-@pytest.fixture
-def platform(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """An adopted table in which only the platform can create rows."""
-    with psycopg.connect(empty_url) as connection:
-        platforms.install(connection, PLATFORMS["integer"])
-        apply(platforms.engine(empty_url))
-        yield connection
-
-
-def _claim(
-    jobs: JobRepository, job_id: str = "a", run_id: str = "run1", expected: str | None = None, **given: Any
-) -> TrainingJob:
-    values = {
-        "dag_id": "train_yolo",
-        "spec": {"lr0": 0.01},
-        "epochs": 3,
-        "parent_job_id": None,
-        "triggered_by": "ada",
-    } | given
-    return jobs.claim(job_id, run_id=run_id, expected_run_id=expected, **values)
-
-
-def _report(epoch: int = 0, **metrics: float | None) -> EpochReport:
-    return EpochReport(epoch=epoch, epochs=3, metrics=metrics, fitness=0.5, seconds=1.5, eta_seconds=3.0)
 
 
 def _record_checkpoints(connection: psycopg.Connection[Any], run_id: str = "run1") -> int:
@@ -100,7 +67,7 @@ def test_a_job_that_is_not_there_is_none(jobs: JobRepository) -> None:
 
 
 def test_a_claim_creates_the_row(jobs: JobRepository) -> None:
-    claimed = _claim(jobs)
+    claimed = claim(jobs)
     assert claimed == jobs.get("a")
     assert claimed.status == JobStatus.RUNNING
     assert (claimed.dag_id, claimed.run_id, claimed.triggered_by) == ("train_yolo", "run1", "ada")
@@ -111,16 +78,16 @@ def test_a_claim_creates_the_row(jobs: JobRepository) -> None:
 
 
 def test_a_claim_is_committed_at_once(jobs: JobRepository, migrated_url: str) -> None:
-    _claim(jobs)
+    claim(jobs)
     with psycopg.connect(migrated_url) as other:
         assert JobRepository(other).get("a") is not None
 
 
 def test_a_claim_starts_a_finished_job_anew(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
-    first = _claim(jobs, parent_job_id="z")
-    jobs.record_epoch("a", "run1", _report())
+    first = claim(jobs, parent_job_id="z")
+    jobs.record_epoch("a", "run1", epoch_report())
     assert _record_checkpoints(connection) == 1
-    again = _claim(jobs, run_id="run2", expected="run1", spec={}, epochs=None)
+    again = claim(jobs, run_id="run2", expected="run1", spec={}, epochs=None)
     assert again.model_dump(exclude={"created_at", "started_at", "updated_at"}) == {
         "job_id": "a",
         "status": "running",
@@ -141,18 +108,18 @@ def test_a_claim_starts_a_finished_job_anew(jobs: JobRepository, connection: psy
 
 
 def test_a_run_that_claims_its_own_job_again_keeps_its_progress(jobs: JobRepository) -> None:
-    _claim(jobs)
-    jobs.record_epoch("a", "run1", _report(epoch=1, loss=0.5))
-    again = _claim(jobs, expected="run1")
+    claim(jobs)
+    jobs.record_epoch("a", "run1", epoch_report(epoch=1, loss=0.5))
+    again = claim(jobs, expected="run1")
     assert (again.epoch, again.metrics) == (1, {"loss": 0.5})
     assert [epoch.epoch for epoch in jobs.epochs("a")] == [1]
 
 
 @pytest.mark.parametrize("seen", [None, "run0"])
 def test_a_job_that_changed_hands_meanwhile_is_not_taken(jobs: JobRepository, seen: str | None) -> None:
-    owned = _claim(jobs)
+    owned = claim(jobs)
     with pytest.raises(JobTaken, match="Job a was taken by another run while run run2"):
-        _claim(jobs, run_id="run2", expected=seen)
+        claim(jobs, run_id="run2", expected=seen)
     assert jobs.get("a") == owned
 
 
@@ -161,7 +128,7 @@ def test_of_many_runs_that_claim_at_once_one_wins(
     jobs: JobRepository, migrated_url: str, existing: bool
 ) -> None:
     if existing:
-        _claim(jobs, run_id="run0")
+        claim(jobs, run_id="run0")
     start = threading.Barrier(8)
     outcomes: list[str] = []
 
@@ -169,7 +136,7 @@ def test_of_many_runs_that_claim_at_once_one_wins(
         with psycopg.connect(migrated_url) as own:
             start.wait()
             try:
-                _claim(JobRepository(own), run_id=run_id, expected="run0" if existing else None)
+                claim(JobRepository(own), run_id=run_id, expected="run0" if existing else None)
                 outcomes.append(run_id)
             except JobTaken:
                 outcomes.append("taken")
@@ -187,8 +154,8 @@ def test_of_many_runs_that_claim_at_once_one_wins(
 
 
 def test_an_epoch_is_a_row_and_the_jobs_own_numbers(jobs: JobRepository) -> None:
-    _claim(jobs, epochs=None)
-    jobs.record_epoch("a", "run1", _report(epoch=1, loss=0.5))
+    claim(jobs, epochs=None)
+    jobs.record_epoch("a", "run1", epoch_report(epoch=1, loss=0.5))
     row, (epoch,) = jobs.get("a"), jobs.epochs("a")
     assert row is not None
     assert (row.epoch, row.epochs, row.metrics) == (1, 3, {"loss": 0.5})
@@ -197,14 +164,14 @@ def test_an_epoch_is_a_row_and_the_jobs_own_numbers(jobs: JobRepository) -> None
 
 
 def test_an_epoch_recorded_twice_is_one_row_with_the_newer_numbers(jobs: JobRepository) -> None:
-    _claim(jobs)
-    jobs.record_epoch("a", "run1", _report(loss=0.5))
-    jobs.record_epoch("a", "run1", _report(loss=0.25))
+    claim(jobs)
+    jobs.record_epoch("a", "run1", epoch_report(loss=0.5))
+    jobs.record_epoch("a", "run1", epoch_report(loss=0.25))
     assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"loss": 0.25}]
 
 
 def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
-    _claim(jobs, spec={"nested": [math.inf, {"x": math.nan}]})
+    claim(jobs, spec={"nested": [math.inf, {"x": math.nan}]})
     jobs.record_epoch(
         "a",
         "run1",
@@ -218,16 +185,16 @@ def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
 
 
 def test_a_run_that_lost_the_job_writes_no_epoch(jobs: JobRepository) -> None:
-    _claim(jobs)
-    owned = _claim(jobs, run_id="run2", expected="run1")
+    claim(jobs)
+    owned = claim(jobs, run_id="run2", expected="run1")
     with pytest.raises(OwnershipLost, match="Job a does not belong to run run1 any more"):
-        jobs.record_epoch("a", "run1", _report())
+        jobs.record_epoch("a", "run1", epoch_report())
     assert jobs.get("a") == owned
     assert jobs.epochs("a") == []
 
 
 def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
-    _claim(jobs)
+    claim(jobs)
     assert jobs.fail_run("train_yolo", "run1", "out of memory") == "a"
     assert jobs.fail_run("train_yolo", "run1", "killed") is None
     row = jobs.get("a")
@@ -237,7 +204,7 @@ def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
 
 @pytest.mark.parametrize(("dag_id", "run_id"), [("train_yolo", "run2"), ("other_dag", "run1")])
 def test_a_run_fails_no_job_but_its_own(jobs: JobRepository, dag_id: str, run_id: str) -> None:
-    owned = _claim(jobs)
+    owned = claim(jobs)
     assert jobs.fail_run(dag_id, run_id, "refused") is None
     assert jobs.get("a") == owned
 
@@ -245,7 +212,7 @@ def test_a_run_fails_no_job_but_its_own(jobs: JobRepository, dag_id: str, run_id
 def test_a_completed_job_is_not_failed_afterwards(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    _claim(jobs)
+    claim(jobs)
     _record_checkpoints(connection)
     assert jobs.fail_run("train_yolo", "run1", "notify_backend") is None
 
@@ -253,7 +220,7 @@ def test_a_completed_job_is_not_failed_afterwards(
 def test_both_checkpoints_are_recorded_from_strings(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    _claim(jobs)
+    claim(jobs)
     assert _record_checkpoints(connection) == 1
     row = jobs.get("a")
     assert row is not None
@@ -269,7 +236,7 @@ def test_both_checkpoints_are_recorded_from_strings(
 def test_checkpoints_recorded_twice_are_recorded_once(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    _claim(jobs)
+    claim(jobs)
     _record_checkpoints(connection)
     first = jobs.get("a")
     assert _record_checkpoints(connection) == 1
@@ -282,89 +249,22 @@ def test_checkpoints_recorded_twice_are_recorded_once(
 def test_a_run_that_does_not_own_the_job_records_no_checkpoints(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    owned = _claim(jobs)
+    owned = claim(jobs)
     assert _record_checkpoints(connection, run_id="run2") == 0
     assert jobs.get("a") == owned
 
 
 def test_a_resumed_job_takes_its_parents_epochs_along(jobs: JobRepository) -> None:
-    _claim(jobs, "parent")
+    claim(jobs, "parent")
     for number in range(3):
-        jobs.record_epoch("parent", "run1", _report(number, loss=number / 2))
-    _claim(jobs, "child", parent_job_id="parent")
+        jobs.record_epoch("parent", "run1", epoch_report(number, loss=number / 2))
+    claim(jobs, "child", parent_job_id="parent")
     assert jobs.copy_epochs("parent", "child", 1) == 2
     assert jobs.copy_epochs("parent", "child", 1) == 0
     assert jobs.epochs("child") == jobs.epochs("parent")[:2]
 
 
-def test_a_refusal_is_written_into_a_row_that_waits(platform: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(platform)
-    assert jobs.refuse("7", "epochs=0 is refused") is True
-    row = jobs.get("7")
-    assert row is not None
-    assert (row.status, row.error, row.run_id) == ("failed", "epochs=0 is refused", None)
-    assert jobs.refuse("7", "again") is False
-
-
 def test_a_refusal_is_not_written_into_a_row_that_is_owned(jobs: JobRepository) -> None:
-    _claim(jobs)
+    claim(jobs)
     assert jobs.refuse("a", "refused") is False
     assert jobs.refuse("b", "refused") is False
-
-
-def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(platform)
-    waiting = jobs.get("7")
-    assert waiting is not None
-    assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
-    claimed = _claim(jobs, "7")
-    assert (claimed.status, claimed.run_id) == ("running", "run1")
-    jobs.record_epoch("7", "run1", _report())
-    assert len(jobs.epochs("7")) == 1
-
-
-def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Connection[Any]) -> None:
-    with pytest.raises(
-        JobNotCreatable, match=r"column name is mandatory\. Pass the job_id of an existing row"
-    ):
-        _claim(JobRepository(platform), "digits-1")
-
-
-def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
-    platform: psycopg.Connection[Any],
-) -> None:
-    platform.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
-    platform.commit()
-    jobs = JobRepository(platform)
-    with pytest.raises(JobNotCreatable, match="row 999 could be its own later"):
-        _claim(jobs, "999")
-    assert _claim(jobs, "digits-999").status == "running"
-
-
-def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty_url: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        connection.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
-        connection.commit()
-        apply(platforms.engine(empty_url))
-        jobs = JobRepository(connection)
-        with pytest.raises(JobNotCreatable, match=r"value too long for type character varying\(8\)"):
-            _claim(jobs, "digits-2026")
-        assert _claim(jobs, "digits-1").run_id == "run1"
-
-
-def test_what_only_the_platform_has_written_can_be_read(empty_url: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        connection.execute(
-            "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"
-        )
-        connection.execute("INSERT INTO training_jobs VALUES (1, 'ARCHIVED', '[1, 2]', now())")
-        connection.execute("INSERT INTO training_jobs VALUES (2)")
-        connection.commit()
-        apply(platforms.engine(empty_url))
-        archived, empty = (JobRepository(connection).get(job_id) for job_id in ("1", "2"))
-    assert archived is not None
-    assert (archived.status, archived.metrics) == ("ARCHIVED", None)
-    assert archived.created_at is not None
-    assert archived.created_at.tzinfo is not None
-    assert empty is not None
-    assert (empty.status, empty.created_at) == (None, None)

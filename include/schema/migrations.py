@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
@@ -66,9 +66,8 @@ def apply(
         rehearsed = _rehearse(connection, target, confirm_data_loss, scripts, patience)
         if rehearsed.problems:
             raise MigrationRefused(rehearsed.problems)
-        _migrate(
-            _config(connection, confirm_data_loss, scripts), rehearsed.current, rehearsed.target, patience
-        )
+        config = _config(connection, confirm_data_loss, scripts)
+        _migrate(config, rehearsed.current, rehearsed.target, revisions(scripts), patience)
         return rehearsed
 
 
@@ -100,7 +99,7 @@ def _rehearse(
     # Alembic finds this transaction open and leaves its end to us.
     with _changes(connection) as statements, connection.begin() as rehearsal:
         try:
-            _migrate(config, current, resolved, patience)
+            _migrate(config, current, resolved, known, patience)
         except MigrationRefused as refusal:
             problems = refusal.problems
         rehearsal.rollback()
@@ -126,11 +125,11 @@ def _config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> C
     return config
 
 
-def _migrate(config: Config, current: str, target: str, patience: Patience) -> None:
-    known = (BASE, *revisions(Path(cast("str", config.get_main_option("script_location")))))
-    move = command.upgrade if known.index(target) > known.index(current) else command.downgrade
+def _migrate(config: Config, current: str, target: str, known: tuple[str, ...], patience: Patience) -> None:
+    order = (BASE, *known)
     if current == target:
         return
+    move = command.upgrade if order.index(target) > order.index(current) else command.downgrade
     with in_sentences(
         f"A table was in use by another program for more than {patience.table}. Try again when its "
         "transactions are short, or end the one that holds the table (pg_stat_activity names it)."

@@ -37,11 +37,11 @@ class Patience:
 DEFAULT_PATIENCE = Patience()
 
 
-def engine_over(connect: Callable[[], psycopg.Connection[Any]]) -> Engine:
-    """An engine over the caller's own way to connect, such as the get_conn of Airflow's PostgresHook."""
+def engine_over(connect: Callable[[], Any]) -> Engine:
+    """An engine over the caller's own way to a psycopg connection, such as a PostgresHook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:
-        connection = connect()
+        connection: psycopg.Connection[Any] = connect()
         connection.row_factory = tuple_row
         return connection
 

@@ -1,0 +1,101 @@
+"""Jobs in the adopted table of a platform: its rows are trained, and its own rules are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.jobs.repository import (
+    JobNotCreatable,
+    JobRepository,
+)
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests import platforms
+from tests.jobs import claim, epoch_report
+from tests.platforms import PLATFORMS
+
+
+@pytest.fixture
+def empty_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def platform(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """An adopted table in which only the platform can create rows."""
+    with psycopg.connect(empty_url) as connection:
+        platforms.install(connection, PLATFORMS["integer"])
+        apply(platforms.engine(empty_url))
+        yield connection
+
+
+def test_a_refusal_is_written_into_a_row_that_waits(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    assert jobs.refuse("7", "epochs=0 is refused") is True
+    row = jobs.get("7")
+    assert row is not None
+    assert (row.status, row.error, row.run_id) == ("failed", "epochs=0 is refused", None)
+    assert jobs.refuse("7", "again") is False
+
+
+def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    waiting = jobs.get("7")
+    assert waiting is not None
+    assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
+    claimed = claim(jobs, "7")
+    assert (claimed.status, claimed.run_id) == ("running", "run1")
+    jobs.record_epoch("7", "run1", epoch_report())
+    assert len(jobs.epochs("7")) == 1
+
+
+def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Connection[Any]) -> None:
+    with pytest.raises(
+        JobNotCreatable, match=r"column name is mandatory\. Pass the job_id of an existing row"
+    ):
+        claim(JobRepository(platform), "digits-1")
+
+
+def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
+    platform: psycopg.Connection[Any],
+) -> None:
+    platform.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
+    platform.commit()
+    jobs = JobRepository(platform)
+    with pytest.raises(JobNotCreatable, match="row 999 could be its own later"):
+        claim(jobs, "999")
+    assert claim(jobs, "digits-999").status == "running"
+
+
+def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        jobs = JobRepository(connection)
+        with pytest.raises(JobNotCreatable, match=r"value too long for type character varying\(8\)"):
+            claim(jobs, "digits-2026")
+        assert claim(jobs, "digits-1").run_id == "run1"
+
+
+def test_what_only_the_platform_has_written_can_be_read(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(
+            "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"
+        )
+        connection.execute("INSERT INTO training_jobs VALUES (1, 'ARCHIVED', '[1, 2]', now())")
+        connection.execute("INSERT INTO training_jobs VALUES (2)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        archived, empty = (JobRepository(connection).get(job_id) for job_id in ("1", "2"))
+    assert archived is not None
+    assert (archived.status, archived.metrics) == ("ARCHIVED", None)
+    assert archived.created_at is not None
+    assert archived.created_at.tzinfo is not None
+    assert empty is not None
+    assert (empty.status, empty.created_at) == (None, None)
