@@ -11,6 +11,7 @@ import pytest
 from include.jobs.repository import (
     JobNotCreatable,
     JobRepository,
+    JobTaken,
 )
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
@@ -52,6 +53,14 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
     assert (claimed.status, claimed.run_id) == ("running", "run1")
     jobs.record_epoch("7", "run1", epoch_report())
     assert len(jobs.epochs("7")) == 1
+
+
+def test_a_platforms_row_that_another_run_took_is_not_taken(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    owned = claim(jobs, "7")
+    with pytest.raises(JobTaken, match="Job 7 was taken by another run while run run2"):
+        claim(jobs, "7", run_id="run2")
+    assert jobs.get("7") == owned
 
 
 def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Connection[Any]) -> None:

@@ -101,29 +101,12 @@ class JobRepository:
             "triggered_by": triggered_by,
             "expected_run_id": expected_run_id,
         }
-        try:
-            with self._connection.transaction():
-                if self._changed("take_over_job", values) == 0:
-                    self._create(job_id, values)
-                if expected_run_id != run_id:
-                    self._changed("delete_epochs", values)
-                job = self._get(job_id)
-        except errors.UniqueViolation as error:
-            raise JobTaken(
-                f"Job {job_id} was taken by another run while run {run_id} was about to take it. "
-                f"Wait until that run has ended, or choose another job_id."
-            ) from error
-        except errors.NotNullViolation as error:
-            raise JobNotCreatable(
-                f"Job {job_id} has no row in training_jobs, and only the platform that owns the table can "
-                f"create one: its column {error.diag.column_name} is mandatory. "
-                f"Pass the job_id of an existing row."
-            ) from error
-        except errors.StringDataRightTruncation as error:
-            raise JobNotCreatable(
-                f"Job {job_id} does not fit into training_jobs: {error.diag.message_primary}. "
-                f"Choose a shorter job_id, or widen that column."
-            ) from error
+        with self._connection.transaction():
+            if self._changed("take_over_job", values) == 0:
+                self._create(job_id, run_id, values)
+            if expected_run_id != run_id:
+                self._changed("delete_epochs", values)
+            job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 
@@ -183,14 +166,34 @@ class JobRepository:
             row = cursor.execute(query("get_job"), {"job_id": job_id}).fetchone()
         return TrainingJob.model_validate(row) if row else None
 
-    def _create(self, job_id: str, values: Mapping[str, Any]) -> None:
+    def _create(self, job_id: str, run_id: str, values: Mapping[str, Any]) -> None:
+        taken = JobTaken(
+            f"Job {job_id} was taken by another run while run {run_id} was about to take it. "
+            f"Wait until that run has ended, or choose another job_id."
+        )
+        if self._get(job_id) is not None:
+            raise taken
         if job_id.isdigit() and self._rows_are_named_by_key():
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
                 f"rows by their key: row {job_id} could be its own later. "
                 f"Pass the job_id of an existing row, or a name that is no number."
             )
-        self._changed("create_job", values)
+        try:
+            self._changed("create_job", values)
+        except errors.UniqueViolation as error:
+            raise taken from error
+        except errors.NotNullViolation as error:
+            raise JobNotCreatable(
+                f"Job {job_id} has no row in training_jobs, and only the platform that owns the table can "
+                f"create one: its column {error.diag.column_name} is mandatory. "
+                f"Pass the job_id of an existing row."
+            ) from error
+        except errors.StringDataRightTruncation as error:
+            raise JobNotCreatable(
+                f"Job {job_id} does not fit into training_jobs: {error.diag.message_primary}. "
+                f"Choose a shorter job_id, or widen that column."
+            ) from error
 
     def _rows_are_named_by_key(self) -> bool:
         with self._connection.cursor() as cursor:
