@@ -99,32 +99,35 @@ class Follower:
             self._history = len(epochs)
         elif not self.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
-                self._say(f"    {self._describe(epoch)}")
+                self._say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
         self._epochs = epochs
 
-    def _describe(self, epoch: RecordedEpoch) -> str:
+    def _progress(self, epoch: RecordedEpoch) -> str:
         total = f"/{self._planned}" if self._planned else ""
-        losses = "  ".join(
-            f"{name.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
-            for name, value in epoch.metrics.items()
-            if name.startswith("train/") and value is not None
-        )
-        known = quality(epoch.metrics)
-        score = f"  {known[0]} {known[1]:.3f}" if known else ""
         left = f"  {timedelta(seconds=round(epoch.eta_seconds))} left" if epoch.eta_seconds else ""
-        return f"epoch {epoch.epoch + 1}{total}  loss: {losses}{score}{left}"
+        return f"epoch {epoch.epoch + 1}{total}{left}"
 
     def _panel(self) -> RenderableType:
         active = [f"{name} {state}" for name, state in self._states.items() if state not in TASK_ENDED]
         lines: list[RenderableType] = [Text(f"  {', '.join(active) or 'waiting for the scheduler'} ...")]
-        if self._epochs and len(self._epochs) > self._history and "record_checkpoints" not in self._states:
+        if len(self._epochs) > self._history and "record_checkpoints" not in self._states:
             last = self._epochs[-1]
             row = Table.grid(padding=(0, 1))
             row.add_row(
-                "   ", ProgressBar(self._planned or 0, last.epoch + 1, width=30), self._describe(last)
+                "   ", ProgressBar(self._planned or 0, last.epoch + 1, width=30), self._progress(last)
             )
-            lines.append(row)
+            lines += [row, Text(f"    {_numbers(last)}")]
         return Group(*lines)
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _numbers(epoch: RecordedEpoch) -> str:
+    losses = "  ".join(
+        f"{name.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
+        for name, value in epoch.metrics.items()
+        if name.startswith("train/") and value is not None
+    )
+    known = quality(epoch.metrics)
+    return f"loss: {losses}" + (f"  {known[0]} {known[1]:.3f}" if known else "")
