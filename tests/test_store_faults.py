@@ -43,7 +43,7 @@ VERSION = "8.4.190"
 KEY = "checkpoints/job/last.pt"
 WHOLE = TransferLimits()
 IN_PARTS = TransferLimits(threshold=5 * 1024**2, part_size=5 * 1024**2, parallel_parts=2)
-SIZE = 11 * 1024**2
+SIZE = 6 * 1024**2
 
 Connect = Callable[..., "S3Client"]
 both_ways = pytest.mark.parametrize("limits", [WHOLE, IN_PARTS], ids=["whole", "in parts"])
@@ -179,7 +179,7 @@ def test_a_download_goes_on_where_the_connection_broke(
     checkpoint = checkpoint_file(tmp_path, 0)
     CheckpointStore(connect(), bucket).upload(checkpoint, "job", "last", VERSION)
 
-    with CuttingProxy(s3.endpoint_url, received=4 * 1024**2) as proxy:
+    with CuttingProxy(s3.endpoint_url, received=5 * 1024**2 // 2) as proxy:
         store = CheckpointStore(connect(proxy.endpoint_url), bucket)
         downloaded = store.download("job", "last", tmp_path / "got.pt")
 
