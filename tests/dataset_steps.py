@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
+from include.datasets.fetch import LocalDataset
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
 
 
 def refusal(source: Path | str, task: str, cache: Path) -> str:
@@ -31,3 +39,29 @@ def describe(folder: Path, **changes: object) -> Path:
     data = yaml.safe_load(file.read_text()) | changes
     file.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))
     return file
+
+
+def arguments(s3: S3, **changes: str) -> dict[str, Any]:
+    return {
+        "endpoint_url": s3.endpoint_url,
+        "aws_access_key_id": s3.access_key,
+        "aws_secret_access_key": s3.secret_key,
+        "region_name": s3.region,
+    } | changes
+
+
+def upload_files(client: S3Client, bucket: str, folder: Path, prefix: str = "") -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder)}")
+
+
+def upload_zip(client: S3Client, bucket: str, folder: Path, key: str = "data.zip") -> str:
+    packed = shutil.make_archive(str(folder.parent / "packed"), "zip", folder.parent, folder.name)
+    client.upload_file(packed, bucket, key)
+    return f"s3://{bucket}/{key}"
+
+
+def images(local: LocalDataset) -> list[bytes]:
+    root = local.data if local.data.is_dir() else local.data.parent
+    return sorted(path.read_bytes() for path in root.rglob("*.png"))

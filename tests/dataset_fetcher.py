@@ -1,0 +1,56 @@
+"""A process of its own that materializes a data set from S3, for tests that kill or race it.
+
+Started with JSON: reference, cache, client (arguments of boto3.client), and hang, true to stop for ever in
+the middle of the first object. Prints how many reads of objects it took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+
+from include.datasets.fetch import materialize
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.datasets.storage import StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class CountingReader(S3ObjectReader):
+    """Reads as usual and counts; can hang after the first bytes."""
+
+    def __init__(self, client: S3Client, *, hang: bool = False) -> None:
+        super().__init__(client)
+        self._hang = hang
+        self._keys: list[str] = []
+
+    @property
+    def reads(self) -> int:
+        return len(self._keys)
+
+    def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
+        self._keys.append(stored.key)
+        for block in super().read(stored, start, stop):
+            yield block[: len(block) // 2]
+            while self._hang:
+                time.sleep(1)
+            yield block[len(block) // 2 :]
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    reader = CountingReader(boto3.client("s3", **job["client"]), hang=job["hang"])
+    materialize(DatasetReference.model_validate(job["reference"]), Path(job["cache"]), reader)
+    sys.stdout.write(str(reader.reads))
+
+
+if __name__ == "__main__":
+    main()
