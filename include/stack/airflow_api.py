@@ -91,8 +91,9 @@ class AirflowApi:
 
 
 def _lines(event: Any) -> list[str]:
-    """A structured log event as text, with what was raised."""
+    """A structured log event as text, with what was raised; without the marks that fold the log in the UI."""
     if not isinstance(event, dict):
         return [str(event)]
     raised = [f"{each['exc_type']}: {each['exc_value']}" for each in event.get("error_detail") or []]
-    return [str(event["event"]), *raised]
+    text = str(event["event"])
+    return [] if text.startswith(("::group::", "::endgroup::")) else [text, *raised]

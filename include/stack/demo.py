@@ -44,7 +44,7 @@ def run_demo(stack: Stack, steps: Steps) -> None:
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
     """Continue job `parent` from its last.pt up to `epochs`, as a job of its own. Raises StackError."""
     stack.up(steps)
-    job_id = f"{parent[:100]}-to-{epochs}-{datetime.now(UTC):%H%M%S}"
+    job_id = f"resumed-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}
     _train(stack, steps, f"Training of {job_id}, which continues {parent}", conf)
 
