@@ -41,6 +41,10 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (Image.new("RGB", (64, 64)).save(path, "BMP"), os.truncate(path, 900)),
         "damaged",
     ),
+    "dangling link": (
+        lambda path: (path.unlink(), path.symlink_to("/nowhere/at/all.png")),
+        "No such file",
+    ),
     "tiny": (lambda path: Image.new("RGB", (64, 5)).save(path), "64 x 5 pixels"),
     "gif": (lambda path: Image.new("RGB", (64, 64)).save(path, "GIF"), "format GIF"),
 }

@@ -31,8 +31,8 @@ class DatasetError(Exception):
     def of_findings(cls, source: str, findings: Sequence[Finding]) -> Self:
         """List the first findings by file and line, and count the rest."""
         listed = [f"  {finding}" for finding in findings[:LISTED_FINDINGS]]
-        if more := len(findings) - LISTED_FINDINGS:
-            listed += [f"  ... and {more} more"] if more > 0 else []
+        if len(findings) > LISTED_FINDINGS:
+            listed.append(f"  ... and {len(findings) - LISTED_FINDINGS} more")
         problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
         return cls("\n".join([f"Dataset {source!r} has {problems}; correct them and try again:", *listed]))
 

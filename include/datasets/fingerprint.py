@@ -13,6 +13,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,12 +72,18 @@ def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Prog
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
 def _stat(path: Path) -> str:
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError:
+        return "unreadable"  # the check of the image says so by name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
