@@ -26,9 +26,11 @@ def own_stack() -> Iterator[Stack]:
     """A stack that tests may stop and start."""
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
-        stack.start_servers(quiet())
-        yield stack
-        stack.down(quiet())
+        try:
+            stack.start_servers(quiet())
+            yield stack
+        finally:
+            stack.down(quiet())
 
 
 def _processes(stack: Stack) -> list[psutil.Process]:
