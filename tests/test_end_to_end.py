@@ -1,4 +1,4 @@
-"""The product as its users meet it: a real scheduler, triggered over REST, with real Postgres, S3 and training."""
+"""The product as its users meet it: a real scheduler, triggered over REST, and a real training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Airflow:
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         body = airflow.TriggerDAGRunPostBody(logical_date=None, conf=conf)
-        return self._runs.trigger_dag_run(dag_id, body).dag_run_id
+        return str(self._runs.trigger_dag_run(dag_id, body).dag_run_id)
 
     def state(self, dag_id: str, run_id: str) -> str:
         return str(self._runs.get_dag_run(dag_id, run_id).state.value)
@@ -175,7 +175,7 @@ def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
 
 
 def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Any, finished_job: str) -> None:
-    assert not (Path(airflow_stack.env["TRAINING_ROOT"]) / finished_job).exists()
+    assert not (Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / finished_job).exists()
 
 
 def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
@@ -242,12 +242,12 @@ def test_a_training_that_is_killed_for_good_leaves_the_reason_in_its_row(
 
 
 def _training_processes(stack: Any) -> list[psutil.Process]:
-    """The processes of this stack that have begun to train: they keep their job's folder open or as their work."""
+    """The scheduler's descendants that have loaded torch: those that train."""
+    pids = (stack.state.path / "pids").iterdir()
+    servers = [psutil.Process(int(pid.read_text().split()[0])) for pid in pids]
     found = []
-    for process in psutil.process_iter(["name"]):
+    for process in [child for server in servers for child in server.children(recursive=True)]:
         try:
-            if process.environ().get("TRAINING_ROOT") != stack.env["TRAINING_ROOT"]:
-                continue
             if any("libtorch_cpu" in mapped.path for mapped in process.memory_maps()):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -45,9 +45,14 @@ def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
 
 def test_a_snapshot_outlives_a_training_that_fails(s3_client: S3Client, bucket: str, tmp_path: Path) -> None:
     store = CheckpointStore(s3_client, bucket)
-    with pytest.raises(ZeroDivisionError), BackgroundPublisher(store, "job", "8.4") as publisher:
-        publisher.publish(_snapshot(tmp_path, 2), 2)
-        raise ZeroDivisionError
+
+    def train() -> None:
+        with BackgroundPublisher(store, "job", "8.4") as publisher:
+            publisher.publish(_snapshot(tmp_path, 2), 2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
     assert (
         s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")["Body"].read()
         == b"state of epoch 2"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
@@ -24,6 +24,7 @@ from include.schema.session import engine_over
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
 
 
@@ -62,12 +63,11 @@ def parent(
     """A completed job of five epochs with both checkpoints in S3."""
     resolving({"job_id": "parent", "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
     stored = {}
-    for kind in ("best", "last"):
+    for kind in KINDS:
         file = tmp_path / f"{kind}.pt"
         file.write_bytes(kind.encode() * 100)
-        stored[kind] = store.upload(
-            Checkpoint.of_file(file, epoch=4), "parent", kind, "8.4"
-        ).stored.checkpoint
+        stored[kind] = Checkpoint.of_file(file, epoch=4)
+        store.upload(stored[kind], "parent", kind, "8.4")
     connection.execute(
         "UPDATE training_jobs SET status = 'completed', epoch = 4, last_checkpoint_sha256 = %s",
         [stored["last"].sha256],

@@ -22,8 +22,8 @@ class BackgroundPublisher:
     """Uploads snapshots of last.pt in a thread of its own: one at a time, and the newest wins.
 
     A snapshot that could not be stored is given up with a warning, for a newer one follows. What is promised:
-    the training never waits for S3, and after `close` nothing more is written. What is not: that every snapshot
-    becomes durable; the final files are the business of the upload tasks.
+    the training never waits for S3, and after `close` nothing more is written. What is not: that every
+    snapshot becomes durable; the final files are the business of the upload tasks.
     """
 
     def __init__(self, store: CheckpointStore, job_id: str, ultralytics_version: str) -> None:

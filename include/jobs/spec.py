@@ -163,7 +163,7 @@ class TrainingSpec(BaseModel):
     lr0: float | None = Field(
         None,
         gt=0,
-        le=10,
+        le=1,
         description="Initial learning rate. Empty: 0.01, or what optimizer auto chooses.",
         json_schema_extra=_TRAINING,
     )
@@ -183,7 +183,7 @@ class TrainingSpec(BaseModel):
         1,
         ge=1,
         le=100_000,
-        description="Epochs between two states in S3 while the training runs. The final one is always stored.",
+        description="Epochs between two states in S3 while the training runs; the final one is always stored.",
         json_schema_extra=_CONTINUING,
     )
     keep_local: bool = Field(
