@@ -183,7 +183,7 @@ class TrainingSpec(BaseModel):
         1,
         ge=1,
         le=100_000,
-        description="Epochs between two states in S3 while the training runs; the final one is always stored.",
+        description="Epochs between two states in S3 while it trains; the final state is always stored.",
         json_schema_extra=_CONTINUING,
     )
     keep_local: bool = Field(

@@ -38,6 +38,7 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
         field |= value | {"type": [value["type"], "null"]}
         if "enum" in value:
             field["enum"] = [*value["enum"], None]
+            field["values_display"] = {"null": "(not given)"}
     if "$ref" in field or "type" not in field:
         raise TypeError(f"{name}: its schema {field} has no flat form")
     return field

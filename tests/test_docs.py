@@ -1,0 +1,28 @@
+"""What the documentation names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_ticked_box_of_the_checklist_names_a_test_that_exists() -> None:
+    checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
+    boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n)", checklist, flags=re.MULTILINE | re.DOTALL)
+    assert len(boxes) > 15
+    for box in boxes:
+        named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", box)
+        assert named, box
+        for file, test in named:
+            assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
