@@ -32,19 +32,23 @@ def _truncated_jpeg(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1500])
 
 
+def _truncated_bmp(path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(path, "BMP")
+    os.truncate(path, 900)
+
+
+def _dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/nowhere/at/all.png")
+
+
 IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "empty (0 bytes)"),
     "text": (lambda path: path.write_text("no image"), "not an image"),
     "cut png": (lambda path: path.write_bytes(path.read_bytes()[:-300]), "damaged"),
     "cut jpeg": (_truncated_jpeg, "damaged"),
-    "cut bmp": (
-        lambda path: (Image.new("RGB", (64, 64)).save(path, "BMP"), os.truncate(path, 900)),
-        "damaged",
-    ),
-    "dangling link": (
-        lambda path: (path.unlink(), path.symlink_to("/nowhere/at/all.png")),
-        "No such file",
-    ),
+    "cut bmp": (_truncated_bmp, "damaged"),
+    "dangling link": (_dangling_link, "No such file"),
     "tiny": (lambda path: Image.new("RGB", (64, 5)).save(path), "64 x 5 pixels"),
     "gif": (lambda path: Image.new("RGB", (64, 64)).save(path, "GIF"), "format GIF"),
 }

@@ -52,6 +52,7 @@ def test_every_scene_shows_what_its_labels_say(scenes: Layout) -> None:
         with Image.open(sample.image) as image:
             assert (image.size, image.mode) == ((64, 64), "L")
             pixels = image.load()
+            assert pixels is not None
             for line in sample.label.read_text().splitlines():
                 _, x, y, width, height = (float(number) for number in line.split())
                 left, top = round((x - width / 2) * 64), round((y - height / 2) * 64)

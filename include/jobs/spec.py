@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from include.refusals import sentence
 from include.training.arguments import check_overrides
 
 if TYPE_CHECKING:
@@ -197,7 +198,9 @@ class TrainingSpec(BaseModel):
     def _images_or_fraction(cls, batch: float | None) -> float | None:
         if batch is None or 0 < batch < 1 or (batch.is_integer() and batch not in {0, -0.0}):
             return batch
-        raise ValueError("is neither a whole number of images, nor -1, nor a fraction between 0 and 1")
+        raise ValueError(
+            f"batch={batch} is neither a whole number of images, nor -1, nor a fraction between 0 and 1"
+        )
 
     @field_validator("overrides")
     @classmethod
@@ -226,7 +229,7 @@ class TrainingSpec(BaseModel):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            raise SpecError(_sentence(error)) from None
+            raise SpecError(sentence(error, cls, "train_yolo")) from None
 
     def continuing(self, parent: TrainingSpec) -> TrainingSpec:
         """Take the parent's value wherever nothing was given. Raises SpecError for what must not change."""
@@ -283,26 +286,3 @@ def _check_model_fits(model: str | None, task: str) -> None:
             "another "
             f"model such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
         )
-
-
-def _sentence(error: ValidationError) -> str:
-    """Say the first thing that is wrong, and name the other fields that are."""
-    first, *others = error.errors(include_url=False)
-    field = ".".join(map(str, first["loc"]))
-    shown = repr(first["input"]) if len(repr(first["input"])) <= 80 else f"{first['input']!r:.77}…"
-    also = sorted({str(other["loc"][0]) for other in others if other["loc"]} - {field})
-    more = f" (also wrong: {', '.join(also)})" if also else ""
-    match first["type"]:
-        case "extra_forbidden":
-            known = ", ".join(TrainingSpec.model_fields)
-            return (
-                f"{field} is not a parameter of train_yolo; its parameters are {known}. "
-                f"Other arguments of Ultralytics go into overrides{more}"
-            )
-        case "string_pattern_mismatch" if field in {"job_id", "resume_from"}:
-            return f"{field}={shown} is not a job id: give {JOB_ID_RULE}{more}"
-        case "value_error" if field in {"", "overrides"}:
-            return f"{first['ctx']['error']}{more}"
-        case "value_error":
-            return f"{field}={shown} {first['ctx']['error']}{more}"
-    return f"{field}={shown} is refused: {first['msg'][0].lower()}{first['msg'][1:]}{more}"

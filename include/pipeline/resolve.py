@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 
 if TYPE_CHECKING:
-    from include.checkpoints.checkpoint import CheckpointKind
-    from include.checkpoints.store import StoredCheckpoint
+    from include.checkpoints.store import CheckpointStore
     from include.jobs.job import TrainingJob
+    from include.jobs.repository import JobRepository
 
 log = logging.getLogger(__name__)
 
@@ -30,100 +31,68 @@ class RunIdentity:
     triggered_by: str | None
 
 
-class Jobs(Protocol):
-    """What resolving needs of the jobs' table; JobRepository has it."""
-
-    def get(self, job_id: str) -> TrainingJob | None:
-        """The job's row."""
-
-    def claim(
-        self,
-        job_id: str,
-        *,
-        dag_id: str,
-        run_id: str,
-        spec: Mapping[str, Any],
-        epochs: int | None,
-        parent_job_id: str | None,
-        triggered_by: str | None,
-        expected_run_id: str | None,
-    ) -> TrainingJob:
-        """Make the run the owner of the job's row."""
-
-    def refuse(self, job_id: str, error: str) -> bool:
-        """Write the reason into a row that waits for its first run."""
-
-    def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
-        """Give the job its parent's history of metrics."""
-
-
-class Checkpoints(Protocol):
-    """What resolving needs of the store; CheckpointStore has it."""
-
-    def head(self, job_id: str, kind: CheckpointKind) -> StoredCheckpoint | None:
-        """The checkpoint's identity, read from the object's metadata."""
-
-    def require_object(self, uri: str) -> None:
-        """Raise unless there is an object at `uri`."""
-
-
 def resolve(
     params: Mapping[str, Any],
     run: RunIdentity,
-    jobs: Jobs,
-    checkpoints: Checkpoints,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
 ) -> ResolvedJob:
     """Check `params`, and take over or create the job's row for `run`.
 
-    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot
-    be trained; nothing but the row's error is written then.
+    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot be
+    trained, RepositoryError for a row that cannot be had, StoreError for S3; a row that waits for its first
+    run then says why, and any other stays as it is.
     """
+    with _reason_in_waiting_row(params.get("job_id"), jobs):
+        spec = TrainingSpec.parse(dict(params))
+        job_id = spec.job_id or _generated_job_id(spec, run)
+        row = jobs.get(job_id)
+        if row is not None:
+            _refuse_unless_free(row, run, spec, is_running)
+        spec, resume = _continued(spec, jobs, checkpoints, is_running)
+        spec = spec.with_defaults()
+        if spec.model is not None and spec.model.startswith("s3://") and resume is None:
+            checkpoints.require_object(spec.model)
+        jobs.claim(
+            job_id,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            spec=spec.model_dump(mode="json", exclude={"job_id"}),
+            epochs=spec.epochs,
+            parent_job_id=spec.resume_from,
+            triggered_by=run.triggered_by,
+            expected_run_id=row.run_id if row else None,
+        )
+    if resume is not None:
+        jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
+    return ResolvedJob(job_id=job_id, dag_id=run.dag_id, run_id=run.run_id, spec=spec, resume=resume)
+
+
+@contextmanager
+def _reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
     try:
-        return _resolve(params, run, jobs, checkpoints, is_running)
+        yield
     except Exception as error:
-        job_id = params.get("job_id")
         if isinstance(job_id, str) and jobs.refuse(job_id, str(error)):
             log.info("Wrote the reason into the waiting row of job %s.", job_id)
         raise
 
 
-def _resolve(
-    params: Mapping[str, Any],
-    run: RunIdentity,
-    jobs: Jobs,
-    checkpoints: Checkpoints,
+def _continued(
+    spec: TrainingSpec,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
-) -> ResolvedJob:
-    spec = TrainingSpec.parse(dict(params))
-    job_id = spec.job_id or _generated_job_id(spec, run)
-    row = jobs.get(job_id)
-    if row is not None:
-        _refuse_unless_free(row, run, spec, is_running)
-
-    resume = None
-    if spec.resume_from is not None:
-        parent = _parent(spec.resume_from, jobs, is_running)
-        resume = _resume_point(parent, checkpoints)
-        spec = spec.continuing(_spec_of(parent))
-        _refuse_finished(spec, parent, resume)
-    spec = spec.with_defaults()
-    if spec.model is not None and spec.model.startswith("s3://") and resume is None:
-        checkpoints.require_object(spec.model)
-
-    jobs.claim(
-        job_id,
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        spec=spec.model_dump(mode="json", exclude={"job_id"}),
-        epochs=spec.epochs,
-        parent_job_id=spec.resume_from,
-        triggered_by=run.triggered_by,
-        expected_run_id=row.run_id if row else None,
-    )
-    if resume is not None:
-        jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
-    return ResolvedJob(job_id=job_id, dag_id=run.dag_id, run_id=run.run_id, spec=spec, resume=resume)
+) -> tuple[TrainingSpec, ResumePoint | None]:
+    """What was asked for with what is taken from the parent, and where that one's state is."""
+    if spec.resume_from is None:
+        return spec, None
+    parent = _parent(spec.resume_from, jobs, is_running)
+    resume = _resume_point(parent, checkpoints)
+    spec = spec.continuing(_spec_of(parent))
+    _refuse_finished(spec, parent, resume)
+    return spec, resume
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
@@ -158,7 +127,7 @@ def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> boo
     return is_running(row.dag_id, row.run_id)
 
 
-def _parent(parent_job_id: str, jobs: Jobs, is_running: Callable[[str, str], bool]) -> TrainingJob:
+def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:
     parent = jobs.get(parent_job_id)
     if parent is None:
         raise SpecError(
@@ -172,7 +141,7 @@ def _parent(parent_job_id: str, jobs: Jobs, is_running: Callable[[str, str], boo
     return parent
 
 
-def _resume_point(parent: TrainingJob, checkpoints: Checkpoints) -> ResumePoint:
+def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
     """The parent's objects, if they are what our trainer stored and our row names."""
     last = checkpoints.head(parent.job_id, "last")
     if last is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include.refusals import sentence
 from include.schema.errors import SchemaError
 
 
@@ -40,11 +41,4 @@ class MigrationRequest(BaseModel):
         try:
             return cls.model_validate(conf)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(cls.model_fields)
-                raise RequestRefused(
-                    f"{field} is not a parameter of migrate_schema; its parameters are {known}."
-                ) from None
-            raise RequestRefused(f"{field}={first['input']!r} is refused: {first['msg']}.") from None
+            raise RequestRefused(sentence(error, cls, "migrate_schema")) from None
