@@ -11,8 +11,7 @@ LONGEST_SHOWN = 80
 
 
 def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
-    """Say the first thing that is wrong with the parameters of `taker`, and name the other fields that
-    are."""
+    """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
     first, *others = error.errors(include_url=False)
     field = ".".join(map(str, first["loc"]))
     also = sorted({str(other["loc"][0]) for other in others if other["loc"]} - {field})
