@@ -10,6 +10,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.spec import TrainingSpec
 
 if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import CheckpointKind
     from include.training.contract import TrainingResult
 
 
@@ -63,6 +64,10 @@ class TrainingManifest(_Payload):
     device: str
     ultralytics_version: str
     keep_local: bool
+
+    def checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
+        """Both files; best.pt comes first, because last.pt refers to it."""
+        return (self.best, "best"), (self.last, "last")
 
     @classmethod
     def of(cls, job: ResolvedJob, result: TrainingResult) -> Self:

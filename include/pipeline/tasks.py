@@ -78,7 +78,7 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any]) -> Training
     """Train on this machine."""
     from include.pipeline.training import train_job
 
-    with no_retry(TrainingError, DatasetError):
+    with no_retry(TrainingError, DatasetError, StoreRefusal, RepositoryError):
         return train_job(
             ResolvedJob.model_validate(job),
             DatasetReference.model_validate(dataset),

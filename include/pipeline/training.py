@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
@@ -43,7 +44,24 @@ def train_job(
     with BackgroundPublisher(store, job.job_id, ultralytics_version) as publisher:
         epoch_end = EpochEnd(recorder, publisher, request.save_dir, job.spec.publish_every)
         result = train(request, epoch_end)
-    return TrainingManifest.of(job, result)
+    manifest = TrainingManifest.of(job, result)
+    publish_final(manifest, store)
+    return manifest
+
+
+def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
+    """Send both final files now, so that the upload tasks find them in S3 on whatever machine they run.
+
+    A server that cannot be had costs no finished training: the upload tasks send the files from this machine
+    then. Raises FencedOut where another attempt owns the job.
+    """
+    for checkpoint, kind in manifest.checkpoints():
+        try:
+            store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version)
+        except FencedOut:
+            raise
+        except StoreError as error:
+            log.warning("%s.pt is not in S3 yet: %s. It is left to upload_%s.", kind, error, kind)
 
 
 def _request(job: ResolvedJob, data: Path, settings: Settings, store: CheckpointStore) -> TrainingRequest:

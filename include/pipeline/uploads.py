@@ -34,6 +34,4 @@ def upload(
 
 
 def _both_stored(manifest: TrainingManifest, store: CheckpointStore) -> bool:
-    return store.holds(manifest.job_id, "best", manifest.best) and store.holds(
-        manifest.job_id, "last", manifest.last
-    )
+    return all(store.holds(manifest.job_id, kind, checkpoint) for checkpoint, kind in manifest.checkpoints())

@@ -1,0 +1,141 @@
+"""The upload tasks send what is missing, find what is there, and clean up when both files are safe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+from include.checkpoints.errors import FencedOut, LocalFileMissing
+from include.checkpoints.store import CheckpointStore
+from include.pipeline.payloads import TrainingManifest
+from include.pipeline.settings import Settings
+from include.pipeline.training import publish_final
+from include.pipeline.uploads import upload
+from include.stack import ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture
+def settings(bucket: str, tmp_path: Path) -> Settings:
+    return Settings(bucket=bucket, training_root=tmp_path / "training")
+
+
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+    return CheckpointStore(s3_client, bucket)
+
+
+@pytest.fixture
+def manifest(settings: Settings) -> TrainingManifest:
+    """What a finished training left on this machine."""
+    weights = settings.run_folder("job") / "weights"
+    weights.mkdir(parents=True)
+
+    def file(name: str) -> Checkpoint:
+        (weights / name).write_bytes(name.encode() * 1000)
+        return Checkpoint.of_file(weights / name, epoch=1)
+
+    return TrainingManifest(
+        job_id="job",
+        best=file("best.pt"),
+        last=file("last.pt"),
+        epoch=1,
+        epochs=2,
+        start_epoch=0,
+        metrics={},
+        fitness=0.5,
+        stop_reason="completed",
+        seconds=1.0,
+        device="cpu",
+        ultralytics_version="8.4",
+        keep_local=False,
+    )
+
+
+@pytest.mark.parametrize("order", [("best", "last"), ("last", "best")])
+def test_the_upload_that_ends_last_removes_the_local_files(
+    order: tuple[CheckpointKind, CheckpointKind],
+    manifest: TrainingManifest,
+    store: CheckpointStore,
+    settings: Settings,
+) -> None:
+    first, second = order
+    stored = upload(manifest, first, store, settings)
+    assert stored.path == f"s3://{settings.bucket}/checkpoints/job/{first}.pt"
+    assert settings.job_folder("job").exists()
+    upload(manifest, second, store, settings)
+    assert not settings.job_folder("job").exists()
+    assert store.holds("job", "best", manifest.best)
+    assert store.holds("job", "last", manifest.last)
+
+
+def test_local_files_stay_where_that_was_asked_for(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings
+) -> None:
+    kept = manifest.model_copy(update={"keep_local": True})
+    upload(kept, "best", store, settings)
+    upload(kept, "last", store, settings)
+    assert (settings.run_folder("job") / "weights" / "last.pt").exists()
+
+
+def test_on_another_machine_the_uploads_find_what_train_has_sent(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings, tmp_path: Path
+) -> None:
+    publish_final(manifest, store)
+    elsewhere = replace(settings, training_root=tmp_path / "another machine")
+    gone = manifest.model_copy(
+        update={
+            "best": replace(manifest.best, path="/nowhere/best.pt"),
+            "last": replace(manifest.last, path="/nowhere/last.pt"),
+        }
+    )
+    assert upload(gone, "best", store, elsewhere).sha256 == manifest.best.sha256
+    assert upload(gone, "last", store, elsewhere).sha256 == manifest.last.sha256
+
+
+def test_what_is_neither_here_nor_in_s3_asks_to_clear_train(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings
+) -> None:
+    gone = manifest.model_copy(update={"best": replace(manifest.best, path="/nowhere/best.pt")})
+    with pytest.raises(LocalFileMissing, match="clear the task `train`"):
+        upload(gone, "best", store, settings)
+
+
+def test_a_server_that_is_gone_costs_no_finished_training(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    publish_final(manifest, CheckpointStore(nobody, settings.bucket))
+    assert "It is left to upload_best" in caplog.text
+    assert upload(manifest, "best", store, settings).sha256 == manifest.best.sha256
+
+
+def test_a_training_that_was_overtaken_does_not_publish(
+    manifest: TrainingManifest,
+    store: CheckpointStore,
+    s3_client: S3Client,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    store.head("job", "best")
+    newer = tmp_path / "newer.pt"
+    newer.write_bytes(b"newer")
+    CheckpointStore(s3_client, settings.bucket).upload(Checkpoint.of_file(newer, 9), "job", "best", "8.4")
+    with pytest.raises(FencedOut):
+        publish_final(manifest, store)
