@@ -66,6 +66,10 @@ class Airflow:
         instances = self._tasks.get_task_instances(dag_id, run_id).task_instances
         return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
 
+    def task_instance_id(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The id of the present attempt; every attempt has its own."""
+        return str(self._tasks.get_task_instance(dag_id, run_id, task_id).id)
+
 
 class Backend:
     """A platform's backend: keeps what it is told, and can be down."""
@@ -229,11 +233,11 @@ def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
 
 
 def test_a_training_that_is_killed_for_good_leaves_the_reason_in_its_row(
-    api: Airflow, airflow_stack: Any, row: Callable[[str], dict[str, Any]]
+    api: Airflow, row: Callable[[str], dict[str, Any]]
 ) -> None:
     run_id = api.trigger("train_yolo", {"job_id": "killed", "epochs": 500, **SMALL})
     while api.state("train_yolo", run_id) in {"queued", "running"}:
-        for process in _training_processes(airflow_stack):
+        for process in _processes_of(api.task_instance_id("train_yolo", run_id, "train")):
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(1)
     job = _wait_for_end(row, "killed")
@@ -241,18 +245,13 @@ def test_a_training_that_is_killed_for_good_leaves_the_reason_in_its_row(
     assert "killed" in job["error"]
 
 
-def _training_processes(stack: Any) -> list[psutil.Process]:
-    """The scheduler's descendants that have loaded torch: those that train."""
-    pids = (stack.state.path / "pids").iterdir()
-    servers = [psutil.Process(int(pid.read_text().split()[0])) for pid in pids]
-    found = []
-    for process in [child for server in servers for child in server.children(recursive=True)]:
-        try:
-            if any("libtorch_cpu" in mapped.path for mapped in process.memory_maps()):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
+def _processes_of(task_instance_id: str) -> list[psutil.Process]:
+    """What runs this very task: Airflow writes the id into the process's title."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if task_instance_id in " ".join(process.info["cmdline"] or []) and not process.children()
+    ]
 
 
 def _wait_for_end(row: Callable[[str], dict[str, Any]], job_id: str) -> dict[str, Any]:

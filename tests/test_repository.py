@@ -268,3 +268,25 @@ def test_a_refusal_is_not_written_into_a_row_that_is_owned(jobs: JobRepository) 
     claim(jobs)
     assert jobs.refuse("a", "refused") is False
     assert jobs.refuse("b", "refused") is False
+
+
+def test_an_attempt_that_begins_reopens_the_row_and_forgets_the_epochs_it_repeats(
+    connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    claim(jobs)
+    for epoch in range(3):
+        jobs.record_epoch("a", "run1", epoch_report(epoch))
+    _record_checkpoints(connection)
+    assert jobs.start_training("a", "run1", first_epoch=1) == 2
+    job = jobs.get("a")
+    assert job is not None
+    assert (job.status, job.best_checkpoint_path, job.last_checkpoint_sha256) == ("running", None, None)
+    assert [each.epoch for each in jobs.epochs("a")] == [0]
+
+
+def test_an_attempt_of_a_run_that_lost_the_job_does_not_begin(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.record_epoch("a", "run1", epoch_report(0))
+    with pytest.raises(OwnershipLost):
+        jobs.start_training("a", "run2", first_epoch=0)
+    assert [each.epoch for each in jobs.epochs("a")] == [0]

@@ -199,6 +199,33 @@ def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
     assert "no images" in sentence
 
 
+def test_resume_from_a_job_that_began_anew_does_not_take_the_earlier_trainings_state(
+    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
+    sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    assert "is of an earlier training of that name" in sentence
+
+
+def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
+    resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": "cleared"})
+    connection.execute("UPDATE training_jobs SET status = 'failed'")
+    other = replace(RUN, run_id="manual__2")
+    assert "being trained right now" in _refusal(resolving, {"job_id": "cleared"}, run=other, running=True)
+
+
+def test_resume_from_a_failed_job_continues_what_it_had_stored(
+    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE training_jobs SET status = 'failed', last_checkpoint_sha256 = NULL")
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert job.resume is not None
+    assert job.resume.epoch == 4
+
+
 def test_resume_from_a_stripped_last_pt_is_refused(
     resolving: Callable[..., ResolvedJob],
     parent: str,

@@ -100,6 +100,7 @@ class JobRepository:
             "parent_job_id": parent_job_id,
             "triggered_by": triggered_by,
             "expected_run_id": expected_run_id,
+            "first_epoch": 0,
         }
         with self._connection.transaction():
             if self._changed("take_over_job", values) == 0:
@@ -109,6 +110,18 @@ class JobRepository:
             job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
+
+    def start_training(self, job_id: str, run_id: str, first_epoch: int) -> int:
+        """Mark that an attempt begins at `first_epoch`, and return how many recorded epochs it repeats.
+
+        The row runs (again) and names no objects until the attempt has ended. Raises OwnershipLost, and
+        writes nothing, if `run_id` is not the job's owner.
+        """
+        values = {"job_id": job_id, "run_id": run_id, "first_epoch": first_epoch}
+        with self._connection.transaction():
+            if self._changed("start_training", values) == 0:
+                raise OwnershipLost(_lost(job_id, run_id))
+            return self._changed("delete_epochs", values)
 
     def record_epoch(self, job_id: str, run_id: str, report: EpochReport) -> None:
         """Record one finished epoch, and make its numbers the job's own. An epoch recorded twice is one row.
@@ -128,10 +141,7 @@ class JobRepository:
         with self._connection.transaction():
             recorded = self._changed("record_epoch", values)
         if recorded == 0:
-            raise OwnershipLost(
-                f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
-                f"This training stops here; the other one goes on."
-            )
+            raise OwnershipLost(_lost(job_id, run_id))
 
     def fail_run(self, dag_id: str, run_id: str, error: str) -> str | None:
         """Record why the run's job failed, and return the job's id.
@@ -203,3 +213,10 @@ class JobRepository:
     def _changed(self, name: str, values: Mapping[str, Any]) -> int:
         with self._connection.cursor() as cursor:
             return cursor.execute(query(name), values).rowcount
+
+
+def _lost(job_id: str, run_id: str) -> str:
+    return (
+        f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
+        f"This training stops here; the other one goes on."
+    )

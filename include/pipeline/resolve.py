@@ -109,20 +109,18 @@ def _refuse_unless_free(
     if row.status == "completed" and not spec.fresh:
         raise SpecError(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
-            "again from the "
-            f"start, or a new job with resume_from={row.job_id!r} to train it longer"
+            f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
         )
     if _owner_runs(row, is_running):
         raise SpecError(
-            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait "
-            "for it, or give "
-            "another job_id"
+            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait for "
+            "it, or give another job_id"
         )
 
 
 def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """The column alone does not tell: a run that was killed leaves `running` behind."""
-    if row.status not in {"queued", "running"} or row.dag_id is None or row.run_id is None:
+    """The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`."""
+    if row.status == "completed" or row.dag_id is None or row.run_id is None:
         return False
     return is_running(row.dag_id, row.run_id)
 
@@ -135,8 +133,8 @@ def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, 
         )
     if _owner_runs(parent, is_running):
         raise SpecError(
-            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait for "
-            "it to end"
+            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait until it "
+            "has ended"
         )
     return parent
 
@@ -152,8 +150,12 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
     if last.checkpoint is None or last.checkpoint.epoch < 0:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
-            "this project "
-            "or was stripped of its optimizer; start a new training with that file as `model` instead"
+            "this project or was stripped of its optimizer; start a new training with it as `model`"
+        )
+    if parent.status != "completed" and (parent.epoch is None or parent.epoch < last.checkpoint.epoch):
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name (epoch "
+            f"{last.checkpoint.epoch + 1}); the present one is {parent.status} and stored nothing to resume"
         )
     if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
@@ -167,8 +169,7 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
 def _spec_of(parent: TrainingJob) -> TrainingSpec:
     if not parent.spec:
         raise SpecError(
-            f"resume_from={parent.job_id!r} was not trained here: its row holds no parameters to continue "
-            "with"
+            f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
         )
     return TrainingSpec.parse(dict(parent.spec))
 

@@ -11,7 +11,8 @@ from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
-from include.pipeline.connections import s3_client
+from include.jobs.repository import JobRepository
+from include.pipeline.connections import s3_client, training_db
 from include.pipeline.epochs import EpochEnd, EpochRecorder
 from include.pipeline.payloads import TrainingManifest
 from include.training.contract import TrainingRequest
@@ -36,8 +37,8 @@ def train_job(
 
     from include.training.run import train
 
-    folder = settings.job_folder(job.job_id)
-    shutil.rmtree(folder, ignore_errors=True)
+    _begin(job)
+    shutil.rmtree(settings.job_folder(job.job_id), ignore_errors=True)
     local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
     request = _request(job, local.data, settings, store)
     recorder = EpochRecorder(job.job_id, job.run_id)
@@ -47,6 +48,19 @@ def train_job(
     manifest = TrainingManifest.of(job, result)
     publish_final(manifest, store)
     return manifest
+
+
+def _begin(job: ResolvedJob) -> None:
+    """Put the row into the state of a training that begins, also where only this task was cleared."""
+    first_epoch = job.resume.epoch + 1 if job.resume else 0
+    with training_db() as connection:
+        repeated = JobRepository(connection).start_training(job.job_id, job.run_id, first_epoch)
+    if repeated:
+        log.warning(
+            "An earlier attempt had finished %d epochs; this one begins again at epoch %d.",
+            repeated,
+            first_epoch + 1,
+        )
 
 
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:

@@ -1,2 +1,3 @@
 DELETE FROM training_epochs
-WHERE job_id = %(job_id)s;
+WHERE job_id = %(job_id)s
+    AND epoch >= %(first_epoch)s;
