@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import signal
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep Airflow, which some tests import, away from the home folder of whoever runs them."""
+    home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
+    os.environ["AIRFLOW_HOME"] = home
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
 def pytest_sessionstart() -> None:
