@@ -21,7 +21,7 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
 from include.jobs.spec import TrainingSpec
-from include.pipeline.failures import record_run_failure, record_task_failure
+from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.pipeline.form import params_of
 from include.pipeline.record import exactly_one_row
 from include.pipeline.settings import GPU_POOL, GPU_QUEUE, QUERIES, TRAINING_DB
@@ -48,6 +48,7 @@ DEFAULT_ARGS = {
     is_paused_upon_creation=False,
     template_searchpath=[str(QUERIES)],
     on_failure_callback=record_run_failure,
+    on_success_callback=record_unfinished_run,
 )
 def train_yolo() -> None:
     @task

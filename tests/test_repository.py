@@ -290,3 +290,22 @@ def test_an_attempt_of_a_run_that_lost_the_job_does_not_begin(jobs: JobRepositor
     with pytest.raises(OwnershipLost):
         jobs.start_training("a", "run2", first_epoch=0)
     assert [each.epoch for each in jobs.epochs("a")] == [0]
+
+
+def test_a_job_that_failed_again_after_it_was_cleared_has_the_newer_reason(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.fail_run("train_yolo", "run1", "no images")
+    assert jobs.fail_run("train_yolo", "run1", "no labels", again=True) == "a"
+    assert jobs.fail_run("train_yolo", "run1", "killed") is None
+    job = jobs.get("a")
+    assert job is not None
+    assert job.error == "no labels"
+
+
+def test_only_the_owner_of_a_job_may_go_on_with_it(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.require_owner("a", "run1")
+    with pytest.raises(OwnershipLost):
+        jobs.require_owner("a", "run2")
+    with pytest.raises(OwnershipLost):
+        jobs.require_owner("b", "run1")

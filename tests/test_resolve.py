@@ -42,7 +42,8 @@ def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
 
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(s3_client, bucket)
+    """The store of the run that trained the parent."""
+    return CheckpointStore(s3_client, bucket, run_id="manual__0")
 
 
 @pytest.fixture
@@ -69,8 +70,9 @@ def parent(
         stored[kind] = Checkpoint.of_file(file, epoch=4)
         store.upload(stored[kind], "parent", kind, "8.4")
     connection.execute(
-        "UPDATE training_jobs SET status = 'completed', epoch = 4, last_checkpoint_sha256 = %s",
-        [stored["last"].sha256],
+        "UPDATE training_jobs SET status = 'completed', epoch = 4, best_checkpoint_sha256 = %s, "
+        "last_checkpoint_sha256 = %s",
+        [stored["best"].sha256, stored["last"].sha256],
     )
     return "parent"
 
@@ -224,6 +226,27 @@ def test_resume_from_a_failed_job_continues_what_it_had_stored(
     job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
     assert job.resume is not None
     assert job.resume.epoch == 4
+    assert job.resume.best is not None
+
+
+def test_a_best_pt_of_an_earlier_training_is_not_taken_for_this_ones(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    newer = tmp_path / "newer.pt"
+    newer.write_bytes(b"newer")
+    CheckpointStore(s3_client, bucket, run_id="manual__2").upload(
+        Checkpoint.of_file(newer, epoch=2), parent, "last", "8.4"
+    )
+    connection.execute("UPDATE training_jobs SET status = 'failed'")
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert job.resume is not None
+    assert (job.resume.epoch, job.resume.best) == (2, None)
 
 
 def test_resume_from_a_stripped_last_pt_is_refused(

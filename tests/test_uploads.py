@@ -46,6 +46,7 @@ def manifest(settings: Settings) -> TrainingManifest:
 
     return TrainingManifest(
         job_id="job",
+        run_id="manual__0",
         best=file("best.pt"),
         last=file("last.pt"),
         epoch=1,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 from include.checkpoints.checkpoint import Checkpoint
 
@@ -14,14 +15,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
 
 
-def metadata_of(checkpoint: Checkpoint, job_id: str, ultralytics_version: str) -> dict[str, str]:
-    """The metadata that is stored with `checkpoint`."""
-    return {
+def metadata_of(
+    checkpoint: Checkpoint, job_id: str, run_id: str | None, ultralytics_version: str
+) -> dict[str, str]:
+    """The metadata that is stored with `checkpoint`; run_id is quoted, for it may hold any character."""
+    metadata = {
         "sha256": checkpoint.sha256,
         "epoch": str(checkpoint.epoch),
         "job-id": job_id,
         "ultralytics-version": ultralytics_version,
     }
+    return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
 def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
@@ -30,3 +34,8 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
     if not _SHA256.fullmatch(sha256) or not _EPOCH.fullmatch(epoch):
         return None
     return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch))
+
+
+def run_id_in(metadata: Mapping[str, str]) -> str | None:
+    """The run that stored the object; None if that is not known."""
+    return unquote(metadata.get("run-id", "")) or None

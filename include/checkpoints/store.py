@@ -68,9 +68,12 @@ class CheckpointStore:
     Several threads may use it for different checkpoints.
     """
 
-    def __init__(self, client: S3Client, bucket: str, limits: TransferLimits | None = None) -> None:
+    def __init__(
+        self, client: S3Client, bucket: str, limits: TransferLimits | None = None, run_id: str | None = None
+    ) -> None:
         self._client = client
         self._bucket = bucket
+        self._run_id = run_id
         self._limits = limits or TransferLimits()
         self._seen: dict[str, str | None] = {}
 
@@ -123,7 +126,7 @@ class CheckpointStore:
         self._require_unchanged(location, there)
         if kind == "last" and head:
             self._copy(location, self._location(job_id, "last.previous.pt"), head)
-        self._send(file, location, metadata_of(checkpoint, job_id, ultralytics_version))
+        self._send(file, location, metadata_of(checkpoint, job_id, self._run_id, ultralytics_version))
         stored = self._verify_sent(file, location)
         upload = Upload(stored, file.size, sent=True, seconds=time.monotonic() - started)
         speed = upload.bytes_per_second / 1e6

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import explained, is_not_found
-from include.checkpoints.metadata import checkpoint_in
+from include.checkpoints.metadata import checkpoint_in, run_id_in
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """An object at a checkpoint's place. checkpoint is None if this project did not write it."""
+    """An object at a checkpoint's place. checkpoint is None if this project did not write it.
+
+    run_id is the Dag run that stored it, so that another training of the same job id is told apart.
+    """
 
     uri: str
     etag: str
     checkpoint: Checkpoint | None
     job_id: str | None
+    run_id: str | None
     ultralytics_version: str | None
 
     def is_the_same_as(self, wanted: Checkpoint) -> bool:
@@ -64,5 +68,6 @@ def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> St
         etag=head["ETag"],
         checkpoint=checkpoint_in(metadata, location.uri, head["ContentLength"]),
         job_id=metadata.get("job-id"),
+        run_id=run_id_in(metadata),
         ultralytics_version=metadata.get("ultralytics-version"),
     )

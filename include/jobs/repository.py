@@ -123,6 +123,12 @@ class JobRepository:
                 raise OwnershipLost(_lost(job_id, run_id))
             return self._changed("delete_epochs", values)
 
+    def require_owner(self, job_id: str, run_id: str) -> None:
+        """Raise OwnershipLost unless `run_id` is the job's owner."""
+        job = self.get(job_id)
+        if job is None or job.run_id != run_id:
+            raise OwnershipLost(_lost(job_id, run_id))
+
     def record_epoch(self, job_id: str, run_id: str, report: EpochReport) -> None:
         """Record one finished epoch, and make its numbers the job's own. An epoch recorded twice is one row.
 
@@ -143,14 +149,15 @@ class JobRepository:
         if recorded == 0:
             raise OwnershipLost(_lost(job_id, run_id))
 
-    def fail_run(self, dag_id: str, run_id: str, error: str) -> str | None:
+    def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        None, and nothing is written, if the run owns no job or its job has ended.
+        None, and nothing is written, if the run owns no job or its job has ended. With `again`, a job that
+        had failed already gets the newer reason.
         """
         with self._connection.transaction(), self._connection.cursor() as cursor:
             row = cursor.execute(
-                query("fail_run"), {"dag_id": dag_id, "run_id": run_id, "error": error}
+                query("fail_run"), {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
             ).fetchone()
         return row[0] if row else None
 

@@ -9,6 +9,7 @@ default.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -124,8 +125,8 @@ class TrainingSpec(BaseModel):
     )
     device: OptionalText = Field(
         None,
-        pattern=r"^(auto|cpu|mps|(cuda:)?\d+(,\d+)*)\Z",
-        description="auto, cpu, mps, or a GPU's number: 0; 0,1 for two. Empty: auto, the first GPU if any.",
+        pattern=r"^(auto|cpu|mps|(cuda:)?\d+)\Z",
+        description="auto, cpu, mps, or the number of a GPU, such as 0. Empty: auto, the first GPU if any.",
         json_schema_extra=_TRAINING,
     )
     workers: int | None = Field(
@@ -277,6 +278,11 @@ def _check_model_fits(model: str | None, task: str) -> None:
     if "://" in model and not re.fullmatch(r"s3://[^/]+/.+\.pt", model):
         raise ValueError(f"model={model!r} cannot be fetched; give a name, a YAML, or s3://bucket/key.pt")
     if model.endswith(".pt"):
+        if not model.startswith("s3://"):
+            raise ValueError(
+                f"model={model!r} would have to be downloaded or to be on every worker; give "
+                f"{Path(model).stem!r} to train from scratch, or put the file into S3 and give its s3:// URI"
+            )
         return
     stem = model.rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
     built = next((t for t, suffix in MODEL_SUFFIX.items() if suffix and stem.endswith(suffix)), "detect")

@@ -32,9 +32,13 @@ class EpochRecorder:
 
     def record(self, epoch: EpochReport) -> None:
         """Write `epoch` and those that still wait."""
+        self._waiting.append(epoch)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the epochs that still wait."""
         from psycopg import OperationalError
 
-        self._waiting.append(epoch)
         try:
             with training_db() as connection:
                 jobs = JobRepository(connection)

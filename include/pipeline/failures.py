@@ -30,7 +30,7 @@ def record_task_failure(context: Context) -> None:
     task_id = context["ti"].task_id
     error = context.get("exception")
     reason = str(error).strip() if error else ""
-    _record(context, f"{task_id}: {reason or type(error).__name__}")
+    _record(context, f"{task_id}: {reason or type(error).__name__}", again=True)
 
 
 def record_run_failure(context: Context) -> None:
@@ -40,19 +40,28 @@ def record_run_failure(context: Context) -> None:
     """
     _record(
         context,
-        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): the process that "
-        "trained was "
-        "killed, most often for lack of memory or with its machine. See the log of the failed task, then "
-        "trigger the "
-        "job again.",
+        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): most likely a "
+        "process was killed, for lack of memory or with its machine. See the log of the failed task, then "
+        "clear it with all after it, or trigger the job again.",
     )
 
 
-def _record(context: Context, reason: str) -> None:
+def record_unfinished_run(context: Context) -> None:
+    """Dag callback: a run that succeeded without recording its checkpoints has left its row running."""
+    _record(
+        context,
+        "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
+        "Clear train with its downstream tasks.",
+    )
+
+
+def _record(context: Context, reason: str, *, again: bool = False) -> None:
     from include.jobs.repository import JobRepository
     from include.pipeline.connections import training_db
 
     with training_db() as connection:
-        recorded = JobRepository(connection).fail_run(context["dag"].dag_id, context["run_id"], reason)
+        recorded = JobRepository(connection).fail_run(
+            context["dag"].dag_id, context["run_id"], reason, again=again
+        )
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)

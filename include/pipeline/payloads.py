@@ -52,6 +52,7 @@ class TrainingManifest(_Payload):
     """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
 
     job_id: str
+    run_id: str
     best: Checkpoint
     last: Checkpoint
     epoch: int
@@ -74,6 +75,7 @@ class TrainingManifest(_Payload):
         """The manifest of a finished training."""
         return cls(
             job_id=job.job_id,
+            run_id=job.run_id,
             keep_local=job.spec.keep_local,
             best=result.best,
             last=result.last,

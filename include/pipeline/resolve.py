@@ -15,6 +15,7 @@ from include.pipeline.payloads import ResolvedJob, ResumePoint
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
 
@@ -152,18 +153,27 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
             f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
             "this project or was stripped of its optimizer; start a new training with it as `model`"
         )
-    if parent.status != "completed" and (parent.epoch is None or parent.epoch < last.checkpoint.epoch):
-        raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name (epoch "
-            f"{last.checkpoint.epoch + 1}); the present one is {parent.status} and stored nothing to resume"
-        )
     if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
             f"{parent.last_checkpoint_sha256} was recorded; somebody replaced it, so it is not continued"
         )
+    if not _is_of(parent, last, parent.last_checkpoint_sha256):
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name (epoch "
+            f"{last.checkpoint.epoch + 1}); the present one is {parent.status} and stored nothing to resume"
+        )
     best = checkpoints.head(parent.job_id, "best")
+    if best is not None and not _is_of(parent, best, parent.best_checkpoint_sha256):
+        best = None
     return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
+
+
+def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str | None) -> bool:
+    """The object belongs to the training that the row tells of, and not to one before it of the same name."""
+    if recorded_sha256 is not None:
+        return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
+    return stored.run_id == parent.run_id
 
 
 def _spec_of(parent: TrainingJob) -> TrainingSpec:

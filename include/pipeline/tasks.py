@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -49,15 +50,16 @@ def resolve_run(context: Context) -> ResolvedJob:
     def is_running(dag_id: str, run_id: str) -> bool:
         try:
             return ti.get_dagrun_state(dag_id, run_id) in {"queued", "running"}
-        except AirflowRuntimeError:
-            # Airflow has no such run any more: somebody deleted it, so nothing runs.
-            return False
+        except AirflowRuntimeError as error:
+            # Somebody deleted that run, so nothing runs. Any other error leaves the question open.
+            if (error.error.detail or {}).get("status_code") == HTTPStatus.NOT_FOUND:
+                return False
+            raise
 
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
     with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
-        # The conf and not `params`: Airflow drops no unknown key from it, and we must see those to refuse
-        # them.
-        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
+        # The conf and not `params`: it holds unknown keys too, which have to be refused.
+        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(run.run_id), is_running)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     return job
 
@@ -78,21 +80,24 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any]) -> Training
     """Train on this machine."""
     from include.pipeline.training import train_job
 
+    resolved = ResolvedJob.model_validate(job)
     with no_retry(TrainingError, DatasetError, StoreRefusal, RepositoryError):
         return train_job(
-            ResolvedJob.model_validate(job),
+            resolved,
             DatasetReference.model_validate(dataset),
             Settings.from_environment(),
-            _store(),
+            _store(resolved.run_id),
         )
 
 
 def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
     """Make one checkpoint durable; returns it with its s3:// path."""
-    with no_retry(StoreRefusal):
-        stored = upload(
-            TrainingManifest.model_validate(manifest), kind, _store(), Settings.from_environment()
-        )
+    trained = TrainingManifest.model_validate(manifest)
+    with no_retry(StoreRefusal, RepositoryError):
+        with training_db() as connection:
+            # An old run whose upload is cleared must not touch what belongs to another one by now.
+            JobRepository(connection).require_owner(trained.job_id, trained.run_id)
+        stored = upload(trained, kind, _store(trained.run_id), Settings.from_environment())
     return asdict(stored)
 
 
@@ -104,8 +109,8 @@ def notify_completion(job: dict[str, Any]) -> int:
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 
-def _store() -> CheckpointStore:
-    return CheckpointStore(s3_client(), Settings.from_environment().bucket)
+def _store(run_id: str) -> CheckpointStore:
+    return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=run_id)
 
 
 def _reader() -> S3ObjectReader:

@@ -38,6 +38,9 @@ def train_job(
     from include.training.run import train
 
     _begin(job)
+    for kind in ("best", "last"):
+        # What is there now is what this attempt may replace; whatever comes later belongs to a newer one.
+        store.head(job.job_id, kind)
     shutil.rmtree(settings.job_folder(job.job_id), ignore_errors=True)
     local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
     request = _request(job, local.data, settings, store)
@@ -45,6 +48,7 @@ def train_job(
     with BackgroundPublisher(store, job.job_id, ultralytics_version) as publisher:
         epoch_end = EpochEnd(recorder, publisher, request.save_dir, job.spec.publish_every)
         result = train(request, epoch_end)
+    recorder.flush()
     manifest = TrainingManifest.of(job, result)
     publish_final(manifest, store)
     return manifest

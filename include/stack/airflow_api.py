@@ -81,7 +81,7 @@ class AirflowApi:
     ) -> requests.Response:
         try:
             answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=SECONDS)
-        except requests.ConnectionError as error:
+        except requests.RequestException as error:
             raise StackError(
                 f"Airflow at {self.url} does not answer. See `make status` and `make logs`."
             ) from error

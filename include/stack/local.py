@@ -165,8 +165,10 @@ class Stack:
         }
 
     def export_lines(self) -> list[str]:
-        """`env` for a shell."""
-        return [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
+        """`env` for a shell. The wheel's psql comes last on the PATH, so that one's own is preferred."""
+        programs = shlex.quote(str(self.postgres.programs))
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return [*lines, f'export PATH="$PATH":{programs}']
 
     def services(self) -> dict[str, str]:
         """Each service by name, and where it is, or that it is stopped."""

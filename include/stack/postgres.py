@@ -114,7 +114,7 @@ class Postgres:
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return Service(
             name="postgres",
-            command=(str(self._programs / "postgres"), "-D", str(self.data), *arguments),
+            command=(str(self.programs / "postgres"), "-D", str(self.data), *arguments),
             environment=_plain_environment(),
             directory=Path("/"),
             state=self.state,
@@ -123,7 +123,7 @@ class Postgres:
         )
 
     @cached_property
-    def _programs(self) -> Path:
+    def programs(self) -> Path:
         """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can reach."""
         package = _package()
         programs = Path(package.name, "pginstall18", "bin")
@@ -157,7 +157,7 @@ class Postgres:
 
     def _initdb(self, password_file: Path) -> None:
         command = (
-            self._programs / "initdb", "-D", self.data, "-U", SUPERUSER, "--auth=scram-sha-256",
+            self.programs / "initdb", "-D", self.data, "-U", SUPERUSER, "--auth=scram-sha-256",
             f"--pwfile={password_file}", "--encoding=UTF8",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         )  # fmt: skip

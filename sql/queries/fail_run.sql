@@ -1,4 +1,4 @@
--- Only a job that this run owns and that has not ended. Running it again writes nothing.
+-- Only a job that this run owns and that has not ended; or one that failed again after it was cleared.
 UPDATE training_jobs
 SET
     status = 'failed',
@@ -6,5 +6,5 @@ SET
     updated_at = now()
 WHERE dag_id = %(dag_id)s
     AND run_id = %(run_id)s
-    AND status IN ('queued', 'running')
+    AND (status IN ('queued', 'running') OR (status = 'failed' AND %(again)s))
 RETURNING job_id::text;
