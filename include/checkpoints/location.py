@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
+"""A job's id is a part of keys in S3 and a folder on every worker: it must lead nowhere else."""
+
 
 @dataclass(frozen=True)
 class S3Location:

@@ -27,11 +27,10 @@ from include.checkpoints.errors import (
     is_wrong_bytes,
 )
 from include.checkpoints.fetching import fetched
-from include.checkpoints.location import S3Location
+from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.checkpoints.metadata import checkpoint_in, metadata_of
 from include.checkpoints.sending import LocalFile, TransferLimits, copy, send
 from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
-from include.jobs.spec import JOB_ID, JOB_ID_RULE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

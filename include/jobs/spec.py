@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.refusals import sentence
 from include.training.arguments import check_overrides
 
@@ -39,9 +40,6 @@ MODEL_SUFFIX: dict[str, str] = {
     "obb": "-obb",
 }
 """Ultralytics builds the head from the suffix of the model's name, whatever `task` says."""
-
-JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
-JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""

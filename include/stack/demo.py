@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -33,12 +34,12 @@ So few small images ask for a step with every batch, and a mirrored digit is no 
 """
 
 
-def run_demo(stack: Stack, steps: Steps) -> None:
+def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
     """Start the stack, migrate the schema, train, and say what is there now. Raises StackError."""
     stack.up(steps)
     _run(stack, steps, "migrate_schema", "Training tables", {})
     job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    _train(stack, steps, f"Training of {job_id} on the bundled digits", TRAINING | {"job_id": job_id})
+    _train(stack, steps, f"Training of {job_id} on the bundled digits", {**training, "job_id": job_id})
 
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
@@ -63,12 +64,11 @@ def _run(
 ) -> None:
     """Trigger the Dag over REST and wait. Raises StackError with the reason when the run fails."""
     stack.api.wait_for_dag(dag_id)
-    with steps.step(title, spinner=False) as step:
+    with steps.step(title, spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
         state = Follower(stack, steps.console, dag_id, run_id, job_id).follow()
         if state == "failed":
             raise StackError(_failure(stack, dag_id, run_id, job_id))
-        step.result = "done"
 
 
 def _failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from include.jobs.job import RecordedEpoch
+    from include.stack.airflow_api import AirflowApi
     from include.stack.local import Stack
 
 ENDED = {"success", "failed"}
@@ -61,9 +62,9 @@ class Follower:
         with Live(console=self.console, refresh_per_second=4, transient=True) as live:
             return self._until_ended(api, live)
 
-    def _until_ended(self, api: Any, live: Live | None) -> str:
+    def _until_ended(self, api: AirflowApi, live: Live | None) -> str:
         while True:
-            state: str = api.run_state(self.dag_id, self.run_id)
+            state = api.run_state(self.dag_id, self.run_id)
             self._note_tasks(api.task_instances(self.dag_id, self.run_id))
             self._note_epochs()
             if live is not None:
