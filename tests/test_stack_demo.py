@@ -1,0 +1,59 @@
+"""`make demo` and `make resume`, with a training that takes seconds."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from include.stack.demo import TRAINING, resume, run_demo
+from include.stack.errors import StackError
+from include.stack.steps import Steps
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+
+SECONDS = {"imgsz": 32, "epochs": 2, "overrides": {"fraction": 0.1, "plots": False}}
+
+
+def _plain() -> tuple[Steps, io.StringIO]:
+    shown = io.StringIO()
+    return Steps(Console(file=shown, highlight=False)), shown
+
+
+@pytest.fixture(scope="module")
+def demonstrated(airflow_stack: Stack) -> str:
+    """What the demo printed."""
+    steps, shown = _plain()
+    run_demo(airflow_stack, steps, TRAINING | SECONDS)
+    return shown.getvalue()
+
+
+def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
+    assert re.findall(r"epoch \d/2.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
+
+
+def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
+    assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 2 of 2", demonstrated)
+    assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
+
+
+def test_the_command_that_the_demo_shows_continues_its_training(
+    airflow_stack: Stack, demonstrated: str
+) -> None:
+    shown = re.search(r"make resume JOB=(\S+) EPOCHS=(\d+)", demonstrated)
+    assert shown is not None
+    steps, output = _plain()
+    resume(airflow_stack, steps, shown[1], 3)
+    epochs = re.findall(r"epoch (\d)/3", output.getvalue())
+    assert epochs == ["3"]
+    assert "completed, epoch 3 of 3" in output.getvalue()
+
+
+def test_a_run_that_fails_ends_with_the_reason(airflow_stack: Stack, demonstrated: str) -> None:
+    steps, _ = _plain()
+    with pytest.raises(StackError, match=r"The log of task resolve_config ends with:\n(?s:.*)never-trained"):
+        resume(airflow_stack, steps, "never-trained", 3)
