@@ -20,11 +20,12 @@ from typing import Any
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
+from include.jobs.queries import QUERIES
 from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.pipeline.form import params_of
 from include.pipeline.record import exactly_one_row
-from include.pipeline.settings import GPU_POOL, GPU_QUEUE, QUERIES, TRAINING_DB
+from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB
 
 Json = dict[str, Any]
 

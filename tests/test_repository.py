@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from include.jobs.job import JobStatus, TrainingJob
+from include.jobs.queries import query
 from include.jobs.repository import (
     JobRepository,
     JobTaken,
     OwnershipLost,
-    query,
 )
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from include.training.contract import EpochReport, TrainingRequest
-from include.training.models import SUFFIX
+from include.training.contract import MODEL_SUFFIX, EpochReport, TrainingRequest
 from tests.tiny_datasets import build
 
 QUICK: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "workers": 0}
@@ -45,7 +44,7 @@ def request(task: str, folder: Path, /, **given: Any) -> TrainingRequest:
         build(task, data)
     settings: dict[str, Any] = {
         "task": task,
-        "model": f"yolo11n{SUFFIX[task]}",
+        "model": f"yolo11n{MODEL_SUFFIX[task]}",
         "data": data if task == "classify" else data / "data.yaml",
         "save_dir": folder / "runs" / "train",
         "epochs": 2,

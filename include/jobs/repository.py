@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -12,6 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from include.jobs.job import RecordedEpoch, TrainingJob
+from include.jobs.queries import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.training.contract import EpochReport
-
-QUERIES = Path(__file__).resolve().parents[2] / "sql" / "queries"
 
 
 class RepositoryError(Exception):
@@ -37,12 +34,6 @@ class JobNotCreatable(RepositoryError):
 
 class OwnershipLost(RepositoryError):
     """The job belongs to another run by now: this one has to stop."""
-
-
-@cache
-def query(name: str) -> bytes:
-    """Return the text of `sql/queries/{name}.sql`."""
-    return (QUERIES / f"{name}.sql").read_bytes()
 
 
 def finite(value: Any) -> Any:

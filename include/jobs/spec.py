@@ -25,21 +25,13 @@ from pydantic import (
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.refusals import sentence
 from include.training.arguments import check_overrides
+from include.training.contract import MODEL_SUFFIX
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
 Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
-
-MODEL_SUFFIX: dict[str, str] = {
-    "detect": "",
-    "segment": "-seg",
-    "classify": "-cls",
-    "pose": "-pose",
-    "obb": "-obb",
-}
-"""Ultralytics builds the head from the suffix of the model's name, whatever `task` says."""
 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""

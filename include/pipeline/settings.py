@@ -14,7 +14,7 @@ TRAINING_BACKEND = "training_backend"
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
 
-QUERIES = Path(__file__).parents[2] / "sql" / "queries"
+DEFAULT_BUCKET = "training-checkpoints"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settings:
     def from_environment(cls) -> Settings:
         """CHECKPOINT_BUCKET and TRAINING_ROOT, or their documented defaults."""
         return cls(
-            bucket=os.environ.get("CHECKPOINT_BUCKET") or "training-checkpoints",
+            bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
         )
 

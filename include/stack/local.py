@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.pipeline.settings import DEFAULT_BUCKET, GPU_POOL
 from include.stack import ports
 from include.stack.airflow import REPOSITORY, Airflow
 from include.stack.airflow_api import AirflowApi
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from include.stack.steps import Steps
 
 STATE = REPOSITORY / ".stack"
-BUCKET = "training-checkpoints"
-GPU_POOL = "gpu"
 NEEDED_GB = 2.0
 
 
@@ -107,7 +106,7 @@ class Stack:
                 },
             },
             variables={
-                "CHECKPOINT_BUCKET": BUCKET,
+                "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
                 "TRAINING_ROOT": str(self.state.private("training")),
                 "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),
@@ -156,7 +155,7 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
             "AWS_REGION": self.s3.region,
             "AWS_DEFAULT_REGION": self.s3.region,
-            "CHECKPOINT_BUCKET": BUCKET,
+            "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
             "AIRFLOW_URL": self.url,
             "AIRFLOW_USERNAME": self.username,
             "AIRFLOW_PASSWORD": self.password,
@@ -218,7 +217,7 @@ class Stack:
             step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()
-            self.s3.ensure_bucket(BUCKET)
+            self.s3.ensure_bucket(DEFAULT_BUCKET)
             step.result = _started(started, self.s3.endpoint_url)
 
     def _check_disk(self) -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import TrainingError, TrainingRequest
+from include.training.contract import MODEL_SUFFIX, TrainingError, TrainingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,6 @@ def _train(options: argparse.Namespace) -> TrainingResult:
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
     from include.checkpoints.loading import require_resumable
-    from include.training.models import SUFFIX
 
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     arguments = dict(options.set)
@@ -61,7 +60,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
         if options.data is None:
             raise TrainingError("--data is missing; give the data set's YAML, or its folder for classify")
         task = options.task or "detect"
-        model = options.model or f"yolo11n{SUFFIX.get(task, '')}"
+        model = options.model or f"yolo11n{MODEL_SUFFIX.get(task, '')}"
         return TrainingRequest(task=task, model=model, data=options.data, arguments=arguments, **given)
     info = require_resumable(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")

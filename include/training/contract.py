@@ -9,6 +9,9 @@ from typing import Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 
+MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
+"""What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
+
 
 class TrainingError(Exception):
     """A training that cannot go on, with a sentence for the person who reads the task's log."""

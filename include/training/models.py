@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from include.checkpoints.loading import inspect_checkpoint
-from include.training.contract import NotResumable, TrainingError
-
-SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
-"""What the name of a task's architecture ends with: Ultralytics builds the head from it, whatever `task`
-says."""
+from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
 
 
 def resolve_model(model: str, task: str) -> str:
@@ -29,7 +25,7 @@ def resolve_model(model: str, task: str) -> str:
     if built_for != task:
         raise TrainingError(
             f"model={model} is a model for {built_for}, but task={task}; give task={built_for}, or a model "
-            f"for {task} such as yolo11n{SUFFIX[task]}"
+            f"for {task} such as yolo11n{MODEL_SUFFIX[task]}"
         )
     return source
 

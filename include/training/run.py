@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.training.arguments import check_overrides
-from include.training.contract import TrainingError, TrainingResult
+from include.training.contract import MODEL_SUFFIX, TrainingError, TrainingResult
 from include.training.devices import choose_device, describe_device
-from include.training.models import SUFFIX, check_weights_arguments, resolve_model
+from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
@@ -49,8 +49,8 @@ def _check(request: TrainingRequest) -> None:
         check_overrides(request.arguments)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    if request.task not in SUFFIX:
-        raise TrainingError(f"task={request.task!r} is unknown; give one of {', '.join(SUFFIX)}")
+    if request.task not in MODEL_SUFFIX:
+        raise TrainingError(f"task={request.task!r} is unknown; give one of {', '.join(MODEL_SUFFIX)}")
     if request.task == "classify":
         if not (request.data / "train").is_dir():
             raise TrainingError(
