@@ -16,7 +16,7 @@ from include.checkpoints.loading import load_checkpoint, require_resumable
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.run import train
 from tests.tiny_datasets import TASKS
-from tests.tiny_trainings import STANDSTILL, Epochs, GivesUp, request
+from tests.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Parent:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
-    asked = request("classify", tmp_path_factory.mktemp("parent"), epochs=3)
+    asked = request("classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4})
     return Parent(asked, train(asked, Epochs()))
 
 

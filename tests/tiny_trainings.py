@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from include.training.contract import MODEL_SUFFIX, EpochReport, TrainingRequest
+from include.checkpoints.loading import load_checkpoint
+from include.training.contract import (
+    EXACT,
+    MODEL_SUFFIX,
+    EpochReport,
+    EpochReporter,
+    TrainingRequest,
+)
+from include.training.run import prepared
 from tests.tiny_datasets import build
 
 QUICK: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "workers": 0}
@@ -19,8 +29,9 @@ class Epochs:
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
 
-    def report(self, epoch: EpochReport) -> None:
+    def report(self, epoch: EpochReport) -> bool:
         self.reports.append(epoch)
+        return True
 
 
 class GivesUp:
@@ -32,9 +43,10 @@ class GivesUp:
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def report(self, epoch: EpochReport) -> None:
+    def report(self, epoch: EpochReport) -> bool:
         if epoch.epoch + 1 >= self.after:
             raise self.Enough(f"{self.after} epochs are enough")
+        return True
 
 
 def request(task: str, folder: Path, /, **given: Any) -> TrainingRequest:
@@ -52,3 +64,26 @@ def request(task: str, folder: Path, /, **given: Any) -> TrainingRequest:
         "arguments": QUICK,
     }
     return TrainingRequest(**(settings | given))
+
+
+def recovery(asked: TrainingRequest) -> TrainingRequest:
+    """The request of the next attempt on the same machine."""
+    weights = asked.save_dir / "weights"
+    return replace(asked, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
+
+
+def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
+    """Train with loader workers, which Ultralytics does not have on a CPU unless it is told afterwards."""
+    with prepared(asked, reporter) as trainer:
+        trainer.args.workers = workers
+        trainer.train()
+
+
+def weights_of(last: Path) -> str:
+    """SHA-256 of the live weights and of their average, names and bits."""
+    state, digest = load_checkpoint(last)[EXACT], hashlib.sha256()
+    for part in ("live", "ema"):
+        for name, tensor in state[part].items():
+            digest.update(f"{part} {name} {tensor.dtype}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -22,12 +22,13 @@ class EpochRecorder:
     """Writes epochs to the database as they finish.
 
     A database that cannot be reached does not stop a training: the epochs wait and are written with a later
-    one. What ends the training is OwnershipLost: another run owns the job now.
+    one. What ends the training is OwnershipLost: another run or attempt owns the job now.
     """
 
-    def __init__(self, job_id: str, run_id: str) -> None:
+    def __init__(self, job_id: str, run_id: str, attempt: int) -> None:
         self._job_id = job_id
         self._run_id = run_id
+        self._attempt = attempt
         self._waiting: list[EpochReport] = []
 
     def record(self, epoch: EpochReport) -> None:
@@ -43,7 +44,7 @@ class EpochRecorder:
             with training_db() as connection:
                 jobs = JobRepository(connection)
                 while self._waiting:
-                    jobs.record_epoch(self._job_id, self._run_id, self._waiting[0])
+                    jobs.record_epoch(self._job_id, self._run_id, self._attempt, self._waiting[0])
                     del self._waiting[0]
         except OperationalError as error:
             log.warning(
@@ -67,10 +68,11 @@ class EpochEnd:
         self._last = run_folder / "weights" / "last.pt"
         self._publish_every = publish_every
 
-    def report(self, epoch: EpochReport) -> None:
+    def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`, and hand its state to the publisher."""
         self._recorder.record(epoch)
         if (epoch.epoch + 1) % self._publish_every == 0:
             snapshot = self._last.with_name(f"last-{epoch.epoch}.pt")
             shutil.copyfile(self._last, snapshot)
             self._publisher.publish(snapshot, epoch.epoch)
+        return True

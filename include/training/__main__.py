@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class _NoReporter:
     """The epochs are in the log already."""
 
-    def report(self, epoch: EpochReport) -> None:
-        """Do nothing with `epoch`."""
+    def report(self, epoch: EpochReport) -> bool:
+        """Go on after each epoch."""
+        return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,9 @@ from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
 
+EXACT = "exact"
+"""Key of last.pt that holds what Ultralytics' own keys lack of a training's state."""
+
 
 class TrainingError(Exception):
     """A training that cannot go on, with a sentence for the person who reads the task's log."""
@@ -23,6 +26,10 @@ class DeviceNotAvailable(TrainingError):
 
 class NotResumable(TrainingError):
     """The file holds no training state (it was stripped, say): nothing can continue from it."""
+
+
+class StateMismatch(NotResumable):
+    """The state is of another training than the one that is to go on."""
 
 
 class UnreadableCheckpoint(NotResumable):
@@ -45,6 +52,11 @@ class TrainingRequest:
     they were). `best_from` is the best.pt that belongs to it: it stays the best until an epoch beats it.
     Without it the best of the resumed epochs becomes best.pt. A patience that the checkpoint has used up
     begins anew.
+
+    identity is what makes this training this one, in plain values; it is kept in last.pt. With `recover`,
+    `resume_from` is this very training's state, left by an attempt that was interrupted: the training goes on
+    as if nothing had happened, with no argument changed; where it had ended already, only the final
+    validation is done. A state of another identity is refused.
     """
 
     task: str
@@ -56,6 +68,8 @@ class TrainingRequest:
     arguments: Mapping[str, object] = field(default_factory=dict)
     resume_from: Path | None = None
     best_from: Path | None = None
+    identity: Mapping[str, object] = field(default_factory=dict)
+    recover: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,8 @@ class EpochReport:
     results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`); a number that is not finite is None, and an
     epoch without validation (`val=false`) has neither validation metrics nor fitness. seconds is what the
     epoch took with its validation; eta_seconds is what the remaining epochs will take at the average of this
-    attempt.
+    attempt. is_best tells that best.pt is of this epoch. inexact_reason is None while an interrupted training
+    ends with the weights of an uninterrupted one, or the reason why that is not promised any more.
     """
 
     epoch: int
@@ -75,13 +90,18 @@ class EpochReport:
     fitness: float | None
     seconds: float
     eta_seconds: float
+    is_best: bool
+    inexact_reason: str | None
 
 
 class EpochReporter(Protocol):
     """Takes each finished epoch's numbers. An exception it raises ends the training."""
 
-    def report(self, epoch: EpochReport) -> None:
-        """Record `epoch`. last.pt already holds its state."""
+    def report(self, epoch: EpochReport) -> bool:
+        """Record `epoch`, whose state last.pt already holds; say whether to go on.
+
+        Where it answers False the training ends with this epoch, and last.pt can be resumed.
+        """
 
 
 @dataclass(frozen=True)
@@ -90,9 +110,10 @@ class TrainingResult:
 
     best is the stripped, deployable best.pt; last is the whole training state. epoch is the last finished
     one, counted from 0; best_epoch is the one best.pt was saved in, also from 0; start_epoch is the first
-    one of this attempt; epochs is the planned number: fewer ran when stop_reason is "early_stopping" or
-    "time_budget" instead of "completed". metrics and fitness are those of best.pt on the validation split,
-    names as in results.csv. device is what it ran on, such as "cpu" or "cuda:0 (NVIDIA H200)".
+    one of this attempt; epochs is the planned number: fewer ran when stop_reason is "early_stopping",
+    "time_budget" or "stopped" (by the reporter) instead of "completed". metrics and fitness are those of
+    best.pt on the validation split, names as in results.csv. device is what it ran on, such as "cpu" or
+    "cuda:0 (NVIDIA H200)".
     """
 
     best: Checkpoint

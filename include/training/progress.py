@@ -18,10 +18,10 @@ class LoggedEpochs:
     def __init__(self, reporter: EpochReporter) -> None:
         self._reporter = reporter
 
-    def report(self, epoch: EpochReport) -> None:
+    def report(self, epoch: EpochReport) -> bool:
         """Log `epoch`, counted from 1 as people do, and report it."""
         log.info("%s", line_of(epoch))
-        self._reporter.report(epoch)
+        return self._reporter.report(epoch)
 
 
 def line_of(epoch: EpochReport) -> str:

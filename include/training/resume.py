@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
-from include.training.contract import TrainingError
+from include.training.contract import EXACT, StateMismatch, TrainingError
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -33,29 +33,56 @@ class RestoredState:
     """A training that is ready to go on.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
+    ended tells that no epoch is left; inexact_reason, where it is known already, why the weights may differ
+    from those of an uninterrupted training.
     """
 
     path: Path
     best_epoch: int
+    ended: bool = False
+    inexact_reason: str | None = None
 
 
 def restore(request: TrainingRequest, source: Path) -> RestoredState:
     """Prepare save_dir so that the training in `source` goes on there; `source` itself is only read.
 
-    Raises NotResumable for a file that holds no training state, TrainingError where no epoch is left to
-    train.
+    Raises NotResumable for a file that holds no training state, StateMismatch for another training's where
+    this one is to be recovered, TrainingError where no epoch is left to train.
     """
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
-    state["train_args"] = _arguments(request, state["train_args"], finished)
-    _renew_patience(state, finished)
+    ended = False
+    if request.recover:
+        require_identity(state, request.identity, source)
+        state["train_args"] = {**state["train_args"], **_machine_arguments(request)}
+        ended = bool(state[EXACT]["ended"])
+    else:
+        state["train_args"] = _arguments(request, state["train_args"], finished)
+        _renew_patience(state, finished)
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
-    if not _same_file(source, weights / "last.pt"):
-        (weights / "last.pt").unlink(missing_ok=True)
-    best_epoch = _restore_best(request, source, state, weights / "best.pt")
+    _copy(source, weights / "last.pt")  # where Ultralytics recovers from an epoch that ends in NaN
+    best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
-    return RestoredState(_save(state, request.save_dir / "resumed.pt"), best_epoch)
+    return RestoredState(_save(state, request.save_dir / "resumed.pt"), best_epoch, ended, lost)
+
+
+def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
+    """Raise StateMismatch unless `state` was left by the training that `identity` tells of."""
+    found = state.get(EXACT, {}).get("identity", {})
+    different = [name for name in dict.fromkeys([*found, *identity]) if found.get(name) != identity.get(name)]
+    if EXACT in state and not different:
+        return
+    what = "; ".join(f"{name} was {found.get(name)!r} and is {identity.get(name)!r}" for name in different)
+    raise StateMismatch(
+        f"{source} is the state of another training ({what or 'none of ours'}); give the parameters that it "
+        "began with, or fresh=true to start over, or another job_id"
+    )
+
+
+def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
+    """Arguments that may be others on another machine without changing what is computed."""
+    return {name: request.arguments[name] for name in ("workers",) if name in request.arguments}
 
 
 def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
@@ -87,8 +114,10 @@ def _renew_patience(state: dict[str, Any], finished: int) -> None:
         state["stopper"] = {**stopper, "best_epoch": finished}
 
 
-def _restore_best(request: TrainingRequest, source: Path, state: dict[str, Any], best: Path) -> int:
-    """Put the best.pt that belongs to `state` in place, and return its epoch.
+def _restore_best(
+    request: TrainingRequest, source: Path, state: dict[str, Any], best: Path
+) -> tuple[int, str | None]:
+    """Put the best.pt that belongs to `state` in place; returns its epoch and, if it is lost, that it is.
 
     Without one, best_fitness is forgotten, so that the best of the resumed epochs becomes best.pt.
     """
@@ -96,14 +125,14 @@ def _restore_best(request: TrainingRequest, source: Path, state: dict[str, Any],
         kept = load_checkpoint(request.best_from)
         _copy(request.best_from, best)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
-        return int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
+        return int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper)), None
     if state["best_fitness"] is not None and state["best_fitness"] == state["train_metrics"].get("fitness"):
         _copy(source, best)
-        return int(state["epoch"])
+        return int(state["epoch"]), None
     best.unlink(missing_ok=True)
     state["best_fitness"] = None
     log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
-    return -1
+    return -1, "the best.pt of the epochs before was lost"
 
 
 def _copy(source: Path, target: Path) -> None:

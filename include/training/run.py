@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.training.contract import EpochReporter, TrainingRequest
+    from include.training.resume import RestoredState
     from include.training.trainers import WholeState
 
 
@@ -32,6 +33,14 @@ def train(request: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
     sentence for what cannot be trained; an exception of the reporter ends the training and is passed on.
     """
     started = time.monotonic()
+    with prepared(request, reporter) as trainer:
+        trainer.train()
+    return _result(trainer, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def prepared(request: TrainingRequest, reporter: EpochReporter) -> Iterator[WholeState]:
+    """The trainer that is about to do what `train` does. Raises TrainingError."""
     device = choose_device(request.device)
     request = dataclasses.replace(
         request, data=request.data.resolve(), save_dir=request.save_dir.resolve(), device=device
@@ -39,8 +48,7 @@ def train(request: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
     _check(request)
     tame_ultralytics()
     with _trainer(request, LoggedEpochs(reporter)) as trainer:
-        trainer.train()
-    return _result(trainer, seconds=time.monotonic() - started)
+        yield trainer
 
 
 def _check(request: TrainingRequest) -> None:
@@ -74,7 +82,7 @@ def _trainer(request: TrainingRequest, reporter: EpochReporter) -> Iterator[Whol
     if request.resume_from is not None:
         restored = restore(request, request.resume_from)
         try:
-            yield _build(overrides | {"resume": str(restored.path)}, reporter, restored.best_epoch)
+            yield _build(request, overrides | {"resume": str(restored.path)}, reporter, restored)
         finally:
             restored.path.unlink(missing_ok=True)
         return
@@ -82,13 +90,18 @@ def _trainer(request: TrainingRequest, reporter: EpochReporter) -> Iterator[Whol
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
     _clear(request.save_dir / "weights")
-    yield _build(overrides, reporter)
+    yield _build(request, overrides, reporter)
 
 
-def _build(overrides: dict[str, Any], reporter: EpochReporter, best_epoch: int = -1) -> WholeState:
+def _build(
+    request: TrainingRequest,
+    overrides: dict[str, Any],
+    reporter: EpochReporter,
+    restored: RestoredState | None = None,
+) -> WholeState:
     from include.training.trainers import TRAINERS
 
-    return TRAINERS[overrides["task"]](overrides, reporter, best_epoch)
+    return TRAINERS[request.task](overrides, reporter, request.identity, restored)
 
 
 def _clear(weights: Path) -> None:

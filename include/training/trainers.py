@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
-from ultralytics.utils.torch_utils import strip_optimizer
 
-from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
-from include.training.contract import EpochReport, TrainingError
+from include.checkpoints.loading import load_checkpoint
+from include.training.contract import EXACT, EpochReport, TrainingError
+from include.training.exact import Exact
+from include.training.saving import save, snapshot, strip, whole_state
 from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReporter
+    from include.training.resume import RestoredState
 
 _WRONG_INPUT = (
     ValueError,
@@ -40,30 +41,39 @@ _WRONG_INPUT = (
 """What Ultralytics raises while it sets up for arguments and data that do not fit together."""
 
 
-class WholeState(BaseTrainer):  # type: ignore[misc]
+class WholeState(Exact):
     """Reports each epoch once, writes checkpoints atomically, and strips best.pt alone.
 
     A mixin that comes before one of Ultralytics' task trainers. best_epoch is the epoch of best.pt from 0, -1
     until it is known; best_metrics are those of the final validation.
     """
 
-    epoch: int
     epochs: int
+    stop: bool
     last: Path
     best: Path
 
     def __init__(
-        self, overrides: dict[str, Any], reporter: EpochReporter, restored_best_epoch: int = -1
+        self,
+        overrides: dict[str, Any],
+        reporter: EpochReporter,
+        identity: Mapping[str, object],
+        restored: RestoredState | None = None,
     ) -> None:
         self._reporter = reporter
+        self._identity = dict(identity)
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self.best_epoch = restored_best_epoch
+        self._stopped = False
+        self._ended = restored is not None and restored.ended
+        self.best_epoch = restored.best_epoch if restored else -1
         self.best_metrics: dict[str, float | None] = {}
         try:
-            super().__init__(overrides=overrides)
+            super().__init__(overrides)
         except _WRONG_INPUT as error:
             raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
+        if restored and restored.inexact_reason:
+            self.leave_guarantee(restored.inexact_reason)
         self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
 
     def train(self) -> None:
@@ -73,7 +83,11 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
         first epoch on a GPU).
         """
         try:
-            super().train()
+            if self._ended:
+                self._setup_train()
+                self.final_eval()
+            else:
+                super().train()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -133,16 +147,25 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
 
     def save_model(self) -> bool:
         """Write last.pt, and best.pt where it improved; a reader or a kill never meets half a file."""
-        last, best = self.last, self.best
-        self.last, self.best = _staged(last), _staged(best)
-        try:
-            saved = bool(super().save_model())
-            if self.best.exists():  # first, so that last.pt never refers to a best.pt that is not there
-                self.best.replace(best)
-            self.last.replace(last)
-        finally:
-            self.last, self.best = last, best
-        return saved
+        save(whole_state(self), self.last)
+        if self.best_fitness == self.fitness:
+            snapshot(self.last, self.best)
+        return True
+
+    def exact_state(self) -> dict[str, Any]:
+        """Add what tells an attempt that goes on whose state this is, and whether the training had ended."""
+        return super().exact_state() | {"identity": self._identity, "ended": bool(self.stop)}
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Restore the state; Ultralytics refuses one without a next epoch, as of a training that had ended."""
+        if not self._ended or ckpt is None:
+            super().resume_training(ckpt)
+            return
+        self.epoch, self.start_epoch = ckpt["epoch"], ckpt["epoch"] + 1
+        self.fitness = ckpt["train_metrics"]["fitness"]
+        self.best_fitness = ckpt["best_fitness"]
+        self.stopper.__dict__.update(ckpt["stopper"])
+        self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
     def final_eval(self) -> None:
         """Strip and validate best.pt; leave last.pt whole.
@@ -162,7 +185,9 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
 
     @property
     def stop_reason(self) -> str:
-        """Why the loop ended: "completed", "early_stopping" or "time_budget"."""
+        """Why the loop ended: "completed", "early_stopping", "time_budget" or "stopped"."""
+        if self._stopped:
+            return "stopped"
         if not self.args.time and self.epoch + 1 >= self.epochs:
             return "completed"
         waited = self.epoch + 1 - self.stopper.best_epoch
@@ -171,19 +196,16 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
         return "time_budget"
 
     def _strip_best(self) -> None:
-        state = load_checkpoint(self.best)
-        if state["epoch"] >= 0:
-            self.best_epoch = state["epoch"]
-        staged = _staged(self.best)
-        updates = {"train_results": self.read_results_csv(), BEST_EPOCH: self.best_epoch}
-        strip_optimizer(self.best, s=staged, updates=updates)
-        staged.replace(self.best)
+        epoch = load_checkpoint(self.best)["epoch"]
+        if epoch >= 0:
+            self.best_epoch = epoch
+        strip(self.best, self.best, self.best_epoch, self.read_results_csv())
 
     def _report_epoch(self) -> None:
         self._seconds.append(self.epoch_time)
         remaining = 0 if self.stop else max(self.epochs - self.epoch - 1, 0)
         validated = self.fitness is not None
-        self._reporter.report(
+        go_on = self._reporter.report(
             EpochReport(
                 epoch=self.epoch,
                 epochs=max(self.epochs, self.epoch + 1),
@@ -197,8 +219,12 @@ class WholeState(BaseTrainer):  # type: ignore[misc]
                 fitness=_finite({"fitness": self.fitness})["fitness"] if validated else None,
                 seconds=self.epoch_time,
                 eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
+                is_best=self.best_fitness == self.fitness,
+                inexact_reason=self.inexact_reason,
             )
         )
+        if not go_on and not self.stop:
+            self._stopped = self.stop = True
 
 
 class Detect(WholeState, DetectionTrainer):  # type: ignore[misc]
@@ -228,10 +254,6 @@ TRAINERS: dict[str, type[WholeState]] = {
     "pose": Pose,
     "obb": Obb,
 }
-
-
-def _staged(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:

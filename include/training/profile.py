@@ -1,0 +1,69 @@
+"""What the bits of a training depend on beside its arguments and data: its numeric profile."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+NumericProfile = Mapping[str, str | int]
+
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "ultralytics-opencv-headless",
+    "opencv-python",
+    "opencv-python-headless",
+    "numpy",
+    "pillow",
+)
+
+
+def numeric_profile(device: torch.device) -> dict[str, str | int]:
+    """Versions of the libraries that compute, the model of the device, and the number of CPU threads.
+
+    Two machines of equal profile compute equal bits, on a GPU under `deterministic=True`.
+    """
+    import torch
+
+    profile: dict[str, str | int] = {name: found for name in _LIBRARIES if (found := _version(name))}
+    if device.type == "cuda":
+        profile |= {
+            "device": torch.cuda.get_device_name(device),
+            "cuda": str(torch.version.cuda),
+            "cudnn": int(torch.backends.cudnn.version() or 0),
+        }
+    elif device.type == "cpu":
+        profile |= {"device": _cpu_model(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    else:
+        profile["device"] = f"{device.type} {platform.processor()}"
+    return profile | {"threads": torch.get_num_threads()}
+
+
+def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
+    """What is not the same, such as "torch 2.14.0 instead of 2.15.0"."""
+    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    return [f"{name} {now.get(name, 'none')} instead of {before.get(name, 'none')}" for name in names]
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)  # type: ignore[no-any-return, no-untyped-call]
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    """As Linux names it; elsewhere as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

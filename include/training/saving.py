@@ -1,0 +1,108 @@
+"""What a checkpoint holds, and how it gets to the disk: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import ultralytics
+from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat, unwrap_model
+
+from include.checkpoints.loading import BEST_EPOCH
+from include.training.contract import EXACT
+
+if TYPE_CHECKING:
+    from include.training.exact import Exact
+
+
+def whole_state(trainer: Exact) -> dict[str, Any]:
+    """Everything a training needs to go on, in Ultralytics' own keys and one of ours.
+
+    Written anew after BaseTrainer.save_model (8.4.190), which leaves no room for more keys, copies the
+    optimizer and rounds it. Plain Ultralytics loads and resumes it like its own.
+    """
+    _replace_non_finite(trainer)
+    network = trainer.ema.ema
+    quantized = qat_state(network)
+    rounded = deepcopy(network).half().to(memory_format=torch.contiguous_format)
+    if hasattr(rounded, "criterion"):
+        rounded.criterion = None
+    for tensor in rounded.state_dict().values():
+        if torch.is_tensor(tensor) and tensor.is_floating_point():
+            torch.nan_to_num_(tensor)  # what overflows in half precision
+    strip_qat(rounded)
+    stopper = trainer.stopper
+    return {
+        "epoch": trainer.epoch,
+        "best_fitness": trainer.best_fitness,
+        "stopper": {"best_fitness": stopper.best_fitness, "best_epoch": stopper.best_epoch},
+        "model": None,
+        "ema": rounded,
+        "updates": trainer.ema.updates,
+        "modelopt": quantized,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "train_args": vars(trainer.args),
+        "train_metrics": {**trainer.metrics, "fitness": trainer.fitness},
+        "train_results": trainer.read_results_csv(),
+        "date": datetime.now(UTC).isoformat(),
+        "version": ultralytics.__version__,
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+        EXACT: trainer.exact_state(),
+    }
+
+
+def _replace_non_finite(trainer: Exact) -> None:
+    """Take the live weight where the EMA holds a NaN: one would stay in the average for ever."""
+    average = trainer.ema.ema.state_dict()
+    floating = [tensor for tensor in average.values() if tensor.is_floating_point()]
+    if all(tensor.isfinite().all() for tensor in floating):
+        return
+    live = unwrap_model(trainer.model).state_dict()
+    for name, tensor in average.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all() and live[name].isfinite().all():
+            tensor.copy_(live[name])
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint under a new inode, so that neither a reader nor a hard link meets half a file."""
+    staged = staged_path(path)
+    torch.save(state, staged)
+    staged.replace(path)
+
+
+def snapshot(source: Path, target: Path) -> None:
+    """Make `target` keep what `source` holds now: a hard link, which costs nothing, or else a copy.
+
+    The link stays as it is because `save` never writes into a file that exists.
+    """
+    staged = staged_path(target)
+    staged.unlink(missing_ok=True)
+    try:
+        os.link(source, staged)
+    except OSError:  # a file system without hard links, or another one
+        shutil.copyfile(source, staged)
+    staged.replace(target)
+
+
+def strip(source: Path, target: Path, epoch: int, results: Mapping[str, list[Any]] | None = None) -> None:
+    """Make a deployable checkpoint, half-precision EMA weights alone, of the whole one of `epoch`.
+
+    results are the columns of results.csv; without them those that `source` carries stay.
+    """
+    staged = staged_path(target)
+    updates = {BEST_EPOCH: epoch, EXACT: None} | ({} if results is None else {"train_results": results})
+    strip_optimizer(source, s=staged, updates=updates)
+    staged.replace(target)
+
+
+def staged_path(path: Path) -> Path:
+    """Where a file is written before it takes its name."""
+    return path.with_name(f"{path.name}.part")

@@ -1,0 +1,203 @@
+"""A training that is interrupted and goes on ends with the bits of the training that never was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from include.checkpoints.loading import load_checkpoint
+from include.training.contract import EXACT, EpochReport, EpochReporter, StateMismatch, TrainingRequest
+from include.training.run import train
+from tests.tiny_datasets import TASKS, build
+from tests.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
+
+DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 2}
+"""Ultralytics' own otherwise: nbs=64 accumulates 16 batches, mosaic is on until the last two epochs."""
+
+
+def asked(task: str, folder: Path, /, images: int = 18, **arguments: Any) -> TrainingRequest:
+    """Five epochs, none of which ends with an optimizer step; 18 images make a last batch of two."""
+    if not (folder / f"{task}-data").exists():
+        build(task, folder / f"{task}-data", train=images)
+    given = DEFAULTS | arguments
+    return request(task, folder, epochs=5, save_dir=folder / "run", arguments=given, identity={"job": "a"})
+
+
+def interrupted(wanted: TrainingRequest, *after: int, workers: tuple[int, ...] = ()) -> str:
+    """Train with an interruption after each of these epochs; returns the hash of what it ends with."""
+    attempt = wanted
+    reporters: list[EpochReporter] = [*map(GivesUp, after), Epochs()]
+    for count, reporter in enumerate(reporters):
+        threads = workers[count] if workers else 0
+        try:
+            train_with(threads, attempt, reporter)
+        except GivesUp.Enough:
+            attempt = recovery(wanted)
+    last = wanted.save_dir / "weights" / "last.pt"
+    assert load_checkpoint(last)["epoch"] == 4 or load_checkpoint(last)[EXACT]["ended"]
+    return weights_of(last)
+
+
+def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> str:
+    train_with(workers, wanted, Epochs())
+    digest = weights_of(wanted.save_dir / "weights" / "last.pt")
+    shutil.rmtree(wanted.save_dir)
+    return digest
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_ends_with_the_same_weights_with_other_numbers_of_workers(
+    task: str, tmp_path: Path
+) -> None:
+    wanted = asked(task, tmp_path)
+    whole = uninterrupted(wanted, workers=1)
+    assert interrupted(wanted, 1, 3, workers=(2, 0, 1)) == whole
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True},
+        {"optimizer": "MuSGD", "nbs": 12, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5},
+        {"cache": "ram", "nbs": 8, "warmup_epochs": 0},
+        {"cache": "disk", "mosaic": 0.5, "degrees": 20, "single_cls": True},
+        {"rect": True, "mosaic": 0.0, "freeze": 3},
+        {"val": False, "batch": 64, "seed": 7},
+    ],
+    ids="-".join,
+)
+def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, **arguments)
+    assert interrupted(wanted, 2, 4) == uninterrupted(wanted)
+
+
+def test_mosaic_finds_the_same_partners_with_any_number_of_workers(tmp_path: Path) -> None:
+    """Enough batches for several lanes, whose images are then kept by different workers."""
+    wanted = asked("detect", tmp_path, images=66, batch=2, nbs=8)
+    assert interrupted(wanted, 3, workers=(2, 0)) == uninterrupted(wanted, workers=1)
+
+
+def test_dropout_draws_the_same(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path, dropout=0.5)
+    assert interrupted(wanted, 1, 2, 3, 4) == uninterrupted(wanted)
+
+
+def test_a_model_with_two_heads_keeps_their_balance(tmp_path: Path) -> None:
+    data = build("detect", tmp_path / "detect-data", train=18)
+    wanted = asked("detect", tmp_path)
+    wanted = TrainingRequest(**(vars(wanted) | {"model": "yolo26n", "data": data}))
+    assert interrupted(wanted, 1, 3) == uninterrupted(wanted)
+
+
+def test_the_bits_depend_on_the_seed(tmp_path: Path) -> None:
+    assert uninterrupted(asked("classify", tmp_path)) != uninterrupted(asked("classify", tmp_path, seed=1))
+
+
+def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path, patience=2, optimizer="SGD", lr0=1e-9, warmup_epochs=0)
+    whole = uninterrupted(wanted)
+    assert interrupted(wanted, 2) == whole
+    result = train(recovery(wanted), Epochs())
+    assert (result.stop_reason, result.epoch) == ("early_stopping", 2)
+
+
+def test_an_attempt_that_ended_before_its_final_validation_only_gets_that(tmp_path: Path) -> None:
+    wanted, epochs = asked("classify", tmp_path), Epochs()
+    whole = uninterrupted(wanted)
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=5))
+    result = train(recovery(wanted), epochs)
+    assert epochs.reports == []
+    assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 4, 5)
+    assert result.fitness is not None
+    assert weights_of(Path(result.last.path)) == whole
+    assert load_checkpoint(Path(result.best.path))["epoch"] == -1
+
+
+class CountsThreads(Epochs):
+    """Keeps with how many threads torch computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+
+    def report(self, epoch: EpochReport) -> bool:
+        self.threads.add(torch.get_num_threads())
+        return super().report(epoch)
+
+
+def test_the_thread_count_of_the_interrupted_attempt_is_restored(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=1))
+    before = torch.get_num_threads()
+    last = wanted.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state[EXACT]["profile"]["threads"] = before + 1
+    torch.save(state, last)
+    epochs = CountsThreads()
+    try:
+        train(recovery(wanted), epochs)
+    finally:
+        torch.set_num_threads(before)
+    assert epochs.threads == {before + 1}
+    assert epochs.reports[-1].inexact_reason is None
+
+
+def test_another_numeric_profile_goes_on_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = asked("classify", tmp_path)
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=1))
+    last = wanted.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state[EXACT]["profile"] |= {"torch": "1.0", "device": "abacus"}
+    torch.save(state, last)
+    epochs = Epochs()
+    train(recovery(wanted), epochs)
+    reason = epochs.reports[-1].inexact_reason
+    assert reason is not None
+    assert reason.startswith(f"epoch 2 goes on with torch {torch.__version__.split('+')[0]} instead of 1.0")
+    assert "instead of abacus" in reason
+    assert reason in caplog.text
+    assert load_checkpoint(last)[EXACT]["inexact_reason"] == reason
+
+
+def test_a_time_budget_is_outside_the_guarantee(tmp_path: Path) -> None:
+    epochs = Epochs()
+    train(asked("classify", tmp_path, time=1e-4), epochs)
+    assert "time=0.0001" in (epochs.reports[0].inexact_reason or "")
+
+
+def test_the_state_of_another_training_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=1))
+    other = TrainingRequest(**(vars(recovery(wanted)) | {"identity": {"job": "a", "batch": 8}}))
+    with pytest.raises(StateMismatch, match=r"another training \(batch was None and is 8\); give the param"):
+        train(other, Epochs())
+
+
+class Stops:
+    """Ends the training after some epochs because it was asked to (an EpochReporter)."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def report(self, epoch: EpochReport) -> bool:
+        return epoch.epoch + 1 < self.after
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    whole = uninterrupted(wanted)
+    stopped = train(wanted, Stops(after=2))
+    assert (stopped.stop_reason, stopped.epoch) == ("stopped", 1)
+    assert stopped.fitness is not None
+    result = train(recovery(wanted), Epochs())
+    assert (result.stop_reason, weights_of(Path(result.last.path))) == ("completed", whole)
