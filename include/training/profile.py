@@ -37,7 +37,7 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
         profile |= {
             "device": torch.cuda.get_device_name(device),
             "cuda": str(torch.version.cuda),
-            "cudnn": int(torch.backends.cudnn.version() or 0),
+            "cudnn": int(torch.backends.cudnn.version() or 0),  # type: ignore[no-untyped-call]
         }
     elif device.type == "cpu":
         profile |= {"device": _cpu_model(), "instructions": torch.backends.cpu.get_cpu_capability()}
@@ -54,7 +54,7 @@ def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
 
 def _version(library: str) -> str | None:
     try:
-        return version(library)  # type: ignore[no-any-return, no-untyped-call]
+        return version(library)
     except PackageNotFoundError:
         return None
 

@@ -157,7 +157,7 @@ class WholeState(Exact):
         return super().exact_state() | {"identity": self._identity, "ended": bool(self.stop)}
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; Ultralytics refuses one without a next epoch, as of a training that had ended."""
+        """Restore the state. Ultralytics refuses that of a training that had ended: there is no next epoch."""
         if not self._ended or ckpt is None:
             super().resume_training(ckpt)
             return
