@@ -101,6 +101,7 @@ def train_yolo() -> None:
         parameters={
             "job_id": "{{ ti.xcom_pull('resolve_config').job_id }}",
             "run_id": "{{ run_id }}",
+            "status": "{{ 'stopped' if ti.xcom_pull('train').stop_reason == 'stopped' else 'completed' }}",
             "epoch": "{{ ti.xcom_pull('train').epoch }}",
             "metrics": "{{ ti.xcom_pull('train').metrics | tojson }}",
             "best_checkpoint_path": "{{ ti.xcom_pull('upload_best').path }}",

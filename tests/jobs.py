@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import psycopg
+
 from include.jobs.job import TrainingJob
+from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 from include.training.contract import EpochReport
 
@@ -17,10 +21,69 @@ def claim(
         "spec": {"lr0": 0.01},
         "epochs": 3,
         "parent_job_id": None,
+        "resumed_epoch": None,
         "triggered_by": "ada",
+        "fresh": False,
     } | given
     return jobs.claim(job_id, run_id=run_id, expected_run_id=expected, **values)
 
 
+def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:
+    """Job a of run1 in its first attempt, or a later one, with so many epochs finished and durable."""
+    claim(jobs)
+    jobs.start_training("a", "run1", attempt, first_epoch=0)
+    for epoch in range(epochs):
+        jobs.record_epoch("a", "run1", attempt, epoch_report(epoch, loss=epoch / 2))
+        jobs.record_durable("a", "run1", attempt, epoch)
+    return recorded(jobs)
+
+
+def recorded(jobs: JobRepository, job_id: str = "a") -> TrainingJob:
+    """The row of a job that is there."""
+    job = jobs.get(job_id)
+    assert job is not None
+    return job
+
+
+def record_checkpoints(
+    connection: psycopg.Connection[Any], run_id: str = "run1", status: str = "completed", job_id: str = "a"
+) -> int:
+    """As the task does it: every value is a rendered template, so a string. Returns how many were written."""
+    parameters = {
+        "job_id": job_id,
+        "run_id": run_id,
+        "status": status,
+        "epoch": "2",
+        "metrics": '{"metrics/mAP50(B)": 0.9, "val/box_loss": null}',
+        "best_checkpoint_path": f"s3://bucket/checkpoints/{job_id}/best.pt",
+        "best_checkpoint_sha256": "b" * 64,
+        "best_checkpoint_size": "5368709121",
+        "last_checkpoint_path": f"s3://bucket/checkpoints/{job_id}/last.pt",
+        "last_checkpoint_sha256": "c" * 64,
+        "last_checkpoint_size": "5368709122",
+    }
+    written = len(connection.execute(query("record_checkpoints"), parameters).fetchall())
+    connection.commit()
+    return written
+
+
 def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
-    return EpochReport(epoch=epoch, epochs=3, metrics=metrics, fitness=0.5, seconds=1.5, eta_seconds=3.0)
+    return EpochReport(
+        epoch=epoch,
+        epochs=3,
+        metrics=metrics,
+        fitness=0.5,
+        seconds=1.5,
+        eta_seconds=3.0,
+        is_best=True,
+        inexact_reason=None,
+    )
+
+
+def wait_until_blocked(connection: psycopg.Connection[Any], backend: int) -> None:
+    """Return when that server process waits for a lock which somebody else holds."""
+    for _ in range(600):
+        if connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", [backend]).fetchone() == (True,):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"server process {backend} waits for nobody")

@@ -54,9 +54,9 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def _plant(scripts: Path, body: str) -> None:
-    (scripts / "versions" / "0003_planted.py").write_text(
+    (scripts / "versions" / "0004_planted.py").write_text(
         "from pathlib import Path\nfrom alembic import op\n"
-        f"revision = '0003'\ndown_revision = '0002'\nCOLUMNS = {{}}\ndef upgrade():\n    {body}\n"
+        f"revision = '0004'\ndown_revision = '0003'\nCOLUMNS = {{}}\ndef upgrade():\n    {body}\n"
     )
 
 
@@ -77,10 +77,11 @@ def test_a_plan_shows_the_sql_and_changes_nothing(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     planned = plan(engine)
-    assert (planned.current, planned.target, planned.revisions) == ("base", "0002", ("0001", "0002"))
+    assert (planned.current, planned.target, planned.revisions) == ("base", "0003", ("0001", "0002", "0003"))
     assert (
         "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);" in planned.report
     )
+    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
     assert "CREATE TABLE training_epochs" in planned.report
     assert platforms.structure(connection) == set()
 
@@ -89,7 +90,7 @@ def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[
     apply(engine)
     after_one = platforms.structure(connection)
     for _ in range(9):
-        assert apply(engine).report == "Schema: at 0002, to be at 0002. Nothing to do."
+        assert apply(engine).report == "Schema: at 0003, to be at 0003. Nothing to do."
     assert platforms.structure(connection) == after_one
     verify(engine)
 
@@ -98,14 +99,16 @@ def test_a_target_may_be_a_revision_or_steps(engine: Engine) -> None:
     assert apply(engine, "+1").target == "0001"
     assert [column.name for column in verify(engine, "0001") if column.name.startswith("last")] == []
     assert apply(engine, "0002").revisions == ("0002",)
-    assert apply(engine, "-1").revisions == ("0002",)
+    assert [column.name for column in verify(engine, "0002") if column.name == "durable_epoch"] == []
+    assert apply(engine, "head").revisions == ("0003",)
+    assert apply(engine, "-2").revisions == ("0003", "0002")
     assert apply(engine, "base").revisions == ("0001",)
     assert verify(engine, "base") == []
 
 
-@pytest.mark.parametrize("target", ["+3", "-1", "0009", "", "heads", "0001:0002"])
+@pytest.mark.parametrize("target", ["+4", "-1", "0009", "", "heads", "0001:0002"])
 def test_a_target_that_is_none_is_refused_by_name(engine: Engine, target: str) -> None:
-    with pytest.raises(TargetUnknown, match=r"base.*0001, 0002"):
+    with pytest.raises(TargetUnknown, match=r"base.*0001, 0002, 0003"):
         plan(engine, target)
 
 
@@ -118,23 +121,32 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
     assert platforms.structure(connection) == migrated
 
 
+@pytest.mark.parametrize(
+    ("revision", "column", "value"),
+    [
+        ("0002", "last_checkpoint_path", "s3://b/last.pt"),
+        ("0003", "durable_epoch", "73"),
+        ("0003", "resumed_epoch", "9"),
+        ("0003", "origin_run_id", "manual__1"),
+        ("0003", "attempt", "2"),
+        ("0003", "inexact_reason", "batch was halved"),
+    ],
+)
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, connection: psycopg.Connection[Any], revision: str, column: str, value: str
 ) -> None:
-    apply(engine)
-    connection.execute(
-        "INSERT INTO training_jobs (job_id, last_checkpoint_path) VALUES ('a', 's3://b/last.pt')"
-    )
+    apply(engine, revision)
+    connection.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
     connection.commit()
     before = platforms.structure(connection)
-    refusal = r"last_checkpoint_path would lose what 1 rows hold\. Confirm with confirm_data_loss: true"
-    assert "last_checkpoint_path" in plan(engine, "-1").problems[0]
+    refusal = rf"{column} would lose what 1 rows hold\. Confirm with confirm_data_loss: true"
+    assert column in plan(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
     assert platforms.structure(connection) == before
     assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
     apply(engine, "-1", confirm_data_loss=True)
-    assert "last_checkpoint_path" not in platforms.columns(connection)
+    assert column not in platforms.columns(connection)
 
 
 def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
@@ -217,11 +229,11 @@ def test_the_first_schema_of_the_search_path_is_used(
 def test_a_training_is_told_what_the_schema_lacks(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    with pytest.raises(SchemaBehind, match=r"no schema yet.*needs revision 0002: run the Dag migrate_schema"):
+    with pytest.raises(SchemaBehind, match=r"no schema yet.*needs revision 0003: run the Dag migrate_schema"):
         require_current(connection)
     apply(engine, "0001")
     with pytest.raises(
-        SchemaBehind, match=r"revision 0001, but this code needs 0002: run the Dag migrate_sch"
+        SchemaBehind, match=r"revision 0001, but this code needs 0003: run the Dag migrate_sch"
     ):
         require_current(connection)
     apply(engine)
@@ -234,9 +246,9 @@ def test_a_schema_newer_than_the_code_is_left_alone(
     _plant(scripts, "pass")
     apply(engine, scripts=scripts)
     for ask in (plan, apply, verify):
-        with pytest.raises(SchemaBehind, match="revision 0003, which this code does not know"):
+        with pytest.raises(SchemaBehind, match="revision 0004, which this code does not know"):
             ask(engine)
-    with pytest.raises(SchemaBehind, match="revision 0003, which this code does not know"):
+    with pytest.raises(SchemaBehind, match="revision 0004, which this code does not know"):
         require_current(connection)
 
 

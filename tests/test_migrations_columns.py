@@ -79,6 +79,10 @@ def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
             "last_checkpoint_path jsonb",
             r"last_checkpoint_path has type jsonb, but must be character varying\(500\)",
         ),
+        ("durable_epoch text", r"durable_epoch has type text, but must be integer"),
+        ("attempt int NOT NULL DEFAULT 1", r"attempt is NOT NULL, but is empty while a job trains"),
+        ("origin_run_id varchar(100)", r"origin_run_id has type character varying\(100\), too short"),
+        ("inexact_reason varchar(80)", r"inexact_reason has type character varying\(80\), too short"),
         ("best_checkpoint_size integer", r"best_checkpoint_size has type integer, but must be bigint"),
         (
             "error varchar(255)",
@@ -133,6 +137,7 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
         "best_checkpoint_path text",
         "best_checkpoint_path varchar(255)",
         "metrics json, spec json, epoch bigint, run_id varchar(250)",
+        "durable_epoch bigint, attempt bigint, origin_run_id varchar(250) NOT NULL",
         "created_at timestamp NOT NULL DEFAULT now(), status varchar(20) NOT NULL",
     ],
 )

@@ -125,6 +125,23 @@ def test_a_downgrade_leaves_the_platform_as_it_was(
     assert platforms.rows(connection, columns) == rows
 
 
+def test_a_revision_that_comes_later_leaves_the_rows_that_were_trained_as_they_were(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    apply(engine, "0002")
+    connection.execute("UPDATE training_jobs SET run_id = 'run1', epoch = 3 WHERE name LIKE '%5'")
+    connection.commit()
+    columns, before = platforms.columns(connection), platforms.structure(connection)
+    rows = platforms.rows(connection, columns)
+    apply(engine)
+    verify(engine)
+    assert platforms.rows(connection, columns) == rows
+    assert _one(connection, "SELECT count(*) FROM training_jobs WHERE origin_run_id IS NOT NULL") == 0
+    apply(engine, "-1")
+    assert platforms.structure(connection) == before
+    assert platforms.rows(connection, columns) == rows
+
+
 def test_a_given_job_id_is_kept(adopted: Platform, connection: psycopg.Connection[Any]) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
     assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'ours'") == "digits-1"

@@ -16,7 +16,7 @@ from include.jobs.repository import (
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms
-from tests.jobs import claim, epoch_report
+from tests.jobs import claim, epoch_report, record_checkpoints, recorded
 from tests.platforms import PLATFORMS
 
 
@@ -50,9 +50,50 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
     assert waiting is not None
     assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
     claimed = claim(jobs, "7")
-    assert (claimed.status, claimed.run_id) == ("running", "run1")
-    jobs.record_epoch("7", "run1", epoch_report())
+    assert (claimed.status, claimed.run_id, claimed.origin_run_id) == ("running", "run1", "run1")
+    assert claimed.started_at is not None
+    jobs.start_training("7", "run1", 1, first_epoch=0)
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is False
     assert len(jobs.epochs("7")) == 1
+
+
+def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    assert jobs.request_stop("7") is True
+    assert claim(jobs, "7").stop_requested is True
+    jobs.start_training("7", "run1", 1, first_epoch=0)
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is True
+
+
+@pytest.mark.parametrize("status", ["state", "varchar(20)"])
+@pytest.mark.parametrize("end", ["completed", "stopped"])
+def test_a_platforms_own_types_take_all_that_an_attempt_writes(empty_url: str, status: str, end: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(
+            "CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped')"
+        )
+        connection.execute(
+            f"CREATE TABLE training_jobs (id int PRIMARY KEY, status {status}, metrics json, epoch bigint, "
+            "attempt bigint, run_id varchar(250), origin_run_id varchar(300), error text)"
+        )
+        connection.execute("INSERT INTO training_jobs VALUES (7)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        jobs = JobRepository(connection)
+        claim(jobs, "7")
+        jobs.start_training("7", "run1", 1, first_epoch=0)
+        for epoch in range(2):
+            jobs.record_epoch("7", "run1", 1, epoch_report(epoch, loss=epoch / 2))
+        jobs.record_durable("7", "run1", 1, 0)
+        jobs.record_inexact("7", "run1", 1, "other device")
+        jobs.start_training("7", "run1", 2, first_epoch=1)
+        again = claim(jobs, "7", run_id="run2", expected="run1")
+        assert (again.epoch, again.metrics, again.durable_epoch) == (0, {"loss": 0.0}, 0)
+        assert (again.origin_run_id, again.inexact_reason) == ("run1", "other device")
+        assert jobs.request_stop("7") is True
+        assert record_checkpoints(connection, "run2", end, "7") == 1
+        ended = recorded(jobs, "7")
+        assert (ended.status, ended.durable_epoch, ended.stop_requested) == (end, 2, False)
 
 
 def test_a_platforms_row_that_another_run_took_is_not_taken(platform: psycopg.Connection[Any]) -> None:

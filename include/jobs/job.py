@@ -31,8 +31,13 @@ class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
     status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here. The
-    owner is the run `run_id` of Dag `dag_id`. epoch is the last finished one, from 0; epochs is the planned
-    number. Sizes are in bytes, hashes SHA-256 in lower-case hex. completed_at is set for completed jobs only.
+    owner is the run `run_id` of Dag `dag_id`, and in it try number `attempt` of the task `train` (None until
+    one began). origin_run_id is the run that began this training from its start: objects in S3 belong to the
+    training if their metadata names that run. epoch is the last finished one, durable_epoch the last whose
+    state was verified in S3, resumed_epoch the parent's last one, which a job with a parent continues after;
+    all from 0; epochs is the planned number. inexact_reason is None while the weights are those of a training
+    that was never interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256
+    in lower-case hex. completed_at is set for completed jobs only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,9 +47,13 @@ class TrainingJob(BaseModel):
     stop_requested: bool
     dag_id: str | None
     run_id: str | None
+    origin_run_id: str | None
+    attempt: int | None
     parent_job_id: str | None
+    resumed_epoch: int | None
     spec: JsonObject
     epoch: int | None
+    durable_epoch: int | None
     epochs: int | None
     metrics: JsonObject
     best_checkpoint_path: str | None
@@ -53,6 +62,7 @@ class TrainingJob(BaseModel):
     last_checkpoint_path: str | None
     last_checkpoint_sha256: str | None
     last_checkpoint_size: int | None
+    inexact_reason: str | None
     error: str | None
     triggered_by: str | None
     created_at: datetime | None

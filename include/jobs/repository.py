@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from include.jobs.job import RecordedEpoch, TrainingJob
@@ -33,7 +33,7 @@ class JobNotCreatable(RepositoryError):
 
 
 class OwnershipLost(RepositoryError):
-    """The job belongs to another run by now: this one has to stop."""
+    """The job belongs to another run, or to a newer attempt of this one: whoever asked has to stop."""
 
 
 def finite(value: Any) -> Any:
@@ -71,14 +71,18 @@ class JobRepository:
         spec: Mapping[str, Any],
         epochs: int | None,
         parent_job_id: str | None,
+        resumed_epoch: int | None,
         triggered_by: str | None,
+        fresh: bool,
         expected_run_id: str | None,
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
         An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
-        saw (None for no row or no owner). It starts anew: paths, hashes, sizes, error, epoch, metrics and the
-        recorded epochs go, except that a run which claims its own job again keeps the last three.
+        saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
+        known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
+        before begins from the start, and with `fresh` so does one of another run; origin_run_id is this run
+        then. What parent_job_id and resumed_epoch say is written either way.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
         """
@@ -89,56 +93,83 @@ class JobRepository:
             "spec": Jsonb(finite(dict(spec))),
             "epochs": epochs,
             "parent_job_id": parent_job_id,
+            "resumed_epoch": resumed_epoch,
             "triggered_by": triggered_by,
+            "fresh": fresh,
             "expected_run_id": expected_run_id,
             "first_epoch": 0,
         }
         with self._connection.transaction():
-            if self._changed("take_over_job", values) == 0:
+            taken = self._row("take_over_job", values)
+            if taken is None:
                 self._create(job_id, run_id, values)
-            if expected_run_id != run_id:
+            elif taken[0]:
+                self._changed("start_over", values)
+            if taken is None or taken[0]:
                 self._changed("delete_epochs", values)
             job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 
-    def start_training(self, job_id: str, run_id: str, first_epoch: int) -> int:
+    def start_training(self, job_id: str, run_id: str, attempt: int, first_epoch: int) -> int:
         """Mark that an attempt begins at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The row runs (again) and names no objects until the attempt has ended. Raises OwnershipLost, and
-        writes nothing, if `run_id` is not the job's owner.
+        attempt is Airflow's try number. From here on no older one of this run writes; the row runs (again),
+        tells of no epoch that is to come, and names no objects until the attempt has ended. A request to stop
+        stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if `run_id` is not the
+        job's owner or a newer attempt of it began.
         """
-        values = {"job_id": job_id, "run_id": run_id, "first_epoch": first_epoch}
         with self._connection.transaction():
-            if self._changed("start_training", values) == 0:
-                raise OwnershipLost(_lost(job_id, run_id))
-            return self._changed("delete_epochs", values)
+            self._as_owner("start_training", job_id, run_id, attempt, first_epoch=first_epoch)
+            return self._changed("delete_epochs", {"job_id": job_id, "first_epoch": first_epoch})
 
     def require_owner(self, job_id: str, run_id: str) -> None:
         """Raise OwnershipLost unless `run_id` is the job's owner."""
         job = self.get(job_id)
         if job is None or job.run_id != run_id:
-            raise OwnershipLost(_lost(job_id, run_id))
+            raise OwnershipLost(_lost(job_id, run_id, job))
 
-    def record_epoch(self, job_id: str, run_id: str, report: EpochReport) -> None:
-        """Record one finished epoch, and make its numbers the job's own. An epoch recorded twice is one row.
+    def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> bool:
+        """Record one finished epoch, make its numbers the job's own, and return whether the job is to stop.
 
-        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner.
+        An epoch recorded twice is one row. Raises OwnershipLost, and writes nothing, if the job belongs to
+        another run or attempt.
         """
-        values = {
-            "job_id": job_id,
-            "run_id": run_id,
-            "epoch": report.epoch,
-            "epochs": report.epochs,
-            "metrics": Jsonb(finite(dict(report.metrics))),
-            "fitness": finite(report.fitness),
-            "seconds": finite(report.seconds),
-            "eta_seconds": finite(report.eta_seconds),
-        }
         with self._connection.transaction():
-            recorded = self._changed("record_epoch", values)
-        if recorded == 0:
-            raise OwnershipLost(_lost(job_id, run_id))
+            (stop_requested,) = self._as_owner(
+                "record_epoch",
+                job_id,
+                run_id,
+                attempt,
+                epoch=report.epoch,
+                epochs=report.epochs,
+                metrics=Jsonb(finite(dict(report.metrics))),
+                fitness=finite(report.fitness),
+                seconds=finite(report.seconds),
+                eta_seconds=finite(report.eta_seconds),
+            )
+        return bool(stop_requested)
+
+    def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int) -> None:
+        """Record that the state after `epoch` was verified in S3. A later one that is recorded already stays.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            self._as_owner("record_durable", job_id, run_id, attempt, epoch=epoch)
+
+    def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
+        """Record why the weights need not be those of an uninterrupted training. The first reason stays.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            self._as_owner("record_inexact", job_id, run_id, attempt, reason=reason)
+
+    def request_stop(self, job_id: str) -> bool:
+        """Ask that the job stops after the epoch it is in. False if it neither waits nor runs."""
+        with self._connection.transaction():
+            return self._changed("request_stop", {"job_id": job_id}) == 1
 
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
@@ -146,10 +177,9 @@ class JobRepository:
         None, and nothing is written, if the run owns no job or its job has ended. With `again`, a job that
         had failed already gets the newer reason.
         """
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            row = cursor.execute(
-                query("fail_run"), {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
-            ).fetchone()
+        values = {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
+        with self._connection.transaction():
+            row = self._row("fail_run", values)
         return row[0] if row else None
 
     def refuse(self, job_id: str, error: str) -> bool:
@@ -204,16 +234,36 @@ class JobRepository:
             ) from error
 
     def _rows_are_named_by_key(self) -> bool:
-        with self._connection.cursor() as cursor:
-            row = cursor.execute(query("count_key_triggers")).fetchone()
+        row = self._row("count_key_triggers", {})
         return row is not None and row[0] > 0
+
+    def _as_owner(
+        self, name: str, job_id: str, run_id: str, attempt: int, **values: Any
+    ) -> tuple[Any, ...]:
+        """Run a statement that writes one row if this attempt owns the job, and return what it returns."""
+        owner = {"job_id": job_id, "run_id": run_id, "attempt": attempt}
+        row = self._row(name, owner | values)
+        if row is None:
+            raise OwnershipLost(_lost(job_id, run_id, self._get(job_id)))
+        return row
+
+    def _row(self, name: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        with self._connection.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(query(name), values).fetchone()
 
     def _changed(self, name: str, values: Mapping[str, Any]) -> int:
         with self._connection.cursor() as cursor:
             return cursor.execute(query(name), values).rowcount
 
 
-def _lost(job_id: str, run_id: str) -> str:
+def _lost(job_id: str, run_id: str, job: TrainingJob | None) -> str:
+    if job is None:
+        return f"Job {job_id} has no row in training_jobs any more: somebody deleted it. Trigger it again."
+    if job.run_id == run_id:
+        return (
+            f"Job {job_id} does not belong to this attempt any more: a newer attempt of run {run_id} began. "
+            f"This one stops here; the newer one goes on."
+        )
     return (
         f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
         f"This training stops here; the other one goes on."

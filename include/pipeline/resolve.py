@@ -62,7 +62,9 @@ def resolve(
             spec=spec.model_dump(mode="json", exclude={"job_id"}),
             epochs=spec.epochs,
             parent_job_id=spec.resume_from,
+            resumed_epoch=resume.epoch if resume else None,
             triggered_by=run.triggered_by,
+            fresh=spec.fresh,
             expected_run_id=row.run_id if row else None,
         )
     if resume is not None:

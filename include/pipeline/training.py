@@ -33,18 +33,20 @@ def train_job(
 
     What an earlier attempt left there is removed first: this attempt starts from the job's own beginning.
     """
+    from airflow.sdk import get_current_context
     from ultralytics import __version__ as ultralytics_version
 
     from include.training.run import train
 
-    _begin(job)
+    attempt = get_current_context()["ti"].try_number
+    _begin(job, attempt)
     for kind in ("best", "last"):
         # What is there now is what this attempt may replace; whatever comes later belongs to a newer one.
         store.head(job.job_id, kind)
     shutil.rmtree(settings.job_folder(job.job_id), ignore_errors=True)
     local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
     request = _request(job, local.data, settings, store)
-    recorder = EpochRecorder(job.job_id, job.run_id)
+    recorder = EpochRecorder(job.job_id, job.run_id, attempt)
     with BackgroundPublisher(store, job.job_id, ultralytics_version) as publisher:
         epoch_end = EpochEnd(recorder, publisher, request.save_dir, job.spec.publish_every)
         result = train(request, epoch_end)
@@ -54,11 +56,11 @@ def train_job(
     return manifest
 
 
-def _begin(job: ResolvedJob) -> None:
+def _begin(job: ResolvedJob, attempt: int) -> None:
     """Put the row into the state of a training that begins, also where only this task was cleared."""
     first_epoch = job.resume.epoch + 1 if job.resume else 0
     with training_db() as connection:
-        repeated = JobRepository(connection).start_training(job.job_id, job.run_id, first_epoch)
+        repeated = JobRepository(connection).start_training(job.job_id, job.run_id, attempt, first_epoch)
     if repeated:
         log.warning(
             "An earlier attempt had finished %d epochs; this one begins again at epoch %d.",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 LONGEST_JOB_ID = 128
 LONGEST_CHECKPOINT_PATH = len("s3://") + 63 + len("/checkpoints/") + LONGEST_JOB_ID + len("/best.pt")
 """Of s3://{bucket}/checkpoints/{job_id}/best.pt; the name of a bucket has up to 63 characters."""
+LONGEST_RUN_ID = 250
+"""Airflow's own limit for the ids of Dags and runs."""
 
 _TEXT = frozenset({"text", "character varying"})
 _STANDS_IN = {

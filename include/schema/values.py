@@ -18,7 +18,7 @@ _ALSO_WRITTEN = {
     "running": ("started_at",),
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("started_at", "error"),
-    "stopped": ("started_at",),
+    "stopped": ("started_at", "best_checkpoint_path"),
 }
 """What else a row holds at that status: a CHECK may look at several columns."""
 

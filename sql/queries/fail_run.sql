@@ -2,6 +2,7 @@
 UPDATE training_jobs
 SET
     status = 'failed',
+    stop_requested = FALSE,
     error = %(error)s,
     updated_at = now()
 WHERE dag_id = %(dag_id)s

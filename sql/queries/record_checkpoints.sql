@@ -1,8 +1,11 @@
--- The last thing a training writes: what this row names exists in S3 and was verified there.
+-- The last thing a training writes: what this row names exists in S3 and was verified there. Its status is
+-- completed, or stopped where somebody asked for that; in both it has ended, so no request to stop is open.
 UPDATE training_jobs
 SET
-    status = 'completed',
-    epoch = %(epoch)s,
+    status = %(status)s,
+    stop_requested = FALSE,
+    epoch = %(epoch)s::integer,
+    durable_epoch = %(epoch)s::integer,
     metrics = %(metrics)s::jsonb,
     best_checkpoint_path = %(best_checkpoint_path)s,
     best_checkpoint_sha256 = %(best_checkpoint_sha256)s,
@@ -11,7 +14,8 @@ SET
     last_checkpoint_sha256 = %(last_checkpoint_sha256)s,
     last_checkpoint_size = %(last_checkpoint_size)s,
     error = NULL,
-    completed_at = COALESCE(completed_at, now()),
+    -- COALESCE gives the parameter the type of the column, which may be a platform's enum.
+    completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s

@@ -1,4 +1,5 @@
--- Writes nothing, and returns nothing, if the run does not own the job any more.
+-- Writes nothing, and returns nothing, if the attempt does not own the job any more. Where the run has claimed
+-- its job again and no attempt began since, the one that still trains goes on.
 WITH owned AS (
     UPDATE training_jobs
     SET
@@ -8,22 +9,28 @@ WITH owned AS (
         updated_at = now()
     WHERE job_id = %(job_id)s
         AND run_id = %(run_id)s
-    RETURNING job_id
+        AND COALESCE(attempt, %(attempt)s) = %(attempt)s
+    RETURNING
+        job_id,
+        stop_requested
+),
+recorded AS (
+    INSERT INTO training_epochs (job_id, epoch, metrics, fitness, seconds, eta_seconds)
+    SELECT
+        owned.job_id,
+        %(epoch)s::integer,
+        %(metrics)s::jsonb,
+        %(fitness)s::double precision,
+        %(seconds)s::double precision,
+        %(eta_seconds)s::double precision
+    FROM owned
+    ON CONFLICT (job_id, epoch) DO UPDATE
+    SET
+        metrics = EXCLUDED.metrics,
+        fitness = EXCLUDED.fitness,
+        seconds = EXCLUDED.seconds,
+        eta_seconds = EXCLUDED.eta_seconds,
+        recorded_at = now()
 )
-INSERT INTO training_epochs (job_id, epoch, metrics, fitness, seconds, eta_seconds)
-SELECT
-    owned.job_id,
-    %(epoch)s::integer,
-    %(metrics)s::jsonb,
-    %(fitness)s::double precision,
-    %(seconds)s::double precision,
-    %(eta_seconds)s::double precision
-FROM owned
-ON CONFLICT (job_id, epoch) DO UPDATE
-SET
-    metrics = EXCLUDED.metrics,
-    fitness = EXCLUDED.fitness,
-    seconds = EXCLUDED.seconds,
-    eta_seconds = EXCLUDED.eta_seconds,
-    recorded_at = now()
-RETURNING job_id;
+SELECT COALESCE(stop_requested, FALSE)
+FROM owned;

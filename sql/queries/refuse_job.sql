@@ -1,6 +1,7 @@
 UPDATE training_jobs
 SET
     status = 'failed',
+    stop_requested = FALSE,
     error = %(error)s,
     updated_at = now()
 WHERE job_id = %(job_id)s

@@ -1,7 +1,21 @@
--- An attempt begins: until it ends, the row names no objects, because the attempt replaces them.
+-- An attempt begins: from here on no older one writes, and until it ends the row names no objects, because it
+-- replaces them. Where epochs are repeated, the row goes back to the one before them.
 UPDATE training_jobs
 SET
     status = 'running',
+    -- A job that had ended and begins again is wanted, whatever was asked for before.
+    stop_requested = COALESCE(stop_requested AND status = 'running', FALSE),
+    attempt = %(attempt)s,
+    epoch = CASE WHEN epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1) ELSE epoch END,
+    metrics = CASE
+        WHEN epoch >= %(first_epoch)s THEN (
+            SELECT recorded.metrics
+            FROM training_epochs AS recorded
+            WHERE recorded.job_id = training_jobs.job_id
+                AND recorded.epoch = %(first_epoch)s - 1
+        )
+        ELSE to_jsonb(metrics)
+    END,
     best_checkpoint_path = NULL,
     best_checkpoint_sha256 = NULL,
     best_checkpoint_size = NULL,
@@ -13,4 +27,5 @@ SET
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
+    AND (attempt IS NULL OR attempt <= %(attempt)s)
 RETURNING job_id;

@@ -1,16 +1,34 @@
--- Compare-and-swap: no row is written if another run became the owner since the caller looked.
--- A run that claims its own job again keeps the progress that it recorded.
-UPDATE training_jobs
+-- Compare-and-swap: no row is written if another run became the owner since the caller looked. What was
+-- trained so far stays; start_over.sql follows where the row says that this run begins from the start.
+WITH before AS (
+    SELECT
+        job_id,
+        (origin_run_id IS NULL AND run_id IS NULL)
+        OR (%(fresh)s AND run_id IS DISTINCT FROM %(run_id)s) AS begins
+    FROM training_jobs
+    WHERE job_id = %(job_id)s
+        AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
+    FOR UPDATE
+)
+UPDATE training_jobs AS job
 SET
     status = 'running',
-    stop_requested = FALSE,
+    -- A request to stop holds for whoever waits or runs, and not for a run that comes after it.
+    stop_requested = COALESCE(
+        job.stop_requested
+        AND (job.status = 'queued' OR (job.status = 'running' AND job.run_id = %(run_id)s)),
+        FALSE
+    ),
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
+    -- A row from before revision 0003 was trained by one run alone.
+    origin_run_id = COALESCE(job.origin_run_id, job.run_id),
+    -- Attempts are numbered within a run, and a run that was deleted and made again begins at 1.
+    attempt = NULL,
     parent_job_id = %(parent_job_id)s,
+    resumed_epoch = %(resumed_epoch)s,
     spec = %(spec)s,
-    epoch = CASE WHEN run_id = %(run_id)s THEN epoch END,
-    epochs = %(epochs)s,
-    metrics = CASE WHEN run_id = %(run_id)s THEN metrics END,
+    epochs = COALESCE(%(epochs)s, job.epochs),
     best_checkpoint_path = NULL,
     best_checkpoint_sha256 = NULL,
     best_checkpoint_size = NULL,
@@ -19,9 +37,9 @@ SET
     last_checkpoint_size = NULL,
     error = NULL,
     triggered_by = %(triggered_by)s,
-    started_at = now(),
+    started_at = COALESCE(job.started_at, now()),
     completed_at = NULL,
     updated_at = now()
-WHERE job_id = %(job_id)s
-    AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
-RETURNING job_id;
+FROM before
+WHERE job.job_id = before.job_id
+RETURNING before.begins;

@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema import catalog
 from include.schema.adoption import adopt_jobs
-from include.schema.columns import LONGEST_CHECKPOINT_PATH, LONGEST_JOB_ID, Column
+from include.schema.columns import LONGEST_CHECKPOINT_PATH, LONGEST_JOB_ID, LONGEST_RUN_ID, Column
 from include.schema.errors import MigrationRefused
 from include.schema.revision import Revision, creating
 
@@ -14,7 +14,6 @@ revision = "0001"
 down_revision = None
 
 STATUSES = ("queued", "running", "completed", "failed", "stopped")
-LONGEST_RUN_ID = 250  # Airflow's own limit for the ids of Dags and runs
 
 COLUMNS = {
     "training_jobs": (

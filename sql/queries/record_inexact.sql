@@ -1,0 +1,9 @@
+-- The first reason stays: from there on the weights are others.
+UPDATE training_jobs
+SET
+    inexact_reason = COALESCE(inexact_reason, %(reason)s),
+    updated_at = now()
+WHERE job_id = %(job_id)s
+    AND run_id = %(run_id)s
+    AND COALESCE(attempt, %(attempt)s) = %(attempt)s
+RETURNING inexact_reason;

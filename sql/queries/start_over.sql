@@ -1,0 +1,13 @@
+-- The run that owns the row begins its training from the start: nothing of an earlier one is in it.
+UPDATE training_jobs
+SET
+    origin_run_id = %(run_id)s,
+    epoch = NULL,
+    epochs = %(epochs)s,
+    metrics = NULL,
+    durable_epoch = NULL,
+    inexact_reason = NULL,
+    started_at = now()
+WHERE job_id = %(job_id)s
+    AND run_id = %(run_id)s
+RETURNING job_id;

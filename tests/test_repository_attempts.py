@@ -1,0 +1,258 @@
+"""Of several attempts of one run only the newest writes, and what it tells of its state and of stopping."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.jobs.repository import JobRepository, OwnershipLost
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests import platforms
+from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
+
+Write = Callable[[JobRepository, str, int], object]
+
+WRITES: dict[str, Write] = {
+    "start_training": lambda jobs, run_id, attempt: jobs.start_training("a", run_id, attempt, first_epoch=0),
+    "record_epoch": lambda jobs, run_id, attempt: jobs.record_epoch("a", run_id, attempt, epoch_report(2)),
+    "record_durable": lambda jobs, run_id, attempt: jobs.record_durable("a", run_id, attempt, 2),
+    "record_inexact": lambda jobs, run_id, attempt: jobs.record_inexact("a", run_id, attempt, "time="),
+}
+
+
+@pytest.fixture(params=WRITES)
+def write(request: pytest.FixtureRequest) -> Write:
+    """Each thing that an attempt writes."""
+    return WRITES[request.param]
+
+
+@pytest.fixture(scope="module")
+def migrated_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        apply(platforms.engine(url))
+        yield url
+
+
+@pytest.fixture
+def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url) as connection:
+        yield connection
+        connection.execute("TRUNCATE training_jobs, training_epochs")
+
+
+@pytest.fixture
+def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
+    return JobRepository(connection)
+
+
+def test_an_attempt_that_begins_reopens_the_row_and_forgets_the_epochs_it_repeats(
+    connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    started(jobs, epochs=3)
+    record_checkpoints(connection)
+    assert jobs.start_training("a", "run1", 2, first_epoch=1) == 2
+    job = recorded(jobs)
+    assert (job.status, job.best_checkpoint_path, job.last_checkpoint_sha256) == ("running", None, None)
+    assert (job.attempt, job.completed_at) == (2, None)
+    assert (job.epoch, job.metrics, job.durable_epoch) == (0, {"loss": 0.0}, 2)
+    assert [each.epoch for each in jobs.epochs("a")] == [0]
+
+
+def test_an_attempt_that_goes_on_after_the_last_epoch_repeats_nothing(jobs: JobRepository) -> None:
+    before = started(jobs, epochs=2)
+    assert jobs.start_training("a", "run1", 2, first_epoch=2) == 0
+    after = recorded(jobs)
+    assert (after.epoch, after.metrics) == (before.epoch, before.metrics) == (1, {"loss": 0.5})
+    assert len(jobs.epochs("a")) == 2
+
+
+def test_an_attempt_from_the_start_tells_of_no_epoch(jobs: JobRepository) -> None:
+    started(jobs, epochs=2)
+    assert jobs.start_training("a", "run1", 2, first_epoch=0) == 2
+    job = recorded(jobs)
+    assert (job.epoch, job.metrics) == (None, None)
+
+
+def test_an_attempt_may_begin_twice(jobs: JobRepository) -> None:
+    started(jobs)
+    jobs.start_training("a", "run1", 1, first_epoch=0)
+    assert recorded(jobs).attempt == 1
+
+
+def test_another_run_writes_nothing(jobs: JobRepository, write: Write) -> None:
+    before = started(jobs, epochs=2)
+    with pytest.raises(OwnershipLost, match="Job a does not belong to run run2 any more: another run took"):
+        write(jobs, "run2", 9)
+    assert recorded(jobs) == before
+    assert len(jobs.epochs("a")) == 2
+
+
+def test_an_older_attempt_writes_nothing(jobs: JobRepository, write: Write) -> None:
+    before = started(jobs, epochs=2, attempt=3)
+    with pytest.raises(OwnershipLost, match="to this attempt any more: a newer attempt of run run1 began"):
+        write(jobs, "run1", 2)
+    assert recorded(jobs) == before
+    assert len(jobs.epochs("a")) == 2
+
+
+def test_a_job_whose_row_was_deleted_is_said_to_be(
+    jobs: JobRepository, connection: psycopg.Connection[Any], write: Write
+) -> None:
+    started(jobs)
+    connection.execute("DELETE FROM training_jobs")
+    connection.commit()
+    with pytest.raises(OwnershipLost, match="Job a has no row in training_jobs any more"):
+        write(jobs, "run1", 1)
+
+
+def test_an_older_attempt_that_writes_while_a_newer_one_begins_is_refused(
+    jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str, write: Write
+) -> None:
+    started(jobs, epochs=2)
+    with psycopg.connect(migrated_url) as older, ThreadPoolExecutor() as threads:
+        with connection.transaction():
+            jobs.start_training("a", "run1", 2, first_epoch=1)
+            writing = threads.submit(write, JobRepository(older), "run1", 1)
+            wait_until_blocked(connection, older.info.backend_pid)
+            begun = recorded(jobs)
+        with pytest.raises(OwnershipLost, match="a newer attempt of run run1 began"):
+            writing.result()
+    assert recorded(jobs) == begun
+    assert [epoch.epoch for epoch in jobs.epochs("a")] == [0]
+
+
+def test_an_epoch_that_an_older_attempt_writes_just_before_a_newer_one_begins_is_forgotten(
+    jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str
+) -> None:
+    started(jobs, epochs=2)
+    with psycopg.connect(migrated_url) as newer, ThreadPoolExecutor() as threads:
+        with connection.transaction():
+            jobs.record_epoch("a", "run1", 1, epoch_report(2))
+            beginning = threads.submit(JobRepository(newer).start_training, "a", "run1", 2, first_epoch=2)
+            wait_until_blocked(connection, newer.info.backend_pid)
+        assert beginning.result() == 1
+    job = recorded(jobs)
+    assert (job.attempt, job.epoch, job.metrics) == (2, 1, {"loss": 0.5})
+    assert [epoch.epoch for epoch in jobs.epochs("a")] == [0, 1]
+
+
+def test_of_many_attempts_at_once_the_newest_owns_the_job(jobs: JobRepository, migrated_url: str) -> None:
+    claim(jobs)
+    start = threading.Barrier(8)
+
+    def compete(attempt: int) -> None:
+        with psycopg.connect(migrated_url) as own, suppress(OwnershipLost):
+            start.wait()
+            JobRepository(own).start_training("a", "run1", attempt, first_epoch=0)
+            JobRepository(own).record_epoch("a", "run1", attempt, epoch_report(attempt=attempt))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(compete, range(1, 9)))
+    job = recorded(jobs)
+    assert (job.attempt, job.metrics) == (8, {"attempt": 8})
+    assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"attempt": 8}]
+
+
+def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
+    started(jobs)
+    for epoch, durable in ((0, 0), (3, 3), (2, 3), (3, 3), (4, 4)):
+        jobs.record_durable("a", "run1", 1, epoch)
+        assert recorded(jobs).durable_epoch == durable
+
+
+def test_the_first_reason_why_weights_may_differ_stays(jobs: JobRepository) -> None:
+    assert started(jobs).inexact_reason is None
+    jobs.record_inexact("a", "run1", 1, "other device")
+    jobs.start_training("a", "run1", 2, first_epoch=0)
+    jobs.record_inexact("a", "run1", 2, "batch was halved")
+    assert recorded(jobs).inexact_reason == "other device"
+
+
+def test_a_request_to_stop_is_read_at_the_end_of_an_epoch(jobs: JobRepository) -> None:
+    started(jobs)
+    assert jobs.record_epoch("a", "run1", 1, epoch_report(0)) is False
+    assert jobs.request_stop("a") is True
+    assert jobs.record_epoch("a", "run1", 1, epoch_report(1)) is True
+
+
+def test_a_request_to_stop_outlives_an_attempt_that_was_killed(jobs: JobRepository) -> None:
+    started(jobs, epochs=1)
+    jobs.request_stop("a")
+    jobs.start_training("a", "run1", 2, first_epoch=1)
+    assert jobs.record_epoch("a", "run1", 2, epoch_report(1)) is True
+
+
+def test_a_request_to_stop_outlives_a_claim_that_its_run_repeats(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.request_stop("a")
+    assert claim(jobs, expected="run1").stop_requested is True
+
+
+def test_a_request_to_stop_is_not_for_the_run_that_comes_after(jobs: JobRepository) -> None:
+    started(jobs, epochs=1)
+    jobs.request_stop("a")
+    assert claim(jobs, run_id="run2", expected="run1").stop_requested is False
+
+
+def test_only_a_job_that_waits_or_runs_can_be_asked_to_stop(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    assert jobs.request_stop("a") is False
+    for status in ("completed", "stopped"):
+        claim(jobs, status)
+        record_checkpoints(connection, job_id=status, status=status)
+    claim(jobs, "failed", run_id="run2")
+    jobs.fail_run("train_yolo", "run2", "out of memory")
+    for job_id in ("completed", "stopped", "failed"):
+        assert jobs.request_stop(job_id) is False
+        assert recorded(jobs, job_id).stop_requested is False
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+def test_a_request_is_over_when_the_job_has_ended(
+    jobs: JobRepository, connection: psycopg.Connection[Any], status: str
+) -> None:
+    started(jobs)
+    jobs.request_stop("a")
+    record_checkpoints(connection, status=status)
+    assert recorded(jobs).stop_requested is False
+
+
+def test_a_request_is_over_when_the_job_has_failed(jobs: JobRepository) -> None:
+    started(jobs)
+    jobs.request_stop("a")
+    jobs.fail_run("train_yolo", "run1", "out of memory")
+    assert recorded(jobs).stop_requested is False
+
+
+def test_a_stopped_job_that_begins_again_is_not_stopped_by_what_was_asked_before(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs, epochs=3)
+    record_checkpoints(connection, status="stopped")
+    connection.execute("UPDATE training_jobs SET stop_requested = TRUE")
+    connection.commit()
+    jobs.start_training("a", "run1", 2, first_epoch=3)
+    assert recorded(jobs).stop_requested is False
+
+
+def test_a_job_is_completed_after_it_was_stopped(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs, epochs=3)
+    record_checkpoints(connection, status="stopped")
+    stopped = recorded(jobs)
+    assert (stopped.status, stopped.durable_epoch, stopped.completed_at) == ("stopped", 2, None)
+    assert stopped.last_checkpoint_path == "s3://bucket/checkpoints/a/last.pt"
+    jobs.start_training("a", "run1", 2, first_epoch=3)
+    record_checkpoints(connection)
+    completed = recorded(jobs)
+    assert completed.status == "completed"
+    assert completed.completed_at is not None
