@@ -37,10 +37,11 @@ def platform(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 def test_a_refusal_is_written_into_a_row_that_waits(platform: psycopg.Connection[Any]) -> None:
     jobs = JobRepository(platform)
+    jobs.request_stop("7")
     assert jobs.refuse("7", "epochs=0 is refused") is True
-    row = jobs.get("7")
-    assert row is not None
+    row = recorded(jobs, "7")
     assert (row.status, row.error, row.run_id) == ("failed", "epochs=0 is refused", None)
+    assert row.stop_requested is False
     assert jobs.refuse("7", "again") is False
 
 
