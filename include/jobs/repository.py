@@ -237,9 +237,7 @@ class JobRepository:
         row = self._row("count_key_triggers", {})
         return row is not None and row[0] > 0
 
-    def _as_owner(
-        self, name: str, job_id: str, run_id: str, attempt: int, **values: Any
-    ) -> tuple[Any, ...]:
+    def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> tuple[Any, ...]:
         """Run a statement that writes one row if this attempt owns the job, and return what it returns."""
         owner = {"job_id": job_id, "run_id": run_id, "attempt": attempt}
         row = self._row(name, owner | values)
