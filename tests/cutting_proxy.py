@@ -1,14 +1,16 @@
-"""A network that breaks: a TCP proxy that cuts connections in the middle of what they carry."""
+"""A network that fails: a TCP proxy that cuts connections, lets them hang or trickle, or answers `503`."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from contextlib import suppress
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 _BLOCK = 16 * 1024
+_TRICKLE_SECONDS = 0.05
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
 class CuttingProxy:
@@ -16,7 +18,9 @@ class CuttingProxy:
 
     sent is what may pass to the server, received what may pass back, in bytes; None is all. answer_to_large
     cuts where the server answers to a request of more bytes than that, before the answer has passed. Only the
-    first `cuts` connections that get that far are cut; the others pass.
+    first `cuts` connections that get that far are cut; the others pass. `then` says what happens instead of a
+    cut: "hang" carries nothing more until `heal`, "trickle" some bytes now and then. The first `throttled`
+    connections are answered 503 SlowDown.
     """
 
     def __init__(
@@ -27,34 +31,58 @@ class CuttingProxy:
         received: int | None = None,
         answer_to_large: int | None = None,
         cuts: int = 1_000_000,
+        then: Literal["cut", "hang", "trickle"] = "cut",
+        throttled: int = 0,
     ) -> None:
         address = urlsplit(endpoint_url)
         assert address.port is not None
         self._server = (str(address.hostname), address.port)
         self._sent, self._received, self._answer_to_large = sent, received, answer_to_large
         self._left = cuts
+        self._then = then
+        self._throttled = throttled
         self._lock = threading.Lock()
+        self._healed = threading.Event()
+        self.failing = threading.Event()
         self.cuts = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ended: list[threading.Event] = []
+        self._listener = socket.socket()
+        # small, and inherited by what is accepted: or the kernel would swallow what is meant to hang
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
 
     @property
     def endpoint_url(self) -> str:
         host, port = self._listener.getsockname()
         return f"http://{host}:{port}"
 
+    def heal(self) -> None:
+        """Carry everything from now on, what was held back first."""
+        self._healed.set()
+
+    def wait_for_the_failing(self) -> None:
+        """Wait until the connections that failed are closed by one of their ends."""
+        for ended in self._ended:
+            assert ended.wait(60)
+
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.heal()
         self._listener.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                connection = _Connection(client, server)
+                if self._throttled:
+                    self._throttled -= 1
+                    threading.Thread(target=_answer_slow_down, args=(client,), daemon=True).start()
+                    continue
+                connection = _Connection(client, socket.create_connection(self._server))
                 for up in (True, False):
                     threading.Thread(target=self._carry, args=(connection, up), daemon=True).start()
 
@@ -62,15 +90,22 @@ class CuttingProxy:
         source, target = (
             (connection.client, connection.server) if up else (connection.server, connection.client)
         )
+        failing = False
         with suppress(OSError):
             while block := source.recv(_BLOCK):
                 connection.count(up, len(block))
-                if self._cut_now(connection, up):
-                    break
+                if not failing and self._fail_now(connection, up):
+                    if self._then == "cut":
+                        break
+                    failing = True
+                    if self._then == "hang":
+                        self._healed.wait()
+                if failing and self._then == "trickle":
+                    self._healed.wait(_TRICKLE_SECONDS)
                 target.sendall(block)
         connection.close()
 
-    def _cut_now(self, connection: _Connection, up: bool) -> bool:
+    def _fail_now(self, connection: _Connection, up: bool) -> bool:
         limit = self._sent if up else self._received
         carried = connection.sent if up else connection.received
         late = not up and self._answer_to_large is not None and connection.sent > self._answer_to_large
@@ -81,13 +116,16 @@ class CuttingProxy:
                 return False
             self._left -= 1
             self.cuts += 1
-            return True
+            self._ended.append(connection.ended)
+        self.failing.set()
+        return True
 
 
 class _Connection:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.sent = self.received = 0
+        self.ended = threading.Event()
 
     def count(self, up: bool, size: int) -> None:
         if up:
@@ -100,3 +138,11 @@ class _Connection:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+        self.ended.set()
+
+
+def _answer_slow_down(client: socket.socket) -> None:
+    with client, suppress(OSError):
+        client.recv(_BLOCK)
+        head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_SLOW_DOWN)}\r\nConnection: close\r\n\r\n"
+        client.sendall(head.encode() + _SLOW_DOWN)

@@ -328,12 +328,15 @@ def test_of_many_attempts_that_write_at_once_one_wins(
     )
 
 
-def test_best_and_last_of_a_job_can_be_uploaded_at_once(store: CheckpointStore, make: MakeCheckpoint) -> None:
+def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
+    client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
     files = {"best": make(1, LARGE, "best.pt"), "last": make(2, LARGE)}
+    stores = {kind: CheckpointStore(client, bucket) for kind in files}
 
     with ThreadPoolExecutor(2) as threads:
-        best = threads.submit(store.upload, files["best"], "job", "best", VERSION)
-        last = threads.submit(store.upload, files["last"], "job", "last", VERSION)
+        best = threads.submit(stores["best"].upload, files["best"], "job", "best", VERSION)
+        last = threads.submit(stores["last"].upload, files["last"], "job", "last", VERSION)
 
     assert best.result().stored.is_the_same_as(files["best"])
     assert last.result().stored.is_the_same_as(files["last"])

@@ -6,11 +6,12 @@ import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import pytest
@@ -18,6 +19,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.deadline import Deadline
 from include.checkpoints.errors import (
     BucketMissing,
     ClockSkew,
@@ -29,6 +31,7 @@ from include.checkpoints.errors import (
     StoreError,
     StoreRefusal,
     StoreUnreachable,
+    UploadGivenUp,
 )
 from include.checkpoints.sending import TransferLimits
 from include.checkpoints.store import CheckpointStore, client_config
@@ -171,6 +174,66 @@ def test_a_write_whose_answer_was_lost_is_recognised_as_our_own(
     assert proxy.cuts == 1
     assert uploaded.sent
     assert CheckpointStore(connect(), bucket).holds("job", "last", second)
+
+
+def test_a_write_whose_answer_was_lost_does_not_fence_out_its_own_writer(
+    connect: Connect, s3: S3, bucket: str, tmp_path: Path
+) -> None:
+    first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
+    once = client_config().merge(Config(retries={"total_max_attempts": 1}))
+
+    with CuttingProxy(s3.endpoint_url, answer_to_large=SIZE, cuts=1) as proxy:
+        store = CheckpointStore(connect(proxy.endpoint_url, config=once), bucket)
+        with pytest.raises(StoreUnreachable):
+            store.upload(first, "job", "last", VERSION)
+        assert CheckpointStore(connect(), bucket).holds("job", "last", first)
+        store.upload(second, "job", "last", VERSION)
+
+    assert CheckpointStore(connect(), bucket).holds("job", "last", second)
+
+
+@both_ways
+@pytest.mark.parametrize(("then", "silence"), [("hang", 1), ("trickle", 60)])
+def test_an_upload_that_hangs_is_given_up_and_writes_nothing_later(
+    connect: Connect,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+    limits: TransferLimits,
+    then: Literal["hang", "trickle"],
+    silence: int,
+) -> None:
+    first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
+    CheckpointStore(connect(), bucket).upload(first, "job", "last", VERSION)
+    deadline = Deadline(3600)
+
+    with CuttingProxy(s3.endpoint_url, sent=2 * 1024**2, then=then) as proxy:
+        impatient = client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
+        store = CheckpointStore(connect(proxy.endpoint_url, config=impatient), bucket, limits)
+        with ThreadPoolExecutor(1) as threads:
+            upload = threads.submit(store.upload, second, "job", "last", VERSION, deadline=deadline)
+            assert proxy.failing.wait(60)
+            deadline.end_now()
+            with pytest.raises(UploadGivenUp, match="look at the network"):
+                upload.result()
+        proxy.heal()
+        proxy.wait_for_the_failing()
+
+    assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
+
+
+def test_after_its_deadline_an_upload_asks_s3_for_nothing(
+    connect: Connect, bucket: str, tmp_path: Path
+) -> None:
+    deadline = Deadline(3600)
+    deadline.end_now()
+
+    with pytest.raises(UploadGivenUp):
+        CheckpointStore(connect(), bucket).upload(
+            checkpoint_file(tmp_path, 0, size=10), "job", "last", VERSION, deadline=deadline
+        )
+
+    assert not connect().list_objects_v2(Bucket=bucket)["KeyCount"]
 
 
 def test_a_download_goes_on_where_the_connection_broke(
@@ -392,7 +455,7 @@ def aws_that_says(status: int, code: str) -> Iterator[str]:
     ("status", "code", "error", "sentence"),
     [
         (403, "RequestTimeTooSkewed", ClockSkew, r"clock differs too much .* \(NTP\)"),
-        (409, "ConditionalRequestConflict", FencedOut, "changed by another attempt"),
+        (409, "ConditionalRequestConflict", StoreError, "something else was being written there"),
         (400, "ExpiredToken", StoreError, "refused .*: ExpiredToken No."),
     ],
 )

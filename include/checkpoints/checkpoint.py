@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 CheckpointKind = Literal["best", "last"]
+StoredKind = Literal["best", "last", "last.previous"]
+"""What is kept of a job in S3: last.previous is the generation that the present last replaced."""
 
 
 @dataclass(frozen=True)

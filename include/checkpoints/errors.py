@@ -27,6 +27,10 @@ class StoreUnreachable(StoreError):
     """The endpoint does not answer, or broke off."""
 
 
+class UploadGivenUp(StoreError):
+    """The upload had not ended by its deadline. Whether S3 has it all the same shows the next look."""
+
+
 class StoreRefusal(StoreError):
     """Trying again does not help: something has to be changed first."""
 

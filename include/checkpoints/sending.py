@@ -12,14 +12,18 @@ import logging
 from base64 import b64encode
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
+from include.checkpoints.deadline import check_deadline
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from s3transfer.utils import ReadFileChunk
 
     from include.checkpoints.location import S3Location
 
@@ -97,11 +101,11 @@ def send(
     """Store `file` at `location` and return its ETag. Raises what boto3 raises; then nothing has changed."""
     if file.parts:
         return _send_in_parts(client, file, location, metadata, condition, limits)
-    with file.path.open("rb") as body:
+    with _body(file.path, 0, file.size) as body:
         stored = client.put_object(
             Bucket=location.bucket,
             Key=location.key,
-            Body=body,
+            Body=cast("IO[bytes]", body),
             ContentLength=file.size,
             ChecksumSHA256=file.stored_checksum,
             Metadata=metadata,
@@ -113,13 +117,14 @@ def send(
 def copy(
     client: S3Client,
     location: S3Location,
+    etag: str,
     to: S3Location,
-    head: HeadObjectOutputTypeDef,
+    metadata: Mapping[str, str],
     limits: TransferLimits,
 ) -> None:
-    """Copy the object that `head` describes within S3, and only that one.
+    """Copy the object with that ETag within S3, and only that one, giving the copy `metadata`.
 
-    Its metadata are given again rather than copied, because a copy in parts would lose them.
+    Metadata are given rather than copied, because a copy in parts would lose them.
     """
     from boto3.s3.transfer import TransferConfig
 
@@ -128,12 +133,16 @@ def copy(
         to.bucket,
         to.key,
         ExtraArgs={
-            "CopySourceIfMatch": head["ETag"],
+            "CopySourceIfMatch": etag,
             "MetadataDirective": "REPLACE",
-            "Metadata": head["Metadata"],
+            "Metadata": metadata,
             "ChecksumAlgorithm": "SHA256",
         },
-        Config=TransferConfig(multipart_threshold=limits.threshold, multipart_chunksize=limits.part_size),
+        Config=TransferConfig(
+            multipart_threshold=limits.threshold,
+            multipart_chunksize=limits.part_size,
+            use_threads=False,  # a deadline bounds the requests of the thread that it was set in
+        ),
     )
 
 
@@ -165,11 +174,9 @@ def _send_in_parts(
 def _send_parts(
     client: S3Client, file: LocalFile, location: S3Location, upload_id: str, parallel: int
 ) -> list[CompletedPartTypeDef]:
-    from s3transfer.utils import ReadFileChunk
-
     def send_part(part: _Part) -> CompletedPartTypeDef:
         checksum = _base64(part.sha256)
-        with ReadFileChunk.from_filename(str(file.path), part.offset, part.size) as body:
+        with _body(file.path, part.offset, part.size) as body:
             etag = client.upload_part(
                 Bucket=location.bucket,
                 Key=location.key,
@@ -181,13 +188,20 @@ def _send_parts(
         return {"PartNumber": part.number, "ETag": etag, "ChecksumSHA256": checksum}
 
     with ThreadPoolExecutor(parallel, thread_name_prefix="upload-part") as threads:
-        sending = [threads.submit(send_part, part) for part in file.parts]
+        sending = [threads.submit(copy_context().run, send_part, part) for part in file.parts]
         try:
             return [part.result() for part in sending]
         except BaseException:
             # A part that arrives after the abort would stay in the bucket, invisible and paid for.
             threads.shutdown(cancel_futures=True)
             raise
+
+
+def _body(path: Path, offset: int, size: int) -> ReadFileChunk:
+    """A piece of the file, which cannot be read any more once the deadline is over."""
+    from s3transfer.utils import ReadFileChunk
+
+    return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])
 
 
 def _abort(client: S3Client, location: S3Location, upload_id: str) -> None:

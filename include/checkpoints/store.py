@@ -5,39 +5,37 @@ from __future__ import annotations
 import logging
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.client import client_config
+from include.checkpoints.deadline import obey_deadlines
 from include.checkpoints.errors import (
     CheckpointNotFound,
     CorruptCheckpoint,
     FencedOut,
     ForeignObject,
-    LocalFileChanged,
     LocalFileMissing,
     ObjectNotFound,
     StoreError,
     StoreRefusal,
-    explained,
-    is_condition_failed,
-    is_not_found,
-    is_wrong_bytes,
 )
 from include.checkpoints.fetching import fetched
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.checkpoints.metadata import checkpoint_in, metadata_of
-from include.checkpoints.sending import LocalFile, TransferLimits, copy, send
+from include.checkpoints.sending import LocalFile, TransferLimits
 from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
+from include.checkpoints.writer import ObjectWriter, changed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.checkpoint import CheckpointKind
-    from include.checkpoints.sending import Condition
+    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
+    from include.checkpoints.deadline import Deadline
 
 __all__ = ["CheckpointStore", "StoreError", "StoreRefusal", "StoredCheckpoint", "Upload", "client_config"]
 
@@ -62,32 +60,40 @@ class Upload:
 class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
-    One store is one writer. It remembers each object as it first saw it, and writes only over that or over
-    what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes nothing.
-    Several threads may use it for different checkpoints.
+    One store is one attempt's writer. It remembers each object as it first saw it, and writes only over that
+    or over what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes
+    nothing. Several threads may use it for different jobs.
+
+    A new attempt takes a job over by uploading its last.pt in other bytes, with a mark of its own in it: the
+    older attempt's next write, be it last.pt or best.pt, then raises FencedOut. Equal bytes would have an
+    equal ETag and take nothing over. A best.pt that the older one was just writing does no harm: whoever has
+    written last.pt may replace it. If the take-over itself raises FencedOut, the older attempt was quicker
+    once more: look again, with a new store.
     """
 
     def __init__(
         self, client: S3Client, bucket: str, limits: TransferLimits | None = None, run_id: str | None = None
     ) -> None:
+        obey_deadlines(client)
         self._client = client
         self._bucket = bucket
         self._run_id = run_id
         self._limits = limits or TransferLimits()
-        self._seen: dict[str, str | None] = {}
+        self._writer = ObjectWriter(client, self._limits)
 
-    def key(self, job_id: str, kind: CheckpointKind) -> str:
+    def key(self, job_id: str, kind: StoredKind) -> str:
         """`checkpoints/{job_id}/best.pt` or `last.pt`; raises ValueError for an impossible job id."""
-        return self._location(job_id, f"{kind}.pt").key
+        return self._location(job_id, kind).key
 
-    def uri(self, job_id: str, kind: CheckpointKind) -> str:
+    def uri(self, job_id: str, kind: StoredKind) -> str:
         """The s3:// address of `key`."""
-        return self._location(job_id, f"{kind}.pt").uri
+        return self._location(job_id, kind).uri
 
-    def head(self, job_id: str, kind: CheckpointKind) -> StoredCheckpoint | None:
+    def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """What is at the checkpoint's place, from the object's metadata; None if nothing is."""
-        location = self._location(job_id, f"{kind}.pt")
-        return self._meet(location, head_object(self._client, location))
+        location = self._location(job_id, kind)
+        head = self._writer.find(location)
+        return stored_checkpoint(location, head) if head else None
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """The bytes of `wanted` are at the checkpoint's place."""
@@ -106,41 +112,74 @@ class CheckpointStore:
         return stored
 
     def upload(
-        self, checkpoint: Checkpoint, job_id: str, kind: CheckpointKind, ultralytics_version: str
+        self,
+        checkpoint: Checkpoint,
+        job_id: str,
+        kind: CheckpointKind,
+        ultralytics_version: str,
+        *,
+        deadline: Deadline | None = None,
+        keep_previous: bool = True,
     ) -> Upload:
         """Make the local file `checkpoint` the job's best or last; nothing is sent if it is that already.
 
-        A last.pt that is replaced is kept as last.previous.pt. Raises LocalFileMissing (neither here nor in
-        S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is as it was.
+        A last.pt that is replaced is kept as last.previous.pt; keep_previous=False is for one that was found
+        damaged, so that it does not take the place of one that is whole. Raises LocalFileMissing (neither
+        here nor in S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is as it was.
+        Only after StoreUnreachable, or UploadGivenUp at `deadline`, it may be stored all the same: the next
+        upload through this store finds that out.
         """
         started = time.monotonic()
-        location = self._location(job_id, f"{kind}.pt")
-        head = head_object(self._client, location)
-        there = self._meet(location, head)
-        if there and there.is_the_same_as(checkpoint):
-            self._seen[location.key] = there.etag
-            log.info("%s holds these bytes already (%s); nothing sent.", location.uri, there)
-            return Upload(there, checkpoint.size, sent=False, seconds=time.monotonic() - started)
-        file = self._read(checkpoint, location)
-        self._require_unchanged(location, there)
-        if kind == "last" and head:
-            self._copy(location, self._location(job_id, "last.previous.pt"), head)
-        self._send(file, location, metadata_of(checkpoint, job_id, self._run_id, ultralytics_version))
-        stored = self._verify_sent(file, location)
-        upload = Upload(stored, file.size, sent=True, seconds=time.monotonic() - started)
-        speed = upload.bytes_per_second / 1e6
-        log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", location.uri, upload.seconds, speed, stored)
+        with deadline.applied() if deadline else nullcontext():
+            stored, sent = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous)
+        upload = Upload(stored, checkpoint.size, sent, seconds=time.monotonic() - started)
+        if sent:
+            speed = upload.bytes_per_second / 1e6
+            log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, upload.seconds, speed, stored)
+        else:
+            log.info("%s holds these bytes already (%s); nothing sent.", stored.uri, stored)
         return upload
 
+    def seed(
+        self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
+    ) -> StoredCheckpoint:
+        """Begin `job_id` with its parent's checkpoint, copied within S3; return what the job then has.
+
+        What this training has stored itself stays, so this may be repeated. What an earlier training of that
+        name left is replaced, its last.pt kept as last.previous.pt. Raises CheckpointNotFound or
+        CorruptCheckpoint where the parent's object is not `expected` any more, and FencedOut.
+        """
+        location = self._location(job_id, kind)
+        head = self._writer.find(location)
+        there = stored_checkpoint(location, head) if head else None
+        if there and there.checkpoint and there.run_id == self._run_id:
+            return there
+        parent = self.verify(parent_job_id, kind, expected)
+        self._writer.require_unchanged(location, there)
+        if kind == "last" and head:
+            self._keep_previous(job_id, head)
+        metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
+        try:
+            self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
+        except FencedOut as error:
+            raise CorruptCheckpoint(
+                f"{parent.uri} is not SHA-256 {expected.sha256} any more: somebody replaced it meanwhile; "
+                "trigger a new run"
+            ) from error
+        seeded = self.verify(job_id, kind, expected)
+        self._writer.accept(location, seeded)
+        log.info("Copied %s to %s: %s.", parent.uri, location.uri, seeded)
+        return seeded
+
     def download(
-        self, job_id: str, kind: CheckpointKind, to: Path, expected: Checkpoint | None = None
+        self, job_id: str, kind: StoredKind, to: Path, expected: Checkpoint | None = None
     ) -> Checkpoint:
         """Bring the checkpoint to the file `to`, which appears only if every byte is right.
 
         Raises CheckpointNotFound, ForeignObject (no checksum to check by), CorruptCheckpoint (damaged, or not
         `expected`) and LocalDiskError; all name the object.
         """
-        location = self._location(job_id, f"{kind}.pt")
+        location = self._location(job_id, kind)
         try:
             with fetched(self._client, location, to) as object_:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
@@ -159,7 +198,7 @@ class CheckpointStore:
             raise CheckpointNotFound(
                 f"{location.uri} does not exist: job {job_id} has stored no {kind}.pt"
             ) from error
-        self._seen.setdefault(location.key, object_.etag)
+        self._writer.meet(location, object_.etag)
         return Checkpoint(path=str(to), sha256=stored.sha256, size=stored.size, epoch=stored.epoch)
 
     def require_object(self, uri: str) -> None:
@@ -179,15 +218,29 @@ class CheckpointStore:
                 _require_whole(uri, object_.sha256, stored.sha256)
         return to
 
-    def _location(self, job_id: str, name: str) -> S3Location:
+    def _location(self, job_id: str, kind: StoredKind) -> S3Location:
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return S3Location(self._bucket, f"checkpoints/{job_id}/{name}")
+        return S3Location(self._bucket, f"checkpoints/{job_id}/{kind}.pt")
 
-    def _meet(self, location: S3Location, head: HeadObjectOutputTypeDef | None) -> StoredCheckpoint | None:
-        """Describe what is there, and remember it if this store had not looked yet."""
-        self._seen.setdefault(location.key, head["ETag"] if head else None)
-        return stored_checkpoint(location, head) if head else None
+    def _store(
+        self, checkpoint: Checkpoint, job_id: str, kind: CheckpointKind, version: str, keep_previous: bool
+    ) -> tuple[StoredCheckpoint, bool]:
+        location = self._location(job_id, kind)
+        head = self._writer.find(location)
+        there = stored_checkpoint(location, head) if head else None
+        if there and there.is_the_same_as(checkpoint):
+            self._writer.accept(location, there)
+            return there, False
+        file = self._read(checkpoint, location)
+        fence = self._location(job_id, "last") if kind == "best" else None
+        self._writer.require_unchanged(location, there, fence)
+        if there and there.checkpoint is None:
+            log.warning("%s was not written by this project; it is replaced.", location.uri)
+        if kind == "last" and head and keep_previous:
+            self._keep_previous(job_id, head)
+        metadata = metadata_of(checkpoint, job_id, self._run_id, version)
+        return self._writer.put(file, location, metadata, fence), True
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:
@@ -198,68 +251,12 @@ class CheckpointStore:
                 f"{checkpoint.sha256}); clear the task `train` of this run, then it is made again"
             ) from error
         if file.sha256 != checkpoint.sha256:
-            raise _changed(checkpoint.path, checkpoint.sha256)
+            raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
-    def _require_unchanged(self, location: S3Location, there: StoredCheckpoint | None) -> None:
-        if self._seen[location.key] != (there.etag if there else None):
-            raise _fenced(location, there)
-        if there and there.checkpoint is None:
-            log.warning("%s was not written by this project; it is replaced.", location.uri)
-
-    def _copy(self, location: S3Location, to: S3Location, head: HeadObjectOutputTypeDef) -> None:
-        from botocore.exceptions import ClientError
-
-        with explained(self._client, location):
-            try:
-                copy(self._client, location, to, head, self._limits)
-            except ClientError as error:
-                if is_condition_failed(error) or is_not_found(error):
-                    raise _fenced(location, self._there_now(location)) from error
-                raise
-
-    def _send(self, file: LocalFile, location: S3Location, metadata: dict[str, str]) -> None:
-        from botocore.exceptions import ClientError
-
-        seen = self._seen[location.key]
-        condition: Condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
-        with explained(self._client, location):
-            try:
-                etag = send(self._client, file, location, metadata, condition, self._limits)
-            except ClientError as error:
-                if is_wrong_bytes(error):
-                    raise _changed(str(file.path), file.sha256) from error
-                if not (is_condition_failed(error) or is_not_found(error)):
-                    raise
-                there = self._there_now(location)
-                if not (there and there.checkpoint and there.checkpoint.sha256 == file.sha256):
-                    raise _fenced(location, there) from error
-                # The write had succeeded and its answer was lost: boto3 tried again and met our own object.
-                etag = there.etag
-        self._seen[location.key] = etag
-
-    def _verify_sent(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
-        head = head_object(self._client, location)
-        if head is None or head["ETag"] != self._seen[location.key]:
-            raise _fenced(location, stored_checkpoint(location, head) if head else None)
-        stored = stored_checkpoint(location, head)
-        there = stored.checkpoint
-        # Some servers check the checksum on the way in, but keep none to show.
-        checksum = head.get("ChecksumSHA256", file.stored_checksum)
-        if (
-            there is None
-            or (there.sha256, there.size) != (file.sha256, file.size)
-            or checksum != file.stored_checksum
-        ):
-            raise CorruptCheckpoint(
-                f"{location.uri} is not what was sent ({file.size} bytes, SHA-256 {file.sha256}): the "
-                f"server has {stored}, checksum {checksum}; check the S3 server, then clear this task"
-            )
-        return stored
-
-    def _there_now(self, location: S3Location) -> StoredCheckpoint | None:
-        head = head_object(self._client, location)
-        return stored_checkpoint(location, head) if head else None
+    def _keep_previous(self, job_id: str, head: HeadObjectOutputTypeDef) -> None:
+        last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
+        self._writer.copy(last, head["ETag"], previous, head["Metadata"])
 
 
 def _require_whole(uri: str, found: str, stored: str) -> None:
@@ -268,17 +265,3 @@ def _require_whole(uri: str, found: str, stored: str) -> None:
             f"{uri} is damaged: its bytes have SHA-256 {found}, but {stored} was stored; restore it from a "
             "backup or another generation, or train again"
         )
-
-
-def _changed(path: str, expected: str) -> LocalFileChanged:
-    return LocalFileChanged(
-        f"{path} has changed since the training handed it over: its SHA-256 is not {expected} any more; "
-        "nothing was stored. Clear the task `train` of this run, then it is made again"
-    )
-
-
-def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(
-        f"{location.uri} was changed by another attempt since this one last saw it (now: "
-        f"{there or 'nothing'}): that attempt owns the job. This one stops and has overwritten nothing"
-    )

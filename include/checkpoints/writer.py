@@ -1,0 +1,187 @@
+"""One writer among others that may be there: it replaces what it knows, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import (
+    CorruptCheckpoint,
+    FencedOut,
+    LocalFileChanged,
+    StoreError,
+    explained,
+    is_condition_failed,
+    is_not_found,
+    is_wrong_bytes,
+)
+from include.checkpoints.sending import copy, send
+from include.checkpoints.stored import head_object, stored_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from include.checkpoints.location import S3Location
+    from include.checkpoints.sending import Condition, LocalFile, TransferLimits
+    from include.checkpoints.stored import StoredCheckpoint
+
+log = logging.getLogger(__name__)
+
+
+class ObjectWriter:
+    """Writes each object over what it first met there or wrote itself; FencedOut where something else is.
+
+    S3 compares at the moment of the write (If-Match, If-None-Match). A write whose answer got lost is not
+    taken for another writer's: what was sent is remembered until it is known what became of it.
+
+    An object may stand behind a `fence`, another object that a writer must have to itself: it is written only
+    while the fence is as this writer knows it. If this one wrote the fence, whatever is behind it is its own
+    to replace: it can only be a late write of a writer that has lost the fence.
+    """
+
+    def __init__(self, client: S3Client, limits: TransferLimits) -> None:
+        self._client = client
+        self._limits = limits
+        self._known: dict[S3Location, str | None] = {}
+        self._in_doubt: dict[S3Location, set[str]] = {}
+        self._written: set[S3Location] = set()
+
+    def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
+        """Look what is there; what is met first may be replaced."""
+        head = head_object(self._client, location)
+        self.meet(location, head["ETag"] if head else None)
+        return head
+
+    def meet(self, location: S3Location, etag: str | None) -> None:
+        """Note what was seen, unless this writer had seen the object before."""
+        self._known.setdefault(location, etag)
+
+    def accept(self, location: S3Location, there: StoredCheckpoint) -> None:
+        """Note what is there now: it may be replaced."""
+        if self._sent(location, there):
+            self._written.add(location)
+        self._known[location] = there.etag
+
+    def require_unchanged(
+        self, location: S3Location, there: StoredCheckpoint | None, fence: S3Location | None = None
+    ) -> None:
+        """Raise FencedOut unless this writer may replace `there`, found at `location` just now."""
+        if fence is not None:
+            head = self.find(fence)
+            self.require_unchanged(fence, stored_checkpoint(fence, head) if head else None)
+        etag = there.etag if there else None
+        if self._known[location] != etag and not self._sent(location, there) and fence not in self._written:
+            raise _fenced(location, there)
+        if there:
+            self.accept(location, there)
+        else:
+            self._known[location] = None
+
+    def put(
+        self, file: LocalFile, location: S3Location, metadata: Mapping[str, str], fence: S3Location | None
+    ) -> StoredCheckpoint:
+        """Store the file and return what S3 then has. Raises FencedOut and the other StoreErrors."""
+        from botocore.exceptions import ClientError
+
+        self._in_doubt.setdefault(location, set()).add(file.sha256)
+        etag = None
+        with explained(self._client, location):
+            while etag is None:
+                try:
+                    etag = send(
+                        self._client, file, location, metadata, self._condition(location), self._limits
+                    )
+                except ClientError as error:
+                    etag = self._after_refusal(error, file, location, fence)
+        self._known[location] = etag
+        stored = self._verify(file, location)
+        self._written.add(location)
+        del self._in_doubt[location]
+        return stored
+
+    def copy(self, source: S3Location, etag: str, to: S3Location, metadata: Mapping[str, str]) -> None:
+        """Copy the object with that ETag within S3; raises FencedOut if it is another one by now."""
+        from botocore.exceptions import ClientError
+
+        with explained(self._client, source):
+            try:
+                copy(self._client, source, etag, to, metadata, self._limits)
+            except ClientError as error:
+                if is_condition_failed(error) or is_not_found(error):
+                    raise _fenced(source, self._there_now(source)) from error
+                raise
+
+    def _condition(self, location: S3Location) -> Condition:
+        known = self._known[location]
+        return {"IfMatch": known} if known else {"IfNoneMatch": "*"}
+
+    def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
+        """What is there was sent by this writer, who never got the answer."""
+        return (
+            there is not None
+            and there.checkpoint is not None
+            and there.checkpoint.sha256 in self._in_doubt.get(location, ())
+        )
+
+    def _after_refusal(
+        self, error: ClientError, file: LocalFile, location: S3Location, fence: S3Location | None
+    ) -> str | None:
+        """The ETag of the file if it is stored, None if the write may be tried again."""
+        if is_wrong_bytes(error):
+            raise changed(str(file.path), file.sha256) from error
+        if not (is_condition_failed(error) or is_not_found(error)):
+            raise error
+        there = self._there_now(location)
+        if there and there.checkpoint and there.checkpoint.sha256 == file.sha256:
+            # The write had succeeded and its answer was lost: boto3 tried again and met our own object.
+            return there.etag
+        known = self._known[location]
+        self.require_unchanged(location, there, fence)
+        if self._known[location] == known:
+            raise StoreError(
+                f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because something "
+                "else was being written there, but nothing has changed; try again"
+            ) from error
+        return None
+
+    def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
+        head = head_object(self._client, location)
+        if head is None or head["ETag"] != self._known[location]:
+            raise _fenced(location, stored_checkpoint(location, head) if head else None)
+        stored = stored_checkpoint(location, head)
+        there = stored.checkpoint
+        # Some servers check the checksum on the way in, but keep none to show.
+        checksum = head.get("ChecksumSHA256", file.stored_checksum)
+        if (
+            there is None
+            or (there.sha256, there.size) != (file.sha256, file.size)
+            or checksum != file.stored_checksum
+        ):
+            raise CorruptCheckpoint(
+                f"{location.uri} is not what was sent ({file.size} bytes, SHA-256 {file.sha256}): the "
+                f"server has {stored}, checksum {checksum}; check the S3 server, then clear this task"
+            )
+        return stored
+
+    def _there_now(self, location: S3Location) -> StoredCheckpoint | None:
+        head = head_object(self._client, location)
+        return stored_checkpoint(location, head) if head else None
+
+
+def changed(path: str, expected: str) -> LocalFileChanged:
+    """The error for a file whose bytes are not those that were handed over."""
+    return LocalFileChanged(
+        f"{path} has changed since the training handed it over: its SHA-256 is not {expected} any more; "
+        "nothing was stored. Clear the task `train` of this run, then it is made again"
+    )
+
+
+def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
+    return FencedOut(
+        f"{location.uri} was changed by another attempt since this one last saw it (now: "
+        f"{there or 'nothing'}): that attempt owns the job. This one stops and has overwritten nothing"
+    )

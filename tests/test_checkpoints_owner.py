@@ -1,0 +1,269 @@
+"""Whose checkpoints they are: a new attempt takes a job over, and a new job begins with its parent's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut
+from include.checkpoints.sending import TransferLimits
+from include.checkpoints.store import CheckpointStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+VERSION = "8.4.190"
+IN_PARTS = TransferLimits(threshold=5 * 1024**2, part_size=5 * 1024**2, parallel_parts=2)
+
+Make = Callable[..., Checkpoint]
+OpenStore = Callable[..., CheckpointStore]
+
+
+@pytest.fixture
+def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
+    """Another attempt's store."""
+
+    def open_store(run_id: str = "run", limits: TransferLimits | None = None) -> CheckpointStore:
+        return CheckpointStore(s3_client, bucket, limits, run_id)
+
+    return open_store
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make a local checkpoint; of the same epoch, another mark makes other bytes."""
+
+    def make_checkpoint(epoch: int, mark: str = "", size: int = 10_000) -> Checkpoint:
+        path = tmp_path / f"epoch-{epoch}{mark}.pt"
+        path.write_bytes(Random(f"{epoch}{mark}").randbytes(size))
+        return Checkpoint.of_file(path, epoch)
+
+    return make_checkpoint
+
+
+def taken_over(open_store: OpenStore, make: Make) -> tuple[CheckpointStore, CheckpointStore]:
+    """An older attempt that stored epoch 1, best and last, and a newer one that took the job over from it."""
+    older = open_store()
+    older.upload(make(1, "-best"), "job", "best", VERSION)
+    older.upload(make(1), "job", "last", VERSION)
+    newer = open_store()
+    newer.upload(make(1, "-newer"), "job", "last", VERSION)
+    return older, newer
+
+
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_after_a_take_over_the_older_attempt_can_write_neither_file(
+    open_store: OpenStore, make: Make, kind: CheckpointKind
+) -> None:
+    older, newer = taken_over(open_store, make)
+
+    with pytest.raises(FencedOut, match=r"last\.pt was changed by another attempt .*now: epoch 2"):
+        older.upload(make(2), "job", kind, VERSION)
+
+    assert newer.holds("job", "best", make(1, "-best"))
+    assert newer.holds("job", "last", make(1, "-newer"))
+
+
+def test_an_older_attempt_that_was_just_writing_its_best_does_not_fence_out_the_newer_one(
+    s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
+) -> None:
+    older, newer = open_store(), open_store()
+    older.upload(make(1), "job", "last", VERSION)
+    newer.head("job", "best")
+    newer.head("job", "last")
+
+    def take_over(**_: object) -> None:
+        """Between the older attempt's look at last.pt and its write of best.pt."""
+        s3_client.meta.events.unregister("before-send.s3.PutObject", take_over)
+        newer.upload(make(1, "-newer"), "job", "last", VERSION)
+
+    s3_client.meta.events.register("before-send.s3.PutObject", take_over)
+    older.upload(make(2, "-older"), "job", "best", VERSION)
+    assert newer.holds("job", "best", make(2, "-older"))
+
+    newer.upload(make(2, "-best"), "job", "best", VERSION)
+    newer.upload(make(2), "job", "last", VERSION)
+
+    assert newer.holds("job", "best", make(2, "-best"))
+    with pytest.raises(FencedOut):
+        older.upload(make(3), "job", "best", VERSION)
+
+
+def test_an_older_best_that_arrives_during_the_newer_attempts_write_is_replaced(
+    s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
+) -> None:
+    _, newer = taken_over(open_store, make)
+
+    def older_write_arrives(**_: object) -> None:
+        s3_client.meta.events.unregister("before-send.s3.PutObject", older_write_arrives)
+        s3_client.put_object(Bucket=bucket, Key="checkpoints/job/best.pt", Body=b"late")
+
+    s3_client.meta.events.register("before-send.s3.PutObject", older_write_arrives)
+    newer.upload(make(2, "-best"), "job", "best", VERSION)
+
+    assert newer.holds("job", "best", make(2, "-best"))
+
+
+def test_the_same_bytes_take_nothing_over(open_store: OpenStore, make: Make) -> None:
+    older = open_store()
+    older.upload(make(1), "job", "last", VERSION)
+
+    assert not open_store().upload(make(1), "job", "last", VERSION).sent
+
+    assert older.upload(make(2), "job", "last", VERSION).sent
+
+
+def test_a_take_over_that_came_too_late_can_be_repeated_with_a_new_store(
+    open_store: OpenStore, make: Make
+) -> None:
+    older, newer = open_store(), open_store()
+    older.upload(make(1), "job", "last", VERSION)
+    newer.head("job", "last")
+    older.upload(make(2), "job", "last", VERSION)
+
+    with pytest.raises(FencedOut):
+        newer.upload(make(1, "-newer"), "job", "last", VERSION)
+    open_store().upload(make(2, "-newer"), "job", "last", VERSION)
+
+    with pytest.raises(FencedOut):
+        older.upload(make(3), "job", "last", VERSION)
+
+
+def test_the_generation_before_can_be_fetched(open_store: OpenStore, make: Make, tmp_path: Path) -> None:
+    store = open_store()
+    for epoch in range(2):
+        store.upload(make(epoch), "job", "last", VERSION)
+
+    found = store.head("job", "last.previous")
+    assert found is not None
+    assert found.run_id == "run"
+    assert store.download("job", "last.previous", tmp_path / "got.pt").sha256 == make(0).sha256
+
+
+def test_a_damaged_last_does_not_take_the_place_of_the_generation_before(
+    s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make, tmp_path: Path
+) -> None:
+    store = open_store()
+    for epoch in range(2):
+        store.upload(make(epoch), "job", "last", VERSION)
+    key = store.key("job", "last")
+    metadata = s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
+    s3_client.put_object(Bucket=bucket, Key=key, Body=b"damaged", Metadata=metadata)
+    newer = open_store()
+    with pytest.raises(CorruptCheckpoint):
+        newer.download("job", "last", tmp_path / "last.pt")
+
+    newer.upload(make(0, "-newer"), "job", "last", VERSION, keep_previous=False)
+
+    assert newer.holds("job", "last", make(0, "-newer"))
+    assert newer.download("job", "last.previous", tmp_path / "got.pt").sha256 == make(0).sha256
+
+
+@pytest.mark.parametrize(("limits", "size"), [(None, 10_000), (IN_PARTS, 5 * 1024**2 + 77)])
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_a_job_is_seeded_with_its_parents_checkpoint_under_its_own_name(
+    s3_client: S3Client,
+    bucket: str,
+    open_store: OpenStore,
+    make: Make,
+    tmp_path: Path,
+    kind: CheckpointKind,
+    limits: TransferLimits | None,
+    size: int,
+) -> None:
+    checkpoint = make(4, size=size)
+    parents = open_store("parent's run", limits).upload(checkpoint, "parent", kind, VERSION).stored
+    store = open_store("own run", limits)
+
+    seeded = store.seed("parent", "job", kind, checkpoint)
+
+    assert (seeded.job_id, seeded.run_id, seeded.ultralytics_version) == ("job", "own run", VERSION)
+    assert seeded.checkpoint == Checkpoint(
+        f"s3://{bucket}/checkpoints/job/{kind}.pt", checkpoint.sha256, checkpoint.size, 4
+    )
+    assert store.download("job", kind, tmp_path / "got.pt").sha256 == checkpoint.sha256
+    assert store.head("parent", kind) == parents
+    assert len(s3_client.list_objects_v2(Bucket=bucket)["Contents"]) == 2
+
+
+def test_a_seeded_job_goes_on_with_states_of_its_own(open_store: OpenStore, make: Make) -> None:
+    open_store("parent's run").upload(make(4), "parent", "last", VERSION)
+    store = open_store("own run")
+    store.seed("parent", "job", "last", make(4))
+
+    store.upload(make(5), "job", "last", VERSION)
+
+    assert store.holds("job", "last", make(5))
+    assert store.holds("parent", "last", make(4))
+
+
+def test_seeding_again_leaves_what_the_training_has_stored_since(open_store: OpenStore, make: Make) -> None:
+    open_store("parent's run").upload(make(4), "parent", "last", VERSION)
+    first = open_store("own run")
+    first.seed("parent", "job", "last", make(4))
+    first.upload(make(5), "job", "last", VERSION)
+
+    again = open_store("own run").seed("parent", "job", "last", make(4))
+
+    assert again.is_the_same_as(make(5))
+
+
+def test_seeding_replaces_what_another_training_of_that_name_left_and_keeps_it_as_previous(
+    open_store: OpenStore, make: Make
+) -> None:
+    open_store("parent's run").upload(make(4), "parent", "last", VERSION)
+    open_store("earlier run").upload(make(9), "job", "last", VERSION)
+    store = open_store("own run")
+
+    assert store.seed("parent", "job", "last", make(4)).is_the_same_as(make(4))
+
+    previous = store.head("job", "last.previous")
+    assert previous is not None
+    assert (previous.run_id, previous.is_the_same_as(make(9))) == ("earlier run", True)
+
+
+def test_a_parent_that_was_replaced_seeds_nothing(open_store: OpenStore, make: Make) -> None:
+    parent, store = open_store("parent's run"), open_store("own run")
+    parent.upload(make(5), "parent", "last", VERSION)
+
+    with pytest.raises(CorruptCheckpoint, match=make(4).sha256):
+        store.seed("parent", "job", "last", make(4))
+
+    assert store.head("job", "last") is None
+
+
+def test_a_parent_that_is_replaced_during_the_copy_seeds_nothing(
+    s3_client: S3Client, open_store: OpenStore, make: Make
+) -> None:
+    parent, store = open_store("parent's run"), open_store("own run")
+    parent.upload(make(4), "parent", "last", VERSION)
+
+    def replace(**_: object) -> None:
+        s3_client.meta.events.unregister("before-send.s3.CopyObject", replace)
+        parent.upload(make(5), "parent", "last", VERSION)
+
+    s3_client.meta.events.register("before-send.s3.CopyObject", replace)
+    with pytest.raises(CorruptCheckpoint, match="somebody replaced it meanwhile"):
+        store.seed("parent", "job", "last", make(4))
+
+    assert store.head("job", "last") is None
+
+
+def test_a_parent_without_a_checkpoint_is_named(open_store: OpenStore, make: Make) -> None:
+    with pytest.raises(CheckpointNotFound, match=r"checkpoints/parent/last\.pt"):
+        open_store().seed("parent", "job", "last", make(4))
+
+
+def test_an_attempt_that_was_overtaken_does_not_seed(open_store: OpenStore, make: Make) -> None:
+    open_store("parent's run").upload(make(4), "parent", "last", VERSION)
+    older = open_store("own run")
+    older.head("job", "last")
+    open_store("another run").upload(make(9), "job", "last", VERSION)
+
+    with pytest.raises(FencedOut):
+        older.seed("parent", "job", "last", make(4))
