@@ -25,9 +25,13 @@ from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.pipeline.form import params_of
 from include.pipeline.record import exactly_one_row
+from include.pipeline.retries import CountErrors
 from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB
 
 Json = dict[str, Any]
+
+PREEMPTIONS = 50
+"""How often a training may be killed or lose its machine; errors of its own are counted by CountErrors."""
 
 DEFAULT_ARGS = {
     "owner": "training",
@@ -73,12 +77,19 @@ def train_yolo() -> None:
 
         return check_job_dataset(job).model_dump(mode="json")
 
-    @task(pool=GPU_POOL, queue=GPU_QUEUE, retries=1)
+    @task(
+        pool=GPU_POOL,
+        queue=GPU_QUEUE,
+        retries=PREEMPTIONS,
+        retry_delay=timedelta(seconds=5),
+        retry_exponential_backoff=False,
+        retry_policy=CountErrors(),
+    )
     def train(job: Json, dataset: Json) -> Json:
-        """Train; leave best.pt (deployable) and last.pt (resumable) on this machine."""
+        """Train, from the newest state there is; each epoch's becomes durable while the next one trains."""
         from include.pipeline.tasks import train_resolved_job
 
-        return train_resolved_job(job, dataset).model_dump(mode="json")
+        return train_resolved_job(job, dataset, get_current_context()).model_dump(mode="json")
 
     @task
     def upload_best(manifest: Json) -> Json:

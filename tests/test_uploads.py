@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.errors import FencedOut, LocalFileMissing
@@ -16,7 +14,6 @@ from include.pipeline.payloads import TrainingManifest
 from include.pipeline.settings import Settings
 from include.pipeline.training import publish_final
 from include.pipeline.uploads import upload
-from include.stack import ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +44,7 @@ def manifest(settings: Settings) -> TrainingManifest:
     return TrainingManifest(
         job_id="job",
         run_id="manual__0",
+        origin_run_id="manual__0",
         best=file("best.pt"),
         last=file("last.pt"),
         epoch=1,
@@ -109,22 +107,6 @@ def test_what_is_neither_here_nor_in_s3_asks_to_clear_train(
     gone = manifest.model_copy(update={"best": replace(manifest.best, path="/nowhere/best.pt")})
     with pytest.raises(LocalFileMissing, match="clear the task `train`"):
         upload(gone, "best", store, settings)
-
-
-def test_a_server_that_is_gone_costs_no_finished_training(
-    manifest: TrainingManifest, store: CheckpointStore, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    nobody = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    publish_final(manifest, CheckpointStore(nobody, settings.bucket))
-    assert "It is left to upload_best" in caplog.text
-    assert upload(manifest, "best", store, settings).sha256 == manifest.best.sha256
 
 
 def test_a_training_that_was_overtaken_does_not_publish(

@@ -178,6 +178,13 @@ class TrainingSpec(BaseModel):
         description="Epochs between two states in S3 while it trains; the final state is always stored.",
         json_schema_extra=_CONTINUING,
     )
+    publish_interval: float = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Seconds that lie at least between two states in S3; the final state is always stored.",
+        json_schema_extra=_CONTINUING,
+    )
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints were verified in S3.",
@@ -231,7 +238,7 @@ class TrainingSpec(BaseModel):
                     f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is continued; "
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
-        own = {"job_id", "fresh", "resume_from", "publish_every", "keep_local"}
+        own = {"job_id", "fresh", "resume_from", "publish_every", "publish_interval", "keep_local"}
         inherited = parent.model_dump(exclude=own, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         overrides = inherited.get("overrides", {}) | given.get("overrides", {})
@@ -242,6 +249,11 @@ class TrainingSpec(BaseModel):
         task = self.task or "detect"
         model = self.model or f"yolo11n{MODEL_SUFFIX[task]}"
         return self.model_copy(update={"task": task, "model": model, "dataset": self.dataset or "digits"})
+
+    def identity(self) -> dict[str, Any]:
+        """What an interrupted training must not change when it goes on; all that is given but its means."""
+        means = {"job_id", "fresh", "device", "workers", "publish_every", "publish_interval", "keep_local"}
+        return self.model_dump(mode="json", exclude=means, exclude_none=True)
 
     def arguments(self) -> dict[str, Any]:
         """The given ones of Ultralytics' training arguments, but task, model, data, epochs and device."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.checkpoints.publisher import Snapshot
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
 
@@ -13,9 +14,43 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.checkpoints.publisher import BackgroundPublisher
+    from include.pipeline.preemption import Interruption
     from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The job's row as one attempt writes it: every statement names run and attempt, and opens a connection.
+
+    Methods raise OwnershipLost where another run, or a newer attempt, owns the job by now.
+    """
+
+    job_id: str
+    run_id: str
+    attempt: int
+
+    def begin(self, first_epoch: int) -> int:
+        """The attempt begins at `first_epoch`; returns how many recorded epochs it repeats."""
+        with training_db() as connection:
+            jobs = JobRepository(connection)
+            return jobs.start_training(self.job_id, self.run_id, self.attempt, first_epoch)
+
+    def epoch(self, report: EpochReport) -> bool:
+        """Record a finished epoch; returns whether the job is to stop."""
+        with training_db() as connection:
+            return JobRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
+
+    def durable(self, epoch: int) -> None:
+        """Record that the state after `epoch` is in S3."""
+        with training_db() as connection:
+            JobRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch)
+
+    def inexact(self, reason: str) -> None:
+        """Record why the weights need not be those of an uninterrupted training."""
+        with training_db() as connection:
+            JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)
 
 
 class EpochRecorder:
@@ -25,54 +60,63 @@ class EpochRecorder:
     one. What ends the training is OwnershipLost: another run or attempt owns the job now.
     """
 
-    def __init__(self, job_id: str, run_id: str, attempt: int) -> None:
-        self._job_id = job_id
-        self._run_id = run_id
-        self._attempt = attempt
+    def __init__(self, row: JobRecord) -> None:
+        self._row = row
         self._waiting: list[EpochReport] = []
+        self._inexact_reason: str | None = None
 
-    def record(self, epoch: EpochReport) -> None:
-        """Write `epoch` and those that still wait."""
+    def record(self, epoch: EpochReport) -> bool:
+        """Write `epoch` and those that still wait; returns whether the job is to stop, as far as is known."""
         self._waiting.append(epoch)
-        self.flush()
+        return self.flush()
 
-    def flush(self) -> None:
-        """Write the epochs that still wait."""
+    def flush(self) -> bool:
+        """Write the epochs that still wait; returns whether the job is to stop."""
         from psycopg import OperationalError
 
+        stop = False
         try:
-            with training_db() as connection:
-                jobs = JobRepository(connection)
-                while self._waiting:
-                    jobs.record_epoch(self._job_id, self._run_id, self._attempt, self._waiting[0])
-                    del self._waiting[0]
+            while self._waiting:
+                stop = self._row.epoch(self._waiting[0])
+                self._say_inexact(self._waiting[0].inexact_reason)
+                del self._waiting[0]
         except OperationalError as error:
             log.warning(
                 "The training database does not answer (%s); %d epochs wait, the training goes on.",
                 str(error).strip(),
                 len(self._waiting),
             )
+        return stop
+
+    def _say_inexact(self, reason: str | None) -> None:
+        if reason is not None and reason != self._inexact_reason:
+            self._row.inexact(reason)
+            self._inexact_reason = reason
 
 
 class EpochEnd:
-    """An EpochReporter: records every epoch, and publishes the state of every `publish_every`-th.
+    """An EpochReporter: records every epoch, and hands a snapshot of its state to the publisher.
 
-    The publisher gets a private copy of last.pt, because the trainer replaces the file an epoch later.
+    SIGTERM waits until both have happened: the state that was just saved is the one to make durable.
     """
 
     def __init__(
-        self, recorder: EpochRecorder, publisher: BackgroundPublisher, run_folder: Path, publish_every: int
+        self,
+        recorder: EpochRecorder,
+        publisher: BackgroundPublisher,
+        interruption: Interruption,
+        last: Path,
+        snapshots: Path,
     ) -> None:
-        self._recorder = recorder
-        self._publisher = publisher
-        self._last = run_folder / "weights" / "last.pt"
-        self._publish_every = publish_every
+        self._recorder, self._publisher, self._interruption = recorder, publisher, interruption
+        self._last, self._snapshots = last, snapshots
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`, and hand its state to the publisher."""
-        self._recorder.record(epoch)
-        if (epoch.epoch + 1) % self._publish_every == 0:
-            snapshot = self._last.with_name(f"last-{epoch.epoch}.pt")
-            shutil.copyfile(self._last, snapshot)
-            self._publisher.publish(snapshot, epoch.epoch)
-        return True
+        """Record `epoch`, let its state become durable, and say whether to go on."""
+        from include.training.saving import snapshot
+
+        with self._interruption.held():
+            private = self._snapshots / f"last-{epoch.epoch}.pt"
+            snapshot(self._last, private)
+            self._publisher.publish(Snapshot(epoch.epoch, private, epoch.is_best))
+            return not self._recorder.record(epoch)

@@ -38,14 +38,20 @@ class ResumePoint(_Payload):
 class ResolvedJob(_Payload):
     """A job whose parameters were checked and whose row this run owns.
 
+    origin_run_id is the run that began this training: this one, or an earlier one that this one continues.
     What is null in spec is Ultralytics' own default.
     """
 
     job_id: str
     dag_id: str
     run_id: str
+    origin_run_id: str
     spec: TrainingSpec
     resume: ResumePoint | None = None
+
+    def identity(self) -> dict[str, object]:
+        """What makes this training this one: a state in which any of it differs is another training's."""
+        return {"job_id": self.job_id, "origin_run_id": self.origin_run_id, **self.spec.identity()}
 
 
 class TrainingManifest(_Payload):
@@ -53,6 +59,7 @@ class TrainingManifest(_Payload):
 
     job_id: str
     run_id: str
+    origin_run_id: str
     best: Checkpoint
     last: Checkpoint
     epoch: int
@@ -76,6 +83,7 @@ class TrainingManifest(_Payload):
         return cls(
             job_id=job.job_id,
             run_id=job.run_id,
+            origin_run_id=job.origin_run_id,
             keep_local=job.spec.keep_local,
             best=result.best,
             last=result.last,

@@ -51,25 +51,36 @@ def resolve(
         row = jobs.get(job_id)
         if row is not None:
             _refuse_unless_free(row, run, spec, is_running)
-        spec, resume = _continued(spec, jobs, checkpoints, is_running)
-        spec = spec.with_defaults()
-        if spec.model is not None and spec.model.startswith("s3://") and resume is None:
-            checkpoints.require_object(spec.model)
-        jobs.claim(
+        own = None if row is None else _own_state(row, spec, run, checkpoints)
+        if row is not None and own is not None and _is_beyond_parents(own, row):
+            spec, resume, resumed_epoch = _going_on(spec, row), None, row.resumed_epoch
+        else:
+            spec, resume = _continued(spec, jobs, checkpoints, is_running)
+            spec, resumed_epoch = spec.with_defaults(), resume.epoch if resume else None
+            if resume is None and spec.model is not None and spec.model.startswith("s3://"):
+                checkpoints.require_object(spec.model)
+        job = jobs.claim(
             job_id,
             dag_id=run.dag_id,
             run_id=run.run_id,
             spec=spec.model_dump(mode="json", exclude={"job_id"}),
             epochs=spec.epochs,
             parent_job_id=spec.resume_from,
-            resumed_epoch=resume.epoch if resume else None,
+            resumed_epoch=resumed_epoch,
             triggered_by=run.triggered_by,
-            fresh=spec.fresh,
+            fresh=own is None,
             expected_run_id=row.run_id if row else None,
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
-    return ResolvedJob(job_id=job_id, dag_id=run.dag_id, run_id=run.run_id, spec=spec, resume=resume)
+    return ResolvedJob(
+        job_id=job_id,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        origin_run_id=job.origin_run_id or run.run_id,
+        spec=spec,
+        resume=resume,
+    )
 
 
 @contextmanager
@@ -128,6 +139,50 @@ def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> boo
     return is_running(row.dag_id, row.run_id)
 
 
+def _own_state(
+    row: TrainingJob, spec: TrainingSpec, run: RunIdentity, checkpoints: CheckpointStore
+) -> StoredCheckpoint | None:
+    """What the row's training has stored and this run is to go on from; None if it begins anew.
+
+    Raises SpecError where a state was stored and is gone: starting over is said, not silent.
+    """
+    if row.origin_run_id is None or (spec.fresh and row.run_id != run.run_id):
+        return None
+    for kind in ("last", "last.previous"):
+        stored = checkpoints.head(row.job_id, kind)
+        if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
+            return stored
+    if row.durable_epoch is not None and row.run_id != run.run_id:
+        raise SpecError(
+            f"job_id={row.job_id!r} had stored its state after epoch {row.durable_epoch + 1}, but "
+            f"{checkpoints.uri(row.job_id, 'last')} is gone; restore it, or give fresh=true to start over"
+        )
+    return None
+
+
+def _is_beyond_parents(own: StoredCheckpoint, row: TrainingJob) -> bool:
+    """The job has finished an epoch of its own: it needs its parent's state no more."""
+    assert own.checkpoint is not None  # noqa: S101 - _own_state has looked
+    return row.resumed_epoch is None or own.checkpoint.epoch > row.resumed_epoch
+
+
+def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+    """The spec of a job that goes on. Raises SpecError, naming what differs from what it began with."""
+    begun = _spec_of(row)
+    if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
+        spec = spec.continuing(begun)
+    spec = spec.with_defaults()
+    before, now = begun.identity(), spec.identity()
+    different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    if different:
+        what = "; ".join(f"{name}={now.get(name)!r} instead of {before.get(name)!r}" for name in different)
+        raise SpecError(
+            f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
+            "the same ones, or fresh=true to start over, or another job_id"
+        )
+    return spec
+
+
 def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:
     parent = jobs.get(parent_job_id)
     if parent is None:
@@ -175,7 +230,7 @@ def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str |
     """The object belongs to the training that the row tells of, and not to one before it of the same name."""
     if recorded_sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
-    return stored.run_id == parent.run_id
+    return stored.run_id == parent.origin_run_id
 
 
 def _spec_of(parent: TrainingJob) -> TrainingSpec:

@@ -59,7 +59,7 @@ def resolve_run(context: Context) -> ResolvedJob:
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
     with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
         # The conf and not `params`: it holds unknown keys too, which have to be refused.
-        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(run.run_id), is_running)
+        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     return job
 
@@ -76,18 +76,20 @@ def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
         )
 
 
-def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any]) -> TrainingManifest:
-    """Train on this machine."""
-    from include.pipeline.training import train_job
+def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Context) -> TrainingManifest:
+    """Train on this machine, from where the attempt before this one ended."""
+    from include.pipeline.training import TrainingAttempt
 
     resolved = ResolvedJob.model_validate(job)
+    attempt = TrainingAttempt(
+        resolved,
+        DatasetReference.model_validate(dataset),
+        context["ti"].try_number,
+        Settings.from_environment(),
+        lambda: _store(resolved.origin_run_id),
+    )
     with no_retry(TrainingError, DatasetError, StoreRefusal, RepositoryError):
-        return train_job(
-            resolved,
-            DatasetReference.model_validate(dataset),
-            Settings.from_environment(),
-            _store(resolved.run_id),
-        )
+        return attempt.run()
 
 
 def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[st
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
             JobRepository(connection).require_owner(trained.job_id, trained.run_id)
-        stored = upload(trained, kind, _store(trained.run_id), Settings.from_environment())
+        stored = upload(trained, kind, _store(trained.origin_run_id), Settings.from_environment())
     return asdict(stored)
 
 
@@ -109,8 +111,9 @@ def notify_completion(job: dict[str, Any]) -> int:
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 
-def _store(run_id: str) -> CheckpointStore:
-    return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=run_id)
+def _store(origin_run_id: str | None = None) -> CheckpointStore:
+    """The checkpoints; to write there, with the run that began the training they belong to."""
+    return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=origin_run_id)
 
 
 def _reader() -> S3ObjectReader:

@@ -1,4 +1,4 @@
-"""The task `train`: brings data and state to this machine, runs the trainer, keeps the database informed."""
+"""The task `train`: brings data and state to this machine, trains, keeps S3 and the row up to date."""
 
 from __future__ import annotations
 
@@ -7,111 +7,137 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import FencedOut, StoreError
-from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.errors import FencedOut
+from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import s3_client, training_db
-from include.pipeline.epochs import EpochEnd, EpochRecorder
+from include.pipeline.epochs import EpochEnd, EpochRecorder, JobRecord
+from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
+from include.pipeline.preemption import interruptible
+from include.pipeline.recovery import Recovery
 from include.training.contract import TrainingRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from include.checkpoints.store import CheckpointStore
     from include.datasets.reference import DatasetReference
-    from include.pipeline.payloads import ResolvedJob, ResumePoint
+    from include.pipeline.payloads import ResolvedJob
+    from include.pipeline.recovery import Beginning
     from include.pipeline.settings import Settings
+    from include.training.contract import TrainingResult
 
 log = logging.getLogger(__name__)
 
 
-def train_job(
-    job: ResolvedJob, dataset: DatasetReference, settings: Settings, store: CheckpointStore
-) -> TrainingManifest:
-    """Train `job` on this machine and leave best.pt and last.pt below its run folder.
+class TrainingAttempt:
+    """One attempt at one job: it begins where the ones before it ended, and leaves what the next one needs.
 
-    What an earlier attempt left there is removed first: this attempt starts from the job's own beginning.
+    open_store makes a new writer of the job's checkpoints, one that knows nothing yet of what is there.
     """
-    from airflow.sdk import get_current_context
-    from ultralytics import __version__ as ultralytics_version
 
-    from include.training.run import train
+    def __init__(
+        self,
+        job: ResolvedJob,
+        dataset: DatasetReference,
+        attempt: int,
+        settings: Settings,
+        open_store: Callable[[], CheckpointStore],
+    ) -> None:
+        self._job, self._dataset, self._attempt = job, dataset, attempt
+        self._settings, self._open_store = settings, open_store
+        self._row = JobRecord(job.job_id, job.run_id, attempt)
+        folder = settings.job_folder(job.job_id)
+        self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
+        self._save_dir = settings.run_folder(job.job_id)
 
-    attempt = get_current_context()["ti"].try_number
-    _begin(job, attempt)
-    for kind in ("best", "last"):
-        # What is there now is what this attempt may replace; whatever comes later belongs to a newer one.
-        store.head(job.job_id, kind)
-    shutil.rmtree(settings.job_folder(job.job_id), ignore_errors=True)
-    local = materialize(dataset, settings.dataset_cache, S3ObjectReader(s3_client()))
-    request = _request(job, local.data, settings, store)
-    recorder = EpochRecorder(job.job_id, job.run_id, attempt)
-    with BackgroundPublisher(store, job.job_id, ultralytics_version) as publisher:
-        epoch_end = EpochEnd(recorder, publisher, request.save_dir, job.spec.publish_every)
-        result = train(request, epoch_end)
-    recorder.flush()
-    manifest = TrainingManifest.of(job, result)
-    publish_final(manifest, store)
-    return manifest
+    def run(self) -> TrainingManifest:
+        """Train to the end, and return when both final files are in S3, verified.
 
+        Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
+        time. After any other error, too, the next attempt goes on from the newest state.
+        """
+        for folder in (self._inputs, self._snapshots):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        data = materialize(self._dataset, self._settings.dataset_cache, S3ObjectReader(s3_client())).data
+        store, beginning = patiently(self._begin)
+        result = self._train(self._request(data, beginning, store), store)
+        manifest = TrainingManifest.of(self._job, result)
+        patiently(lambda: publish_final(manifest, store))
+        return manifest
 
-def _begin(job: ResolvedJob, attempt: int) -> None:
-    """Put the row into the state of a training that begins, also where only this task was cleared."""
-    first_epoch = job.resume.epoch + 1 if job.resume else 0
-    with training_db() as connection:
-        repeated = JobRepository(connection).start_training(job.job_id, job.run_id, attempt, first_epoch)
-    if repeated:
-        log.warning(
-            "An earlier attempt had finished %d epochs; this one begins again at epoch %d.",
-            repeated,
-            first_epoch + 1,
+    def _begin(self) -> tuple[CheckpointStore, Beginning]:
+        """Find where to begin, and make this attempt the owner of what is in S3 and of the row."""
+        with training_db() as connection:
+            row = JobRepository(connection).get(self._job.job_id)
+        durable_epoch = row.durable_epoch if row else None
+        while True:
+            store = self._open_store()
+            for kind in ("best", "last"):  # what is there now may be replaced, and nothing that comes later
+                store.head(self._job.job_id, kind)
+            recovery = Recovery(
+                self._job, self._identity(), self._attempt, store, self._inputs, self._save_dir / "weights"
+            )
+            try:
+                beginning = recovery.begin(durable_epoch)
+            except FencedOut as error:
+                log.warning("%s. Looking again what is there.", error)
+                continue
+            repeated = self._row.begin(beginning.epoch + 1)
+            if repeated:
+                log.warning(
+                    "%d epochs were recorded, but their state is not there: repeating them.", repeated
+                )
+            if beginning.last is not None:
+                self._row.durable(beginning.epoch)
+            return store, beginning
+
+    def _identity(self) -> dict[str, object]:
+        return self._job.identity() | {"data": self._dataset.fingerprint}
+
+    def _request(self, data: Path, beginning: Beginning, store: CheckpointStore) -> TrainingRequest:
+        spec = self._job.spec
+        model = spec.model or ""
+        if beginning.last is None and model.startswith("s3://"):
+            model = str(store.fetch_object(model, self._inputs / Path(model).name))
+        return TrainingRequest(
+            task=spec.task or "detect",
+            model=model,
+            data=data,
+            save_dir=self._save_dir,
+            epochs=spec.epochs,
+            device=spec.device,
+            arguments=spec.arguments(),
+            resume_from=beginning.last,
+            best_from=beginning.best,
+            identity=self._identity(),
+            recover=beginning.own,
         )
+
+    def _train(self, request: TrainingRequest, store: CheckpointStore) -> TrainingResult:
+        from ultralytics import __version__
+
+        from include.training.run import train
+        from include.training.saving import strip
+
+        recorder = EpochRecorder(self._row)
+        spec = self._job.spec
+        limits = PublishLimits(every_epochs=spec.publish_every, interval_seconds=spec.publish_interval)
+        publisher = BackgroundPublisher(
+            store, self._job.job_id, __version__, strip, self._row.durable, limits
+        )
+        with interruptible() as interruption, publisher:
+            last = self._save_dir / "weights" / "last.pt"
+            result = train(request, EpochEnd(recorder, publisher, interruption, last, self._snapshots))
+        recorder.flush()
+        return result
 
 
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
-    """Send both final files now, so that the upload tasks find them in S3 on whatever machine they run.
-
-    A server that cannot be had costs no finished training: the upload tasks send the files from this machine
-    then. Raises FencedOut where another attempt owns the job.
-    """
+    """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
     for checkpoint, kind in manifest.checkpoints():
-        try:
-            store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version)
-        except FencedOut:
-            raise
-        except StoreError as error:
-            log.warning("%s.pt is not in S3 yet: %s. It is left to upload_%s.", kind, error, kind)
-
-
-def _request(job: ResolvedJob, data: Path, settings: Settings, store: CheckpointStore) -> TrainingRequest:
-    spec = job.spec
-    inputs = settings.job_folder(job.job_id) / "inputs"
-    model = spec.model or ""
-    last = best = None
-    if job.resume is not None:
-        last, best = _fetch_state(job.resume, inputs, store)
-    elif model.startswith("s3://"):
-        model = str(store.fetch_object(model, inputs / Path(model).name))
-    return TrainingRequest(
-        task=spec.task or "detect",
-        model=model,
-        data=data,
-        save_dir=settings.run_folder(job.job_id),
-        epochs=spec.epochs,
-        device=spec.device,
-        arguments=spec.arguments(),
-        resume_from=last,
-        best_from=best,
-    )
-
-
-def _fetch_state(resume: ResumePoint, folder: Path, store: CheckpointStore) -> tuple[Path, Path | None]:
-    """Download the very objects that `resolve_config` saw; raises CorruptCheckpoint for any others."""
-    log.info("Continuing job %s after its epoch %d.", resume.job_id, resume.epoch + 1)
-    last = store.download(resume.job_id, "last", folder / "last.pt", expected=resume.last)
-    if resume.best is None:
-        return Path(last.path), None
-    return Path(last.path), Path(
-        store.download(resume.job_id, "best", folder / "best.pt", expected=resume.best).path
-    )
+        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version)

@@ -49,6 +49,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     Raises NotResumable for a file that holds no training state, StateMismatch for another training's where
     this one is to be recovered, TrainingError where no epoch is left to train.
     """
+    from include.training.saving import save
+
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
     ended = False
@@ -64,7 +66,9 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _copy(source, weights / "last.pt")  # where Ultralytics recovers from an epoch that ends in NaN
     best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
-    return RestoredState(_save(state, request.save_dir / "resumed.pt"), best_epoch, ended, lost)
+    private = request.save_dir / "resumed.pt"
+    save(state, private)
+    return RestoredState(private, best_epoch, ended, lost)
 
 
 def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
@@ -158,12 +162,3 @@ def _write_history(results: Mapping[str, list[Any]], path: Path) -> None:
                 [f"{n:.6g}" if isinstance(n, (int, float)) else n for n in row]
                 for row in zip(*results.values(), strict=True)
             )
-
-
-def _save(state: dict[str, Any], path: Path) -> Path:
-    import torch
-
-    staged = path.with_name(f"{path.name}.part")
-    torch.save(state, staged)
-    staged.replace(path)
-    return path

@@ -14,7 +14,7 @@ import torch
 import ultralytics
 from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat, unwrap_model
 
-from include.checkpoints.loading import BEST_EPOCH
+from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
 from include.training.contract import EXACT
 
 if TYPE_CHECKING:
@@ -72,19 +72,23 @@ def _replace_non_finite(trainer: Exact) -> None:
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint under a new inode, so that neither a reader nor a hard link meets half a file."""
-    staged = staged_path(path)
+    """Write a checkpoint, whole or not at all: under a new inode, so that hard links stay as they are."""
+    write(state, path).replace(path)
+
+
+def write(state: dict[str, Any], path: Path) -> Path:
+    """Write a checkpoint beside `path`, whose place it is to take; returns where it is."""
+    staged = _staged(path)
     torch.save(state, staged)
-    staged.replace(path)
+    return staged
 
 
 def snapshot(source: Path, target: Path) -> None:
     """Make `target` keep what `source` holds now: a hard link, which costs nothing, or else a copy.
 
-    The link stays as it is because `save` never writes into a file that exists.
+    The link stays as it is because nothing here writes into a file that has a name already.
     """
-    staged = staged_path(target)
-    staged.unlink(missing_ok=True)
+    staged = _staged(target)
     try:
         os.link(source, staged)
     except OSError:  # a file system without hard links, or another one
@@ -92,17 +96,26 @@ def snapshot(source: Path, target: Path) -> None:
     staged.replace(target)
 
 
-def strip(source: Path, target: Path, epoch: int, results: Mapping[str, list[Any]] | None = None) -> None:
-    """Make a deployable checkpoint, half-precision EMA weights alone, of the whole one of `epoch`.
+def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
+    """Make a deployable checkpoint, half-precision EMA weights alone, and return the epoch it is of.
 
-    results are the columns of results.csv; without them those that `source` carries stay.
+    results are the columns of results.csv; without them those that `source` carries stay. A stripped `source`
+    keeps the epoch that it says it is of, -1 if it does not say.
     """
-    staged = staged_path(target)
+    state = load_checkpoint(source)
+    epoch = int(state["epoch"] if state["epoch"] >= 0 else state.get(BEST_EPOCH, -1))
     updates = {BEST_EPOCH: epoch, EXACT: None} | ({} if results is None else {"train_results": results})
+    staged = _staged(target)
     strip_optimizer(source, s=staged, updates=updates)
     staged.replace(target)
+    return epoch
 
 
-def staged_path(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
-    return path.with_name(f"{path.name}.part")
+def _staged(path: Path) -> Path:
+    """Where a file is written before it takes its name.
+
+    What a killed attempt left there goes first: it may be a hard link to a file that is still needed.
+    """
+    staged = path.with_name(f"{path.name}.part")
+    staged.unlink(missing_ok=True)
+    return staged

@@ -18,11 +18,12 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.utils import LOCAL_RANK, RANK
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
-from include.training.saving import save, snapshot, strip, whole_state
+from include.training.saving import snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -147,9 +148,10 @@ class WholeState(Exact):
 
     def save_model(self) -> bool:
         """Write last.pt, and best.pt where it improved; a reader or a kill never meets half a file."""
-        save(whole_state(self), self.last)
-        if self.best_fitness == self.fitness:
-            snapshot(self.last, self.best)
+        staged = write(whole_state(self), self.last)
+        if self.best_fitness == self.fitness:  # first, so that last.pt never refers to one that is not there
+            snapshot(staged, self.best)
+        staged.replace(self.last)
         return True
 
     def exact_state(self) -> dict[str, Any]:
@@ -157,7 +159,7 @@ class WholeState(Exact):
         return super().exact_state() | {"identity": self._identity, "ended": bool(self.stop)}
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state. Ultralytics refuses that of a training that had ended: there is no next epoch."""
+        """Restore the state; of a training that had ended only what its final validation needs."""
         if not self._ended or ckpt is None:
             super().resume_training(ckpt)
             return
@@ -178,7 +180,9 @@ class WholeState(Exact):
                 "No epoch had a fitness that is a number, so there is no best.pt: the training diverged; "
                 "give a smaller lr0, and look at the labels"
             )
-        self._strip_best()
+        with torch_distributed_zero_first(LOCAL_RANK):
+            if RANK in {-1, 0}:
+                self._strip_best()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
         self.best_metrics = _finite(self.validator(model=self.best))
@@ -196,10 +200,9 @@ class WholeState(Exact):
         return "time_budget"
 
     def _strip_best(self) -> None:
-        epoch = load_checkpoint(self.best)["epoch"]
+        epoch = strip(self.best, self.best, self.read_results_csv())
         if epoch >= 0:
             self.best_epoch = epoch
-        strip(self.best, self.best, self.best_epoch, self.read_results_csv())
 
     def _report_epoch(self) -> None:
         self._seconds.append(self.epoch_time)

@@ -1,0 +1,47 @@
+"""Waiting for servers that are away for a while, instead of giving a training up."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+import tenacity
+
+from include.checkpoints.errors import StoreError, StoreRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LONGEST_WAIT = 15 * 60
+_LONGEST_PAUSE = 15
+
+
+def patiently(do: Callable[[], T]) -> T:
+    """Return do(), tried again for up to 15 minutes while S3 or the training database do not answer.
+
+    Raises what it raises in the end, and at once what waiting does not help against.
+    """
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass),
+        wait=tenacity.wait_exponential(max=_LONGEST_PAUSE),
+        stop=tenacity.stop_after_delay(_LONGEST_WAIT),
+        before_sleep=_say,
+        reraise=True,
+    )(do)
+
+
+def _may_pass(error: BaseException) -> bool:
+    from psycopg import OperationalError
+
+    if isinstance(error, StoreRefusal):
+        return False
+    return isinstance(error, (StoreError, OperationalError))
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None  # noqa: S101 - tenacity calls this after an attempt
+    log.warning("%s; trying again in %.0f s.", str(state.outcome.exception()).strip(), state.upcoming_sleep)

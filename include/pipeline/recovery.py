@@ -1,0 +1,201 @@
+"""Where an attempt of `train` begins: after this training's newest state, its parent's, or at the start."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
+from include.checkpoints.loading import load_training_state
+from include.training.contract import EXACT, NotResumable, StateMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.checkpoints.checkpoint import StoredKind
+    from include.checkpoints.store import CheckpointStore
+    from include.pipeline.payloads import ResolvedJob, ResumePoint
+
+log = logging.getLogger(__name__)
+
+_GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
+
+_ATTEMPT = "attempt"
+"""Key in last.pt of the attempt that took the state over: it makes the bytes others than those before."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The state that an attempt begins with; without one (last is None) it begins at the start.
+
+    own tells that it is of this very training. epoch is the last finished one, from 0, or -1.
+    """
+
+    last: Path | None = None
+    best: Path | None = None
+    epoch: int = -1
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A whole state of this training; replaces is the whole last.pt that S3 has in its place."""
+
+    path: Path
+    state: dict[str, Any]
+    where: str
+    replaces: Checkpoint | None = None
+
+    @property
+    def epoch(self) -> int:
+        return int(self.state["epoch"])
+
+
+class Recovery:
+    """Finds where to begin, on this machine and in S3, and takes the training over from older attempts."""
+
+    def __init__(
+        self,
+        job: ResolvedJob,
+        identity: Mapping[str, object],
+        attempt: int,
+        store: CheckpointStore,
+        inputs: Path,
+        weights: Path,
+    ) -> None:
+        self._job, self._identity, self._attempt = job, identity, attempt
+        self._store, self._inputs, self._weights = store, inputs, weights
+        self._task = job.spec.task or "detect"
+
+    def begin(self, durable_epoch: int | None) -> Beginning:
+        """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
+
+        durable_epoch is what the job's row says: with one, nothing found is an error and no new start.
+        Raises CheckpointNotFound, CorruptCheckpoint and StateMismatch, which another attempt would meet
+        again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store.
+        """
+        own = self._newest()
+        if own is not None:
+            self._take_over(own)
+            log.info("Going on after epoch %d, from %s.", own.epoch + 1, own.where)
+            return Beginning(own.path, self._best_of(own), own.epoch, own=True)
+        if self._job.resume is not None:
+            return self._from_parent(self._job.resume)
+        if durable_epoch is not None:
+            raise CheckpointNotFound(
+                f"Job {self._job.job_id} had stored its state after epoch {durable_epoch + 1}, but "
+                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
+                "start over"
+            )
+        return Beginning()
+
+    def _newest(self) -> _Found | None:
+        """The newest of the states here and in S3: S3 lags where it could not be reached."""
+        local = self._on_this_machine()
+        try:
+            stored = self._in_store()
+        except CorruptCheckpoint:
+            if local is None:
+                raise
+            return local
+        if local is None or (stored is not None and stored.epoch > local.epoch):
+            return stored
+        return replace(local, replaces=stored.replaces if stored else None)
+
+    def _in_store(self) -> _Found | None:
+        """This training's last.pt, or the generation before where that one is damaged or gone."""
+        problem: Exception | None = None
+        for kind in _GENERATIONS:
+            stored = self._store.head(self._job.job_id, kind)
+            if stored is None or stored.run_id != self._job.origin_run_id:
+                continue
+            if self._job.resume is not None and stored.is_the_same_as(self._job.resume.last):
+                return None  # the parent's state, with which this job was seeded
+            target = self._inputs / f"{kind}.pt"
+            try:
+                self._store.download(self._job.job_id, kind, target)
+                state = self._load(target)
+            except StateMismatch:
+                raise
+            except (CorruptCheckpoint, NotResumable) as error:
+                log.warning("%s. Looking for the generation before it.", error)
+                problem = problem or error
+                continue
+            if kind == "last":
+                return _Found(target, state, stored.uri, replaces=stored.checkpoint)
+            log.warning("Going back to %s, of epoch %d.", stored.uri, int(state["epoch"]) + 1)
+            return _Found(target, state, stored.uri)
+        if problem is None:
+            return None
+        raise CorruptCheckpoint(
+            f"{problem}. There is no whole generation before it either: restore one from a backup, or give "
+            "fresh=true to start over"
+        ) from problem
+
+    def _on_this_machine(self) -> _Found | None:
+        """What an earlier attempt left here; anything else that lies there is not looked at twice."""
+        path = self._weights / "last.pt"
+        if not path.is_file():
+            return None
+        try:
+            return _Found(path, self._load(path), str(path))
+        except NotResumable as error:
+            log.info("What lies in %s is not used: %s.", path, error)
+            return None
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        from include.training.resume import require_identity
+
+        state = load_training_state(path, self._task)
+        require_identity(state, self._identity, path)
+        return state
+
+    def _take_over(self, own: _Found) -> None:
+        """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
+        from ultralytics import __version__
+
+        from include.training.saving import save
+
+        own.state[EXACT][_ATTEMPT] = self._attempt
+        save(own.state, own.path)
+        self._store.upload(
+            Checkpoint.of_file(own.path, own.epoch),
+            self._job.job_id,
+            "last",
+            __version__,
+            # The same epoch again would take the place of the generation that is worth keeping.
+            keep_previous=own.replaces is not None and own.epoch > own.replaces.epoch,
+        )
+
+    def _best_of(self, own: _Found) -> Path | None:
+        """The best.pt beside the state, or the one in S3, which was stored before the state was."""
+        beside = self._weights / "best.pt"
+        if own.path.parent == self._weights and beside.is_file():
+            return beside
+        stored = self._store.head(self._job.job_id, "best")
+        if stored is None or stored.run_id != self._job.origin_run_id:
+            return None
+        try:
+            return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
+        except CorruptCheckpoint as error:
+            log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
+            return None
+
+    def _from_parent(self, parent: ResumePoint) -> Beginning:
+        """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
+
+        Raises CorruptCheckpoint for any others than those that `resolve_config` saw.
+        """
+        job_id, best = self._job.job_id, None
+        if parent.best is not None:
+            self._store.seed(parent.job_id, job_id, "best", parent.best)
+        seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
+        source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
+        last = self._store.download(source, "last", self._inputs / "last.pt", expected=parent.last)
+        if parent.best is not None:
+            best = self._store.download(source, "best", self._inputs / "best.pt", expected=parent.best)
+        log.info("Continuing job %s after its epoch %d.", parent.job_id, parent.epoch + 1)
+        return Beginning(Path(last.path), Path(best.path) if best else None, parent.epoch)
