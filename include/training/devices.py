@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.training.contract import DeviceNotAvailable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
 log = logging.getLogger(__name__)
 
 
+_GPUS = r"cuda|(cuda:)?\d+(,\d+)*"
+
+_DEFAULT_BATCH = 16
+_FOR_ONE_GPU = {
+    "rect": "which would stack images of different shapes",
+    # Ultralytics lets each compute the number of epochs, and learning rates with it, from its own clock.
+    "time": "which would not agree on when it is over",
+}
+
+
+def count_devices(device: str | None) -> int:
+    """How many devices `device` names: "0,1" names two; None and "auto" mean one."""
+    return len((device or "auto").split(","))
+
+
+def check_shared(gpus: int, arguments: Mapping[str, Any]) -> None:
+    """Refuse Ultralytics' arguments that several GPUs cannot share, with a sentence.
+
+    Raises ValueError. An argument that is missing or None has Ultralytics' default.
+    """
+    if gpus <= 1:
+        return
+    batch = arguments.get("batch") or _DEFAULT_BATCH
+    if batch < 1 or batch % gpus:
+        raise ValueError(
+            f"batch={batch:g} cannot be shared by {gpus} GPUs; give a multiple of {gpus}, such as {8 * gpus}"
+        )
+    for name, reason in _FOR_ONE_GPU.items():
+        if arguments.get(name):
+            raise ValueError(
+                f"{name}={arguments[name]} does not go with {gpus} GPUs, {reason}; leave it out, or give one "
+                "GPU"
+            )
+
+
 def choose_device(requested: str | None) -> str:
-    """Return Ultralytics' word for the device `requested`: "cpu", "mps" or a GPU's number.
+    """Return Ultralytics' word for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
     None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for what this
     machine does not have.
@@ -32,22 +69,24 @@ def choose_device(requested: str | None) -> str:
         return name
     if name == "mps" and torch.backends.mps.is_available():
         return name
-    if number := re.fullmatch(r"cuda|(?:cuda:)?(\d+)", name):
-        index = int(number[1] or 0)
-        if index < gpus:
-            return str(index)
-    raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(name, gpus)}")
+    if re.fullmatch(_GPUS, name):
+        numbers = [int(number) for number in re.findall(r"\d+", name)] or [0]
+        if len(set(numbers)) == len(numbers) and max(numbers) < gpus:
+            return ",".join(map(str, numbers))
+    raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(gpus)}")
 
 
-def _remedy(name: str, gpus: int) -> str:
-    if re.fullmatch(r"(cuda:)?\d+(,(cuda:)?\d+)+", name):
-        return "a training runs on one GPU; give one number, such as device=0"
+def _remedy(gpus: int) -> str:
     if not gpus:
         return (
             "this machine has no GPU that torch can use; give device=cpu (slow) or auto, or use a GPU machine"
         )
-    numbers = "0" if gpus == 1 else f"0 to {gpus - 1}"
-    return f"this machine has {gpus} GPU(s), numbered {numbers}; give one of these numbers, cpu or auto"
+    if gpus == 1:
+        return "this machine has 1 GPU, numbered 0; give 0, cpu or auto"
+    return (
+        f"this machine has {gpus} GPUs, numbered 0 to {gpus - 1}; give one of these numbers, or several with "
+        "commas between them, each once, or cpu, or auto"
+    )
 
 
 def describe_device(device: torch.device) -> str:

@@ -69,9 +69,10 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Seed what the batch itself draws: its size with multi_scale, dropout."""
-        torch.manual_seed(own := seed_of("batch", self.args.seed, self.epoch, self._batch))
-        random.seed(own)
+        """Seed what the batch itself draws: its size with multi_scale, equal on all GPUs; dropout."""
+        batch_seed = seed_of("batch", self.args.seed, self.epoch, self._batch)
+        random.seed(batch_seed)
+        torch.manual_seed(seed_of(batch_seed, self._order.rank))
         return super().preprocess_batch(batch)  # type: ignore[no-any-return]
 
     def _close_dataloader_mosaic(self) -> None:
@@ -163,7 +164,7 @@ class Exact(BaseTrainer):  # type: ignore[misc]
             log.warning("Outside the guarantee of equal weights: %s.", reason)
 
     def _setup_train(self) -> None:
-        self.profile = numeric_profile(self.device)
+        self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
         super()._setup_train()
         for reason in self._dependences():
             self.leave_guarantee(reason)

@@ -6,12 +6,13 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.training.arguments import check_overrides
 from include.training.contract import MODEL_SUFFIX, TrainingError, TrainingResult
-from include.training.devices import choose_device, describe_device
+from include.training.devices import check_shared, choose_device, count_devices, describe_device
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
 from include.training.quiet import tame_ultralytics
@@ -32,23 +33,74 @@ def train(request: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
     earlier training there is replaced. Raises TrainingError (DeviceNotAvailable, NotResumable) with a
     sentence for what cannot be trained; an exception of the reporter ends the training and is passed on.
     """
+    from include.training.distributed import train_in_ranks
+
     started = time.monotonic()
-    with prepared(request, reporter) as trainer:
-        trainer.train()
-    return _result(trainer, seconds=time.monotonic() - started)
+    with planned(request) as plan:
+        if (gpus := count_devices(plan.device)) > 1:
+            result = train_in_ranks(plan, gpus, LoggedEpochs(reporter))
+        else:
+            result = plan.train(LoggedEpochs(reporter))
+    return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
 @contextmanager
 def prepared(request: TrainingRequest, reporter: EpochReporter) -> Iterator[WholeState]:
-    """The trainer that is about to do what `train` does. Raises TrainingError."""
+    """The trainer that is about to do what `train` does, on one device. Raises TrainingError."""
+    with planned(request) as plan:
+        yield plan.trainer(LoggedEpochs(reporter))
+
+
+@contextmanager
+def planned(request: TrainingRequest) -> Iterator[Plan]:
+    """Check the request, and put into save_dir what its training begins with. Raises TrainingError."""
     device = choose_device(request.device)
     request = dataclasses.replace(
         request, data=request.data.resolve(), save_dir=request.save_dir.resolve(), device=device
     )
     _check(request)
     tame_ultralytics()
-    with _trainer(request, LoggedEpochs(reporter)) as trainer:
-        yield trainer
+    with _plan(request) as plan:
+        yield plan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that only has to be run: plain values, for this process or for one on each GPU.
+
+    overrides are the arguments as Ultralytics takes them, the device among them; restored is the state that
+    it goes on from.
+    """
+
+    task: str
+    overrides: dict[str, Any]
+    identity: dict[str, object]
+    restored: RestoredState | None = None
+
+    @property
+    def device(self) -> str:
+        """As `choose_device` returns it; one device where only the final validation is left to do."""
+        device = str(self.overrides["device"])
+        return device.partition(",")[0] if self.restored and self.restored.ended else device
+
+    def trainer(self, reporter: EpochReporter) -> WholeState:
+        """Build the task's trainer. Raises TrainingError."""
+        from include.training.trainers import TRAINERS
+
+        overrides = self.overrides | {"device": self.device}
+        trainer = TRAINERS[self.task](overrides, reporter, self.identity, self.restored)
+        try:
+            check_shared(trainer.world_size, vars(trainer.args))  # complete only now, where it is resumed
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
+        return trainer
+
+    def train(self, reporter: EpochReporter) -> TrainingResult:
+        """Run it in this process. In the result, seconds are those of the loop and the final validation."""
+        started = time.monotonic()
+        trainer = self.trainer(reporter)
+        trainer.train()
+        return _result(trainer, seconds=time.monotonic() - started)
 
 
 def _check(request: TrainingRequest) -> None:
@@ -70,8 +122,8 @@ def _check(request: TrainingRequest) -> None:
 
 
 @contextmanager
-def _trainer(request: TrainingRequest, reporter: EpochReporter) -> Iterator[WholeState]:
-    """Build the task's trainer, for a new training or for a resumed one."""
+def _plan(request: TrainingRequest) -> Iterator[Plan]:
+    """Plan a new training, or one that goes on."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
         "task": request.task,
@@ -79,35 +131,27 @@ def _trainer(request: TrainingRequest, reporter: EpochReporter) -> Iterator[Whol
         "save_dir": str(request.save_dir),
         "device": request.device,
     }
+    identity = dict(request.identity)
     if request.resume_from is not None:
         restored = restore(request, request.resume_from)
         try:
-            yield _build(request, overrides | {"resume": str(restored.path)}, reporter, restored)
+            yield Plan(request.task, overrides | {"resume": str(restored.path)}, identity, restored)
         finally:
             restored.path.unlink(missing_ok=True)
         return
     overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
-    _clear(request.save_dir / "weights")
-    yield _build(request, overrides, reporter)
+    _clear(request.save_dir)
+    yield Plan(request.task, overrides, identity)
 
 
-def _build(
-    request: TrainingRequest,
-    overrides: dict[str, Any],
-    reporter: EpochReporter,
-    restored: RestoredState | None = None,
-) -> WholeState:
-    from include.training.trainers import TRAINERS
-
-    return TRAINERS[request.task](overrides, reporter, request.identity, restored)
-
-
-def _clear(weights: Path) -> None:
+def _clear(save_dir: Path) -> None:
     """Remove what an earlier training left, so that nobody takes it for this one's."""
     for name in ("last.pt", "best.pt", "last.pt.part", "best.pt.part"):
-        (weights / name).unlink(missing_ok=True)
+        (save_dir / "weights" / name).unlink(missing_ok=True)
+    # Ultralytics does this too, but where there are several processes they would race for it.
+    (save_dir / "results.csv").unlink(missing_ok=True)
 
 
 def _result(trainer: WholeState, seconds: float) -> TrainingResult:

@@ -1,0 +1,165 @@
+"""One training on several GPUs: one process each (a rank), and this process, which only watches them.
+
+Ultralytics would start such processes from a generated file with pickled callbacks in it, and learn nothing
+from them. Here the ranks get a Plan, and a connection to this process. Over it rank 0 reports each epoch and
+waits for the answer, so that what speaks to the world (records, publishes, may be interrupted) stays here. A
+rank ends when its connection does, so that none outlives this process, however that ends.
+
+The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
+gradients are averaged over them after every batch. What differs are the running statistics of batch
+normalization (Ultralytics does not synchronize them). The checkpoint has rank 0's, and all ranks go on with
+them. That changes nothing: training computes with each batch's own statistics, and a validation is preceded
+by a broadcast of rank 0's averages. Two numbers have one sum; with three GPUs or more the order in which NCCL
+adds depends on how they are connected, so there the guarantee needs the same kind of machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.training.contract import EpochReport, TrainingError, TrainingResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    from include.training.contract import EpochReporter
+    from include.training.run import Plan
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LOOPBACK = "127.0.0.1"
+
+
+class RankFailed(Exception):
+    """A process of a training on several GPUs failed; the note, where there is one, is its traceback."""
+
+
+class RankDied(RankFailed):
+    """A process of a training on several GPUs ended without a word."""
+
+
+def train_in_ranks(
+    plan: Plan, ranks: int, reporter: EpochReporter, program: str = "include.training.rank"
+) -> TrainingResult:
+    """Train in `ranks` processes and return rank 0's result; none of them is left afterwards, in any case.
+
+    program is the module that each process runs. Raises TrainingError as a training in this process does,
+    RankFailed for what has no sentence of its own; an exception of the reporter is passed on.
+    """
+    with _started(plan, ranks, program) as started:
+        result = _serve(started, reporter)
+    return replace(result, device=f"{result.device} and {ranks - 1} more")
+
+
+@dataclass(frozen=True)
+class _Rank:
+    number: int
+    process: subprocess.Popen[bytes]
+    connection: Connection[Any, Any]
+
+    def receive(self) -> object:
+        """The next message; RankDied where none comes any more."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return RankDied(f"Rank {self.number} of the training {self._end()}.")
+
+    def _end(self) -> str:
+        # Its number must stay taken until the whole group is killed, so it is only looked at.
+        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None  # noqa: S101 - only without waiting there may be none
+        if ended.si_code == os.CLD_EXITED:
+            return f"ended by itself with status {ended.si_status}"
+        return f"was killed by {signal.Signals(ended.si_status).name}"
+
+    def kill(self) -> None:
+        """End the process and its loader workers. Nothing has to be saved: last.pt is whole at any moment."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def _started(plan: Plan, ranks: int, program: str) -> Iterator[list[_Rank]]:
+    """Start the processes; kill them in the end, each even where killing another one fails."""
+    store = _meeting_point()
+    environment = os.environ | {
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": _LOOPBACK,
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # says that the server at that address is there already
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    with ExitStack() as stack:
+        started = []
+        for number in range(ranks):
+            ours, theirs = Pipe()
+            stack.enter_context(ours)
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", program, str(theirs.fileno())],
+                    env=environment | {"RANK": str(number), "LOCAL_RANK": str(number)},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            rank = _Rank(number, process, ours)
+            stack.callback(rank.kill)
+            started.append(rank)
+            with suppress(OSError):  # a rank that is dead already is noticed later
+                ours.send(plan)
+        yield started
+
+
+def _meeting_point() -> TCPStore:
+    """Where the ranks find each other: on a port that nobody can take before, and on this machine alone."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    listening = socket.create_server((_LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        _LOOPBACK,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=timedelta(minutes=5),
+        master_listen_fd=listening.detach(),
+    )
+
+
+def _serve(ranks: Sequence[_Rank], reporter: EpochReporter) -> TrainingResult:
+    """Pass on what the ranks say until rank 0 says the result."""
+    by_connection = {rank.connection: rank for rank in ranks}
+    while True:
+        ready = [by_connection[connection] for connection in wait(by_connection)]  # type: ignore[index]
+        messages = [(rank, rank.receive()) for rank in ready]
+        _raise_cause([message for _, message in messages if isinstance(message, Exception)])
+        for rank, message in messages:
+            if isinstance(message, logging.LogRecord):
+                logging.getLogger(message.name).handle(message)
+            elif isinstance(message, EpochReport):
+                rank.connection.send(reporter.report(message))
+            elif isinstance(message, TrainingResult):
+                return message
+
+
+def _raise_cause(errors: Sequence[Exception]) -> None:
+    """Raise the one that explains the others: ranks that lose one of them fail too."""
+    for kind in (TrainingError, RankDied, Exception):
+        for error in errors:
+            if isinstance(error, kind):
+                raise error

@@ -1,0 +1,117 @@
+"""One of the processes that train together: `python -m include.training.rank FD`, started by train_in_ranks.
+
+FD is its end of the connection to the process that started it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from include.training.contract import TrainingError
+from include.training.distributed import RankFailed
+from include.training.quiet import tame_ultralytics
+from include.training.sentences import in_one_line
+
+if TYPE_CHECKING:
+    from include.training.contract import EpochReport, EpochReporter
+    from include.training.run import Plan
+
+
+class _Parent(QueueHandler):
+    """The process that started this one: gets the log and the epochs (a logging handler, an EpochReporter).
+
+    When it is gone, or closes the connection, this process is killed with its loader workers.
+    """
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        super().__init__(SimpleQueue())
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._answers: SimpleQueue[bool] = SimpleQueue()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        # A loader worker that held the connection would keep the death of this process a secret.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def listen(self) -> None:
+        """Expect answers from now on."""
+        self._thread.start()
+
+    def send(self, message: object) -> None:
+        """Tell the parent."""
+        with self._sending:
+            self._connection.send(message)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Let the parent log it."""
+        self.send(record)
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Report to the parent, and wait for its answer."""
+        self.send(epoch)
+        return self._answers.get()
+
+    def wait_to_be_killed(self) -> None:
+        """Stay until the parent has what it wants: a process that ends before is one that failed."""
+        self._thread.join()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._answers.put(self._connection.recv())
+        except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+    def _forget(self) -> None:
+        logging.getLogger().removeHandler(self)
+        self._connection.close()
+
+
+class _Silent:
+    """What the other ranks have to say of an epoch, rank 0 says."""
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Go on: rank 0 tells the others whether to."""
+        return True
+
+
+def main() -> None:
+    """Train, tell the parent how it ended, and wait to be killed."""
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whether the training ends is for the parent to decide
+    plan: Plan = connection.recv()
+    rank, parent = int(os.environ["RANK"]), _Parent(connection)
+    parent.listen()
+    parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the others say everything once more
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().addHandler(parent)
+    tame_ultralytics()
+    try:
+        _train(plan, rank, parent)
+    except TrainingError as error:
+        parent.send(error)
+    except BaseException as error:
+        failure = RankFailed(f"Rank {rank} failed with {type(error).__name__}: {in_one_line(error)}")
+        failure.add_note(traceback.format_exc())
+        parent.send(failure)
+    parent.wait_to_be_killed()
+
+
+def _train(plan: Plan, rank: int, parent: _Parent) -> None:
+    reporter: EpochReporter = parent if rank == 0 else _Silent()
+    result = plan.train(reporter)
+    if rank == 0:
+        parent.send(result)
+
+
+if __name__ == "__main__":
+    main()
