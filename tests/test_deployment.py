@@ -156,8 +156,25 @@ def test_training_workers_take_one_training_at_a_time_from_the_queue_of_the_dag(
     service = SERVICES[name]
     assert service["command"] == f"celery worker --queues {GPU_QUEUE} --concurrency 1"
     assert service["build"]["target"] == "trainer"
-    assert service["environment"]["DUMB_INIT_SETSID"] == "0"
     assert {"shm_size", "stop_grace_period"} <= set(service)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_stopped_training_worker_tells_its_training_and_stops_before_what_that_needs(name: str) -> None:
+    service = SERVICES[name]
+    # Docker's signal goes to the whole group, and so to the supervisor that passes it on to the training.
+    assert service["environment"]["DUMB_INIT_SETSID"] == "1"
+    assert {"airflow-apiserver", "postgres", "redis", "s3"} <= set(service["depends_on"])
+
+
+def test_a_training_whose_machine_died_is_noticed_within_a_minute() -> None:
+    environment = COMPOSE["x-airflow"]["environment"]
+    interval, timeout, check = (
+        int(environment[f"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_{name}"])
+        for name in ("SEC", "TIMEOUT", "TIMEOUT_DETECTION_INTERVAL")
+    )
+    assert timeout + check < 60
+    assert timeout >= 5 * interval
 
 
 def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:

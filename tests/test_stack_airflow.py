@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from include.stack import processes
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
+from include.stack.processes import Service
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -57,3 +62,42 @@ def test_a_wrong_password_is_refused(airflow_stack: Stack) -> None:
 def test_a_dag_that_is_not_there_is_named(airflow_stack: Stack) -> None:
     with pytest.raises(StackError, match=r"did not load the Dag nowhere from dags/nowhere\.py"):
         airflow_stack.api.wait_for_dag("nowhere", seconds=0)
+
+
+LIKE_THE_SCHEDULER = """
+import os, signal, sys, time
+from pathlib import Path
+
+if os.fork():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.wait()
+else:
+    def drain(number, frame):
+        time.sleep(0.5)
+        Path("drained").touch()
+        os._exit(0)
+    signal.signal(signal.SIGTERM, drain)
+    Path("training").touch()
+    time.sleep(60)
+"""
+"""Ends with its children, and has nothing to tell them."""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, *, told: bool) -> None:
+    service = Service(
+        name="like-the-scheduler",
+        command=(sys.executable, "-c", LIKE_THE_SCHEDULER),
+        environment=os.environ,
+        directory=tmp_path,
+        state=tmp_path,
+        stop_seconds=30.0,
+        stops_children=told,
+    )
+    processes.start(service)
+    processes.wait_until_ready(service, (tmp_path / "training").exists, 30)
+
+    assert processes.stop(service if told else replace(service, stop_seconds=1.0))
+
+    assert (tmp_path / "drained").exists() == told
+    assert processes.running(service) is None

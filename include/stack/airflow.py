@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
+TASK_STOP_SECONDS = 120.0
+"""How long running tasks may take to end: a training makes its last epoch durable meanwhile."""
+
 PARTS = {
     "api-server": (),
     # Their log servers would listen on every interface; the API server reads the log files themselves.
@@ -105,8 +108,15 @@ class Airflow:
         return True
 
     def stop(self) -> bool:
-        """Stop all parts. Returns False when none was running."""
-        return processes.stop_all(self._services)
+        """Stop all parts. Returns False when none was running.
+
+        The scheduler stops first, with its tasks: a training needs the API server while it makes its last
+        epoch durable.
+        """
+        scheduler = [service for service in self._services if service.name == "scheduler"]
+        others = [service for service in self._services if service.name != "scheduler"]
+        stopped = [processes.stop_all(scheduler), processes.stop_all(others)]
+        return any(stopped)
 
     def running(self) -> bool:
         """Whether all parts are there."""
@@ -151,6 +161,9 @@ class Airflow:
                 environment=self.environment,
                 directory=self.home,
                 state=self.state,
+                stop_seconds=TASK_STOP_SECONDS if name == "scheduler" else processes.STOP_SECONDS,
+                # LocalExecutor's workers pass the signal on to their tasks; the scheduler alone does not.
+                stops_children=name == "scheduler",
             )
             for name, options in PARTS.items()
         )
@@ -189,10 +202,13 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # A training that lost its supervisor is noticed within a minute instead of five.
+            # A training that lost its supervisor is noticed after time-out and interval: half a minute, not
+            # five. So is one that lost its scheduler, which is an orphan after 30 silent seconds.
             "scheduler": {
-                "task_instance_heartbeat_timeout": 45,
                 "task_instance_heartbeat_sec": 5,
+                "task_instance_heartbeat_timeout": 30,
+                "task_instance_heartbeat_timeout_detection_interval": 5,
+                "orphaned_tasks_check_interval": 15,
                 "scheduler_idle_sleep_time": 0.5,
             },
             "dag_processor": {"refresh_interval": 10, "parsing_processes": 2, "print_stats_interval": 600},

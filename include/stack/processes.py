@@ -26,6 +26,8 @@ class Service:
 
     environment is the whole environment of the process. Secrets go there or into files, never into the
     command, which every user of the machine can read with ps. user is whom to run as, if not as ourselves.
+    It has stop_seconds to stop before it is killed. Where stops_children is set, its children get the stop
+    signal too: it would wait for the end of what they do.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Service:
     state: Path
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = field(default=None)
+    stop_seconds: float = STOP_SECONDS
+    stops_children: bool = False
 
     @property
     def log(self) -> Path:
@@ -97,18 +101,21 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
         time.sleep(0.1)
 
 
-def stop(service: Service, seconds: float = STOP_SECONDS) -> bool:
+def stop(service: Service) -> bool:
     """Stop the service and its children. Returns whether it was running."""
-    return stop_all([service], seconds)
+    return stop_all([service])
 
 
-def stop_all(services: Sequence[Service], seconds: float = STOP_SECONDS) -> bool:
+def stop_all(services: Sequence[Service]) -> bool:
     """Stop them together: a polite signal, then SIGKILL. Returns whether any was running."""
     present = [(service, process) for service in services if (process := running(service))]
     family = [each for _, process in present for each in (process, *_children(process))]
     for service, process in present:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(service.stop_signal)
+        asked = [process, *(_children(process, recursive=False) if service.stops_children else [])]
+        for each in asked:
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(service.stop_signal)
+    seconds = max((service.stop_seconds for service, _ in present), default=0.0)
     psutil.wait_procs([process for _, process in present], timeout=seconds)
     # Children end with their parents, or shortly after.
     _, survivors = psutil.wait_procs(family, timeout=1)
@@ -143,9 +150,9 @@ def base_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
+def _children(process: psutil.Process, *, recursive: bool = True) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return process.children(recursive=recursive)
     except psutil.NoSuchProcess:
         return []
 
