@@ -20,8 +20,6 @@ from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
-from ultralytics.utils import LOCAL_RANK, RANK
-from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
@@ -183,8 +181,6 @@ class WholeState(Exact):
                 "give a smaller lr0, and look at the labels"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
-            if RANK in {-1, 0}:
-                with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
                 self._strip_best()
         self.validator.args.plots = self.args.plots
