@@ -81,8 +81,9 @@ def train_yolo() -> None:
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
-        retry_delay=timedelta(seconds=5),
-        retry_exponential_backoff=False,
+        retry_delay=timedelta(seconds=3),
+        retry_exponential_backoff=1.1,  # within seconds at first; 50 of them outlast half an hour
+        max_retry_delay=timedelta(minutes=1),
         retry_policy=CountErrors(),
     )
     def train(job: Json, dataset: Json) -> Json:

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from include.pipeline.settings import TRAINING_DB, TRAINING_S3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
 
-@contextmanager
-def training_db() -> Iterator[Connection]:
+_DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
+"""Seconds, milliseconds: how long libpq waits for a server that does not answer at all."""
+
+
+def training_database() -> Callable[[], AbstractContextManager[Connection]]:
+    """Ask Airflow once where the training database is; what is returned opens it without asking again.
+
+    A training outlives restarts of the API server, and it records from more than one thread.
+    """
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    hook = PostgresHook(postgres_conn_id=TRAINING_DB)
+    hook.connection.set_extra(json.dumps(_DATABASE_PATIENCE | hook.connection.extra_dejson))
+
+    @contextmanager
+    def opened() -> Iterator[Connection]:
+        # psycopg 3, as everywhere with SQLAlchemy 2; the hook's own type also covers psycopg2
+        connection = cast("Connection", hook.get_conn())
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    return opened
+
+
+def training_db() -> AbstractContextManager[Connection]:
     """A fresh psycopg connection to the training database, closed afterwards.
 
     Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
     drops.
     """
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
-    # psycopg 3, as everywhere with SQLAlchemy 2; the hook's own type also covers psycopg2
-    connection = cast("Connection", PostgresHook(postgres_conn_id=TRAINING_DB).get_conn())
-    try:
-        yield connection
-    finally:
-        connection.close()
+    return training_database()()
 
 
 def s3_client() -> S3Client:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.publisher import Snapshot
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import training_db
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from psycopg import Connection
+
     from include.checkpoints.publisher import BackgroundPublisher
+    from include.jobs.job import TrainingJob
     from include.pipeline.preemption import Interruption
     from include.training.contract import EpochReport
 
@@ -22,34 +26,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job's row as one attempt writes it: every statement names run and attempt, and opens a connection.
+    """The job's row as one attempt writes it: every statement names run and attempt.
 
-    Methods raise OwnershipLost where another run, or a newer attempt, owns the job by now.
+    open connects to the training database; each method does so once, from any thread. Those that write raise
+    OwnershipLost where another run, or a newer attempt, owns the job by now.
     """
 
     job_id: str
     run_id: str
     attempt: int
+    open: Callable[[], AbstractContextManager[Connection]]
+
+    def read(self) -> TrainingJob | None:
+        """The row as it is now."""
+        with self.open() as connection:
+            return JobRepository(connection).get(self.job_id)
 
     def begin(self, first_epoch: int) -> int:
         """The attempt begins at `first_epoch`; returns how many recorded epochs it repeats."""
-        with training_db() as connection:
+        with self.open() as connection:
             jobs = JobRepository(connection)
             return jobs.start_training(self.job_id, self.run_id, self.attempt, first_epoch)
 
     def epoch(self, report: EpochReport) -> bool:
         """Record a finished epoch; returns whether the job is to stop."""
-        with training_db() as connection:
+        with self.open() as connection:
             return JobRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
     def durable(self, epoch: int) -> None:
         """Record that the state after `epoch` is in S3."""
-        with training_db() as connection:
+        with self.open() as connection:
             JobRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch)
 
     def inexact(self, reason: str) -> None:
         """Record why the weights need not be those of an uninterrupted training."""
-        with training_db() as connection:
+        with self.open() as connection:
             JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)
 
 
@@ -119,4 +130,6 @@ class EpochEnd:
             private = self._snapshots / f"last-{epoch.epoch}.pt"
             snapshot(self._last, private)
             self._publisher.publish(Snapshot(epoch.epoch, private, epoch.is_best))
-            return not self._recorder.record(epoch)
+            stop = self._recorder.record(epoch)
+        self._interruption.check()
+        return not stop

@@ -27,8 +27,13 @@ def no_retry(*errors: type[Exception]) -> Iterator[None]:
 
 def record_task_failure(context: Context) -> None:
     """Task callback: write the reason into the row that this run owns. Runs when no retry is left."""
+    from include.checkpoints.errors import FencedOut
+    from include.jobs.repository import OwnershipLost
+
     task_id = context["ti"].task_id
     error = context.get("exception")
+    if isinstance(error, BaseException) and isinstance(error.__cause__, (FencedOut, OwnershipLost)):
+        return  # the row tells of another attempt by now
     reason = str(error).strip() if error else ""
     _record(context, f"{task_id}: {reason or type(error).__name__}", again=True)
 

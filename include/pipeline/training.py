@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import FencedOut
+from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
-from include.jobs.repository import JobRepository
-from include.pipeline.connections import s3_client, training_db
+from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epochs import EpochEnd, EpochRecorder, JobRecord
 from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
@@ -23,14 +22,21 @@ from include.training.contract import TrainingRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
     from include.datasets.reference import DatasetReference
     from include.pipeline.payloads import ResolvedJob
+    from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
     from include.pipeline.settings import Settings
     from include.training.contract import TrainingResult
 
 log = logging.getLogger(__name__)
+
+_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
+
+_GRACE_SECONDS = 90.0
+"""For the last epoch's upload when this machine is taken away; compose and `make down` give two minutes."""
 
 
 class TrainingAttempt:
@@ -47,9 +53,9 @@ class TrainingAttempt:
         settings: Settings,
         open_store: Callable[[], CheckpointStore],
     ) -> None:
-        self._job, self._dataset, self._attempt = job, dataset, attempt
+        self._job, self._dataset = job, dataset
         self._settings, self._open_store = settings, open_store
-        self._row = JobRecord(job.job_id, job.run_id, attempt)
+        self._row = JobRecord(job.job_id, job.run_id, attempt, training_database())
         folder = settings.job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
@@ -60,27 +66,43 @@ class TrainingAttempt:
         Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
         time. After any other error, too, the next attempt goes on from the newest state.
         """
+        with interruptible() as interruption:
+            try:
+                return self._run(interruption)
+            except FencedOut as error:
+                row = self._row.read()
+                if row is None or (row.run_id, row.attempt) != (self._job.run_id, self._row.attempt):
+                    raise
+                raise StoreError(
+                    f"{error}. By the row this attempt is the newest: the next one takes the job over"
+                ) from error
+
+    def _run(self, interruption: Interruption) -> TrainingManifest:
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         data = materialize(self._dataset, self._settings.dataset_cache, S3ObjectReader(s3_client())).data
         store, beginning = patiently(self._begin)
-        result = self._train(self._request(data, beginning, store), store)
+        result = self._train(self._request(data, beginning, store), store, interruption)
         manifest = TrainingManifest.of(self._job, result)
         patiently(lambda: publish_final(manifest, store))
         return manifest
 
     def _begin(self) -> tuple[CheckpointStore, Beginning]:
         """Find where to begin, and make this attempt the owner of what is in S3 and of the row."""
-        with training_db() as connection:
-            row = JobRepository(connection).get(self._job.job_id)
+        row = self._row.read()
         durable_epoch = row.durable_epoch if row else None
         while True:
             store = self._open_store()
-            for kind in ("best", "last"):  # what is there now may be replaced, and nothing that comes later
+            for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
                 store.head(self._job.job_id, kind)
             recovery = Recovery(
-                self._job, self._identity(), self._attempt, store, self._inputs, self._save_dir / "weights"
+                self._job,
+                self._identity(),
+                self._row.attempt,
+                store,
+                self._inputs,
+                self._save_dir / "weights",
             )
             try:
                 beginning = recovery.begin(durable_epoch)
@@ -118,7 +140,9 @@ class TrainingAttempt:
             recover=beginning.own,
         )
 
-    def _train(self, request: TrainingRequest, store: CheckpointStore) -> TrainingResult:
+    def _train(
+        self, request: TrainingRequest, store: CheckpointStore, interruption: Interruption
+    ) -> TrainingResult:
         from ultralytics import __version__
 
         from include.training.run import train
@@ -128,10 +152,16 @@ class TrainingAttempt:
         spec = self._job.spec
         limits = PublishLimits(every_epochs=spec.publish_every, interval_seconds=spec.publish_interval)
         publisher = BackgroundPublisher(
-            store, self._job.job_id, __version__, strip, self._row.durable, limits
+            store,
+            self._job.job_id,
+            __version__,
+            strip,
+            self._row.durable,
+            limits,
+            grace_seconds=_GRACE_SECONDS,
         )
-        with interruptible() as interruption, publisher:
-            last = self._save_dir / "weights" / "last.pt"
+        last = self._save_dir / "weights" / "last.pt"
+        with publisher:
             result = train(request, EpochEnd(recorder, publisher, interruption, last, self._snapshots))
         recorder.flush()
         return result
