@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import Queue
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -11,56 +15,109 @@ from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import FencedOut
-from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.lag import Lag
+from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
 from include.stack import ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+QUICK = PublishLimits(first_pause=0.05, longest_pause=0.2)
 
-def _snapshot(folder: Path, epoch: int) -> Path:
-    path = folder / f"last-{epoch}.pt"
-    path.write_bytes(b"state of epoch %d" % epoch)
-    return path
+MakeSnapshot = Callable[..., Snapshot]
 
 
-def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
-    s3_client: S3Client, bucket: str, tmp_path: Path
-) -> None:
-    store = CheckpointStore(s3_client, bucket)
-    with BackgroundPublisher(store, "job", "8.4") as publisher:
-        for epoch in range(5):
-            publisher.publish(_snapshot(tmp_path, epoch), epoch)
-    stored = store.head("job", "last")
-    assert stored is not None
-    assert stored.checkpoint is not None
-    assert stored.checkpoint.epoch == 4
-    assert (
-        s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")["Body"].read()
-        == b"state of epoch 4"
-    )
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """Where the publisher's files are."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    return folder
 
 
-def test_a_snapshot_outlives_a_training_that_fails(s3_client: S3Client, bucket: str, tmp_path: Path) -> None:
-    store = CheckpointStore(s3_client, bucket)
+@pytest.fixture
+def snapshot(copies: Path) -> MakeSnapshot:
+    def make_snapshot(epoch: int, is_best: bool = False) -> Snapshot:
+        path = copies / f"last-{epoch}.pt"
+        path.write_bytes(b"state of epoch %d" % epoch)
+        return Snapshot(epoch, path, is_best)
 
-    def train() -> None:
-        with BackgroundPublisher(store, "job", "8.4") as publisher:
-            publisher.publish(_snapshot(tmp_path, 2), 2)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        train()
-    assert (
-        s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")["Body"].read()
-        == b"state of epoch 2"
-    )
+    return make_snapshot
 
 
-def test_a_server_that_is_gone_stops_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    nobody = boto3.client(
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+    return CheckpointStore(s3_client, bucket)
+
+
+class Durable(Queue[int]):
+    """The epochs that became durable, as the publisher told them."""
+
+    def __call__(self, epoch: int) -> None:
+        self.put(epoch)
+
+    def wait_for(self, epoch: int) -> None:
+        while self.get(timeout=60) != epoch:
+            pass
+
+
+@pytest.fixture
+def durable() -> Durable:
+    return Durable()
+
+
+def strip(whole: Path, deployable: Path) -> None:
+    deployable.write_bytes(b"weights of " + whole.read_bytes())
+
+
+def publisher_of(
+    store: CheckpointStore, durable: Callable[[int], None], limits: PublishLimits = QUICK, **options: Any
+) -> BackgroundPublisher:
+    return BackgroundPublisher(store, "job", "8.4", strip, durable, limits, **options)
+
+
+class Gate:
+    """Holds uploads back until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, **_: object) -> None:
+        self.reached.set()
+        self.opened.wait(60)
+
+
+@pytest.fixture
+def gate(s3_client: S3Client) -> Iterator[Gate]:
+    gate = Gate()
+    s3_client.meta.events.register("before-send.s3.PutObject", gate)
+    yield gate
+    gate.opened.set()
+    s3_client.meta.events.unregister("before-send.s3.PutObject", gate)
+
+
+@pytest.fixture
+def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
+    """Each object that was written, in order: its name and its bytes."""
+    objects: list[tuple[str, bytes]] = []
+
+    def note(request: Any, **_: object) -> None:
+        objects.append((Path(request.url).name, request.body.read()))
+        request.body.seek(0)
+
+    s3_client.meta.events.register("before-send.s3.PutObject", note)
+    yield objects
+    s3_client.meta.events.unregister("before-send.s3.PutObject", note)
+
+
+def body(client: S3Client, bucket: str, name: str = "last.pt") -> bytes:
+    return client.get_object(Bucket=bucket, Key=f"checkpoints/job/{name}")["Body"].read()
+
+
+def nobody() -> CheckpointStore:
+    """A store whose server is not there."""
+    client = boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",
         aws_access_key_id="key",
@@ -68,27 +125,267 @@ def test_a_server_that_is_gone_stops_no_training(tmp_path: Path, caplog: pytest.
         region_name="us-east-1",
         config=Config(retries={"total_max_attempts": 1}),
     )
-    with BackgroundPublisher(CheckpointStore(nobody, "bucket"), "job", "8.4") as publisher:
-        publisher.publish(_snapshot(tmp_path, 0), 0)
-        publisher.publish(_snapshot(tmp_path, 1), 1)
-    assert "Epoch 2 is not durable" in caplog.text
-    assert list(tmp_path.iterdir()) == []
+    return CheckpointStore(client, "bucket")
+
+
+def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
+    store: CheckpointStore,
+    s3_client: S3Client,
+    bucket: str,
+    snapshot: MakeSnapshot,
+    copies: Path,
+    durable: Durable,
+) -> None:
+    with publisher_of(store, durable) as publisher:
+        for epoch in range(5):
+            publisher.publish(snapshot(epoch, is_best=True))
+
+    stored = store.head("job", "last")
+    assert stored is not None
+    assert stored.checkpoint is not None
+    assert stored.checkpoint.epoch == publisher.durable_epoch == 4
+    assert body(s3_client, bucket) == b"state of epoch 4"
+    assert body(s3_client, bucket, "best.pt") == b"weights of state of epoch 4"
+    assert list(copies.iterdir()) == []
+
+
+def test_best_is_written_before_the_last_that_refers_to_it(
+    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
+) -> None:
+    with publisher_of(store, durable) as publisher:
+        publisher.publish(snapshot(0, is_best=True))
+
+    assert written == [("best.pt", b"weights of state of epoch 0"), ("last.pt", b"state of epoch 0")]
+
+
+def test_a_best_that_was_overtaken_before_it_was_stored_is_written_all_the_same(
+    store: CheckpointStore,
+    snapshot: MakeSnapshot,
+    copies: Path,
+    gate: Gate,
+    written: list[tuple[str, bytes]],
+    durable: Durable,
+) -> None:
+    with publisher_of(store, durable) as publisher:
+        publisher.publish(snapshot(0))
+        assert gate.reached.wait(60)
+        publisher.publish(snapshot(1, is_best=True))
+        publisher.publish(snapshot(2, is_best=True))
+        publisher.publish(snapshot(3))
+        publisher.publish(snapshot(4))
+        held = {file.name for file in copies.iterdir()}
+        gate.opened.set()
+
+    assert held == {"last-0.pt", "last-2.pt", "last-4.pt"}
+    assert written == [
+        ("last.pt", b"state of epoch 0"),
+        ("best.pt", b"weights of state of epoch 2"),
+        ("last.pt", b"state of epoch 4"),
+    ]
+    assert list(copies.iterdir()) == []
+
+
+def test_only_every_nth_epoch_is_stored_and_the_newest_at_the_end(
+    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
+) -> None:
+    with publisher_of(store, durable, PublishLimits(every_epochs=3)) as publisher:
+        for epoch in range(3):
+            publisher.publish(snapshot(epoch, is_best=epoch == 1))
+        durable.wait_for(2)
+        publisher.publish(snapshot(3))
+
+    assert written == [
+        ("best.pt", b"weights of state of epoch 1"),
+        ("last.pt", b"state of epoch 2"),
+        ("last.pt", b"state of epoch 3"),
+    ]
+
+
+def test_no_upload_begins_within_the_interval_except_at_the_end(
+    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
+) -> None:
+    with publisher_of(store, durable, PublishLimits(interval_seconds=3600)) as publisher:
+        publisher.publish(snapshot(0))
+        durable.wait_for(0)
+        for epoch in range(1, 4):
+            publisher.publish(snapshot(epoch))
+
+    assert [content for _, content in written] == [b"state of epoch 0", b"state of epoch 3"]
+
+
+def test_a_snapshot_outlives_a_training_that_fails(
+    store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+) -> None:
+    def train() -> None:
+        with publisher_of(store, durable) as publisher:
+            publisher.publish(snapshot(2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert body(s3_client, bucket) == b"state of epoch 2"
+
+
+def test_a_stripping_that_fails_is_tried_again_and_last_waits_for_it(
+    store: CheckpointStore,
+    snapshot: MakeSnapshot,
+    written: list[tuple[str, bytes]],
+    copies: Path,
+    durable: Durable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = iter([OSError("No space left on device")])
+
+    def fails_once(whole: Path, deployable: Path) -> None:
+        deployable.write_bytes(b"half")
+        for error in failures:
+            raise error
+        strip(whole, deployable)
+
+    with BackgroundPublisher(store, "job", "8.4", fails_once, durable, QUICK) as publisher:
+        publisher.publish(snapshot(0, is_best=True))
+
+    assert [name for name, _ in written] == ["best.pt", "last.pt"]
+    assert "Epoch 1 is not durable yet: No space left on device. It is tried again" in caplog.text
+    assert list(copies.iterdir()) == []
+
+
+def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
+    store: CheckpointStore,
+    s3_client: S3Client,
+    bucket: str,
+    snapshot: MakeSnapshot,
+    durable: Durable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(epoch: int) -> None:
+        durable(epoch)
+        raise ConnectionError("database")
+
+    with publisher_of(store, fails) as publisher:
+        publisher.publish(snapshot(0))
+        durable.wait_for(0)
+        publisher.publish(snapshot(1))
+
+    assert body(s3_client, bucket) == b"state of epoch 1"
+    assert "Epoch 1 is durable, but that could not be told" in caplog.text
+
+
+def test_a_server_that_is_gone_stops_no_training(
+    snapshot: MakeSnapshot, copies: Path, durable: Durable, caplog: pytest.LogCaptureFixture
+) -> None:
+    with publisher_of(nobody(), durable, drain_seconds=1) as publisher:
+        publisher.publish(snapshot(0, is_best=True))
+        publisher.publish(snapshot(1))
+
+    assert "does not answer" in caplog.text
+    assert "Epoch 2 is not durable: S3 did not take it in time" in caplog.text
+    assert publisher.durable_epoch is None
+    assert list(copies.iterdir()) == []
+
+
+def test_a_training_that_fails_waits_for_a_server_that_is_gone_only_for_the_grace_time(
+    snapshot: MakeSnapshot, copies: Path, durable: Durable
+) -> None:
+    def train() -> None:
+        with publisher_of(nobody(), durable, drain_seconds=3600, grace_seconds=1) as publisher:
+            publisher.publish(snapshot(0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert list(copies.iterdir()) == []
 
 
 def test_an_attempt_that_was_overtaken_stops_and_overwrites_nothing(
-    s3_client: S3Client, bucket: str, tmp_path: Path
+    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
-    old = CheckpointStore(s3_client, bucket)
-    old.upload(Checkpoint.of_file(_snapshot(tmp_path, 0), 0), "job", "last", "8.4")
-    CheckpointStore(s3_client, bucket).upload(
-        Checkpoint.of_file(_snapshot(tmp_path, 7), 7), "job", "last", "8.4"
-    )
-    publisher = BackgroundPublisher(old, "job", "8.4")
-    publisher.publish(_snapshot(tmp_path, 1), 1)
-    publisher.close()
+    older, newer = CheckpointStore(s3_client, bucket), CheckpointStore(s3_client, bucket)
+    older.upload(Checkpoint.of_file(snapshot(0).last, 0), "job", "last", "8.4")
+    newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
+    publisher = publisher_of(older, durable)
+
+    publisher.publish(snapshot(1, is_best=True))
     with pytest.raises(FencedOut):
-        publisher.publish(_snapshot(tmp_path, 2), 2)
-    assert (
-        s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")["Body"].read()
-        == b"state of epoch 7"
-    )
+        publisher.close()
+    with pytest.raises(FencedOut):
+        publisher.publish(snapshot(2))
+
+    assert body(s3_client, bucket) == b"state of epoch 7"
+    assert newer.head("job", "best") is None
+    assert {file.name for file in copies.iterdir()} == {"last-0.pt", "last-7.pt"}
+
+
+def test_a_training_that_fails_although_it_was_overtaken_says_why_it_failed(
+    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+) -> None:
+    older, newer = CheckpointStore(s3_client, bucket), CheckpointStore(s3_client, bucket)
+    older.head("job", "last")
+    newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
+
+    def train() -> None:
+        with publisher_of(older, durable) as publisher:
+            publisher.publish(snapshot(1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lag = Lag(epochs=5, seconds=3600)
+    lag.trying(0, now=0)
+    lag.stored(0)
+    lag.trying(1, now=0)
+    said = []
+    for epoch in range(1, 23):
+        lag.look(epoch, now=0)
+        said.append(len(caplog.records))
+    lag.stored(22)
+
+    # more than 5, 10 and 20 epochs are finished that S3 did not take
+    assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
+    assert "Epoch 7 is finished, but only epoch 1 is durable" in warnings(caplog)[0]
+    assert warnings(caplog)[-1] == "S3 takes the state of the training again: epoch 23 is durable."
+
+
+def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300)
+    lag.trying(0, now=1000)
+    for now in (1300, 1301, 1600, 1601, 1602):
+        lag.look(0, now)
+
+    assert len(warnings(caplog)) == 2
+    assert "none is durable in S3: for 301 s S3 has not taken" in warnings(caplog)[0]
+
+
+def test_what_is_not_due_yet_is_no_lag(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300)
+    lag.trying(0, now=0)
+    lag.stored(0)
+    lag.look(100, now=10_000)
+    lag.trying(100, now=10_000)
+    lag.look(101, now=10_001)
+    lag.stored(100)
+
+    assert not warnings(caplog)
+
+
+def test_a_publisher_whose_server_is_gone_warns_of_the_lag(
+    snapshot: MakeSnapshot, durable: Durable, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)
+    publisher = publisher_of(nobody(), durable, limits)
+    publisher.publish(snapshot(0))
+    while "not durable yet" not in caplog.text:
+        threading.Event().wait(0.05)
+    publisher.publish(snapshot(3))
+    publisher.close(0)
+
+    assert "Epoch 4 is finished, but none is durable in S3" in caplog.text

@@ -1,59 +1,169 @@
-"""Makes snapshots durable while the training goes on."""
+"""Makes snapshots of a training durable while the training goes on."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.deadline import Deadline
 from include.checkpoints.errors import FencedOut, StoreError
+from include.checkpoints.lag import Lag
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
 
 log = logging.getLogger(__name__)
 
+_PARTING_SECONDS = 1.0  # for an upload that was broken off to notice it
 
-class BackgroundPublisher:
-    """Uploads snapshots of last.pt in a thread of its own: one at a time, and the newest wins.
 
-    A snapshot that could not be stored is given up with a warning, for a newer one follows. What is promised:
-    the training never waits for S3, and after `close` nothing more is written. What is not: that every
-    snapshot becomes durable; the final files are the business of the upload tasks.
+@dataclass(frozen=True)
+class Snapshot:
+    """A private copy of last.pt, whole, as it was at the end of `epoch` (from 0).
+
+    is_best says that no epoch before was better, so that the job's best.pt is to be made of it.
     """
 
-    def __init__(self, store: CheckpointStore, job_id: str, ultralytics_version: str) -> None:
-        self._store = store
-        self._job_id = job_id
-        self._version = ultralytics_version
-        self._changed = threading.Condition()
-        self._next: tuple[Path, int] | None = None
-        self._closed = False
+    epoch: int
+    last: Path
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class PublishLimits:
+    """What durability may cost, and how patient it is.
+
+    At most every `every_epochs`-th epoch is stored, and no upload begins within `interval_seconds` after the
+    one before began. One upload may take `upload_seconds`. After a failure the next try waits `first_pause`
+    seconds, twice as long after each further one, up to `longest_pause`. The log warns where durability lags
+    by more than `lag_epochs` or `lag_seconds`.
+    """
+
+    every_epochs: int = 1
+    interval_seconds: float = 0.0
+    upload_seconds: float = 600.0
+    first_pause: float = 1.0
+    longest_pause: float = 60.0
+    lag_epochs: int = 5
+    lag_seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The newest state, and the newest best one that is not stored yet (the same, an older one, or none)."""
+
+    last: Snapshot
+    best: Snapshot | None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> _Work:
+        return cls(snapshot, snapshot if snapshot.is_best else None)
+
+    def instead_of(self, older: _Work | None) -> _Work:
+        """This newer work, which stores a best state of the older one where it has none itself."""
+        return self if older is None or self.best else _Work(self.last, older.best)
+
+    @property
+    def files(self) -> set[Path]:
+        return {snapshot.last for snapshot in (self.last, self.best) if snapshot}
+
+
+class BackgroundPublisher:
+    """Stores snapshots in a thread of its own: best.pt if it improved, then the last.pt that refers to it.
+
+    One upload at a time; the newest snapshot wins, but the newest best one is kept beside it, so that there
+    are never more than four copies and one stripped file. What S3 does not take is tried again until a newer
+    state takes its place. The training neither waits nor stops for S3; only FencedOut is raised to it, by the
+    next `publish` and by `close`.
+
+    strip writes the deployable best.pt (second path) of a whole state (first path). on_durable is told each
+    epoch whose last.pt was verified in S3; an exception of its own is logged. Both are called in the thread.
+
+    As a context manager it stores what waits when the block ends: within `drain_seconds`, or within
+    `grace_seconds` if the block ends with an exception.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        job_id: str,
+        ultralytics_version: str,
+        strip: Callable[[Path, Path], None],
+        on_durable: Callable[[int], None],
+        limits: PublishLimits | None = None,
+        *,
+        drain_seconds: float = 600.0,
+        grace_seconds: float = 20.0,
+    ) -> None:
+        self._store, self._job_id, self._version = store, job_id, ultralytics_version
+        self._strip, self._on_durable = strip, on_durable
+        self._limits = limits or PublishLimits()
+        self._drain_seconds, self._grace_seconds = drain_seconds, grace_seconds
+        self._changed = threading.Condition()  # guards everything below
+        self._waiting: _Work | None = None
+        self._in_hand: _Work | None = None
+        self._stripped: tuple[Snapshot, Path] | None = None
+        self._files: set[Path] = set()
+        self._due = self._closing = self._abandoned = False
+        self._not_before = 0.0
+        self._pause = self._limits.first_pause
+        self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds)
+        self._deadline = Deadline(0)
+        self._durable_epoch: int | None = None
         self._fenced: FencedOut | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{job_id}", daemon=True)
         self._thread.start()
 
-    def publish(self, snapshot: Path, epoch: int) -> None:
-        """Take the file away and delete it afterwards. Raises FencedOut once another attempt owns the job."""
+    @property
+    def durable_epoch(self) -> int | None:
+        """The last epoch (from 0) whose state this publisher has stored; None before the first."""
+        return self._durable_epoch
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Take the file away, at once, and delete it when it is not needed any more.
+
+        Raises FencedOut once another attempt owns the job.
+        """
+        with self._changed:
+            self._files.add(snapshot.last)
+            if not self._abandoned:
+                self._waiting = _Work.of(snapshot).instead_of(self._waiting)
+                self._due = self._due or (snapshot.epoch + 1) % self._limits.every_epochs == 0
+                self._lag.look(snapshot.epoch, time.monotonic())
+            self._delete_unused()
+            self._changed.notify()
         if self._fenced is not None:
             raise self._fenced
-        with self._changed:
-            overtaken, self._next = self._next, (snapshot, epoch)
-            self._changed.notify()
-        if overtaken is not None:
-            overtaken[0].unlink(missing_ok=True)
-            log.info("Epoch %d is overtaken by epoch %d before it was stored.", overtaken[1] + 1, epoch + 1)
 
-    def close(self) -> None:
-        """Store what still waits, then write nothing more."""
+    def close(self, drain_seconds: float | None = None) -> None:
+        """Store the newest snapshot within that time (None: `drain_seconds`), then write nothing more.
+
+        An upload that goes on is broken off; `durable_epoch` tells what is stored. Raises FencedOut.
+        """
         with self._changed:
-            self._closed = True
+            self._closing = True
+            self._not_before = 0.0
             self._changed.notify()
-        self._thread.join()
+            seconds = self._drain_seconds if drain_seconds is None else drain_seconds
+            patience = 0.0 if self._abandoned else seconds
+        self._thread.join(patience)
+        with self._changed:
+            if newest := self._waiting or self._in_hand:
+                log.warning("Epoch %d is not durable: S3 did not take it in time.", newest.last.epoch + 1)
+            self._abandon()
+        self._thread.join(_PARTING_SECONDS)
+        if self._fenced is not None:
+            raise self._fenced
 
     def __enter__(self) -> Self:
         return self
@@ -61,23 +171,109 @@ class BackgroundPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            with suppress(FencedOut):  # it is in the log; the error that ended the block is the one to raise
+                self.close(self._grace_seconds)
 
     def _run(self) -> None:
-        while (snapshot := self._take()) is not None:
-            path, epoch = snapshot
+        while (work := self._next_work()) is not None:
             try:
-                self._store.upload(Checkpoint.of_file(path, epoch), self._job_id, "last", self._version)
+                if work.best is not None:
+                    self._upload(self._stripped_of(work.best), "best", work.best.epoch)
+                self._upload(work.last.last, "last", work.last.epoch)
             except FencedOut as error:
-                self._fenced = error
-                return
-            except (StoreError, OSError) as error:
-                log.warning("Epoch %d is not durable: %s. The training goes on.", epoch + 1, error)
-            finally:
-                path.unlink(missing_ok=True)
+                self._stop(error)
+            except Exception as error:  # whatever it is, what comes later must become durable all the same
+                self._try_later(work, error)
+            else:
+                self._finish(work.last.epoch)
 
-    def _take(self) -> tuple[Path, int] | None:
+    def _next_work(self) -> _Work | None:
+        """Wait for something to store, and for the time to store it; None when there will be nothing more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._next is not None or self._closed)
-            snapshot, self._next = self._next, None
-            return snapshot
+            while not self._abandoned:
+                if self._closing and self._waiting is None:
+                    return None
+                now = time.monotonic()
+                wanted = self._waiting is not None and (self._due or self._closing)
+                if self._waiting is not None and wanted and now >= self._not_before:
+                    self._in_hand, self._waiting, self._due = self._waiting, None, False
+                    self._not_before = now + self._limits.interval_seconds
+                    self._lag.trying(self._in_hand.last.epoch, now)
+                    return self._in_hand
+                self._changed.wait(self._not_before - now if wanted else None)
+            return None
+
+    def _stripped_of(self, best: Snapshot) -> Path:
+        """The deployable file of that state: made once, for the bytes differ each time."""
+        if self._stripped is not None and self._stripped[0] == best:
+            return self._stripped[1]
+        path = best.last.with_name(f"{best.last.name}.best")
+        try:
+            self._strip(best.last, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        with self._changed:
+            self._stripped = (best, path)
+            self._delete_unused()
+        return path
+
+    def _upload(self, path: Path, kind: CheckpointKind, epoch: int) -> None:
+        with self._changed:
+            deadline = self._deadline = Deadline(0 if self._abandoned else self._limits.upload_seconds)
+        checkpoint = Checkpoint.of_file(path, epoch)
+        self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline)
+
+    def _finish(self, epoch: int) -> None:
+        with self._changed:
+            self._durable_epoch, self._in_hand = epoch, None
+            self._pause = self._limits.first_pause
+            self._lag.stored(epoch)
+            self._delete_unused()
+        try:
+            self._on_durable(epoch)
+        except Exception:
+            log.warning("Epoch %d is durable, but that could not be told.", epoch + 1, exc_info=True)
+
+    def _try_later(self, work: _Work, error: Exception) -> None:
+        with self._changed:
+            if self._abandoned:
+                return
+            now, pause = time.monotonic(), self._pause
+            self._waiting = self._waiting.instead_of(work) if self._waiting else work
+            self._in_hand, self._due = None, True
+            self._not_before = now + pause
+            self._pause = min(2 * pause, self._limits.longest_pause)
+            self._lag.look(self._waiting.last.epoch, now)
+            self._delete_unused()
+        unexpected = None if isinstance(error, StoreError) else error
+        log.warning(
+            "Epoch %d is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
+            work.last.epoch + 1, error, pause, exc_info=unexpected,
+        )  # fmt: skip
+
+    def _stop(self, error: FencedOut) -> None:
+        log.error("Nothing more is stored: %s.", error)
+        with self._changed:
+            self._fenced = error
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        self._waiting = self._in_hand = None
+        self._deadline.end_now()
+        self._delete_unused()
+        self._changed.notify()
+
+    def _delete_unused(self) -> None:
+        work = [each for each in (self._waiting, self._in_hand) if each]
+        used = {file for each in work for file in each.files}
+        for file in self._files - used:
+            file.unlink(missing_ok=True)
+        self._files &= used
+        if self._stripped is not None and self._stripped[0] not in [each.best for each in work]:
+            self._stripped[1].unlink(missing_ok=True)
+            self._stripped = None
