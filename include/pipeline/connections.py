@@ -28,7 +28,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection]]:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
-    hook.connection.set_extra(json.dumps(_DATABASE_PATIENCE | hook.connection.extra_dejson))
+    hook.connection.extra = json.dumps(_DATABASE_PATIENCE | hook.connection.extra_dejson)
 
     @contextmanager
     def opened() -> Iterator[Connection]:
