@@ -98,7 +98,7 @@ class BackgroundPublisher:
         store: CheckpointStore,
         job_id: str,
         ultralytics_version: str,
-        strip: Callable[[Path, Path], None],
+        strip: Callable[[Path, Path], object],
         on_durable: Callable[[int], None],
         limits: PublishLimits | None = None,
         *,
