@@ -250,6 +250,24 @@ def test_a_stripping_that_fails_is_tried_again_and_last_waits_for_it(
     assert list(copies.iterdir()) == []
 
 
+def test_a_best_that_failed_is_not_forgotten_for_a_newer_state(
+    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
+) -> None:
+    newer = iter([snapshot(1)])
+
+    def fails_when_a_newer_one_comes(whole: Path, deployable: Path) -> None:
+        for each in newer:
+            publisher.publish(each)
+            raise OSError("No space left on device")
+        strip(whole, deployable)
+
+    with BackgroundPublisher(store, "job", "8.4", fails_when_a_newer_one_comes, durable, QUICK) as publisher:
+        publisher.publish(snapshot(0, is_best=True))
+        durable.wait_for(1)
+
+    assert written == [("best.pt", b"weights of state of epoch 0"), ("last.pt", b"state of epoch 1")]
+
+
 def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
     store: CheckpointStore,
     s3_client: S3Client,
