@@ -29,7 +29,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown task": ({"task": "count"}, "task='count'"),
     "unknown optimizer": ({"optimizer": "sgd"}, "optimizer='sgd'"),
     "unknown device": ({"device": "gpu0"}, "device='gpu0'"),
-    "several devices": ({"device": "0,1"}, "device='0,1'"),
+    "no list of devices": ({"device": "0,cpu"}, "device='0,cpu'"),
+    "a GPU twice": ({"device": "1,1"}, "device='1,1' names a GPU twice"),
+    "a batch that two GPUs cannot share": ({"device": "0,1", "batch": 5}, "batch=5 cannot be shared by 2"),
+    "default batch for three GPUs": ({"device": "0,1,2"}, "batch=16 cannot be shared by 3 GPUs"),
+    "rect on two GPUs": ({"device": "0,1", "overrides": {"rect": True}}, "rect=True does not go with 2"),
     "weights that would be downloaded": ({"model": "yolo11n.pt"}, "give 'yolo11n' to train from scratch"),
     "negative learning rate": ({"lr0": -0.1}, "lr0=-0.1"),
     "no time": ({"time": 0}, "time=0"),
@@ -57,6 +61,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"epochs": 10, "imgsz": 64, "batch": 16, "device": "0", "seed": 1, "patience": 0, "lr0": 0.001},
     {"batch": -1, "time": 0.5, "optimizer": "AdamW"},
     {"batch": 0.7, "device": "auto"},
+    {"batch": 6, "device": "0,1,2"},
     {"overrides": {"mosaic": 0.0, "cos_lr": True}},
     {"resume_from": "earlier.job-1", "epochs": 20},
     {"dataset": None, "model": None, "keep_local": False},
@@ -92,7 +97,7 @@ def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str,
         "unknown task",
         "unknown optimizer",
         "unknown device",
-        "several devices",
+        "no list of devices",
         "negative learning rate",
         "no time",
     ],
@@ -165,3 +170,21 @@ def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -
     parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
     with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
         TrainingSpec.parse({"resume_from": "p", **changed}).continuing(parent)
+
+
+def test_a_resumed_job_says_its_gpus_itself() -> None:
+    """A run's slots of the pool are counted from its own parameters."""
+    parent = TrainingSpec.parse({"device": "0,1", "batch": 8}).with_defaults()
+    with pytest.raises(SpecError, match=r"device is missing: job p was .*; give device='0,1' again"):
+        TrainingSpec.parse({"resume_from": "p"}).continuing(parent)
+    for device in ("0", "2,3", "0,1,2,3"):
+        child = TrainingSpec.parse({"resume_from": "p", "device": device}).continuing(parent)
+        assert (child.device, child.batch) == (device, 8)
+
+
+def test_gpus_share_the_batch_of_the_job_that_is_resumed() -> None:
+    parent = TrainingSpec.parse({"batch": 15}).with_defaults()
+    child = TrainingSpec.parse({"resume_from": "p", "device": "0,1,2"})
+    assert child.continuing(parent).batch == 15
+    with pytest.raises(SpecError, match="batch=15 cannot be shared by 2 GPUs; give a multiple of 2"):
+        TrainingSpec.parse({"resume_from": "p", "device": "0,1"}).continuing(parent)

@@ -26,6 +26,7 @@ from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.refusals import sentence
 from include.training.arguments import check_overrides
 from include.training.contract import MODEL_SUFFIX
+from include.training.devices import check_shared, count_devices
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -115,8 +116,9 @@ class TrainingSpec(BaseModel):
     )
     device: OptionalText = Field(
         None,
-        pattern=r"^(auto|cpu|mps|(cuda:)?\d+)\Z",
-        description="auto, cpu, mps, or the number of a GPU, such as 0. Empty: auto, the first GPU if any.",
+        pattern=r"^(auto|cpu|mps|(cuda:)?\d+(,\d+)*)\Z",
+        description="auto, cpu, mps, or a GPU's number, such as 0; 0,1 trains on two. Empty: auto, the first "
+        "GPU if any.",
         json_schema_extra=_TRAINING,
     )
     workers: int | None = Field(
@@ -200,6 +202,14 @@ class TrainingSpec(BaseModel):
             f"batch={batch} is neither a whole number of images, nor -1, nor a fraction between 0 and 1"
         )
 
+    @field_validator("device")
+    @classmethod
+    def _each_gpu_once(cls, device: str | None) -> str | None:
+        numbers = [int(number) for number in re.findall(r"\d+", device or "")]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"device={device!r} names a GPU twice; give each number once")
+        return device
+
     @field_validator("overrides")
     @classmethod
     def _known_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -214,6 +224,7 @@ class TrainingSpec(BaseModel):
         if self.resume_from is None:
             _check_dataset_given(self.dataset, self.task or "detect")
             _check_model_fits(self.model, self.task or "detect")
+            check_shared(count_devices(self.device), self.arguments())
         elif self.resume_from == self.job_id:
             raise ValueError(
                 f"resume_from={self.resume_from!r} is this job itself; what is resumed becomes a new job: "
@@ -239,10 +250,21 @@ class TrainingSpec(BaseModel):
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
         own = {"job_id", "fresh", "resume_from", "publish_every", "publish_interval", "keep_local"}
+        if self.device is None and count_devices(parent.device) > 1:
+            # A run takes a slot of the pool for each GPU that its own parameters name.
+            raise SpecError(
+                f"device is missing: job {self.resume_from} was trained on several GPUs; give "
+                f"device={parent.device!r} again, or one GPU"
+            )
         inherited = parent.model_dump(exclude=own, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         overrides = inherited.get("overrides", {}) | given.get("overrides", {})
-        return TrainingSpec.model_validate(inherited | given | {"overrides": overrides})
+        merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
+        try:
+            check_shared(count_devices(merged.device), merged.arguments())
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+        return merged
 
     def with_defaults(self) -> TrainingSpec:
         """Fill in our own defaults (task, model, dataset); what is Ultralytics' default stays null."""

@@ -43,8 +43,8 @@ class TrainingRequest:
     task is one of detect, segment, classify, pose, obb. model is a name, a YAML or a .pt on this machine; a
     name or a YAML is trained from scratch, nothing is ever downloaded. data is what Ultralytics takes as
     `data`: a YAML file, or a directory for classify. weights/ is made below save_dir, which is
-    `{TRAINING_ROOT}/{job_id}/runs/train`. device is auto (or None), cpu, mps, or a GPU's number. arguments
-    are all other Ultralytics training arguments that were given.
+    `{TRAINING_ROOT}/{job_id}/runs/train`. device is auto (or None), cpu, mps, a GPU's number, or several
+    ("0,1") that share every batch. arguments are all other Ultralytics training arguments that were given.
 
     With `resume_from` (a whole last.pt, only read) the training continues at the next epoch with the
     checkpoint's own model, optimizer and arguments; `epochs` may then be larger than in the checkpoint, and
@@ -112,8 +112,8 @@ class TrainingResult:
     one, counted from 0; best_epoch is the one best.pt was saved in, also from 0; start_epoch is the first
     one of this attempt; epochs is the planned number: fewer ran when stop_reason is "early_stopping",
     "time_budget" or "stopped" (by the reporter) instead of "completed". metrics and fitness are those of
-    best.pt on the validation split, names as in results.csv. device is what it ran on, such as "cpu" or
-    "cuda:0 (NVIDIA H200)".
+    best.pt on the validation split, names as in results.csv. device is what it ran on, such as "cpu",
+    "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more".
     """
 
     best: Checkpoint

@@ -1,0 +1,214 @@
+"""One training in two processes: as exact as in one, and none of them is ever left behind.
+
+The processes are real, and so is what they send each other; gloo on the CPU stands in for NCCL on GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from include.training.contract import (
+    EpochReport,
+    EpochReporter,
+    TrainingError,
+    TrainingRequest,
+    TrainingResult,
+)
+from include.training.distributed import RankDied, RankFailed, train_in_ranks
+from include.training.run import planned
+from tests.tiny_datasets import build
+from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+
+ROOT = Path(__file__).parents[1]
+ON_CPU = "tests.ranks_on_cpu"
+
+
+def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
+    """Epochs of five batches, two images a process; accumulation never ends with an epoch."""
+    if not (folder / f"{task}-data").exists():
+        build(task, folder / f"{task}-data", train=18)
+    given = {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 1} | arguments
+    return request(
+        task, folder, epochs=epochs, save_dir=folder / "run", arguments=given, identity={"job": "a"}
+    )
+
+
+def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
+    with planned(wanted) as plan:
+        return train_in_ranks(plan, 2, reporter, program=ON_CPU)
+
+
+def ranks(process: psutil.Process | None = None) -> dict[int, psutil.Process]:
+    """The training processes that `process` (or this one) has started, by their rank."""
+    children = (process or psutil.Process()).children()
+    return {int(p.environ()["RANK"]): p for p in children if ON_CPU in p.cmdline()}
+
+
+class Seen(Epochs):
+    """Keeps which processes there were at each report, with their loader workers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: set[psutil.Process] = set()
+
+    def report(self, epoch: EpochReport) -> bool:
+        for rank in ranks().values():
+            self.processes |= {rank, *rank.children(recursive=True)}
+        return super().report(epoch)
+
+    def left(self) -> list[psutil.Process]:
+        return psutil.wait_procs(self.processes, timeout=30)[1]
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(
+    task: str, tmp_path: Path
+) -> None:
+    wanted, whole = asked(task, tmp_path, dropout=0.2), Seen()
+    result = in_two(wanted, whole)
+    assert [report.epoch for report in whole.reports] == [0, 1, 2]
+    assert {report.inexact_reason for report in whole.reports} == {None}
+    assert len(whole.processes) >= 4  # two, and a loader worker each, which closing the mosaic replaces
+    assert whole.left() == []
+    assert (result.stop_reason, result.epoch, result.device) == ("completed", 2, "cpu and 1 more")
+    assert result.fitness is not None
+    weights = weights_of(Path(result.last.path))
+    shutil.rmtree(wanted.save_dir)
+
+    with pytest.raises(GivesUp.Enough):
+        in_two(wanted, GivesUp(after=2))
+    assert ranks() == {}
+    rest = Epochs()
+    result = in_two(recovery(wanted), rest)
+    assert [(report.epoch, report.inexact_reason) for report in rest.reports] == [(2, None)]
+    assert weights_of(Path(result.last.path)) == weights
+
+
+def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_path: Path) -> None:
+    wanted, epochs = asked("classify", tmp_path), Epochs()
+    with pytest.raises(GivesUp.Enough):
+        in_two(wanted, GivesUp(after=2))
+    with planned(recovery(wanted)) as plan:
+        plan.train(epochs)
+    assert [report.epoch for report in epochs.reports] == [2]
+    assert "processes 1 instead of 2" in (epochs.reports[0].inexact_reason or "")
+
+
+class Stops(Seen):
+    """Ends the training after its first epoch because it was asked to."""
+
+    def report(self, epoch: EpochReport) -> bool:
+        super().report(epoch)
+        return False
+
+
+def test_all_processes_stop_where_the_reporter_says_so(tmp_path: Path) -> None:
+    stops = Stops()
+    result = in_two(asked("classify", tmp_path), stops)
+    assert (result.stop_reason, result.epoch, len(stops.reports)) == ("stopped", 0, 1)
+    assert result.fitness is not None
+    assert stops.left() == []
+
+
+class KillsRank(Seen):
+    """Kills one of the processes at the first report."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def report(self, epoch: EpochReport) -> bool:
+        go_on = super().report(epoch)
+        ranks()[self.rank].kill()
+        return go_on
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_is_killed_the_other_one_ends_and_the_error_names_it(
+    rank: int, tmp_path: Path
+) -> None:
+    kills = KillsRank(rank)
+    with pytest.raises(RankDied, match=rf"Rank {rank} of the training was killed by SIGKILL\."):
+        in_two(asked("classify", tmp_path), kills)
+    assert kills.left() == []
+
+
+class RemovesFolder(Seen):
+    """Makes the next state impossible to write."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def report(self, epoch: EpochReport) -> bool:
+        shutil.rmtree(self.folder)
+        return super().report(epoch)
+
+
+def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    removes = RemovesFolder(wanted.save_dir / "weights")
+    with pytest.raises(RankFailed, match="Rank 0 failed with RuntimeError: Parent directory") as failed:
+        in_two(wanted, removes)
+    assert "in save_model" in failed.value.__notes__[0]
+    assert removes.left() == []
+
+
+def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"rect=True does not go with 2 GPUs, .*; leave it out"):
+        in_two(asked("detect", tmp_path, rect=True), Epochs())
+    assert ranks() == {}
+
+
+PARENT = """
+import signal, sys
+from pathlib import Path
+from tests.test_distributed import asked, in_two
+from tests.tiny_trainings import Epochs
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+in_two(asked("classify", Path(sys.argv[1]), epochs=9999), Epochs())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    with (tmp_path / "log").open("w") as log:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(tmp_path)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
+    families: dict[int, list[psutil.Process]] = {}
+    try:
+        while not (wanted.save_dir / "weights" / "last.pt").exists():
+            assert parent.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        started = ranks(psutil.Process(parent.pid))
+        families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
+        started[0].suspend()  # so that the other one waits for it, and learns of nothing that it says
+        parent.send_signal(number)
+        parent.wait(60)
+        assert psutil.wait_procs(families[1], timeout=30)[1] == []
+        with suppress(psutil.NoSuchProcess):
+            started[0].resume()
+        assert psutil.wait_procs(families[0], timeout=30)[1] == []
+    finally:
+        parent.kill()
+        for process in (*families.get(0, ()), *families.get(1, ())):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
