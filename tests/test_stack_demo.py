@@ -36,6 +36,13 @@ def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
     assert re.findall(r"epoch \d/2.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
 
 
+def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
+    assert "train: killed with kill -9" in demonstrated
+    assert re.search(
+        r"Airflow begins attempt 2 by itself(?s:.*)completed, epoch 2 of 2, in 2 att", demonstrated
+    )
+
+
 def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
     assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 2 of 2", demonstrated)
     assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2

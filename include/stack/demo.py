@@ -1,4 +1,4 @@
-"""One training from nothing to its recorded row, in the terminal; and the one that continues it."""
+"""One training from nothing to its recorded row, killed on its way; and one that continues it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,15 @@ So few small images ask for a step with every batch, and a mirrored digit is no 
 
 
 def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
-    """Start the stack, migrate the schema, train, and say what is there now. Raises StackError."""
+    """Start the stack, migrate the schema, train, and say what is there now. Raises StackError.
+
+    In the middle of the training its process is killed: it goes on by itself.
+    """
     stack.up(steps)
     _run(stack, steps, "migrate_schema", "Training tables", {})
     job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    _train(stack, steps, f"Training of {job_id} on the bundled digits", {**training, "job_id": job_id})
+    conf: dict[str, Any] = {**training, "job_id": job_id}
+    _train(stack, steps, f"Training of {job_id} on the bundled digits", conf, crash_after=conf["epochs"] // 2)
 
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
@@ -50,9 +54,11 @@ def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
     _train(stack, steps, f"Training of {job_id}, which continues {parent}", conf)
 
 
-def _train(stack: Stack, steps: Steps, title: str, conf: dict[str, Any]) -> None:
+def _train(
+    stack: Stack, steps: Steps, title: str, conf: dict[str, Any], crash_after: int | None = None
+) -> None:
     job_id: str = conf["job_id"]
-    _run(stack, steps, "train_yolo", title, conf, job_id)
+    _run(stack, steps, "train_yolo", title, conf, job_id, crash_after)
     job = _job(stack, job_id)
     if job is None:
         raise StackError(f"The run of train_yolo succeeded, but training_jobs has no row {job_id}.")
@@ -60,13 +66,19 @@ def _train(stack: Stack, steps: Steps, title: str, conf: dict[str, Any]) -> None
 
 
 def _run(
-    stack: Stack, steps: Steps, dag_id: str, title: str, conf: dict[str, Any], job_id: str | None = None
+    stack: Stack,
+    steps: Steps,
+    dag_id: str,
+    title: str,
+    conf: dict[str, Any],
+    job_id: str | None = None,
+    crash_after: int | None = None,
 ) -> None:
     """Trigger the Dag over REST and wait. Raises StackError with the reason when the run fails."""
     stack.api.wait_for_dag(dag_id)
     with steps.step(title, spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
-        state = Follower(stack, steps.console, dag_id, run_id, job_id).follow()
+        state = Follower(stack, steps.console, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":
             raise StackError(_failure(stack, dag_id, run_id, job_id))
 
@@ -95,7 +107,8 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     trained = (job.epoch or 0) + 1
     say = steps.say
     say("")
-    say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}")
+    attempts = f", in {job.attempt} attempts" if (job.attempt or 1) > 1 else ""
+    say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
     say(_object(stack, "best.pt", job.best_checkpoint_path, job.best_checkpoint_sha256))

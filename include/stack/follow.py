@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from include.jobs.repository import JobRepository
+from include.stack.crash import kill_task
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -42,13 +43,17 @@ def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
 
 @dataclass
 class Follower:
-    """Watches one run until it ends. job_id is given for trainings."""
+    """Watches one run until it ends. job_id is given for trainings.
+
+    With crash_after, the process that trains is killed once so many epochs are recorded.
+    """
 
     stack: Stack
     console: Console
     dag_id: str
     run_id: str
     job_id: str | None = None
+    crash_after: int | None = None
     _states: dict[str, str] = field(default_factory=dict)
     _epochs: list[RecordedEpoch] = field(default_factory=list)
     _history: int = 0
@@ -67,6 +72,7 @@ class Follower:
             state = api.run_state(self.dag_id, self.run_id)
             self._note_tasks(api.task_instances(self.dag_id, self.run_id))
             self._note_epochs()
+            self._crash()
             if live is not None:
                 live.update(self._panel())
             if state in ENDED:
@@ -83,7 +89,8 @@ class Follower:
                 seconds = f" ({task['duration']:.1f} s)" if task["duration"] else ""
                 self._say(f"  {name}: {state}{seconds}")
             elif state == "up_for_retry":
-                self._say(f"  {name}: failed, and is tried again shortly")
+                attempt = task["try_number"] + 1
+                self._say(f"  {name}: ended before its end; Airflow begins attempt {attempt} by itself")
             elif not self.console.is_terminal and state == "running":
                 self._say(f"  {name} ...")
 
@@ -102,6 +109,13 @@ class Follower:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
                 self._say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
         self._epochs = epochs
+
+    def _crash(self) -> None:
+        if self.crash_after is None or len(self._epochs) < self.crash_after:
+            return
+        if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
+            self._say("  train: killed with kill -9, as if its machine had died; nobody starts it again")
+        self.crash_after = None
 
     def _progress(self, epoch: RecordedEpoch) -> str:
         total = f"/{self._planned}" if self._planned else ""
