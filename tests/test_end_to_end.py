@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import airflow_client.client as airflow
-import psutil
-import psycopg
 import pytest
-import requests
-from airflow_client.client.api import connection_api, dag_run_api, task_instance_api
-from psycopg.rows import dict_row
+
+from include.stack.local import Stack
+from tests.airflow_client import Airflow, download, job_row, recorded_epochs
 
 pytestmark = pytest.mark.timeout(600)
 
 SMALL = {"dataset": "digits", "imgsz": 32, "batch": 16, "overrides": {"fraction": 0.1, "plots": False}}
-
-
-class Airflow:
-    """The official client, logged in to the stack under test."""
-
-    def __init__(self, stack: Any) -> None:
-        token = requests.post(
-            f"{stack.url}/auth/token",
-            json={"username": stack.username, "password": stack.password},
-            timeout=30,
-        ).json()["access_token"]
-        self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
-        self._runs = dag_run_api.DagRunApi(self._client)
-        self._tasks = task_instance_api.TaskInstanceApi(self._client)
-        self.connections = connection_api.ConnectionApi(self._client)
-
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        body = airflow.TriggerDAGRunPostBody(logical_date=None, conf=conf)
-        return str(self._runs.trigger_dag_run(dag_id, body).dag_run_id)
-
-    def state(self, dag_id: str, run_id: str) -> str:
-        return str(self._runs.get_dag_run(dag_id, run_id).state.value)
-
-    def wait(self, dag_id: str, run_id: str, seconds: float = 240) -> str:
-        deadline = time.monotonic() + seconds
-        while (state := self.state(dag_id, run_id)) in {"queued", "running"}:
-            assert time.monotonic() < deadline, (
-                f"{dag_id} {run_id} is still {state}: {self.tasks(dag_id, run_id)}"
-            )
-            time.sleep(0.5)
-        return state
-
-    def run(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger, wait, and give the run's id; the run must succeed."""
-        run_id = self.trigger(dag_id, conf)
-        assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
-        return run_id
-
-    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
-        instances = self._tasks.get_task_instances(dag_id, run_id).task_instances
-        return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
-
-    def task_instance_id(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """The id of the present attempt; every attempt has its own."""
-        return str(self._tasks.get_task_instance(dag_id, run_id, task_id).id)
 
 
 class Backend:
@@ -97,7 +48,7 @@ class Backend:
 
 
 @pytest.fixture(scope="module")
-def api(airflow_stack: Any) -> Airflow:
+def api(airflow_stack: Stack) -> Airflow:
     client = Airflow(airflow_stack)
     client.run("migrate_schema", {})
     return client
@@ -114,14 +65,8 @@ def backend(api: Airflow) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def row(airflow_stack: Any) -> Callable[[str], dict[str, Any]]:
-    def read(job_id: str) -> dict[str, Any]:
-        with psycopg.connect(airflow_stack.training_db_url, row_factory=dict_row) as connection:
-            found = connection.execute("SELECT * FROM training_jobs WHERE job_id = %s", [job_id]).fetchone()
-        assert found is not None, f"no row for {job_id}"
-        return found
-
-    return read
+def row(airflow_stack: Stack) -> Callable[[str], dict[str, Any]]:
+    return partial(job_row, airflow_stack)
 
 
 @pytest.fixture(scope="module")
@@ -131,22 +76,12 @@ def finished_job(api: Airflow) -> str:
     return "two-epochs"
 
 
-def _epochs(stack: Any, job_id: str) -> list[int]:
-    with psycopg.connect(stack.training_db_url) as connection:
-        rows = connection.execute(
-            "SELECT epoch FROM training_epochs WHERE job_id = %s ORDER BY epoch", [job_id]
-        ).fetchall()
-    return [epoch for (epoch,) in rows]
-
-
-def _download(stack: Any, uri: str, to: Path) -> Path:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    stack.s3.client().download_file(bucket, key, str(to))
-    return to
-
-
 def test_a_job_ends_with_both_checkpoints_in_s3_and_both_in_its_row(
-    api: Airflow, airflow_stack: Any, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
+    api: Airflow,
+    airflow_stack: Stack,
+    row: Callable[[str], dict[str, Any]],
+    finished_job: str,
+    tmp_path: Path,
 ) -> None:
     job = row(finished_job)
     assert (job["status"], job["epoch"], job["epochs"], job["error"]) == ("completed", 1, 2, None)
@@ -154,37 +89,37 @@ def test_a_job_ends_with_both_checkpoints_in_s3_and_both_in_its_row(
     for kind in ("best", "last"):
         path = job[f"{kind}_checkpoint_path"]
         assert path == f"s3://training-checkpoints/checkpoints/{finished_job}/{kind}.pt"
-        content = _download(airflow_stack, path, tmp_path / f"{kind}.pt").read_bytes()
+        content = download(airflow_stack, path, tmp_path / f"{kind}.pt").read_bytes()
         assert hashlib.sha256(content).hexdigest() == job[f"{kind}_checkpoint_sha256"]
         assert len(content) == job[f"{kind}_checkpoint_size"]
-    assert _epochs(airflow_stack, finished_job) == [0, 1]
+    assert recorded_epochs(airflow_stack, finished_job) == [0, 1]
 
 
 def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
-    airflow_stack: Any, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
+    airflow_stack: Stack, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
 ) -> None:
     import numpy as np
     from ultralytics import YOLO
     from ultralytics.nn.tasks import torch_safe_load
 
     job = row(finished_job)
-    last = _download(airflow_stack, job["last_checkpoint_path"], tmp_path / "last.pt")
+    last = download(airflow_stack, job["last_checkpoint_path"], tmp_path / "last.pt")
     state, _ = torch_safe_load(str(last), safe_only=True)
     assert state["epoch"] == 1
     assert state["optimizer"]["state"]
     assert state["ema"] is not None
-    best = _download(airflow_stack, job["best_checkpoint_path"], tmp_path / "best.pt")
+    best = download(airflow_stack, job["best_checkpoint_path"], tmp_path / "best.pt")
     assert best.stat().st_size < last.stat().st_size
     assert len(YOLO(best).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
 
 
-def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Any, finished_job: str) -> None:
+def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Stack, finished_job: str) -> None:
     assert not (Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / finished_job).exists()
 
 
 def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
     api: Airflow,
-    airflow_stack: Any,
+    airflow_stack: Stack,
     row: Callable[[str], dict[str, Any]],
     finished_job: str,
     backend: Backend,
@@ -200,12 +135,12 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
         4,
     )
     assert job["spec"]["imgsz"] == SMALL["imgsz"]
-    assert _epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
+    assert recorded_epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
 
     import torch
 
     def steps(uri: str) -> float:
-        state = torch.load(_download(airflow_stack, uri, tmp_path / "state.pt"), weights_only=False)
+        state = torch.load(download(airflow_stack, uri, tmp_path / "state.pt"), weights_only=False)
         return max(float(s["step"]) for s in state["optimizer"]["state"].values() if "step" in s)
 
     assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
@@ -230,33 +165,3 @@ def test_a_completed_job_is_refused_and_its_row_stays_as_it_is(
 def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
     with pytest.raises(airflow.exceptions.BadRequestException, match="job_id"):
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
-
-
-def test_a_training_that_is_killed_for_good_leaves_the_reason_in_its_row(
-    api: Airflow, row: Callable[[str], dict[str, Any]]
-) -> None:
-    run_id = api.trigger("train_yolo", {"job_id": "killed", "epochs": 500, **SMALL})
-    while api.state("train_yolo", run_id) in {"queued", "running"}:
-        for process in _processes_of(api.task_instance_id("train_yolo", run_id, "train")):
-            os.kill(process.pid, signal.SIGKILL)
-        time.sleep(1)
-    job = _wait_for_end(row, "killed")
-    assert job["status"] == "failed"
-    assert "killed" in job["error"]
-
-
-def _processes_of(task_instance_id: str) -> list[psutil.Process]:
-    """What runs this very task: Airflow writes the id into the process's title."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if task_instance_id in " ".join(process.info["cmdline"] or []) and not process.children()
-    ]
-
-
-def _wait_for_end(row: Callable[[str], dict[str, Any]], job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while (job := row(job_id))["status"] == "running":
-        assert time.monotonic() < deadline, "the row still says running a minute after the run had failed"
-        time.sleep(0.5)
-    return job

@@ -1,0 +1,105 @@
+"""The stack under test as its users see it: Airflow's REST API, a job's row, its objects, its processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import airflow_client.client as airflow
+import psutil
+import psycopg
+import requests
+from airflow_client.client.api import connection_api, dag_run_api, task_instance_api
+from psycopg.rows import dict_row
+
+from include.stack.local import Stack
+
+
+class Airflow:
+    """The official client, logged in to the stack under test."""
+
+    def __init__(self, stack: Stack) -> None:
+        token = requests.post(
+            f"{stack.url}/auth/token",
+            json={"username": stack.username, "password": stack.password},
+            timeout=30,
+        ).json()["access_token"]
+        self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
+        self._runs = dag_run_api.DagRunApi(self._client)
+        self._tasks = task_instance_api.TaskInstanceApi(self._client)
+        self.connections = connection_api.ConnectionApi(self._client)
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        body = airflow.TriggerDAGRunPostBody(logical_date=None, conf=conf)
+        return str(self._runs.trigger_dag_run(dag_id, body).dag_run_id)
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        return str(self._runs.get_dag_run(dag_id, run_id).state.value)
+
+    def wait(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+        deadline = time.monotonic() + seconds
+        while (state := self.state(dag_id, run_id)) in {"queued", "running"}:
+            assert time.monotonic() < deadline, (
+                f"{dag_id} {run_id} is still {state}: {self.tasks(dag_id, run_id)}"
+            )
+            time.sleep(0.5)
+        return state
+
+    def run(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Trigger, wait, and give the run's id; the run must succeed."""
+        run_id = self.trigger(dag_id, conf)
+        assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
+        return run_id
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        instances = self._tasks.get_task_instances(dag_id, run_id).task_instances
+        return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
+
+    def attempt(self, dag_id: str, run_id: str, task_id: str) -> tuple[str, int]:
+        """The id of the present attempt, of which every one has its own, and its number, counted from 1."""
+        instance = self._tasks.get_task_instance(dag_id, run_id, task_id)
+        return str(instance.id), int(instance.try_number)
+
+
+def job_row(stack: Stack, job_id: str) -> dict[str, Any]:
+    """The job's row as it is now."""
+    with psycopg.connect(stack.training_db_url, row_factory=dict_row) as connection:
+        found = connection.execute("SELECT * FROM training_jobs WHERE job_id = %s", [job_id]).fetchone()
+    assert found is not None, f"no row for {job_id}"
+    return found
+
+
+def recorded_epochs(stack: Stack, job_id: str) -> list[int]:
+    """The epochs of the job that are recorded as finished, counted from 0."""
+    with psycopg.connect(stack.training_db_url) as connection:
+        rows = connection.execute(
+            "SELECT epoch FROM training_epochs WHERE job_id = %s ORDER BY epoch", [job_id]
+        ).fetchall()
+    return [epoch for (epoch,) in rows]
+
+
+def download(stack: Stack, uri: str, to: Path) -> Path:
+    """Fetch an s3:// object into the file `to`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    stack.s3.client().download_file(bucket, key, str(to))
+    return to
+
+
+def processes_of(task_instance_id: str) -> list[psutil.Process]:
+    """The process that does the task, and not its supervisor: Airflow writes the id into both titles."""
+    titled = {
+        process.pid: process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if task_instance_id in " ".join(process.info["cmdline"] or [])
+    }
+    return [process for process in titled.values() if process.info["ppid"] in titled]
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
+    """Wait for what others bring about. Fails with `what` in words where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)
