@@ -1,0 +1,269 @@
+"""Where an attempt begins: after the newest whole state of its own training, and never silently at zero."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut
+from include.checkpoints.loading import load_checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.jobs.spec import TrainingSpec
+from include.pipeline.payloads import ResolvedJob, ResumePoint
+from include.pipeline.recovery import Beginning, Recovery
+from include.training.contract import EXACT, EpochReport, StateMismatch
+from include.training.run import train
+from include.training.saving import strip
+from tests.tiny_trainings import request, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.checkpoint import CheckpointKind
+
+JOB = ResolvedJob(
+    job_id="job",
+    dag_id="train_yolo",
+    run_id="manual__1",
+    origin_run_id="manual__1",
+    spec=TrainingSpec(task="classify", dataset="/data", imgsz=64, epochs=3),
+)
+
+
+class Keeps:
+    """Keeps a copy of each epoch's state (an EpochReporter)."""
+
+    def __init__(self, last: Path, folder: Path) -> None:
+        self.last, self.folder = last, folder
+
+    def report(self, epoch: EpochReport) -> bool:
+        shutil.copy(self.last, self.folder / f"{epoch.epoch}.pt")
+        return True
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The states of JOB after its epochs 0, 1 and 2: 0.pt, 1.pt, 2.pt; and a best.pt."""
+    folder = tmp_path_factory.mktemp("states")
+    asked = request("classify", folder, epochs=3, identity=JOB.identity())
+    train(asked, Keeps(asked.save_dir / "weights" / "last.pt", folder))
+    strip(folder / "0.pt", folder / "best.pt")
+    return folder
+
+
+@dataclass
+class Machine:
+    """One machine's folders, and the bucket."""
+
+    folder: Path
+    client: S3Client
+    bucket: str
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    def store(self, run_id: str = "manual__1") -> CheckpointStore:
+        return CheckpointStore(self.client, self.bucket, run_id=run_id)
+
+    def begin(
+        self, attempt: int = 2, durable_epoch: int | None = None, job: ResolvedJob = JOB, **identity: Any
+    ) -> Beginning:
+        inputs = self.folder / "inputs"
+        inputs.mkdir(parents=True, exist_ok=True)
+        found = Recovery(
+            job, job.identity() | identity, attempt, self.store(job.origin_run_id), inputs, self.weights
+        )
+        return found.begin(durable_epoch)
+
+    def flip_a_byte(self, key: str) -> None:
+        """Damage the object at rest: other bytes under the same metadata."""
+        stored = self.client.get_object(Bucket=self.bucket, Key=key)
+        content = bytearray(stored["Body"].read())
+        content[len(content) // 2] ^= 1
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=bytes(content), Metadata=stored["Metadata"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, s3_client: S3Client, bucket: str) -> Machine:
+    return Machine(tmp_path, s3_client, bucket)
+
+
+@pytest.fixture
+def stored(machine: Machine, states: Path) -> Callable[..., None]:
+    """Store the states of these epochs one after the other, as an attempt does."""
+
+    def store(*epochs: int, job_id: str = "job", run_id: str = "manual__1") -> None:
+        writer = machine.store(run_id)
+        files: list[tuple[str, int, CheckpointKind]] = [("best.pt", 0, "best")]
+        files += [(f"{epoch}.pt", epoch, "last") for epoch in epochs]
+        for name, epoch, kind in files:
+            writer.upload(Checkpoint.of_file(states / name, epoch), job_id, kind, "8.4")
+
+    return store
+
+
+def test_a_new_job_begins_at_the_start(machine: Machine) -> None:
+    assert machine.begin(attempt=1) == Beginning()
+
+
+def test_another_machine_goes_on_after_what_is_in_s3(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    beginning = machine.begin(durable_epoch=1)
+    assert (beginning.epoch, beginning.own) == (1, True)
+    assert beginning.last is not None
+    assert weights_of(beginning.last) == weights_of(states / "1.pt")
+    assert beginning.best is not None
+    assert beginning.best.read_bytes() == (states / "best.pt").read_bytes()
+
+
+def test_from_then_on_an_older_attempt_is_refused_and_the_generation_before_is_kept(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    older = machine.store()
+    older.head("job", "last")
+    machine.begin(attempt=7)
+    with pytest.raises(FencedOut):
+        older.upload(Checkpoint.of_file(states / "2.pt", 2), "job", "last", "8.4")
+    machine.client.download_file(machine.bucket, "checkpoints/job/last.pt", str(machine.folder / "now.pt"))
+    assert load_checkpoint(machine.folder / "now.pt")[EXACT]["attempt"] == 7
+    previous = machine.store().head("job", "last.previous")
+    assert previous is not None
+    assert previous.checkpoint is not None
+    assert previous.checkpoint.epoch == 0
+
+
+def test_an_older_attempt_that_writes_meanwhile_is_noticed(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0)
+    store = machine.store()
+    store.head("job", "last")
+    stored(1)
+    inputs = machine.folder / "inputs"
+    inputs.mkdir()
+    with pytest.raises(FencedOut):
+        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin(0)
+
+
+def test_a_newer_state_on_this_machine_is_preferred(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0)
+    machine.weights.mkdir()
+    shutil.copy(states / "2.pt", machine.weights / "last.pt")
+    shutil.copy(states / "0.pt", machine.weights / "best.pt")
+    beginning = machine.begin(durable_epoch=0)
+    assert (beginning.epoch, beginning.best) == (2, machine.weights / "best.pt")
+    durable = machine.store().head("job", "last")
+    assert durable is not None
+    assert durable.checkpoint is not None
+    assert durable.checkpoint.epoch == 2
+
+
+def test_an_older_state_on_this_machine_is_not(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    machine.weights.mkdir()
+    shutil.copy(states / "0.pt", machine.weights / "last.pt")
+    assert machine.begin().epoch == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_what_else_lies_on_this_machine_is_left_alone(
+    machine: Machine, stored: Callable[..., None], content: bytes
+) -> None:
+    stored(0)
+    machine.weights.mkdir()
+    (machine.weights / "last.pt").write_bytes(content)
+    assert machine.begin().epoch == 0
+
+
+def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
+    machine: Machine, stored: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/last.pt")
+    beginning = machine.begin(durable_epoch=1)
+    assert beginning.epoch == 0
+    assert "last.pt is damaged" in caplog.text
+    assert "Going back to" in caplog.text
+    previous = machine.store().head("job", "last.previous")
+    assert previous is not None
+    assert previous.checkpoint is not None
+    assert previous.checkpoint.epoch == 0  # and not the damaged one
+    assert machine.begin(attempt=3).epoch == 0
+
+
+def test_a_last_pt_that_is_gone_is_replaced_by_the_generation_before(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1)
+    machine.client.delete_object(Bucket=machine.bucket, Key="checkpoints/job/last.pt")
+    assert machine.begin(durable_epoch=1).epoch == 0
+
+
+def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Callable[..., None]) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/last.pt")
+    machine.flip_a_byte("checkpoints/job/last.previous.pt")
+    with pytest.raises(CorruptCheckpoint, match=r"no whole generation before it either: restore one .*fresh"):
+        machine.begin(durable_epoch=1)
+
+
+def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> None:
+    with pytest.raises(CheckpointNotFound, match=r"had stored its state after epoch 2, but .* is gone"):
+        machine.begin(durable_epoch=1)
+
+
+def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/best.pt")
+    beginning = machine.begin()
+    assert (beginning.epoch, beginning.best) == (1, None)
+
+
+def test_other_parameters_are_refused_with_what_differs(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0)
+    with pytest.raises(StateMismatch, match=r"batch was None and is 8\); give the parameters that it began"):
+        machine.begin(batch=8)
+
+
+def test_what_an_earlier_training_of_that_name_left_is_not_taken(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1, run_id="manual__0")
+    assert machine.begin(attempt=1) == Beginning()
+
+
+def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "1.pt", 1),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    beginning = machine.begin(attempt=1, job=child)
+    assert (beginning.epoch, beginning.own) == (1, False)
+    for kind in ("best", "last"):  # a second crash loses nothing, whatever becomes of the parent
+        machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
+    again = machine.begin(attempt=2, durable_epoch=1, job=child)
+    assert again == beginning
+    assert again.last is not None
+    assert weights_of(again.last) == weights_of(states / "1.pt")
