@@ -61,7 +61,11 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
             self._order: EpochOrder = seed_samples(
-                loader, self.args.seed, rank=max(rank, 0), replicas=max(self.world_size, 1)
+                loader,
+                self.args.seed,
+                rank=max(rank, 0),
+                replicas=max(self.world_size, 1),
+                on_gpu=self.device.type not in {"cpu", "mps"},
             )
             self._loader_epoch = None
         else:

@@ -29,7 +29,10 @@ _WINDOW = 8
 """Mosaic partners come from so many batches, as in Ultralytics' own buffer."""
 
 _LANES = (8, 4, 2, 1)
-"""Partners come from every eighth batch, where an epoch is long enough: 8 is the default of `workers`."""
+"""Partners come from every eighth batch, where an epoch is long enough: 8 is the default of `workers`.
+
+On a CPU they come from every batch, because Ultralytics loads without workers there.
+"""
 
 _MOST_KEPT = 1000
 """Decoded images that a loader worker keeps at most, as in Ultralytics' own buffer."""
@@ -108,21 +111,23 @@ class _Partners(list[int]):
 class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
     """Labelled images, by EpochOrder's numbers.
 
-    The partners of a mosaic come from the same epoch, from every lanes-th batch back from its own: with a
-    usual number of workers each then finds them among the images that it has decoded itself, as with
-    Ultralytics' own buffer. Which ones are still in memory changes the time that is needed and nothing else.
+    The partners of a mosaic come from the latest batches, those of the epoch before included; with lanes from
+    every lanes-th batch back from its own, so that with a usual number of workers each finds them among the
+    images that it has decoded itself, as with Ultralytics' own buffer. Which ones are still in memory changes
+    the time that is needed and nothing else.
     """
 
     max_buffer_length: float
 
-    def prepare(self, workers: int, replicas: int) -> None:
+    def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
         """Take over from YOLODataset's own buffer, for so many workers on each of so many GPUs."""
         self.replicas = replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
-        self.lanes = next(lanes for lanes in _LANES if self.batches >= lanes * _WINDOW or lanes == 1)
-        self.window: tuple[tuple[int, int, int], list[int]] | None = None
+        possible = (lanes for lanes in _LANES if lanes <= most_lanes)
+        self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
+        self.window: tuple[tuple[int, int], _Partners] | None = None
         self.kept: OrderedDict[int, None] = OrderedDict()
-        share = max(1, self.lanes // workers) if workers else 1
+        share = max(1, self.lanes // max(1, workers))
         self.most_kept = min(_MOST_KEPT, self.max_buffer_length * share)
         self.max_buffer_length = math.inf  # not YOLODataset evicts, but load_image below
         for mosaic in _mosaics(self.transforms):
@@ -145,21 +150,23 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         return image
 
     def _partners(self, epoch: int, position: int) -> _Partners:
-        """The samples of the window that ends with the position's own batch; it wraps around in its lane."""
+        """The samples of the window that ends with the position's own batch."""
         step, rank = divmod(position, self.replicas)
-        batch, lane = step // self.batch_size, step // self.batch_size % self.lanes
-        place = (epoch, rank, batch)
-        if self.window is None or self.window[0] != place:
-            lane_batches = len(range(lane, self.batches, self.lanes))
-            back = (batch // self.lanes - np.arange(min(_WINDOW, lane_batches))) % lane_batches
-            steps = (back * self.lanes + lane)[:, None] * self.batch_size + np.arange(self.batch_size)
-            positions = steps.ravel() * self.replicas + rank
-            positions = positions[positions < len(self)]
-            self.window = place, self._indices(epoch, positions).tolist()
-        return _Partners(self.window[1])
+        batch = epoch * self.batches + step // self.batch_size
+        if self.window is None or self.window[0] != (batch, rank):
+            window = [batch - back * self.lanes for back in range(_WINDOW)]
+            samples = [index for each in window if each >= 0 for index in self._batch(each, rank)]
+            self.window = (batch, rank), _Partners(samples)
+        return self.window[1]
+
+    def _batch(self, number: int, rank: int) -> list[int]:
+        """The samples of one GPU's batch, counted from the beginning of the training."""
+        epoch, batch = divmod(number, self.batches)
+        positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
+        return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
 
 
-def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int) -> EpochOrder:
+def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
     """Make `loader` yield samples that depend on seed, epoch and position alone; returns what orders them."""
     data = loader.dataset
     seeded = SeededImages if isinstance(data, YOLODataset) else SeededClassification
@@ -168,7 +175,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     )
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
-        data.prepare(loader.num_workers, replicas)
+        data.prepare(loader.num_workers, replicas, most_lanes=_LANES[0] if on_gpu else 1)
     order = EpochOrder(len(data), rank, replicas)
     loader.batch_sampler.sampler.sampler = order
     return order
