@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -27,6 +28,8 @@ from include.training.saving import snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
+    from ultralytics.data.dataset import ClassificationDataset
+
     from include.training.contract import EpochReporter
     from include.training.resume import RestoredState
 
@@ -241,6 +244,17 @@ class Segment(WholeState, SegmentationTrainer):  # type: ignore[misc]
 class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
     """One class an image."""
 
+    def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
+        """List the images. With cache=disk, forget decoded ones of which a kill has left a part.
+
+        Ultralytics would stumble over them for ever; its other data sets notice by themselves.
+        """
+        data = super().build_dataset(*args, **options)
+        for *_, decoded, _ in data.samples if data.cache_disk else ():
+            if decoded.exists() and not _is_whole(decoded):
+                decoded.unlink(missing_ok=True)
+        return data
+
 
 class Pose(WholeState, PoseTrainer):  # type: ignore[misc]
     """Boxes and keypoints."""
@@ -257,6 +271,14 @@ TRAINERS: dict[str, type[WholeState]] = {
     "pose": Pose,
     "obb": Obb,
 }
+
+
+def _is_whole(array: Path) -> bool:
+    try:
+        np.load(array, mmap_mode="r")  # compares the size that its header promises with the file's
+    except (ValueError, EOFError):
+        return False
+    return True
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
