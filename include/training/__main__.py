@@ -1,25 +1,32 @@
 """Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
 
 One line of log for each epoch goes to stderr, the result as JSON to stdout. Exit status: 0 trained, 1 could
-not be trained (the reason is one sentence on stderr), 2 wrong usage, 130 interrupted.
+not be trained (the reason is one sentence on stderr), 2 wrong usage, 130 interrupted, 143 terminated. After
+a call that was interrupted, or killed, the same call with --recover goes on to the same weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import filecmp
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.training.contract import MODEL_SUFFIX, TrainingError, TrainingRequest
+from include.training.contract import MODEL_SUFFIX, StateMismatch, TrainingError, TrainingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.training.contract import EpochReport, TrainingResult
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the machine is shut down, say."""
 
 
 class _NoReporter:
@@ -33,46 +40,81 @@ class _NoReporter:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line says; return the exit status."""
     options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         result = _train(options)
     except TrainingError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; last.pt, if there is one, holds the last finished epoch\n")
-        return 130
+    except KeyboardInterrupt as error:
+        what, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
+        sys.stderr.write(
+            f"error: {what}; the same call with --recover goes on after the last finished epoch\n"
+        )
+        return status
     sys.stdout.write(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
     return 0
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def _train(options: argparse.Namespace) -> TrainingResult:
     from include.training.run import train
 
-    return train(_request(options), _NoReporter())
+    request = _request(options)
+    return train(_recovery(request) if options.recover else request, _NoReporter())
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
     from include.checkpoints.loading import require_resumable
 
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
-    arguments = dict(options.set)
+    given["arguments"] = dict(options.set)
     if options.resume is None:
         if options.data is None:
             raise TrainingError("--data is missing; give the data set's YAML, or its folder for classify")
         task = options.task or "detect"
         model = options.model or f"yolo11n{MODEL_SUFFIX.get(task, '')}"
-        return TrainingRequest(task=task, model=model, data=options.data, arguments=arguments, **given)
+        identity = {"task": task, "model": model} | _identity(options)
+        return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     info = require_resumable(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
     return TrainingRequest(
         task=info.task,
         model=info.model,
         data=options.data or Path(info.data),
-        arguments=arguments,
         resume_from=options.resume,
         best_from=best if options.best or best.is_file() else None,
+        identity={"resume": str(options.resume.resolve())} | _identity(options),
         **given,
+    )
+
+
+def _identity(options: argparse.Namespace) -> dict[str, object]:
+    """What makes two calls the same one: not the device and the workers, which another machine may change."""
+    arguments = {name: value for name, value in options.set if name != "workers"}
+    return {"data": options.data and str(options.data.resolve()), "epochs": options.epochs} | arguments
+
+
+def _recovery(request: TrainingRequest) -> TrainingRequest:
+    """Change `request` to go on with what an interrupted call for the same left in its folder, if it did."""
+    from include.checkpoints.loading import load_training_state
+    from include.training.resume import require_identity
+
+    last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
+    if not last.exists():
+        return request
+    try:
+        require_identity(load_training_state(last, request.task), request.identity, last)
+    except StateMismatch:
+        if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
+            raise
+        return request  # the call did not finish its first epoch: last.pt is what it began with
+    return dataclasses.replace(
+        request, resume_from=last, best_from=best if best.is_file() else None, recover=True
     )
 
 
@@ -80,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m include.training",
         description="Train a YOLO model and keep a last.pt that resumes. Nothing is ever downloaded.",
-        epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 interrupted.",
+        epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
+        "After an interruption or a kill, the same call with --recover goes on to the same weights.",
     )
     parser.add_argument("--data", type=Path, help="the data set's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
@@ -97,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to go on from")
     parser.add_argument(
         "--best", type=Path, help="the best.pt that belongs to --resume; default: the one beside it"
+    )
+    parser.add_argument(
+        "--recover",
+        action="store_true",
+        help="go on with what an interrupted call with the same arguments left in --save-dir, if it left a "
+        "state; without this a training there is replaced",
     )
     parser.add_argument(
         "--set",
