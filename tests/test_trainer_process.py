@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from include.checkpoints.loading import require_resumable
+from include.training.__main__ import main
+from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
+from tests.tiny_detector import command
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--set", "imgsz=64", "batch=4", "workers=0"]
@@ -99,15 +101,8 @@ def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -
     with (tmp_path / "log").open("w") as log:
         training = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
-        _wait_for(weights / "last.pt", training)
-        part = weights / "last.pt.part"
-        while True:  # stop it in the middle of a write, which takes some milliseconds
-            _wait_for(part, training)
-            os.kill(training.pid, signal.SIGSTOP)
-            os.waitid(os.P_PID, training.pid, os.WSTOPPED | os.WNOWAIT)
-            if part.exists():
-                break
-            os.kill(training.pid, signal.SIGCONT)
+        wait_until((weights / "last.pt").exists, training.pid)
+        stop_when(training.pid, (part := weights / "last.pt.part").exists)
     finally:
         training.kill()
         training.wait()
@@ -116,7 +111,71 @@ def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -
     assert require_resumable(weights / "best.pt").epoch is not None
 
 
-def _wait_for(path: Path, training: subprocess.Popen[bytes]) -> None:
-    while not path.exists():
-        assert training.poll() is None, f"it ended with status {training.returncode}"
-        time.sleep(0.0002)
+class Call:
+    """The trainer's command line, called again and again in the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, 0
+
+    def __call__(self, *options: str, epochs: int = 3, dies_at: Place | None = None) -> Attempt:
+        self.calls += 1
+        return Attempt(
+            main,
+            command(self.folder, epochs, *options),
+            folder=self.folder / f"call-{self.calls}",
+            machine=Machine(threads=1),
+            dies_at=dies_at,
+        )
+
+
+def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -> None:
+    call, last = Call(tmp_path), tmp_path / "run" / "weights" / "last.pt"
+    with call("--recover", epochs=500) as training:
+        wait_until(last.exists, training.pid)
+        os.kill(training.pid, signal.SIGTERM)
+        assert training.status() == 143
+        log = training.log.read_text()
+        assert log.endswith(
+            "error: terminated; the same call with --recover goes on after the last finished epoch\n"
+        )
+        assert "Traceback" not in log
+    epoch = require_resumable(last).epoch
+    assert epoch is not None
+    with call("--recover", epochs=500, dies_at=Place("on_train_epoch_end")) as training:
+        training.status()
+        assert training.begun == [epoch + 1]
+
+
+def test_without_recover_a_training_is_replaced(tmp_path: Path) -> None:
+    call = Call(tmp_path)
+    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+        training.status()
+    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+        training.status()
+        assert training.begun == [0, 1]
+
+
+def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
+    call = Call(tmp_path)
+    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+        training.status()
+    with call("--recover", epochs=4) as training:
+        assert training.status() == 1
+        assert "another training (epochs was 3 and is 4)" in training.log.read_text()
+        assert "Traceback" not in training.log.read_text()
+
+
+def test_recover_goes_on_with_a_resumed_training(tmp_path: Path) -> None:
+    """Its last.pt is that of the other training until its own first epoch is over."""
+    (other := tmp_path / "other").mkdir()
+    with Call(other)(epochs=1) as training:
+        assert training.status() == 0, training.log.read_text()
+    call, resume = Call(tmp_path), ("--recover", "--resume", str(other / "run" / "weights" / "last.pt"))
+    for dies_at, begun in (
+        (Place("on_train_epoch_end"), [1]),
+        (Place("on_train_epoch_end", 2), [1, 2]),
+        (None, [2]),
+    ):
+        with call(*resume, dies_at=dies_at) as training:
+            assert training.status() == (-signal.SIGKILL if dies_at else 0), training.log.read_text()
+            assert training.begun == begun

@@ -1,0 +1,174 @@
+"""Processes that are killed with SIGKILL: at a moment that is seen from outside, or at a place in the code.
+
+Attempts at a training are forked from a server that has imported torch, so that one costs a second or less.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
+PRELOADED = ["pytest", "torchvision", "torch._dynamo", "include.training.run", "include.training.trainers"]
+"""What takes seconds to import and starts no thread, which would not survive the fork (polars would)."""
+
+
+class Place(NamedTuple):
+    """Where a process dies: when it gets to `name` for the `times`-th time.
+
+    name is one of Ultralytics' callbacks ("on_val_start"), or an operation of the interpreter's audit events
+    and the file that it is about to be done to ("os.rename last.pt.part").
+    """
+
+    name: str
+    times: int = 1
+
+
+class Machine(NamedTuple):
+    """What may be different from attempt to attempt: CPU threads that torch finds, and loader workers."""
+
+    threads: int
+    workers: int = 0
+
+
+class Attempt:
+    """A program in a process of its own, which ends with the block at the latest.
+
+    folder gets its log, and a line for each epoch that it begins.
+    """
+
+    def __init__(
+        self,
+        program: Callable[..., int],
+        *arguments: Any,
+        folder: Path,
+        machine: Machine,
+        dies_at: Place | None = None,
+    ) -> None:
+        folder.mkdir(parents=True)
+        self.log, self._begun = folder / "log", folder / "begun"
+        self._begun.touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._process: ForkServerProcess = context.Process(
+            target=_run, args=(program, arguments, self.log, self._begun, machine, dies_at)
+        )
+        self._process.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.status()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that trains."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def begun(self) -> list[int]:
+        """The epochs, counted from 0, that it has begun."""
+        return [int(line) for line in self._begun.read_text().splitlines()]
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens where it has ended already."""
+        self._process.kill()
+
+    def status(self) -> int:
+        """Wait until it ends; returns its exit status, or minus the signal that killed it."""
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
+def _run(
+    program: Callable[..., int],
+    arguments: tuple[Any, ...],
+    log: Path,
+    begun: Path,
+    machine: Machine,
+    dies_at: Place | None,
+) -> None:
+    import torch
+    from ultralytics.utils.callbacks.base import default_callbacks
+
+    def equip(trainer: Any) -> None:  # afterwards, because on a CPU Ultralytics sets both itself
+        torch.set_num_threads(machine.threads)
+        trainer.args.workers = machine.workers
+
+    def begin_epoch(trainer: Any) -> None:
+        with begun.open("a") as file:
+            file.write(f"{trainer.epoch}\n")
+
+    with log.open("a") as file:
+        os.dup2(file.fileno(), sys.__stdout__.fileno())  # type: ignore[union-attr]
+        os.dup2(file.fileno(), sys.__stderr__.fileno())  # type: ignore[union-attr]
+    multiprocessing.set_start_method("fork", force=True)  # loader workers come into being as in any program
+    default_callbacks["on_pretrain_routine_start"].append(equip)
+    default_callbacks["on_train_epoch_start"].append(begin_epoch)
+    if dies_at:
+        die_at(dies_at)
+    sys.exit(program(*arguments))
+
+
+def die_at(place: Place) -> None:
+    """Have this process killed when it gets to `place`, also where one of its loader workers does."""
+    from ultralytics.utils.callbacks.base import default_callbacks
+
+    own, times = os.getpid(), count(1)
+
+    def reach(*_: object) -> None:
+        if next(times) == place.times:
+            os.kill(own, signal.SIGKILL)
+
+    operation, _, name = place.name.partition(" ")
+    if not name:
+        default_callbacks[operation].append(reach)
+        return
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == operation and isinstance(arguments[0], (str, Path)) and Path(arguments[0]).name == name:
+            reach()
+
+    sys.addaudithook(watch)
+
+
+def stop_when(pid: int, condition: Callable[[], bool]) -> None:
+    """Stop a process (SIGSTOP) at a moment at which `condition` holds; it may be a short one that recurs."""
+    while True:
+        wait_until(condition, pid)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: _states(pid) <= {"T", "Z"}, pid)
+        if condition():
+            return
+        os.kill(pid, signal.SIGCONT)
+
+
+def wait_until(condition: Callable[[], bool], pid: int) -> None:
+    """Wait for something that the process brings about. Fails where it ends before."""
+    while not condition():
+        assert _states(pid) - {"Z"}, f"process {pid} ended before that"
+        time.sleep(0.0002)
+
+
+def _states(pid: int) -> set[str]:
+    """Of all its threads, as Linux names them; none of a process that is gone."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            found.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        except OSError:  # it ended in between
+            continue
+    return found

@@ -1,0 +1,71 @@
+"""A detector that needs a tenth of a second for an epoch and learns the drawn shapes in thirty."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from include.checkpoints.loading import load_checkpoint
+from tests.tiny_datasets import build
+from tests.tiny_trainings import weights_of
+
+_ARCHITECTURE = """
+nc: 2
+scales: {n: [0.33, 0.25, 64]}
+backbone:
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, C3k2, [64, False, 0.25]]
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+head:
+  - [[3, 4], 1, Detect, [nc]]
+"""
+
+IMAGES, BATCHES = 18, 5
+ARGUMENTS: dict[str, Any] = {
+    "imgsz": 64,
+    "batch": 4,  # the last one of an epoch has two images
+    "nbs": 12,  # three batches to an optimizer step: gradients are pending where an epoch ends
+    "optimizer": "MuSGD",
+    "lr0": 0.01,
+    "warmup_epochs": 1,
+    "close_mosaic": 4,
+    "plots": False,
+}
+"""Otherwise Ultralytics' own, with mosaic and all other augmentation."""
+
+
+def architecture(folder: Path) -> str:
+    """Write the model's YAML; returns its path."""
+    path = folder / "tiny.yaml"
+    path.write_text(_ARCHITECTURE, encoding="utf-8")
+    return str(path)
+
+
+def command(folder: Path, epochs: int, *options: str) -> list[str]:
+    """The command line of a training whose model, data and run are in the folder."""
+    data = folder / "data" / "data.yaml"
+    if not data.exists():
+        build("detect", data.parent, train=IMAGES, val=6)
+    arguments = [f"{name}={json.dumps(value)}" for name, value in ARGUMENTS.items()]
+    what = ["--model", architecture(folder), "--data", str(data), "--epochs", str(epochs)]
+    return [*what, "--device", "cpu", "--save-dir", str(folder / "run"), *options, "--set", *arguments]
+
+
+def digests(save_dir: Path) -> dict[str, str]:
+    """What a training ends with: live weights and their average, best model, history but for times."""
+    best = load_checkpoint(save_dir / "weights" / "best.pt")
+    digest = hashlib.sha256(str(best["best_epoch"]).encode())
+    for name, tensor in best["model"].state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    with (save_dir / "results.csv").open(encoding="utf-8") as file:
+        rows = [{name: text for name, text in row.items() if name != "time"} for row in csv.DictReader(file)]
+    return {
+        "last": weights_of(save_dir / "weights" / "last.pt"),
+        "best": digest.hexdigest(),
+        "history": json.dumps(rows),
+    }
