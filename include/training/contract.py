@@ -24,6 +24,10 @@ class DeviceNotAvailable(TrainingError):
     """The requested device does not exist on this machine."""
 
 
+class DiskError(Exception):
+    """This machine's disk does not take a checkpoint. Another machine's may."""
+
+
 class NotResumable(TrainingError):
     """The file holds no training state (it was stripped, say): nothing can continue from it."""
 

@@ -15,7 +15,8 @@ import ultralytics
 from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat, unwrap_model
 
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
-from include.training.contract import EXACT
+from include.training.contract import EXACT, DiskError
+from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:
     from include.training.exact import Exact
@@ -78,9 +79,18 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint beside `path`, whose place it is to take; returns where it is."""
+    """Write a checkpoint beside `path`, whose place it is to take; returns where it is. Raises DiskError."""
     staged = _staged(path)
-    torch.save(state, staged)
+    try:
+        torch.save(state, staged)
+    except (OSError, RuntimeError) as error:  # torch says nothing of the disk that is full
+        written = staged.stat().st_size if staged.exists() else 0
+        free = shutil.disk_usage(path.parent).free + written
+        staged.unlink(missing_ok=True)
+        raise DiskError(
+            f"{path} could not be written ({in_one_line(error)}): it found {free / 1e6:.0f} MB. Make room, or "
+            "let the training's folder be on a larger disk; the state before it is whole"
+        ) from error
     return staged
 
 
