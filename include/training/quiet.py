@@ -18,8 +18,8 @@ class PlainLines(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record`; drop it where nothing is left to say."""
         text = _ANSI.sub("", record.getMessage()).strip("\r\n")
-        if text.startswith(" "):
-            return False  # a row of a table whose heading was a progress bar
+        if text.startswith((" ", "Optimizer stripped from")):
+            return False  # a row of a table whose heading was a progress bar; a name for a moment, each epoch
         kept = "".join(
             c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
         )

@@ -88,8 +88,8 @@ def write(state: dict[str, Any], path: Path) -> Path:
         free = shutil.disk_usage(path.parent).free + written
         staged.unlink(missing_ok=True)
         raise DiskError(
-            f"{path} could not be written ({in_one_line(error)}): it found {free / 1e6:.0f} MB. Make room, or "
-            "let the training's folder be on a larger disk; the state before it is whole"
+            f"{path} could not be written ({in_one_line(error)}): it found {free / 1e6:.0f} MB. Make room, "
+            "or let the training's folder be on a larger disk; the state before it is whole"
         ) from error
     return staged
 
