@@ -136,14 +136,16 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = self._sample(number)
         self.buffer = self._partners(epoch, position)
-        return super().__getitem__(int(self._indices(epoch, np.array(position))))  # type: ignore[no-any-return]
+        index = int(self._indices(epoch, np.array(position)))
+        if index in self.kept:
+            self.kept.move_to_end(index)  # it will be a partner from now on
+        return super().__getitem__(index)  # type: ignore[no-any-return]
 
     def load_image(self, i: int, *args: Any, **options: Any) -> Any:
-        """Read an image, or take it from those that are kept."""
+        """Read an image, or take it from those that are kept; the one whose own turn is longest ago goes."""
         image = super().load_image(i, *args, **options)
-        if self.augment and self.cache != "ram":
+        if self.augment and self.cache != "ram" and i not in self.kept:
             self.kept[i] = None
-            self.kept.move_to_end(i)
             if len(self.kept) > self.most_kept:
                 oldest, _ = self.kept.popitem(last=False)
                 self.ims[oldest] = self.im_hw0[oldest] = self.im_hw[oldest] = None
