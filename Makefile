@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo resume up down status env logs test lint lock setup setup-dev there
+.PHONY: help demo resume up down status env logs test test-long lint lock setup setup-dev there
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## set up, start everything, train on bundled data with progress, show what came out
 	@$(STACK) demo
@@ -43,6 +43,9 @@ logs: there ## follow the logs of the services
 
 test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
+
+test-long: setup-dev ## kill trainings a hundred times, at every stage; the table goes to .stack/killed-runs.md
+	@$(RUN) -m pytest tests/long --report .stack/killed-runs.md $(ARGS)
 
 lint: setup-dev ## check style and types
 	$(RUN) -m ruff check

@@ -1,0 +1,70 @@
+"""Services of their own for the tests that take long; their Airflow gets to S3 through a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.stack.local import Stack
+from include.stack.steps import quiet
+from tests import conftest
+from tests.airflow_client import Airflow
+from tests.long.gate import Gate, GatedStack
+from tests.long.report import Report
+from tests.scheduled_trainings import small_job
+
+EPOCHS = 60
+
+_REPORT = pytest.StashKey[Report]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--report", default=".stack/killed-runs.md", help="where to write the table of the kills"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_REPORT] = Report(Path(config.getoption("--report")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    report = config.stash[_REPORT]
+    if report.rows:
+        terminalreporter.section(str(report.path))
+        terminalreporter.write_line(report.write())
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> Report:
+    return pytestconfig.stash[_REPORT]
+
+
+@pytest.fixture(scope="session")
+def gated_stack() -> Iterator[GatedStack]:
+    """A whole stack of its own."""
+    with conftest.reachable_directory() as directory:
+        s3 = Stack.at(directory).s3.endpoint_url
+        with Gate(s3) as gate:
+            stack = GatedStack(Stack.at(directory).state, conftest.UNSAFE_BUT_FAST, gate)
+            try:
+                stack.up(quiet())
+                yield stack
+            finally:
+                stack.down(quiet())
+
+
+@pytest.fixture(scope="session")
+def api(gated_stack: GatedStack) -> Airflow:
+    client = Airflow(gated_stack)
+    client.run("migrate_schema", {})
+    return client
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The parameters of every job here."""
+    return small_job(tmp_path_factory.mktemp("model"), EPOCHS)

@@ -1,0 +1,158 @@
+"""A door to S3 that shuts at one request: a process can be killed while that one is under way."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from include.stack.airflow import Airflow
+from include.stack.local import Stack
+
+_BLOCK = 16 * 1024
+_REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
+_CONTINUE = b"HTTP/1.1 100"
+
+Stage = Literal["asked", "sent", "answered"]
+
+
+class Plan(NamedTuple):
+    """The request to hold, by method and end of the path, and when: asked and not passed on; sent in part;
+    answered, but the answer is kept back.
+    """
+
+    method: str
+    ending: str
+    stage: Stage
+
+
+class Gate:
+    """Forwards to `endpoint_url`; a connection that was held carries nothing more."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        address = urlsplit(endpoint_url)
+        assert address.port is not None
+        self._server = (str(address.hostname), address.port)
+        self._lock = threading.Lock()
+        self._plan: Plan | None = None
+        self._open = threading.Event()
+        self._held = threading.Event()
+        self._listener = socket.socket()
+        # small, and inherited by what is accepted: a file is to be under way for some time
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+
+    @property
+    def endpoint_url(self) -> str:
+        host, port = self._listener.getsockname()
+        return f"http://{host}:{port}"
+
+    def shut(self, plan: Plan) -> None:
+        """Hold the next request of this kind."""
+        self._open.clear()
+        self._held.clear()
+        self._plan = plan
+
+    def wait(self, seconds: float = 240) -> None:
+        """Until the request is held."""
+        assert self._held.wait(seconds), f"no request to hold: {self._plan}"
+
+    def open(self) -> None:
+        """Close the connection that is held, and hold no other one."""
+        self._plan = None
+        self._open.set()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    connection = _Connection(client, socket.create_connection(self._server))
+                except OSError:
+                    client.close()
+                    continue
+                for carry in (self._carry_up, self._carry_down):
+                    threading.Thread(target=carry, args=(connection,), daemon=True).start()
+
+    def _carry_up(self, connection: _Connection) -> None:
+        with connection, suppress(OSError):
+            while block := connection.client.recv(_BLOCK):
+                if request := _REQUEST.match(block):
+                    connection.begin(request[1].decode(), request[2].decode())
+                    self._hold(connection, "asked")
+                else:
+                    connection.blocks += 1
+                    if connection.blocks > 1:
+                        self._hold(connection, "sent")
+                connection.server.sendall(block)
+
+    def _carry_down(self, connection: _Connection) -> None:
+        with connection, suppress(OSError):
+            while block := connection.server.recv(_BLOCK):
+                if not block.startswith(_CONTINUE):
+                    self._hold(connection, "answered")
+                connection.client.sendall(block)
+
+    def _hold(self, connection: _Connection, stage: Stage) -> None:
+        with self._lock:
+            plan = self._plan
+            if plan is None or plan.stage != stage or not connection.asks(plan):
+                return
+            self._plan = None
+        self._held.set()
+        self._open.wait()
+        raise ConnectionAbortedError
+
+
+class _Connection:
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.blocks = 0
+        self._method = self._path = ""
+
+    def begin(self, method: str, path: str) -> None:
+        self._method, self._path, self.blocks = method, path.partition("?")[0], 0
+
+    def asks(self, plan: Plan) -> bool:
+        return self._method == plan.method and self._path.endswith(plan.ending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (self.client, self.server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@dataclass(frozen=True)
+class GatedStack(Stack):
+    """A stack whose Airflow gets to S3 through the gate, and nobody else."""
+
+    gate: Gate | None = None
+
+    @property
+    def airflow(self) -> Airflow:
+        """Configured for the gate."""
+        direct = super().airflow
+        assert self.gate is not None
+        s3 = direct.connections["training_s3"]
+        extra = {"endpoint_url": self.gate.endpoint_url, "region_name": self.s3.region}
+        connections = {**direct.connections, "training_s3": {**s3, "extra": extra}}
+        return Airflow(
+            direct.state, direct.port, direct.database_url, direct.credentials, connections, direct.variables
+        )

@@ -1,0 +1,51 @@
+"""The trainer's process alone, killed until there were a hundred kills with those of the runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.checkpoints.loading import load_checkpoint
+from tests.killing import Attempt
+from tests.long.report import Report
+from tests.scheduled_trainings import Kill
+from tests.test_killed_trainer import EPOCHS, PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
+from tests.tiny_detector import digests
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+class Accounted(Killed):
+    """Keeps what each kill has cost."""
+
+    def __init__(self, folder: Path) -> None:
+        like = killed(folder)
+        super().__init__(like.start, like.last)
+        self.accounts: list[Kill] = []
+
+    def _account(self, attempt: Attempt, where: str) -> None:
+        number = self.kills + 1
+        super()._account(attempt, where)
+        self.accounts.append(Kill(where, number, max(attempt.begun, default=self.saved) - 1, 0.0, self.saved))
+
+
+@pytest.mark.parametrize("training", range(3))
+def test_trainers_that_are_killed_again_and_again_end_with_the_same_bits(
+    training: int, report: Report, tmp_path: Path
+) -> None:
+    del training
+    uninterrupted = tmp_path / "uninterrupted"
+    killed(uninterrupted).end()
+    again = Accounted(tmp_path / "killed")
+    places = [*PLACES, *WHERE_AN_EPOCH_IS_THE_BEST]
+    while again.kills < 26:
+        if again.rng.random() < 0.3:
+            again.die_some_time()
+        else:
+            again.die_at(again.rng.choice(places), times=1)
+    again.end()
+    assert load_checkpoint(again.last)["epoch"] == EPOCHS - 1
+    same = digests(tmp_path / "killed" / "run") == digests(uninterrupted / "run")
+    report.add("the trainer alone", again.accounts, same=same)
+    assert same, f"seed {again.seed}"

@@ -1,0 +1,213 @@
+"""One run is killed at every stage there is, by the two dozen, and ends with the same weights."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.airflow_client import Airflow, until
+from tests.killing import stop_when
+from tests.long.conftest import EPOCHS
+from tests.long.gate import GatedStack, Plan
+from tests.long.report import Report
+from tests.scheduled_trainings import (
+    Training,
+    durable_epoch,
+    store,
+    stored_weights,
+)
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The weights with which a job ends that nothing happened to."""
+    training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
+    training.ends()
+    return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
+
+
+class Stages:
+    """Ways to kill the attempt that trains, each at its stage. Every attempt finishes an epoch of its own."""
+
+    def __init__(self, training: Training, stack: GatedStack) -> None:
+        self.training, self.stack = training, stack
+        self.weights, self.snapshots = training.weights, training.folder / "snapshots"
+
+    def starting(self) -> None:
+        """Before it has imported what it needs."""
+        process = self.training.process()
+        time.sleep(random.uniform(0, 2))
+        self.training.kill("starting", process)
+
+    def taking_over(self) -> None:
+        self._at_the_gate("taking the state over", Plan("PUT", "/last.pt", "asked"))
+
+    def in_a_batch(self) -> None:
+        process = self._trains()
+        time.sleep(random.uniform(0, 1))
+        self.training.kill("at random", process)
+
+    def saving(self) -> None:
+        self._when("last.pt is written", (self.weights / "last.pt.part").exists)
+
+    def copying(self) -> None:
+        self._when("the snapshot is there", lambda: any(self.snapshots.glob("last-*.pt")))
+
+    def stripping(self) -> None:
+        self._when("best.pt is made", lambda: any(self.snapshots.glob("*.best.part")))
+
+    def uploading_best(self) -> None:
+        self._published("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
+
+    def between_best_and_last(self) -> None:
+        self._published("between best.pt and last.pt", Plan("PUT", "/last.pt", "asked"))
+        best = store(self.stack).head(self.training.job_id, "best")
+        assert best is not None
+        assert best.checkpoint is not None
+        assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
+
+    def keeping_the_generation_before(self) -> None:
+        self._published("last.previous.pt is copied", Plan("PUT", "/last.previous.pt", "asked"))
+
+    def uploading_last(self) -> None:
+        self._published("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
+
+    def between_upload_and_record(self) -> None:
+        self._published("between upload and record", Plan("PUT", "/last.pt", "answered"))
+        assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
+
+    def with_its_supervisor(self) -> None:
+        """As with a machine: nobody is left to tell Airflow."""
+        process = self._trains()
+        supervisor = process.parent()
+        assert supervisor is not None
+        self.training.kill("with its supervisor", supervisor, process)
+
+    def after_the_last_epoch(self) -> None:
+        process = self.training.process()
+        stop_when(process.pid, lambda: self.training.row["epoch"] == EPOCHS - 1)
+        self.training.kill("after the last epoch", process)
+
+    def in_the_final_validation(self) -> None:
+        process, attempt = self.training.process(), self.training.attempt
+        until(
+            lambda: str(self.weights / "best.pt.part") in self.training.log(attempt), "the final validation"
+        )
+        self.training.kill("in the final validation", process)
+
+    def uploading_again(self) -> None:
+        """Both tasks, which run at the same time."""
+        for process in [self.training.process(task_id) for task_id in ("upload_best", "upload_last")]:
+            self.training.kill("in upload_best, upload_last", process)
+
+    def recording(self) -> None:
+        self.training.kill("in record_checkpoints", self.training.process("record_checkpoints"))
+
+    def _trains(self) -> psutil.Process:
+        """The process of an attempt that has finished an epoch of its own."""
+        kills = self.training.kills
+        self.training.reaches(max(kills[-1].epoch if kills else 0, 0) + 1)
+        return self.training.process()
+
+    def _when(self, stage: str, condition: Callable[[], bool]) -> None:
+        process = self._trains()
+        stop_when(process.pid, condition)
+        self.training.kill(stage, process)
+
+    def _published(self, stage: str, plan: Plan) -> None:
+        self._trains()
+        self._at_the_gate(stage, plan)
+
+    def _at_the_gate(self, stage: str, plan: Plan) -> None:
+        assert self.stack.gate is not None
+        self.stack.gate.shut(plan)
+        try:
+            process = self.training.process()
+            self.stack.gate.wait()
+            self.training.kill(stage, process)
+        finally:
+            self.stack.gate.open()
+
+
+def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
+    api: Airflow,
+    gated_stack: GatedStack,
+    job: dict[str, Any],
+    uninterrupted: str,
+    report: Report,
+    tmp_path: Path,
+) -> None:
+    training = Training(api, gated_stack, job | {"job_id": "everywhere"})
+    stages = Stages(training, gated_stack)
+    everywhere = [
+        stages.starting,
+        stages.taking_over,
+        stages.saving,
+        stages.copying,
+        stages.stripping,
+        stages.uploading_best,
+        stages.between_best_and_last,
+        stages.keeping_the_generation_before,
+        stages.uploading_last,
+        stages.between_upload_and_record,
+    ]
+    stages.in_a_batch()
+    for kill in random.sample([*everywhere, *everywhere, stages.in_a_batch, stages.in_a_batch], 22):
+        kill()
+        if random.random() < 0.3:
+            training.wipe()
+    stages.with_its_supervisor()
+    stages.after_the_last_epoch()
+    stages.in_the_final_validation()
+    stages.in_the_final_validation()
+    of_train = len(training.kills)
+    stages.uploading_again()
+    stages.recording()
+    row = training.ends(600)
+    same = stored_weights(gated_stack, "everywhere", tmp_path) == uninterrupted
+    kills = training.reported()
+    report.add("the run's task", kills, same=same)
+    assert same
+    assert (row["status"], row["inexact_reason"]) == ("completed", None)
+    assert len(kills) >= 20
+    for cost in kills[:of_train]:
+        assert cost.went_on_after is not None, cost
+        assert cost.lost <= 1, cost
+
+
+def test_an_attempt_that_comes_back_from_the_dead_stops_and_overwrites_nothing(
+    api: Airflow,
+    gated_stack: GatedStack,
+    job: dict[str, Any],
+    uninterrupted: str,
+    report: Report,
+    tmp_path: Path,
+) -> None:
+    training = Training(api, gated_stack, job | {"job_id": "zombie"})
+    training.reaches(2)
+    old = training.process()
+    supervisor = old.parent()
+    assert supervisor is not None
+    supervisor.suspend()
+    old.suspend()
+    until(lambda: training.attempt == 2, "another attempt, for the first one gives no sign of life")
+    training.reaches(training.recorded + 1)
+    before = durable_epoch(gated_stack, "zombie")
+    old.resume()
+    supervisor.resume()
+    _, left = psutil.wait_procs([old], timeout=120)
+    assert not left, "the old attempt goes on"
+    assert durable_epoch(gated_stack, "zombie") >= before
+    row = training.ends()
+    assert (row["status"], row["attempt"], row["inexact_reason"]) == ("completed", 2, None)
+    assert stored_weights(gated_stack, "zombie", tmp_path) == uninterrupted

@@ -1,0 +1,231 @@
+"""Runs that are killed through the real scheduler go on by themselves, and end with the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.checkpoints.checkpoint import StoredKind
+from include.checkpoints.loading import inspect_checkpoint
+from include.stack.local import Stack
+from include.stack.steps import quiet
+from tests.airflow_client import Airflow, download, recorded_epochs, until
+from tests.killing import stop_when
+from tests.scheduled_trainings import (
+    DAG,
+    Training,
+    damage,
+    durable_epoch,
+    remove_states,
+    s3_server,
+    small_job,
+    store,
+    stored_weights,
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+EPOCHS = 14
+CUT_SECONDS = 60
+KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
+
+
+@pytest.fixture(scope="module")
+def api(airflow_stack: Stack) -> Airflow:
+    client = Airflow(airflow_stack)
+    client.run("migrate_schema", {})
+    return client
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The parameters of every job here."""
+    return small_job(tmp_path_factory.mktemp("model"), EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The weights with which a job ends that nothing happened to."""
+    training = Training(api, airflow_stack, job | {"job_id": "uninterrupted"})
+    assert training.ends()["inexact_reason"] is None
+    assert training.attempt == 1
+    return stored_weights(airflow_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
+
+
+def require_named_objects(stack: Stack, row: dict[str, Any], folder: Path) -> None:
+    """Both objects are what the row says, and best.pt can be loaded."""
+    for kind in ("best", "last"):
+        path = download(stack, row[f"{kind}_checkpoint_path"], folder / f"{kind}.pt")
+        content = path.read_bytes()
+        assert hashlib.sha256(content).hexdigest() == row[f"{kind}_checkpoint_sha256"]
+        assert len(content) == row[f"{kind}_checkpoint_size"]
+    assert not inspect_checkpoint(folder / "best.pt").is_whole
+
+
+def require_little_lost(training: Training, at_most: int = 1) -> None:
+    for kill in training.reported():
+        assert kill.went_on_after is not None, kill
+        assert kill.lost <= at_most, kill
+
+
+def test_a_run_that_is_killed_three_times_ends_with_the_same_weights(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    training = Training(api, airflow_stack, job | {"job_id": "killed"})
+    for number in range(3):
+        training.reaches(3 * number + random.randrange(3))
+        process = training.process()
+        time.sleep(random.uniform(0, 1))
+        training.kill("at random", process)
+    row = training.ends()
+    assert (row["status"], row["inexact_reason"], training.attempt) == ("completed", None, 4)
+    require_little_lost(training)
+    require_named_objects(airflow_stack, row, tmp_path)
+    assert stored_weights(airflow_stack, "killed", tmp_path) == uninterrupted
+
+
+def test_a_run_that_changes_machines_while_s3_is_cut_off_ends_with_the_same_weights(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    training = Training(api, airflow_stack, job | {"job_id": "moved"})
+    training.reaches(random.randrange(1, 3))
+    training.kill("machine lost", training.process())
+    training.wipe()
+    training.reaches(4)
+
+    process, server = training.process(), s3_server(airflow_stack)
+    until(lambda: any((training.folder / "snapshots").glob("last-*.pt")), "an upload")
+    server.suspend()
+    try:
+        cut_at = training.row["durable_epoch"]
+        training.reaches(cut_at + 2)  # the training goes on meanwhile
+        training.kill("machine lost, S3 cut off", process)
+        training.wipe()
+        time.sleep(CUT_SECONDS)
+        assert api.state(DAG, training.run_id) == "running"
+    finally:
+        server.resume()
+    training.reaches(cut_at + 2)
+    training.kill("SIGTERM", training.process(), how=signal.SIGTERM)
+    assert durable_epoch(airflow_stack, "moved") == training.recorded
+    training.wipe()
+
+    row = training.ends()
+    assert (row["status"], row["inexact_reason"]) == ("completed", None)
+    lost, in_the_dark, preempted = training.reported()
+    assert lost.lost <= 1
+    assert in_the_dark.went_on_after is not None
+    assert in_the_dark.went_on_after >= cut_at
+    assert preempted.lost == 0
+    require_named_objects(airflow_stack, row, tmp_path)
+    assert stored_weights(airflow_stack, "moved", tmp_path) == uninterrupted
+
+
+def test_a_job_that_is_stopped_goes_on_with_the_same_parameters_only(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    conf = job | {"job_id": "stopped"}
+    training = Training(api, airflow_stack, conf)
+    training.reaches(2)
+    training.request_stop()
+    stopped = training.ends()
+    assert (stopped["status"], stopped["stop_requested"], stopped["completed_at"]) == ("stopped", False, None)
+    assert stopped["durable_epoch"] == stopped["epoch"] < EPOCHS - 1
+    require_named_objects(airflow_stack, stopped, tmp_path)
+
+    changed = Training(api, airflow_stack, conf | {"imgsz": 96})
+    assert changed.fails() == stopped
+    assert "imgsz=96 instead of 64" in changed.log(1, "resolve_config")
+
+    again = Training(api, airflow_stack, conf)
+    row = again.ends()
+    assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
+    assert f"Going on after epoch {stopped['epoch'] + 1}," in again.log(1)
+    assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted
+
+
+def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    conf = job | {"job_id": "damaged"}
+    training = Training(api, airflow_stack, conf)
+    training.reaches(3)
+    training.kill("last.pt damaged", training.process())
+    training.wipe()
+    damage(airflow_stack, "damaged")
+    previous = store(airflow_stack).head("damaged", "last.previous")
+    assert previous is not None
+    assert previous.checkpoint is not None
+
+    training.reaches(training.kills[0].epoch + 1)
+    training.kill("last.pt gone", training.process())
+    training.wipe()
+    remove_states(airflow_stack, "damaged")
+    row = training.fails()
+    assert row["status"] == "failed"
+    assert "last.pt is gone: restore it, or give fresh=true to start over" in row["error"]
+    assert training.reported()[0].went_on_after == previous.checkpoint.epoch
+
+    refused = Training(api, airflow_stack, conf)
+    assert refused.fails() == row
+    assert "last.pt is gone; restore it" in refused.log(1, "resolve_config")
+
+    fresh = Training(api, airflow_stack, conf | {"fresh": True})
+    row = fresh.ends()
+    assert (row["status"], row["origin_run_id"]) == ("completed", fresh.run_id)
+    assert "Going on after" not in fresh.log(1)
+    assert stored_weights(airflow_stack, "damaged", tmp_path) == uninterrupted
+
+
+def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    parent = Training(api, airflow_stack, job | {"job_id": "given-up"})
+    parent.reaches(1)
+    parent.kill("once", parent.process())
+    parent.leave_no_retry()
+    parent.reaches(3)
+    parent.kill("for good", parent.process())
+    given_up = parent.fails()
+    assert given_up["status"] == "failed"
+    assert "killed" in given_up["error"]
+    objects = {kind: store(airflow_stack).head("given-up", kind) for kind in KINDS}
+    resumed = durable_epoch(airflow_stack, "given-up")
+
+    child = Training(api, airflow_stack, {"job_id": "child", "resume_from": "given-up"})
+    process = child.process()
+    stop_when(process.pid, lambda: child.row["attempt"] == 1)  # it has begun
+    assert child.recorded == resumed
+    assert durable_epoch(airflow_stack, "child") == resumed
+    child.kill("before its first epoch", process)
+    child.wipe()
+    row = child.ends()
+    assert (row["status"], row["parent_job_id"], row["resumed_epoch"]) == ("completed", "given-up", resumed)
+    assert recorded_epochs(airflow_stack, "child") == [*range(EPOCHS)]
+    assert {kind: store(airflow_stack).head("given-up", kind) for kind in KINDS} == objects
+    assert parent.row == given_up
+    assert stored_weights(airflow_stack, "child", tmp_path) == uninterrupted
+
+
+def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    training = Training(api, airflow_stack, job | {"job_id": "down-and-up"})
+    training.reaches(3)
+    recorded = training.recorded
+    airflow_stack.down(quiet())
+    airflow_stack.up(quiet())
+    row = training.ends()
+    assert (row["status"], row["inexact_reason"]) == ("completed", None)
+    (going_on,) = re.findall(r"Going on after epoch (\d+),", training.log(training.attempt))
+    assert int(going_on) - 1 >= recorded
+    assert stored_weights(airflow_stack, "down-and-up", tmp_path) == uninterrupted
