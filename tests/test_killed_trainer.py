@@ -201,6 +201,7 @@ def test_another_machine_that_has_nothing_but_the_published_files_ends_with_the_
         return Attempt(train_elsewhere, folder, store, folder=log, machine=machine, dies_at=dies_at)
 
     training = Killed(start, store / "last.pt")
+    training.die_at("on_train_batch_start", times=BATCHES + 2)  # from here on there is something to restore
     for name in training.rng.sample([*PLACES], 4):
         training.die_at(name)
         training.die_some_time()
