@@ -134,6 +134,7 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
         3,
         4,
     )
+    assert job["resumed_epoch"] == 1
     assert job["spec"]["imgsz"] == SMALL["imgsz"]
     assert recorded_epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
 
