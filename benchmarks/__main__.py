@@ -1,0 +1,9 @@
+"""Every table, one after the other: `python -m benchmarks [--quick]`, or `make bench`."""
+
+from __future__ import annotations
+
+from benchmarks import kills, loader, overhead, seeds, stall
+from benchmarks.place import main
+
+if __name__ == "__main__":
+    main(overhead.measure, loader.measure, stall.measure, kills.measure, seeds.measure)

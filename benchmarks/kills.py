@@ -1,0 +1,222 @@
+"""What a kill costs: how much is trained again, and how long it takes until the training goes on.
+
+`python -m benchmarks.kills [--quick]` prints the table.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import statistics
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figures import Middle, lost_epochs
+from benchmarks.material import digits
+from benchmarks.place import local_services, main
+from benchmarks.sides import redirect
+from benchmarks.table import Table, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from benchmarks.place import Services
+
+EPOCHS = 100
+JOB = "killed"
+
+PLAIN = "plain Ultralytics, cold start"
+COLD = "ours, cold start"
+HERE = "ours, again on the same machine"
+ELSEWHERE = "ours, again on another machine"
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Kill one training again and again, with cold starts in between."""
+    kills = 3 if quick else 20
+    data, images = digits(folder / "digits")
+    starts: dict[str, list[float]] = {name: [] for name in (PLAIN, COLD, HERE, ELSEWHERE)}
+    lost: dict[str, list[float]] = {name: [] for name in ("here", "in S3")}
+    dice = random.Random(0)  # noqa: S311  no secret depends on it
+    root = folder / "machine"
+    with local_services(folder) as services:
+        services.begin(JOB)
+        for kill in range(kills):
+            progress(f"kill {kill + 1} of {kills} …")
+            elsewhere = kill % 2 == 0
+            if elsewhere:
+                shutil.rmtree(root / JOB, ignore_errors=True)
+            cold = f"cold-{kill}"
+            seconds = {
+                PLAIN: _seconds_to_start(Attempt(_plain, folder / cold, data)),
+                COLD: _seconds_to_start(Attempt(_ours, root, services, cold, 1)),
+            }
+            attempt = Attempt(_ours, root, services, JOB, kill + 1)
+            seconds[ELSEWHERE if elsewhere else HERE] = attempt.seconds_to_first_batch()
+            if kill:  # before, nothing was in the file cache, and JOB began from the start
+                for name, measured in seconds.items():
+                    starts[name].append(measured)
+            attempt.train_on(epochs=dice.uniform(1, 2.5))
+            reached = attempt.kill()
+            lost["here"].append(lost_epochs(reached, _epoch_here(root / JOB)))
+            lost["in S3"].append(lost_epochs(reached, _epoch_in_s3(services)))
+    return _table(starts, lost, images, kills)
+
+
+def _seconds_to_start(attempt: Attempt) -> float:
+    seconds = attempt.seconds_to_first_batch()
+    attempt.kill()
+    return seconds
+
+
+def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images: int, kills: int) -> Table:
+    table = Table(
+        "What a kill costs",
+        f"One training of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at random "
+        "moments. What runs is what the task `train` runs, Airflow's scheduling excepted. Seconds from the "
+        "start of the process to the first batch (imports, data, state, building the model), with the 95 % "
+        "interval of the median; another machine has the state from S3 alone. Lost are the epochs that were "
+        "trained and have to be again; an upload that was going on when the kill came counts as lost.",
+        ("", "times", "median", "most"),
+    )
+    for name, seconds in starts.items():
+        if seconds:
+            table.add(name, str(len(seconds)), f"{Middle.of(seconds):.1f} s", f"{max(seconds):.1f} s")
+    for where, epochs in lost.items():
+        table.add(
+            f"epochs lost, with the state {where}",
+            str(len(epochs)),
+            f"{statistics.median(epochs):.2f}",
+            f"{max(epochs):.2f}",
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far an attempt is: epochs trained, with the fraction of the last; batches of an epoch; when."""
+
+    epochs: float
+    batches: int
+    at: float
+
+
+class Attempt:
+    """One attempt at a training, in a process of its own."""
+
+    def __init__(self, train: Callable[..., None], folder: Path, *arguments: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        self._connection, theirs = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_watched, args=(train, folder, theirs, *arguments)
+        )
+        self._started = time.monotonic()
+        self._process.start()
+        theirs.close()
+        self._reached: Reached | None = None
+        self._log = folder / "log"
+
+    def seconds_to_first_batch(self) -> float:
+        """Wait for it."""
+        return self._next().at - self._started
+
+    def train_on(self, epochs: float) -> None:
+        """Wait until so many epochs more are trained, or nearly."""
+        until = self._next().epochs + epochs
+        while (reached := self._next()).epochs + 1 / reached.batches < until:
+            pass
+
+    def kill(self) -> float:
+        """End it with SIGKILL; returns how many epochs were trained."""
+        self._process.kill()
+        self._process.join()
+        with suppress(EOFError, OSError):
+            while True:
+                self._reached = self._connection.recv()
+        self._connection.close()
+        return self._reached.epochs if self._reached else 0.0
+
+    def _next(self) -> Reached:
+        try:
+            self._reached = self._connection.recv()
+        except EOFError:
+            log = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            raise RuntimeError(f"An attempt ended too early; its log ends with:\n{log}") from None
+        return self._reached
+
+
+def _watched(train: Callable[..., None], folder: Path, connection: Connection, *arguments: Any) -> None:
+    redirect(folder / "log")
+    from ultralytics.utils.callbacks.base import default_callbacks
+
+    done = 0
+
+    def epoch_begins(_: Any) -> None:
+        nonlocal done
+        done = 0
+
+    def batch_ends(trainer: Any) -> None:
+        nonlocal done
+        done += 1
+        say(trainer)
+
+    def say(trainer: Any) -> None:
+        batches = len(trainer.train_loader)
+        connection.send(Reached(trainer.epoch + done / batches, batches, time.monotonic()))
+
+    default_callbacks["on_train_epoch_start"].append(epoch_begins)
+    default_callbacks["on_train_batch_start"].append(say)
+    default_callbacks["on_train_batch_end"].append(batch_ends)
+    train(folder, *arguments)
+
+
+def _plain(folder: Path, data: Path) -> None:
+    from ultralytics import YOLO
+
+    YOLO("yolo11n.yaml").train(data=str(data), epochs=EPOCHS, imgsz=64, project=str(folder), name="run")
+
+
+def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
+    os.environ |= services.airflow_environment(folder)
+    from include.checkpoints.store import CheckpointStore
+    from include.datasets.digits import reference
+    from include.jobs.spec import TrainingSpec
+    from include.pipeline.connections import s3_client
+    from include.pipeline.payloads import ResolvedJob
+    from include.pipeline.settings import Settings
+    from include.pipeline.training import TrainingAttempt
+
+    if job_id != JOB:
+        services.begin(job_id)
+    spec = TrainingSpec(task="detect", model="yolo11n", dataset="digits", epochs=EPOCHS, imgsz=64)
+    job = ResolvedJob(job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec)
+    settings = Settings(services.bucket, folder)
+    TrainingAttempt(
+        job,
+        reference(),
+        attempt,
+        settings,
+        lambda: CheckpointStore(s3_client(), services.bucket, run_id=job_id),
+    ).run()
+
+
+def _epoch_here(job_folder: Path) -> int | None:
+    from include.checkpoints.loading import load_checkpoint
+
+    last = job_folder / "runs" / "train" / "weights" / "last.pt"
+    return int(load_checkpoint(last)["epoch"]) if last.exists() else None
+
+
+def _epoch_in_s3(services: Services) -> int | None:
+    stored = services.store(JOB).head(JOB, "last")
+    return stored.checkpoint.epoch if stored and stored.checkpoint else None
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,153 @@
+"""Where a benchmark works: a folder of its own, real servers, the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.table import Table, machine, show
+from include.stack.local import Stack
+from include.stack.steps import quiet
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.checkpoints.store import CheckpointStore
+    from include.pipeline.epochs import JobRecord
+
+BUCKET = "benchmarks"
+
+Benchmark = Callable[[Path, bool], Table]
+"""Measures in an empty folder; quickly, where only whether it works is the question."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """How to reach S3 and Postgres, as plain values that travel to other processes."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    region: str
+    database_url: str
+    bucket: str = BUCKET
+
+    def store(self, job_id: str) -> CheckpointStore:
+        """A new writer of the job's checkpoints, set up as the task `train` does it."""
+        import boto3
+
+        from include.checkpoints.store import CheckpointStore, client_config
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=client_config(),
+        )
+        store = CheckpointStore(client, self.bucket)
+        store.head(job_id, "best")  # only what was seen may be replaced
+        store.head(job_id, "last")
+        return store
+
+    def row(self, job_id: str, attempt: int = 1) -> JobRecord:
+        """The row of a job that `begin` has made."""
+        from include.pipeline.epochs import JobRecord
+
+        return JobRecord(job_id, job_id, attempt, self._connection)
+
+    def begin(self, job_id: str) -> None:
+        """Make the job's row, as the tasks before `train` do it."""
+        from include.jobs.repository import JobRepository
+
+        with self._connection() as connection:
+            JobRepository(connection).claim(
+                job_id,
+                dag_id="benchmark",
+                run_id=job_id,
+                spec={},
+                epochs=None,
+                parent_job_id=None,
+                resumed_epoch=None,
+                triggered_by=None,
+                fresh=False,
+                expected_run_id=None,
+            )
+
+    def airflow_environment(self, home: Path) -> dict[str, str]:
+        """What the task `train` needs to know of Airflow."""
+        s3 = {
+            "conn_type": "aws",
+            "login": self.access_key,
+            "password": self.secret_key,
+            "extra": {"endpoint_url": self.endpoint_url, "region_name": self.region},
+        }
+        return {
+            "AIRFLOW_HOME": str(home / "airflow"),
+            "AIRFLOW_CONN_TRAINING_DB": self.database_url,
+            "AIRFLOW_CONN_TRAINING_S3": json.dumps(s3),
+        }
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        import psycopg
+
+        with closing(psycopg.connect(self.database_url)) as connection:
+            yield connection
+
+
+@contextmanager
+def local_services(folder: Path) -> Iterator[Services]:
+    """The stack's S3 server and PostgreSQL with our tables, their data below `folder`."""
+    import psycopg
+
+    from include.schema.migrations import apply
+    from include.schema.session import engine_over
+
+    folder.chmod(0o711)  # PostgreSQL runs as another user where this is root
+    stack = Stack.at(folder / "stack")
+    try:
+        stack.s3.start()
+        stack.s3.ensure_bucket(BUCKET)
+        stack.postgres.start()
+        url = stack.postgres.url("postgres")
+        apply(engine_over(lambda: psycopg.connect(url)))
+        s3 = stack.s3
+        yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)
+    finally:
+        stack.down(quiet())
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """An empty folder, and Ultralytics without the user's settings and without the network."""
+    with tempfile.TemporaryDirectory(prefix="yolo-training-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        settings = folder / "ultralytics"
+        settings.mkdir()
+        os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
+        yield folder
+
+
+def main(*benchmarks: Benchmark) -> None:
+    """Run them one after the other, printing each table as soon as it is there."""
+    parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
+    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it works")
+    quick = parser.parse_args().quick
+    with workplace() as folder:
+        for number, benchmark in enumerate(benchmarks):
+            own = folder / str(number)
+            own.mkdir()
+            on = machine()
+            table = benchmark(own, quick)
+            table.about = f"{table.about}\n\n{on}".rstrip()
+            show(table)

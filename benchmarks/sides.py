@@ -1,0 +1,218 @@
+"""Two or more trainings, each in a process of its own, that take turns epoch by epoch.
+
+Whatever else this machine does meanwhile then slows all of them, not one. A side waits at the end of each
+epoch until it is told to go on, and says how long the epoch took.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from benchmarks.place import Services
+    from include.checkpoints.publisher import BackgroundPublisher
+    from include.pipeline.epochs import EpochEnd
+    from include.training.contract import EpochReport
+
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training in Ultralytics' words."""
+
+    data: Path
+    epochs: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+    model: str = "yolo11n"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a part of a training took: seconds, and those in which the training thread had a processor."""
+
+    seconds: float
+    processor_seconds: float
+
+
+class Turns:
+    """A side's end of the agreement."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._begun = time.perf_counter(), 0.0
+
+    def over(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Say what this turn took, and wait for the next one.
+
+        What `settle` waits for is in nobody's time: it lets background work end before the others' turn.
+        """
+        self.end(settle)
+        self._connection.recv()
+        self._begun = time.perf_counter(), time.thread_time()
+
+    def end(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Say what the last turn took."""
+        begun, processor = self._begun
+        turn = Turn(time.perf_counter() - begun, time.thread_time() - processor)
+        settle()
+        self._connection.send(turn)
+
+
+class Side:
+    """A training in a process of its own, seen from the process that measures."""
+
+    def __init__(self, play: Callable[..., None], *arguments: Any, log: Path) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_played, args=(play, log, theirs, *arguments)
+        )
+        self._process.start()
+        theirs.close()
+        self._log = log
+        self._begun = False
+
+    def turn(self) -> Turn:
+        """Let it do the next part: set-up and first epoch, an epoch, …, what comes after the last one."""
+        if self._begun:
+            self._connection.send("go on")
+        self._begun = True
+        try:
+            turn: Turn = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"A training ended too early; its log ends with:\n{self._tail()}") from None
+        return turn
+
+    def leave(self) -> None:
+        """End its process, finished or not."""
+        self._connection.close()
+        self._process.join(0 if self._process.exitcode is None else None)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+
+@contextmanager
+def sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
+    """Start one process for each (function, arguments …)."""
+    started: list[Side] = []
+    try:
+        for number, play in enumerate(plays):
+            started.append(Side(*play, log=folder / f"side-{number}.log"))
+        yield started
+    finally:
+        for side in started:
+            side.leave()
+
+
+def take_turns(playing: list[Side], turns: int) -> list[list[Turn]]:
+    """Measure `turns` parts of each side, one side at a time, another one first each time."""
+    taken: list[list[Turn]] = [[] for _ in playing]
+    for turn in range(turns):
+        for place in range(len(playing)):
+            number = (turn + place) % len(playing)
+            taken[number].append(playing[number].turn())
+    return taken
+
+
+def _played(play: Callable[..., None], log: Path, connection: Connection, *arguments: Any) -> None:
+    redirect(log)
+    turns = Turns(connection)
+    with suppress(BrokenPipeError, EOFError):  # nobody wants to know any more
+        play(turns, *arguments)
+
+
+def redirect(log: Path) -> None:
+    """Send what this process prints to the end of the file `log`."""
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def plain(turns: Turns, setting: Setting, folder: Path) -> None:
+    """Train as everybody does, with `YOLO(…).train(…)`."""
+    from ultralytics import YOLO
+
+    def epoch_end(trainer: Any) -> None:
+        if trainer.epoch < len(taken):
+            return  # the final validation, which Ultralytics announces as one more epoch
+        taken.append(trainer.epoch)
+        turns.over()
+
+    taken: list[int] = []
+    model = YOLO(f"{setting.model}.yaml")
+    model.add_callback("on_fit_epoch_end", epoch_end)
+    model.train(
+        data=str(setting.data), epochs=setting.epochs, project=str(folder), name="plain", **setting.arguments
+    )
+    turns.end()
+
+
+def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_id: str) -> None:
+    """Train as the task `train` does: epochs go to Postgres, and states to S3 in the background."""
+    from ultralytics import __version__
+
+    from include.checkpoints.publisher import BackgroundPublisher
+    from include.pipeline.epochs import EpochEnd, EpochRecorder
+    from include.pipeline.preemption import Interruption
+    from include.training.contract import TrainingRequest
+    from include.training.run import train
+    from include.training.saving import strip
+
+    services.begin(job_id)
+    store, row = services.store(job_id), services.row(job_id)
+    row.begin(0)
+    request = TrainingRequest(
+        task="detect",
+        model=setting.model,
+        data=setting.data,
+        save_dir=folder,
+        epochs=setting.epochs,
+        arguments=setting.arguments,
+    )
+    with BackgroundPublisher(store, job_id, __version__, strip, row.durable) as publisher:
+        epoch_end = EpochEnd(
+            EpochRecorder(row), publisher, Interruption(), folder / "weights" / "last.pt", folder
+        )
+        result = train(request, InTurns(turns, epoch_end, publisher))
+    store.upload(result.best, job_id, "best", __version__)
+    store.upload(result.last, job_id, "last", __version__)
+    turns.end()
+
+
+class InTurns:
+    """An EpochReporter: takes turns, and does in its own turn what the end of the epoch before asks for.
+
+    The upload goes on during the epoch that follows, as it does where nobody takes turns.
+    """
+
+    def __init__(self, turns: Turns, epoch_end: EpochEnd, publisher: BackgroundPublisher) -> None:
+        self._turns, self._epoch_end, self._publisher = turns, epoch_end, publisher
+        self._published: int | None = None
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Wait for the next turn, and begin it by handing the state over."""
+        self._turns.over(lambda: wait_until_durable(self._publisher, self._published))
+        self._published = epoch.epoch
+        return self._epoch_end.report(epoch)
+
+
+def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
+    """Return when that epoch is stored. Raises TimeoutError."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while epoch is not None and publisher.durable_epoch != epoch:
+        if time.monotonic() > until:
+            raise TimeoutError(f"Epoch {epoch + 1} is not in S3 after {PATIENCE_SECONDS:.0f} s")
+        time.sleep(0.01)
