@@ -47,21 +47,21 @@ def small_job(folder: Path, epochs: int) -> dict[str, Any]:
 class Kill:
     """A process that ended too early, and what it cost. Epochs count from 0; epoch is the last recorded one.
 
-    went_on_after is the epoch whose state the next attempt began with; seconds pass until it has that state.
-    Both are None where no later attempt went on with one.
+    went_on_after is the epoch whose state the next attempt began with, -1 where none did; seconds pass until
+    it has that state.
     """
 
     stage: str
     attempt: int
     epoch: int
     moment: float
-    went_on_after: int | None = None
+    went_on_after: int = -1
     seconds: float | None = None
 
     @property
     def lost(self) -> int:
         """How many finished epochs are repeated."""
-        return 0 if self.went_on_after is None else max(0, self.epoch - self.went_on_after)
+        return max(0, self.epoch - self.went_on_after) if self.went_on_after >= 0 else 0
 
 
 class Training:
@@ -112,12 +112,12 @@ class Training:
         return found[0]
 
     def reaches(self, epoch: int) -> None:
-        """Wait until the present attempt has begun and the epoch (from 0) is recorded as finished."""
+        """Wait until an attempt after the last kill has begun and the epoch (from 0) is recorded."""
+        killed = self.kills[-1].attempt if self.kills else 0
 
         def there() -> bool:
             self.require_running()
-            row = self.row
-            return row["attempt"] == self.attempt and (row["epoch"] or 0) >= epoch and self.recorded >= epoch
+            return (self.row["attempt"] or 0) > killed and self.recorded >= epoch
 
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")

@@ -181,7 +181,7 @@ def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
     assert len(kills) >= 20
     for cost in kills[:of_train]:
-        assert cost.went_on_after is not None, cost
+        assert cost.went_on_after >= 0, cost
         assert cost.lost <= 1, cost
 
 
