@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -139,10 +140,15 @@ def die_at(place: Place) -> None:
         return
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == operation and isinstance(arguments[0], (str, Path)) and Path(arguments[0]).name == name:
+        if event == operation and isinstance(arguments[0], (str, Path)) and _name(arguments[0]) == name:
             reach()
 
     sys.addaudithook(watch)
+
+
+def _name(path: str | Path) -> str:
+    """The file's name, without the process id that tells apart who stages it."""
+    return re.sub(r"\.\d+\.part$", ".part", Path(path).name)
 
 
 def stop_when(pid: int, condition: Callable[[], bool]) -> None:

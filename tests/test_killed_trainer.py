@@ -79,11 +79,11 @@ class Killed:
             self._account(attempt, f"{seconds} s after it began")
 
     def die_while(self, name: str) -> None:
-        """While a file of this name is there, beside last.pt."""
+        """While this file is being written, beside last.pt."""
         with self.attempt() as attempt:
-            stop_when(attempt.pid, self.last.with_name(name).exists)
+            stop_when(attempt.pid, self.last.with_name(f"{name}.{attempt.pid}.part").exists)
             attempt.kill()
-            self._account(attempt, f"while {name} is there")
+            self._account(attempt, f"while {name} is written")
 
     def end(self) -> None:
         with self.attempt() as attempt:
@@ -122,7 +122,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     training = killed(tmp_path)
     for name in training.rng.sample(WHERE_AN_EPOCH_IS_THE_BEST, 2):
         training.die_at(name, times=2)
-    training.die_while("last.pt.part")
+    training.die_while("last.pt")
     for name in training.rng.sample([*PLACES, *[""] * 6], len(PLACES) + 6):
         if name:
             training.die_at(name)

@@ -11,14 +11,14 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut
-from include.checkpoints.loading import load_checkpoint
+from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.spec import TrainingSpec
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.pipeline.recovery import Beginning, Recovery
 from include.training.contract import EXACT, EpochReport, StateMismatch
 from include.training.run import train
-from include.training.saving import strip
+from include.training.saving import save, strip
 from tests.tiny_trainings import request, weights_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.checkpoint import CheckpointKind
+    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
 
 JOB = ResolvedJob(
     job_id="job",
@@ -83,6 +83,13 @@ class Machine:
         )
         return found.begin(durable_epoch)
 
+    def epoch_of(self, kind: StoredKind) -> int:
+        """Of which epoch what S3 has is."""
+        stored = self.store().head("job", kind)
+        assert stored is not None
+        assert stored.checkpoint is not None
+        return stored.checkpoint.epoch
+
     def flip_a_byte(self, key: str) -> None:
         """Damage the object at rest: other bytes under the same metadata."""
         stored = self.client.get_object(Bucket=self.bucket, Key=key)
@@ -137,10 +144,7 @@ def test_from_then_on_an_older_attempt_is_refused_and_the_generation_before_is_k
         older.upload(Checkpoint.of_file(states / "2.pt", 2), "job", "last", "8.4")
     machine.client.download_file(machine.bucket, "checkpoints/job/last.pt", str(machine.folder / "now.pt"))
     assert load_checkpoint(machine.folder / "now.pt")[EXACT]["attempt"] == 7
-    previous = machine.store().head("job", "last.previous")
-    assert previous is not None
-    assert previous.checkpoint is not None
-    assert previous.checkpoint.epoch == 0
+    assert machine.epoch_of("last.previous") == 0
 
 
 def test_an_older_attempt_that_writes_meanwhile_is_noticed(
@@ -156,19 +160,51 @@ def test_an_older_attempt_that_writes_meanwhile_is_noticed(
         Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin(0)
 
 
-def test_a_newer_state_on_this_machine_is_preferred(
-    machine: Machine, stored: Callable[..., None], states: Path
-) -> None:
-    stored(0)
+@pytest.fixture
+def local(machine: Machine, states: Path) -> Path:
+    """What an attempt left on this machine after epoch 2, of which nothing got to S3: last.pt and best.pt."""
     machine.weights.mkdir()
     shutil.copy(states / "2.pt", machine.weights / "last.pt")
-    shutil.copy(states / "0.pt", machine.weights / "best.pt")
+    best = load_checkpoint(states / "2.pt")[EXACT][BEST_EPOCH]
+    shutil.copy(states / f"{best}.pt", machine.weights / "best.pt")
+    return machine.weights
+
+
+def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
+    machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
     beginning = machine.begin(durable_epoch=0)
-    assert (beginning.epoch, beginning.best) == (2, machine.weights / "best.pt")
-    durable = machine.store().head("job", "last")
-    assert durable is not None
-    assert durable.checkpoint is not None
-    assert durable.checkpoint.epoch == 2
+    assert (beginning.epoch, beginning.best) == (2, local / "best.pt")
+    assert machine.epoch_of("last") == 2
+    assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
+
+
+def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
+    machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
+    state = load_checkpoint(local / "last.pt")
+    state[EXACT][BEST_EPOCH] = 2
+    save(state, local / "last.pt")
+    strip(local / "best.pt", local / "best.pt")
+    outdated = load_checkpoint(local / "best.pt")
+    outdated[BEST_EPOCH] = 1
+    save(outdated, local / "best.pt")
+    assert machine.begin(durable_epoch=0).best == machine.folder / "inputs" / "best.pt"
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_what_a_power_cut_damaged_on_this_machine_is_not_used(
+    name: str, machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
+    content = bytearray((local / name).read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    (local / name).write_bytes(content)
+    beginning = machine.begin(durable_epoch=0)
+    assert beginning.epoch == (0 if name == "last.pt" else 2)
+    assert beginning.best == machine.folder / "inputs" / "best.pt"
 
 
 def test_an_older_state_on_this_machine_is_not(
@@ -199,10 +235,7 @@ def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
     assert beginning.epoch == 0
     assert "last.pt is damaged" in caplog.text
     assert "Going back to" in caplog.text
-    previous = machine.store().head("job", "last.previous")
-    assert previous is not None
-    assert previous.checkpoint is not None
-    assert previous.checkpoint.epoch == 0  # and not the damaged one
+    assert machine.epoch_of("last.previous") == 0  # and not the damaged one
     assert machine.begin(attempt=3).epoch == 0
 
 
@@ -267,3 +300,41 @@ def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     assert again == beginning
     assert again.last is not None
     assert weights_of(again.last) == weights_of(states / "1.pt")
+
+
+def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "1.pt", 1),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    machine.begin(attempt=1, job=child)
+    own = machine.folder / "own.pt"
+    strip(states / "2.pt", own)
+    machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
+    beginning = machine.begin(attempt=2, durable_epoch=1, job=child)
+    assert (beginning.epoch, beginning.own) == (1, False)
+    assert beginning.best is not None
+    assert beginning.best.read_bytes() == own.read_bytes()
+
+
+def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(job_id="parent", last=Checkpoint.of_file(states / "1.pt", 1), best=None)
+    with pytest.raises(CheckpointNotFound, match="had stored its state after epoch 51"):
+        machine.begin(durable_epoch=50, job=JOB.model_copy(update={"resume": parent}))
+
+
+def test_the_numbers_of_every_finished_epoch_come_with_the_state(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1)
+    finished = machine.begin().finished
+    assert [epoch for epoch, _, _ in finished] == [0, 1]
+    assert all(metrics["train/loss"] is not None for _, metrics, _ in finished)

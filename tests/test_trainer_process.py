@@ -102,7 +102,7 @@ def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -
         training = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
         wait_until((weights / "last.pt").exists, training.pid)
-        stop_when(training.pid, (part := weights / "last.pt.part").exists)
+        stop_when(training.pid, (part := weights / f"last.pt.{training.pid}.part").exists)
     finally:
         training.kill()
         training.wait()

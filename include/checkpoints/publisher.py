@@ -148,20 +148,22 @@ class BackgroundPublisher:
     def close(self, drain_seconds: float | None = None) -> None:
         """Store the newest snapshot within that time (None: `drain_seconds`), then write nothing more.
 
-        An upload that goes on is broken off; `durable_epoch` tells what is stored. Raises FencedOut.
+        An upload that goes on then is broken off; `durable_epoch` tells what is stored. Raises FencedOut.
+        What interrupts the wait, such as Preempted, leaves `grace_seconds` more, and is passed on.
         """
         with self._changed:
             self._closing = True
-            self._not_before = 0.0
+            self._not_before, self._pause = 0.0, self._limits.first_pause
             self._changed.notify()
             seconds = self._drain_seconds if drain_seconds is None else drain_seconds
-            patience = 0.0 if self._abandoned else seconds
-        self._thread.join(patience)
-        with self._changed:
-            if newest := self._waiting or self._in_hand:
-                log.warning("Epoch %d is not durable: S3 did not take it in time.", newest.last.epoch + 1)
-            self._abandon()
-        self._thread.join(_PARTING_SECONDS)
+            hopeless = self._abandoned
+        try:
+            self._thread.join(0.0 if hopeless else seconds)
+        except BaseException:
+            self._thread.join(0.0 if hopeless else self._grace_seconds)
+            raise
+        finally:
+            self._end()
         if self._fenced is not None:
             raise self._fenced
 
@@ -176,6 +178,13 @@ class BackgroundPublisher:
         else:
             with suppress(FencedOut):  # it is in the log; the error that ended the block is the one to raise
                 self.close(self._grace_seconds)
+
+    def _end(self) -> None:
+        with self._changed:
+            if newest := self._waiting or self._in_hand:
+                log.warning("Epoch %d is not durable: S3 did not take it in time.", newest.last.epoch + 1)
+            self._abandon()
+        self._thread.join(_PARTING_SECONDS)
 
     def _run(self) -> None:
         while (work := self._next_work()) is not None:

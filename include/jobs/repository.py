@@ -13,7 +13,7 @@ from include.jobs.job import RecordedEpoch, TrainingJob
 from include.jobs.queries import query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from psycopg import Connection
 
@@ -123,11 +123,12 @@ class JobRepository:
             self._as_owner("start_training", job_id, run_id, attempt, first_epoch=first_epoch)
             return self._changed("delete_epochs", {"job_id": job_id, "first_epoch": first_epoch})
 
-    def require_owner(self, job_id: str, run_id: str) -> None:
-        """Raise OwnershipLost unless `run_id` is the job's owner."""
+    def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
+        """Return the job. Raises OwnershipLost unless `run_id` owns it, and no newer attempt than this."""
         job = self.get(job_id)
-        if job is None or job.run_id != run_id:
+        if job is None or job.run_id != run_id or (attempt is not None and (job.attempt or 0) > attempt):
             raise OwnershipLost(_lost(job_id, run_id, job))
+        return job
 
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> bool:
         """Record one finished epoch, make its numbers the job's own, and return whether the job is to stop.
@@ -192,6 +193,24 @@ class JobRepository:
         with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(query("list_epochs"), {"job_id": job_id}).fetchall()
         return [RecordedEpoch.model_validate(row) for row in rows]
+
+    def fill_epochs(
+        self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
+    ) -> int:
+        """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many."""
+        with self._connection.transaction():
+            return sum(
+                self._changed(
+                    "fill_epoch",
+                    {
+                        "job_id": job_id,
+                        "epoch": epoch,
+                        "metrics": Jsonb(finite(dict(metrics))),
+                        "seconds": finite(seconds),
+                    },
+                )
+                for epoch, metrics, seconds in epochs
+            )
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
         """Give a resumed job its parent's epochs 0 to `last_epoch`, and return how many were new to it."""

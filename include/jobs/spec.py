@@ -74,7 +74,8 @@ class TrainingSpec(BaseModel):
     )
     fresh: bool = Field(
         False,
-        description="Start over on purpose: a completed job of this name is trained again from the start.",
+        description="Start over on purpose: a job of this name, completed or interrupted, is trained from "
+        "the start.",
         json_schema_extra=_JOB,
     )
     dataset: OptionalText = Field(

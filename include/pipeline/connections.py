@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
 """Seconds, milliseconds: how long libpq waits for a server that does not answer at all."""
 
+_DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
+"""Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""
+
 
 def training_database() -> Callable[[], AbstractContextManager[Connection]]:
     """Ask Airflow once where the training database is; what is returned opens it without asking again.
@@ -27,7 +30,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection]]:
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    hook = PostgresHook(postgres_conn_id=TRAINING_DB)
+    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=_DATABASE_LIMITS)
     hook.connection.extra = json.dumps(_DATABASE_PATIENCE | hook.connection.extra_dejson)
 
     @contextmanager

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.checkpoints.publisher import Snapshot
-from include.jobs.repository import JobRepository
+from include.jobs.repository import JobRepository, OwnershipLost
+from include.pipeline.patience import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from include.checkpoints.publisher import BackgroundPublisher
     from include.jobs.job import TrainingJob
     from include.pipeline.preemption import Interruption
+    from include.pipeline.recovery import Beginning
     from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
@@ -37,16 +39,18 @@ class JobRecord:
     attempt: int
     open: Callable[[], AbstractContextManager[Connection]]
 
-    def read(self) -> TrainingJob | None:
-        """The row as it is now."""
+    def own(self) -> TrainingJob:
+        """The row as it is now, if it is this attempt's to write."""
         with self.open() as connection:
-            return JobRepository(connection).get(self.job_id)
+            return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
-    def begin(self, first_epoch: int) -> int:
-        """The attempt begins at `first_epoch`; returns how many recorded epochs it repeats."""
+    def begin(self, beginning: Beginning) -> int:
+        """The attempt begins; returns how many recorded epochs it repeats. What was not recorded now is."""
         with self.open() as connection:
             jobs = JobRepository(connection)
-            return jobs.start_training(self.job_id, self.run_id, self.attempt, first_epoch)
+            repeated = jobs.start_training(self.job_id, self.run_id, self.attempt, beginning.epoch + 1)
+            jobs.fill_epochs(self.job_id, beginning.finished)
+        return repeated
 
     def epoch(self, report: EpochReport) -> bool:
         """Record a finished epoch; returns whether the job is to stop."""
@@ -79,24 +83,23 @@ class EpochRecorder:
     def record(self, epoch: EpochReport) -> bool:
         """Write `epoch` and those that still wait; returns whether the job is to stop, as far as is known."""
         self._waiting.append(epoch)
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Write the epochs that still wait; returns whether the job is to stop."""
-        from psycopg import OperationalError
-
-        stop = False
         try:
-            while self._waiting:
-                stop = self._row.epoch(self._waiting[0])
-                self._say_inexact(self._waiting[0].inexact_reason)
-                del self._waiting[0]
-        except OperationalError as error:
+            return self.flush()
+        except database_errors() as error:
             log.warning(
                 "The training database does not answer (%s); %d epochs wait, the training goes on.",
                 str(error).strip(),
                 len(self._waiting),
             )
+            return False
+
+    def flush(self) -> bool:
+        """Write the epochs that still wait; returns whether the job is to stop. Raises what psycopg does."""
+        stop = False
+        while self._waiting:
+            stop = self._row.epoch(self._waiting[0])
+            self._say_inexact(self._waiting[0].inexact_reason)
+            del self._waiting[0]
         return stop
 
     def _say_inexact(self, reason: str | None) -> None:
@@ -127,9 +130,13 @@ class EpochEnd:
         from include.training.saving import snapshot
 
         with self._interruption.held():
+            try:
+                stop = self._recorder.record(epoch)  # first: whoever is not the owner any more stores nothing
+            except OwnershipLost:
+                self._publisher.close(0)
+                raise
             private = self._snapshots / f"last-{epoch.epoch}.pt"
             snapshot(self._last, private)
             self._publisher.publish(Snapshot(epoch.epoch, private, epoch.is_best))
-            stop = self._recorder.record(epoch)
         self._interruption.check()
         return not stop

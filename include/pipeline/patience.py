@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from include.checkpoints.errors import StoreError, StoreRefusal
+from include.checkpoints.errors import LocalDiskError, StoreError, StoreRefusal
+from include.datasets.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ def patiently(do: Callable[[], T]) -> T:
     Raises what it raises in the end, and at once what waiting does not help against.
     """
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
+        retry=tenacity.retry_if_exception(may_pass),
         wait=tenacity.wait_exponential(max=_LONGEST_PAUSE),
         stop=tenacity.stop_after_delay(_LONGEST_WAIT),
         before_sleep=_say,
@@ -34,12 +35,19 @@ def patiently(do: Callable[[], T]) -> T:
     )(do)
 
 
-def _may_pass(error: BaseException) -> bool:
-    from psycopg import OperationalError
+def database_errors() -> tuple[type[Exception], ...]:
+    """What psycopg raises where the database is away, busy, or a replica that was not promoted yet."""
+    from psycopg import InterfaceError, OperationalError
+    from psycopg.errors import ReadOnlySqlTransaction
 
-    if isinstance(error, StoreRefusal):
+    return OperationalError, InterfaceError, ReadOnlySqlTransaction
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether it is a server that is away, so that waiting helps, or another attempt."""
+    if isinstance(error, (StoreRefusal, LocalDiskError)):
         return False
-    return isinstance(error, (StoreError, OperationalError))
+    return isinstance(error, (StoreError, StorageUnavailable, *database_errors()))
 
 
 def _say(state: tenacity.RetryCallState) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
-from include.checkpoints.loading import load_training_state
-from include.training.contract import EXACT, NotResumable, StateMismatch
+from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
+from include.training.contract import EXACT, NotResumable, StateMismatch, UnreadableCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,13 +33,31 @@ _ATTEMPT = "attempt"
 class Beginning:
     """The state that an attempt begins with; without one (last is None) it begins at the start.
 
-    own tells that it is of this very training. epoch is the last finished one, from 0, or -1.
+    own tells that it is of this very training. epoch is the last finished one, from 0, or -1; finished has
+    the numbers of each finished one, with its seconds, as results.csv has them.
     """
 
     last: Path | None = None
     best: Path | None = None
     epoch: int = -1
     own: bool = False
+    finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
+
+
+def finished_epochs(state: Mapping[str, Any]) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
+    """Epoch, metrics and seconds of each epoch that went into the state."""
+    columns = dict(state.get("train_results") or {})
+    epochs, times = columns.pop("epoch", []), columns.pop("time", [])
+    seconds = [later - before for before, later in pairwise([0.0, *times])]
+    rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
+    return tuple(
+        (
+            int(epoch) - 1,
+            dict(zip(columns, row, strict=True)),
+            max(took, 0.0),
+        )  # the clock of each attempt is new
+        for epoch, row, took in zip(epochs, rows, seconds, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -79,11 +99,13 @@ class Recovery:
         """
         own = self._newest()
         if own is not None:
-            self._take_over(own)
+            best = self._best_of(own)
+            self._take_over(own, best)
             log.info("Going on after epoch %d, from %s.", own.epoch + 1, own.where)
-            return Beginning(own.path, self._best_of(own), own.epoch, own=True)
-        if self._job.resume is not None:
-            return self._from_parent(self._job.resume)
+            return Beginning(own.path, best, own.epoch, own=True, finished=finished_epochs(own.state))
+        parent = self._job.resume
+        if parent is not None and (durable_epoch is None or durable_epoch <= parent.epoch):
+            return self._from_parent(parent)
         if durable_epoch is not None:
             raise CheckpointNotFound(
                 f"Job {self._job.job_id} had stored its state after epoch {durable_epoch + 1}, but "
@@ -141,6 +163,7 @@ class Recovery:
         if not path.is_file():
             return None
         try:
+            _require_whole(path)
             return _Found(path, self._load(path), str(path))
         except NotResumable as error:
             log.info("What lies in %s is not used: %s.", path, error)
@@ -153,12 +176,18 @@ class Recovery:
         require_identity(state, self._identity, path)
         return state
 
-    def _take_over(self, own: _Found) -> None:
+    def _take_over(self, own: _Found, best: Path | None) -> None:
         """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
         from ultralytics import __version__
 
-        from include.training.saving import save
+        from include.training.saving import save, strip
 
+        newer = own.replaces is None or own.epoch > own.replaces.epoch
+        if best is not None and best.parent == self._weights and newer:
+            deployable = self._inputs / "best.pt"
+            epoch = strip(best, deployable)
+            # First, as always: this last.pt may refer to a best.pt that never got to S3.
+            self._store.upload(Checkpoint.of_file(deployable, epoch), self._job.job_id, "best", __version__)
         own.state[EXACT][_ATTEMPT] = self._attempt
         save(own.state, own.path)
         self._store.upload(
@@ -167,13 +196,13 @@ class Recovery:
             "last",
             __version__,
             # The same epoch again would take the place of the generation that is worth keeping.
-            keep_previous=own.replaces is not None and own.epoch > own.replaces.epoch,
+            keep_previous=own.replaces is not None and newer,
         )
 
     def _best_of(self, own: _Found) -> Path | None:
-        """The best.pt beside the state, or the one in S3, which was stored before the state was."""
+        """The best.pt that the state refers to: beside it, or in S3, where it was stored before the state."""
         beside = self._weights / "best.pt"
-        if own.path.parent == self._weights and beside.is_file():
+        if own.path.parent == self._weights and self._is_best_of(own, beside):
             return beside
         stored = self._store.head(self._job.job_id, "best")
         if stored is None or stored.run_id != self._job.origin_run_id:
@@ -184,6 +213,19 @@ class Recovery:
             log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
             return None
 
+    def _is_best_of(self, own: _Found, path: Path) -> bool:
+        """Whether the file is whole and not older than the best epoch that the state knows of."""
+        if not path.is_file():
+            return False
+        try:
+            _require_whole(path)
+            best = load_checkpoint(path)
+        except NotResumable as error:
+            log.info("What lies in %s is not used: %s.", path, error)
+            return False
+        epoch = best["epoch"] if best["epoch"] >= 0 else best.get(BEST_EPOCH, -1)
+        return bool(epoch >= own.state[EXACT].get(BEST_EPOCH, -1))
+
     def _from_parent(self, parent: ResumePoint) -> Beginning:
         """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
 
@@ -191,11 +233,22 @@ class Recovery:
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:
-            self._store.seed(parent.job_id, job_id, "best", parent.best)
-        seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
-        source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
-        last = self._store.download(source, "last", self._inputs / "last.pt", expected=parent.last)
-        if parent.best is not None:
-            best = self._store.download(source, "best", self._inputs / "best.pt", expected=parent.best)
+            # Where an attempt was killed between its first own best.pt and its last.pt, it is that one.
+            there = self._store.seed(parent.job_id, job_id, "best", parent.best)
+            best = self._store.download(job_id, "best", self._inputs / "best.pt", there.checkpoint)
+        there = self._store.seed(parent.job_id, job_id, "last", parent.last)
+        source = job_id if there.is_the_same_as(parent.last) else parent.job_id
+        last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
         log.info("Continuing job %s after its epoch %d.", parent.job_id, parent.epoch + 1)
         return Beginning(Path(last.path), Path(best.path) if best else None, parent.epoch)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise UnreadableCheckpoint unless the bytes are those that were written; torch does not look."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
+    if damaged:
+        raise UnreadableCheckpoint(f"{path} is damaged in {damaged}")

@@ -52,8 +52,9 @@ def resolve(
         if row is not None:
             _refuse_unless_free(row, run, spec, is_running)
         own = None if row is None else _own_state(row, spec, run, checkpoints)
-        if row is not None and own is not None and _is_beyond_parents(own, row):
-            spec, resume, resumed_epoch = _going_on(spec, row), None, row.resumed_epoch
+        if row is not None and own is not None:
+            spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
+            resumed_epoch = row.resumed_epoch
         else:
             spec, resume = _continued(spec, jobs, checkpoints, is_running)
             spec, resumed_epoch = spec.with_defaults(), resume.epoch if resume else None
@@ -160,15 +161,23 @@ def _own_state(
     return None
 
 
-def _is_beyond_parents(own: StoredCheckpoint, row: TrainingJob) -> bool:
-    """The job has finished an epoch of its own: it needs its parent's state no more."""
-    assert own.checkpoint is not None  # noqa: S101 - _own_state has looked
-    return row.resumed_epoch is None or own.checkpoint.epoch > row.resumed_epoch
+def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
+    """The parent's state in the job's own prefix, if the job has finished no epoch of its own.
+
+    So it does not matter what has become of the parent meanwhile.
+    """
+    if own.checkpoint is None or own.checkpoint.epoch != row.resumed_epoch:
+        return None
+    best = checkpoints.head(row.job_id, "best")
+    belongs = best is not None and best.run_id == row.origin_run_id
+    return ResumePoint(
+        job_id=row.job_id, last=own.checkpoint, best=best.checkpoint if best and belongs else None
+    )
 
 
 def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """The spec of a job that goes on. Raises SpecError, naming what differs from what it began with."""
-    begun = _spec_of(row)
+    begun = TrainingSpec.parse(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.continuing(begun)
     spec = spec.with_defaults()

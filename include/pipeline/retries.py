@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
+from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
-    """Ends a task at its error number `errors`; preemptions are bounded by the task's `retries` alone.
+    """Ends a task at its error number `errors`; the task's `retries` alone bound preemptions and outages.
 
     Airflow asks no policy after a SIGKILL, nor for AirflowFailException, which is final. The count begins
     anew when the task was called with other arguments or was cleared by somebody.
@@ -39,6 +40,10 @@ class CountErrors(RetryPolicy):
         """Decide what follows from `exception`."""
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, attempt {try_number} of {max_tries + 1}.")
+        if may_pass(exception):
+            return RetryDecision.retry(
+                self.delay, reason=f"A server is away, attempt {try_number} of {max_tries + 1}."
+            )
         if context is None:
             return RetryDecision.default()
         count = self._count(exception, max_tries, context)

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 
+_DRAIN_SECONDS = 60.0
+"""For the last snapshot; after it the final files are sent with more patience, and it is one of them."""
+
 _GRACE_SECONDS = 90.0
 """For the last epoch's upload when this machine is taken away; compose and `make down` give two minutes."""
 
@@ -70,29 +73,30 @@ class TrainingAttempt:
             try:
                 return self._run(interruption)
             except FencedOut as error:
-                row = self._row.read()
-                if row is None or (row.run_id, row.attempt) != (self._job.run_id, self._row.attempt):
-                    raise
-                raise StoreError(
-                    f"{error}. By the row this attempt is the newest: the next one takes the job over"
-                ) from error
+                self._row.own()
+                # Whoever wrote is not the owner: an older attempt that has not noticed yet.
+                raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
 
     def _run(self, interruption: Interruption) -> TrainingManifest:
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        data = materialize(self._dataset, self._settings.dataset_cache, S3ObjectReader(s3_client())).data
-        store, beginning = patiently(self._begin)
-        result = self._train(self._request(data, beginning, store), store, interruption)
+        cache, reader = self._settings.dataset_cache, S3ObjectReader(s3_client())
+        data = patiently(lambda: materialize(self._dataset, cache, reader)).data
+        store, beginning, stop = patiently(self._begin)
+        request = patiently(lambda: self._request(data, beginning, store, stop))
+        result = self._train(request, store, interruption)
         manifest = TrainingManifest.of(self._job, result)
         patiently(lambda: publish_final(manifest, store))
         return manifest
 
-    def _begin(self) -> tuple[CheckpointStore, Beginning]:
-        """Find where to begin, and make this attempt the owner of what is in S3 and of the row."""
-        row = self._row.read()
-        durable_epoch = row.durable_epoch if row else None
+    def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
+        """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
+
+        Returns, too, whether somebody has asked meanwhile that the job stops. Raises OwnershipLost.
+        """
         while True:
+            row = self._row.own()
             store = self._open_store()
             for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
                 store.head(self._job.job_id, kind)
@@ -105,23 +109,25 @@ class TrainingAttempt:
                 self._save_dir / "weights",
             )
             try:
-                beginning = recovery.begin(durable_epoch)
+                beginning = recovery.begin(row.durable_epoch)
             except FencedOut as error:
                 log.warning("%s. Looking again what is there.", error)
                 continue
-            repeated = self._row.begin(beginning.epoch + 1)
+            repeated = self._row.begin(beginning)
             if repeated:
                 log.warning(
                     "%d epochs were recorded, but their state is not there: repeating them.", repeated
                 )
             if beginning.last is not None:
                 self._row.durable(beginning.epoch)
-            return store, beginning
+            return store, beginning, beginning.own and row.stop_requested and row.status == "running"
 
     def _identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
-    def _request(self, data: Path, beginning: Beginning, store: CheckpointStore) -> TrainingRequest:
+    def _request(
+        self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool
+    ) -> TrainingRequest:
         spec = self._job.spec
         model = spec.model or ""
         if beginning.last is None and model.startswith("s3://"):
@@ -138,6 +144,7 @@ class TrainingAttempt:
             best_from=beginning.best,
             identity=self._identity(),
             recover=beginning.own,
+            stop=stop,
         )
 
     def _train(
@@ -158,12 +165,13 @@ class TrainingAttempt:
             strip,
             self._row.durable,
             limits,
+            drain_seconds=_DRAIN_SECONDS,
             grace_seconds=_GRACE_SECONDS,
         )
         last = self._save_dir / "weights" / "last.pt"
         with publisher:
             result = train(request, EpochEnd(recorder, publisher, interruption, last, self._snapshots))
-        recorder.flush()
+        patiently(recorder.flush)
         return result
 
 

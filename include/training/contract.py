@@ -60,7 +60,7 @@ class TrainingRequest:
     identity is what makes this training this one, in plain values; it is kept in last.pt. With `recover`,
     `resume_from` is this very training's state, left by an attempt that was interrupted: the training goes on
     as if nothing had happened, with no argument changed; where it had ended already, only the final
-    validation is done. A state of another identity is refused.
+    validation is done, and with `stop` so it is in any case. A state of another identity is refused.
     """
 
     task: str
@@ -74,6 +74,7 @@ class TrainingRequest:
     best_from: Path | None = None
     identity: Mapping[str, object] = field(default_factory=dict)
     recover: bool = False
+    stop: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,14 @@ class RestoredState:
     """A training that is ready to go on.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
-    ended tells that no epoch is left; inexact_reason, where it is known already, why the weights may differ
-    from those of an uninterrupted training.
+    ended tells that no epoch is left, stopped that none is wanted; inexact_reason, where it is known already,
+    why the weights may differ from those of an uninterrupted training.
     """
 
     path: Path
     best_epoch: int
     ended: bool = False
+    stopped: bool = False
     inexact_reason: str | None = None
 
 
@@ -49,7 +50,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     Raises NotResumable for a file that holds no training state, StateMismatch for another training's where
     this one is to be recovered, TrainingError where no epoch is left to train.
     """
-    from include.training.saving import save
+    from include.training.saving import clear_staged, save
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
@@ -63,12 +64,15 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         _renew_patience(state, finished)
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
-    _copy(source, weights / "last.pt")  # where Ultralytics recovers from an epoch that ends in NaN
+    clear_staged(weights)
     best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
+    # After best.pt, so that an attempt that finds this last.pt finds what it refers to. Ultralytics needs it,
+    # too, where an epoch ends in NaN.
+    _copy(source, weights / "last.pt")
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    return RestoredState(private, best_epoch, ended, lost)
+    return RestoredState(private, best_epoch, ended, request.stop and not ended, lost)
 
 
 def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
@@ -142,7 +146,9 @@ def _restore_best(
 def _copy(source: Path, target: Path) -> None:
     if _same_file(source, target):
         return
-    staged = target.with_name(f"{target.name}.part")
+    from include.training.saving import staged_path
+
+    staged = staged_path(target)
     shutil.copyfile(source, staged)
     staged.replace(target)
 

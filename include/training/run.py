@@ -148,8 +148,11 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
 
 def _clear(save_dir: Path) -> None:
     """Remove what an earlier training left, so that nobody takes it for this one's."""
-    for name in ("last.pt", "best.pt", "last.pt.part", "best.pt.part"):
+    from include.training.saving import clear_staged
+
+    for name in ("last.pt", "best.pt"):
         (save_dir / "weights" / name).unlink(missing_ok=True)
+    clear_staged(save_dir / "weights")
     # Ultralytics does this too, but where there are several processes they would race for it.
     (save_dir / "results.csv").unlink(missing_ok=True)
 

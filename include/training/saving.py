@@ -80,7 +80,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 def write(state: dict[str, Any], path: Path) -> Path:
     """Write a checkpoint beside `path`, whose place it is to take; returns where it is. Raises DiskError."""
-    staged = _staged(path)
+    staged = staged_path(path)
     try:
         torch.save(state, staged)
     except (OSError, RuntimeError) as error:  # torch says nothing of the disk that is full
@@ -99,7 +99,7 @@ def snapshot(source: Path, target: Path) -> None:
 
     The link stays as it is because nothing here writes into a file that has a name already.
     """
-    staged = _staged(target)
+    staged = staged_path(target)
     try:
         os.link(source, staged)
     except OSError:  # a file system without hard links, or another one
@@ -116,17 +116,23 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
     state = load_checkpoint(source)
     epoch = int(state["epoch"] if state["epoch"] >= 0 else state.get(BEST_EPOCH, -1))
     updates = {BEST_EPOCH: epoch, EXACT: None} | ({} if results is None else {"train_results": results})
-    staged = _staged(target)
+    staged = staged_path(target)
     strip_optimizer(source, s=staged, updates=updates)
     staged.replace(target)
     return epoch
 
 
-def _staged(path: Path) -> Path:
-    """Where a file is written before it takes its name.
+def staged_path(path: Path) -> Path:
+    """Where a file is written before it takes its name: each process has a place of its own.
 
-    What a killed attempt left there goes first: it may be a hard link to a file that is still needed.
+    What another one left there goes first: it may be a hard link to a file that is still needed.
     """
-    staged = path.with_name(f"{path.name}.part")
+    staged = path.with_name(f"{path.name}.{os.getpid()}.part")
     staged.unlink(missing_ok=True)
     return staged
+
+
+def clear_staged(folder: Path) -> None:
+    """Remove what killed attempts were writing there."""
+    for part in folder.glob("*.part"):
+        part.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
+from include.checkpoints.loading import BEST_EPOCH
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
 from include.training.saving import snapshot, strip, whole_state, write
@@ -68,8 +69,8 @@ class WholeState(Exact):
         self._identity = dict(identity)
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self._stopped = False
-        self._ended = restored is not None and restored.ended
+        self._stopped = restored is not None and restored.stopped
+        self._ended = self._stopped or (restored is not None and restored.ended)
         self.best_epoch = restored.best_epoch if restored else -1
         self.best_metrics: dict[str, float | None] = {}
         try:
@@ -83,8 +84,8 @@ class WholeState(Exact):
     def train(self) -> None:
         """Train; whatever happens, leave no loader process behind.
 
-        Raises TrainingError where memory runs out although Ultralytics halved the batch (three times, in the
-        first epoch on a GPU).
+        Raises TrainingError where memory runs out in the first epoch, although Ultralytics has halved the
+        batch (three times, on a GPU). Later somebody else has taken the memory: that error is passed on.
         """
         try:
             if self._ended:
@@ -93,7 +94,7 @@ class WholeState(Exact):
             else:
                 super().train()
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or getattr(self, "epoch", 0) > self.start_epoch:
                 raise
             raise TrainingError(
                 f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}; "
@@ -151,15 +152,22 @@ class WholeState(Exact):
 
     def save_model(self) -> bool:
         """Write last.pt, and best.pt where it improved; a reader or a kill never meets half a file."""
+        improved = self.best_fitness == self.fitness
+        if improved:
+            self.best_epoch = self.epoch
         staged = write(whole_state(self), self.last)
-        if self.best_fitness == self.fitness:  # first, so that last.pt never refers to one that is not there
+        if improved:  # first, so that last.pt never refers to one that is not there
             snapshot(staged, self.best)
         staged.replace(self.last)
         return True
 
     def exact_state(self) -> dict[str, Any]:
         """Add what tells an attempt that goes on whose state this is, and whether the training had ended."""
-        return super().exact_state() | {"identity": self._identity, "ended": bool(self.stop)}
+        return super().exact_state() | {
+            "identity": self._identity,
+            "ended": bool(self.stop),
+            BEST_EPOCH: self.best_epoch,
+        }
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Restore the state; of a training that had ended only what its final validation needs."""

@@ -1,5 +1,5 @@
 -- An attempt begins: from here on no older one writes, and until it ends the row names no objects, because it
--- replaces them. Where epochs are repeated, the row goes back to the one before them.
+-- replaces them. Where epochs are repeated, the row goes back to the one before them, in what is durable too.
 UPDATE training_jobs
 SET
     status = 'running',
@@ -7,6 +7,10 @@ SET
     stop_requested = COALESCE(stop_requested AND status = 'running', FALSE),
     attempt = %(attempt)s,
     epoch = CASE WHEN epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1) ELSE epoch END,
+    durable_epoch = CASE
+        WHEN durable_epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1)
+        ELSE durable_epoch
+    END,
     metrics = CASE
         WHEN epoch >= %(first_epoch)s THEN (
             SELECT recorded.metrics
