@@ -58,13 +58,13 @@ class Stages:
         self.training.kill("at random", process)
 
     def saving(self) -> None:
-        self._when("last.pt is written", (self.weights / "last.pt.part").exists)
+        self._when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
 
     def copying(self) -> None:
         self._when("the snapshot is there", lambda: any(self.snapshots.glob("last-*.pt")))
 
     def stripping(self) -> None:
-        self._when("best.pt is made", lambda: any(self.snapshots.glob("*.best.part")))
+        self._when("best.pt is made", lambda: any(self.snapshots.glob("*.best.*.part")))
 
     def uploading_best(self) -> None:
         self._published("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
@@ -100,9 +100,7 @@ class Stages:
 
     def in_the_final_validation(self) -> None:
         process, attempt = self.training.process(), self.training.attempt
-        until(
-            lambda: str(self.weights / "best.pt.part") in self.training.log(attempt), "the final validation"
-        )
+        until(lambda: "summary (fused)" in self.training.log(attempt), "the final validation")
         self.training.kill("in the final validation", process)
 
     def uploading_again(self) -> None:
