@@ -102,4 +102,4 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> Non
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.02)
+        time.sleep(0.05)

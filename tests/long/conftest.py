@@ -16,7 +16,7 @@ from tests.long.gate import Gate, GatedStack
 from tests.long.report import Report
 from tests.scheduled_trainings import small_job
 
-EPOCHS = 60
+EPOCHS = 50
 
 _REPORT = pytest.StashKey[Report]()
 
