@@ -157,8 +157,12 @@ class S3:
     def _answers(self) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError
 
+        client = self.client()
         try:
-            self.client().list_buckets()
+            for bucket in client.list_buckets()["Buckets"]:
+                # What was stored before a restart is listed at once, but read only when its volumes are back.
+                for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
+                    client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()
         except (BotoCoreError, ClientError):
             return False
         return True
