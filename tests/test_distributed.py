@@ -52,7 +52,9 @@ def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
 def ranks(process: psutil.Process | None = None) -> dict[int, psutil.Process]:
     """The training processes that `process` (or this one) has started, by their rank."""
     children = (process or psutil.Process()).children()
-    return {int(p.environ()["RANK"]): p for p in children if ON_CPU in p.cmdline()}
+    # A server of the test session that has forked may have left a zombie, which has no command line.
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return {int(p.environ()["RANK"]): p for p in living if ON_CPU in p.cmdline()}
 
 
 class Seen(Epochs):
