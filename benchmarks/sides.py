@@ -37,11 +37,18 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What a part of a training took: seconds, and those in which the training thread had a processor."""
+class Cost:
+    """What something took: seconds, and those in which its thread had a processor."""
 
     seconds: float
     processor_seconds: float
+
+    @classmethod
+    def of(cls, act: Callable[[], object]) -> Cost:
+        """Do it, and measure."""
+        begun, processor = time.perf_counter(), time.thread_time()
+        act()
+        return cls(time.perf_counter() - begun, time.thread_time() - processor)
 
 
 class Turns:
@@ -63,7 +70,7 @@ class Turns:
     def end(self, settle: Callable[[], None] = lambda: None) -> None:
         """Say what the last turn took."""
         begun, processor = self._begun
-        turn = Turn(time.perf_counter() - begun, time.thread_time() - processor)
+        turn = Cost(time.perf_counter() - begun, time.thread_time() - processor)
         settle()
         self._connection.send(turn)
 
@@ -81,13 +88,13 @@ class Side:
         self._log = log
         self._begun = False
 
-    def turn(self) -> Turn:
+    def turn(self) -> Cost:
         """Let it do the next part: set-up and first epoch, an epoch, …, what comes after the last one."""
         if self._begun:
             self._connection.send("go on")
         self._begun = True
         try:
-            turn: Turn = self._connection.recv()
+            turn: Cost = self._connection.recv()
         except EOFError:
             raise RuntimeError(f"A training ended too early; its log ends with:\n{self._tail()}") from None
         return turn
@@ -117,9 +124,9 @@ def sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
             side.leave()
 
 
-def take_turns(playing: list[Side], turns: int) -> list[list[Turn]]:
+def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
     """Measure `turns` parts of each side, one side at a time, another one first each time."""
-    taken: list[list[Turn]] = [[] for _ in playing]
+    taken: list[list[Cost]] = [[] for _ in playing]
     for turn in range(turns):
         for place in range(len(playing)):
             number = (turn + place) % len(playing)
@@ -167,13 +174,14 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     from include.checkpoints.publisher import BackgroundPublisher
     from include.pipeline.epochs import EpochEnd, EpochRecorder
     from include.pipeline.preemption import Interruption
+    from include.pipeline.recovery import Beginning
     from include.training.contract import TrainingRequest
     from include.training.run import train
     from include.training.saving import strip
 
     services.begin(job_id)
     store, row = services.store(job_id), services.row(job_id)
-    row.begin(0)
+    row.begin(Beginning())
     request = TrainingRequest(
         task="detect",
         model=setting.model,
