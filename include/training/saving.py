@@ -85,7 +85,7 @@ def write(state: dict[str, Any], path: Path) -> Path:
         torch.save(state, staged)
     except (OSError, RuntimeError) as error:  # torch says nothing of the disk that is full
         written = staged.stat().st_size if staged.exists() else 0
-        free = shutil.disk_usage(path.parent).free + written
+        free = written + (shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0)
         staged.unlink(missing_ok=True)
         raise DiskError(
             f"{path} could not be written ({in_one_line(error)}): it found {free / 1e6:.0f} MB. Make room, "
