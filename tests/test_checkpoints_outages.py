@@ -67,6 +67,12 @@ def process_of(server: S3) -> psutil.Process:
     return psutil.Process(int(pid))
 
 
+def kill(process: psutil.Process) -> None:
+    """Returns when it is gone: a process that is still going counts as running, and would not be started."""
+    process.kill()
+    process.wait(60)
+
+
 def connect(server: S3, **changes: Any) -> S3Client:
     settings: dict[str, Any] = {
         "endpoint_url": server.endpoint_url,
@@ -148,7 +154,7 @@ def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
     with Run(CheckpointStore(connect(own_s3), own_bucket)) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
-        process_of(own_s3).kill()
+        kill(process_of(own_s3))
         run.publisher.publish(snapshot(1))
         run.wait_for_failure("does not answer")
         run.wait_for_failure("does not answer")
@@ -164,12 +170,12 @@ def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_r
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     client = connect(own_s3)
-    kill = iter([process_of(own_s3).kill])
+    victims = iter([process_of(own_s3)])
 
     def kill_before_last(request: Any, **_: object) -> None:
         if request.url.endswith("/last.pt"):
-            for kill_once in kill:
-                kill_once()
+            for victim in victims:
+                kill(victim)
 
     client.meta.events.register("before-send.s3.PutObject", kill_before_last)
     with Run(CheckpointStore(client, own_bucket)) as run:

@@ -147,11 +147,12 @@ try:
     with interruptible():
         child = os.fork()
         if not child:
+            # Said by the child itself: Python forgets a signal that comes before fork() has returned there.
+            print(os.getpid(), flush=True)
             try:
                 time.sleep(60)
             finally:
                 print("the child ran code of its parent", flush=True)
-        print(child, flush=True)
         print(os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
         time.sleep(60)
 except Preempted:
