@@ -37,7 +37,8 @@ class TrainingJob(BaseModel):
     state was verified in S3, resumed_epoch the parent's last one, which a job with a parent continues after;
     all from 0; epochs is the planned number. inexact_reason is None while the weights are those of a training
     that was never interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256
-    in lower-case hex. completed_at is set for completed jobs only.
+    in lower-case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
+    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +63,8 @@ class TrainingJob(BaseModel):
     last_checkpoint_path: str | None
     last_checkpoint_sha256: str | None
     last_checkpoint_size: int | None
+    last_checkpoint_expired_at: datetime | None
+    pinned: bool
     inexact_reason: str | None
     error: str | None
     triggered_by: str | None

@@ -154,9 +154,11 @@ def _own_state(
         if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
             return stored
     if row.durable_epoch is not None and row.run_id != run.run_id:
+        expired = row.last_checkpoint_expired_at
+        gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
             f"job_id={row.job_id!r} had stored its state after epoch {row.durable_epoch + 1}, but "
-            f"{checkpoints.uri(row.job_id, 'last')} is gone; restore it, or give fresh=true to start over"
+            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
         )
     return None
 
@@ -208,6 +210,13 @@ def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, 
 
 def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
     """The parent's objects, if they are what our trainer stored and our row names."""
+    if parent.last_checkpoint_expired_at is not None:
+        raise SpecError(
+            f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
+            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
+            f"with model={parent.best_checkpoint_path or checkpoints.uri(parent.job_id, 'best')!r}, and pin "
+            "jobs that are to be resumed later"
+        )
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
         raise SpecError(

@@ -20,6 +20,8 @@ SELECT
     last_checkpoint_path::text AS last_checkpoint_path,
     last_checkpoint_sha256::text AS last_checkpoint_sha256,
     last_checkpoint_size,
+    last_checkpoint_expired_at::timestamptz AS last_checkpoint_expired_at,
+    COALESCE(pinned, FALSE) AS pinned,
     inexact_reason::text AS inexact_reason,
     error::text AS error,
     triggered_by::text AS triggered_by,

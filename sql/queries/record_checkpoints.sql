@@ -13,6 +13,7 @@ SET
     last_checkpoint_path = %(last_checkpoint_path)s,
     last_checkpoint_sha256 = %(last_checkpoint_sha256)s,
     last_checkpoint_size = %(last_checkpoint_size)s,
+    last_checkpoint_expired_at = NULL,
     error = NULL,
     -- COALESCE gives the parameter the type of the column, which may be a platform's enum.
     completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,

@@ -26,6 +26,7 @@ SET
     last_checkpoint_path = NULL,
     last_checkpoint_sha256 = NULL,
     last_checkpoint_size = NULL,
+    last_checkpoint_expired_at = NULL,
     error = NULL,
     completed_at = NULL,
     updated_at = now()

@@ -35,6 +35,7 @@ SET
     last_checkpoint_path = NULL,
     last_checkpoint_sha256 = NULL,
     last_checkpoint_size = NULL,
+    last_checkpoint_expired_at = NULL,
     error = NULL,
     triggered_by = %(triggered_by)s,
     started_at = COALESCE(job.started_at, now()),
