@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -100,7 +100,13 @@ def send(
 ) -> str:
     """Store `file` at `location` and return its ETag. Raises what boto3 raises; then nothing has changed."""
     if file.parts:
-        return _send_in_parts(client, file, location, metadata, condition, limits)
+        return _in_parts(
+            client,
+            location,
+            metadata,
+            condition,
+            lambda upload_id: _send_parts(client, file, location, upload_id, limits.parallel_parts),
+        )
     with _body(file.path, 0, file.size) as body:
         stored = client.put_object(
             Bucket=location.bucket,
@@ -121,54 +127,87 @@ def copy(
     to: S3Location,
     metadata: Mapping[str, str],
     limits: TransferLimits,
+    condition: Condition | None = None,
 ) -> None:
     """Copy the object with that ETag within S3, and only that one, giving the copy `metadata`.
 
-    Metadata are given rather than copied, because a copy in parts would lose them.
+    Metadata are given rather than copied, because a copy in parts would lose them. condition says what may be
+    replaced; None: anything. Raises what boto3 raises; then nothing has changed.
     """
-    from boto3.s3.transfer import TransferConfig
-
-    client.copy(
-        {"Bucket": location.bucket, "Key": location.key},
-        to.bucket,
-        to.key,
-        ExtraArgs={
-            "CopySourceIfMatch": etag,
-            "MetadataDirective": "REPLACE",
-            "Metadata": metadata,
-            "ChecksumAlgorithm": "SHA256",
-        },
-        Config=TransferConfig(
-            multipart_threshold=limits.threshold,
-            multipart_chunksize=limits.part_size,
-            use_threads=False,  # a deadline bounds the requests of the thread that it was set in
-        ),
+    condition = condition or {}
+    size = client.head_object(Bucket=location.bucket, Key=location.key, IfMatch=etag)["ContentLength"]
+    if size > limits.threshold:
+        _in_parts(
+            client,
+            to,
+            metadata,
+            condition,
+            lambda upload_id: _copy_parts(client, location, etag, size, to, upload_id, limits.part_size),
+        )
+        return
+    client.copy_object(
+        Bucket=to.bucket,
+        Key=to.key,
+        CopySource={"Bucket": location.bucket, "Key": location.key},
+        CopySourceIfMatch=etag,
+        MetadataDirective="REPLACE",
+        Metadata=metadata,
+        ChecksumAlgorithm="SHA256",
+        **condition,
     )
 
 
-def _send_in_parts(
+def _in_parts(
     client: S3Client,
-    file: LocalFile,
     location: S3Location,
     metadata: Mapping[str, str],
     condition: Condition,
-    limits: TransferLimits,
+    send: Callable[[str], list[CompletedPartTypeDef]],
 ) -> str:
+    """Make an object of the parts that send(upload_id) brings there, and return its ETag."""
     upload_id = client.create_multipart_upload(
         Bucket=location.bucket, Key=location.key, ChecksumAlgorithm="SHA256", Metadata=metadata
     )["UploadId"]
     try:
-        parts = _send_parts(client, file, location, upload_id, limits.parallel_parts)
         return client.complete_multipart_upload(
             Bucket=location.bucket,
             Key=location.key,
             UploadId=upload_id,
-            MultipartUpload={"Parts": parts},
+            MultipartUpload={"Parts": send(upload_id)},
             **condition,
         )["ETag"]
     except BaseException:
         _abort(client, location, upload_id)
         raise
+
+
+def _copy_parts(
+    client: S3Client,
+    source: S3Location,
+    etag: str,
+    size: int,
+    to: S3Location,
+    upload_id: str,
+    part_size: int,
+) -> list[CompletedPartTypeDef]:
+    # One after the other: a deadline bounds the requests of the thread that it was set in.
+    step = max(part_size, ceil(size / _MAX_PARTS))
+    parts: list[CompletedPartTypeDef] = []
+    for offset in range(0, size, step):
+        copied = client.upload_part_copy(
+            Bucket=to.bucket,
+            Key=to.key,
+            UploadId=upload_id,
+            PartNumber=len(parts) + 1,
+            CopySource={"Bucket": source.bucket, "Key": source.key},
+            CopySourceIfMatch=etag,
+            CopySourceRange=f"bytes={offset}-{min(offset + step, size) - 1}",
+        )["CopyPartResult"]
+        part: CompletedPartTypeDef = {"PartNumber": len(parts) + 1, "ETag": copied["ETag"]}
+        if checksum := copied.get("ChecksumSHA256"):
+            part["ChecksumSHA256"] = checksum
+        parts.append(part)
+    return parts
 
 
 def _send_parts(

@@ -1,0 +1,210 @@
+"""How a version comes to be, and into production: S3 first, the database last, one promotion at a time."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
+from include.checkpoints.fetching import FetchedObject
+from include.checkpoints.location import S3Location
+from include.checkpoints.sending import TransferLimits
+from include.checkpoints.stored import head_object
+from include.jobs.repository import JobRepository
+from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
+from include.models.objects import (
+    identity_of,
+    place,
+    production_location,
+    read_version,
+    version_location,
+)
+from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
+from include.models.version import Stage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.jobs.job import TrainingJob
+    from include.models.repository import Evidence
+    from include.models.request import PromotionRequest
+    from include.models.version import ModelVersion
+
+log = logging.getLogger(__name__)
+
+
+class Expected(Enum):
+    """What is in production does not matter."""
+
+    ANY = "any"
+
+
+ANY: Final = Expected.ANY
+
+
+def register_copy(
+    connection: Connection[Any],
+    client: S3Client,
+    bucket: str,
+    name: str,
+    *,
+    job_id: str,
+    run_id: str | None,
+    limits: TransferLimits | None = None,
+    **evidence: Unpack[Evidence],
+) -> ModelVersion:
+    """Make the best.pt of a job, as its row records it, the next version of the model: a candidate.
+
+    The version gets a file of its own, copied within S3 and read back before the row is written. A job that
+    is registered already stays as it is. Raises NotRegistered, CheckpointNotFound or CorruptCheckpoint where
+    the job's file is not what its row records, and other StoreErrors. The connection must be idle.
+    """
+    source, found = _recorded_best(connection, client, job_id)
+
+    def place_version(version: int) -> str:
+        to = version_location(bucket, name, version)
+        place(
+            client,
+            source,
+            found,
+            to,
+            identity_of(found, name, version),
+            limits or TransferLimits(),
+        )
+        return to.uri
+
+    registered = ModelRepository(connection).register(
+        name,
+        job_id=job_id,
+        run_id=run_id,
+        sha256=found.sha256,
+        size=found.size,
+        place=place_version,
+        **evidence,
+    )
+    log.info("Job %s is %s, %s.", job_id, registered, registered.path)
+    return registered
+
+
+def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
+    """Decide which version is to be promoted, and over which. Raises VersionUnknown."""
+    models = ModelRepository(connection)
+    present = models.production(request.name)
+    if request.version is not None:
+        chosen = models.require(request.name, request.version)
+    elif (earlier := models.earlier(request.name)) is not None:
+        chosen = earlier
+    elif not models.list(request.name, limit=1):
+        raise models.unknown(request.name)
+    else:
+        now = f"version {present.version}" if present else "no version"
+        raise VersionUnknown(
+            f"version is empty, which means to roll back, but {now} of model {request.name} is in "
+            "production, and no older one was before; give the number of the version to promote"
+        )
+    log.info("In production is %s; to be promoted is %s.", present or "nothing", chosen)
+    return ChosenVersion(
+        name=chosen.name,
+        version=chosen.version,
+        expected=present.version if present else None,
+        reason=request.reason,
+        force=request.force,
+    )
+
+
+def promote(
+    connection: Connection[Any],
+    client: S3Client,
+    bucket: str,
+    name: str,
+    version: int,
+    *,
+    by: str | None,
+    reason: str | None,
+    expected: int | Literal[Expected.ANY] | None = ANY,
+    force: bool = False,
+    limits: TransferLimits | None = None,
+) -> ModelVersion:
+    """Bring the version into production, archive the one that was, and return the new one.
+
+    Its own file is read and compared with what was registered, then copied within S3 to the place of
+    production, with its metadata, and read back; only then the rows change. Whatever breaks in between is
+    healed by promoting again, whichever version: what is in production already is copied again unless it is
+    whole. expected is what the version was measured against, or what the person saw: raises PromotionRefused
+    where another version (None: any) is in production by now, and for a version that the gate refused unless
+    `force`; PromotionConflict where somebody else promotes just now; VersionUnknown, and StoreErrors. The
+    connection must be idle.
+    """
+    models = ModelRepository(connection)
+    chosen = models.require(name, version)
+    # Before the lock, which is not to be held for longer than it must: the file is never replaced.
+    found = read_version(client, chosen)
+    with connection.transaction():
+        chosen = models.begin_promotion(name, version)
+        if chosen.stage != Stage.PRODUCTION:
+            _require_promotable(chosen, models.production(name), expected, force)
+        place(
+            client,
+            S3Location.parse(chosen.path),
+            found,
+            production_location(bucket, name),
+            identity_of(found, name, version),
+            limits or TransferLimits(),
+        )
+        if chosen.stage == Stage.PRODUCTION:
+            log.info("%s is in production already.", chosen)
+            return chosen
+        promoted = models.promote(name, version, by=by, reason=reason)
+    log.info("Promoted %s; SHA-256 %s.", promoted, promoted.sha256)
+    return promoted
+
+
+def _require_promotable(
+    chosen: ModelVersion, present: ModelVersion | None, expected: int | Expected | None, force: bool
+) -> None:
+    there = present.version if present else None
+    if expected is not ANY and there != expected:
+        before, now = (f"version {number}" if number else "no version" for number in (expected, there))
+        raise PromotionRefused(
+            f"{chosen} was to take the place of {before}, but {now} is in production by now: somebody else "
+            "was quicker. Look at both; promote this one with promote_model if you still want it"
+        )
+    if chosen.stage == Stage.REJECTED and not force:
+        raise PromotionRefused(
+            f"{chosen} was refused by its gate ({chosen.reason}); trigger promote_model with force: true to "
+            "promote it all the same"
+        )
+
+
+def _recorded_best(
+    connection: Connection[Any], client: S3Client, job_id: str
+) -> tuple[S3Location, FetchedObject]:
+    job = JobRepository(connection).get(job_id)
+    if job is None:
+        raise NotRegistered(f"Job {job_id} has no row in training_jobs; train it, or give another job")
+    location, sha256, size = _recorded(job)
+    head = head_object(client, location)
+    if head is None:
+        raise CheckpointNotFound(
+            f"{location.uri} does not exist, though job {job_id} has recorded it; train the job again"
+        )
+    metadata = head["Metadata"]
+    if (metadata.get("sha256"), head["ContentLength"]) != (sha256, size):
+        raise CorruptCheckpoint(
+            f"{location.uri} holds {head['ContentLength']} bytes, SHA-256 {metadata.get('sha256')}, but job "
+            f"{job_id} has recorded {size} bytes, SHA-256 {sha256}; train the job again"
+        )
+    return location, FetchedObject(sha256, size, head["ETag"], metadata)
+
+
+def _recorded(job: TrainingJob) -> tuple[S3Location, str, int]:
+    path, sha256, size = job.best_checkpoint_path, job.best_checkpoint_sha256, job.best_checkpoint_size
+    if path is None or sha256 is None or size is None:
+        raise NotRegistered(
+            f"Job {job.job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it "
+            "is completed, or train it again"
+        )
+    return S3Location.parse(path), sha256, size

@@ -1,0 +1,54 @@
+"""What a run of `promote_model` is asked for, and what it decides to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.jobs.spec import OptionalText
+from include.models.errors import RequestRefused
+from include.models.objects import MODEL_NAME, MODEL_NAME_RULE
+from include.refusals import sentence
+
+
+class PromotionRequest(BaseModel):
+    """Every parameter of `promote_model`. The form in Airflow's UI is generated from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
+
+    name: str = Field(
+        pattern=MODEL_NAME,
+        description=f"The model, as its retraining plan names it: {MODEL_NAME_RULE}.",
+    )
+    version: int | None = Field(
+        None,
+        ge=1,
+        description="The version to promote. Empty: roll back, to the one of the older versions that was in "
+        "production last.",
+    )
+    reason: OptionalText = Field(None, description="Why; it is recorded with the version.")
+    force: bool = Field(False, description="Promote a version that the gate has refused.")
+
+    @classmethod
+    def parse(cls, conf: dict[str, Any]) -> PromotionRequest:
+        """Validate the run's `conf`. Raises RequestRefused: one sentence with the field and the value."""
+        try:
+            return cls.model_validate(conf)
+        except ValidationError as error:
+            raise RequestRefused(sentence(error, cls, "promote_model")) from None
+
+
+class ChosenVersion(BaseModel):
+    """Which version is to be promoted, decided once: a task that is tried again must not roll back further.
+
+    expected is the version that was in production then (None: nothing was).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: int
+    expected: int | None
+    reason: str | None
+    force: bool

@@ -1,0 +1,14 @@
+-- Of the versions that are older than the one in production, the one that was in production last. A younger one
+-- was rolled back from already.
+SELECT earlier.version
+FROM model_versions AS earlier
+LEFT JOIN model_versions AS present
+    ON present.name = earlier.name
+    AND present.stage = 'production'
+WHERE earlier.name = %(name)s
+    AND earlier.stage = 'archived'
+    AND (present.version IS NULL OR earlier.version < present.version)
+ORDER BY
+    earlier.promoted_at DESC,
+    earlier.version DESC
+LIMIT 1;

@@ -1,0 +1,3 @@
+SELECT DISTINCT name
+FROM model_versions
+ORDER BY name;

@@ -1,0 +1,3 @@
+SELECT COALESCE(max(version), 0) + 1
+FROM model_versions
+WHERE name = %(name)s;

@@ -1,0 +1,9 @@
+-- What is or was in production has been promoted by somebody: that is not undone here.
+UPDATE model_versions
+SET
+    stage = 'rejected',
+    reason = %(reason)s
+WHERE name = %(name)s
+    AND version = %(version)s
+    AND stage IN ('candidate', 'rejected')
+RETURNING version;
