@@ -1,0 +1,14 @@
+"""What other Dags can subscribe to: `schedule=[PRODUCTION_MODEL]` runs a Dag whenever a model was promoted.
+
+| asset | emitted when | extra of the event |
+|---|---|---|
+| `training-dataset` | the content of a data set changed | `dataset` (its source), `fingerprint` |
+| `production-model` | a version came into production | `name`, `version`, `path`, `sha256`, `job_id` |
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+TRAINING_DATASET = Asset("training-dataset")
+PRODUCTION_MODEL = Asset("production-model")
