@@ -47,7 +47,7 @@ def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
-    assert set(parsed["dags"]) == {"train_yolo", "migrate_schema"}
+    assert set(parsed["dags"]) == {"train_yolo", "migrate_schema", "promote_model"}
 
 
 def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path) -> None:
@@ -97,6 +97,13 @@ def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
     assert list(migrate) == ["plan", "apply", "verify"]
     assert "apply" in migrate["plan"]
     assert "verify" in migrate["apply"]
+    promote = {n: set(t.get("downstream_task_ids", [])) for n, t in _tasks(dags["promote_model"]).items()}
+    assert promote == {"check_schema": {"choose_version"}, "choose_version": {"promote"}, "promote": set()}
+
+
+def test_a_promotion_is_announced_to_whoever_subscribes(dags: dict[str, Any]) -> None:
+    (outlet,) = _tasks(dags["promote_model"])["promote"]["outlets"]
+    assert outlet["__var"]["name"] == "production-model"
 
 
 def test_train_yolo_is_created_unpaused_and_several_jobs_may_run(dags: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from include.jobs.job import RecordedEpoch, TrainingJob
-from include.schema.current import MIGRATIONS, require_current
+from include.models.version import ModelVersion
+from include.schema.current import MIGRATIONS, require_current, revisions
 from include.schema.errors import (
     MigrationRefused,
     SchemaBehind,
@@ -23,6 +24,13 @@ from include.schema.errors import (
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import Patience
 from tests import platforms
+
+REVISIONS = revisions(MIGRATIONS)
+HEAD = REVISIONS[-1]
+NEXT = f"{int(HEAD) + 1:04}"
+"""What a revision that comes later will be called."""
+
+OUR_TABLES = {"training_jobs", "training_epochs", "model_versions", "checkpoint_audits"}
 
 VERSION_TABLE_ALONE = {
     "relation training_schema_version",
@@ -54,9 +62,9 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def _plant(scripts: Path, body: str) -> None:
-    (scripts / "versions" / "0004_planted.py").write_text(
+    (scripts / "versions" / f"{NEXT}_planted.py").write_text(
         "from pathlib import Path\nfrom alembic import op\n"
-        f"revision = '0004'\ndown_revision = '0003'\nCOLUMNS = {{}}\ndef upgrade():\n    {body}\n"
+        f"revision = '{NEXT}'\ndown_revision = '{HEAD}'\nCOLUMNS = {{}}\ndef upgrade():\n    {body}\n"
     )
 
 
@@ -71,13 +79,15 @@ def test_an_empty_database_gets_every_column_of_the_design(engine: Engine) -> No
         "job_id",
         *RecordedEpoch.model_fields,
     }
+    assert {name for table, name in found if table == "model_versions"} == set(ModelVersion.model_fields)
+    assert {table for table, _ in found} == OUR_TABLES
 
 
 def test_a_plan_shows_the_sql_and_changes_nothing(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     planned = plan(engine)
-    assert (planned.current, planned.target, planned.revisions) == ("base", "0003", ("0001", "0002", "0003"))
+    assert (planned.current, planned.target, planned.revisions) == ("base", HEAD, REVISIONS)
     assert (
         "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);" in planned.report
     )
@@ -90,7 +100,7 @@ def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[
     apply(engine)
     after_one = platforms.structure(connection)
     for _ in range(9):
-        assert apply(engine).report == "Schema: at 0003, to be at 0003. Nothing to do."
+        assert apply(engine).report == f"Schema: at {HEAD}, to be at {HEAD}. Nothing to do."
     assert platforms.structure(connection) == after_one
     verify(engine)
 
@@ -100,15 +110,15 @@ def test_a_target_may_be_a_revision_or_steps(engine: Engine) -> None:
     assert [column.name for column in verify(engine, "0001") if column.name.startswith("last")] == []
     assert apply(engine, "0002").revisions == ("0002",)
     assert [column.name for column in verify(engine, "0002") if column.name == "durable_epoch"] == []
-    assert apply(engine, "head").revisions == ("0003",)
-    assert apply(engine, "-2").revisions == ("0003", "0002")
-    assert apply(engine, "base").revisions == ("0001",)
+    assert apply(engine, "head").revisions == REVISIONS[2:]
+    assert apply(engine, "-2").revisions == REVISIONS[:-3:-1]
+    assert apply(engine, "base").revisions == REVISIONS[-3::-1]
     assert verify(engine, "base") == []
 
 
-@pytest.mark.parametrize("target", ["+4", "-1", "0009", "", "heads", "0001:0002"])
+@pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
 def test_a_target_that_is_none_is_refused_by_name(engine: Engine, target: str) -> None:
-    with pytest.raises(TargetUnknown, match=r"base.*0001, 0002, 0003"):
+    with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
         plan(engine, target)
 
 
@@ -130,6 +140,8 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0003", "origin_run_id", "manual__1"),
         ("0003", "attempt", "2"),
         ("0003", "inexact_reason", "batch was halved"),
+        ("0004", "pinned", "true"),
+        ("0004", "last_checkpoint_expired_at", "2026-05-06 07:08:09+00"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
@@ -149,13 +161,24 @@ def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
     assert column not in platforms.columns(connection)
 
 
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("training_jobs", "(job_id) VALUES ('a')"),
+        (
+            "model_versions",
+            "(name, version, job_id, path, sha256, size) VALUES ('m', 1, 'a', 's3://', '', 1)",
+        ),
+        ("checkpoint_audits", "(run_id, finding, detail) VALUES ('run1', 'missing', 'it is gone')"),
+    ],
+)
 def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, connection: psycopg.Connection[Any], table: str, row: str
 ) -> None:
     apply(engine)
-    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
+    connection.execute(f"INSERT INTO {table} {row}")
     connection.commit()
-    with pytest.raises(MigrationRefused, match="table training_jobs would lose what 1 rows hold"):
+    with pytest.raises(MigrationRefused, match=f"table {table} would lose what 1 rows hold"):
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
@@ -197,7 +220,7 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
     )
     with pytest.raises(RuntimeError, match="only for real"):
         apply(engine, scripts=scripts)
-    assert {column.table for column in verify(engine)} == {"training_jobs", "training_epochs"}
+    assert {column.table for column in verify(engine)} == OUR_TABLES
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT to_regclass('half')").scalar() is None
 
@@ -229,11 +252,11 @@ def test_the_first_schema_of_the_search_path_is_used(
 def test_a_training_is_told_what_the_schema_lacks(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    with pytest.raises(SchemaBehind, match=r"no schema yet.*needs revision 0003: run the Dag migrate_schema"):
+    with pytest.raises(SchemaBehind, match=f"no schema yet.*needs revision {HEAD}: run the Dag migrate_"):
         require_current(connection)
     apply(engine, "0001")
     with pytest.raises(
-        SchemaBehind, match=r"revision 0001, but this code needs 0003: run the Dag migrate_sch"
+        SchemaBehind, match=f"revision 0001, but this code needs {HEAD}: run the Dag migrate_schema"
     ):
         require_current(connection)
     apply(engine)
@@ -246,9 +269,9 @@ def test_a_schema_newer_than_the_code_is_left_alone(
     _plant(scripts, "pass")
     apply(engine, scripts=scripts)
     for ask in (plan, apply, verify):
-        with pytest.raises(SchemaBehind, match="revision 0004, which this code does not know"):
+        with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
             ask(engine)
-    with pytest.raises(SchemaBehind, match="revision 0004, which this code does not know"):
+    with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
         require_current(connection)
 
 

@@ -137,7 +137,7 @@ def test_a_revision_that_comes_later_leaves_the_rows_that_were_trained_as_they_w
     verify(engine)
     assert platforms.rows(connection, columns) == rows
     assert _one(connection, "SELECT count(*) FROM training_jobs WHERE origin_run_id IS NOT NULL") == 0
-    apply(engine, "-1")
+    apply(engine, "0002")
     assert platforms.structure(connection) == before
     assert platforms.rows(connection, columns) == rows
 

@@ -1,0 +1,73 @@
+"""Jobs with a best.pt in S3 and versions made of them, for tests of what is recorded and promoted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.metadata import metadata_of
+from include.models.promotion import register_copy
+from include.models.repository import ModelRepository
+
+if TYPE_CHECKING:
+    import psycopg
+    from mypy_boto3_s3 import S3Client
+
+    from include.models.version import ModelVersion
+
+
+def registered(models: ModelRepository, job_id: str, name: str = "digits", **given: Any) -> ModelVersion:
+    """The job as a version of the model, with a file that is only told of."""
+    values: dict[str, Any] = {
+        "run_id": "run1",
+        "sha256": "a" * 64,
+        "size": 5_000_000,
+        "place": lambda version: f"s3://bucket/models/{name}/versions/{version}/best.pt",
+    } | given
+    return models.register(name, job_id=job_id, **values)
+
+
+def trained(
+    connection: psycopg.Connection[Any], client: S3Client, bucket: str, job_id: str, content: bytes
+) -> str:
+    """A completed job whose best.pt is `content`; returns the SHA-256 of that."""
+    sha256, key = hashlib.sha256(content).hexdigest(), f"checkpoints/{job_id}/best.pt"
+    best = Checkpoint(f"s3://{bucket}/{key}", sha256, len(content), epoch=2)
+    client.put_object(
+        Bucket=bucket, Key=key, Body=content, Metadata=metadata_of(best, job_id, "train run", "8.4")
+    )
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, status, run_id, best_checkpoint_path, best_checkpoint_sha256, "
+        "best_checkpoint_size) VALUES (%s, 'completed', 'train run', %s, %s, %s)",
+        [job_id, best.path, best.sha256, best.size],
+    )
+    connection.commit()
+    return sha256
+
+
+def version_of(
+    connection: psycopg.Connection[Any], client: S3Client, bucket: str, content: bytes, **given: Any
+) -> ModelVersion:
+    """The next version of model digits, from a new job whose best.pt is `content`."""
+    job_id = f"job-{len(ModelRepository(connection).list()) + 1}"
+    trained(connection, client, bucket, job_id, content)
+    return register_copy(connection, client, bucket, "digits", job_id=job_id, run_id="run1", **given)
+
+
+def body(client: S3Client, uri: str) -> bytes:
+    """The bytes of the object at an s3:// URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def metadata(client: S3Client, uri: str) -> dict[str, str]:
+    """What the object at an s3:// URI says about itself."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return client.head_object(Bucket=bucket, Key=key)["Metadata"]
+
+
+def replace(client: S3Client, uri: str, content: bytes, metadata: dict[str, str]) -> None:
+    """Put other bytes in the place of an object."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
