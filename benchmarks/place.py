@@ -17,6 +17,7 @@ from include.stack.local import Stack
 from include.stack.steps import quiet
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.checkpoints.store import CheckpointStore
@@ -39,13 +40,13 @@ class Services:
     database_url: str
     bucket: str = BUCKET
 
-    def store(self, job_id: str) -> CheckpointStore:
-        """A new writer of the job's checkpoints, set up as the task `train` does it."""
+    def client(self) -> S3Client:
+        """An S3 client, set up as the tasks do it."""
         import boto3
 
-        from include.checkpoints.store import CheckpointStore, client_config
+        from include.checkpoints.client import client_config
 
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
             aws_access_key_id=self.access_key,
@@ -53,7 +54,12 @@ class Services:
             region_name=self.region,
             config=client_config(),
         )
-        store = CheckpointStore(client, self.bucket)
+
+    def store(self, job_id: str) -> CheckpointStore:
+        """A new writer of the job's checkpoints."""
+        from include.checkpoints.store import CheckpointStore
+
+        store = CheckpointStore(self.client(), self.bucket)
         store.head(job_id, "best")  # only what was seen may be replaced
         store.head(job_id, "last")
         return store

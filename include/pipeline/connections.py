@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 
-_DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
-"""Seconds, milliseconds: how long libpq waits for a server that does not answer at all."""
+_DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
+"""Seconds, milliseconds: how long libpq waits for a server that does not answer at all. And after how many
+silent seconds it shows that it is there: an audit that reads large objects is silent for minutes."""
 
 _DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
 """Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""

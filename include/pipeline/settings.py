@@ -9,7 +9,9 @@ from pathlib import Path
 TRAINING_DB = "training_db"
 TRAINING_S3 = "training_s3"
 TRAINING_BACKEND = "training_backend"
-"""Ids of the Airflow connections: Postgres, any S3 endpoint, the platform's backend (HTTP, optional)."""
+TRAINING_AIRFLOW = "training_airflow"
+"""Ids of the Airflow connections: Postgres, any S3 endpoint, and two that are optional (HTTP): the platform's
+backend, and Airflow itself with a user who may write notes on runs."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"

@@ -104,6 +104,12 @@ class Stack:
                     "password": secret.s3_secret_key,
                     "extra": {"endpoint_url": self.s3.endpoint_url, "region_name": self.s3.region},
                 },
+                "training_airflow": {
+                    "conn_type": "http",
+                    "host": f"http://{LOOPBACK}:{self.ports.airflow}",
+                    "login": USERNAME,
+                    "password": secret.airflow_password,
+                },
             },
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,

@@ -1,0 +1,170 @@
+"""How long the audit and the retention of many objects take, and that their memory does not grow with them.
+
+`python -m benchmarks.retention [--quick]` prints the table.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.place import local_services, main
+from benchmarks.table import Table, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from benchmarks.place import Services
+
+OBJECTS_OF_A_JOB = ("best.pt", "last.pt", "last.previous.pt")
+
+_BODY, _SHA256 = b"x", "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Plant more and more objects, and look at them all each time; the last time, give the states up."""
+    steps = (300, 900) if quick else (9_999, 33_333, 99_999)
+    table = Table(
+        "Audit and retention of many objects",
+        "Completed jobs of three tiny objects each in the stack's own S3 server, and a row for each. The "
+        "audit lists the bucket and asks for every recorded object (two of three); the dry run ranks jobs "
+        "and lists; the real one also marks the rows and deletes two of three objects, each with If-Match. "
+        "Each in a process of its own; memory is the most that it ever had, with Python and all libraries.",
+        ("", "objects", "time", "objects a second", "peak memory"),
+    )
+    planted = 0
+    with local_services(folder) as services:
+        for objects in steps:
+            progress(f"planting {objects} objects …")
+            jobs = objects // len(OBJECTS_OF_A_JOB)
+            _plant(services, range(planted, jobs))
+            planted = jobs
+            programs = [("audit", _audit), ("retention, dry run", _dry_run)]
+            if objects == steps[-1]:
+                programs.append(("retention", _retention))
+            for name, program in programs:
+                progress(f"{name} of {objects} objects …")
+                seconds, peak = _measured(program, services)
+                speed = f"{objects / seconds:.0f}"
+                table.add(name, f"{objects}", f"{seconds:.1f} s", speed, f"{peak / 1e6:.0f} MB")
+    return table
+
+
+def _plant(services: Services, jobs: range) -> None:
+    import psycopg
+
+    from include.checkpoints.checkpoint import Checkpoint
+    from include.checkpoints.metadata import metadata_of
+
+    client = services.client()
+    checkpoint = Checkpoint("", _SHA256, len(_BODY), epoch=0)
+
+    def put(job: int) -> None:
+        for name in OBJECTS_OF_A_JOB:
+            client.put_object(
+                Bucket=services.bucket,
+                Key=f"checkpoints/job-{job:06d}/{name}",
+                Body=_BODY,
+                Metadata=metadata_of(checkpoint, f"job-{job:06d}", "run", "8.4"),
+            )
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in threads.map(put, jobs):
+            pass
+    with psycopg.connect(services.database_url) as connection:
+        connection.execute(
+            """
+            INSERT INTO training_jobs (
+                job_id, status, dag_id, run_id, spec, durable_epoch, metrics, completed_at,
+                best_checkpoint_path, best_checkpoint_sha256, best_checkpoint_size,
+                last_checkpoint_path, last_checkpoint_sha256, last_checkpoint_size
+            )
+            SELECT
+                job_id, 'completed', 'train_yolo', job_id,
+                jsonb_build_object('model', 'yolo11n', 'dataset', 'digits'), 0,
+                jsonb_build_object('metrics/mAP50-95(B)', random()), now() - interval '100 days',
+                %(prefix)s || job_id || '/best.pt', %(sha256)s, 1,
+                %(prefix)s || job_id || '/last.pt', %(sha256)s, 1
+            FROM (
+                SELECT 'job-' || lpad(number::text, 6, '0') AS job_id
+                FROM generate_series(%(first)s::integer, %(last)s::integer) AS number
+            ) AS planted
+            """,
+            {
+                "prefix": f"s3://{services.bucket}/checkpoints/",
+                "sha256": _SHA256,
+                "first": jobs.start,
+                "last": jobs.stop - 1,
+            },
+        )
+
+
+def _measured(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
+    """Seconds that the program takes in a fresh process, and the most memory in bytes that this one had."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=_watched, args=(sender, program, services))
+    process.start()
+    sender.close()
+    try:
+        measured: tuple[float, int] = receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{program.__name__} ended too early; see its error above") from None
+    finally:
+        process.join()
+    return measured
+
+
+def _watched(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
+    import resource
+
+    started = time.monotonic()
+    program(services)
+    sender.send((time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def _audit(services: Services) -> None:
+    from datetime import UTC, datetime, timedelta
+    from pathlib import Path
+
+    import psycopg
+
+    from include.audit.audit import Surroundings, audit
+    from include.audit.request import AuditRequest
+
+    with psycopg.connect(services.database_url) as connection:
+        later = datetime.now(UTC) + timedelta(days=1)
+        around = Surroundings(
+            connection, services.client(), services.bucket, Path("/nonexistent"), lambda runs: set(), later
+        )
+        report = audit(around, AuditRequest(), "benchmark")
+    if report.found:
+        raise RuntimeError(f"The audit found what was not planted: {report.sentence}")
+
+
+def _dry_run(services: Services) -> None:
+    _retain(services, dry_run=True)
+
+
+def _retention(services: Services) -> None:
+    _retain(services, dry_run=False)
+
+
+def _retain(services: Services, **options: Any) -> None:
+    import psycopg
+
+    from include.audit.request import RetentionPolicy
+    from include.audit.retention import retain
+
+    policy = RetentionPolicy(**options)
+    with psycopg.connect(services.database_url) as connection:
+        report = retain(connection, services.client(), services.bucket, policy, lambda runs: set())
+    if not report.objects:
+        raise RuntimeError(f"Nothing was given up: {report.sentence}")
+
+
+if __name__ == "__main__":
+    main(measure)

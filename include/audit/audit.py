@@ -1,0 +1,108 @@
+"""The audit: every row against S3, S3 against every row, and what processes left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.audit.ledger import Ledger
+from include.audit.leftovers import find_leftovers
+from include.audit.objects import Sample, examine
+from include.audit.orphans import find_orphans
+from include.audit.recorded import recorded_objects, still_recorded
+from include.audit.repair import advice, restore
+from include.audit.report import AuditReport
+from include.audit.stuck import find_stuck
+from include.audit.uploads import find_abandoned_uploads
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.audit.findings import Finding
+    from include.audit.liveness import LiveRuns
+    from include.audit.recorded import RecordedObject
+    from include.audit.request import AuditRequest
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+"""Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when."""
+
+    connection: Connection[Any]
+    client: S3Client
+    bucket: str
+    training_root: Path
+    live_runs: LiveRuns
+    now: datetime
+
+
+def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditReport:
+    """Compare all, repair what is safe to repair where the request says so, record and return the findings.
+
+    It may be repeated; findings of the same run take the place of earlier ones. Raises StoreErrors, and what
+    psycopg does.
+    """
+    report = AuditReport()
+    ledger = Ledger(around.connection, run_id, report)
+    ledger.begin()
+    connection, client, bucket, now = around.connection, around.client, around.bucket, around.now
+    findings = chain(
+        find_stuck(connection, around.live_runs, now, repair=request.repair),
+        find_abandoned_uploads(client, bucket, now, repair=request.repair),
+        find_orphans(connection, client, bucket, now, report),
+        find_losses(around, request, run_id, report),
+        find_leftovers(connection, client, around.training_root, now, repair=request.repair),
+    )
+    for finding in findings:
+        log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired.")
+        ledger.add(finding)
+    return report
+
+
+def find_losses(
+    around: Surroundings, request: AuditRequest, seed: str, report: AuditReport
+) -> Iterator[Finding]:
+    """Recorded objects that are missing or damaged; bytes are read of all, or of a sample."""
+    sample = Sample(0 if request.full else request.sample, seed)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
+        for page in recorded_objects(around.connection, around.bucket):
+            looked_at = threads.map(partial(examine, around.client, reread=request.full), page)
+            for recorded, finding in zip(page, looked_at, strict=True):
+                if finding is None:
+                    sample.offer(recorded)
+                else:
+                    yield from _confirmed(around, recorded, finding, repair=request.repair)
+            report.examined(page, reread=False)
+            if request.full:
+                report.examined(page, reread=True)
+        read_again = threads.map(partial(examine, around.client, reread=True), sample.objects)
+        for recorded, finding in zip(sample.objects, read_again, strict=True):
+            if finding is not None:
+                yield from _confirmed(around, recorded, finding, repair=request.repair)
+        report.examined(sample.objects, reread=True)
+
+
+def _confirmed(
+    around: Surroundings, recorded: RecordedObject, finding: Finding, *, repair: bool
+) -> Iterator[Finding]:
+    """The finding, unless the row names something else by now; with its repair, or what a person can do."""
+    if not still_recorded(around.connection, recorded):
+        return
+    done = restore(around.connection, around.client, around.bucket, recorded) if repair else None
+    if done is not None:
+        yield replace(finding, repair=done)
+    else:
+        yield replace(finding, detail=f"{finding.detail}. {advice(around.client, recorded)}")

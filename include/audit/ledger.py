@@ -1,0 +1,45 @@
+"""The table `checkpoint_audits`: what each audit found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from include.jobs.queries import query
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.audit.findings import Finding
+    from include.audit.report import AuditReport
+
+MOST_ROWS = 10_000
+"""Of a kind and audit: a bucket full of orphans is not told object by object every day."""
+
+
+class Ledger:
+    """Records findings as they are found, so that an audit that is killed has told what it knew."""
+
+    def __init__(self, connection: Connection[Any], run_id: str, report: AuditReport) -> None:
+        self._connection, self._run_id, self._report = connection, run_id, report
+
+    def begin(self) -> None:
+        """Forget what an earlier attempt of this run found, and what is older than half a year."""
+        with self._connection.transaction():
+            self._connection.execute(query("forget_findings"), {"run_id": self._run_id})
+
+    def add(self, finding: Finding) -> None:
+        """Count the finding, and record it unless there are too many of its kind."""
+        self._report.add(finding)
+        if self._report.found[finding.kind] > MOST_ROWS:
+            return
+        values = {
+            "run_id": self._run_id,
+            "finding": str(finding.kind),
+            "job_id": finding.job_id,
+            "path": finding.path,
+            "detail": finding.detail,
+            "repair": finding.repair,
+            "size": finding.size,
+        }
+        with self._connection.transaction():
+            self._connection.execute(query("record_finding"), values)

@@ -1,0 +1,94 @@
+"""What trainings left on this machine, of jobs that need nothing here any more."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.audit.findings import Finding, FindingKind
+from include.audit.objects import examine
+from include.audit.recorded import objects_of
+from include.checkpoints.location import JOB_ID
+from include.jobs.job import JobStatus
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.jobs.job import TrainingJob
+
+OLD = timedelta(days=1)
+
+_OURS = {"inputs", "runs", "snapshots"}
+"""What a training makes in its job's folder: anything else there is somebody's own, and stays."""
+
+
+def find_leftovers(
+    connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
+) -> Iterator[Finding]:
+    """Job folders in which nothing changed for a day, of jobs that ended well or that no row knows.
+
+    Those of failed and running jobs stay: what S3 does not have yet may be there. So do those that were to
+    be kept (`keep_local`), and those whose objects in S3 are not as recorded. The repair is to remove the
+    folder.
+    """
+    if not training_root.is_dir():
+        return
+    jobs = JobRepository(connection)
+    for folder in sorted(training_root.iterdir()):
+        if not _is_job_folder(folder):
+            continue
+        try:
+            size, modified = _extent(folder)
+        except FileNotFoundError:  # somebody is at work there
+            continue
+        if modified > now - OLD:
+            continue
+        job = jobs.get(folder.name)
+        if job is not None and not _is_done(client, job):
+            continue
+        why = f"job {job.job_id} is {job.status} and its files are in S3" if job else "no row knows that job"
+        yield Finding(
+            FindingKind.LEFTOVER,
+            f"{folder} was left on this machine: {why}",
+            folder.name if job else None,
+            str(folder),
+            size,
+            _remove(folder) if repair else None,
+        )
+
+
+def _is_job_folder(folder: Path) -> bool:
+    if not re.match(JOB_ID, folder.name) or folder.is_symlink() or not folder.is_dir():
+        return False
+    return set() < {child.name for child in folder.iterdir()} <= _OURS
+
+
+def _extent(folder: Path) -> tuple[int, datetime]:
+    """Bytes of all files below the folder, and when anything there changed last."""
+    size, newest = 0, folder.lstat().st_mtime
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        newest = max(newest, status.st_mtime)
+    return size, datetime.fromtimestamp(newest, UTC)
+
+
+def _is_done(client: S3Client, job: TrainingJob) -> bool:
+    if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED} or (job.spec or {}).get("keep_local"):
+        return False
+    named = objects_of(job)
+    kinds = {recorded.kind for recorded in named}
+    whole = kinds == {"best", "last"} or (kinds == {"best"} and job.last_checkpoint_expired_at is not None)
+    return whole and all(examine(client, recorded, reread=False) is None for recorded in named)
+
+
+def _remove(folder: Path) -> str | None:
+    shutil.rmtree(folder, ignore_errors=True)
+    return None if folder.exists() else "removed"

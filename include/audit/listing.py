@@ -1,0 +1,59 @@
+"""What is in the bucket, page by page: a million objects take no more memory than a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import explained
+from include.checkpoints.location import S3Location
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHECKPOINTS = "checkpoints/"
+MODELS = "models/"
+
+PAGE_SIZE = 1000
+"""Keys; S3 gives no more at once."""
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """One object as a listing shows it: size in bytes, etag and modified as S3 has them."""
+
+    location: S3Location
+    size: int
+    etag: str
+    modified: datetime
+
+    @property
+    def job_id(self) -> str | None:
+        """The job below whose prefix it is; None for any other place."""
+        parts = self.location.key.removeprefix(CHECKPOINTS).split("/")
+        return parts[0] if self.location.key.startswith(CHECKPOINTS) and len(parts) > 1 else None
+
+    @property
+    def name(self) -> str:
+        """What comes after the job's prefix, such as `last.pt`."""
+        return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
+
+
+def pages(
+    client: S3Client, bucket: str, prefix: str, page_size: int = PAGE_SIZE
+) -> Iterator[list[ListedObject]]:
+    """Every object below `prefix`, in pages of at most `page_size`. Raises StoreErrors."""
+    paginator = client.get_paginator("list_objects_v2")
+    with explained(client, S3Location(bucket, prefix)):
+        for page in paginator.paginate(
+            Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": page_size}
+        ):
+            yield [
+                ListedObject(
+                    S3Location(bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
+                )
+                for item in page.get("Contents", ())
+                if not item["Key"].endswith("/")  # folders, which some servers and clients make
+            ]

@@ -1,0 +1,41 @@
+"""Which Dag runs go on: only Airflow knows, and it is asked for many at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+Run = tuple[str, str]
+"""Dag id and run id."""
+
+LiveRuns = Callable[[Collection[Run]], set[Run]]
+"""Tells which of these runs are queued or running; one that was deleted is not."""
+
+_AT_ONCE = 100
+"""Run ids travel in a URL."""
+
+
+def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
+    """Those of `runs` that go on. count(dag_id, run_ids) is how many of these do.
+
+    Nearly always none does, which one question for a hundred runs tells.
+    """
+    by_dag: dict[str, list[str]] = defaultdict(list)
+    for dag_id, run_id in sorted(set(runs)):
+        by_dag[dag_id].append(run_id)
+    return {
+        (dag_id, run_id)
+        for dag_id, run_ids in by_dag.items()
+        for start in range(0, len(run_ids), _AT_ONCE)
+        for run_id in _live(dag_id, run_ids[start : start + _AT_ONCE], count)
+    }
+
+
+def _live(dag_id: str, run_ids: Sequence[str], count: Callable[[str, Sequence[str]], int]) -> Iterator[str]:
+    live = count(dag_id, run_ids)
+    if live == len(run_ids):
+        yield from run_ids
+    elif live:
+        middle = len(run_ids) // 2
+        yield from _live(dag_id, run_ids[:middle], count)
+        yield from _live(dag_id, run_ids[middle:], count)

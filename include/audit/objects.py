@@ -1,0 +1,99 @@
+"""Whether an object is what its row says: by its metadata, and, where it is read again, by its bytes."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from include.audit.findings import FindingKind
+from include.checkpoints.errors import (
+    BucketMissing,
+    CorruptCheckpoint,
+    ObjectNotFound,
+    StoreError,
+    StoreRefusal,
+)
+from include.checkpoints.location import S3Location
+from include.checkpoints.reading import read_object
+from include.checkpoints.stored import head_object, stored_checkpoint
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.audit.findings import Finding
+    from include.audit.recorded import RecordedObject
+
+log = logging.getLogger(__name__)
+
+_READS = 2
+"""A server that reads damaged bytes from its disk may break off instead of sending them, every time."""
+
+
+def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
+    """What is wrong with the recorded object; None if nothing is, as far as was looked.
+
+    Without `reread` only metadata and size are compared, which tells of another object and not of damaged
+    bytes. Raises StoreErrors where S3 cannot be asked.
+    """
+    try:
+        location = S3Location.parse(recorded.path)
+        head = head_object(client, location)
+    except (ValueError, BucketMissing) as error:
+        return recorded.finding(FindingKind.MISSING, f"{recorded} names {recorded.path}: {error}")
+    if head is None:
+        return recorded.finding(
+            FindingKind.MISSING, f"{recorded} names {recorded.path}, but there is no such object"
+        )
+    stored = stored_checkpoint(location, head).checkpoint
+    problem = None
+    if recorded.size is not None and head["ContentLength"] != recorded.size:
+        problem = f"has {head['ContentLength']} bytes instead of {recorded.size}"
+    elif stored is None:
+        problem = "was replaced by an object that this project did not write: it carries no checksum"
+    elif stored.sha256 != recorded.sha256:
+        problem = f"is another file: its SHA-256 is {stored.sha256} instead of {recorded.sha256}"
+    elif reread:
+        problem = _problem_with_bytes(client, location, recorded)
+    if problem is None:
+        return None
+    return recorded.finding(FindingKind.DAMAGED, f"{recorded.path} of {recorded} {problem}")
+
+
+def _problem_with_bytes(client: S3Client, location: S3Location, recorded: RecordedObject) -> str | None:
+    problem = ""
+    for _ in range(_READS):
+        try:
+            found = read_object(client, location)
+        except ObjectNotFound:
+            return "was removed while it was read"
+        except CorruptCheckpoint as error:
+            return f"is damaged: {error}"
+        except StoreRefusal:
+            raise
+        except StoreError as error:
+            problem = f"cannot be read: {error}"
+            log.warning("%s %s", location.uri, problem)
+            head_object(client, location)  # raises where it is not this object's bytes but the whole server
+            continue
+        if found.sha256 == recorded.sha256:
+            return None
+        return f"is damaged: its {found.size} bytes have SHA-256 {found.sha256} instead of {recorded.sha256}"
+    return problem
+
+
+class Sample:
+    """So many of the objects that are offered, each as likely as any other, in memory for just these."""
+
+    def __init__(self, size: int, seed: str) -> None:
+        self.objects: list[RecordedObject] = []
+        self._size, self._offered = size, 0
+        self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
+
+    def offer(self, recorded: RecordedObject) -> None:
+        """Take it, with the right probability, instead of one that was taken before."""
+        self._offered += 1
+        if len(self.objects) < self._size:
+            self.objects.append(recorded)
+        elif (place := self._dice.randrange(self._offered)) < self._size:
+            self.objects[place] = recorded

@@ -1,0 +1,70 @@
+"""Objects that no row claims."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from include.audit.findings import Finding, FindingKind
+from include.audit.listing import CHECKPOINTS, MODELS, pages
+from include.jobs.queries import query
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.audit.listing import ListedObject
+    from include.audit.report import AuditReport
+
+_KEPT = {"best.pt", "last.pt", "last.previous.pt"}
+_PRODUCTION = re.compile(rf"{MODELS}([^/]+)/production/best\.pt")
+
+YOUNG = timedelta(hours=1)
+"""An object that is younger may be one whose row is just being written."""
+
+
+def find_orphans(
+    connection: Connection[Any], client: S3Client, bucket: str, now: datetime, report: AuditReport
+) -> Iterator[Finding]:
+    """Objects below checkpoints/ of no job, and below models/ of no version. They are never removed here.
+
+    Whether a row is there is asked after its page was listed, so that a job which begins meanwhile is known.
+    """
+    for page in pages(client, bucket, CHECKPOINTS):
+        report.listed(page)
+        jobs = _known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
+        for item in page:
+            if item.modified > now - YOUNG:
+                continue
+            if item.job_id is None or item.job_id not in jobs:
+                job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
+                yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+            elif item.name not in _KEPT:
+                yield _orphan(item, f"{item.location.uri} is no file that a training leaves")
+    for page in pages(client, bucket, MODELS):
+        report.listed(page)
+        yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
+
+
+def _unknown_models(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
+    paths = _known(connection, "list_known_versions", [item.location.uri for item in page])
+    names = {match[1] for item in page if (match := _PRODUCTION.fullmatch(item.location.key))}
+    promoted = _known(connection, "list_promoted_names", sorted(names))
+    for item in page:
+        match = _PRODUCTION.fullmatch(item.location.key)
+        if match and match[1] not in promoted:
+            yield _orphan(item, f"{item.location.uri} is an orphan: nothing of that name is in production")
+        elif not match and item.location.uri not in paths:
+            yield _orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
+
+
+def _orphan(item: ListedObject, detail: str) -> Finding:
+    return Finding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
+
+
+def _known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
+    """Those of the values that the query finds."""
+    with connection.transaction():
+        return {row[0] for row in connection.execute(query(name), {"values": values})}

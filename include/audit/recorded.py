@@ -1,0 +1,121 @@
+"""The objects that rows name: what S3 has to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from psycopg.rows import namedtuple_row
+
+from include.audit.findings import Finding
+from include.jobs.queries import query
+from include.models.objects import production_location
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.audit.findings import FindingKind
+    from include.jobs.job import TrainingJob
+
+RecordedKind = Literal["best", "last", "version", "production"]
+
+PAGE_ROWS = 500
+
+
+@dataclass(frozen=True)
+class RecordedObject:
+    """An object that a row names, as that row describes it: size in bytes, sha256 of the whole file.
+
+    It is the best.pt or last.pt of job_id, or that of a version of the model `name`; `production` is the
+    copy of a version that deployments read.
+    """
+
+    kind: RecordedKind
+    path: str
+    sha256: str
+    size: int | None
+    job_id: str
+    name: str | None = None
+    version: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "production":
+            return f"version {self.version}, in production, of model {self.name}"
+        if self.kind == "version":
+            return f"version {self.version} of model {self.name}"
+        return f"job {self.job_id}"
+
+    def finding(self, kind: FindingKind, detail: str) -> Finding:
+        """A finding about this object."""
+        return Finding(kind, detail, self.job_id, self.path, self.size)
+
+
+def objects_of(job: TrainingJob) -> list[RecordedObject]:
+    """What the job's row names, if it is ours: what a platform recorded on its own has no hash."""
+    return _of_job(
+        job.job_id,
+        ("best", job.best_checkpoint_path, job.best_checkpoint_sha256, job.best_checkpoint_size),
+        ("last", job.last_checkpoint_path, job.last_checkpoint_sha256, job.last_checkpoint_size),
+    )
+
+
+def recorded_objects(
+    connection: Connection[Any], bucket: str, page_rows: int = PAGE_ROWS
+) -> Iterator[list[RecordedObject]]:
+    """Every object that a row names, page by page, each as its row is when the page is read."""
+    job_id = ""
+    while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=page_rows):
+        job_id = rows[-1].job_id
+        yield [
+            recorded
+            for row in rows
+            for recorded in _of_job(
+                row.job_id,
+                ("best", row.best_checkpoint_path, row.best_checkpoint_sha256, row.best_checkpoint_size),
+                ("last", row.last_checkpoint_path, row.last_checkpoint_sha256, row.last_checkpoint_size),
+            )
+        ]
+    name, version = "", 0
+    while rows := _rows(
+        connection, "list_recorded_versions", after_name=name, after_version=version, limit=page_rows
+    ):
+        name, version = rows[-1].name, rows[-1].version
+        yield [recorded for row in rows for recorded in _of_version(row, bucket)]
+
+
+def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
+    """Whether the row names this very object still: a job may have been taken over since it was read."""
+    values = {
+        "job_id": recorded.job_id,
+        "path": recorded.path,
+        "sha256": recorded.sha256,
+        "name": recorded.name,
+        "version": recorded.version,
+        "production": recorded.kind == "production",
+    }
+    with connection.transaction():
+        row = connection.execute(query("is_still_recorded"), values).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _of_job(
+    job_id: str, *named: tuple[Literal["best", "last"], str | None, str | None, int | None]
+) -> list[RecordedObject]:
+    return [
+        RecordedObject(kind, path, sha256, size, job_id)
+        for kind, path, sha256, size in named
+        if path is not None and sha256 is not None
+    ]
+
+
+def _of_version(row: Any, bucket: str) -> Iterator[RecordedObject]:
+    version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
+    yield version
+    if row.stage == "production":
+        yield replace(version, kind="production", path=production_location(bucket, row.name).uri)
+
+
+def _rows(connection: Connection[Any], name: str, **values: Any) -> list[Any]:
+    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        return list(cursor.execute(query(name), values).fetchall())

@@ -1,0 +1,118 @@
+"""Putting a recorded object back, from a copy whose bytes were read and have the recorded SHA-256."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.errors import StoreError, StoreUnreachable
+from include.checkpoints.location import S3Location
+from include.checkpoints.reading import read_object
+from include.checkpoints.sending import TransferLimits
+from include.checkpoints.stored import head_object, stored_checkpoint
+from include.jobs.queries import query
+from include.models.errors import ModelError
+from include.models.objects import identity_of, place, production_location
+from include.models.promotion import promote
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.audit.recorded import RecordedObject
+    from include.checkpoints.fetching import FetchedObject
+
+log = logging.getLogger(__name__)
+
+
+def restore(
+    connection: Connection[Any], client: S3Client, bucket: str, recorded: RecordedObject
+) -> str | None:
+    """Put the recorded object back and say from where; None if no copy is whole, or somebody else is at it.
+
+    Nothing but the damaged object is replaced (If-Match), and what was put there is read back. Raises
+    StoreUnreachable.
+    """
+    if recorded.kind == "production":
+        return _promoted_again(connection, client, bucket, recorded)
+    for source in _copies(connection, bucket, recorded):
+        try:
+            found = read_object(client, source)
+            if found.sha256 != recorded.sha256:
+                continue
+            metadata = _identity(found, recorded)
+            place(client, source, found, S3Location.parse(recorded.path), metadata, TransferLimits())
+        except StoreUnreachable:
+            raise
+        except StoreError as error:
+            log.info("%s was not restored from %s: %s", recorded.path, source.uri, error)
+        else:
+            return _done(source.uri)
+    return None
+
+
+def advice(client: S3Client, recorded: RecordedObject) -> str:
+    """What a person can do about an object that could not be restored, as a sentence."""
+    if recorded.kind == "last" and (before := _previous(recorded)) is not None:
+        head = head_object(client, before)
+        stored = stored_checkpoint(before, head).checkpoint if head else None
+        if stored is not None:
+            return (
+                f"The generation before it is there, {before.uri} after epoch {stored.epoch + 1}: "
+                "docs/operations.md says how to go back to it"
+            )
+    return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
+
+
+def _promoted_again(
+    connection: Connection[Any], client: S3Client, bucket: str, recorded: RecordedObject
+) -> str | None:
+    """Promote what is in production already: its file is copied again, and promotions wait meanwhile."""
+    assert recorded.name is not None  # noqa: S101 - it is a version
+    assert recorded.version is not None  # noqa: S101
+    try:
+        again = promote(
+            connection, client, bucket, recorded.name, recorded.version,
+            by=None, reason=None, expected=recorded.version,
+        )  # fmt: skip
+    except StoreUnreachable:
+        raise
+    except (ModelError, StoreError) as error:
+        log.info("%s was not restored: %s", recorded.path, error)
+        return None
+    return _done(again.path)
+
+
+def _done(source: str) -> str:
+    return f"copied again from {source}, whose bytes are the recorded ones, and read back"
+
+
+def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
+    """The metadata of the object as it was: a version's file also says which version it is."""
+    if recorded.name is not None and recorded.version is not None:
+        return identity_of(found, recorded.name, recorded.version)
+    return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
+
+
+def _copies(connection: Connection[Any], bucket: str, recorded: RecordedObject) -> Iterator[S3Location]:
+    """Where else those bytes should be."""
+    if recorded.kind == "last" and (before := _previous(recorded)) is not None:
+        yield before
+    with connection.transaction():
+        rows = connection.execute(query("list_copies"), {"sha256": recorded.sha256}).fetchall()
+    for (path,) in rows:
+        try:
+            location = S3Location.parse(path)
+        except ValueError:
+            continue
+        if path != recorded.path:
+            yield location
+    if recorded.name is not None:
+        yield production_location(bucket, recorded.name)
+
+
+def _previous(recorded: RecordedObject) -> S3Location | None:
+    location = S3Location.parse(recorded.path)
+    stem = location.key.removesuffix("/last.pt")
+    return S3Location(location.bucket, f"{stem}/last.previous.pt") if stem != location.key else None

@@ -1,0 +1,136 @@
+"""What an audit says in the end: for a person as Markdown, for other tasks as a few numbers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from include.audit.findings import FindingKind
+
+if TYPE_CHECKING:
+    from include.audit.findings import Finding
+    from include.audit.listing import ListedObject
+    from include.audit.recorded import RecordedObject
+
+SHOWN = 20
+"""Findings of a kind that the report spells out; the table has the others."""
+
+_TITLES = {
+    FindingKind.MISSING: "Missing: a row names an object that is not there",
+    FindingKind.DAMAGED: "Damaged: an object is not what its row says",
+    FindingKind.STUCK: "Stuck: a row says that it runs, and nothing does",
+    FindingKind.ORPHAN: "Orphans: objects that no row claims",
+    FindingKind.ABANDONED_UPLOAD: "Abandoned: uploads that nobody completed",
+    FindingKind.LEFTOVER: "Leftovers: files on this machine that are not needed any more",
+}
+
+
+def human(size: int) -> str:
+    """Bytes as people read them: 1.5 GB."""
+    amount = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+@dataclass
+class AuditReport:
+    """The figures of one audit, and of each kind of finding the first few: constant memory."""
+
+    objects: int = 0
+    bytes: int = 0
+    checked: int = 0
+    reread: int = 0
+    reread_bytes: int = 0
+    found: Counter[FindingKind] = field(default_factory=Counter)
+    repaired: Counter[FindingKind] = field(default_factory=Counter)
+    sizes: Counter[FindingKind] = field(default_factory=Counter)
+    lost: int = 0
+    losses: list[Finding] = field(default_factory=list)
+    examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+
+    def listed(self, page: Collection[ListedObject]) -> None:
+        """These objects are in the bucket."""
+        self.objects += len(page)
+        self.bytes += sum(item.size for item in page)
+
+    def examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
+        """These were looked at, or read again."""
+        if reread:
+            self.reread += len(page)
+            self.reread_bytes += sum(recorded.size or 0 for recorded in page)
+        else:
+            self.checked += len(page)
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding."""
+        kind = finding.kind
+        self.found[kind] += 1
+        self.sizes[kind] += finding.size or 0
+        self.repaired[kind] += finding.repair is not None
+        if len(self.examples[kind]) < SHOWN:
+            self.examples[kind].append(finding)
+        if finding.is_loss:
+            self.lost += 1
+            if len(self.losses) < SHOWN:
+                self.losses.append(finding)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        found = ", ".join(
+            f"{count} {kind.replace('_', ' ')}"
+            + (f" ({self.repaired[kind]} repaired)" if self.repaired[kind] else "")
+            for kind, count in sorted(self.found.items())
+        )
+        return (
+            f"{self.checked} recorded objects checked, {self.reread} of them read again "
+            f"({human(self.reread_bytes)}); {self.objects} objects ({human(self.bytes)}) in the bucket. "
+            f"Found: {found or 'nothing'}."
+        )
+
+    @property
+    def failure(self) -> str | None:
+        """Why the audit failed, in one sentence; None if nothing that a row names is lost."""
+        if not self.lost:
+            return None
+        paths = ", ".join(finding.path or "" for finding in self.losses[:3])
+        more = f" and {self.lost - 3} more" if self.lost > 3 else ""
+        what = "object that a row names is" if self.lost == 1 else "objects that rows name are"
+        return (
+            f"{self.lost} {what} missing or damaged, and could not be repaired: {paths}{more}. The report "
+            "above and table checkpoint_audits say what is wrong with each, docs/operations.md what to do"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {
+            "sentence": self.sentence,
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "checked": self.checked,
+            "reread": self.reread,
+            "found": {str(kind): count for kind, count in sorted(self.found.items())},
+            "repaired": {str(kind): count for kind, count in sorted(self.repaired.items()) if count},
+            "lost": self.lost,
+        }
+
+    def markdown(self) -> str:
+        """The report."""
+        lines = ["# Audit of checkpoints", "", self.sentence, ""]
+        for kind, title in _TITLES.items():
+            if not self.found[kind]:
+                continue
+            size = f", {human(self.sizes[kind])}" if self.sizes[kind] else ""
+            figures = f"{self.found[kind]} found, {self.repaired[kind]} repaired{size}."
+            lines += [f"## {title}", "", figures, ""]
+            for finding in self.examples[kind]:
+                lines.append(f"- {finding.detail}. **{finding.repair or 'not repaired'}**")
+            if self.found[kind] > SHOWN:
+                lines.append(f"- … and {self.found[kind] - SHOWN} more in table checkpoint_audits")
+            lines.append("")
+        return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""What a run of `audit_checkpoints` is asked for, and the policy by which states are given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.refusals import sentence
+
+POLICY_VARIABLE = "retention_policy"
+"""The Airflow Variable that holds a deployment's policy, as JSON."""
+
+_MOST = 1_000_000
+_HUNDRED_YEARS = 36_500
+
+
+class AuditRefused(ValueError):
+    """The run's conf, or the Variable, is not what `audit_checkpoints` takes."""
+
+
+class RetentionPolicy(BaseModel):
+    """A whole state (last.pt with last.previous.pt) goes where all three say so; see docs/operations.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    keep_newest: int = Field(3, ge=0, le=_MOST)
+    keep_best: int = Field(3, ge=0, le=_MOST)
+    expire_after_days: int = Field(30, ge=0, le=_HUNDRED_YEARS)
+    dry_run: bool = True
+
+
+class AuditRequest(BaseModel):
+    """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    full: bool = Field(
+        False,
+        description="Read every recorded object again and compare its bytes with the recorded SHA-256. Takes "
+        "as long as downloading all of them.",
+    )
+    sample: int = Field(
+        20,
+        ge=0,
+        le=10_000,
+        description="How many recorded objects, chosen at random, are read again where not all are.",
+    )
+    repair: bool = Field(
+        True,
+        description="Repair what is safe to repair; otherwise only say what was found.",
+    )
+    keep_newest: int | None = Field(
+        None,
+        ge=0,
+        le=_MOST,
+        description="Whole states that are kept of each model and data set: the newest so many. Empty: as in "
+        f"Variable {POLICY_VARIABLE}, otherwise 3.",
+    )
+    keep_best: int | None = Field(
+        None,
+        ge=0,
+        le=_MOST,
+        description="And those of the so many best jobs, by mAP50-95, or accuracy for classify. Empty: as in "
+        f"Variable {POLICY_VARIABLE}, otherwise 3.",
+    )
+    expire_after_days: int | None = Field(
+        None,
+        ge=0,
+        le=_HUNDRED_YEARS,
+        description="The others expire when their job ended more than so many days ago. Empty: as in "
+        f"Variable {POLICY_VARIABLE}, otherwise 30.",
+    )
+    dry_run: bool = Field(
+        True,
+        description="Only say which states would go, and how many bytes; delete nothing.",
+    )
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> AuditRequest:
+        """Validate the run's `conf`. Raises AuditRefused: one sentence with the field and the value."""
+        try:
+            return cls.model_validate(dict(conf))
+        except ValidationError as error:
+            raise AuditRefused(sentence(error, cls, "audit_checkpoints")) from None
+
+    def policy(self, deployment: str | None = None) -> RetentionPolicy:
+        """What the run gave, where it gave nothing the deployment's, and otherwise the defaults.
+
+        deployment is the Variable's value, None if it is not set. Raises AuditRefused where it is no policy.
+        """
+        fields = set(RetentionPolicy.model_fields)
+        given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)
+        return _deployed(deployment).model_copy(update=given)
+
+
+def _deployed(value: str | None) -> RetentionPolicy:
+    if value is None:
+        return RetentionPolicy()
+    try:
+        return RetentionPolicy.model_validate_json(value)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        what = "is no JSON object" if not wrong["loc"] else sentence(error, RetentionPolicy, POLICY_VARIABLE)
+        raise AuditRefused(
+            f"Variable {POLICY_VARIABLE}={value!r}: {what}. Set it to something like "
+            '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'
+        ) from None

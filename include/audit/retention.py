@@ -1,0 +1,161 @@
+"""Retention: which whole states (last.pt with last.previous.pt) are given up, and giving them up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+
+from include.audit.listing import CHECKPOINTS, PAGE_SIZE, pages
+from include.audit.report import human
+from include.checkpoints.errors import explained, is_condition_failed, is_not_found
+from include.jobs.queries import query
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.audit.listing import ListedObject
+    from include.audit.liveness import LiveRuns
+    from include.audit.request import RetentionPolicy
+
+log = logging.getLogger(__name__)
+
+SHOWN = 200
+"""Jobs that the report names one by one."""
+
+_STATES = {"last.pt", "last.previous.pt"}
+
+_AT_ONCE = 8
+"""Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
+
+
+@dataclass
+class RetentionReport:
+    """What went, or would go in a dry run: whole states of `jobs` jobs, size in bytes."""
+
+    policy: RetentionPolicy
+    jobs: int = 0
+    objects: int = 0
+    bytes: int = 0
+    shown: dict[str, int] = field(default_factory=dict)
+    _last: str = field(default="", repr=False)
+
+    def add(self, item: ListedObject) -> None:
+        """Count an object. A job's objects follow each other in a listing."""
+        job_id = item.job_id or ""
+        if job_id != self._last:
+            self.jobs += 1
+            self._last = job_id
+        self.objects += 1
+        self.bytes += item.size
+        if job_id in self.shown or len(self.shown) < SHOWN:
+            self.shown[job_id] = self.shown.get(job_id, 0) + item.size
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
+        return (
+            f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
+            f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
+            f"and data set, and all of jobs that ended less than {self.policy.expire_after_days} days ago."
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {
+            "sentence": self.sentence,
+            "dry_run": self.policy.dry_run,
+            "jobs": self.jobs,
+            "objects": self.objects,
+            "bytes": self.bytes,
+        }
+
+    def markdown(self) -> str:
+        """The report."""
+        lines = ["# Retention", "", self.sentence, ""]
+        lines += [f"- {job_id}: {human(size)}" for job_id, size in self.shown.items()]
+        if self.jobs > len(self.shown):
+            lines.append(f"- … and {self.jobs - len(self.shown)} more")
+        return "\n".join(lines)
+
+
+def retain(
+    connection: Connection[Any],
+    client: S3Client,
+    bucket: str,
+    policy: RetentionPolicy,
+    live_runs: LiveRuns,
+    page_size: int = PAGE_SIZE,
+) -> RetentionReport:
+    """Give up what the policy does not keep; in a dry run only say what that would be.
+
+    First the row is marked, then the objects are deleted: if this ends in between, the next time deletes what
+    is left of marked jobs. Which states go is decided at the beginning, by the database; each is marked only
+    if nothing has changed since. The memory does not depend on how many objects and rows there are.
+
+    Raises StoreErrors, and what psycopg does.
+    """
+    report = RetentionReport(policy)
+    _choose(connection, policy)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
+        for page in pages(client, bucket, CHECKPOINTS, page_size):
+            states = [item for item in page if item.job_id is not None and item.name in _STATES]
+            going = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
+            doomed = [item for item in states if item.job_id in going]
+            if not policy.dry_run:
+                deleted = threads.map(lambda item: _delete(client, item), doomed)
+                doomed = [item for item, gone in zip(doomed, deleted, strict=True) if gone]
+            for item in doomed:
+                report.add(item)
+    return report
+
+
+def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
+    """Let the database write down, for this session, which jobs' states the policy does not keep."""
+    values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
+    with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout = '30min'")  # a million rows are ranked
+        connection.execute(query("create_expiring_states"))
+        connection.execute(query("choose_expiring_states"), values)
+
+
+def _going(
+    connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
+) -> set[str]:
+    """Those of the jobs whose states go: marked now, or marked before and not deleted yet."""
+    rows = _rows(connection, "find_expiring_states", sorted(filter(None, job_ids)))
+    marked = {row.job_id for row in rows if row.marked}
+    expiring = [row for row in rows if not row.marked]
+    # A run that was cleared goes on from its state, and its row does not tell until the training begins.
+    live = live_runs([(row.dag_id, row.run_id) for row in expiring])
+    chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
+    if dry_run:
+        return marked | set(chosen)
+    return marked | {row.job_id for row in _rows(connection, "expire_states", chosen)}
+
+
+def _rows(connection: Connection[Any], name: str, job_ids: list[str]) -> list[Any]:
+    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        return list(cursor.execute(query(name), {"job_ids": job_ids}).fetchall())
+
+
+def _delete(client: S3Client, item: ListedObject) -> bool:
+    """Delete the very object that was listed. False if somebody has written another one since."""
+    from botocore.exceptions import ClientError
+
+    location = item.location
+    with explained(client, location):
+        try:
+            client.delete_object(Bucket=location.bucket, Key=location.key, IfMatch=item.etag)
+        except ClientError as error:
+            if is_condition_failed(error) or is_not_found(error):
+                log.info("%s has changed since it was listed; it stays.", location.uri)
+                return False
+            raise
+    return True

@@ -1,0 +1,64 @@
+"""Rows that still say `running` when nothing runs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+
+from include.audit.findings import Finding, FindingKind
+from include.jobs.queries import query
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.audit.liveness import LiveRuns
+
+GRACE = timedelta(hours=1)
+"""A run that ended just now is still being recorded, by its last task or by its Dag's callback."""
+
+_PAGE_ROWS = 500
+
+
+def find_stuck(
+    connection: Connection[Any], live_runs: LiveRuns, now: datetime, *, repair: bool
+) -> Iterator[Finding]:
+    """Jobs that are queued or running by their row, and whose run Airflow does not know as such.
+
+    The repair is to record that they failed, and why; what was durable stays, and the job may be triggered
+    again. A row without a run waits for its first one, and is not stuck.
+    """
+    job_id = ""
+    while rows := _page(connection, job_id, now - GRACE):
+        job_id = rows[-1].job_id
+        live = live_runs([(row.dag_id, row.run_id) for row in rows])
+        for row in rows:
+            if (row.dag_id, row.run_id) in live:
+                continue
+            detail = (
+                f"Job {row.job_id} is {row.status} since {row.updated_at:%Y-%m-%d %H:%M}, but its run "
+                f"{row.run_id} of {row.dag_id} is not"
+            )
+            done = _record_failure(connection, row) if repair else None
+            yield Finding(FindingKind.STUCK, detail, row.job_id, repair=done)
+
+
+def _record_failure(connection: Connection[Any], row: Any) -> str | None:
+    state = f"its state after epoch {row.durable_epoch + 1} is in S3" if row.durable_epoch is not None else (
+        "no state of it was stored"
+    )  # fmt: skip
+    error = (
+        f"Run {row.run_id} ended without recording it, as after a kill of all its processes; {state}. Clear "
+        "the run's failed task with all after it, or trigger the job again: it goes on from there"
+    )
+    failed = JobRepository(connection).fail_run(row.dag_id, row.run_id, error)
+    return "recorded as failed" if failed else None
+
+
+def _page(connection: Connection[Any], after: str, before: datetime) -> list[Any]:
+    values = {"after": after, "before": before, "limit": _PAGE_ROWS}
+    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        return list(cursor.execute(query("list_unfinished_jobs"), values).fetchall())

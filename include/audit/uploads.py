@@ -1,0 +1,47 @@
+"""Multipart uploads that nobody will complete: their parts are invisible, and paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.audit.findings import Finding, FindingKind
+from include.audit.listing import CHECKPOINTS, MODELS
+from include.checkpoints.errors import explained
+from include.checkpoints.location import S3Location
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ABANDONED = timedelta(days=1)
+"""No file takes a day; what began before was left by a process that was killed."""
+
+
+def find_abandoned_uploads(
+    client: S3Client, bucket: str, now: datetime, *, repair: bool
+) -> Iterator[Finding]:
+    """Uploads below checkpoints/ and models/ that began more than a day ago; the repair is to abort them."""
+    for prefix in (CHECKPOINTS, MODELS):
+        with explained(client, S3Location(bucket, prefix)):
+            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"] > now - ABANDONED or not upload["Key"].startswith(prefix):
+                        continue
+                    location = S3Location(bucket, upload["Key"])
+                    done = _abort(client, location, upload["UploadId"]) if repair else None
+                    yield Finding(
+                        FindingKind.ABANDONED_UPLOAD,
+                        f"A multipart upload to {location.uri} began at {upload['Initiated']:%Y-%m-%d %H:%M} "
+                        "and was never completed",
+                        path=location.uri,
+                        repair=done,
+                    )
+
+
+def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:
+    try:
+        client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
+    except client.exceptions.NoSuchUpload:
+        return "it ended meanwhile"
+    return "aborted, its parts are removed"

@@ -1,0 +1,87 @@
+"""What the tasks of `audit_checkpoints` do: open the outside world, audit or retain, say what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.audit.audit import Surroundings, audit
+from include.audit.liveness import live_among
+from include.audit.request import POLICY_VARIABLE, AuditRefused, AuditRequest
+from include.audit.retention import retain
+from include.checkpoints.errors import StoreRefusal
+from include.pipeline.connections import s3_client, training_db
+from include.pipeline.failures import no_retry
+from include.pipeline.notes import leave_note
+from include.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.audit.liveness import LiveRuns, Run
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary"
+"""XCom of the task `audit`, which is there also where it fails."""
+
+
+def audit_run(context: Context) -> None:
+    """Compare rows and objects. Fails, after all was looked at, where something that a row names is lost."""
+    settings = Settings.from_environment()
+    with no_retry(AuditRefused):
+        request = AuditRequest.parse(context["dag_run"].conf or {})
+        request.policy(_deployment())  # whatever is wrong with it is said before anything is done
+    with training_db() as connection, no_retry(StoreRefusal):
+        around = Surroundings(
+            connection,
+            s3_client(),
+            settings.bucket,
+            settings.training_root,
+            _live_runs(context),
+            datetime.now(UTC),
+        )
+        report = audit(around, request, context["run_id"])
+    log.info("\n%s", report.markdown())
+    context["ti"].xcom_push(SUMMARY, report.summary())
+    leave_note(context, report.sentence)
+    if report.failure is not None:
+        raise AirflowFailException(report.failure)
+
+
+def retain_run(context: Context) -> dict[str, Any]:
+    """Apply the retention policy; returns its figures."""
+    with no_retry(AuditRefused):
+        policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
+    with training_db() as connection, no_retry(StoreRefusal):
+        report = retain(
+            connection, s3_client(), Settings.from_environment().bucket, policy, _live_runs(context)
+        )
+    log.info("\n%s", report.markdown())
+    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY)
+    leave_note(context, f"{audited['sentence']}\n\n{report.sentence}")
+    return report.summary()
+
+
+def _deployment() -> str | None:
+    """What this deployment has set, if it has set anything."""
+    value: str | None = Variable.get(POLICY_VARIABLE, default=None)
+    return value
+
+
+def _live_runs(context: Context) -> LiveRuns:
+    """Ask Airflow which runs go on."""
+    ti = context["ti"]
+
+    def count(dag_id: str, run_ids: Sequence[str]) -> int:
+        return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=["queued", "running"]))
+
+    def live(runs: Collection[Run]) -> set[Run]:
+        return live_among(runs, count)
+
+    return live

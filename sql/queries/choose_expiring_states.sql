@@ -1,0 +1,68 @@
+-- States of jobs that have ended. A model that came from S3 is its path; all versions of a registered one are
+-- one model. Fitness ranks as Ultralytics' own does: mAP50-95 of boxes, masks and keypoints, or both accuracies.
+INSERT INTO expiring_states (job_id, dag_id, run_id, status)
+WITH states AS (
+    SELECT
+        job_id::text AS job_id,
+        dag_id::text AS dag_id,
+        run_id::text AS run_id,
+        status::text AS status,
+        regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+)/.*', '\1') AS model,
+        to_jsonb(spec) ->> 'dataset' AS dataset,
+        COALESCE(completed_at::timestamptz, updated_at::timestamptz) AS ended_at,
+        pinned,
+        (
+            SELECT sum(number.value::text::double precision)
+            FROM jsonb_each(
+                CASE WHEN jsonb_typeof(to_jsonb(metrics)) = 'object' THEN to_jsonb(metrics) END
+            ) AS number
+            WHERE jsonb_typeof(number.value) = 'number'
+                AND number.key IN (
+                    'metrics/mAP50-95(B)',
+                    'metrics/mAP50-95(M)',
+                    'metrics/mAP50-95(P)',
+                    'metrics/accuracy_top1',
+                    'metrics/accuracy_top5'
+                )
+        ) AS fitness
+    FROM training_jobs
+    WHERE status::text IN ('completed', 'failed', 'stopped')
+        AND run_id IS NOT NULL
+        AND last_checkpoint_expired_at IS NULL
+        AND (last_checkpoint_path IS NOT NULL OR durable_epoch IS NOT NULL)
+),
+ranked AS (
+    SELECT
+        states.*,
+        row_number() OVER (
+            PARTITION BY model, dataset
+            ORDER BY ended_at DESC, job_id
+        ) AS newest,
+        row_number() OVER (
+            PARTITION BY model, dataset
+            ORDER BY fitness DESC NULLS LAST, ended_at DESC, job_id
+        ) AS best
+    FROM states
+)
+SELECT
+    job_id,
+    dag_id,
+    run_id,
+    status
+FROM ranked
+WHERE newest > %(keep_newest)s
+    AND best > %(keep_best)s
+    AND ended_at <= now() - make_interval(days => %(expire_after_days)s)
+    AND pinned IS NOT TRUE
+    AND NOT EXISTS (
+        SELECT
+        FROM training_jobs AS child
+        WHERE child.parent_job_id = ranked.job_id
+            AND child.status::text IN ('queued', 'running')
+    )
+    AND NOT EXISTS (
+        SELECT
+        FROM model_versions
+        WHERE model_versions.job_id = ranked.job_id
+            AND (model_versions.stage <> 'rejected' OR model_versions.promoted_at IS NOT NULL)
+    );

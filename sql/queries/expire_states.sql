@@ -1,0 +1,29 @@
+-- Marked first, deleted afterwards: a row never names what is not there. Whatever kept a state when they were
+-- chosen keeps it here again, and so does a row that is another by now.
+UPDATE training_jobs AS job
+SET
+    last_checkpoint_expired_at = now(),
+    last_checkpoint_path = NULL,
+    last_checkpoint_sha256 = NULL,
+    last_checkpoint_size = NULL,
+    updated_at = now()
+FROM expiring_states AS chosen
+WHERE chosen.job_id = job.job_id
+    AND job.job_id = ANY(%(job_ids)s::text[])
+    AND job.run_id = chosen.run_id
+    AND job.status::text = chosen.status
+    AND job.last_checkpoint_expired_at IS NULL
+    AND job.pinned IS NOT TRUE
+    AND NOT EXISTS (
+        SELECT
+        FROM training_jobs AS child
+        WHERE child.parent_job_id = job.job_id
+            AND child.status::text IN ('queued', 'running')
+    )
+    AND NOT EXISTS (
+        SELECT
+        FROM model_versions
+        WHERE model_versions.job_id = job.job_id
+            AND (model_versions.stage <> 'rejected' OR model_versions.promoted_at IS NOT NULL)
+    )
+RETURNING job.job_id::text AS job_id;

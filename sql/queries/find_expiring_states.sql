@@ -1,0 +1,19 @@
+-- Of some jobs, those whose states go: chosen now, or marked by an earlier run that could not delete them all. A
+-- job that was trained again since it was marked is not marked any more.
+SELECT
+    job.job_id::text AS job_id,
+    job.dag_id::text AS dag_id,
+    job.run_id::text AS run_id,
+    job.last_checkpoint_expired_at IS NOT NULL AS marked
+FROM training_jobs AS job
+LEFT JOIN expiring_states AS chosen
+    ON chosen.job_id = job.job_id
+WHERE job.job_id = ANY(%(job_ids)s::text[])
+    AND (
+        (chosen.job_id IS NOT NULL AND job.last_checkpoint_expired_at IS NULL)
+        OR (
+            job.last_checkpoint_expired_at IS NOT NULL
+            AND job.last_checkpoint_path IS NULL
+            AND job.status::text IN ('completed', 'failed', 'stopped')
+        )
+    );

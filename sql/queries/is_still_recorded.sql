@@ -1,0 +1,19 @@
+-- Either a job or a version of a model names this object with this hash, and the one in production does so.
+SELECT
+    EXISTS (
+        SELECT
+        FROM training_jobs
+        WHERE job_id = %(job_id)s
+            AND (
+                (best_checkpoint_path = %(path)s AND best_checkpoint_sha256 = %(sha256)s)
+                OR (last_checkpoint_path = %(path)s AND last_checkpoint_sha256 = %(sha256)s)
+            )
+    )
+    OR EXISTS (
+        SELECT
+        FROM model_versions
+        WHERE name = %(name)s::text
+            AND version = %(version)s::integer
+            AND sha256 = %(sha256)s
+            AND (stage = 'production' OR NOT %(production)s)
+    );

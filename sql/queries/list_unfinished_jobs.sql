@@ -1,0 +1,16 @@
+-- A page of the jobs that a run has taken and that should be going on.
+SELECT
+    job_id::text AS job_id,
+    status::text AS status,
+    dag_id::text AS dag_id,
+    run_id::text AS run_id,
+    durable_epoch,
+    updated_at::timestamptz AS updated_at
+FROM training_jobs
+WHERE job_id > %(after)s
+    AND status::text IN ('queued', 'running')
+    AND dag_id IS NOT NULL
+    AND run_id IS NOT NULL
+    AND updated_at::timestamptz < %(before)s
+ORDER BY job_id
+LIMIT %(limit)s;

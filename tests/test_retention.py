@@ -1,0 +1,374 @@
+"""Which whole states go, which never do, and that no crash and no race leaves a row that names nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import psycopg
+import pytest
+
+from include.audit.liveness import Run
+from include.audit.request import RetentionPolicy
+from include.audit.retention import RetentionReport, retain
+from include.checkpoints.store import CheckpointStore
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.pipeline.resolve import RunIdentity, resolve
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests import platforms
+from tests.auditing import LAST, PREVIOUS, World, audited
+from tests.jobs import claim, record_checkpoints
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
+NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
+
+
+@pytest.fixture(scope="module")
+def migrated_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        apply(platforms.engine(url))
+        yield url
+
+
+@pytest.fixture
+def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
+    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
+        yield world
+
+
+def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
+    given = {"live_runs": world.live_runs} | options
+    return retain(world.connection, world.client, world.bucket, policy, **given)
+
+
+def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
+    """A job that ended so many days ago, as good as that."""
+    when = datetime.now(UTC) - timedelta(days=days)
+    values = {"metrics": {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}, "completed_at": when}
+    world.job(job_id, **(values | columns))
+
+
+def expired(world: World) -> set[str]:
+    """Jobs whose row says that their state is given up, which is then so in S3 and in every column."""
+    with world.connection.transaction():
+        rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
+    gone = set()
+    for (job_id,) in rows:
+        row = world.get(job_id)
+        if row["last_checkpoint_expired_at"] is not None:
+            gone.add(job_id)
+            assert row["last_checkpoint_path"] is row["last_checkpoint_sha256"] is None
+            assert row["last_checkpoint_size"] is None
+            assert row["best_checkpoint_path"] == world.uri(job_id, "best.pt")
+        assert world.names(job_id) == ({"best.pt"} if job_id in gone else WHOLE), job_id
+    return gone
+
+
+# --- what the policy keeps ---
+
+
+def test_the_newest_and_the_best_states_are_kept_and_best_pt_always(world: World) -> None:
+    for number, fitness in enumerate([0.9, 0.1, 0.2, 0.8, 0.3, 0.4]):
+        ended(world, f"job-{number}", days=100 - number, fitness=fitness)
+    report = retained(world, NOTHING.model_copy(update={"keep_newest": 2, "keep_best": 2}))
+    assert expired(world) == {"job-1", "job-2"}  # 4 and 5 are the newest, 0 and 3 the best
+    assert (report.jobs, report.objects, report.bytes) == (2, 4, 2 * (len(LAST) + len(PREVIOUS)))
+
+
+def test_each_model_on_each_data_set_has_its_own_newest_and_best(world: World) -> None:
+    for model in ("yolo11n", "yolo11s"):
+        for dataset in ("digits", "s3://data/cars/"):
+            for days in (50, 60):
+                job_id = f"{model}-{dataset[:2]}-{days}"
+                ended(world, job_id, days, spec={"model": model, "dataset": dataset})
+    retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
+    assert expired(world) == {"yolo11n-di-60", "yolo11n-s3-60", "yolo11s-di-60", "yolo11s-s3-60"}
+
+
+def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world: World) -> None:
+    for version in (1, 2):
+        spec = {"model": f"s3://b/models/digits/versions/{version}/best.pt", "dataset": "digits"}
+        ended(world, f"job-{version}", days=100 - version, spec=spec)
+    retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
+    assert expired(world) == {"job-1"}
+
+
+def test_a_segmenter_ranks_by_boxes_and_masks_and_what_was_never_measured_comes_last(world: World) -> None:
+    box, mask = "metrics/mAP50-95(B)", "metrics/mAP50-95(M)"
+    ended(world, "boxes", metrics={box: 0.6, mask: 0.1})
+    ended(world, "masks", metrics={box: 0.4, mask: 0.5})
+    ended(world, "none", days=1, metrics={box: None, mask: None})
+    ended(world, "nothing", days=1, metrics=None)
+    retained(world, NOTHING.model_copy(update={"keep_best": 1}))
+    assert expired(world) == {"boxes", "none", "nothing"}
+
+
+def test_a_state_expires_only_after_its_days(world: World) -> None:
+    ended(world, "young", days=29)
+    ended(world, "old", days=31)
+    retained(world, NOTHING.model_copy(update={"expire_after_days": 30}))
+    assert expired(world) == {"old"}
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_a_job_that_ended_otherwise_counts_from_its_last_change(world: World, status: str) -> None:
+    """Its row may name no objects; what it could go on from is a whole state all the same."""
+    for job_id, days in (("young", 29), ("old", 31)):
+        when = datetime.now(UTC) - timedelta(days=days)
+        ended(world, job_id, status=status, completed_at=None, updated_at=when)
+        world.change(job_id, last_checkpoint_path=None, last_checkpoint_sha256=None)
+    retained(world, NOTHING.model_copy(update={"expire_after_days": 30}))
+    assert expired(world) == {"old"}
+
+
+# --- what is never touched ---
+
+
+def test_pinned_promoted_and_awaited_states_stay(world: World) -> None:
+    for job_id in ("pinned", "production", "archived", "candidate", "rejected", "plain"):
+        ended(world, job_id)
+    world.change("pinned", pinned=True)
+    for number, stage in enumerate(["production", "archived", "candidate", "rejected"]):
+        world.connection.execute(
+            "INSERT INTO model_versions (name, version, job_id, stage, path, sha256, size) "
+            "VALUES ('digits', %s, %s, %s, 's3://b/k', 'x', 1)",
+            [number + 1, stage, stage],
+        )
+    world.connection.commit()
+    retained(world)
+    assert expired(world) == {"rejected", "plain"}
+
+
+def test_jobs_that_run_or_whose_child_runs_stay(world: World) -> None:
+    for job_id in ("running", "queued", "parent", "parent-of-ended"):
+        ended(world, job_id)
+    for status in ("running", "queued"):
+        world.change(status, status=status)
+    ended(world, "child", status="running", parent_job_id="parent")
+    ended(world, "ended", days=0, parent_job_id="parent-of-ended")
+    retained(world, NOTHING.model_copy(update={"expire_after_days": 1}))
+    assert expired(world) == {"parent-of-ended"}
+
+
+def test_the_state_of_a_run_that_was_cleared_stays(world: World) -> None:
+    """Its row says that it failed until its training begins, which may wait for a GPU for hours."""
+    ended(world, "cleared", status="failed")
+    ended(world, "failed", status="failed")
+    world.live = {("train_yolo", "run of cleared")}
+    retained(world)
+    assert expired(world) == {"failed"}
+
+
+def test_rows_of_a_platform_that_were_never_trained_here_stay(world: World) -> None:
+    world.row("7", run_id=None, dag_id=None, durable_epoch=None, last_checkpoint_path="s3://theirs/last.pt")
+    world.put(world.uri("7", "last.pt"), LAST)
+    assert retained(world).objects == 0
+    assert world.get("7")["last_checkpoint_path"] == "s3://theirs/last.pt"
+
+
+# --- dry run, crashes, races ---
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
+    for number in range(3):
+        ended(world, f"job-{number}", days=90 + number)
+    policy = NOTHING.model_copy(update={"keep_newest": 1, "dry_run": True})
+    before = [world.get(f"job-{number}") for number in range(3)]
+    report = retained(world, policy)
+    assert [world.get(f"job-{number}") for number in range(3)] == before
+    assert expired(world) == set()
+    size = len(LAST) + len(PREVIOUS)
+    assert (report.jobs, report.objects, report.bytes) == (2, 4, 2 * size)
+    assert report.shown == {"job-1": size, "job-2": size}
+    assert "states of 2 jobs, 4 objects, 30.0 kB would be deleted (dry run)" in report.sentence
+    assert "- job-1: 15.0 kB" in report.markdown()
+    real = retained(world, policy.model_copy(update={"dry_run": False}))
+    assert (real.jobs, real.objects, real.bytes) == (report.jobs, report.objects, report.bytes)
+
+
+def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(world: World) -> None:
+    for number in range(5):
+        ended(world, f"job-{number}")
+    report = retained(world, page_size=2)
+    assert expired(world) == {f"job-{number}" for number in range(5)}
+    assert (report.jobs, report.objects) == (5, 10)
+
+
+def _die(**_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
+    """Die at the first request that deletes something."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+    )
+    client.meta.events.register(
+        "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    with psycopg.connect(url) as connection:
+        retain(connection, client, bucket, NOTHING, lambda runs: set())
+
+
+def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(
+    world: World, migrated_url: str, s3: S3
+) -> None:
+    ended(world, "a")
+    arguments = (migrated_url, s3.endpoint_url, s3.access_key, s3.secret_key, world.bucket)
+    process = multiprocessing.get_context("spawn").Process(target=_retain_until_killed, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    marked = world.get("a")
+    assert marked["last_checkpoint_expired_at"] is not None
+    assert marked["last_checkpoint_path"] is None
+    assert world.names("a") == WHOLE
+    assert world.audit().failure is None  # no row names what is not there
+    generous = RetentionPolicy(keep_newest=100, keep_best=100, expire_after_days=1000, dry_run=True)
+    assert retained(world, generous).objects == 2
+    assert world.names("a") == WHOLE
+    retained(world, generous.model_copy(update={"dry_run": False}))
+    assert expired(world) == {"a"}
+    assert world.get("a")["last_checkpoint_expired_at"] == marked["last_checkpoint_expired_at"]
+
+
+def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: World) -> None:
+    world.job("a", last_checkpoint_expired_at=datetime.now(UTC))
+    world.change("a", last_checkpoint_path=None, last_checkpoint_sha256=None, last_checkpoint_size=None)
+    jobs = JobRepository(world.connection)
+    claim(jobs, "a", "another run", expected="run of a", fresh=True)
+    assert retained(world).objects == 0
+    jobs.start_training("a", "another run", 1, first_epoch=0)
+    assert retained(world).objects == 0
+    record_checkpoints(world.connection, "another run")
+    row = world.get("a")
+    assert (row["last_checkpoint_expired_at"], row["status"]) == (None, "completed")
+    assert world.names("a") == WHOLE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE training_jobs SET pinned = TRUE WHERE job_id = 'a'",
+        "UPDATE training_jobs SET status = 'running' WHERE job_id = 'a'",
+        "UPDATE training_jobs SET run_id = 'another' WHERE job_id = 'a'",
+        "INSERT INTO training_jobs (job_id, status, parent_job_id) VALUES ('child', 'running', 'a')",
+        "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
+    ],
+)
+def test_what_changes_after_the_choice_is_seen_at_the_mark(
+    world: World, migrated_url: str, change: str
+) -> None:
+    ended(world, "a")
+
+    def meanwhile(runs: Collection[Run]) -> set[Run]:
+        with psycopg.connect(migrated_url, autocommit=True) as other:
+            other.execute(change)
+        return set()
+
+    assert retained(world, live_runs=meanwhile).objects == 0
+    row = world.get("a")
+    assert (row["last_checkpoint_expired_at"], row["last_checkpoint_path"]) == (
+        None,
+        world.uri("a", "last.pt"),
+    )
+    assert world.names("a") == WHOLE
+
+
+def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) -> None:
+    ended(world, "a", previous=None)
+
+    def write(**_: object) -> None:
+        world.put(world.uri("a", "last.pt"), b"of a new training")
+
+    event = "before-call.s3.DeleteObject"
+    world.client.meta.events.register(event, write)
+    try:
+        report = retained(world)
+    finally:
+        world.client.meta.events.unregister(event, write)
+    assert report.objects == 0
+    assert world.body(world.uri("a", "last.pt")) == b"of a new training"
+
+
+# --- afterwards ---
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        (
+            {"job_id": "child", "resume_from": "a"},
+            "resume_from='a' cannot be resumed any more: its last.pt expired by the retention policy on",
+        ),
+        ({"job_id": "b"}, "last.pt expired by the retention policy on"),
+    ],
+)
+def test_who_asks_for_an_expired_state_is_told_that_it_expired(
+    world: World, params: dict[str, Any], sentence: str
+) -> None:
+    for job_id, status in (("a", "completed"), ("b", "failed")):
+        ended(world, job_id, status=status, spec={"model": "yolo11n", "dataset": "digits", "task": "detect"})
+    retained(world)
+    run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
+    store = CheckpointStore(world.client, world.bucket)
+    with pytest.raises(SpecError, match=sentence):
+        resolve(params, run, JobRepository(world.connection), store, lambda *_: False)
+
+
+def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
+    ended(world, "a", status="failed")
+    retained(world)
+    run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
+    store = CheckpointStore(world.client, world.bucket)
+    jobs = JobRepository(world.connection)
+    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False)
+    row = jobs.get("a")
+    assert row is not None
+    assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)
+
+
+# --- memory ---
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """Bytes that are allocated at most while it works, beyond those before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_four_times_the_objects_take_no_more_memory(world: World) -> None:
+    policy = NOTHING.model_copy(update={"dry_run": True})
+
+    def everything() -> None:
+        world.audit()
+        retained(world, policy, page_size=250)
+
+    world.plant(jobs=334)
+    everything()  # what is loaded once is loaded
+    small = _peak(everything)
+    world.plant(jobs=1000, start=334)
+    assert _peak(everything) < 1.5 * small
+    assert retained(world, policy).objects == 2 * 1334
