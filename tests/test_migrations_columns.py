@@ -174,6 +174,10 @@ def test_a_column_of_another_type_that_can_be_used_stays(
             "a table training_epochs of somebody else, with columns id",
         ),
         (
+            "CREATE TABLE model_versions (name varchar(256), version int, PRIMARY KEY (name, version))",
+            "a table model_versions of somebody else, with columns name, version: rename it, or give",
+        ),
+        (
             "CREATE TABLE training_jobs AS SELECT * FROM (VALUES ('a'), ('a'), ('b')) AS jobs (job_id)",
             r"job_id holds 1 values more than once",
         ),

@@ -48,6 +48,23 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
             revision.warn(note)
 
 
+def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
+    """Whether a table of ours is there already, as after the loss of the version table alone.
+
+    Raises MigrationRefused if it is somebody else's: MLflow, too, has a table model_versions.
+    """
+    if catalog.table_kind(revision.connection, table) is None:
+        return False
+    actual = {name: column.type for name, column in catalog.columns(revision.connection, table).items()}
+    if not {column.name: column.type for column in columns}.items() <= actual.items():
+        problem = (
+            f"There is a table {table} of somebody else, with columns {', '.join(actual)}: "
+            "rename it, or give connection training_db a search_path on which it is not found."
+        )
+        raise MigrationRefused([problem])
+    return True
+
+
 def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:
     """Add what the platform's table lacks of `columns`, and a unique job_id for each row it has and gets.
 

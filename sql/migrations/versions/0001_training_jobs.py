@@ -5,9 +5,8 @@ from __future__ import annotations
 from alembic import op
 
 from include.schema import catalog
-from include.schema.adoption import adopt_jobs
+from include.schema.adoption import adopt_jobs, has_own_table
 from include.schema.columns import LONGEST_CHECKPOINT_PATH, LONGEST_JOB_ID, LONGEST_RUN_ID, Column
-from include.schema.errors import MigrationRefused
 from include.schema.revision import Revision, creating
 
 revision = "0001"
@@ -63,8 +62,9 @@ def upgrade() -> None:
     with creating(revision, op.get_context()) as here:
         here.keep_memory()
         _create_or_adopt_jobs(here)
-        if not _has_epochs(here):
-            here.create_table("training_epochs", COLUMNS["training_epochs"], "PRIMARY KEY (job_id, epoch)")
+        epochs = COLUMNS["training_epochs"]
+        if not has_own_table(here, "training_epochs", epochs):
+            here.create_table("training_epochs", epochs, "PRIMARY KEY (job_id, epoch)")
 
 
 def downgrade() -> None:
@@ -85,19 +85,3 @@ def _create_or_adopt_jobs(here: Revision) -> None:
             "PRIMARY KEY (job_id)",
             f"CONSTRAINT training_jobs_status CHECK (status IN ({statuses}))",
         )
-
-
-def _has_epochs(here: Revision) -> bool:
-    """Whether the table is there already, as after the loss of the version table alone."""
-    if catalog.table_kind(here.connection, "training_epochs") is None:
-        return False
-    actual = {
-        name: column.type for name, column in catalog.columns(here.connection, "training_epochs").items()
-    }
-    if actual != {column.name: column.type for column in COLUMNS["training_epochs"]}:
-        problem = (
-            f"There is a table training_epochs of somebody else, with columns {', '.join(actual)}: "
-            "rename it, or give connection training_db a search_path on which it is not found."
-        )
-        raise MigrationRefused([problem])
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from include.schema.adoption import add_missing
+from include.schema.adoption import add_missing, has_own_table
 from include.schema.columns import LONGEST_RUN_ID, Column
 from include.schema.revision import Revision, creating
 
@@ -53,35 +53,45 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns and tables that are missing."""
-    stages = ", ".join(f"'{stage}'" for stage in STAGES)
     with creating(revision, op.get_context()) as here:
         add_missing(here, "training_jobs", COLUMNS["training_jobs"])
-        here.create_table(
-            "model_versions",
-            COLUMNS["model_versions"],
-            "PRIMARY KEY (name, version)",
-            "CONSTRAINT model_versions_job UNIQUE (name, job_id)",
-            f"CONSTRAINT model_versions_stage CHECK (stage IN ({stages}))",
-        )
-        here.create(
-            "index",
-            "model_versions",
-            "model_versions_production",
-            "CREATE UNIQUE INDEX model_versions_production ON model_versions (name) WHERE stage = 'production'",
-        )
-        here.create_table(
-            "checkpoint_audits",
-            COLUMNS["checkpoint_audits"],
-            "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-        )
-        here.create(
-            "index",
-            "checkpoint_audits",
-            "checkpoint_audits_run",
-            "CREATE INDEX checkpoint_audits_run ON checkpoint_audits (run_id)",
-        )
+        if not has_own_table(here, "model_versions", COLUMNS["model_versions"]):
+            _create_versions(here)
+        if not has_own_table(here, "checkpoint_audits", COLUMNS["checkpoint_audits"]):
+            _create_audits(here)
 
 
 def downgrade() -> None:
     """Remove what upgrade added."""
     Revision(revision, op.get_context()).drop_created()
+
+
+def _create_versions(here: Revision) -> None:
+    stages = ", ".join(f"'{stage}'" for stage in STAGES)
+    here.create_table(
+        "model_versions",
+        COLUMNS["model_versions"],
+        "PRIMARY KEY (name, version)",
+        "CONSTRAINT model_versions_job UNIQUE (name, job_id)",
+        f"CONSTRAINT model_versions_stage CHECK (stage IN ({stages}))",
+    )
+    here.create(
+        "index",
+        "model_versions",
+        "model_versions_production",
+        "CREATE UNIQUE INDEX model_versions_production ON model_versions (name) WHERE stage = 'production'",
+    )
+
+
+def _create_audits(here: Revision) -> None:
+    here.create_table(
+        "checkpoint_audits",
+        COLUMNS["checkpoint_audits"],
+        "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    )
+    here.create(
+        "index",
+        "checkpoint_audits",
+        "checkpoint_audits_run",
+        "CREATE INDEX checkpoint_audits_run ON checkpoint_audits (run_id)",
+    )
