@@ -111,9 +111,7 @@ def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
 
 
 def test_what_cannot_be_promoted_fails_for_good(versions: tuple[ModelVersion, ModelVersion]) -> None:
-    for conf, said in (
-        ({"name": "digits", "versoin": 2}, "versoin is not a parameter of promote_model"),
-        ({"name": "digits", "version": 3}, "version=3 is none of model digits"),
-    ):
-        with pytest.raises(AirflowFailException, match=said):
-            choose_version(run(**conf))
+    with pytest.raises(AirflowFailException, match="versoin is not a parameter of promote_model"):
+        choose_version(run(name="digits", versoin=2))
+    with pytest.raises(AirflowFailException, match="version=3 is none of model digits"):
+        choose_version(run(name="digits", version=3))

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 LONGEST_JOB_ID = 128
 LONGEST_CHECKPOINT_PATH = len("s3://") + 63 + len("/checkpoints/") + LONGEST_JOB_ID + len("/best.pt")
 """Of s3://{bucket}/checkpoints/{job_id}/best.pt; the name of a bucket has up to 63 characters."""
+LONGEST_VERSION_PATH = (
+    len("s3://") + 63 + len("/models/") + LONGEST_JOB_ID + len("/versions/2147483647/best.pt")
+)
+"""Of s3://{bucket}/models/{name}/versions/{version}/best.pt; a model's name is as long as a job's id."""
 LONGEST_RUN_ID = 250
 """Airflow's own limit for the ids of Dags and runs."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 from include.schema.adoption import add_missing, has_own_table
-from include.schema.columns import LONGEST_RUN_ID, Column
+from include.schema.columns import LONGEST_RUN_ID, LONGEST_VERSION_PATH, Column
 from include.schema.revision import Revision, creating
 
 revision = "0004"
@@ -24,8 +24,8 @@ COLUMNS = {
         Column("job_id", "text", required=True),
         Column("run_id", "text", longest=LONGEST_RUN_ID),
         Column("stage", "text", "'candidate'", required=True, values=STAGES),
-        Column("path", "character varying(500)", required=True),
-        Column("sha256", "character varying(64)", required=True),
+        Column("path", "character varying(500)", required=True, longest=LONGEST_VERSION_PATH),
+        Column("sha256", "character varying(64)", required=True, longest=64),
         Column("size", "bigint", required=True),
         Column("dataset", "text"),
         Column("dataset_fingerprint", "text"),
