@@ -143,6 +143,13 @@ class World:
         listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return {item["Key"].removeprefix(prefix) for item in listed}
 
+    def clear(self) -> None:
+        """Remove thousands of objects more quickly than one after the other."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        for page in pages:
+            keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
+
     def plant(self, jobs: int, start: int = 0) -> None:
         """So many completed jobs that ended long ago, of three tiny objects each."""
         of_byte = Checkpoint("", hashlib.sha256(b"x").hexdigest(), 1, epoch=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
-
-log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 """Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
@@ -67,7 +64,6 @@ def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditRepo
         find_leftovers(connection, client, around.training_root, now, repair=request.repair),
     )
     for finding in findings:
-        log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired.")
         ledger.add(finding)
     return report
 

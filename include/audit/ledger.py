@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.queries import query
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from include.audit.findings import Finding
     from include.audit.report import AuditReport
+
+log = logging.getLogger(__name__)
 
 MOST_ROWS = 10_000
 """Of a kind and audit: a bucket full of orphans is not told object by object every day."""
@@ -28,10 +31,11 @@ class Ledger:
             self._connection.execute(query("forget_findings"), {"run_id": self._run_id})
 
     def add(self, finding: Finding) -> None:
-        """Count the finding, and record it unless there are too many of its kind."""
+        """Count the finding; record and log it, unless there are too many of its kind."""
         self._report.add(finding)
         if self._report.found[finding.kind] > MOST_ROWS:
             return
+        log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
         values = {
             "run_id": self._run_id,
             "finding": str(finding.kind),

@@ -41,15 +41,12 @@ class ListedObject:
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
-def pages(
-    client: S3Client, bucket: str, prefix: str, page_size: int = PAGE_SIZE
-) -> Iterator[list[ListedObject]]:
-    """Every object below `prefix`, in pages of at most `page_size`. Raises StoreErrors."""
+def pages(client: S3Client, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
+    """Every object below `prefix`, in pages of at most PAGE_SIZE. Raises StoreErrors."""
     paginator = client.get_paginator("list_objects_v2")
+    config = {"PageSize": PAGE_SIZE}
     with explained(client, S3Location(bucket, prefix)):
-        for page in paginator.paginate(
-            Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": page_size}
-        ):
+        for page in paginator.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=config):
             yield [
                 ListedObject(
                     S3Location(bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]

@@ -11,14 +11,14 @@ Run = tuple[str, str]
 LiveRuns = Callable[[Collection[Run]], set[Run]]
 """Tells which of these runs are queued or running; one that was deleted is not."""
 
-_AT_ONCE = 100
-"""Run ids travel in a URL."""
+_AT_ONCE = 50
+"""Run ids travel in a URL, and servers take some kilobytes."""
 
 
 def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
     """Those of `runs` that go on. count(dag_id, run_ids) is how many of these do.
 
-    Nearly always none does, which one question for a hundred runs tells.
+    Nearly always none does, which one question for many runs tells.
     """
     by_dag: dict[str, list[str]] = defaultdict(list)
     for dag_id, run_id in sorted(set(runs)):

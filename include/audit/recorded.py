@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RecordedKind = Literal["best", "last", "version", "production"]
 
-PAGE_ROWS = 500
+PAGE_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,10 @@ def objects_of(job: TrainingJob) -> list[RecordedObject]:
     )
 
 
-def recorded_objects(
-    connection: Connection[Any], bucket: str, page_rows: int = PAGE_ROWS
-) -> Iterator[list[RecordedObject]]:
+def recorded_objects(connection: Connection[Any], bucket: str) -> Iterator[list[RecordedObject]]:
     """Every object that a row names, page by page, each as its row is when the page is read."""
     job_id = ""
-    while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=page_rows):
+    while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
         yield [
             recorded
@@ -78,7 +76,7 @@ def recorded_objects(
         ]
     name, version = "", 0
     while rows := _rows(
-        connection, "list_recorded_versions", after_name=name, after_version=version, limit=page_rows
+        connection, "list_recorded_versions", after_name=name, after_version=version, limit=PAGE_ROWS
     ):
         name, version = rows[-1].name, rows[-1].version
         yield [recorded for row in rows for recorded in _of_version(row, bucket)]

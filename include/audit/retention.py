@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.audit.listing import CHECKPOINTS, PAGE_SIZE, pages
+from include.audit.listing import CHECKPOINTS, pages
 from include.audit.report import human
 from include.checkpoints.errors import explained, is_condition_failed, is_not_found
 from include.jobs.queries import query
@@ -91,7 +91,6 @@ def retain(
     bucket: str,
     policy: RetentionPolicy,
     live_runs: LiveRuns,
-    page_size: int = PAGE_SIZE,
 ) -> RetentionReport:
     """Give up what the policy does not keep; in a dry run only say what that would be.
 
@@ -104,7 +103,7 @@ def retain(
     report = RetentionReport(policy)
     _choose(connection, policy)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
-        for page in pages(client, bucket, CHECKPOINTS, page_size):
+        for page in pages(client, bucket, CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             going = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
             doomed = [item for item in states if item.job_id in going]
