@@ -1,0 +1,38 @@
+"""Models that nobody has trained: files as a training leaves them, made in less than a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from ultralytics.nn.tasks import (
+    ClassificationModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    SegmentationModel,
+)
+
+from include.training.contract import MODEL_SUFFIX
+from tests.tiny_datasets import CLASSES
+
+_MODELS = {
+    "detect": DetectionModel,
+    "segment": SegmentationModel,
+    "classify": ClassificationModel,
+    "pose": PoseModel,
+    "obb": OBBModel,
+}
+
+
+def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture: str | None = None) -> Path:
+    """Write a stripped best.pt of a model for `classes`, with the weights that chance gives it."""
+    torch.manual_seed(0)
+    shape = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
+    yaml = architecture or f"yolo11n{MODEL_SUFFIX[task]}.yaml"
+    model = _MODELS[task](yaml, nc=len(classes), verbose=False, **shape)
+    model.names = dict(enumerate(classes))
+    model.args = model.criterion = None
+    state = {"model": model.half(), "train_args": {"task": task, "imgsz": 64}, "epoch": -1, "version": "8.4"}
+    torch.save(state | dict.fromkeys(("ema", "optimizer", "best_fitness")), path)
+    return path
