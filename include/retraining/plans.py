@@ -1,0 +1,195 @@
+"""The reviewed file of retraining plans: what is trained again, on what, when, and what its gate asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from croniter import croniter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from include.datasets.errors import DatasetError
+from include.datasets.sources import parse_source
+from include.jobs.spec import SpecError, Task, TrainingSpec
+from include.retraining.gate import METRICS, Gate
+
+PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
+"""The file of this repository; RETRAIN_PLANS names another one."""
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}\Z"
+NAME_RULE = "1 to 64 small letters, digits, '_' or '-', beginning with a letter or a digit"
+
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+_CRON_FIELDS = 5
+
+_OF_THE_RUN = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
+"""Parameters of `train_yolo` that follow from the plan and its run: the others may stand in `parameters`."""
+
+
+class PlanError(ValueError):
+    """A plan that does not exist, or does not hold what a plan must, as one sentence."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
+    )
+
+
+class Schedule(_Part):
+    """When a plan runs by itself: at times (UTC), when data change, or both."""
+
+    cron: str | None = None
+    on_new_data: bool = False
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str | None) -> str | None:
+        if cron is None or cron in _PRESETS:
+            return cron
+        if len(cron.split()) != _CRON_FIELDS or not croniter.is_valid(cron):
+            raise ValueError(
+                f"{cron!r} is no cron expression; give five fields such as '0 3 * * 1', or one of "
+                f"{', '.join(_PRESETS)}"
+            )
+        return cron
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.cron is None and not self.on_new_data:
+            raise ValueError("it says neither cron nor on_new_data: true; give one, or leave schedule out")
+        return self
+
+
+class RetrainPlan(_Part):
+    """One plan. Its name is also that of the model whose versions it makes.
+
+    parameters are those of `train_yolo`; model is what is trained from scratch, and what a first training
+    starts with. timeout_hours is how long a run waits for its training.
+    """
+
+    name: str = Field(pattern=NAME)
+    dataset: str = Field(min_length=1)
+    task: Task = "detect"
+    model: str | None = None
+    start_from: Literal["champion", "scratch"] = "champion"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    schedule: Schedule | None = None
+    timeout_hours: float = Field(24, gt=0, le=24 * 60)
+    gate: Gate = Gate()
+    approval: bool = False
+
+    @field_validator("parameters")
+    @classmethod
+    def _not_of_the_run(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name in _OF_THE_RUN:
+            if name in parameters:
+                remedy = "it is a field of the plan" if name in cls.model_fields else "each run has its own"
+                raise ValueError(f"{name} does not belong there: {remedy}")
+        return parameters
+
+    @model_validator(mode="after")
+    def _can_be_trained_and_judged(self) -> Self:
+        self.spec()
+        if not Path(self.dataset).is_absolute():  # a path need not be on the machine that reads plans
+            try:
+                parse_source(self.dataset, self.task)
+            except DatasetError as error:
+                raise ValueError(str(error)) from None
+        if self.gate.metric not in METRICS[self.task]:
+            raise ValueError(
+                f"gate.metric={self.gate.metric!r} is not measured for task={self.task!r}; give one of "
+                f"{', '.join(METRICS[self.task])}"
+            )
+        return self
+
+    def spec(self, model: str | None = None) -> TrainingSpec:
+        """What `train_yolo` is asked for; with `model` it starts from that. Raises PlanError."""
+        given = {"dataset": self.dataset, "task": self.task, "model": model or self.model}
+        try:
+            return TrainingSpec.parse(given | self.parameters)
+        except SpecError as error:
+            field = re.match(r"\w*", str(error))
+            ours = field is not None and field[0] in self.parameters
+            raise PlanError(f"parameters.{error}" if ours else str(error)) from None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides what is learnt from given data."""
+        decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
+        del decides["dataset"]  # the data have a fingerprint of their own
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a file of plans holds: the valid ones by name, and a sentence for each thing that is wrong."""
+
+    path: Path
+    valid: Mapping[str, RetrainPlan]
+    errors: tuple[str, ...]
+
+    def require(self, name: str) -> RetrainPlan:
+        """Return the plan of that name. Raises PlanError."""
+        if name in self.valid:
+            return self.valid[name]
+        wrong = [error for error in self.errors if error.startswith(_named(name))]
+        if wrong:
+            raise PlanError(f"{'; '.join(wrong)}; correct it in {self.path}")
+        known = ", ".join(self.valid) or "none"
+        raise PlanError(f"plan={name!r} is not in {self.path}; the valid plans there are: {known}")
+
+
+def load_plans(path: Path = PLANS) -> Plans:
+    """Read a file of plans. Never raises: what is wrong is in `errors`, naming plan and field."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return Plans(path, {}, (f"{path} cannot be read as YAML: {error}",))
+    entries = content.get("plans") if isinstance(content, dict) and set(content) == {"plans"} else None
+    if not isinstance(entries, list):
+        return Plans(path, {}, (f"{path} must hold one key, plans, with a list of plans",))
+    valid: dict[str, RetrainPlan] = {}
+    errors: list[str] = []
+    taken: set[str] = set()
+    for number, entry in enumerate(entries, 1):
+        shown = _named(entry["name"]) if isinstance(entry, dict) and entry.get("name") else f"plan {number}"
+        if shown in taken:
+            errors.append(f"{shown}: name is that of an earlier plan; give each its own")
+            continue
+        taken.add(shown)
+        try:
+            plan = RetrainPlan.model_validate(entry)
+        except ValidationError as error:
+            errors += [f"{shown}: {problem}" for problem in problems(error)]
+        else:
+            valid[plan.name] = plan
+    return Plans(path, valid, tuple(errors))
+
+
+def problems(error: ValidationError) -> list[str]:
+    """All that pydantic objects to in a plan, a sentence for each field."""
+    return [_sentence(dict(found)) for found in error.errors(include_url=False)]
+
+
+def _named(name: object) -> str:
+    return f"plan {name!r}"
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    field = ".".join(map(str, found["loc"]))
+    match found["type"]:
+        case "missing":
+            return f"{field} is missing"
+        case "extra_forbidden":
+            return f"{field} is no field of a plan; its fields are {', '.join(RetrainPlan.model_fields)}"
+        case "string_pattern_mismatch":
+            return f"{field}={found['input']!r} is refused: it must be {NAME_RULE}"
+        case "value_error":
+            return f"{field}: {found['ctx']['error']}" if field else str(found["ctx"]["error"])
+    return f"{field or 'it'}={found['input']!r} is refused: {found['msg'][0].lower()}{found['msg'][1:]}"

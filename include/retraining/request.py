@@ -1,0 +1,54 @@
+"""What a run of `retrain_yolo` is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.refusals import sentence
+from include.retraining.plans import PlanError, RetrainPlan, problems
+
+
+class RetrainRequest(BaseModel):
+    """Every parameter of `retrain_yolo`. The form in Airflow's UI is generated from it.
+
+    What is null is as the plan says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    plan: str = Field(description="The plan to run, by its name in the file of plans.")
+    force: bool = Field(
+        False,
+        description="Train also where data and parameters are those of the model in production, or of a "
+        "version that was refused already.",
+    )
+    start_from: Literal["champion", "scratch"] | None = Field(
+        None, description="champion: from the model in production; scratch: from nothing. Empty: as planned."
+    )
+    parameters: dict[str, Any] | None = Field(
+        None,
+        description='Parameters of train_yolo for this run, over those of the plan: {"epochs": 50}.',
+    )
+    approval: bool | None = Field(
+        None, description="Whether somebody has to agree before the promotion. Empty: as planned."
+    )
+
+    @classmethod
+    def parse(cls, conf: dict[str, Any]) -> RetrainRequest:
+        """Validate the run's `conf`. Raises PlanError: one sentence with the field and the value."""
+        try:
+            return cls.model_validate(conf)
+        except ValidationError as error:
+            raise PlanError(sentence(error, cls, "retrain_yolo")) from None
+
+    def over(self, plan: RetrainPlan) -> RetrainPlan:
+        """Return the plan as this run is to follow it. Raises PlanError for what no plan may hold."""
+        given = self.model_dump(include={"start_from", "approval"}, exclude_none=True)
+        if self.parameters:
+            given["parameters"] = plan.parameters | self.parameters
+        try:
+            return RetrainPlan.model_validate(plan.model_dump() | given)
+        except ValidationError as error:
+            raise PlanError(f"plan={self.plan!r} for this run: {'; '.join(problems(error))}") from None

@@ -1,0 +1,53 @@
+"""Retraining plans for tests, and files of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from include.pipeline.settings import DEFAULT_BUCKET
+from include.retraining.plans import RetrainPlan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD: dict[str, Any] = {"name": "good", "dataset": "digits", "parameters": {"epochs": 3}}
+
+SHAPES = f"s3://{DEFAULT_BUCKET}/datasets/shapes/"
+"""Where the data of the stack's plan are."""
+
+
+def plan(**given: Any) -> RetrainPlan:
+    """A valid plan."""
+    return RetrainPlan.model_validate(GOOD | given)
+
+
+def written(folder: Path, *plans: Any) -> Path:
+    """A file of these plans."""
+    path = folder / "plans.yaml"
+    path.write_text(yaml.safe_dump({"plans": list(plans)}), encoding="utf-8")
+    return path
+
+
+def of_the_stack(folder: Path) -> Path:
+    """The file of the stack under test: one plan, whose model is `tiny.yaml` beside it."""
+    shapes = {
+        "name": "shapes",
+        "dataset": SHAPES,
+        "model": str(folder / "tiny.yaml"),
+        "parameters": {
+            "epochs": 25,
+            "imgsz": 64,
+            "batch": 4,
+            "optimizer": "MuSGD",
+            "lr0": 0.01,
+            "device": "cpu",
+            "overrides": {"plots": False, "nbs": 12, "warmup_epochs": 1, "close_mosaic": 4},
+        },
+        "schedule": {"on_new_data": True},
+        "timeout_hours": 0.2,
+        "gate": {"minimum_gain": 0.01},
+        "approval": True,
+    }
+    return written(folder, shapes)
