@@ -22,12 +22,13 @@ from include.datasets.download import download
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
 from include.datasets.names import is_useless, safe_parts
+from include.datasets.sources import S3Zip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from include.datasets.sources import S3Tree, S3Zip
+    from include.datasets.sources import S3Tree
     from include.datasets.storage import ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
@@ -61,14 +62,7 @@ def fetch_tree(
 ) -> tuple[Path, str]:
     """Bring the objects below a prefix here, as `fetch_zip` does."""
     uri = f"s3://{origin.bucket}/{origin.prefix}"
-    objects = list(_tree(origin, reader, uri))
-    if not objects:
-        raise DatasetError(
-            f"There is nothing at {uri}; check the bucket and the prefix, or upload the data there"
-        )
-    if origin.yaml and origin.yaml not in {name for name, _ in objects}:
-        raise DatasetError(f"{uri}{origin.yaml} does not exist; check the key, or upload the data there")
-    fingerprint = tree_fingerprint(objects, origin.yaml)
+    objects, fingerprint = _listed(origin, reader, uri)
     require_expected(fingerprint, expected, uri)
 
     def fill(target: Path) -> None:
@@ -81,6 +75,28 @@ def fetch_tree(
             ) from error
 
     return complete_folder(cache / fingerprint, "content", fill, uri), fingerprint
+
+
+def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
+    """The fingerprint of what is in S3 now, which is that of the content once it is here: nothing is fetched.
+
+    Raises DatasetError where there is nothing.
+    """
+    if isinstance(origin, S3Zip):
+        return zip_fingerprint(reader.stat(origin.bucket, origin.key))
+    return _listed(origin, reader, f"s3://{origin.bucket}/{origin.prefix}")[1]
+
+
+def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[list[tuple[str, StoredObject]], str]:
+    """The objects below the prefix by their names relative to it, and their fingerprint."""
+    objects = list(_tree(origin, reader, uri))
+    if not objects:
+        raise DatasetError(
+            f"There is nothing at {uri}; check the bucket and the prefix, or upload the data there"
+        )
+    if origin.yaml and origin.yaml not in {name for name, _ in objects}:
+        raise DatasetError(f"{uri}{origin.yaml} does not exist; check the key, or upload the data there")
+    return objects, tree_fingerprint(objects, origin.yaml)
 
 
 def _tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
