@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.place import local_services, main
@@ -16,7 +18,6 @@ from benchmarks.table import Table, progress
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
-    from pathlib import Path
 
     from benchmarks.place import Services
 
@@ -119,16 +120,19 @@ def _measured(program: Callable[[Services], None], services: Services) -> tuple[
 
 
 def _watched(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
-    import resource
-
     started = time.monotonic()
     program(services)
-    sender.send((time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    sender.send((time.monotonic() - started, _peak_memory()))
+
+
+def _peak_memory() -> int:
+    """Of this program, in bytes. What `resource` tells begins with that of the one which started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
 def _audit(services: Services) -> None:
     from datetime import UTC, datetime, timedelta
-    from pathlib import Path
 
     import psycopg
 

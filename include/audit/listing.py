@@ -44,9 +44,10 @@ class ListedObject:
 def pages(client: S3Client, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
     """Every object below `prefix`, in pages of at most PAGE_SIZE. Raises StoreErrors."""
     paginator = client.get_paginator("list_objects_v2")
-    config = {"PageSize": PAGE_SIZE}
     with explained(client, S3Location(bucket, prefix)):
-        for page in paginator.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=config):
+        for page in paginator.paginate(
+            Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": PAGE_SIZE}
+        ):
             yield [
                 ListedObject(
                     S3Location(bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
