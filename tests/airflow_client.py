@@ -11,7 +11,7 @@ import airflow_client.client as airflow
 import psutil
 import psycopg
 import requests
-from airflow_client.client.api import connection_api, dag_run_api, task_instance_api
+from airflow_client.client.api import asset_api, connection_api, dag_api, dag_run_api, task_instance_api
 from psycopg.rows import dict_row
 
 from include.stack.local import Stack
@@ -29,6 +29,8 @@ class Airflow:
         self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
         self._runs = dag_run_api.DagRunApi(self._client)
         self._tasks = task_instance_api.TaskInstanceApi(self._client)
+        self._dags = dag_api.DAGApi(self._client)
+        self._assets = asset_api.AssetApi(self._client)
         self.connections = connection_api.ConnectionApi(self._client)
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
@@ -37,6 +39,10 @@ class Airflow:
 
     def state(self, dag_id: str, run_id: str) -> str:
         return str(self._runs.get_dag_run(dag_id, run_id).state.value)
+
+    def note(self, dag_id: str, run_id: str) -> str | None:
+        note: str | None = self._runs.get_dag_run(dag_id, run_id).note
+        return note
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
         deadline = time.monotonic() + seconds
@@ -52,6 +58,26 @@ class Airflow:
         run_id = self.trigger(dag_id, conf)
         assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
         return run_id
+
+    def ended(self, dag_id: str, run_id: str) -> bool:
+        return self.state(dag_id, run_id) not in {"queued", "running"}
+
+    def runs(self, dag_id: str) -> list[str]:
+        """The ids of the Dag's runs."""
+        return [str(run.dag_run_id) for run in self._runs.get_dag_runs(dag_id).dag_runs]
+
+    def pause(self, dag_id: str, *, paused: bool) -> None:
+        self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer what the task asks people."""
+        chosen = airflow.UpdateHITLDetailPayload(chosen_options=[option])
+        self._tasks.update_hitl_detail(dag_id, run_id, task_id, -1, chosen)
+
+    def announced(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """The extras of the events that the run emitted, by their assets."""
+        events = self._assets.get_asset_events(source_run_id=run_id).asset_events
+        return {str(event.name): dict(event.extra) for event in events}
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         instances = self._tasks.get_task_instances(dag_id, run_id).task_instances

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from tests.retrain_plans import of_the_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow, which some tests import, away from the home folder of whoever runs them."""
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
+    # Read by the stack under test: the plan that is shipped would take minutes.
+    os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 

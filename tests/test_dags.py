@@ -13,6 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+SCHEDULED = {"audit_checkpoints", "retrain_yolo__digits", "watch_dataset"}
+"""What runs by itself."""
+
 
 def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
     environment = os.environ | {
@@ -22,6 +25,7 @@ def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": str(ROOT),
+        "RETRAIN_PLANS": "",  # those that are shipped
     }
     parsed = subprocess.run(
         [sys.executable, "-m", "tests.parse_dags"], env=environment, cwd=ROOT, capture_output=True, text=True
@@ -42,12 +46,15 @@ def dags(parsed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {task["__var"]["task_id"]: dag["default_args"]["__var"] | task["__var"] for task in dag["tasks"]}
+    """Each task by its id; a mapped one with what its instances get."""
+    tasks = [task["__var"].get("partial_kwargs", {}) | task["__var"] for task in dag["tasks"]]
+    return {task["task_id"]: dag["default_args"]["__var"] | task for task in tasks}
 
 
 def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
-    assert set(parsed["dags"]) == {"train_yolo", "migrate_schema", "promote_model"}
+    on_demand = {"train_yolo", "migrate_schema", "promote_model", "retrain_yolo"}
+    assert set(parsed["dags"]) == on_demand | SCHEDULED
 
 
 def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path) -> None:
@@ -58,7 +65,8 @@ def test_every_dag_has_tags_and_documentation_and_keeps_no_secret_schedule(dags:
     for dag_id, dag in dags.items():
         assert dag["tags"], dag_id
         assert len(dag["doc_md"]) > 200, dag_id
-        assert dag["timetable"]["__type"].endswith("NullTimetable"), dag_id
+        by_itself = not dag["timetable"]["__type"].endswith("NullTimetable")
+        assert by_itself is (dag_id in SCHEDULED), dag_id
 
 
 def test_every_task_has_an_owner_retries_and_documentation(dags: dict[str, Any]) -> None:
@@ -69,14 +77,12 @@ def test_every_task_has_an_owner_retries_and_documentation(dags: dict[str, Any])
             assert task["doc_md"], (dag_id, task_id)
 
 
-def test_only_train_takes_a_gpu(dags: dict[str, Any]) -> None:
+def test_only_what_computes_takes_a_gpu(dags: dict[str, Any]) -> None:
     for dag_id, dag in dags.items():
         for task_id, task in _tasks(dag).items():
             place = (task.get("pool", "default_pool"), task.get("queue", "default"))
-            assert place == (("gpu", "gpu") if task_id == "train" else ("default_pool", "default")), (
-                dag_id,
-                task_id,
-            )
+            computes = task_id in {"train", "evaluate"}
+            assert place == (("gpu", "gpu") if computes else ("default_pool", "default")), (dag_id, task_id)
 
 
 def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
@@ -101,9 +107,29 @@ def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
     assert promote == {"check_schema": {"choose_version"}, "choose_version": {"promote"}, "promote": set()}
 
 
-def test_a_promotion_is_announced_to_whoever_subscribes(dags: dict[str, Any]) -> None:
-    (outlet,) = _tasks(dags["promote_model"])["promote"]["outlets"]
+@pytest.mark.parametrize("dag_id", ["promote_model", "retrain_yolo", "retrain_yolo__digits"])
+def test_a_promotion_is_announced_to_whoever_subscribes(dag_id: str, dags: dict[str, Any]) -> None:
+    (outlet,) = _tasks(dags[dag_id])["promote"]["outlets"]
     assert outlet["__var"]["name"] == "production-model"
+
+
+def test_nothing_is_trained_by_itself_until_somebody_unpauses_it(dags: dict[str, Any]) -> None:
+    for dag_id in ("retrain_yolo__digits", "watch_dataset"):
+        assert dags[dag_id]["is_paused_upon_creation"] is True
+    assert dags["retrain_yolo"]["is_paused_upon_creation"] is False
+
+
+def test_retraining_waits_for_its_training_and_for_the_gate(dags: dict[str, Any]) -> None:
+    for dag_id in ("retrain_yolo", "retrain_yolo__digits"):
+        after = {
+            name: set(task.get("downstream_task_ids", [])) for name, task in _tasks(dags[dag_id]).items()
+        }
+        assert after["challenge_champion"] == {"trigger_training", "wait_for_training", "evaluate", "judge"}
+        assert after["trigger_training"] == {"wait_for_training"}
+        assert after["wait_for_training"] == {"evaluate"}
+        assert after["evaluate"] == {"judge"}
+        assert after["judge"] == {"ask_approval", "promote"}
+        assert after["ask_approval"] == {"promote"}
 
 
 def test_train_yolo_is_created_unpaused_and_several_jobs_may_run(dags: dict[str, Any]) -> None:

@@ -1,0 +1,175 @@
+"""Train a model again, and let it into production only if it is better.
+
+A plan of `include/retrain_plans.yaml` says on which data, with which parameters, when, and what a challenger
+must reach. This Dag runs any plan on demand; every plan with a schedule has a Dag of its own,
+`retrain_yolo__{name}`, which is created paused.
+
+| task | what it does |
+|---|---|
+| `resolve_plan` | reads the plan; an event that is about other data ends the run here |
+| `check_dataset` | finds the newest data and checks them |
+| `challenge_champion` | skips the rest where data and parameters are those of the model in production |
+| `trigger_training` | starts `train_yolo`, from the champion's best.pt or from scratch |
+| `wait_for_training` | waits, without a worker, until the job's row says how that has ended |
+| `evaluate` | challenger and champion, on the same split of the same data, on the same GPU |
+| `judge` | registers the challenger as a version with both evaluations; the gate decides |
+| `ask_approval` | where the plan wants it: a person agrees or refuses |
+| `promote` | brings the version into production and emits the asset `production-model` |
+
+A challenger that is refused ends as a version too, with the reason; the run then is a success, and its last
+task skipped. Roll back with the Dag `promote_model`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context, task
+
+from include.pipeline.approval import AskForApproval
+from include.pipeline.assets import PRODUCTION_MODEL, TRAINING_DATASET
+from include.pipeline.form import params_of
+from include.pipeline.plans import deployed_plans
+from include.pipeline.settings import GPU_POOL, GPU_QUEUE
+from include.pipeline.waiting import TriggerTraining, WaitForTraining
+from include.retraining.request import RetrainRequest
+
+if TYPE_CHECKING:
+    from include.retraining.plans import RetrainPlan, Schedule
+
+Json = dict[str, Any]
+
+PLANS = deployed_plans().valid
+
+DEFAULT_ARGS = {
+    "owner": "training",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+
+def retraining(plan: str | None) -> None:
+    """The tasks, for one plan or for the one that the run names."""
+
+    @task
+    def resolve_plan() -> Json:
+        """Read the plan, and the run's own parameters over it."""
+        from include.pipeline.retraining import resolve_retraining
+
+        return resolve_retraining(get_current_context(), plan).model_dump(mode="json")
+
+    @task
+    def check_dataset(retraining: Json) -> Json:
+        """Find the newest data, and check them file by file."""
+        from include.pipeline.retraining import check_retraining_data
+
+        return check_retraining_data(retraining).model_dump(mode="json")
+
+    @task
+    def challenge_champion(retraining: Json, dataset: Json) -> Json:
+        """Decide what to train, from what, or that there is nothing new."""
+        from include.pipeline.retraining import challenge_champion
+
+        return challenge_champion(retraining, dataset, get_current_context()).model_dump(mode="json")
+
+    @task(pool=GPU_POOL, queue=GPU_QUEUE)
+    def evaluate(retraining: Json, challenge: Json, challenger: Json) -> Json:
+        """Measure challenger and champion, on the data that the challenger was trained on."""
+        from include.pipeline.evaluation import evaluate_both
+
+        found = evaluate_both(retraining, challenge, challenger, get_current_context())
+        return found.model_dump(mode="json")
+
+    @task
+    def judge(retraining: Json, challenge: Json, measured: Json) -> Json:
+        """Register the challenger as a version, and decide by the plan's gate."""
+        from include.pipeline.retraining import judge
+
+        return judge(retraining, challenge, measured, get_current_context()).model_dump(mode="json")
+
+    @task(outlets=[PRODUCTION_MODEL])
+    def promote(retraining: Json, verdict: Json, approval: Json | None) -> Json:
+        """Bring the version into production, or record why not."""
+        from include.pipeline.retraining import conclude
+
+        promoted = conclude(retraining, verdict, approval, get_current_context())
+        return promoted.model_dump(mode="json")
+
+    resolved = resolve_plan()
+    challenge = challenge_champion(resolved, check_dataset(resolved))
+    trigger_training = TriggerTraining(
+        task_id="trigger_training",
+        challenge=challenge,
+        doc_md="Start train_yolo, unless this run's job is being trained or was completed already.",
+    )
+    wait_for_training = WaitForTraining(
+        task_id="wait_for_training",
+        challenge=challenge,
+        doc_md="Wait, without a worker, until the job's row says how the training has ended.",
+    )
+    verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.output))
+    ask_approval = AskForApproval(
+        task_id="ask_approval",
+        verdict=verdict,
+        doc_md="Ask a person, where the plan says approval: true and the gate holds.",
+    )
+    trigger_training >> wait_for_training
+    promote(resolved, verdict, ask_approval.output)
+
+
+def schedule_of(planned: Schedule) -> Any:
+    """What a plan's own Dag runs on: times, changed data, or both."""
+    if planned.cron is None:
+        return [TRAINING_DATASET]
+    times = CronTriggerTimetable(planned.cron, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=times, assets=[TRAINING_DATASET]) if planned.on_new_data else times
+
+
+def plan_param(names: list[str], default: str | None = None) -> Param:
+    """The field for the plan: mandatory where there is no default."""
+    schema: Json = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
+    return Param(default, RetrainRequest.model_fields["plan"].description, schema=schema)
+
+
+@dag(
+    schedule=None,
+    params=params_of(RetrainRequest) | {"plan": plan_param(list(PLANS))},
+    doc_md=__doc__,
+    tags=["training", "retraining"],
+    default_args=DEFAULT_ARGS,
+    max_active_runs=16,
+    is_paused_upon_creation=False,
+)
+def retrain_yolo() -> None:
+    retraining(None)
+
+
+retrain_yolo()
+
+
+def on_schedule(plan: RetrainPlan, schedule: Schedule) -> None:
+    """Make the Dag of a plan that runs by itself."""
+
+    @dag(
+        dag_id=f"retrain_yolo__{plan.name}",
+        schedule=schedule_of(schedule),
+        params=params_of(RetrainRequest) | {"plan": plan_param([plan.name], plan.name)},
+        doc_md=__doc__,
+        tags=["training", "retraining"],
+        default_args=DEFAULT_ARGS,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=True,
+    )
+    def retrain_yolo_as_planned() -> None:
+        retraining(plan.name)
+
+    retrain_yolo_as_planned()
+
+
+for planned in PLANS.values():
+    if planned.schedule is not None:
+        on_schedule(planned, planned.schedule)

@@ -1,0 +1,97 @@
+"""The task `evaluate`: challenger and champion, measured one after the other on the same machine and data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CorruptCheckpoint, StoreRefusal
+from include.checkpoints.store import CheckpointStore
+from include.datasets.errors import DatasetError
+from include.datasets.fetch import materialize
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.models.repository import ModelRepository
+from include.pipeline.connections import s3_client, training_db
+from include.pipeline.contest import Challenge, Challenger, Measured, Retraining
+from include.pipeline.failures import no_retry
+from include.pipeline.settings import Settings
+from include.pipeline.waiting import TRAIN
+from include.training.contract import TrainingError
+from include.training.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.retraining.plans import RetrainPlan
+    from include.training.evaluate import Evaluation
+
+Json = dict[str, Any]
+
+
+def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: Context) -> Measured:
+    """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
+    plan = Retraining.model_validate(retraining).plan
+    trained = Challenger.model_validate(challenger)
+    dataset = _trained_on(Challenge.model_validate(challenge), context)
+    settings = Settings.from_environment()
+    client = s3_client()
+    with training_db() as connection:
+        champion = ModelRepository(connection).production(plan.name)
+    if champion is not None and champion.job_id == trained.job_id:
+        raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
+    with no_retry(DatasetError, StoreRefusal, TrainingError):
+        data = materialize(dataset, settings.dataset_cache, S3ObjectReader(client)).data
+        settings.training_root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=settings.training_root) as folder:
+            store = CheckpointStore(client, settings.bucket)
+            measure = _measure(plan, data, store, Path(folder))
+            challenger_reaches = measure(trained.path, trained.sha256)
+            champion_reaches = measure(champion.path, champion.sha256) if champion else None
+    return Measured(
+        dataset=dataset.source,
+        dataset_fingerprint=dataset.fingerprint,
+        challenger=challenger_reaches,
+        champion_version=champion.version if champion else None,
+        champion=champion_reaches,
+    )
+
+
+def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
+    """What `train_yolo` found when it looked for the data: they may have changed since this run did."""
+    found = context["ti"].xcom_pull(dag_id=TRAIN, run_id=challenge.run_id, task_ids="check_dataset")
+    if found is None:
+        raise AirflowFailException(
+            f"Run {challenge.run_id} of {TRAIN} was deleted, so it is not known any more what job "
+            f"{challenge.job_id} was trained on; trigger a new run"
+        )
+    return DatasetReference.model_validate(found)
+
+
+def _measure(
+    plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path
+) -> Callable[[str, str], Evaluation]:
+    """The one way to measure that is used for both models."""
+    spec = plan.spec()
+    batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
+    device = spec.device.partition(",")[0] if spec.device else None
+
+    def measure(uri: str, sha256: str) -> Evaluation:
+        weights = folder / f"{sha256}.pt"
+        store.fetch_object(uri, weights)
+        fetched = Checkpoint.of_file(weights, epoch=-1)
+        if fetched.sha256 != sha256:
+            raise CorruptCheckpoint(
+                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: somebody replaced it; "
+                "restore it, or promote another version"
+            )
+        return evaluate(
+            weights, data, plan.task, imgsz=spec.imgsz, batch=batch, device=device, arguments=spec.arguments()
+        )
+
+    return measure

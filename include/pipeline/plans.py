@@ -1,0 +1,17 @@
+"""The retraining plans of this deployment, for Dag files, too: it imports no more than they need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.retraining.plans import PLANS, load_plans
+
+if TYPE_CHECKING:
+    from include.retraining.plans import Plans
+
+
+def deployed_plans() -> Plans:
+    """Read the file that RETRAIN_PLANS names, or the one in this repository. Never raises."""
+    return load_plans(Path(os.environ.get("RETRAIN_PLANS") or PLANS))

@@ -1,0 +1,245 @@
+"""What each task of `retrain_yolo` does: open the outside world, call one part, close it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.checkpoints.errors import StoreRefusal
+from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.jobs.repository import JobRepository
+from include.jobs.spec import TrainingSpec
+from include.models.errors import ModelError
+from include.models.promotion import promote, register_copy
+from include.models.repository import ModelRepository
+from include.pipeline.assets import TRAINING_DATASET
+from include.pipeline.connections import s3_client, training_db
+from include.pipeline.contest import (
+    Approval,
+    Challenge,
+    Measured,
+    Retraining,
+    Verdict,
+    numbers,
+)
+from include.pipeline.failures import no_retry
+from include.pipeline.notes import leave_note
+from include.pipeline.plans import deployed_plans
+from include.pipeline.promotion import announce
+from include.pipeline.settings import Settings
+from include.pipeline.watching import is_of
+from include.retraining.gate import decide
+from include.retraining.novelty import nothing_new
+from include.retraining.plans import PlanError
+from include.retraining.request import RetrainRequest
+from include.schema.current import require_current
+from include.schema.errors import SchemaError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.jobs.job import TrainingJob
+    from include.models.version import ModelVersion
+    from include.retraining.plans import RetrainPlan
+
+Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class NothingToDo(Exception):
+    """This run has nothing to train, and says why."""
+
+
+def resolve_retraining(context: Context, plan: str | None) -> Retraining:
+    """Read what this run is to do: its conf over its plan, by name or the one in the conf.
+
+    Raises AirflowSkipException for a run that was started by other data than the plan's.
+    """
+    dag_run = context["dag_run"]
+    with training_db() as connection, no_retry(SchemaError):
+        require_current(connection)
+    with no_retry(PlanError):
+        request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
+        chosen = request.over(deployed_plans().require(request.plan))
+    _skip_if_about_others(chosen, context)
+    digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
+    return Retraining(
+        plan=chosen,
+        job_id=f"{chosen.name}-{dag_run.run_after:%Y%m%d-%H%M%S}-{digest}",
+        force=request.force,
+        triggered_by=dag_run.triggering_user_name,
+    )
+
+
+def check_retraining_data(retraining: Json) -> DatasetReference:
+    """Find and check the newest data of the plan."""
+    plan = Retraining.model_validate(retraining).plan
+    with no_retry(DatasetError):
+        cache = Settings.from_environment().dataset_cache
+        return check_dataset(plan.dataset, plan.task, cache, S3ObjectReader(s3_client()))
+
+
+def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Challenge:
+    """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
+    try:
+        with training_db() as connection, no_retry(PlanError):
+            challenge = challenge_of(
+                Retraining.model_validate(retraining),
+                DatasetReference.model_validate(dataset),
+                ModelRepository(connection),
+                JobRepository(connection),
+            )
+    except NothingToDo as reason:
+        raise _skipped(context, str(reason)) from None
+    log.info("Training %s: %s", challenge.job_id, challenge.conf)
+    return challenge
+
+
+def challenge_of(
+    retraining: Retraining, dataset: DatasetReference, models: ModelRepository, jobs: JobRepository
+) -> Challenge:
+    """What `train_yolo` is to train. Raises NothingToDo, and PlanError where the plan changed meanwhile."""
+    plan, job_id = retraining.plan, retraining.job_id
+    champion, parameters = models.production(plan.name), plan.fingerprint()
+    if not retraining.force:
+        reason = nothing_new(
+            champion,
+            models.list(plan.name),
+            data=dataset.fingerprint,
+            parameters=parameters,
+            job_id=job_id,
+        )
+        if reason:
+            raise NothingToDo(f"Nothing was trained: {reason}.")
+    start = champion.path if champion and plan.start_from == "champion" else None
+    spec = plan.spec(start)
+    begun = jobs.get(job_id)
+    if begun is not None and begun.spec:
+        spec = _as_begun(spec, begun)
+    return Challenge(
+        job_id=job_id,
+        run_id=f"retrain__{job_id}",
+        conf=spec.model_dump(mode="json", exclude_none=True) | {"job_id": job_id},
+        timeout_hours=plan.timeout_hours,
+        parameters_fingerprint=parameters,
+    )
+
+
+def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -> Verdict:
+    """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
+    plan = Retraining.model_validate(retraining).plan
+    asked, found = Challenge.model_validate(challenge), Measured.model_validate(measured)
+    decision = decide(found.challenger, found.champion, plan.gate)
+    with training_db() as connection, no_retry(ModelError, StoreRefusal):
+        version = register_copy(
+            connection,
+            s3_client(),
+            Settings.from_environment().bucket,
+            plan.name,
+            job_id=asked.job_id,
+            run_id=context["run_id"],
+            dataset=found.dataset,
+            dataset_fingerprint=found.dataset_fingerprint,
+            parameters_fingerprint=asked.parameters_fingerprint,
+            metrics=numbers(found.challenger),
+            champion_version=found.champion_version,
+            champion_metrics=numbers(found.champion) if found.champion else None,
+            reason=decision.reason,
+        )
+        if not decision.passed:
+            ModelRepository(connection).reject(plan.name, version.version, decision.reason)
+    log.info(
+        "The gate %s for %s: %s.", "holds" if decision.passed else "does not hold", version, decision.reason
+    )
+    return Verdict(
+        name=plan.name,
+        version=version.version,
+        champion_version=found.champion_version,
+        passed=decision.passed,
+        reason=decision.reason,
+        ask=plan.approval,
+    )
+
+
+def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Context) -> ModelVersion:
+    """Promote what the gate, and whoever was asked, let pass, and announce it.
+
+    Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
+    """
+    judged = Verdict.model_validate(verdict)
+    answer = Approval.model_validate(approval) if approval else None
+    refused = refusal(judged, answer)
+    if refused:
+        if judged.passed:
+            with training_db() as connection, no_retry(ModelError):
+                ModelRepository(connection).reject(judged.name, judged.version, refused)
+        raise _skipped(context, f"Version {judged.version} of model {judged.name} was refused: {refused}.")
+    with training_db() as connection, no_retry(ModelError, StoreRefusal):
+        promoted = promote(
+            connection,
+            s3_client(),
+            Settings.from_environment().bucket,
+            judged.name,
+            judged.version,
+            by=_promoted_by(Retraining.model_validate(retraining), answer),
+            reason=judged.reason,
+            expected=judged.champion_version,
+        )
+    announce(promoted, context["outlet_events"])
+    leave_note(context, f"Promoted {promoted}: {judged.reason}.")
+    return promoted
+
+
+def refusal(verdict: Verdict, answer: Approval | None) -> str | None:
+    """Why the challenger is not promoted; None if it is."""
+    if not verdict.passed:
+        return verdict.reason
+    if verdict.ask and (answer is None or not answer.approved):
+        by = f"{answer.by} refused it" if answer and answer.by else "nobody agreed"
+        return f"{by}, though the gate held: {verdict.reason}"
+    return None
+
+
+def _promoted_by(retraining: Retraining, answer: Approval | None) -> str:
+    asked = answer.by if answer else None
+    return asked or retraining.triggered_by or f"plan {retraining.plan.name}"
+
+
+def _skip_if_about_others(plan: RetrainPlan, context: Context) -> None:
+    """One asset stands for all data sets. An event that names none is taken to be of each."""
+    if context["dag_run"].run_type != "asset_triggered":
+        return
+    events = context["triggering_asset_events"].get(TRAINING_DATASET, ())
+    extras = [event.extra or {} for event in events]
+    if extras and not any(is_of(extra, plan.dataset) or "dataset" not in extra for extra in extras):
+        changed = ", ".join(sorted({str(extra["dataset"]) for extra in extras}))
+        raise _skipped(context, f"What changed is {changed}; plan {plan.name} trains on {plan.dataset}.")
+
+
+def _skipped(context: Context, reason: str) -> AirflowSkipException:
+    """What ends the run here, with its reason where people look first."""
+    leave_note(context, reason)
+    return AirflowSkipException(reason)
+
+
+def _as_begun(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+    """What a training was begun with, where a cleared run asks for it again: it goes on as it is.
+
+    Another champion meanwhile does not matter, the training began with the one before. Other parameters do.
+    """
+    begun = TrainingSpec.parse(dict(row.spec or {}))
+    then, now = ({**each.with_defaults().identity(), "model": ""} for each in (begun, spec))
+    if then != now:
+        changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+        raise PlanError(
+            f"The plan was changed ({changed}) since this run began to train job {row.job_id}; trigger a new "
+            "run"
+        )
+    return begun

@@ -1,0 +1,27 @@
+"""Airflow's connections, as environment variables, to the services of the tests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from include.stack.s3 import S3
+
+
+def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: str, root: Path) -> None:
+    """Make `training_db` and `training_s3` lead there, with this bucket and this TRAINING_ROOT."""
+    training_s3 = {
+        "conn_type": "aws",
+        "login": s3.access_key,
+        "password": s3.secret_key,
+        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database_url)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(training_s3))
+    monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
+    monkeypatch.setenv("TRAINING_ROOT", str(root))

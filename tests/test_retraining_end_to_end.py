@@ -1,0 +1,157 @@
+"""New data → asset → retraining → approval → promotion, a refusal, a roll back: on the real scheduler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.models.promotion import promote, register_copy
+from include.models.repository import ModelRepository
+from include.models.version import ModelVersion, Stage
+from include.pipeline.settings import DEFAULT_BUCKET
+from tests.airflow_client import Airflow, until
+from tests.dataset_steps import upload_files
+from tests.model_versions import body, trained
+from tests.retrain_plans import SHAPES
+from tests.tiny_datasets import build
+from tests.tiny_detector import IMAGES, architecture
+from tests.untrained import best
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+
+pytestmark = pytest.mark.timeout(600)
+
+DAG = "retrain_yolo__shapes"
+
+
+@pytest.fixture(scope="module")
+def api(airflow_stack: Stack) -> Iterator[Airflow]:
+    client = Airflow(airflow_stack)
+    client.run("migrate_schema", {})
+    for dag_id in (DAG, "watch_dataset"):
+        client.pause(dag_id, paused=False)
+    yield client
+    for dag_id in (DAG, "watch_dataset"):
+        client.pause(dag_id, paused=True)
+
+
+def versions(stack: Stack) -> list[ModelVersion]:
+    """All versions of the plan's model, the newest first."""
+    with psycopg.connect(stack.training_db_url) as connection:
+        return list(ModelRepository(connection).list("shapes"))
+
+
+def production(stack: Stack) -> bytes:
+    return body(stack.s3.client(), f"s3://{DEFAULT_BUCKET}/models/shapes/production/best.pt")
+
+
+@pytest.fixture(scope="module")
+def first_champion(
+    api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> ModelVersion:
+    """Version 1, in production: it knows nothing."""
+    plans = Path(os.environ["RETRAIN_PLANS"])
+    weights = best(
+        "detect", tmp_path_factory.mktemp("first") / "best.pt", architecture=architecture(plans.parent)
+    )
+    client = airflow_stack.s3.client()
+    with psycopg.connect(airflow_stack.training_db_url) as connection:
+        trained(connection, client, DEFAULT_BUCKET, "shapes-by-chance", weights.read_bytes())
+        register_copy(connection, client, DEFAULT_BUCKET, "shapes", job_id="shapes-by-chance", run_id="none")
+        return promote(connection, client, DEFAULT_BUCKET, "shapes", 1, by="ada", reason="there was nothing")
+
+
+@pytest.fixture(scope="module")
+def retrained(
+    api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The run that new data have brought about, once somebody has agreed; returns its id."""
+    folder = build("detect", tmp_path_factory.mktemp("new") / "data", train=IMAGES, val=8).parent
+    upload_files(airflow_stack.s3.client(), DEFAULT_BUCKET, folder, "datasets/shapes/")
+    api.run("watch_dataset", {"dataset": SHAPES})
+    until(lambda: bool(api.runs(DAG)), "a run that the announced data have started")
+    (run_id,) = api.runs(DAG)
+    until(
+        lambda: api.tasks(DAG, run_id).get("ask_approval") == "awaiting_input" or api.ended(DAG, run_id),
+        "the question whether to promote",
+    )
+    assert not api.ended(DAG, run_id), api.tasks(DAG, run_id)
+    api.answer(DAG, run_id, "ask_approval", "Promote")
+    assert api.wait(DAG, run_id) == "success", api.tasks(DAG, run_id)
+    return run_id
+
+
+def test_new_data_bring_a_better_model_into_production(
+    api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, retrained: str
+) -> None:
+    assert set(api.tasks(DAG, retrained).values()) == {"success"}
+    promoted, before = versions(airflow_stack)
+    assert (promoted.version, promoted.stage) == (2, Stage.PRODUCTION)
+    assert (before.version, before.stage) == (1, Stage.ARCHIVED)
+    assert (promoted.champion_version, promoted.promoted_by) == (1, airflow_stack.username)
+    metric = "metrics/mAP50-95(B)"
+    assert promoted.metrics is not None
+    assert promoted.champion_metrics is not None
+    assert promoted.metrics[metric] - promoted.champion_metrics[metric] >= 0.01
+    assert promoted.metrics.keys() == promoted.champion_metrics.keys() >= {"classes/box", "classes/arrow"}
+    assert (promoted.reason or "").startswith(f"{metric} went from ")
+    assert api.announced(retrained) == {
+        "production-model": promoted.model_dump(include={"name", "version", "path", "sha256", "job_id"})
+    }
+    with psycopg.connect(airflow_stack.training_db_url) as connection:
+        row = connection.execute(
+            "SELECT spec->>'model', status FROM training_jobs WHERE job_id = %s", [promoted.job_id]
+        ).fetchone()
+    assert row == (first_champion.path, "completed")
+    assert production(airflow_stack) == body(airflow_stack.s3.client(), promoted.path)
+
+
+def test_data_that_have_not_changed_are_not_announced_again(
+    api: Airflow, airflow_stack: Stack, retrained: str
+) -> None:
+    run_id = api.run("watch_dataset", {"dataset": SHAPES})
+    assert api.tasks("watch_dataset", run_id)["announce"] == "skipped"
+    assert api.runs(DAG) == [retrained]
+
+
+def test_what_the_champion_has_learnt_already_is_not_trained_again(
+    api: Airflow, airflow_stack: Stack, retrained: str
+) -> None:
+    run_id = api.run("retrain_yolo", {"plan": "shapes"})
+    tasks = api.tasks("retrain_yolo", run_id)
+    assert {name for name, state in tasks.items() if state == "success"} == {"resolve_plan", "check_dataset"}
+    note = api.note("retrain_yolo", run_id) or ""
+    assert "data and parameters are those of version 2 of model shapes, which is in production" in note
+    assert len(versions(airflow_stack)) == 2
+
+
+def test_a_worse_challenger_is_refused_with_its_reason(
+    api: Airflow, airflow_stack: Stack, retrained: str
+) -> None:
+    worse: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
+    run_id = api.run("retrain_yolo", {"plan": "shapes", "start_from": "scratch", "parameters": worse})
+    tasks = api.tasks("retrain_yolo", run_id)
+    assert {name for name, state in tasks.items() if state != "success"} == {"promote"}
+    assert tasks["promote"] == "skipped"
+    refused, champion, _ = versions(airflow_stack)
+    assert (refused.stage, champion.stage) == (Stage.REJECTED, Stage.PRODUCTION)
+    assert refused.champion_version == champion.version
+    assert refused.reason is not None
+    assert "but the gate asks for +0.0100 at least" in refused.reason
+    assert refused.reason in (api.note("retrain_yolo", run_id) or "")
+    assert production(airflow_stack) == body(airflow_stack.s3.client(), champion.path)
+
+
+def test_an_earlier_version_comes_back_by_one_trigger(
+    api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, retrained: str
+) -> None:
+    api.run("promote_model", {"name": "shapes"})
+    (now,) = [each for each in versions(airflow_stack) if each.stage == Stage.PRODUCTION]
+    assert now.version == 1
+    assert production(airflow_stack) == body(airflow_stack.s3.client(), first_champion.path)
