@@ -118,6 +118,7 @@ def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Conn
         "run_id": "run2",
         "origin_run_id": "run2",
         "spec": {"lr0": 0.01},
+        "pinned": False,
         "triggered_by": "ada",
     }
     assert claimed.created_at == first.created_at
