@@ -181,6 +181,29 @@ def test_rows_of_a_platform_that_were_never_trained_here_stay(world: World) -> N
     assert world.get("7")["last_checkpoint_path"] == "s3://theirs/last.pt"
 
 
+def test_the_table_of_a_platform_keeps_its_own_types(
+    postgres: Postgres, s3_client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    with platforms.fresh_schema(postgres) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "CREATE TYPE status AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped'); "
+                "CREATE TABLE training_jobs (id serial PRIMARY KEY, job_id varchar(128) NOT NULL UNIQUE, "
+                "status status, spec json, metrics json, run_id varchar(250), completed_at timestamp, "
+                "updated_at timestamp DEFAULT now(), last_checkpoint_path text)"
+            )
+        apply(platforms.engine(url))
+        with audited(url, s3_client, bucket, tmp_path) as world:
+            ended(world, "better", fitness=0.9)
+            ended(world, "worse", fitness=0.1)
+            long_ago = datetime.now(UTC) - timedelta(days=9)
+            ended(world, "stuck", status="running", completed_at=None, updated_at=long_ago)
+            assert world.audit().failure is None
+            assert world.get("stuck")["status"] == "failed"
+            retained(world, NOTHING.model_copy(update={"keep_best": 1, "expire_after_days": 1}))
+            assert expired(world) == {"worse"}
+
+
 # --- dry run, crashes, races ---
 
 
