@@ -132,6 +132,13 @@ def test_retraining_waits_for_its_training_and_for_the_gate(dags: dict[str, Any]
         assert after["ask_approval"] == {"promote"}
 
 
+def test_the_audit_runs_by_itself_and_before_anything_is_given_up(dags: dict[str, Any]) -> None:
+    assert dags["audit_checkpoints"]["is_paused_upon_creation"] is False
+    tasks = _tasks(dags["audit_checkpoints"])
+    after = {name: set(task.get("downstream_task_ids", [])) for name, task in tasks.items()}
+    assert after == {"check_schema": {"audit"}, "audit": {"retain"}, "retain": set()}
+
+
 def test_train_yolo_is_created_unpaused_and_several_jobs_may_run(dags: dict[str, Any]) -> None:
     assert dags["train_yolo"]["is_paused_upon_creation"] is False
     assert dags["train_yolo"].get("max_active_runs", 16) > 1
