@@ -59,6 +59,17 @@ class Airflow:
         assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
         return run_id
 
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Have the task and all after it done again."""
+        body = airflow.ClearTaskInstancesBody(
+            dag_run_id=run_id,
+            task_ids=[airflow.ClearTaskInstancesBodyTaskIdsInner(task_id)],
+            include_downstream=True,
+            only_failed=False,
+            dry_run=False,
+        )
+        self._tasks.post_clear_task_instances(dag_id, body)
+
     def ended(self, dag_id: str, run_id: str) -> bool:
         return self.state(dag_id, run_id) not in {"queued", "running"}
 

@@ -80,6 +80,7 @@ def retrained(
     until(
         lambda: api.tasks(DAG, run_id).get("ask_approval") == "awaiting_input" or api.ended(DAG, run_id),
         "the question whether to promote",
+        seconds=420,
     )
     assert not api.ended(DAG, run_id), api.tasks(DAG, run_id)
     api.answer(DAG, run_id, "ask_approval", "Promote")
@@ -131,12 +132,35 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
     assert len(versions(airflow_stack)) == 2
 
 
-def test_a_worse_challenger_is_refused_with_its_reason(
-    api: Airflow, airflow_stack: Stack, retrained: str
-) -> None:
-    worse: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
-    run_id = api.run("retrain_yolo", {"plan": "shapes", "start_from": "scratch", "parameters": worse})
+@pytest.fixture(scope="module")
+def worse(api: Airflow, retrained: str) -> str:
+    """A run whose training fails at first, then learns nothing; returns its id."""
+    model = Path(os.environ["RETRAIN_PLANS"]).with_name("tiny.yaml")
+    hidden = model.rename(model.with_suffix(".hidden"))
+    parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
+    conf = {"plan": "shapes", "start_from": "scratch", "parameters": parameters}
+    run_id = api.trigger("retrain_yolo", conf)
+    assert api.wait("retrain_yolo", run_id) == "failed"
     tasks = api.tasks("retrain_yolo", run_id)
+    assert (tasks["wait_for_training"], tasks["evaluate"]) == ("failed", "upstream_failed")
+    hidden.rename(model)
+    api.clear("retrain_yolo", run_id, "trigger_training")
+    assert api.wait("retrain_yolo", run_id) == "success", api.tasks("retrain_yolo", run_id)
+    return run_id
+
+
+def test_a_training_that_failed_goes_on_in_the_same_run_and_job(
+    api: Airflow, airflow_stack: Stack, worse: str
+) -> None:
+    job_id = versions(airflow_stack)[0].job_id
+    assert [run_id for run_id in api.runs("train_yolo") if job_id in run_id] == [f"retrain__{job_id}"]
+    assert api.attempt("train_yolo", f"retrain__{job_id}", "train")[1] == 2
+
+
+def test_a_worse_challenger_is_refused_with_its_reason(
+    api: Airflow, airflow_stack: Stack, worse: str
+) -> None:
+    tasks = api.tasks("retrain_yolo", worse)
     assert {name for name, state in tasks.items() if state != "success"} == {"promote"}
     assert tasks["promote"] == "skipped"
     refused, champion, _ = versions(airflow_stack)
@@ -144,7 +168,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(
     assert refused.champion_version == champion.version
     assert refused.reason is not None
     assert "but the gate asks for +0.0100 at least" in refused.reason
-    assert refused.reason in (api.note("retrain_yolo", run_id) or "")
+    assert refused.reason in (api.note("retrain_yolo", worse) or "")
     assert production(airflow_stack) == body(airflow_stack.s3.client(), champion.path)
 
 
