@@ -21,7 +21,7 @@ from tests import platforms
 from tests.airflow_connections import lead_to
 from tests.model_versions import replace, trained
 from tests.retrain_plans import plan
-from tests.test_retraining import retraining
+from tests.retrainings import retraining
 from tests.tiny_datasets import CLASSES, build
 from tests.tiny_detector import architecture
 from tests.untrained import best

@@ -13,22 +13,19 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from include.datasets.reference import DatasetReference
-from include.jobs.repository import JobRepository
 from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.pipeline.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.pipeline.contest import Approval, Challenge, Measured, Retraining, Verdict
-from include.pipeline.retraining import NothingToDo, challenge_of, conclude, judge, resolve_retraining
-from include.retraining.plans import PlanError, RetrainPlan
+from include.pipeline.retraining import conclude, judge, resolve_retraining
 from include.schema.migrations import apply
 from include.training.evaluate import Evaluation
 from tests import platforms
 from tests.airflow_connections import lead_to
-from tests.jobs import claim
-from tests.model_versions import body, registered, trained, version_of
+from tests.model_versions import body, trained, version_of
 from tests.retrain_plans import plan, written
+from tests.retrainings import DATA, retraining
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
-
-DATA = "d" * 64
 
 
 @pytest.fixture
@@ -54,93 +49,6 @@ def connection(
 @pytest.fixture
 def models(connection: psycopg.Connection[Any]) -> ModelRepository:
     return ModelRepository(connection)
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
-
-
-@pytest.fixture
-def dataset() -> DatasetReference:
-    return DatasetReference(
-        source="digits", task="detect", fingerprint=DATA, train_images=2, val_images=1, classes={}, size=1
-    )
-
-
-def retraining(plan: RetrainPlan, job_id: str = "good-1", **given: Any) -> Retraining:
-    return Retraining(plan=plan, job_id=job_id, **({"force": False, "triggered_by": "ada"} | given))
-
-
-def in_production(models: ModelRepository, plan: RetrainPlan, data: str = DATA) -> ModelVersion:
-    """A version of the plan's model that was trained on these data, and promoted."""
-    fingerprints = {"dataset_fingerprint": data, "parameters_fingerprint": plan.fingerprint()}
-    version = registered(models, f"job-{len(models.list())}", plan.name, **fingerprints)
-    return models.promote(plan.name, version.version, by="ada", reason="better")
-
-
-def test_the_first_training_begins_from_scratch_and_is_named_after_the_run(
-    models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
-) -> None:
-    challenge = challenge_of(retraining(plan(model="yolo11s")), dataset, models, jobs)
-    assert (challenge.job_id, challenge.run_id) == ("good-1", "retrain__good-1")
-    assert challenge.conf.items() >= {
-        "job_id": "good-1", "dataset": "digits", "task": "detect", "model": "yolo11s", "epochs": 3
-    }.items()  # fmt: skip
-
-
-@pytest.mark.parametrize("start_from", ["champion", "scratch"])
-def test_later_ones_begin_where_the_plan_says(
-    start_from: str, models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
-) -> None:
-    planned = plan(start_from=start_from, model="yolo11s")
-    champion = in_production(models, planned, data="of last week")
-    challenge = challenge_of(retraining(planned), dataset, models, jobs)
-    assert challenge.conf["model"] == (champion.path if start_from == "champion" else "yolo11s")
-
-
-def test_the_champions_own_data_and_parameters_teach_nothing_new(
-    models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
-) -> None:
-    in_production(models, plan())
-    with pytest.raises(NothingToDo, match="are those of version 1 of model good, which is in production"):
-        challenge_of(retraining(plan()), dataset, models, jobs)
-    assert challenge_of(retraining(plan(), force=True), dataset, models, jobs)
-    assert challenge_of(retraining(plan(parameters={"epochs": 4})), dataset, models, jobs)
-    other = dataset.model_copy(update={"fingerprint": "e" * 64})
-    assert challenge_of(retraining(plan()), other, models, jobs)
-
-
-def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
-    models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
-) -> None:
-    in_production(models, plan(), data="of last week")
-    tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().fingerprint()}
-    registered(models, "good-1", "good", champion_version=1, **tried)
-    # while it waits for its approval, or after a crash, it is not known how it would have ended
-    assert challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
-    models.reject("good", 2, "no gain")
-    with pytest.raises(NothingToDo, match=r"version 2 of model good, which was refused already \(no gain\)"):
-        challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
-    assert challenge_of(retraining(plan(), "good-1"), dataset, models, jobs)  # the run itself, cleared
-    assert challenge_of(retraining(plan(), "good-2", force=True), dataset, models, jobs)
-    in_production(models, plan(), data="of yesterday")
-    assert challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
-
-
-def test_a_cleared_run_goes_on_with_the_training_that_it_began(
-    models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
-) -> None:
-    first = in_production(models, plan(), data="of last week")
-    begun = challenge_of(retraining(plan()), dataset, models, jobs)
-    spec = {name: value for name, value in begun.conf.items() if name != "job_id"}
-    claim(jobs, "good-1", "retrain__good-1", spec=spec)
-    in_production(models, plan(), data="of yesterday")
-    again = challenge_of(retraining(plan()), dataset, models, jobs)
-    assert again == begun
-    assert again.conf["model"] == first.path
-    with pytest.raises(PlanError, match=r"changed \(epochs\) since this run began to train job good-1"):
-        challenge_of(retraining(plan(parameters={"epochs": 9})), dataset, models, jobs)
 
 
 def a_run(run_id: str = "manual__1", run_type: str = "manual", **conf: Any) -> SimpleNamespace:
@@ -191,6 +99,32 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
     assert "went from 0.4000 to 0.4600 (+0.0600)" in (better.reason or "")
     assert "but the gate asks for +0.0500 at least" in (worse.reason or "")
     assert body(s3_client, better.path) == b"weights 1"
+
+
+def test_a_challenger_that_is_measured_again_is_judged_again(
+    connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, models: ModelRepository
+) -> None:
+    trained(connection, s3_client, bucket, "good-1", b"weights")
+    challenge = Challenge(
+        job_id="good-1", run_id="r", conf={}, timeout_hours=1, parameters_fingerprint="p" * 64
+    )
+    for champion_version, before in ((1, 0.5), (2, 0.3)):
+        found = Measured(
+            dataset="digits",
+            dataset_fingerprint=DATA,
+            challenger=Evaluation({"metrics/mAP50-95(B)": 0.4}, {}),
+            champion_version=champion_version,
+            champion=Evaluation({"metrics/mAP50-95(B)": before}, {}),
+        )
+        asked = retraining(plan()).model_dump(mode="json")
+        given = (challenge.model_dump(mode="json"), found.model_dump(mode="json"))
+        verdict = judge(asked, *given, context())
+        version = models.require("good", verdict.version)
+        assert (verdict.version, version.champion_version) == (1, champion_version)
+        assert version.champion_metrics == {"metrics/mAP50-95(B)": before}
+        assert version.stage == (Stage.CANDIDATE if verdict.passed else Stage.REJECTED)
+    assert verdict.passed
+    assert "went from 0.3000 to 0.4000" in (version.reason or "")
 
 
 @pytest.fixture

@@ -145,6 +145,32 @@ class ModelRepository:
             )
         return found
 
+    def measure(
+        self,
+        name: str,
+        version: int,
+        *,
+        metrics: Mapping[str, Any],
+        champion_version: int | None,
+        champion_metrics: Mapping[str, Any] | None,
+        reason: str,
+    ) -> ModelVersion:
+        """Record what a version reached when it was measured again, and return it: a candidate once more.
+
+        One that is or was in production stays as it is. Raises VersionUnknown.
+        """
+        with self._connection.transaction():
+            self._changed(
+                "measure_model_version",
+                name=name,
+                version=version,
+                metrics=Jsonb(finite(dict(metrics))),
+                champion_version=champion_version,
+                champion_metrics=Jsonb(finite(dict(champion_metrics))) if champion_metrics else None,
+                reason=reason,
+            )
+            return self.require(name, version)
+
     def reject(self, name: str, version: int, reason: str) -> ModelVersion:
         """Record why a candidate was refused, and return it; a version that was refused gets the new reason.
 

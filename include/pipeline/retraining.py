@@ -137,7 +137,14 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
     plan = Retraining.model_validate(retraining).plan
     asked, found = Challenge.model_validate(challenge), Measured.model_validate(measured)
     decision = decide(found.challenger, found.champion, plan.gate)
+    evidence: Json = {
+        "metrics": numbers(found.challenger),
+        "champion_version": found.champion_version,
+        "champion_metrics": numbers(found.champion) if found.champion else None,
+        "reason": decision.reason,
+    }
     with training_db() as connection, no_retry(ModelError, StoreRefusal):
+        models = ModelRepository(connection)
         version = register_copy(
             connection,
             s3_client(),
@@ -148,13 +155,11 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
             dataset=found.dataset,
             dataset_fingerprint=found.dataset_fingerprint,
             parameters_fingerprint=asked.parameters_fingerprint,
-            metrics=numbers(found.challenger),
-            champion_version=found.champion_version,
-            champion_metrics=numbers(found.champion) if found.champion else None,
-            reason=decision.reason,
+            **evidence,
         )
+        models.measure(plan.name, version.version, **evidence)  # a cleared task may find another champion
         if not decision.passed:
-            ModelRepository(connection).reject(plan.name, version.version, decision.reason)
+            models.reject(plan.name, version.version, decision.reason)
     log.info(
         "The gate %s for %s: %s.", "holds" if decision.passed else "does not hold", version, decision.reason
     )

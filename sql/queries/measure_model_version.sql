@@ -1,0 +1,12 @@
+-- A version that was measured again waits for its decision again; what is or was in production stays.
+UPDATE model_versions
+SET
+    stage = 'candidate',
+    metrics = %(metrics)s,
+    champion_version = %(champion_version)s,
+    champion_metrics = %(champion_metrics)s,
+    reason = %(reason)s
+WHERE name = %(name)s
+    AND version = %(version)s
+    AND stage IN ('candidate', 'rejected')
+RETURNING version;
