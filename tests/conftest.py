@@ -19,6 +19,7 @@ from psycopg import sql
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from tests.mlflow_server import MlflowServer
 from tests.retrain_plans import of_the_stack
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ def airflow_stack(stack: Stack, postgres: Postgres, s3: S3) -> Stack:
 def s3_client(s3: S3) -> S3Client:
     """A boto3 client of the session's S3 server."""
     return s3.client()
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """The MLflow server of this test session."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

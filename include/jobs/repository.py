@@ -188,10 +188,10 @@ class JobRepository:
         with self._connection.transaction():
             return self._changed("refuse_job", {"job_id": job_id, "error": error}) == 1
 
-    def epochs(self, job_id: str) -> list[RecordedEpoch]:
-        """Return the job's finished epochs in order."""
+    def epochs(self, job_id: str, after: int = -1) -> list[RecordedEpoch]:
+        """Return the job's finished epochs in order; those that come after epoch `after`."""
         with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(query("list_epochs"), {"job_id": job_id}).fetchall()
+            rows = cursor.execute(query("list_epochs"), {"job_id": job_id, "after": after}).fetchall()
         return [RecordedEpoch.model_validate(row) for row in rows]
 
     def fill_epochs(

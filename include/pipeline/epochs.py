@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
+    from include.pipeline.tracking import Tracker
     from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
@@ -118,11 +119,13 @@ class EpochEnd:
         self,
         recorder: EpochRecorder,
         publisher: BackgroundPublisher,
+        tracker: Tracker,
         interruption: Interruption,
         last: Path,
         snapshots: Path,
     ) -> None:
-        self._recorder, self._publisher, self._interruption = recorder, publisher, interruption
+        self._recorder, self._publisher, self._tracker = recorder, publisher, tracker
+        self._interruption = interruption
         self._last, self._snapshots = last, snapshots
 
     def report(self, epoch: EpochReport) -> bool:
@@ -135,6 +138,7 @@ class EpochEnd:
             except OwnershipLost:
                 self._publisher.close(0)
                 raise
+            self._tracker.recorded()
             private = self._snapshots / f"last-{epoch.epoch}.pt"
             snapshot(self._last, private)
             self._publisher.publish(Snapshot(epoch.epoch, private, epoch.is_best))

@@ -62,11 +62,14 @@ def record_unfinished_run(context: Context) -> None:
 
 def _record(context: Context, reason: str, *, again: bool = False) -> None:
     from include.jobs.repository import JobRepository
-    from include.pipeline.connections import training_db
+    from include.pipeline.connections import training_database
+    from include.pipeline.tracking import track_recorded
 
-    with training_db() as connection:
+    open_database = training_database()
+    with open_database() as connection:
         recorded = JobRepository(connection).fail_run(
             context["dag"].dag_id, context["run_id"], reason, again=again
         )
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)
+        track_recorded(recorded, open_database)

@@ -18,12 +18,13 @@ from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
-from include.pipeline.connections import s3_client, training_db
+from include.pipeline.connections import s3_client, training_database, training_db
 from include.pipeline.failures import no_retry
 from include.pipeline.notify import notify
 from include.pipeline.payloads import ResolvedJob, TrainingManifest
 from include.pipeline.resolve import RunIdentity, resolve
 from include.pipeline.settings import Settings
+from include.pipeline.tracking import track_recorded
 from include.pipeline.uploads import upload
 from include.schema.current import require_current
 from include.schema.errors import SchemaError
@@ -104,10 +105,12 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[st
 
 
 def notify_completion(job: dict[str, Any]) -> int:
-    """Send what the job's row says to the platform's backend; returns the HTTP status."""
+    """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
     resolved = ResolvedJob.model_validate(job)
-    with training_db() as connection:
+    open_database = training_database()
+    with open_database() as connection:
         recorded = JobRepository(connection).get(resolved.job_id)
+    track_recorded(resolved.job_id, open_database)
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 

@@ -17,6 +17,7 @@ from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
+from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import TrainingRequest
 
 if TYPE_CHECKING:
@@ -85,9 +86,11 @@ class TrainingAttempt:
         data = patiently(lambda: materialize(self._dataset, cache, reader)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop))
-        result = self._train(request, store, interruption)
-        manifest = TrainingManifest.of(self._job, result)
-        patiently(lambda: publish_final(manifest, store))
+        with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
+            result = self._train(request, store, interruption, tracker)
+            manifest = TrainingManifest.of(self._job, result)
+            patiently(lambda: publish_final(manifest, store))
+            tracker.end(as_recorded(manifest, store))
         return manifest
 
     def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
@@ -148,7 +151,11 @@ class TrainingAttempt:
         )
 
     def _train(
-        self, request: TrainingRequest, store: CheckpointStore, interruption: Interruption
+        self,
+        request: TrainingRequest,
+        store: CheckpointStore,
+        interruption: Interruption,
+        tracker: Tracker,
     ) -> TrainingResult:
         from ultralytics import __version__
 
@@ -170,7 +177,8 @@ class TrainingAttempt:
         )
         last = self._save_dir / "weights" / "last.pt"
         with publisher:
-            result = train(request, EpochEnd(recorder, publisher, interruption, last, self._snapshots))
+            epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, self._snapshots)
+            result = train(request, epoch_end)
         patiently(recorder.flush)
         return result
 

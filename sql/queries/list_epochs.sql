@@ -7,4 +7,5 @@ SELECT
     recorded_at
 FROM training_epochs
 WHERE job_id = %(job_id)s
+    AND epoch > %(after)s
 ORDER BY epoch;

@@ -1,0 +1,309 @@
+"""An MLflow tracking server, over the few calls of its REST API that a job needs.
+
+Not over MLflow's own client: that one repeats a call for minutes before it gives up, reports its use to its
+makers, and would put a dozen packages on every worker, with limits on Airflow's own. These calls are the same
+in every version of MLflow since 1.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import requests
+from pydantic import BaseModel, ValidationError
+
+DEFAULT_EXPERIMENT = "train_yolo"
+
+TIMEOUT_SECONDS = (3.05, 10.0)
+"""To connect, and between two bytes of an answer."""
+
+LONGEST_PARAM = 500
+"""Characters that every version of the server takes; from 2.8 on it would be 6000."""
+
+LONGEST_TAG = 5000
+
+_HISTORY_PAGE = 25_000
+_MOST_METRICS, _MOST_OTHERS = 800, 100
+"""Of each kind in one request: a server takes 1000 in all, of which 100 parameters and 100 tags."""
+
+
+class TrackingError(Exception):
+    """MLflow did not take or give something, as the second half of a sentence that begins with its name."""
+
+
+class TrackingRefused(TrackingError):
+    """MLflow answered with an error; code is its own name of it, such as RESOURCE_DOES_NOT_EXIST."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"answers {status}" + (f" {code}" if code else ""))
+        self.code = code
+
+
+class TrackingSettingsError(ValueError):
+    """The environment names no server that can be used, as a sentence without any secret in it."""
+
+
+class Metric(BaseModel):
+    """One number at one step; timestamp in milliseconds since 1970."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+class Entry(BaseModel):
+    """A parameter or a tag."""
+
+    key: str
+    value: str = ""
+
+
+class RunInfo(BaseModel):
+    """What MLflow itself keeps of a run."""
+
+    run_id: str
+    status: str = "RUNNING"
+
+
+class RunData(BaseModel):
+    """What was logged; of each metric only the latest number."""
+
+    metrics: list[Metric] = []
+    params: list[Entry] = []
+    tags: list[Entry] = []
+
+
+class Run(BaseModel):
+    """A run in MLflow."""
+
+    info: RunInfo
+    data: RunData = RunData()
+
+
+class _Experiment(BaseModel):
+    experiment_id: str
+
+
+class _ExperimentAnswer(BaseModel):
+    experiment: _Experiment
+
+
+class _RunAnswer(BaseModel):
+    run: Run
+
+
+class _RunsAnswer(BaseModel):
+    runs: list[Run] = []
+
+
+class _HistoryAnswer(BaseModel):
+    metrics: list[Metric] = []
+    next_page_token: str | None = None
+
+
+class _Nothing(BaseModel):
+    pass
+
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class TrackingServer:
+    """One server and the experiment whose runs are meant. Use it in one thread.
+
+    url has no credentials in it. Every call raises TrackingError where the server is away, slow, refuses, or
+    is no MLflow; none is repeated.
+    """
+
+    url: str
+    experiment: str = DEFAULT_EXPERIMENT
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    verify: bool | str = True
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> TrackingServer | None:
+        """The server that MLflow's own variables name, or None. Raises TrackingSettingsError."""
+        uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
+        if not uri:
+            return None
+        url, credentials = _without_credentials(uri)
+        username = environment.get("MLFLOW_TRACKING_USERNAME")
+        if username:
+            credentials = (username, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
+        insecure = environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
+        return cls(
+            url=url,
+            experiment=environment.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
+            credentials=credentials,
+            token=environment.get("MLFLOW_TRACKING_TOKEN") or None,
+            verify=not insecure and (environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
+        )
+
+    @property
+    def name(self) -> str:
+        """For messages: scheme and host. A path may hold a token, too."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def experiment_id(self) -> str:
+        """The id of the experiment, which is created if it is not there."""
+        query = {"experiment_name": self.experiment}
+        try:
+            found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+        except TrackingRefused as error:
+            if error.code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            return found.experiment.experiment_id
+        try:
+            body = {"name": self.experiment}
+            return self._call("POST", "experiments/create", _Experiment, body=body).experiment_id
+        except TrackingRefused as error:
+            if error.code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # Somebody was faster.
+        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+        return found.experiment.experiment_id
+
+    def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
+        """The experiment's runs with this tag, oldest first; value must have no quote in it."""
+        body = {
+            "experiment_ids": [experiment_id],
+            "filter": f"tags.`{tag}` = '{value}'",
+            "order_by": ["attributes.start_time ASC"],
+            "max_results": 1000,
+        }
+        return self._call("POST", "runs/search", _RunsAnswer, body=body).runs
+
+    def create_run(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> Run:
+        """A new run; `started` in milliseconds since 1970."""
+        body = {
+            "experiment_id": experiment_id,
+            "run_name": name,
+            "start_time": started,
+            "tags": _entries(tags, LONGEST_TAG),
+        }
+        return self._call("POST", "runs/create", _RunAnswer, body=body).run
+
+    def history(self, run_id: str, key: str) -> list[Metric]:
+        """Every number of a metric."""
+        query: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": _HISTORY_PAGE}
+        metrics: list[Metric] = []
+        while True:
+            page = self._call("GET", "metrics/get-history", _HistoryAnswer, query=query)
+            metrics += page.metrics
+            if not page.next_page_token or page.next_page_token == query.get("page_token"):
+                return metrics
+            query["page_token"] = page.next_page_token
+
+    def log(
+        self, run_id: str, metrics: Iterable[Metric], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Add metrics and parameters, and set tags. A parameter that is there must not be another one now."""
+        numbers = [metric.model_dump() for metric in metrics]
+        given, labels = _entries(params, LONGEST_PARAM), _entries(tags, LONGEST_TAG)
+        while numbers or given or labels:
+            body = {
+                "run_id": run_id,
+                "metrics": numbers[:_MOST_METRICS],
+                "params": given[:_MOST_OTHERS],
+                "tags": labels[:_MOST_OTHERS],
+            }
+            self._call("POST", "runs/log-batch", _Nothing, body=body)
+            numbers, given, labels = numbers[_MOST_METRICS:], given[_MOST_OTHERS:], labels[_MOST_OTHERS:]
+
+    def set_status(self, run_id: str, status: str, ended: int | None) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970."""
+        body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
+        self._call("POST", "runs/update", _Nothing, body=body)
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.verify = self.verify
+        if self.credentials is not None:
+            authorization = f"Basic {base64.b64encode(':'.join(self.credentials).encode()).decode()}"
+        elif self.token is not None:
+            authorization = f"Bearer {self.token}"
+        else:
+            return session
+
+        def login(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = authorization
+            return request
+
+        session.auth = login  # a header of the session would give way to the user's .netrc
+        return session
+
+    def _call(
+        self,
+        method: str,
+        endpoint: str,
+        answer: type[Answer],
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """One request. Its errors hold neither URL nor what `requests` says: there may be secrets in both."""
+        try:
+            response = self._session.request(
+                method,
+                f"{self.url}/api/2.0/mlflow/{endpoint}",
+                params=query,
+                json=body,
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,  # credentials are for this server; a POST would become a GET
+            )
+        except requests.Timeout:
+            raise TrackingError(f"does not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
+        except (requests.RequestException, UnicodeError, OSError) as error:
+            raise TrackingError(f"cannot be reached ({type(error).__name__})") from None
+        if response.status_code != requests.codes.ok:
+            raise TrackingRefused(response.status_code, _error_code(response))
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError:
+            raise TrackingError(f"does not answer {endpoint} as MLflow does") from None
+
+
+def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
+    """The http(s) address without user and password, and these. Raises TrackingSettingsError."""
+    try:
+        parts = urlsplit(uri)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise TrackingSettingsError(
+            "MLFLOW_TRACKING_URI is no http:// or https:// address. Give that of a tracking server: a file "
+            "or a database is not one, for workers share neither"
+        )
+    url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    if parts.username is None:
+        return url, None
+    return url, (unquote(parts.username), unquote(parts.password or ""))
+
+
+def _entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
+    return [
+        {"key": key, "value": value if len(value) <= longest else f"{value[: longest - 1]}…"}
+        for key, value in values.items()
+    ]
+
+
+def _error_code(response: requests.Response) -> str:
+    """MLflow's own name of the error, if it is one."""
+    try:
+        code = str(response.json()["error_code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return code if re.fullmatch(r"[A-Z_]{1,60}", code) else ""
