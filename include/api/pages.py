@@ -1,0 +1,45 @@
+"""Long lists, page by page: each page names the place where the next one begins.
+
+The place is that of the last row and not a number of rows to skip. So a page costs the same wherever it is,
+and rows that come meanwhile neither repeat nor hide others.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import Field
+from pydantic_core import from_json, to_json
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+LARGEST_PAGE = 200
+
+Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Entries in a page.")]
+Cursor = Annotated[str, Field(max_length=2000, description="The `next` of the page before.")]
+
+Place = TypeVar("Place")
+
+
+class CursorRefused(ValueError):
+    """The cursor is none that this API gave."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"cursor={cursor!r:.80} is no cursor that this API gave; leave it out to begin anew")
+
+
+def cursor_at(*place: str | int) -> str:
+    """The values by which a row is found in its list, as one opaque word."""
+    return base64.urlsafe_b64encode(to_json(place)).decode()
+
+
+def place_of(cursor: str | None, kind: TypeAdapter[Place]) -> Place | None:
+    """The place that a cursor names; None for the beginning. Raises CursorRefused."""
+    if cursor is None:
+        return None
+    try:
+        return kind.validate_python(from_json(base64.urlsafe_b64decode(cursor)))
+    except ValueError:
+        raise CursorRefused(cursor) from None

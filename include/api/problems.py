@@ -1,0 +1,133 @@
+"""Errors as problem documents (RFC 9457): what went wrong, in one sentence for whoever reads the answer."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from airflow.sdk.exceptions import AirflowNotFoundException
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from include.api.pages import CursorRefused
+from include.models.errors import VersionUnknown
+from include.pipeline.patience import database_errors
+from include.pipeline.settings import TRAINING_DB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastapi import FastAPI, Request
+
+log = logging.getLogger(__name__)
+
+_HELP = {
+    HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
+    HTTPStatus.FORBIDDEN: "Ask an administrator of Airflow for the permission to see the runs of this Dag.",
+    HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
+}
+"""What to do about an answer whose reason is Airflow's or the framework's own."""
+
+
+class Problem(BaseModel):
+    """The body of every answer that is an error; its media type is application/problem+json."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer of that status."""
+    body = Problem(title=status.phrase, status=status, detail=detail)
+    return JSONResponse(body.model_dump(), status, headers=headers, media_type="application/problem+json")
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(CursorRefused, _refused_value)
+    app.add_exception_handler(psycopg.DataError, _no_such_value)
+    app.add_exception_handler(VersionUnknown, _unknown)
+    app.add_exception_handler(AirflowNotFoundException, _not_connected)
+    for error in database_errors():
+        app.add_exception_handler(error, _database_away)
+    for error in (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        app.add_exception_handler(error, _schema_behind)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of the errors that it answers with."""
+    return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
+
+
+def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.setdefault("WWW-Authenticate", "Bearer")
+    return problem(status, f"{error.detail}. {_HELP.get(status, '')}".strip(), headers)
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    if first["type"] == "extra_forbidden":
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field} is no parameter of this route.")
+    message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
+
+
+def _refused_value(_: Request, error: Exception) -> JSONResponse:
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.")
+
+
+def _no_such_value(_: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL cannot even look for it: a NUL in a text."""
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {error}.")
+
+
+def _unknown(_: Request, error: Exception) -> JSONResponse:
+    return problem(HTTPStatus.NOT_FOUND, f"{error}.")
+
+
+def _not_connected(_: Request, error: Exception) -> JSONResponse:
+    log.warning("%s", error)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.",
+    )
+
+
+def _database_away(_: Request, error: Exception) -> JSONResponse:
+    log.warning("The training database does not answer: %s", error)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The training database does not answer: try again in a while.",
+        {"Retry-After": "10"},
+    )
+
+
+def _schema_behind(_: Request, error: Exception) -> JSONResponse:
+    log.warning("%s", error)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The schema of the training database is behind this code: run the Dag migrate_schema.",
+    )
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The framework logs the error itself, with its trace, after this was sent."""
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The API server met an error of its own: an administrator finds it in its log.",
+    )

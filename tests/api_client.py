@@ -1,0 +1,28 @@
+"""The API of the trainings on the real API server, as users with different rights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+from include.api.app import PREFIX
+from include.stack.local import Stack
+
+
+def token(stack: Stack, role: str | None) -> str:
+    """What logging in gives to a user of that role; None: of no role at all."""
+    from airflow.api_fastapi.auth.tokens import JWTGenerator
+
+    signer = JWTGenerator(
+        secret_key=stack.credentials.airflow_jwt_secret, audience="apache-airflow", valid_for=3600
+    )
+    return str(signer.generate({"sub": f"a-{role}", "role": role, "teams": []}))
+
+
+def get(stack: Stack, path: str, bearer: str | None = None, **query: Any) -> requests.Response:
+    """GET a path of the API."""
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(f"{stack.url}{PREFIX}{path}", params=query, headers=headers, timeout=60)

@@ -1,0 +1,134 @@
+"""Every route of the API and everybody who may ask: the table is complete, or a test fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+from fastapi.routing import APIRoute
+
+from include.api.app import PREFIX, create_app
+from include.schema.migrations import apply
+from include.stack.local import Stack
+from tests import platforms
+from tests.api_client import get, token
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[1]
+
+OPEN_TO_ALL_USERS = {"anonymous": 401, "without a role": 200, "viewer": 200, "user": 200, "admin": 200}
+SEES_RUNS = OPEN_TO_ALL_USERS | {"without a role": 403}
+
+ROUTES = {
+    "/openapi.json": ("/openapi.json", OPEN_TO_ALL_USERS),
+    "/models": ("/models", SEES_RUNS),
+    "/models/{name}/{version}": ("/models/access/1", SEES_RUNS),
+}
+"""Of each route a path that is there, and what everybody gets. All routes only read."""
+
+ASKED = [(path, who, status) for path, expected in ROUTES.values() for who, status in expected.items()]
+
+
+@pytest.fixture(scope="module")
+def served(airflow_stack: Stack) -> Iterator[Stack]:
+    """With one version of a model."""
+    apply(platforms.engine(airflow_stack.training_db_url))
+    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
+            "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
+        )
+        yield airflow_stack
+        connection.execute("DELETE FROM model_versions WHERE name = 'access'")
+
+
+def _token(stack: Stack, who: str) -> str | None:
+    if who == "anonymous":
+        return None
+    return token(stack, None if who == "without a role" else who)
+
+
+def test_the_table_has_every_route() -> None:
+    routes = {
+        (route.path, *sorted(route.methods)) for route in create_app().routes if isinstance(route, APIRoute)
+    }
+    assert routes == {(path, "GET") for path in ROUTES}
+    assert len(create_app().routes) == len(ROUTES)
+
+
+LOADED = """
+import sys
+from airflow import plugins_manager
+plugins_manager.ensure_plugins_loaded()
+print([plugin.name for plugin in plugins_manager._get_plugins()[0]], "include.api.app" in sys.modules)
+plugins_manager.get_fastapi_plugins()
+print("include.api.app" in sys.modules)
+"""
+
+
+def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(ROOT),
+    }
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOADED], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    said = loaded.stdout.splitlines()
+    assert "['training_api'] False" in said, loaded.stderr
+    assert said[-1] == "True"
+
+
+@pytest.mark.parametrize(("path", "who", "status"), ASKED)
+def test_a_route_answers_whom_it_should(served: Stack, path: str, who: str, status: int) -> None:
+    answer = get(served, path, _token(served, who))
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["status"], problem["type"]) == (status, "about:blank")
+        assert problem["detail"].endswith(".")
+
+
+def test_a_login_of_airflow_is_a_login_here(served: Stack) -> None:
+    login = {"username": served.username, "password": served.password}
+    with requests.Session() as session:
+        session.trust_env = False
+        given = session.post(f"{served.url}/auth/token", json=login, timeout=60).json()["access_token"]
+        session.cookies.set("_token", given)
+        by_cookie = session.get(f"{served.url}{PREFIX}/models", timeout=60)
+    assert get(served, "/models", given).status_code == by_cookie.status_code == 200
+
+
+def test_a_token_that_airflow_did_not_sign_is_none(served: Stack) -> None:
+    header, claims, signature = token(served, "admin").split(".")
+    forged = f"{header}.{claims}.{signature[::-1]}"
+    assert get(served, "/models", forged).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi", "/", "/models/access", "/nowhere"])
+def test_nothing_else_is_served(served: Stack, path: str) -> None:
+    answer = get(served, path)
+    assert answer.status_code == 404, answer.text
+    assert answer.json()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_nothing_can_be_changed(served: Stack, method: str) -> None:
+    headers = {"Authorization": f"Bearer {token(served, 'admin')}"}
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.request(
+            method, f"{served.url}{PREFIX}/models/access/1", headers=headers, json={}, timeout=60
+        )
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
