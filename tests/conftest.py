@@ -1,4 +1,4 @@
-"""Real services for the tests: started once per test session, on free ports, and stopped at its end."""
+"""Real services for the tests: started once per process of tests, on free ports, and stopped at its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import sql
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
@@ -43,6 +46,29 @@ def pytest_sessionstart() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@cache
+def group_of(path: str) -> str:
+    """Files whose tests run in the same process: those with Airflow, for one is enough; else each its own."""
+    return "airflow" if "airflow_stack" in Path(path).read_text(encoding="utf-8") else path
+
+
+class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
+    """Distributes the groups over the processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(str(self.config.rootpath / nodeid.partition("::")[0]))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
+    """Xdist's own groups do nothing with pytest 9.2."""
+    return TogetherByServices(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Airflow's group begin first, for it takes longest."""
+    items.sort(key=lambda item: group_of(str(item.path)) != "airflow")
 
 
 @contextmanager
