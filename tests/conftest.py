@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -46,6 +47,16 @@ def pytest_sessionstart() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Interrupt the processes of tests too, and leave them time to stop their servers."""
+    distributing = session.config.pluginmanager.getplugin("dsession")
+    if distributing and exitstatus == pytest.ExitCode.INTERRUPTED:
+        distributing.nodemanager.EXIT_TIMEOUT = 150
+        for process in psutil.Process().children():
+            process.terminate()
 
 
 @cache
