@@ -45,7 +45,7 @@ test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks 
 	@$(RUN) -m pytest $(ARGS)
 
 test-long: setup-dev ## kill trainings a hundred times, at every stage; the table goes to .stack/killed-runs.md
-	@$(RUN) -m pytest tests/long --report .stack/killed-runs.md $(ARGS)
+	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
 bench: setup ## measure against plain Ultralytics, an hour on two cores; ARGS=--quick only shows that it runs
 	@$(RUN) -m benchmarks $(ARGS)

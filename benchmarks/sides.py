@@ -28,12 +28,13 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Setting:
-    """One training in Ultralytics' words."""
+    """One training in Ultralytics' words, and the seconds between two of our states in S3."""
 
     data: Path
     epochs: int
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str = "yolo11n"
+    publish_interval: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     """Train as the task `train` does: epochs go to Postgres, and states to S3 in the background."""
     from ultralytics import __version__
 
-    from include.checkpoints.publisher import BackgroundPublisher
+    from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
     from include.pipeline.epochs import EpochEnd, EpochRecorder
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
@@ -190,11 +191,13 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
         epochs=setting.epochs,
         arguments=setting.arguments,
     )
-    with BackgroundPublisher(store, job_id, __version__, strip, row.durable) as publisher:
+    limits = PublishLimits(interval_seconds=setting.publish_interval)
+    with BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher:
         epoch_end = EpochEnd(
             EpochRecorder(row), publisher, Interruption(), folder / "weights" / "last.pt", folder
         )
-        result = train(request, InTurns(turns, epoch_end, publisher))
+        waits = publisher if not setting.publish_interval else None
+        result = train(request, InTurns(turns, epoch_end, waits))
     store.upload(result.best, job_id, "best", __version__)
     store.upload(result.last, job_id, "last", __version__)
     turns.end()
@@ -203,18 +206,23 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
 class InTurns:
     """An EpochReporter: takes turns, and does in its own turn what the end of the epoch before asks for.
 
-    The upload goes on during the epoch that follows, as it does where nobody takes turns.
+    The upload goes on during the epoch that follows, as it does where nobody takes turns; where each epoch
+    has one, it ends with the turn at the latest, and `publisher` is waited for.
     """
 
-    def __init__(self, turns: Turns, epoch_end: EpochEnd, publisher: BackgroundPublisher) -> None:
+    def __init__(self, turns: Turns, epoch_end: EpochEnd, publisher: BackgroundPublisher | None) -> None:
         self._turns, self._epoch_end, self._publisher = turns, epoch_end, publisher
         self._published: int | None = None
 
     def report(self, epoch: EpochReport) -> bool:
         """Wait for the next turn, and begin it by handing the state over."""
-        self._turns.over(lambda: wait_until_durable(self._publisher, self._published))
+        self._turns.over(self._settle)
         self._published = epoch.epoch
         return self._epoch_end.report(epoch)
+
+    def _settle(self) -> None:
+        if self._publisher:
+            wait_until_durable(self._publisher, self._published)
 
 
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:

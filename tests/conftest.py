@@ -1,4 +1,4 @@
-"""Real services for the tests: started once per test session, on free ports, and stopped at its end."""
+"""Real services for the tests: started once per process of tests, on free ports, and stopped at its end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
@@ -47,6 +51,39 @@ def pytest_sessionstart() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Interrupt the processes of tests too, and leave them time to stop their servers."""
+    distributing = session.config.pluginmanager.getplugin("dsession")
+    if distributing and exitstatus == pytest.ExitCode.INTERRUPTED:
+        distributing.nodemanager.EXIT_TIMEOUT = 150
+        for process in psutil.Process().children():
+            process.terminate()
+
+
+@cache
+def group_of(path: str) -> str:
+    """Files whose tests run in the same process: those with Airflow, for one is enough; else each its own."""
+    return "airflow" if "airflow_stack" in Path(path).read_text(encoding="utf-8") else path
+
+
+class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
+    """Distributes the groups over the processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(str(self.config.rootpath / nodeid.partition("::")[0]))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
+    """Xdist's own groups do nothing with pytest 9.2."""
+    return TogetherByServices(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Airflow's group begin first, for it takes longest."""
+    items.sort(key=lambda item: group_of(str(item.path)) != "airflow")
 
 
 @contextmanager

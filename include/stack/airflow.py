@@ -33,10 +33,10 @@ TASK_STOP_SECONDS = 120.0
 
 PARTS = {
     "api-server": (),
-    # Their log servers would listen on every interface; the API server reads the log files themselves.
-    "scheduler": ("--skip-serve-logs",),
     "dag-processor": (),
+    # Their log servers would listen on every interface; the API server reads the log files themselves.
     "triggerer": ("--skip-serve-logs",),
+    "scheduler": ("--skip-serve-logs",),
 }
 
 
@@ -101,10 +101,13 @@ class Airflow:
         """Start what does not run, and wait until all is healthy. Returns False when all were running."""
         if self.running():
             return False
-        for service in self._services:
-            processes.start(service)
-        for service in self._services:
-            processes.wait_until_ready(service, partial(self._healthy, service.name), START_SECONDS)
+        *others, scheduler = self._services
+        # The scheduler comes last: a task that it starts needs the API server, and would fail without.
+        for services in (others, [scheduler]):
+            for service in services:
+                processes.start(service)
+            for service in services:
+                processes.wait_until_ready(service, partial(self._healthy, service.name), START_SECONDS)
         return True
 
     def stop(self) -> bool:
