@@ -53,6 +53,12 @@ def pytest_sessionstart() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+def pytest_keyboard_interrupt() -> None:
+    """What stops the servers now is not to be interrupted itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Interrupt the processes of tests too, and leave them time to stop their servers."""
