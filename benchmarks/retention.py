@@ -48,8 +48,8 @@ def measure(folder: Path, quick: bool) -> Table:
             if objects == steps[-1]:
                 programs.append(("retention", _retention))
             for name, program in programs:
-                progress(f"{name} of {objects} objects …")
                 seconds, peak = _measured(program, services)
+                progress(f"{name} of {objects} objects: {seconds:.1f} s, {peak / 1e6:.0f} MB")
                 speed = f"{objects / seconds:.0f}"
                 table.add(name, f"{objects}", f"{seconds:.1f} s", speed, f"{peak / 1e6:.0f} MB")
     return table
