@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import psycopg
@@ -21,8 +21,12 @@ from psycopg import sql
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from include.jobs.repository import JobRepository
+from include.models.repository import ModelRepository
+from include.schema.migrations import apply
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from tests import platforms
 from tests.mlflow_server import MlflowServer
 from tests.retrain_plans import of_the_stack
 
@@ -130,6 +134,35 @@ def database_url(postgres: Postgres) -> Iterator[str]:
     yield postgres.url(name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def migrated_url(postgres: Postgres) -> Iterator[str]:
+    """A schema with our tables, for all tests of a file."""
+    with platforms.fresh_schema(postgres) as url:
+        apply(platforms.engine(url))
+        yield url
+
+
+@pytest.fixture
+def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """To the file's schema, whose tables are emptied after the test."""
+    with psycopg.connect(migrated_url) as connection:
+        yield connection
+        connection.rollback()
+        connection.execute("TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits")
+
+
+@pytest.fixture
+def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
+    """The jobs of the file's schema."""
+    return JobRepository(connection)
+
+
+@pytest.fixture
+def models(connection: psycopg.Connection[Any]) -> ModelRepository:
+    """The models of the file's schema."""
+    return ModelRepository(connection)
 
 
 @pytest.fixture(scope="session")

@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.audit.liveness import live_among
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.auditing import World, audited
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NOW = timedelta(0)
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
 
 
 @pytest.fixture

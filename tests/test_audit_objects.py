@@ -17,9 +17,6 @@ from include.checkpoints.client import client_config
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.auditing import BEST, LAST, World, audited
 from tests.cutting_proxy import CuttingProxy
 from tests.model_versions import replace
@@ -28,13 +25,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
 
 
 @pytest.fixture

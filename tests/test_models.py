@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,30 +13,7 @@ import pytest
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.model_versions import registered
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.rollback()
-        connection.execute("TRUNCATE model_versions")
-
-
-@pytest.fixture
-def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    return ModelRepository(connection)
 
 
 def promoted(models: ModelRepository, version: int) -> ModelVersion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,6 @@ from include.models.promotion import choose, promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.version import ModelVersion, Stage
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.model_versions import body, metadata, replace, trained, version_of
 
 if TYPE_CHECKING:
@@ -45,25 +41,6 @@ def client(s3: S3) -> S3Client:
         region_name=s3.region,
         config=client_config(),
     )
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE model_versions, training_jobs")
-
-
-@pytest.fixture
-def models(connection: Connection) -> ModelRepository:
-    return ModelRepository(connection)
 
 
 @pytest.fixture

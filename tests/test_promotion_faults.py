@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,9 +15,6 @@ from include.models.errors import ModelError, PromotionConflict
 from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.model_versions import body, metadata, replace, version_of
 
 if TYPE_CHECKING:
@@ -41,20 +37,6 @@ def client(s3: S3) -> S3Client:
         region_name=s3.region,
         config=client_config(),
     )
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[Connection]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE model_versions, training_jobs")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,29 +10,7 @@ import psycopg
 import pytest
 
 from include.jobs.repository import JobRepository, OwnershipLost
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE training_jobs, training_epochs")
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
 
 
 def test_a_job_that_is_not_there_is_none(jobs: JobRepository) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -12,9 +12,6 @@ import psycopg
 import pytest
 
 from include.jobs.repository import JobRepository, OwnershipLost
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 
 Write = Callable[[JobRepository, str, int], object]
@@ -31,25 +28,6 @@ WRITES: dict[str, Write] = {
 def write(request: pytest.FixtureRequest) -> Write:
     """Each thing that an attempt writes."""
     return WRITES[request.param]
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE training_jobs, training_epochs")
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
 
 
 def test_an_attempt_that_begins_reopens_the_row_and_forgets_the_epochs_it_repeats(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,31 +11,9 @@ import pytest
 
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.repository import JobRepository, JobTaken
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
-from tests import platforms
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 
 TIMES = {"created_at", "started_at", "updated_at"}
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE training_jobs, training_epochs")
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
 
 
 def test_a_claim_creates_the_row(jobs: JobRepository) -> None:

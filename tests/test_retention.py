@@ -37,13 +37,6 @@ WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
 NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
 
 
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
 @pytest.fixture
 def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
     with audited(migrated_url, s3_client, bucket, tmp_path) as world:

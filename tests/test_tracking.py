@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,7 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.tracking import Tracker, as_recorded, track_recorded
-from include.schema.migrations import apply
-from include.stack.postgres import Postgres
 from include.tracking.server import TrackingServer, TrackingSettingsError
-from tests import platforms
 from tests.airflow_client import until
 from tests.cutting_proxy import CuttingProxy
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded
@@ -29,25 +26,6 @@ if TYPE_CHECKING:
 
 CLOSED = "http://127.0.0.1:9"
 """Where nobody listens."""
-
-
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
-
-
-@pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.execute("TRUNCATE training_jobs, training_epochs")
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
 
 
 @pytest.fixture
