@@ -141,7 +141,15 @@ def workplace() -> Iterator[Path]:
         settings = folder / "ultralytics"
         settings.mkdir()
         os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
+        _leave_integrations_off()
         yield folder
+
+
+def _leave_integrations_off() -> None:
+    """Plain Ultralytics would log to MLflow where that is installed, as it is for the tests."""
+    from ultralytics import settings
+
+    settings.update({"mlflow": False})
 
 
 def main(*benchmarks: Benchmark) -> None:
