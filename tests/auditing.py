@@ -19,7 +19,8 @@ from psycopg.types.json import Jsonb
 from include.audit.audit import Surroundings, audit
 from include.audit.liveness import Run
 from include.audit.report import AuditReport
-from include.audit.request import AuditRequest
+from include.audit.request import AuditRequest, RetentionPolicy
+from include.audit.retention import RetentionReport, retain
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
 from tests.model_versions import body, metadata, replace
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BEST, LAST, PREVIOUS = b"best" * 1000, b"last" * 2000, b"the one before" * 500
+
+WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
+NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
 
 LATER = timedelta(days=2)
 """An audit two days from now: whatever a test has planted is old then."""
@@ -186,6 +190,36 @@ class World:
                 for job_id in ids:
                     best, last = (self.uri(job_id, name) for name in ("best.pt", "last.pt"))
                     rows.write_row([job_id, *shared, best, *named, last, *named])
+
+
+def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
+    """Apply the policy; by default one that keeps nothing that may go."""
+    given = {"live_runs": world.live_runs} | options
+    return retain(world.connection, world.client, world.bucket, policy, **given)
+
+
+def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
+    """A job that ended so many days ago, as good as that."""
+    when = datetime.now(UTC) - timedelta(days=days)
+    metrics = {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}
+    values: dict[str, Any] = {"metrics": metrics, "completed_at": when}
+    world.job(job_id, **(values | columns))
+
+
+def expired(world: World) -> set[str]:
+    """Jobs whose row says that their state is given up, which is then so in S3 and in every column."""
+    with world.connection.transaction():
+        rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
+    gone = set()
+    for (job_id,) in rows:
+        row = world.get(job_id)
+        if row["last_checkpoint_expired_at"] is not None:
+            gone.add(job_id)
+            assert row["last_checkpoint_path"] is row["last_checkpoint_sha256"] is None
+            assert row["last_checkpoint_size"] is None
+            assert row["best_checkpoint_path"] == world.uri(job_id, "best.pt")
+        assert world.names(job_id) == ({"best.pt"} if job_id in gone else WHOLE), job_id
+    return gone
 
 
 @contextmanager

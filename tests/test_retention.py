@@ -1,23 +1,15 @@
-"""Which whole states go, which never do, and that no crash and no race leaves a row that names nothing."""
+"""Which whole states go by the policy, which never do, and what is said of those that went."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import tracemalloc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import psycopg
 import pytest
 
-from include.audit.liveness import Run
-from include.audit.request import RetentionPolicy
-from include.audit.retention import RetentionReport, retain
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
@@ -25,51 +17,16 @@ from include.pipeline.resolve import RunIdentity, resolve
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms
-from tests.auditing import LAST, PREVIOUS, World, audited
-from tests.jobs import claim, record_checkpoints
+from tests.auditing import LAST, NOTHING, PREVIOUS, World, audited, ended, expired, retained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-    from include.stack.s3 import S3
-
-WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
-NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
 
 
 @pytest.fixture
 def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
     with audited(migrated_url, s3_client, bucket, tmp_path) as world:
         yield world
-
-
-def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
-    given = {"live_runs": world.live_runs} | options
-    return retain(world.connection, world.client, world.bucket, policy, **given)
-
-
-def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
-    """A job that ended so many days ago, as good as that."""
-    when = datetime.now(UTC) - timedelta(days=days)
-    metrics = {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}
-    values: dict[str, Any] = {"metrics": metrics, "completed_at": when}
-    world.job(job_id, **(values | columns))
-
-
-def expired(world: World) -> set[str]:
-    """Jobs whose row says that their state is given up, which is then so in S3 and in every column."""
-    with world.connection.transaction():
-        rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
-    gone = set()
-    for (job_id,) in rows:
-        row = world.get(job_id)
-        if row["last_checkpoint_expired_at"] is not None:
-            gone.add(job_id)
-            assert row["last_checkpoint_path"] is row["last_checkpoint_sha256"] is None
-            assert row["last_checkpoint_size"] is None
-            assert row["best_checkpoint_path"] == world.uri(job_id, "best.pt")
-        assert world.names(job_id) == ({"best.pt"} if job_id in gone else WHOLE), job_id
-    return gone
 
 
 # --- what the policy keeps ---
@@ -197,7 +154,7 @@ def test_the_table_of_a_platform_keeps_its_own_types(
             assert expired(world) == {"worse"}
 
 
-# --- dry run, crashes, races ---
+# --- dry run, and afterwards ---
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
@@ -215,121 +172,6 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
     assert "- job-1: 15.0 kB" in report.markdown()
     real = retained(world, policy.model_copy(update={"dry_run": False}))
     assert (real.jobs, real.objects, real.bytes) == (report.jobs, report.objects, report.bytes)
-
-
-def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("include.audit.listing.PAGE_SIZE", 2)
-    for number in range(5):
-        ended(world, f"job-{number}")
-    report = retained(world)
-    assert expired(world) == {f"job-{number}" for number in range(5)}
-    assert (report.jobs, report.objects) == (5, 10)
-
-
-def _die(**_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
-    """Die at the first request that deletes something."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint_url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name="us-east-1",
-    )
-    client.meta.events.register(
-        "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
-    )
-    with psycopg.connect(url) as connection:
-        retain(connection, client, bucket, NOTHING, lambda runs: set())
-
-
-def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(
-    world: World, migrated_url: str, s3: S3
-) -> None:
-    ended(world, "a")
-    arguments = (migrated_url, s3.endpoint_url, s3.access_key, s3.secret_key, world.bucket)
-    process = multiprocessing.get_context("spawn").Process(target=_retain_until_killed, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    marked = world.get("a")
-    assert marked["last_checkpoint_expired_at"] is not None
-    assert marked["last_checkpoint_path"] is None
-    assert world.names("a") == WHOLE
-    assert world.audit().failure is None  # no row names what is not there
-    generous = RetentionPolicy(keep_newest=100, keep_best=100, expire_after_days=1000, dry_run=True)
-    assert retained(world, generous).objects == 2
-    assert world.names("a") == WHOLE
-    retained(world, generous.model_copy(update={"dry_run": False}))
-    assert expired(world) == {"a"}
-    assert world.get("a")["last_checkpoint_expired_at"] == marked["last_checkpoint_expired_at"]
-
-
-def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: World) -> None:
-    world.job("a", last_checkpoint_expired_at=datetime.now(UTC))
-    world.change("a", last_checkpoint_path=None, last_checkpoint_sha256=None, last_checkpoint_size=None)
-    jobs = JobRepository(world.connection)
-    claim(jobs, "a", "another run", expected="run of a", fresh=True)
-    assert retained(world).objects == 0
-    jobs.start_training("a", "another run", 1, first_epoch=0)
-    assert retained(world).objects == 0
-    record_checkpoints(world.connection, "another run")
-    row = world.get("a")
-    assert (row["last_checkpoint_expired_at"], row["status"]) == (None, "completed")
-    assert world.names("a") == WHOLE
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE training_jobs SET pinned = TRUE WHERE job_id = 'a'",
-        "UPDATE training_jobs SET status = 'running' WHERE job_id = 'a'",
-        "UPDATE training_jobs SET run_id = 'another' WHERE job_id = 'a'",
-        "INSERT INTO training_jobs (job_id, status, parent_job_id) VALUES ('child', 'running', 'a')",
-        "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
-    ],
-)
-def test_what_changes_after_the_choice_is_seen_at_the_mark(
-    world: World, migrated_url: str, change: str
-) -> None:
-    ended(world, "a")
-
-    def meanwhile(runs: Collection[Run]) -> set[Run]:
-        with psycopg.connect(migrated_url, autocommit=True) as other:
-            other.execute(change)
-        return set()
-
-    assert retained(world, live_runs=meanwhile).objects == 0
-    row = world.get("a")
-    assert (row["last_checkpoint_expired_at"], row["last_checkpoint_path"]) == (
-        None,
-        world.uri("a", "last.pt"),
-    )
-    assert world.names("a") == WHOLE
-
-
-def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) -> None:
-    ended(world, "a", previous=None)
-
-    def write(**_: object) -> None:
-        world.put(world.uri("a", "last.pt"), b"of a new training")
-
-    event = "before-call.s3.DeleteObject"
-    world.client.meta.events.register(event, write)
-    try:
-        report = retained(world)
-    finally:
-        world.client.meta.events.unregister(event, write)
-    assert report.objects == 0
-    assert world.body(world.uri("a", "last.pt")) == b"of a new training"
-
-
-# --- afterwards ---
 
 
 @pytest.mark.parametrize(
@@ -364,36 +206,3 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)
-
-
-# --- memory ---
-
-
-def _peak(work: Callable[[], object]) -> int:
-    """Bytes that are allocated at most while it works, beyond those before."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With small pages, so that few objects are many pages; the benchmark shows it for a hundred thousand."""
-    monkeypatch.setattr("include.audit.listing.PAGE_SIZE", 100)
-    monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 30)
-    policy = NOTHING.model_copy(update={"dry_run": True})
-
-    def everything() -> None:
-        world.audit()
-        retained(world, policy)
-
-    world.plant(jobs=10)
-    everything()  # what is loaded once is loaded
-    world.plant(jobs=124, start=10)
-    small = _peak(everything)
-    world.plant(jobs=402, start=134)
-    assert _peak(everything) < 1.3 * small
-    assert retained(world, policy).objects == 2 * 536
-    world.clear()
