@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import airflow_client.client as airflow
-import psutil
 import psycopg
 import requests
 from airflow_client.client.api import asset_api, connection_api, dag_api, dag_run_api, task_instance_api
@@ -122,16 +121,6 @@ def download(stack: Stack, uri: str, to: Path) -> Path:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     stack.s3.client().download_file(bucket, key, str(to))
     return to
-
-
-def processes_of(task_instance_id: str) -> list[psutil.Process]:
-    """The process that does the task, and not its supervisor: Airflow writes the id into both titles."""
-    titled = {
-        process.pid: process
-        for process in psutil.process_iter(["cmdline", "ppid"])
-        if task_instance_id in " ".join(process.info["cmdline"] or [])
-    }
-    return [process for process in titled.values() if process.info["ppid"] in titled]
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:

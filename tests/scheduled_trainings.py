@@ -18,8 +18,9 @@ import psycopg
 
 from include.checkpoints.store import CheckpointStore
 from include.pipeline.settings import DEFAULT_BUCKET
+from include.stack.crash import task_processes
 from include.stack.local import Stack
-from tests.airflow_client import Airflow, download, job_row, processes_of, recorded_epochs, until
+from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
 from tests.tiny_detector import architecture
 from tests.tiny_trainings import weights_of
 
@@ -104,7 +105,7 @@ class Training:
 
         def there() -> bool:
             self.require_running()
-            processes = processes_of(self.api.attempt(DAG, self.run_id, task_id)[0])
+            processes = task_processes(self.api.attempt(DAG, self.run_id, task_id)[0])
             found[:] = [process for process in processes if process.pid not in self._killed]
             return bool(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -19,9 +18,12 @@ from include.pipeline.assets import PRODUCTION_MODEL
 from include.pipeline.promotion import choose_version, promote_chosen
 from include.schema.migrations import apply
 from tests import platforms
+from tests.airflow_connections import lead_to
 from tests.model_versions import body, version_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
@@ -29,19 +31,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(
-    database_url: str, s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psycopg.Connection[Any]]:
     """A migrated database; it and S3 are where Airflow's connections lead to."""
     apply(platforms.engine(database_url))
-    training_s3 = {
-        "conn_type": "aws",
-        "login": s3.access_key,
-        "password": s3.secret_key,
-        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database_url)
-    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(training_s3))
-    monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
+    lead_to(monkeypatch, database_url, s3, bucket, tmp_path)
     with psycopg.connect(database_url) as connection:
         yield connection
 

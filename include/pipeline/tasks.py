@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
-
-from airflow.sdk.exceptions import AirflowRuntimeError
 
 from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
@@ -23,6 +20,7 @@ from include.pipeline.failures import no_retry
 from include.pipeline.notify import notify
 from include.pipeline.payloads import ResolvedJob, TrainingManifest
 from include.pipeline.resolve import RunIdentity, resolve
+from include.pipeline.runs import is_running
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
 from include.pipeline.uploads import upload
@@ -46,17 +44,7 @@ def require_current_schema() -> None:
 
 def resolve_run(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns."""
-    dag_run, ti = context["dag_run"], context["ti"]
-
-    def is_running(dag_id: str, run_id: str) -> bool:
-        try:
-            return ti.get_dagrun_state(dag_id, run_id) in {"queued", "running"}
-        except AirflowRuntimeError as error:
-            # Somebody deleted that run, so nothing runs. Any other error leaves the question open.
-            if (error.error.detail or {}).get("status_code") == HTTPStatus.NOT_FOUND:
-                return False
-            raise
-
+    dag_run = context["dag_run"]
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
     with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
         # The conf and not `params`: it holds unknown keys too, which have to be refused.

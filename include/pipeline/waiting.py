@@ -6,18 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
 from include.pipeline.contest import Challenge, Challenger
+from include.pipeline.runs import is_running
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -53,7 +53,7 @@ class TriggerTraining(TriggerDagRunOperator):
         """Start what has to be started. Raises DagRunTriggerException, which tells Airflow to do it."""
         challenge = Challenge.model_validate(self.challenge)
         job = _job(challenge.job_id)
-        if (job is not None and job.status == JobStatus.COMPLETED) or is_alive(challenge.run_id):
+        if (job is not None and job.status == JobStatus.COMPLETED) or is_running(TRAIN, challenge.run_id):
             log.info("Job %s is there already: run %s of %s.", challenge.job_id, challenge.run_id, TRAIN)
             return
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
@@ -127,20 +127,8 @@ def look(job_id: str, run_id: str) -> tuple[bool, bool]:
     job = _job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
-    alive = is_alive(run_id)
+    alive = is_running(TRAIN, run_id)
     return job is not None and job.status in _ENDED and not alive, alive
-
-
-def is_alive(run_id: str) -> bool:
-    """Whether Airflow has this run of `train_yolo` queued or running; False too where somebody deleted it."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    try:
-        return RuntimeTaskInstance.get_dagrun_state(TRAIN, run_id) in {"queued", "running"}
-    except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") == HTTPStatus.NOT_FOUND:
-            return False
-        raise
 
 
 def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dags.train_yolo import PREEMPTIONS
-from tests.airflow_client import Airflow, processes_of
+from include.stack.crash import task_processes
+from tests.airflow_client import Airflow
 from tests.long.gate import GatedStack
 from tests.scheduled_trainings import DAG, Training
 
@@ -19,7 +20,7 @@ def test_a_training_that_is_always_killed_is_given_up_in_the_end(
 ) -> None:
     training = Training(api, gated_stack, job | {"job_id": "always-killed"})
     while api.state(DAG, training.run_id) in {"queued", "running"}:
-        for process in processes_of(api.attempt(DAG, training.run_id, "train")[0]):
+        for process in task_processes(api.attempt(DAG, training.run_id, "train")[0]):
             process.kill()
         time.sleep(0.2)
     row = training.fails()
