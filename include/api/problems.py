@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from include.api.pages import CursorRefused
+from include.checkpoints.errors import StoreError
 from include.models.errors import VersionUnknown
 from include.pipeline.patience import database_errors
 from include.pipeline.settings import TRAINING_DB
@@ -31,6 +32,14 @@ _HELP = {
     HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
 }
 """What to do about an answer whose reason is Airflow's or the framework's own."""
+
+
+class Refused(Exception):
+    """What a route answers instead of a result: a status, and one sentence."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class Problem(BaseModel):
@@ -52,10 +61,12 @@ def answer_with_problems(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Refused, _refused_by_route)
     app.add_exception_handler(CursorRefused, _refused_value)
     app.add_exception_handler(psycopg.DataError, _no_such_value)
     app.add_exception_handler(VersionUnknown, _unknown)
     app.add_exception_handler(AirflowNotFoundException, _not_connected)
+    app.add_exception_handler(StoreError, _storage_away)
     for error in database_errors():
         app.add_exception_handler(error, _database_away)
     for error in (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
@@ -75,6 +86,11 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     if status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
     return problem(status, f"{error.detail}. {_HELP.get(status, '')}".strip(), headers)
+
+
+def _refused_by_route(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)  # noqa: S101 - registered for it
+    return problem(error.status, f"{error}.")
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -113,6 +129,16 @@ def _database_away(_: Request, error: Exception) -> JSONResponse:
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The training database does not answer: try again in a while.",
+        {"Retry-After": "10"},
+    )
+
+
+def _storage_away(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong names endpoints and rights: it is for the log."""
+    log.warning("S3 cannot be asked: %s", error)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "S3 does not answer, or refuses: try again in a while; an administrator finds why in the log.",
         {"Retry-After": "10"},
     )
 

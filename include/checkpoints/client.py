@@ -24,3 +24,16 @@ def client_config() -> Config:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+
+
+def impatient_config() -> Config:
+    """For small requests that a person waits for: two attempts, of some seconds each."""
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=3,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -55,10 +55,30 @@ def training_db() -> AbstractContextManager[Connection]:
     return training_database()()
 
 
-def s3_client() -> S3Client:
-    """A boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries."""
+def s3_client(*, patient: bool = True) -> S3Client:
+    """A boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
+
+    One that is not patient is for small requests that a person waits for.
+    """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from include.checkpoints.store import client_config
+    from include.checkpoints.client import client_config, impatient_config
 
-    return S3Hook(aws_conn_id=TRAINING_S3, config=client_config()).get_conn()
+    config = client_config() if patient else impatient_config()
+    return S3Hook(aws_conn_id=TRAINING_S3, config=config).get_conn()
+
+
+def s3_signer(endpoint_url: str | None) -> S3Client:
+    """A boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
+
+    None: the endpoint of connection `training_s3`, whose credentials sign either way. Any endpoint but
+    Amazon's own has the bucket in the path, for its name has no DNS entry below that host.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.config import Config
+
+    hook = S3Hook(aws_conn_id=TRAINING_S3)
+    endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
+    style = "path" if endpoint else "auto"
+    config = Config(signature_version="s3v4", s3={"addressing_style": style})
+    return cast("S3Client", hook.get_session().client("s3", endpoint_url=endpoint, config=config))

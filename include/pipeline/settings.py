@@ -21,17 +21,22 @@ DEFAULT_BUCKET = "training-checkpoints"
 
 @dataclass(frozen=True)
 class Settings:
-    """bucket holds the checkpoints; training_root is this machine's folder for jobs and cached data."""
+    """bucket holds the checkpoints; training_root is this machine's folder for jobs and cached data.
+
+    s3_public_endpoint is S3 as browsers see it; None where that is the endpoint of connection training_s3.
+    """
 
     bucket: str
     training_root: Path
+    s3_public_endpoint: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """CHECKPOINT_BUCKET and TRAINING_ROOT, or their documented defaults."""
+        """CHECKPOINT_BUCKET, TRAINING_ROOT and S3_PUBLIC_ENDPOINT_URL, or their documented defaults."""
         return cls(
             bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
+            s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
         )
 
     def job_folder(self, job_id: str) -> Path:
