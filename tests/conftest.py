@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from include.stack.postgres import Postgres
     from include.stack.s3 import S3
 
+pytest_plugins = ["tests.browsing"]
+
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 

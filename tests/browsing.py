@@ -1,0 +1,281 @@
+"""Chromium as people use the pages: every test fails on what a person would find in the browser's console.
+
+The browser is the machine's own: the first of `chromium`, `chromium-browser`, `google-chrome` on the PATH, or
+the one that the environment variable CHROMIUM names. Where there is none, its tests are left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    FrameLocator,
+    Locator,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
+
+from include.stack.local import Stack
+from tests.api_client import token
+
+CONSOLE = "/training/console"
+API = "/training/api/v1"
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_OPTIONS = (
+    "--no-sandbox",  # which a superuser cannot have, and continuous integration often is one
+    "--no-proxy-server",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+_PATIENCE = 30_000.0
+"""Milliseconds until something that has to appear counts as missing."""
+
+LEFT_OUT = "there is no Chromium"
+
+
+def program() -> str | None:
+    """The browser of this machine, if it has one."""
+    named = os.environ.get("CHROMIUM")
+    return next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tests out before they start any service."""
+    if program() is None:
+        missing = pytest.mark.skip(reason=LEFT_OUT)
+        for item in items:
+            if "chromium" in getattr(item, "fixturenames", ()):
+                item.add_marker(missing)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out, for a green run could be taken for a whole one."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    names = sorted(report.nodeid for report in skipped if LEFT_OUT in str(report.longrepr))
+    if names:
+        terminalreporter.section("browser tests that were left out", yellow=True)
+        for name in names:
+            terminalreporter.line(name)
+        looked = os.environ.get("CHROMIUM") or ", ".join(_PROGRAMS)
+        terminalreporter.line(
+            f"{len(names)} tests need Chromium, and there is none ({looked}). Install it, for example with "
+            f"`apt-get install chromium`, or name it in the environment variable CHROMIUM."
+        )
+
+
+@dataclass
+class Visitor:
+    """One person in a browser of their own. url is where Airflow is, s3 where downloads come from.
+
+    problems holds what a person would find in the browser's console, in its words.
+    """
+
+    page: Page
+    url: str
+    s3: str
+    problems: list[str] = field(default_factory=list)
+    _expected: list[tuple[int, str]] = field(default_factory=list)
+    _unreachable: bool = False
+
+    def open(self, path: str) -> Page:
+        """A page of the console by itself, such as `jobs?status=running`."""
+        self.page.goto(f"{self.url}{CONSOLE}/{path}")
+        return self.page
+
+    def open_in_airflow(self, path: str = "") -> FrameLocator:
+        """The same inside Airflow's UI."""
+        self.page.goto(f"{self.url}/plugin/trainings{path and f'/{path}'}")
+        return self.frame
+
+    @property
+    def frame(self) -> FrameLocator:
+        """What Airflow shows of the console."""
+        return self.page.frame_locator("iframe")
+
+    def expects(self, status: int, path: str) -> None:
+        """Answers of that status to a request whose URL contains `path` are no problem from now on."""
+        self._expected.append((status, path))
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """What fails meanwhile is no problem."""
+        self._unreachable = True
+        yield
+        self.page.evaluate("0")  # so that what has happened until now is noted
+        self._unreachable = False
+
+    def download(self, link: Locator, to: Path) -> Path:
+        """Click, and keep the file in the folder `to` under the name that the browser gives it."""
+        with self.page.expect_download() as started:
+            link.click()
+        path = to / started.value.suggested_filename
+        started.value.save_as(path)
+        return path
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> int:
+        """What the person's own script would be answered: the status."""
+        script = "async ([url, asked]) => (await fetch(url, asked)).status"
+        asked: dict[str, Any] = {"method": method}
+        if body is not None:
+            asked |= {"body": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+        return int(self.page.evaluate(script, [f"{self.url}{path}", asked]))
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds that keeps people out, serious or worse, on the console's page by itself."""
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{each['id']}: {node['html']} {node['failureSummary']}"
+            for each in found
+            for node in each["nodes"]
+            if each["impact"] in {"serious", "critical"}
+        ]
+
+    def wider_than_the_screen(self) -> bool:
+        """Whether the page by itself scrolls sideways."""
+        return bool(
+            self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        )
+
+    def watch(self, context: BrowserContext) -> None:
+        """Take note of all that goes wrong."""
+        context.on("console", self._said)
+        context.on("weberror", lambda error: self.problems.append(f"uncaught: {error.error}"))
+        context.on("request", self._asked)
+        context.on("response", self._answered)
+        context.on("requestfailed", self._failed)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        url = message.location["url"]
+        loading = message.text.startswith("Failed to load resource")
+        if message.type == "error" and not (loading and self._is_expected(None, url)):
+            self.problems.append(f"console: {message.text} ({url})")
+
+    def _asked(self, request: Request) -> None:
+        scheme, host = urlsplit(request.url)[:2]
+        own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
+        saved = request.url.startswith(f"{self.s3}/") and request.is_navigation_request()
+        if not own and not saved:
+            self.problems.append(f"asked another host: {request.url}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400 and not self._is_expected(response.status, response.url):
+            self.problems.append(f"{response.status} {response.request.method} {response.url}")
+
+    def _failed(self, request: Request) -> None:
+        # aborted: the page was left, or the answer was a download
+        if request.failure != "net::ERR_ABORTED" and not self._unreachable:
+            self.problems.append(f"{request.failure} {request.method} {request.url}")
+
+    def _is_expected(self, status: int | None, url: str) -> bool:
+        return self._unreachable or any(
+            part in url and status in {None, expected} for expected, part in self._expected
+        )
+
+
+@dataclass
+class Visitors:
+    """Lets people in. login is Airflow's memory of an administrator who has logged in."""
+
+    browser: Browser
+    stack: Stack
+    login: Any = None
+    _present: list[tuple[Visitor, BrowserContext]] = field(default_factory=list)
+
+    def __call__(
+        self,
+        role: str | None = "admin",
+        *,
+        url: str = "",
+        dark: bool = False,
+        width: int = 1280,
+        height: int = 900,
+    ) -> Visitor:
+        """Somebody with that role, logged in; None: nobody whom Airflow knows yet."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            storage_state=self.login if role == "admin" and not url else None,
+        )
+        context.set_default_timeout(_PATIENCE)
+        visitor = Visitor(context.new_page(), url or self.stack.url, self.stack.s3.endpoint_url)
+        if role not in {None, "admin"}:
+            context.add_cookies([{"name": "_token", "value": token(self.stack, role), "url": visitor.url}])
+        if dark:
+            context.add_init_script("localStorage.setItem('theme', 'dark')")
+        visitor.watch(context)
+        self._present.append((visitor, context))
+        return visitor
+
+    def leave(self) -> None:
+        """Close everything. Fails where somebody has met a problem."""
+        problems = []
+        for visitor, context in self._present:
+            visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
+            problems += visitor.problems
+            context.close()
+        assert not problems, "\n".join(problems)
+
+
+def log_in(visitor: Visitor, stack: Stack) -> None:
+    """As an administrator, through Airflow's form."""
+    visitor.expects(401, "/ui/")  # how Airflow finds out that nobody is logged in
+    visitor.page.goto(visitor.url)
+    visitor.page.get_by_label("Username").fill(stack.username)
+    visitor.page.locator("input[type=password]").fill(stack.password)
+    visitor.page.get_by_role("button", name="Sign in").click()
+    expect(visitor.page.get_by_role("link", name="Dags").first).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The browser, for the tests of one file: while it is there asyncio cannot be used otherwise."""
+    executable = program()
+    assert executable is not None
+    expect.set_options(timeout=_PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(_OPTIONS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def login(chromium: Browser, airflow_stack: Stack) -> Any:
+    """What Airflow leaves in the browser of an administrator who logs in."""
+    visitors = Visitors(chromium, airflow_stack)
+    visitor = visitors(None)
+    log_in(visitor, airflow_stack)
+    remembered = visitor.page.context.storage_state()
+    visitors.leave()
+    return remembered
+
+
+@pytest.fixture
+def visit(chromium: Browser, airflow_stack: Stack, login: Any) -> Iterator[Visitors]:
+    """Calls people in, and fails where one of them met a problem."""
+    visitors = Visitors(chromium, airflow_stack, login)
+    yield visitors
+    try:
+        visitors.leave()
+    except Error as error:
+        pytest.fail(f"the browser did not answer any more: {error}")
