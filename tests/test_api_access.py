@@ -84,7 +84,7 @@ def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None
         [sys.executable, "-c", LOADED], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     said = loaded.stdout.splitlines()
-    assert "['training_api'] False" in said, loaded.stderr
+    assert "['training_console'] False" in said, loaded.stderr
     assert said[-1] == "True"
 
 

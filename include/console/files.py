@@ -1,0 +1,50 @@
+"""The files that the pages are made of. Those in static/ are served as they are on the disk."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from string import Template
+from typing import TypeAlias
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+"""What is served; the licences of what is not ours lie beside it for whoever reads the source."""
+
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
+
+
+def served_files() -> dict[str, Path]:
+    """Path below static/ and file, of everything that is served."""
+    found = (path for path in sorted(STATIC.rglob("*")) if path.suffix in MEDIA_TYPES)
+    return {path.relative_to(STATIC).as_posix(): path for path in found}
+
+
+def version_of(files: dict[str, Path]) -> str:
+    """One word for the content of all the files: another one as soon as any of them changed."""
+    states = ((name, path.stat()) for name, path in files.items())
+    return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
+
+
+def document(page: str, title: str, files: dict[str, Path], version: str) -> str:
+    """The HTML of one page. All its modules are named, so that the browser fetches them at once."""
+    static = f"static/{version}"
+    styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
+    modules = [
+        f'<link rel="modulepreload" href="{static}/{name}">'
+        for name in files
+        if name.endswith(".js") and name != "theme.js" and not name.startswith("pages/")
+    ]
+    return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=title, page=page, static=static, styles="\n".join(styles), modules="\n".join(modules)
+    )
+
+
+@lru_cache(maxsize=4)
+def _digest(stamp: Stamp) -> str:
+    digest = sha256()
+    for name, _, _ in stamp:
+        digest.update(name.encode() + b"\0" + (STATIC / name).read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,77 @@
+// Numbers, times and sizes as people read them.
+
+const DASH = "–";
+
+/** 0.888; small ones keep three digits that say something. */
+export function number(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return DASH;
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  if (size !== 0 && size < 10 ** -digits) return value.toExponential(digits - 2);
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** 12,345 */
+export function count(value) {
+  return value === null || value === undefined ? DASH : value.toLocaleString("en");
+}
+
+/** 5.4 MB, in decimal units as S3 consoles show them. */
+export function size(bytes) {
+  if (bytes === null || bytes === undefined) return DASH;
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = -1;
+  do {
+    value /= 1000;
+    unit += 1;
+  } while (value >= 999.5 && unit < units.length - 1);
+  return `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })} ${units[unit]}`;
+}
+
+/** 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two units that matter. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || seconds < 0) return DASH;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const parts = [
+    [Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"],
+    [whole % 60, "s"],
+  ];
+  const first = parts.findIndex(([value]) => value > 0);
+  const said = parts.slice(first, first + 2).filter(([value]) => value > 0);
+  return said.map(([value, unit]) => `${value} ${unit}`).join(" ");
+}
+
+/** about 6 min: what is estimated is not given to the second. */
+export function remaining(seconds) {
+  if (seconds === null || seconds === undefined) return null;
+  if (seconds < 60) return seconds < 20 ? "a few seconds" : "under a minute";
+  const rounded = seconds < 3600 ? Math.round(seconds / 60) * 60 : Math.round(seconds / 300) * 300;
+  return `about ${duration(rounded)}`;
+}
+
+/** 3 min ago */
+export function ago(iso, now = Date.now()) {
+  if (!iso) return DASH;
+  const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
+  if (seconds < 45) return "just now";
+  const units = [[60, "min"], [3600, "h"], [86400, "day"], [2629746, "month"], [31556952, "year"]];
+  const [length, unit] = units.findLast(([each]) => seconds >= each * 0.95) ?? units[0];
+  const value = Math.max(1, Math.round(seconds / length));
+  const plural = value > 1 && unit.length > 3 ? "s" : "";
+  return `${value} ${unit}${plural} ago`;
+}
+
+/** 23 Nov 2026, 06:34:07 UTC+01:00, for titles. */
+export function moment(iso) {
+  if (!iso) return "";
+  return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
+}
+
+/** JSON of a parameter as it is typed: text without quotes. */
+export function parameter(value) {
+  if (value === null || value === undefined) return DASH;
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

@@ -1,0 +1,63 @@
+// Light or dark, and the deployment's own colours, as Airflow shows them around this page. Runs before the first
+// paint; opened by itself, the page follows what Airflow remembers in this browser, then the system.
+(() => {
+  const FROM_AIRFLOW = [
+    "bg", "bg-subtle", "bg-muted", "bg-emphasized", "bg-panel", "fg", "fg-muted", "fg-info", "border", "border-muted",
+    "border-emphasized", "brand-solid", "brand-contrast", "brand-fg", "brand-muted", "brand-subtle", "brand-focus-ring",
+    ...["success", "running", "failed", "queued", "warning"].flatMap((state) => [
+      `${state}-solid`, `${state}-fg`, `${state}-subtle`, `${state}-muted`,
+    ]),
+  ].map((name) => `--chakra-colors-${name}`).concat("--chakra-fonts-body");
+
+  const root = document.documentElement;
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+
+  /** Airflow's own <html>, when this page is shown inside of it. */
+  function airflow() {
+    try {
+      const outer = window.parent === window ? null : window.parent.document.documentElement;
+      return outer && window.parent.getComputedStyle(outer).getPropertyValue("--chakra-colors-bg") ? outer : null;
+    } catch {
+      return null; // another origin
+    }
+  }
+
+  function remembered() {
+    try {
+      return localStorage.getItem("theme");
+    } catch {
+      return null; // storage is switched off
+    }
+  }
+
+  function isDark(outer) {
+    if (outer) return outer.classList.contains("dark");
+    const theme = remembered();
+    return theme === "dark" || (theme !== "light" && system.matches);
+  }
+
+  function apply() {
+    const outer = airflow();
+    const dark = isDark(outer);
+    root.classList.toggle("dark", dark);
+    root.style.colorScheme = dark ? "dark" : "light";
+    if (outer) {
+      const style = window.parent.getComputedStyle(outer);
+      for (const name of FROM_AIRFLOW) {
+        const value = style.getPropertyValue(name).trim();
+        if (value) root.style.setProperty(name, value);
+      }
+    }
+    root.classList.toggle("framed", Boolean(outer));
+    window.dispatchEvent(new Event("themechange"));
+  }
+
+  apply();
+  const outer = airflow();
+  if (outer) {
+    new MutationObserver(apply).observe(outer, { attributes: true, attributeFilter: ["class", "style"] });
+  } else {
+    system.addEventListener("change", apply);
+    window.addEventListener("storage", (event) => event.key === "theme" && apply());
+  }
+})();
