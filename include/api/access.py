@@ -1,18 +1,21 @@
 """Who may call a route. Airflow does not look after what a plugin serves: without these it is open to all.
 
-A route here shows what a Dag has made, so whoever may see the runs of that Dag may call it. Airflow's auth
-manager decides, by the same login, roles and Dag permissions as everywhere in Airflow.
+A route here shows what a Dag has made, so whoever may see the runs of that Dag may call it; and one that
+changes a job is for whoever may start such a run. Airflow's auth manager decides, by the same login, roles
+and Dag permissions as everywhere in Airflow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag, requires_authenticated
 from fastapi import Depends
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi.params import Depends as Guard
 
 
@@ -26,3 +29,15 @@ def may_see_runs_of(dag_id: str) -> Guard:
     """Refuse (403) whoever may not see the runs of that Dag."""
     guard: Guard = Depends(requires_access_dag("GET", DagAccessEntity.RUN, dag_id))
     return guard
+
+
+def may_start(dag_id: str) -> Guard:
+    """Refuse (403) whoever may not trigger runs of that Dag."""
+    guard: Guard = Depends(starting_is_allowed(dag_id))
+    return guard
+
+
+def starting_is_allowed(dag_id: str) -> Callable[..., Any]:
+    """The question itself, asked with the request and the user; raises HTTPException (403) for no."""
+    asked: Callable[..., Any] = requires_access_dag("POST", DagAccessEntity.RUN, dag_id)
+    return asked

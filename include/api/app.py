@@ -7,11 +7,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api import models
+from include.api import checkpoints, completion, jobs, models, session, stopping
 from include.api.access import logged_in
+from include.api.addresses import PREFIX
 from include.api.problems import answer_with_problems, responses
 
-PREFIX = "/training/api/v1"
+__all__ = ["PREFIX", "create_app"]
 
 _DESCRIPTION = """What Airflow's own REST API cannot tell: versions of models and what became of them.
 
@@ -37,7 +38,8 @@ def create_app() -> FastAPI:
         ),
     )
     answer_with_problems(app)
-    app.include_router(models.router)
+    for part in (jobs, checkpoints, completion, stopping, models, session):
+        app.include_router(part.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     def describe(request: Request) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.pages import CursorRefused
 from include.checkpoints.errors import StoreError
+from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
 from include.pipeline.patience import database_errors
 from include.pipeline.settings import TRAINING_DB
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
-    HTTPStatus.FORBIDDEN: "Ask an administrator of Airflow for the permission to see the runs of this Dag.",
+    HTTPStatus.FORBIDDEN: "Ask an administrator of Airflow for the permission on the runs of this Dag.",
     HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
 }
 """What to do about an answer whose reason is Airflow's or the framework's own."""
@@ -64,7 +65,8 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _refused_by_route)
     app.add_exception_handler(CursorRefused, _refused_value)
     app.add_exception_handler(psycopg.DataError, _no_such_value)
-    app.add_exception_handler(VersionUnknown, _unknown)
+    for unknown in (JobUnknown, VersionUnknown):
+        app.add_exception_handler(unknown, _unknown)
     app.add_exception_handler(AirflowNotFoundException, _not_connected)
     app.add_exception_handler(StoreError, _storage_away)
     for error in database_errors():

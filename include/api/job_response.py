@@ -1,0 +1,146 @@
+"""A training job as every route of the API shows it: its row, and what else is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from include.api.addresses import at_airflow, at_api
+from include.jobs.job import JobStatus, TrainingJob
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+
+class Progress(BaseModel):
+    """How far a job is. Epochs are counted here: three finished ones are 3, and the last of them is epoch 2.
+
+    durable_epochs are those that a lost machine cannot take away any more. epoch_seconds is what the last
+    epoch took, eta_seconds what the rest will take as of recorded_at; null unless the job runs.
+    """
+
+    finished_epochs: int | None
+    epochs: int | None
+    durable_epochs: int | None
+    eta_seconds: float | None
+    epoch_seconds: float | None
+    recorded_at: datetime | None
+
+
+class JobLineage(BaseModel):
+    """What the job goes on from, after which epoch (from 0), and the newest jobs that go on from it."""
+
+    parent_job_id: str | None
+    resumed_epoch: int | None
+    children: list[str] = Field(max_length=CHILDREN_SHOWN)
+
+
+class JobLinks(BaseModel):
+    """Absolute addresses. Those of checkpoints are null where there is nothing to download."""
+
+    self: str
+    epochs: str
+    events: str
+    lineage: str
+    pictures: str
+    best_checkpoint: str | None
+    last_checkpoint: str | None
+    airflow_run: str | None
+    airflow_run_api: str | None
+
+
+class TrainingJobResponse(TrainingJob):
+    """A training job: every field of its row, and what follows from it.
+
+    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is from
+    the start to the end, or until now. fitness_curve holds the fitness of at most 32 epochs, evenly spaced
+    over all that are finished, the oldest first.
+    """
+
+    task: str | None
+    model: str | None
+    dataset: str | None
+    duration_seconds: float | None
+    progress: Progress
+    fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
+    lineage: JobLineage
+    links: JobLinks
+
+
+def response_of(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
+    """The job as the API shows it; reads what is not in its row."""
+    return responses_of([job], database)[0]
+
+
+def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
+    """All of these jobs, with one look at the database."""
+    around = JobListing(database).surroundings([job.job_id for job in jobs])
+    now = datetime.now(UTC)
+    return [_response(job, around.get(job.job_id, Surroundings()), now) for job in jobs]
+
+
+def _response(job: TrainingJob, around: Surroundings, now: datetime) -> TrainingJobResponse:
+    return TrainingJobResponse(
+        **job.model_dump(),
+        task=named(job.spec, "task"),
+        model=named(job.spec, "model"),
+        dataset=named(job.spec, "dataset"),
+        duration_seconds=_duration(job, now),
+        progress=_progress(job, around),
+        fitness_curve=list(around.curve),
+        lineage=JobLineage(
+            parent_job_id=job.parent_job_id,
+            resumed_epoch=job.resumed_epoch,
+            children=list(around.children),
+        ),
+        links=_links(job),
+    )
+
+
+def _duration(job: TrainingJob, now: datetime) -> float | None:
+    if job.started_at is None:
+        return None
+    ended = now if job.status == JobStatus.RUNNING else job.completed_at or job.updated_at
+    return max(0.0, (ended - job.started_at).total_seconds()) if ended else None
+
+
+def _progress(job: TrainingJob, around: Surroundings) -> Progress:
+    return Progress(
+        finished_epochs=_finished(job, job.epoch),
+        epochs=job.epochs,
+        durable_epochs=_finished(job, job.durable_epoch),
+        eta_seconds=around.eta_seconds if job.status == JobStatus.RUNNING else None,
+        epoch_seconds=around.seconds,
+        recorded_at=around.recorded_at,
+    )
+
+
+def _finished(job: TrainingJob, last_epoch: int | None) -> int | None:
+    """How many epochs these are. Without a last one none, if the job waits or runs; else nobody knows."""
+    if last_epoch is not None:
+        return last_epoch + 1
+    return 0 if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} else None
+
+
+def _links(job: TrainingJob) -> JobLinks:
+    here = ("jobs", job.job_id)
+    run = (job.dag_id, job.run_id)
+    stored = job.durable_epoch is not None
+    last = job.last_checkpoint_path or (stored and job.last_checkpoint_expired_at is None)
+    return JobLinks(
+        self=at_api(*here),
+        epochs=at_api(*here, "epochs"),
+        events=at_api(*here, "events"),
+        lineage=at_api(*here, "lineage"),
+        pictures=at_api(*here, "pictures"),
+        best_checkpoint=at_api(*here, "checkpoints", "best") if job.best_checkpoint_path or stored else None,
+        last_checkpoint=at_api(*here, "checkpoints", "last") if last else None,
+        airflow_run=at_airflow("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
+        airflow_run_api=(
+            at_airflow("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
+        ),
+    )

@@ -1,0 +1,108 @@
+"""Training jobs: the list of them, one of them, its epochs, and the jobs that it is related to."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from include.api.access import may_see_runs_of
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.job_response import TrainingJobResponse, response_of, responses_of
+from include.api.pages import Cursor, Limit, cursor_at, place_of
+from include.api.problems import responses
+from include.jobs.job import JobStatus, RecordedEpoch
+from include.jobs.listing import (
+    LONGEST_FILTER,
+    JobFilter,
+    JobListing,
+    Lineage,  # noqa: TC001 - FastAPI reads annotations at run time
+    Place,
+)
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
+
+JobId = Annotated[str, Path(description="Of the job; percent-encoded if a platform gave it.")]
+
+_PLACE = TypeAdapter(Place)
+
+
+class JobsQuery(BaseModel):
+    """Which jobs to list; a parameter that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: JobStatus | None = None
+    dataset: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs trained on this one only.")
+    model: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs that train this one only.")
+    prefix: str | None = Field(
+        None, max_length=LONGEST_FILTER, description="What the id of the job begins with."
+    )
+    dag_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of runs of this Dag only.")
+    run_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of this Dag run only.")
+    limit: Limit = 25
+    cursor: Cursor | None = None
+
+
+class JobsPage(BaseModel):
+    """Jobs, the newest first; next is the cursor of the page after this one, null on the last page.
+
+    total is how many there are on all pages together, exactly up to 10,000, beyond that an estimate.
+    """
+
+    jobs: list[TrainingJobResponse]
+    next: str | None
+    total: int
+    total_is_estimate: bool
+
+
+class EpochsPage(BaseModel):
+    """Finished epochs in order; next is the `after` of the page after this one, null on the last page."""
+
+    epochs: list[RecordedEpoch]
+    next: int | None
+
+
+@router.get("")
+def list_jobs(asked: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
+    """List training jobs, the newest first."""
+    before = place_of(asked.cursor, _PLACE)
+    wanted = JobFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+    listing = JobListing(database)
+    total = listing.count(wanted)
+    page = listing.page(wanted, total, asked.limit, before)
+    return JobsPage(
+        jobs=responses_of(page.jobs, database),
+        next=cursor_at(*page.next) if page.next else None,
+        total=total.number,
+        total_is_estimate=total.is_estimate,
+    )
+
+
+@router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
+def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
+    """Return one job, with its checkpoints, its progress and where it runs."""
+    return response_of(JobListing(database).require(job_id), database)
+
+
+@router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
+def list_epochs(
+    job_id: JobId,
+    database: Database,
+    after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="Epochs after this one, from 0.")] = -1,
+    limit: Annotated[int, Query(ge=1, le=5000, description="Epochs in a page.")] = 1000,
+) -> EpochsPage:
+    """Return the numbers of each finished epoch."""
+    listing = JobListing(database)
+    listing.require(job_id)
+    found = listing.epochs(job_id, after, limit + 1)
+    page = list(found[:limit])
+    return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > limit else None)
+
+
+@router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
+def get_lineage(job_id: JobId, database: Database) -> Lineage:
+    """Return what the job goes on from and what goes on from it: parents, children, and theirs."""
+    return JobListing(database).lineage(job_id)

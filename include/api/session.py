@@ -1,0 +1,36 @@
+"""Who is asking, and what he may do: pages show only what the user can use."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from fastapi import APIRouter, Request  # noqa: TC002
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from include.api.access import starting_is_allowed
+from include.api.addresses import airflow_url
+
+router = APIRouter(prefix="/session", tags=["session"])
+
+
+class Session(BaseModel):
+    """may_start: whether the user may start, stop and complete trainings."""
+
+    user: str
+    may_start: bool
+    airflow_url: str
+
+
+@router.get("")
+def get_session(request: Request, user: GetUserDep) -> Session:
+    """Tell who is logged in, and whether trainings can be started."""
+    try:
+        starting_is_allowed("train_yolo")(request, user)
+        may_start = True
+    except HTTPException as refusal:
+        if refusal.status_code != HTTPStatus.FORBIDDEN:
+            raise
+        may_start = False
+    return Session(user=user.get_name(), may_start=may_start, airflow_url=airflow_url())

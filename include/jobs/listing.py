@@ -1,0 +1,214 @@
+"""Reads many jobs at once, as people and pages ask for them; what writes them is the JobRepository."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg.rows import dict_row
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from include.jobs.job import JsonObject, RecordedEpoch, TrainingJob
+from include.jobs.queries import query
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg import Connection
+
+    from include.jobs.job import JobStatus
+
+EXACT_UP_TO = 10_000
+"""Up to here matches are counted one by one; beyond it the planner's estimate is as good an answer."""
+SORTED_UP_TO = 100_000
+"""Up to so many matches of a prefix are read and sorted: ids begin with a date, so all may be old ones."""
+CURVE_POINTS = 32
+CHILDREN_SHOWN = 20
+LINEAGE_SHOWN = 200
+LONGEST_FILTER = 250
+"""Characters. Names of data sets and models are indexed by as many: an entry of an index has to be short."""
+
+
+class JobUnknown(LookupError):
+    """There is no job of this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job_id={job_id!r:.200} is no training job; GET /jobs lists those that there are")
+
+
+class Place(NamedTuple):
+    """Where a job is in the list: its creation as the database writes it, and its id."""
+
+    created_at: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs; what is None holds for every job. dataset and model are those of the spec."""
+
+    status: JobStatus | None = None
+    dataset: str | None = None
+    model: str | None = None
+    prefix: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Jobs, the newest first; next is the place of the last one if there are more."""
+
+    jobs: Sequence[TrainingJob]
+    next: Place | None
+
+
+@dataclass(frozen=True)
+class JobTotal:
+    """How many jobs match; an estimate is never below EXACT_UP_TO."""
+
+    number: int
+    is_estimate: bool
+
+
+class RelatedJob(BaseModel):
+    """A job as one of a lineage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    parent_job_id: str | None
+    resumed_epoch: int | None
+    status: str | None
+    epoch: int | None
+    epochs: int | None
+    spec: JsonObject = Field(exclude=True)
+    metrics: JsonObject
+    created_at: datetime | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def model(self) -> str | None:
+        """What was trained."""
+        return named(self.spec, "model")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def dataset(self) -> str | None:
+        """What it was trained on."""
+        return named(self.spec, "dataset")
+
+
+class Lineage(BaseModel):
+    """Jobs that go on from each other, the oldest first; truncated says that there are more, farther away."""
+
+    model_config = ConfigDict(frozen=True)
+
+    jobs: list[RelatedJob]
+    truncated: bool
+
+
+def named(spec: Mapping[str, Any] | None, name: str) -> str | None:
+    """That parameter of the job, if it is a text: a platform may have written anything."""
+    value = (spec or {}).get(name)
+    return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of a job beside its row.
+
+    epoch is the last one that is recorded, with what was known when it was; None before there is one. curve
+    holds the fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one, None where
+    it is not known. children are the newest of the jobs that continue this one.
+    """
+
+    epoch: int | None = None
+    seconds: float | None = None
+    eta_seconds: float | None = None
+    recorded_at: datetime | None = None
+    curve: Sequence[float | None] = ()
+    children: Sequence[str] = ()
+
+
+class JobListing:
+    """Reads jobs over one psycopg connection, which stays the caller's to close.
+
+    Each method is one transaction, or a part of the caller's where one is open.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def require(self, job_id: str) -> TrainingJob:
+        """Return the job. Raises JobUnknown."""
+        job = JobRepository(self._connection).get(job_id)
+        if job is None:
+            raise JobUnknown(job_id)
+        return job
+
+    def page(self, wanted: JobFilter, total: JobTotal, limit: int, before: Place | None = None) -> JobPage:
+        """Return jobs, the newest first. before is the place of the last one of the page before this.
+
+        total is what `count` said of the same filter: by it the way is chosen on which they are found.
+        """
+        few = wanted.prefix is not None and total.number <= SORTED_UP_TO
+        rows = self._rows(
+            "list_matching_jobs" if few else "list_jobs",
+            first_page=before is None,
+            before_created_at=before.created_at if before else "-infinity",
+            before_job_id=before.job_id if before else "",
+            limit=limit + 1,
+            **_values(wanted),
+        )
+        places = [Place(row.pop("place"), row["job_id"]) for row in rows]
+        jobs = [TrainingJob.model_validate(row) for row in rows[:limit]]
+        return JobPage(jobs, places[limit - 1] if len(rows) > limit else None)
+
+    def count(self, wanted: JobFilter) -> JobTotal:
+        """Return how many jobs match."""
+        values = _values(wanted)
+        counted = self._rows("count_jobs", limit=EXACT_UP_TO + 1, **values)[0]["count"]
+        if counted <= EXACT_UP_TO:
+            return JobTotal(counted, is_estimate=False)
+        explained = self._rows("estimate_jobs", **values)[0]["QUERY PLAN"]
+        return JobTotal(max(EXACT_UP_TO, explained[0]["Plan"]["Plan Rows"]), is_estimate=True)
+
+    def surroundings(self, job_ids: Sequence[str]) -> dict[str, Surroundings]:
+        """Return, by the id of each job, what is known beside its row."""
+        rows = self._rows(
+            "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
+        )
+        return {row.pop("job_id"): Surroundings(**row) for row in rows}
+
+    def epochs(self, job_id: str, after: int, limit: int) -> Sequence[RecordedEpoch]:
+        """Return finished epochs of the job in order: those that come after epoch `after`."""
+        rows = self._rows("list_epoch_page", job_id=job_id, after=after, limit=limit)
+        return [RecordedEpoch.model_validate(row) for row in rows]
+
+    def lineage(self, job_id: str) -> Lineage:
+        """Return the job with its ancestors and descendants. Raises JobUnknown."""
+        rows = self._rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
+        if not rows:
+            raise JobUnknown(job_id)
+        truncated = {row.pop("truncated") for row in rows} == {True}
+        return Lineage(jobs=[RelatedJob.model_validate(row) for row in rows], truncated=truncated)
+
+    def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        # A prepared statement might get a plan that does not look at the values.
+        with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query(name), values, prepare=False).fetchall()
+
+
+def _values(wanted: JobFilter) -> dict[str, Any]:
+    values = asdict(wanted)
+    prefix = values.pop("prefix")
+    return values | {"any_status": wanted.status is None, "pattern": prefix and _beginning_with(prefix)}
+
+
+def _beginning_with(prefix: str) -> str:
+    """The pattern of LIKE."""
+    return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

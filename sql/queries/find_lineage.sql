@@ -1,0 +1,55 @@
+-- The job, those that it goes on from, and those that go on from it; the nearest where there are too many. UNION
+-- drops what was seen already, so that a circle in the table of a platform ends too.
+WITH RECURSIVE ancestors AS (
+    SELECT
+        job_id::text AS job_id,
+        parent_job_id::text AS parent_job_id
+    FROM training_jobs
+    WHERE job_id = %(job_id)s
+    UNION
+    SELECT
+        parent.job_id::text,
+        parent.parent_job_id::text
+    FROM ancestors
+    JOIN training_jobs AS parent
+        ON parent.job_id = ancestors.parent_job_id
+),
+descendants AS (
+    SELECT job_id::text AS job_id
+    FROM training_jobs
+    WHERE parent_job_id = %(job_id)s
+    UNION
+    SELECT child.job_id::text
+    FROM descendants
+    JOIN training_jobs AS child
+        ON child.parent_job_id = descendants.job_id
+),
+related AS (
+    SELECT
+        either.job_id,
+        row_number() OVER () AS position
+    FROM (
+        SELECT job_id
+        FROM ancestors
+        UNION ALL
+        SELECT job_id
+        FROM descendants
+    ) AS either
+    LIMIT %(limit)s + 1
+)
+SELECT
+    job_id::text AS job_id,
+    parent_job_id::text AS parent_job_id,
+    resumed_epoch,
+    status::text AS status,
+    epoch,
+    epochs,
+    spec,
+    metrics,
+    created_at::timestamptz AS created_at,
+    (SELECT count(*) > %(limit)s FROM related) AS truncated
+FROM training_jobs
+WHERE job_id IN (SELECT related.job_id FROM related WHERE position <= %(limit)s)
+ORDER BY
+    COALESCE(created_at, '-infinity'),
+    job_id;
