@@ -115,6 +115,7 @@ def train_yolo() -> None:
             "run_id": "{{ run_id }}",
             "status": "{{ 'stopped' if ti.xcom_pull('train').stop_reason == 'stopped' else 'completed' }}",
             "epoch": "{{ ti.xcom_pull('train').epoch }}",
+            "epochs": "{{ ti.xcom_pull('train').epochs }}",
             "metrics": "{{ ti.xcom_pull('train').metrics | tojson }}",
             "best_checkpoint_path": "{{ ti.xcom_pull('upload_best').path }}",
             "best_checkpoint_sha256": "{{ ti.xcom_pull('upload_best').sha256 }}",

@@ -1,14 +1,21 @@
-"""What is told to the platform's backend when a job is completed, or was stopped on purpose."""
+"""What is told of a job that is completed, or was stopped: to the platform's backend, and by trainers."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class TrainingCompletionCallback(BaseModel):
     """The body of the callback: what the job's row says once both checkpoints were verified and recorded.
+
+    The backend gets all of it. A trainer outside Airflow has to give both paths only: what else it gives is
+    checked against the objects and the row, and what it leaves out (null) is taken from there.
 
     status tells whether all of the training was done, or it was stopped on purpose and can be resumed.
     Paths are s3:// URIs, sha256 is of the whole file in lower-case hex, sizes are in bytes. epoch counts
@@ -17,16 +24,16 @@ class TrainingCompletionCallback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    job_id: str
-    status: Literal["completed", "stopped"]
-    dag_id: str
-    run_id: str
+    job_id: str | None = None
+    status: Literal["completed", "stopped"] = "completed"
+    dag_id: str | None = None
+    run_id: str | None = None
     best_checkpoint_path: str
-    best_checkpoint_sha256: str
-    best_checkpoint_size: int
+    best_checkpoint_sha256: Sha256 | None = None
+    best_checkpoint_size: Size | None = None
     last_checkpoint_path: str
-    last_checkpoint_sha256: str
-    last_checkpoint_size: int
-    epoch: int
-    epochs: int
-    metrics: dict[str, float | None]
+    last_checkpoint_sha256: Sha256 | None = None
+    last_checkpoint_size: Size | None = None
+    epoch: Count | None = None
+    epochs: Count | None = None
+    metrics: dict[str, float | None] | None = None

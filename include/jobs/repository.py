@@ -13,7 +13,7 @@ from include.jobs.job import RecordedEpoch, TrainingJob
 from include.jobs.queries import query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from psycopg import Connection
 
@@ -167,6 +167,22 @@ class JobRepository:
         with self._connection.transaction():
             self._as_owner("record_inexact", job_id, run_id, attempt, reason=reason)
 
+    def complete(
+        self, job_id: str, decide: Callable[[TrainingJob], Mapping[str, Any] | None]
+    ) -> TrainingJob | None:
+        """Record a job that was trained elsewhere, and return it; None if there is no such row.
+
+        decide gives what record_checkpoints takes, of a row that nobody else can write meanwhile. If it gives
+        None or raises, nothing is written.
+        """
+        with self._connection.transaction():
+            self._row("lock_job", {"job_id": job_id})
+            job = self._get(job_id)
+            if job is None or (values := decide(job)) is None:
+                return job
+            self._changed("record_checkpoints", {**values, "job_id": job_id, "run_id": job.run_id})
+            return self._get(job_id)
+
     def request_stop(self, job_id: str) -> bool:
         """Ask that the job stops after the epoch it is in. False if it neither waits nor runs."""
         with self._connection.transaction():
@@ -180,8 +196,7 @@ class JobRepository:
         """
         values = {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
         with self._connection.transaction():
-            row = self._row("fail_run", values)
-        return row[0] if row else None
+            return (self._row("fail_run", values) or (None,))[0]
 
     def refuse(self, job_id: str, error: str) -> bool:
         """Record why a queued job without a run will not get one. False if the row is not such a job."""
@@ -253,8 +268,7 @@ class JobRepository:
             ) from error
 
     def _rows_are_named_by_key(self) -> bool:
-        row = self._row("count_key_triggers", {})
-        return row is not None and row[0] > 0
+        return (self._row("count_key_triggers", {}) or (0,))[0] > 0
 
     def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> tuple[Any, ...]:
         """Run a statement that writes one row if this attempt owns the job, and return what it returns."""

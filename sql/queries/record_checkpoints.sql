@@ -1,11 +1,13 @@
 -- The last thing a training writes: what this row names exists in S3 and was verified there. Its status is
 -- completed, or stopped where somebody asked for that; in both it has ended, so no request to stop is open.
+-- A row that no run owns is recorded by whoever trained it elsewhere.
 UPDATE training_jobs
 SET
     status = %(status)s,
     stop_requested = FALSE,
     epoch = %(epoch)s::integer,
     durable_epoch = %(epoch)s::integer,
+    epochs = COALESCE(%(epochs)s::integer, epochs),
     metrics = %(metrics)s::jsonb,
     best_checkpoint_path = %(best_checkpoint_path)s,
     best_checkpoint_sha256 = %(best_checkpoint_sha256)s,
@@ -19,5 +21,5 @@ SET
     completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,
     updated_at = now()
 WHERE job_id = %(job_id)s
-    AND run_id = %(run_id)s
+    AND run_id IS NOT DISTINCT FROM %(run_id)s
 RETURNING job_id;

@@ -1,0 +1,101 @@
+"""Downloads of checkpoints: the way to S3 itself, open for some minutes. No byte passes through here."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse
+
+from include.api.access import may_see_runs_of
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.problems import Refused, responses
+from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
+from include.checkpoints.links import download_link
+from include.checkpoints.location import S3Location
+from include.checkpoints.store import CheckpointStore
+from include.jobs.listing import JobUnknown
+from include.jobs.repository import JobRepository
+from include.pipeline.connections import s3_client, s3_signer
+from include.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.jobs.job import TrainingJob
+
+LINK_SECONDS = 300
+"""A browser follows at once, and who copies the link has time to paste it. S3 looks when the GET begins."""
+
+router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_runs_of("train_yolo")])
+
+
+@router.get(
+    "/{job_id}/checkpoints/{kind}",
+    status_code=HTTPStatus.TEMPORARY_REDIRECT,
+    response_class=RedirectResponse,
+    responses=responses(HTTPStatus.NOT_FOUND),
+)
+def download_checkpoint(job_id: str, kind: CheckpointKind, database: Database) -> RedirectResponse:
+    """Redirect to best.pt or last.pt in S3, by a link that lives five minutes.
+
+    While a job runs, and after it failed, it is the newest state that was verified there.
+    """
+    settings = Settings.from_environment()
+    job = JobRepository(database).get(job_id)
+    if job is None:
+        raise JobUnknown(job_id)
+    location = _find(s3_client(patient=False), settings.bucket, job, kind)
+    signer = s3_signer(settings.s3_public_endpoint)
+    link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT, headers)
+
+
+def _find(client: S3Client, bucket: str, job: TrainingJob, kind: CheckpointKind) -> S3Location:
+    """Where the checkpoint is, which was there just now. Raises Refused with the reason why there is none."""
+    store = CheckpointStore(client, bucket)
+    try:
+        place = S3Location(bucket, store.key(job.job_id, kind))
+    except ValueError as error:
+        raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
+    path, sha256 = _recorded(job, kind)
+    if path is not None and path != place.uri:
+        raise _none(job, kind, f"it is recorded at {path}, outside {place.uri}: fetch it from there")
+    if path is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
+        raise _none(job, kind, f"the retention policy gave it up on {expired:%Y-%m-%d}; best.pt is kept")
+    stored = store.head(job.job_id, kind)
+    reason = _why_missing(job, stored) if path is None else _why_other(stored, sha256)
+    if reason is not None:
+        raise _none(job, kind, reason)
+    return place
+
+
+def _recorded(job: TrainingJob, kind: CheckpointKind) -> tuple[str | None, str | None]:
+    if kind == "best":
+        return job.best_checkpoint_path, job.best_checkpoint_sha256
+    return job.last_checkpoint_path, job.last_checkpoint_sha256
+
+
+def _why_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
+    """Of a job that has recorded none (yet): it has one if the object is of this very training."""
+    if stored is None:
+        return f"none was stored yet, and the job is {job.status}"
+    if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):
+        return "what is at its place was stored by another training, and this one has stored none yet"
+    return None
+
+
+def _why_other(stored: StoredCheckpoint | None, sha256: str | None) -> str | None:
+    """Of a job that has recorded it; what a platform recorded by itself has no hash to compare."""
+    if stored is None:
+        return "it was recorded, but is not in S3 any more"
+    if sha256 is not None and (stored.checkpoint is None or stored.checkpoint.sha256 != sha256):
+        return "it was recorded, but was replaced in S3 since then by another file"
+    return None
+
+
+def _none(job: TrainingJob, kind: CheckpointKind, reason: str) -> Refused:
+    return Refused(HTTPStatus.NOT_FOUND, f"There is no {kind}.pt of job {job.job_id} to download: {reason}")

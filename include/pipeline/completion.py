@@ -1,0 +1,198 @@
+"""A job that was trained outside Airflow is completed: both objects are read, then the row tells of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CorruptCheckpoint, ObjectNotFound, explained, is_condition_failed
+from include.checkpoints.location import S3Location
+from include.checkpoints.metadata import checkpoint_in, metadata_of
+from include.checkpoints.reading import read_object
+from include.checkpoints.sending import TransferLimits, copy
+from include.checkpoints.store import CheckpointStore
+from include.jobs.job import JobStatus
+from include.jobs.listing import JobUnknown
+from include.jobs.repository import JobRepository, finite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.checkpoints.checkpoint import CheckpointKind
+    from include.checkpoints.fetching import FetchedObject
+    from include.jobs.callback import TrainingCompletionCallback
+    from include.jobs.job import TrainingJob
+
+log = logging.getLogger(__name__)
+
+_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
+_COLUMNS = [f"{kind}_checkpoint_{column}" for kind in _KINDS for column in ("path", "sha256", "size")]
+_TRAINER = "unknown"
+"""What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
+
+
+class CompletionRefused(ValueError):
+    """What is told of the job does not hold: nothing was recorded."""
+
+
+class CompletionConflict(Exception):
+    """The row says otherwise, or is not the trainer's to complete: nothing was recorded."""
+
+
+class Completion:
+    """What a trainer tells of one job, and what S3 has to say about that.
+
+    open_database opens a connection for a moment: none waits while gigabytes are read.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        told: TrainingCompletionCallback,
+        open_database: Callable[[], AbstractContextManager[Connection[Any]]],
+        client: S3Client,
+        bucket: str,
+    ) -> None:
+        self._job_id, self._told = job_id, told
+        self._open_database, self._client = open_database, client
+        self._store, self._bucket = CheckpointStore(client, bucket), bucket
+
+    def record(self) -> TrainingJob:
+        """Verify both objects and record the job, which is returned; the same told again changes nothing.
+
+        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors where S3 is away.
+        """
+        self._require_its_places()
+        with self._open_database() as connection:
+            job = JobRepository(connection).get(self._job_id)
+        if job is None:
+            raise JobUnknown(self._job_id)
+        if is_recorded(job, self._told):
+            return job
+        found = {kind: self._verified(kind, job) for kind in _KINDS}
+        with self._open_database() as connection:
+            recorded = JobRepository(connection).complete(self._job_id, lambda now: self._values(now, found))
+        if recorded is None:
+            raise JobUnknown(self._job_id)
+        log.info("Job %s was %s outside Airflow.", self._job_id, self._told.status)
+        return recorded
+
+    def _require_its_places(self) -> None:
+        """The job's own prefix in our bucket is all that this project answers for."""
+        if self._told.job_id not in (None, self._job_id):
+            raise CompletionRefused(
+                f"job_id={self._told.job_id!r:.80} is not the job of this address, {self._job_id}; "
+                "leave it out, or correct one of them"
+            )
+        for kind in _KINDS:
+            path = getattr(self._told, f"{kind}_checkpoint_path")
+            try:
+                own = self._store.uri(self._job_id, kind)
+            except ValueError as error:
+                raise CompletionRefused(str(error)) from None
+            if path != own:
+                raise CompletionRefused(
+                    f"{kind}_checkpoint_path={path!r:.200} is not the place of this job's {kind}.pt; "
+                    f"store it at {own} and give that"
+                )
+
+    def _verified(self, kind: CheckpointKind, job: TrainingJob) -> Checkpoint:
+        """The object by its bytes, which are all read: what is stored beside them proves nothing."""
+        place = S3Location(self._bucket, self._store.key(self._job_id, kind))
+        try:
+            read = read_object(self._client, place)
+        except ObjectNotFound:
+            raise CompletionRefused(
+                f"{kind}_checkpoint_path={place.uri!r} does not exist; upload the file first"
+            ) from None
+        except CorruptCheckpoint as error:
+            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} cannot be read: {error}") from None
+        marked = checkpoint_in(read.metadata, place.uri, read.size)
+        sha256, size = f"{kind}_checkpoint_sha256", f"{kind}_checkpoint_size"
+        for name, claimed, actual in (
+            (sha256, getattr(self._told, sha256), read.sha256),
+            (size, getattr(self._told, size), read.size),
+            (f"the sha256 in the metadata of {place.uri}", marked and marked.sha256, read.sha256),
+        ):
+            if claimed not in (None, actual):
+                raise CompletionRefused(
+                    f"{name}={claimed!r} is not what S3 has, {actual!r}; upload the file again, or correct it"
+                )
+        checkpoint = Checkpoint(place.uri, read.sha256, read.size, self._epoch(kind, job))
+        if marked is None:
+            self._mark(place, read, checkpoint, job)
+        return checkpoint
+
+    def _epoch(self, kind: CheckpointKind, job: TrainingJob) -> int:
+        epoch = self._told.epoch if self._told.epoch is not None else job.epoch
+        return epoch if epoch is not None and kind == "last" else -1
+
+    def _mark(self, place: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob) -> None:
+        """Let the object say what it is, as ours do: audits and resuming rely on it."""
+        from botocore.exceptions import ClientError
+
+        metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
+        with explained(self._client, place):
+            try:
+                copy(self._client, place, read.etag, place, metadata, TransferLimits())
+            except ClientError as error:
+                if not is_condition_failed(error):
+                    raise
+                raise CompletionRefused(
+                    f"{place.uri} was replaced while it was read; complete the job when its upload has ended"
+                ) from None
+
+    def _values(self, job: TrainingJob, found: dict[CheckpointKind, Checkpoint]) -> dict[str, Any] | None:
+        """What is recorded in the row as it is now; None if that is recorded already."""
+        told = self._told
+        if is_recorded(job, told.model_copy(update=_named(found))):
+            return None
+        return _named(found) | {
+            "status": told.status,
+            "epoch": job.epoch if told.epoch is None else told.epoch,
+            "epochs": told.epochs,
+            "metrics": Jsonb(finite(job.metrics if told.metrics is None else told.metrics)),
+        }
+
+
+def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
+    """Whether the row says already what is told. Raises CompletionConflict where it says otherwise."""
+    for name in ("dag_id", "run_id"):
+        given, owner = getattr(told, name), getattr(job, name)
+        if given is not None and given != owner:
+            raise CompletionConflict(
+                f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
+                "leave it out, or take the job over first"
+            )
+    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.attempt is not None:
+        raise CompletionConflict(
+            f"Job {job.job_id} is being trained by attempt {job.attempt} of run {job.run_id}, whose own task "
+            "records it; stop it, and wait until it has ended"
+        )
+    if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
+        return False
+    for name in ("status", *_COLUMNS):
+        given, recorded = getattr(told, name), getattr(job, name)
+        if None not in (given, recorded) and given != recorded:
+            raise CompletionConflict(
+                f"{name}={given!r:.200} contradicts what is recorded of job {job.job_id}, {recorded!r}; "
+                "a job is completed once, so give this training a job of its own"
+            )
+    last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
+    return bool(job.best_checkpoint_sha256 and last_is_known)
+
+
+def _named(found: dict[CheckpointKind, Checkpoint]) -> dict[str, Any]:
+    """The columns of both checkpoints."""
+    return {
+        f"{kind}_checkpoint_{column}": getattr(checkpoint, column)
+        for kind, checkpoint in found.items()
+        for column in ("path", "sha256", "size")
+    }
