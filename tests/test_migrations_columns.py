@@ -39,10 +39,11 @@ def test_a_job_id_of_the_platforms_own_is_used(
     connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
     connection.execute("INSERT INTO training_jobs VALUES ('a'), ('b')")
     connection.commit()
-    indexes = {line for line in platforms.structure(connection) if line.startswith("index")}
+    unique = "index CREATE UNIQUE INDEX"
+    indexes = {line for line in platforms.structure(connection) if line.startswith(unique)}
     apply(engine)
     verify(engine)
-    after = {line for line in platforms.structure(connection) if line.startswith("index")}
+    after = {line for line in platforms.structure(connection) if line.startswith(unique)}
     assert {line for line in after if ".training_jobs " in line} == indexes
 
 
