@@ -117,9 +117,29 @@ def test_a_token_that_airflow_did_not_sign_is_none(served: Stack) -> None:
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi", "/", "/models/access", "/nowhere"])
 def test_nothing_else_is_served(served: Stack, path: str) -> None:
-    answer = get(served, path)
+    assert get(served, path).status_code == 401
+    answer = get(served, path, token(served, "viewer"))
     assert answer.status_code == 404, answer.text
     assert answer.json()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/models"), ("DELETE", "/openapi.json"), ("POST", "/jobs/a/completion")]
+)
+def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
+    served: Stack, method: str, path: str
+) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.request(
+            method,
+            f"{served.url}{PREFIX}{path}",
+            data="{no json",
+            headers={"Content-Type": "application/json"},
+            timeout=60,
+        )
+    assert answer.status_code == 401, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

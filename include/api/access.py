@@ -10,12 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag, requires_authenticated
+from airflow.api_fastapi.core_api.security import (
+    bearer_scheme,
+    get_user,
+    requires_access_dag,
+    requires_authenticated,
+)
 from fastapi import Depends
+from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastapi import Request
     from fastapi.params import Depends as Guard
 
 
@@ -41,3 +48,15 @@ def starting_is_allowed(dag_id: str) -> Callable[..., Any]:
     """The question itself, asked with the request and the user; raises HTTPException (403) for no."""
     asked: Callable[..., Any] = requires_access_dag("POST", DagAccessEntity.RUN, dag_id)
     return asked
+
+
+async def stranger(request: Request) -> HTTPException | None:
+    """What refuses this request (401, or 403 for a forged token), whatever it asks for; None for a user.
+
+    For errors that come before any guard is asked: no such route, another method, a body that is no JSON.
+    """
+    try:
+        await get_user(request, bearer_credentials=await bearer_scheme(request))
+    except HTTPException as refusal:
+        return refusal
+    return None

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from include.api.access import stranger
 from include.api.pages import CursorRefused
 from include.checkpoints.errors import StoreError
 from include.jobs.listing import JobUnknown
@@ -81,8 +82,14 @@ def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
 
-def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    if error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+        error = await stranger(request) or error
+    return _refusal(error)
+
+
+def _refusal(error: HTTPException) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
@@ -95,8 +102,10 @@ def _refused_by_route(_: Request, error: Exception) -> JSONResponse:
     return problem(error.status, f"{error}.")
 
 
-def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    if refusal := await stranger(request):
+        return _refusal(refusal)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])
     if first["type"] == "extra_forbidden":
