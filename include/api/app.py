@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api import checkpoints, completion, jobs, models, session, stopping
+from include.api import checkpoints, completion, events, jobs, models, session, stopping
 from include.api.access import logged_in
 from include.api.addresses import PREFIX
 from include.api.problems import answer_with_problems, responses
@@ -38,7 +38,7 @@ def create_app() -> FastAPI:
         ),
     )
     answer_with_problems(app)
-    for part in (jobs, checkpoints, completion, stopping, models, session):
+    for part in (jobs, events, checkpoints, completion, stopping, models, session):
         app.include_router(part.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -196,7 +196,8 @@ class JobRepository:
         """
         values = {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
         with self._connection.transaction():
-            return (self._row("fail_run", values) or (None,))[0]
+            failed: str | None = (self._row("fail_run", values) or (None,))[0]
+        return failed
 
     def refuse(self, job_id: str, error: str) -> bool:
         """Record why a queued job without a run will not get one. False if the row is not such a job."""
@@ -245,7 +246,7 @@ class JobRepository:
         )
         if self._get(job_id) is not None:
             raise taken
-        if job_id.isdigit() and self._rows_are_named_by_key():
+        if job_id.isdigit() and self._row("count_key_triggers", {}) != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
                 f"rows by their key: row {job_id} could be its own later. "
@@ -266,9 +267,6 @@ class JobRepository:
                 f"Job {job_id} does not fit into training_jobs: {error.diag.message_primary}. "
                 f"Choose a shorter job_id, or widen that column."
             ) from error
-
-    def _rows_are_named_by_key(self) -> bool:
-        return (self._row("count_key_triggers", {}) or (0,))[0] > 0
 
     def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> tuple[Any, ...]:
         """Run a statement that writes one row if this attempt owns the job, and return what it returns."""

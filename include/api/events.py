@@ -1,0 +1,116 @@
+"""A job as it happens: its epochs and its row as server-sent events, for EventSource of any browser."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from include.api.access import may_see_runs_of
+from include.api.hub import Hub
+from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.problems import responses
+from include.jobs.listing import JobListing
+from include.pipeline.connections import training_db
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from include.api.hub import JobState, KnownEpoch
+
+LONGEST_SECONDS = 300.0
+"""How long a stream lives. The browser comes back by itself, and then it is looked again at who it is."""
+
+RETRY_MILLISECONDS = 2000
+_NOTICE_SECONDS = 0.5
+"""How soon a stream notices that its time is over, or that the server was told to stop."""
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
+
+hub = Hub(training_db)
+
+Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
+EpochHeader = Annotated[
+    int | None, Header(ge=-1, le=2**31 - 1, description="As `after`; browsers send it when they come back.")
+]
+
+
+def _watched(job_id: JobId) -> str:
+    """A job that is there. Its connection is closed before the stream begins. Raises JobUnknown."""
+    with training_db() as connection:
+        return JobListing(connection).require(job_id).job_id
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=responses(HTTPStatus.NOT_FOUND))
+async def follow_job(
+    job_id: Annotated[str, Depends(_watched)],
+    after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
+    last_event_id: EpochHeader = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a job: `job` at first and when its row changes, `epoch` for each finished one, `end` at its end.
+
+    The data are those of the routes of the job and of its epochs. After five minutes the stream ends.
+    """
+    place = after if last_event_id is None else last_event_id
+    async for event in follow(hub, job_id, place, LONGEST_SECONDS):
+        yield event
+
+
+async def follow(
+    hub: Hub, job_id: str, after: int, seconds: float, server_stops: Callable[[], bool] | None = None
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to the job from epoch `after` on, until it has ended, or for so many seconds."""
+    server_stops = server_stops or uvicorn_stops
+    end, told, sent = time.monotonic() + seconds, None, _Sent(after)
+    with hub.watching(job_id):
+        while time.monotonic() < end and not server_stops():
+            news, state = hub.news, hub.state(job_id)
+            if state is not None and state.version != told:
+                if state.job is None:  # deleted: who comes back is told so
+                    return
+                yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
+                for epoch in sent.new_in(state):
+                    yield ServerSentEvent(event="epoch", raw_data=epoch.json, id=str(epoch.epoch))
+                if state.ended:
+                    yield ServerSentEvent(event="end", raw_data="{}")
+                    return
+                told = state.version
+            with suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), _NOTICE_SECONDS)
+
+
+class _Sent:
+    """Which epochs a stream has told of: all up to one, as they were recorded until then."""
+
+    def __init__(self, after: int) -> None:
+        self._epoch = after
+        self._recorded_at: datetime | None = None
+
+    def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
+        """Epochs that are to be sent. All of them, where the job has fewer than were sent: it began anew."""
+        if not state.epochs or state.epochs[-1].epoch < self._epoch:
+            self._epoch, self._recorded_at = -1, None
+        for each in state.epochs:
+            again = self._recorded_at is not None and each.recorded_at > self._recorded_at
+            if each.epoch > self._epoch or again:
+                self._epoch = each.epoch
+                yield each
+        self._recorded_at = max((each.recorded_at for each in state.epochs), default=None)
+
+
+def uvicorn_stops() -> bool:
+    """Whether the server of this process was told to stop.
+
+    It tells nobody, and waits for open streams: two minutes in Airflow, by [api] worker_timeout. But what
+    SIGTERM leads to is a method of the server, be it uvicorn's own process or a worker of gunicorn.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return bool(getattr(server, "should_exit", False))

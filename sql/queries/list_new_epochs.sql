@@ -1,0 +1,12 @@
+-- Those after one that is known, and those that were recorded again since then: a new attempt repeats epochs.
+SELECT
+    epoch,
+    metrics,
+    fitness,
+    seconds,
+    eta_seconds,
+    recorded_at
+FROM training_epochs
+WHERE job_id = %(job_id)s
+    AND (epoch > %(after)s OR recorded_at > %(since)s::timestamptz)
+ORDER BY epoch;
