@@ -1,0 +1,142 @@
+"""Who can use the pages: on a phone, without mouse or eyes, in the dark, without rights, in bad times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+
+from include.stack.local import Stack
+from tests.browsing import API, Visitors
+from tests.recorded_trainings import record_kinds, recording
+
+pytestmark = pytest.mark.timeout(600)
+
+PAGES = {
+    "jobs": ("jobs?prefix=access-", "access-running"),
+    "no jobs": ("jobs?prefix=access-nowhere", "No training"),
+    "finished job": ("job?id=access-child", "access-parent"),
+    "failed job": ("job?id=access-failed", "is not finite"),
+    "running job": ("job?id=access-running", "Curves"),
+    "compare": ("compare?id=access-parent&id=access-child", "access-child"),
+    "start": ("start", "epochs"),
+    "train again": ("start?from=access-child", "epochs"),
+    "resume": ("start?resume=access-child", "epochs"),
+    "models": ("models", "Models"),
+}
+"""Paths, and a text that is there when the page is."""
+
+ACTIONS = ("Start", "Train again", "Resume", "Stop")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recorded(airflow_stack: Stack) -> Iterator[None]:
+    with recording(airflow_stack, "access-") as connection:
+        record_kinds(connection, "access-")
+        yield
+
+
+def _ready(page: Page, where: str) -> None:
+    expect(page.get_by_role("main").get_by_text(PAGES[where][1]).first).to_be_visible()
+
+
+@pytest.mark.parametrize("where", PAGES)
+def test_a_page_fits_a_phone(visit: Visitors, where: str) -> None:
+    visitor = visit(width=360, height=640)
+    _ready(visitor.open(PAGES[where][0]), where)
+    assert not visitor.wider_than_the_screen()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("where", PAGES)
+def test_a_page_keeps_nobody_out(visit: Visitors, where: str, theme: str) -> None:
+    visitor = visit(dark=theme == "dark")
+    _ready(visitor.open(PAGES[where][0]), where)
+    assert visitor.barriers() == []
+
+
+def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=access-fa")
+    link = page.get_by_role("table", name="Trainings").get_by_role("link", name="access-failed", exact=True)
+    expect(link).to_be_visible()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline not in {"none", "hidden"}, page.evaluate("document.activeElement.outerHTML")
+        if page.evaluate("document.activeElement.textContent.trim()") == "access-failed":
+            break
+    expect(link).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="Training access-failed")).to_be_visible()
+
+
+@pytest.mark.parametrize("where", PAGES.keys() - {"start", "train again", "resume"})
+def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, where: str) -> None:
+    page = visit("viewer").open(PAGES[where][0])
+    _ready(page, where)
+    for action in ACTIONS:
+        for role in ("button", "link"):
+            expect(page.get_by_role(role, name=action)).to_have_count(0)
+
+
+@pytest.mark.parametrize("where", ["start", "train again", "resume"])
+def test_a_viewer_is_told_that_he_may_not_start_a_training(visit: Visitors, where: str) -> None:
+    page = visit("viewer").open(PAGES[where][0])
+    expect(page.get_by_text("may not", exact=False).first).to_be_visible()
+    expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{API}/jobs/access-running/stop", None),
+        ("/api/v2/dags/train_yolo/dagRuns", {"logical_date": None, "conf": {"epochs": 1}}),
+    ],
+)
+def test_a_viewer_who_tries_all_the_same_is_refused(
+    visit: Visitors, path: str, body: dict[str, object] | None
+) -> None:
+    visitor = visit("viewer")
+    visitor.expects(403, path)
+    visitor.open("jobs?prefix=access-")
+    assert visitor.ask("POST", path, body) == 403
+
+
+@pytest.mark.parametrize("path", ["jobs?prefix=access-", "job?id=access-running"])
+def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit: Visitors, path: str) -> None:
+    visitor = visit()
+    page = visitor.open(path)
+    expect(page.get_by_text("access-running").first).to_be_visible()
+    with visitor.outage():
+        page.context.set_offline(True)
+        expect(page.get_by_role("alert").or_(page.get_by_role("status")).first).to_contain_text(".")
+        page.context.set_offline(False)
+        expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_text("access-running").first).to_be_visible()
+
+
+@pytest.fixture
+def no_database(airflow_stack: Stack) -> Iterator[psycopg.Connection[object]]:
+    """The training database lets nobody in."""
+    url = airflow_stack.postgres.url("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE training NOLOGIN")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'training'"
+        )
+        yield connection
+        connection.execute("ALTER ROLE training LOGIN")
+
+
+def test_a_page_says_that_the_database_is_away_and_shows_all_when_it_is_back(
+    visit: Visitors, no_database: psycopg.Connection[object]
+) -> None:
+    visitor = visit()
+    with visitor.outage():
+        page = visitor.open("jobs?prefix=access-")
+        expect(page.get_by_role("alert").first).to_contain_text("database")
+        no_database.execute("ALTER ROLE training LOGIN")
+        expect(page.get_by_role("link", name="access-running", exact=True)).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)

@@ -1,0 +1,171 @@
+"""The pages as they look and answer, with jobs of every kind: what is found, shown, and reached how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from include.stack.local import Stack
+from tests.browsing import API, Visitors
+from tests.recorded_trainings import finish_epoch, record_kinds, record_training, recording
+
+pytestmark = pytest.mark.timeout(600)
+
+HOSTILE = "pages-<img src=x onerror=alert(1)>"
+MANY = 60
+
+
+@pytest.fixture(scope="module")
+def recorded(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    """Jobs of every kind, and so many small ones that they need more than a page."""
+    with recording(airflow_stack, "pages-") as connection:
+        for number in range(MANY):
+            age = timedelta(days=10, hours=-number)
+            record_training(connection, f"pages-many-{number:02}", epochs=3, finished=1, age=age)
+        record_kinds(connection, "pages-")
+        record_training(connection, HOSTILE)
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def _recorded(recorded: psycopg.Connection[Any]) -> None:
+    """For every test here."""
+
+
+def _rows(page: Page) -> Locator:
+    return page.get_by_role("table", name="Trainings").get_by_role("row").filter(has=page.get_by_role("link"))
+
+
+def _job_link(page: Page, job_id: str) -> Locator:
+    return page.get_by_role("table", name="Trainings").get_by_role("link", name=job_id, exact=True)
+
+
+def test_filters_are_in_the_address(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    expect(_job_link(page, "pages-running")).to_be_visible()
+    page.get_by_label("Status").select_option("failed")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(_job_link(page, "pages-failed")).to_be_visible()
+    expect(_rows(page)).to_have_count(1)
+    assert "prefix=pages-" in page.url
+    assert "status=failed" in page.url
+    page.reload()
+    expect(_rows(page)).to_have_count(1)
+    expect(page.get_by_label("Status")).to_have_value("failed")
+    page.go_back()
+    expect(_job_link(page, "pages-running")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "job_id"),
+    [
+        ("Job id starts with", "pages-fa", "pages-failed"),
+        ("Data set", "s3://street-signs/2026-11.zip", "pages-failed"),
+        ("Model", "yolo11s.pt", "pages-failed"),
+    ],
+)
+def test_a_filter_finds_a_job(visit: Visitors, label: str, value: str, job_id: str) -> None:
+    page = visit().open("jobs")
+    page.get_by_label(label).fill(value)
+    page.keyboard.press("Enter")
+    expect(_rows(page)).to_have_count(1)
+    expect(_job_link(page, job_id)).to_be_visible()
+
+
+def test_pages_lead_to_older_jobs_and_back(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    seen = [page.url]
+    expect(_job_link(page, "pages-running")).to_be_visible()
+    expect(page.get_by_role("link", name="Newer")).to_have_count(0)
+    older = page.get_by_role("link", name="Older")
+    for _ in range(2):
+        older.click()
+        page.wait_for_url(lambda url: url not in seen)
+        seen.append(page.url)
+        expect(_rows(page).first).to_be_visible()
+    expect(_job_link(page, "pages-many-00")).to_be_visible()
+    expect(older).to_have_count(0)
+    page.go_back()
+    expect(_job_link(page, "pages-many-00")).to_have_count(0)
+    page.get_by_role("link", name="Newer").click()
+    expect(_job_link(page, "pages-running")).to_be_visible()
+
+
+def test_no_jobs_at_all_and_none_that_match_both_say_what_to_do(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-nowhere")
+    expect(page.get_by_text("No training", exact=False).first).to_be_visible()
+    expect(page.get_by_role("link", name="Start a training").first).to_be_visible()
+
+
+def test_a_running_job_moves_in_the_list_without_a_reload(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    page = visit().open("jobs?prefix=pages-running")
+    bar = _rows(page).get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", "7")
+    page.evaluate("window.neverReloaded = true")
+    finish_epoch(recorded, "pages-running", 7, 50)
+    expect(bar).to_have_attribute("aria-valuenow", "8")
+    assert page.evaluate("window.neverReloaded")
+
+
+def test_jobs_are_chosen_in_the_list_and_compared(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    for job_id in ("pages-child", "pages-failed"):
+        page.get_by_role("checkbox", name=f"Compare {job_id}").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_role("heading", level=1, name="Compare trainings")).to_be_visible()
+    assert page.url.endswith(("id=pages-child&id=pages-failed", "id=pages-failed&id=pages-child"))
+    differing = page.get_by_role("row").filter(has_text="lr0")
+    expect(differing).to_contain_text("0.01")
+    expect(differing).to_contain_text("0.002")
+    expect(page.get_by_role("row").filter(has_text="imgsz")).to_have_count(0)
+
+
+def test_a_failed_job_says_why(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-failed")
+    expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
+
+
+def test_markup_in_a_name_is_text(visit: Visitors) -> None:
+    visitor = visit()
+    page = visitor.open("jobs?prefix=pages-")
+    _job_link(page, HOSTILE).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs/pages-nowhere")
+    page = visitor.open("job?id=pages-nowhere")
+    expect(page.get_by_text("pages-nowhere").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("trainings", re.IGNORECASE)).first).to_be_visible()
+
+
+def test_whoever_is_not_logged_in_reads_what_to_do(visit: Visitors) -> None:
+    visitor = visit(None)
+    visitor.expects(401, "/training/console/jobs")
+    page = visitor.open("jobs")
+    expect(page.get_by_text("log in", exact=False).first).to_be_visible()
+
+
+def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-fa")
+    expect(_job_link(page, "pages-failed")).to_be_visible()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == "pages-failed":
+            break
+    expect(_job_link(page, "pages-failed")).to_be_focused()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline not in {"none", "hidden"}
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="Training pages-failed")).to_be_visible()
