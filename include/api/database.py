@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends
-from psycopg import Connection
+from psycopg import Connection, DataError
+from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.json import set_json_loads
 
 from include.pipeline.connections import training_db
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg.abc import Buffer
+
+
+def lenient(connection: Connection[Any]) -> Connection[Any]:
+    """Let one row of a platform that Python or JSON cannot express be shown without what they cannot.
+
+    PostgreSQL knows moments such as infinity and numbers such as 1e999; each becomes None, instead of an
+    error in the place of a whole page.
+    """
+    connection.adapters.register_loader("timestamptz", _LenientMoment)
+    set_json_loads(_lenient_json, connection)
+    return connection
+
+
+class _LenientMoment(TimestamptzLoader):
+    def load(self, data: Buffer) -> datetime:
+        try:
+            return super().load(data)
+        except DataError:
+            return None  # type: ignore[return-value]  # as for NULL
+
+
+def _lenient_json(data: str | bytes) -> Any:
+    text = data if isinstance(data, str) else data.decode()
+    try:
+        value = json.loads(text, parse_float=_finite)
+        if "\\u" in text:  # half a surrogate pair is allowed in a column of type json
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def _connected() -> Iterator[Connection[Any]]:
     """Opened for each request, as everywhere; a route that takes it must be a plain `def`: it blocks."""
     with training_db() as connection:
-        yield connection
+        yield lenient(connection)
 
 
 Database = Annotated[Connection[Any], Depends(_connected)]
