@@ -1,0 +1,54 @@
+// Both checkpoints of a job: what each is for, where it is, and the lines to use it.
+import { html } from "./h.js";
+import { training } from "./api.js";
+import { Copy, useMayStart } from "./elements.js";
+import { moment, size } from "./format.js";
+import { isActive } from "./live.js";
+
+export function Checkpoints({ job }) {
+  const mayStart = useMayStart();
+  return html`<section class="section" aria-labelledby="checkpoints">
+    <h2 id="checkpoints">Checkpoints</h2>
+    <div class="pair">
+      <${Checkpoint} job=${job} kind="best" purpose="Deploy it: the best weights, without optimizer."
+        use=${`from ultralytics import YOLO\n\nmodel = YOLO("${job.job_id}-best.pt")\nmodel.predict("picture.jpg")`} />
+      <${Checkpoint} job=${job} kind="last" purpose="Continue from it: the whole state of the training."
+        use=${resumption(job)} after=${mayStart && !isActive(job) && "Or press “Resume with more epochs” above."} />
+    </div>
+  </section>`;
+}
+
+function Checkpoint({ job, kind, purpose, use, after }) {
+  const file = `${kind}.pt`;
+  const [path, sha256, bytes] = ["path", "sha256", "size"].map((part) => job[`${kind}_checkpoint_${part}`]);
+  const there = job.links[`${kind}_checkpoint`] !== null;
+  return html`<article class="card checkpoint" aria-label=${file}>
+    <header><h3>${file}</h3><span class="muted number">${bytes !== null ? size(bytes) : ""}</span></header>
+    <p class="muted">${purpose}</p>
+    ${!there && html`<p>${missing(job, kind)}</p>`}
+    ${there && html`<div class="actions">
+      <a class="button" href=${training(["jobs", job.job_id, "checkpoints", kind])} download>Download ${file}</a>
+      ${path && html`<${Copy} text=${path} name=${`Copy s3:// path of ${file}`}>Copy s3:// path</${Copy}>`}
+    </div>`}
+    ${path && html`<p class="path"><code>${path}</code></p>`}
+    ${sha256 && html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
+      <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`}
+    ${there && !path && html`<p class="muted">The newest one that was verified in S3${job.progress.durable_epochs ? `, of epoch ${job.progress.durable_epochs}` : ""};
+      the final one is recorded when the training ends.</p>`}
+    ${there && html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>${after && html`<p class="muted">${after}</p>`}</details>`}
+  </article>`;
+}
+
+function missing(job, kind) {
+  if (kind === "last" && job.last_checkpoint_expired_at) {
+    return `The retention policy gave it up on ${moment(job.last_checkpoint_expired_at)}; best.pt is kept.`;
+  }
+  return isActive(job) ? "Not there yet: the first one comes when an epoch was stored." : "There is none.";
+}
+
+function resumption(job) {
+  const conf = JSON.stringify({ resume_from: job.job_id, epochs: 2 * (job.epochs ?? 50) });
+  return `curl -X POST ${new URL("../../api/v2/dags/train_yolo/dagRuns", location.href)} \\
+  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
+  -d '{"logical_date": null, "conf": ${conf}}'`;
+}

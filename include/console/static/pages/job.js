@@ -1,0 +1,16 @@
+// One training: /job?id=
+import { html } from "../h.js";
+import { Note } from "../elements.js";
+import { JobView } from "../job-view.js";
+import { Page, query, show } from "../page.js";
+
+const id = query.get("id");
+
+function Job() {
+  if (id) return html`<${JobView} jobId=${id} />`;
+  return html`<${Page} tab="jobs" heading="Training">
+    <${Note} kind="warning">Which one? The address names no job. <a href="jobs">Show all trainings</a></${Note}>
+  </${Page}>`;
+}
+
+show(Job);

@@ -1,0 +1,63 @@
+// The head of a job's page: what it is doing, how far it is, and what the reader should know about it.
+import { html } from "./h.js";
+import { airflow, ask } from "./api.js";
+import { Figure, Note, Progress, Status, When } from "./elements.js";
+import { duration, moment, remaining } from "./format.js";
+import { isActive, usePolled } from "./live.js";
+import { headline } from "./metrics.js";
+import { AirflowLink, runPage } from "./outside.js";
+
+export function Summary({ job }) {
+  const { finished_epochs: finished, epochs, eta_seconds: eta, epoch_seconds: seconds } = job.progress;
+  const left = job.status === "running" && remaining(eta);
+  return html`<${Notes} job=${job} />
+    <div class="card summary">
+      <div class="summary-head">
+        <${Status} of=${job.status} />
+        <span class="number">epoch ${finished ?? 0} of ${epochs ?? "?"}</span>
+        <span class="muted">${left ? `${left} left` : ""}${left && seconds ? ", " : ""}${job.status === "running" && seconds ? `${duration(seconds)} an epoch` : ""}</span>
+      </div>
+      <${Progress} job=${job} />
+      <${Facts} job=${job} />
+    </div>`;
+}
+
+function Notes({ job }) {
+  const resume = `Resuming goes on after epoch ${job.progress.durable_epochs}.`;
+  return html`
+    ${job.error && html`<${Note} kind="failed" title="The training failed">
+      <p>${job.error}</p>${job.progress.durable_epochs > 0 && html`<p class="muted">${resume}</p>`}</${Note}>`}
+    ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
+      The training ends with the epoch it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
+    ${job.inexact_reason && html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
+      ${job.inexact_reason}</${Note}>`}`;
+}
+
+function Facts({ job }) {
+  const quality = headline(job.metrics);
+  const { durable_epochs: durable, finished_epochs: finished } = job.progress;
+  return html`<dl class="facts">
+    ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} /></${Fact}>`}
+    <${Fact} name="Model">${job.model ?? "–"}${job.task && html` <small class="muted">${job.task}</small>`}</${Fact}>
+    <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
+    <${Fact} name="Safe in S3"><span class="number">${durable ? `epoch ${durable}` : "nothing yet"}</span>
+      ${finished > (durable ?? 0) && html` <small class="muted">${finished - (durable ?? 0)} behind</small>`}</${Fact}>
+    <${Fact} name="Duration"><span class="number">${duration(job.duration_seconds)}</span></${Fact}>
+    <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} />${job.triggered_by && html` <small class="muted">by ${job.triggered_by}</small>`}</${Fact}>
+    ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
+    ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}
+    ${job.dag_id && job.run_id && html`<${Fact} name="Run"><${Owner} job=${job} /></${Fact}>`}
+  </dl>`;
+}
+
+function Fact({ name, children }) {
+  return html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
+}
+
+/** The run that owns the job, and its state: the column status alone does not say whether anybody trains. */
+function Owner({ job }) {
+  const load = (signal) => ask(airflow(["dags", job.dag_id, "dagRuns", job.run_id]), { signal });
+  const { data } = usePolled(load, (run) => (/^(queued|running)$/.test(run.state) ? 5 : null));
+  return html`<${AirflowLink} href=${runPage(job.dag_id, job.run_id)} title=${job.run_id}>Airflow run</${AirflowLink}>
+    ${data && html` <small class="muted">${data.state}</small>`}`;
+}
