@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends
@@ -12,6 +13,7 @@ from psycopg import Connection, DataError
 from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
+from include.api.connections import KeptConnections
 from include.pipeline.connections import training_db
 
 if TYPE_CHECKING:
@@ -55,11 +57,20 @@ def _finite(number: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _connected() -> Iterator[Connection[Any]]:
-    """Opened for each request, as everywhere; a route that takes it must be a plain `def`: it blocks."""
+@contextmanager
+def _opening() -> Iterator[Connection[Any]]:
     with training_db() as connection:
         yield lenient(connection)
 
 
+_kept = KeptConnections(_opening)
+
+
+def _connected() -> Iterator[Connection[Any]]:
+    """Lent for the request; a route that takes it must be a plain `def`: it blocks."""
+    with _kept.lent() as connection:
+        yield connection
+
+
 Database = Annotated[Connection[Any], Depends(_connected)]
-"""A parameter of a route: an open connection, closed when the answer was made."""
+"""A parameter of a route: an open connection, in no transaction."""

@@ -70,14 +70,12 @@ def list_jobs(asked: Annotated[JobsQuery, Query()], database: Database) -> JobsP
     """List training jobs, the newest first."""
     before = place_of(asked.cursor, _PLACE)
     wanted = JobFilter(**asked.model_dump(exclude={"limit", "cursor"}))
-    listing = JobListing(database)
-    total = listing.count(wanted)
-    page = listing.page(wanted, total, asked.limit, before)
+    page = JobListing(database).page(wanted, asked.limit, before)
     return JobsPage(
         jobs=responses_of(page.jobs, database),
         next=cursor_at(*page.next) if page.next else None,
-        total=total.number,
-        total_is_estimate=total.is_estimate,
+        total=page.total.number,
+        total_is_estimate=page.total.is_estimate,
     )
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from include.jobs.job import JobStatus
 
 EXACT_UP_TO = 10_000
-"""Up to here matches are counted one by one; beyond it the planner's estimate is as good an answer."""
-SORTED_UP_TO = 100_000
-"""Up to so many matches of a prefix are read and sorted: ids begin with a date, so all may be old ones."""
+FAR_TOO_MANY = 10 * EXACT_UP_TO
+"""Matches are counted one by one up to EXACT_UP_TO; not at all where the planner expects many more."""
+SORTED_UP_TO = 300_000
+"""Up to so many matches of a prefix are found and sorted: ids begin with a date, so all may be old ones."""
 CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
@@ -59,19 +60,20 @@ class JobFilter:
 
 
 @dataclass(frozen=True)
-class JobPage:
-    """Jobs, the newest first; next is the place of the last one if there are more."""
-
-    jobs: Sequence[TrainingJob]
-    next: Place | None
-
-
-@dataclass(frozen=True)
 class JobTotal:
     """How many jobs match; an estimate is never below EXACT_UP_TO."""
 
     number: int
     is_estimate: bool
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Jobs, the newest first; next is the place of the last one if there are more, total how many match."""
+
+    jobs: Sequence[TrainingJob]
+    next: Place | None
+    total: JobTotal
 
 
 class RelatedJob(BaseModel):
@@ -150,32 +152,39 @@ class JobListing:
             raise JobUnknown(job_id)
         return job
 
-    def page(self, wanted: JobFilter, total: JobTotal, limit: int, before: Place | None = None) -> JobPage:
-        """Return jobs, the newest first. before is the place of the last one of the page before this.
-
-        total is what `count` said of the same filter: by it the way is chosen on which they are found.
-        """
-        few = wanted.prefix is not None and total.number <= SORTED_UP_TO
+    def page(self, wanted: JobFilter, limit: int, before: Place | None = None) -> JobPage:
+        """Return jobs, the newest first. before is the place of the last one of the page before this."""
+        values = _values(wanted)
+        expected = self._expected(values)
+        sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
         rows = self._rows(
-            "list_matching_jobs" if few else "list_jobs",
+            "list_matching_jobs" if sorting else "list_jobs",
             first_page=before is None,
             before_created_at=before.created_at if before else "-infinity",
             before_job_id=before.job_id if before else "",
             limit=limit + 1,
-            **_values(wanted),
+            **values,
         )
         places = [Place(row.pop("place"), row["job_id"]) for row in rows]
+        more = len(rows) > limit
+        if not more and before is None:
+            total = JobTotal(len(rows), is_estimate=False)
+        else:
+            total = self._total(values, expected)
         jobs = [TrainingJob.model_validate(row) for row in rows[:limit]]
-        return JobPage(jobs, places[limit - 1] if len(rows) > limit else None)
+        return JobPage(jobs, places[limit - 1] if more else None, total)
 
-    def count(self, wanted: JobFilter) -> JobTotal:
-        """Return how many jobs match."""
-        values = _values(wanted)
-        counted = self._rows("count_jobs", limit=EXACT_UP_TO + 1, **values)[0]["count"]
-        if counted <= EXACT_UP_TO:
-            return JobTotal(counted, is_estimate=False)
-        explained = self._rows("estimate_jobs", **values)[0]["QUERY PLAN"]
-        return JobTotal(max(EXACT_UP_TO, explained[0]["Plan"]["Plan Rows"]), is_estimate=True)
+    def _total(self, values: Mapping[str, Any], expected: int) -> JobTotal:
+        """Count the matches, unless there are many more than are counted, by what the planner expects."""
+        if expected <= FAR_TOO_MANY:
+            counted = self._rows("count_jobs", limit=EXACT_UP_TO + 1, **values)[0]["count"]
+            if counted <= EXACT_UP_TO:
+                return JobTotal(counted, is_estimate=False)
+        return JobTotal(max(EXACT_UP_TO, expected), is_estimate=True)
+
+    def _expected(self, values: Mapping[str, Any]) -> int:
+        (plan,) = self._rows("estimate_jobs", **values)[0]["QUERY PLAN"]
+        return int(plan["Plan"]["Plan Rows"])
 
     def surroundings(self, job_ids: Sequence[str]) -> dict[str, Surroundings]:
         """Return, by the id of each job, what is known beside its row."""

@@ -35,7 +35,7 @@ INDEXES = {
     "training_schema_dag": f"(dag_id, {_NEWEST})",
     "training_schema_run": "(run_id)",
     "training_schema_parent": f"(parent_job_id, {_NEWEST})",
-    "training_schema_prefix": "(job_id text_pattern_ops) INCLUDE (created_at)",
+    "training_schema_prefix": "(job_id text_pattern_ops) INCLUDE (created_at, status)",
 }
 
 
