@@ -1,0 +1,297 @@
+"""Completion by a trainer outside Airflow: nothing is recorded that was not read, and nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import requests
+
+from include.checkpoints.store import CheckpointStore
+from include.jobs.repository import JobRepository
+from include.stack.s3 import S3
+from tests.airflow_connections import lead_to
+from tests.api_server import open_app, serving
+from tests.jobs import claim, record_checkpoints, recorded, started
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BEST, LAST = b"the weights", b"the whole state"
+Complete = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def url(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
+) -> Iterator[str]:
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    with serving(open_app()) as url:
+        yield url
+
+
+@pytest.fixture
+def complete(url: str, bucket: str) -> Complete:
+    """POST a completion of job a with both of its places, and what else is told."""
+
+    def post(of: str = "a", /, **told: Any) -> requests.Response:
+        paths = {f"{kind}_checkpoint_path": f"s3://{bucket}/checkpoints/{of}/{kind}.pt"
+                 for kind in ("best", "last")}  # fmt: skip
+        return requests.post(f"{url}/jobs/{of}/completion", json=paths | told, timeout=60)
+
+    return post
+
+
+@pytest.fixture
+def uploaded(s3_client: S3Client, bucket: str) -> None:
+    """Both files, put there by somebody else's program: without our metadata."""
+    for kind, content in (("best", BEST), ("last", LAST)):
+        s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
+
+
+@pytest.fixture
+def waiting(connection: psycopg.Connection[Any]) -> None:
+    """Job a in a row that a platform wrote and no run owns."""
+    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
+    connection.commit()
+
+
+def row(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    connection.rollback()
+    return recorded(JobRepository(connection)).model_dump()
+
+
+def refused(answer: requests.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(answer.json()["detail"])
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_both_paths_are_enough(
+    complete: Complete, connection: psycopg.Connection[Any], bucket: str, s3_client: S3Client
+) -> None:
+    answer = complete()
+    assert answer.status_code == 200, answer.text
+    shown, job = answer.json(), recorded(JobRepository(connection))
+    assert shown["status"] == job.status == "completed"
+    assert job.completed_at is not None
+    assert (job.run_id, job.attempt) == (None, None)
+    for kind, content in (("best", BEST), ("last", LAST)):
+        assert shown[f"{kind}_checkpoint_path"] == f"s3://{bucket}/checkpoints/a/{kind}.pt"
+        assert shown[f"{kind}_checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
+        assert shown[f"{kind}_checkpoint_size"] == len(content)
+    store = CheckpointStore(s3_client, bucket)
+    for kind, content in (("best", BEST), ("last", LAST)):
+        there = store.head("a", kind)  # type: ignore[arg-type]
+        assert there is not None
+        assert there.checkpoint is not None
+        assert (there.job_id, there.checkpoint.sha256) == ("a", hashlib.sha256(content).hexdigest())
+        body = s3_client.get_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt")["Body"].read()
+        assert body == content
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_what_is_told_is_recorded(complete: Complete, connection: psycopg.Connection[Any]) -> None:
+    answer = complete(
+        job_id="a",
+        status="stopped",
+        best_checkpoint_sha256=hashlib.sha256(BEST).hexdigest(),
+        last_checkpoint_size=len(LAST),
+        epoch=6,
+        epochs=10,
+        metrics={"metrics/mAP50(B)": 0.5, "val/loss": None},
+    )
+    assert answer.status_code == 200, answer.text
+    job = recorded(JobRepository(connection))
+    assert (job.status, job.epoch, job.durable_epoch, job.epochs) == ("stopped", 6, 6, 10)
+    assert job.metrics == {"metrics/mAP50(B)": 0.5, "val/loss": None}
+    assert job.completed_at is None
+
+
+@pytest.mark.usefixtures("uploaded")
+def test_what_is_not_told_stays_what_the_row_knows(
+    complete: Complete, connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    started(jobs, epochs=3)
+    jobs.fail_run("train_yolo", "run1", "lost")
+    before = recorded(jobs)
+    assert complete(run_id="run1", dag_id="train_yolo").status_code == 200
+    after = recorded(jobs)
+    assert (after.status, after.error) == ("completed", None)
+    for column in ("epoch", "epochs", "metrics", "run_id", "dag_id", "origin_run_id", "spec"):
+        assert getattr(after, column) == getattr(before, column)
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_the_same_completion_again_changes_nothing(
+    complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    first = complete(epoch=4)
+    before = row(connection)
+    again = complete(epoch=4, last_checkpoint_sha256=hashlib.sha256(LAST).hexdigest())
+    assert again.status_code == 200
+    assert row(connection) == before
+    assert again.json()["updated_at"] == first.json()["updated_at"]
+    s3_client.delete_object(Bucket=bucket, Key="checkpoints/a/last.pt")  # as retention does
+    connection.execute(
+        "UPDATE training_jobs SET last_checkpoint_path = NULL, last_checkpoint_sha256 = NULL, "
+        "last_checkpoint_size = NULL, last_checkpoint_expired_at = now()"
+    )
+    connection.commit()
+    assert complete(epoch=4).status_code == 200
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+@pytest.mark.parametrize(
+    ("told", "status", "said"),
+    [
+        ({"job_id": "b"}, 422, "job_id='b' is not the job of this address, a"),
+        ({"best_checkpoint_path": "s3://elsewhere/checkpoints/a/best.pt"}, 422, "is not the place of"),
+        ({"last_checkpoint_path": "last.pt"}, 422, "last_checkpoint_path='last.pt' is not the place"),
+        ({"best_checkpoint_sha256": "0" * 64}, 422, "is not what S3 has"),
+        ({"last_checkpoint_size": 3}, 422, "last_checkpoint_size=3 is not what S3 has, 15"),
+        ({"best_checkpoint_sha256": "short"}, 422, "best_checkpoint_sha256='short' is refused"),
+        ({"run_id": "another"}, 409, "run_id='another' does not own job a"),
+        ({"status": "failed"}, 422, "status='failed' is refused"),
+        ({"epoch": -1}, 422, "epoch=-1 is refused"),
+        ({"epoch": 2**31}, 422, "epoch=2147483648 is refused"),
+        ({"weights": "best.pt"}, 422, "weights is no parameter of this route"),
+        ({"run_id": "a\0b"}, 409, "does not own job a"),
+    ],
+)  # fmt: skip
+def test_what_does_not_hold_is_refused_and_nothing_is_recorded(
+    complete: Complete, connection: psycopg.Connection[Any], told: dict[str, Any], status: int, said: str
+) -> None:
+    before = row(connection)
+    assert said in refused(complete(**told), status)
+    assert row(connection) == before
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_the_place_of_another_job_is_refused(
+    complete: Complete, connection: psycopg.Connection[Any], bucket: str
+) -> None:
+    claim(JobRepository(connection), "b")
+    answer = complete("b", best_checkpoint_path=f"s3://{bucket}/checkpoints/a/best.pt")
+    assert f"store it at s3://{bucket}/checkpoints/b/best.pt" in refused(answer, 422)
+    answer = complete("a", last_checkpoint_path=f"s3://{bucket}/checkpoints/a/../a/last.pt")
+    assert "is not the place of this job" in refused(answer, 422)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_files_that_are_not_there_are_named(complete: Complete, s3_client: S3Client, bucket: str) -> None:
+    s3_client.put_object(Bucket=bucket, Key="checkpoints/a/best.pt", Body=BEST)
+    assert f"last_checkpoint_path='s3://{bucket}/checkpoints/a/last.pt' does not exist" in refused(
+        complete(), 422
+    )
+
+
+@pytest.mark.usefixtures("waiting", "uploaded")
+def test_metadata_that_say_otherwise_than_the_bytes_are_not_believed(
+    complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    claimed = {"sha256": "1" * 64, "epoch": "3"}
+    s3_client.put_object(Bucket=bucket, Key="checkpoints/a/last.pt", Body=LAST, Metadata=claimed)
+    assert "is not what S3 has" in refused(complete(last_checkpoint_sha256=None), 422)
+    assert row(connection)["status"] == "queued"
+
+
+def test_an_unknown_job_is_said(complete: Complete) -> None:
+    assert "job_id='nobody' is no training job" in refused(complete("nobody"), 404)
+
+
+@pytest.mark.usefixtures("uploaded")
+def test_a_job_that_airflow_trains_is_recorded_by_airflow_alone(
+    complete: Complete, jobs: JobRepository
+) -> None:
+    started(jobs, epochs=1)
+    assert "is being trained by attempt 1 of run run1" in refused(complete(), 409)
+    assert "does not own job a" in refused(complete(run_id="run2"), 409)
+    assert recorded(jobs).status == "running"
+
+
+@pytest.mark.usefixtures("uploaded")
+def test_a_completion_that_contradicts_the_recorded_one_is_refused(
+    complete: Complete, connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    started(jobs, epochs=3)
+    record_checkpoints(connection)
+    assert "contradicts what is recorded of job a" in refused(complete(), 409)
+    assert recorded(jobs).best_checkpoint_sha256 == "b" * 64
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_a_job_that_was_completed_is_not_stopped_afterwards(
+    complete: Complete, connection: psycopg.Connection[Any]
+) -> None:
+    assert complete().status_code == 200
+    assert "status='stopped' contradicts" in refused(complete(status="stopped"), 409)
+    assert row(connection)["status"] == "completed"
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_numbers_that_are_none_are_recorded_as_null(
+    url: str, bucket: str, connection: psycopg.Connection[Any]
+) -> None:
+    place = f"s3://{bucket}/checkpoints/a"
+    body = (
+        f'{{"best_checkpoint_path": "{place}/best.pt", "last_checkpoint_path": "{place}/last.pt", '
+        '"metrics": {"loss": NaN, "box": -Infinity, "mAP": 0.5}}'
+    )
+    answer = requests.post(
+        f"{url}/jobs/a/completion", data=body, headers={"Content-Type": "application/json"}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["metrics"] == {"loss": None, "box": None, "mAP": 0.5}
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_of_two_completions_at_once_one_is_recorded(
+    complete: Complete, connection: psycopg.Connection[Any]
+) -> None:
+    at_once = Barrier(6)
+
+    def post(status: str) -> int:
+        at_once.wait()
+        return complete(status=status).status_code
+
+    asked = ["completed", "stopped"] * 3
+    with ThreadPoolExecutor(len(asked)) as threads:
+        answers = list(threads.map(post, asked))
+    winner = row(connection)["status"]
+    assert winner in {"completed", "stopped"}
+    assert [answer == 200 for answer in answers] == [status == winner for status in asked]
+    assert set(answers) == {200, 409}
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_page_of_another_origin_cannot_send_it(url: str, connection: psycopg.Connection[Any]) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202)):
+        answer = requests.post(f"{url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
+        assert answer.status_code == status, answer.text
+        assert row(connection)["stop_requested"] is (status == 202)
+
+
+def test_a_job_that_runs_is_asked_to_stop(url: str, jobs: JobRepository) -> None:
+    started(jobs, epochs=1)
+    for _ in range(2):
+        answer = requests.post(f"{url}/jobs/a/stop", timeout=60)
+        assert (answer.status_code, answer.json()["stop_requested"]) == (202, True)
+    assert recorded(jobs).stop_requested
+
+
+def test_a_job_that_has_ended_cannot_be_stopped(
+    url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs, epochs=3)
+    record_checkpoints(connection)
+    answer = requests.post(f"{url}/jobs/a/stop", timeout=60)
+    assert "neither waits nor runs but is completed" in refused(answer, 409)
+    assert "'nobody' is no training job" in refused(requests.post(f"{url}/jobs/nobody/stop", timeout=60), 404)
