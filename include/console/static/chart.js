@@ -55,7 +55,7 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
       onKeyDown=${(event) => move(event, plot.current, epochs.length)} />
     <ul class="legend">${series.map((each, number_) => html`<li>
       <${Swatch} tone=${each.tone ?? number_} /><span class="label">${each.label}</span>
-      <span class="number">${number(each.values[index], 4)}</span>
+      <span class="number">${number(at === null ? each.values.findLast((value) => value !== null) : each.values[index], 4)}</span>
     </li>`)}</ul>
   </figure>`;
 }

@@ -28,8 +28,18 @@ function drawings(epochs) {
   const counted = epochs.map(({ epoch }) => epoch + 1);
   return charts(namesOf(epochs)).map(({ title, series }) => ({
     title, epochs: counted,
-    series: series.map(({ name, label }) => ({ label, values: epochs.map(({ metrics }) => metrics[name] ?? null) })),
+    series: distinct(series.map(({ name, label }) => ({ label, values: epochs.map(({ metrics }) => metrics[name] ?? null) }))),
   }));
+}
+
+/** Lines that lie on each other are one: the groups of an optimizer mostly share their learning rate. */
+function distinct(series) {
+  const lines = new Map();
+  for (const { label, values } of series) {
+    const key = values.join();
+    lines.set(key, { values, label: [lines.get(key)?.label, label].filter(Boolean).join(", ") });
+  }
+  return [...lines.values()];
 }
 
 /** Every metric of any epoch: a first epoch may lack some. */

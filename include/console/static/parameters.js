@@ -45,7 +45,7 @@ export function Parameters({ job, parent }) {
   const { fields } = useForm();
   const [changedOnly, setChangedOnly] = useState(false);
   const rows = rowsOf(job, parent, fields);
-  const shown = changedOnly ? rows.filter(({ given, changed }) => given || changed) : rows;
+  const shown = changedOnly ? rows.filter(({ changed, other }) => changed || other) : rows;
   return html`<section class="section" aria-labelledby="parameters">
     <div class="section-heading"><h2 id="parameters">Parameters</h2>
       <label class="check"><input type="checkbox" checked=${changedOnly}
@@ -54,11 +54,11 @@ export function Parameters({ job, parent }) {
     <div class="scroller" tabindex="0" role="region" aria-labelledby="parameters"><table class="parameters">
       <thead><tr><th scope="col">parameter</th><th scope="col">value</th><th scope="col">default</th>
         ${parent && html`<th scope="col">of ${parent.job_id}</th>`}</tr></thead>
-      <tbody>${shown.map((row) => html`<tr key=${row.name} class=${row.given || row.changed ? "given" : ""}>
+      <tbody>${shown.map((row) => html`<tr key=${row.name} class=${row.changed || row.other ? "marked" : ""}>
         <th scope="row" title=${row.description}>${row.name}</th>
-        <td><code>${parameter(row.value)}</code> ${row.given && html`<span class="tag">given</span>`}${" "}
-          ${row.changed && html`<span class="tag changed">differs from parent</span>`}</td>
-        <td class="muted">${row.default}</td>
+        <td><code>${parameter(row.value)}</code> ${row.changed && html`<span class="tag" title="differs from the default">changed</span>`}${" "}
+          ${row.other && html`<span class="tag other">differs from parent</span>`}</td>
+        <td class="muted">${row.usual}</td>
         ${parent && html`<td class="muted"><code>${parameter(row.inherited)}</code></td>`}
       </tr>`)}
       ${shown.length === 0 && html`<tr><td colspan=${parent ? 4 : 3} class="muted">Nothing but defaults.</td></tr>`}</tbody>
@@ -76,18 +76,19 @@ function rowsOf(job, parent, fields) {
   return [...names].map((name) => {
     const value = spec[name] ?? null;
     const field = known.get(name);
+    const usual = defaultOf(field);
     return {
-      name, value, inherited: before[name] ?? null, description: field?.description,
-      given: !same(value, field?.initial ?? null),
-      changed: Boolean(parent) && !NOT_COMPARED.has(name) && !same(value, before[name]),
-      default: defaultOf(field, value),
+      name, value, usual, inherited: before[name] ?? null, description: field?.description,
+      // Our own defaults are filled in when a job is resolved: what equals one is not called changed.
+      changed: !same(value, field?.initial ?? null) && usual.split(/[ ,;]/)[0] !== parameter(value),
+      other: Boolean(parent) && !NOT_COMPARED.has(name) && !same(value, before[name]),
     };
   });
 }
 
 /** A null default is Ultralytics' or ours; the description of the parameter says which after "Empty:". */
-function defaultOf(field, value) {
+function defaultOf(field) {
   if (!field) return "as Ultralytics";
   if (field.initial !== null) return parameter(field.initial);
-  return field.description?.match(/Empty: (.+?)\.?$/)?.[1] ?? parameter(value === null ? null : undefined);
+  return field.description?.match(/Empty: (.+?)\.?$/)?.[1] ?? parameter(null);
 }

@@ -1,0 +1,79 @@
+// Start a training; train one again with changes (?from=); resume one with more epochs (?resume=).
+import { html } from "../h.js";
+import { ask, training } from "../api.js";
+import { Note, Refused, useMayStart } from "../elements.js";
+import { parameter } from "../format.js";
+import { usePolled } from "../live.js";
+import { Page, query, show } from "../page.js";
+import { useForm } from "../parameters.js";
+import { StartForm } from "../start-form.js";
+
+const from = query.get("from");
+const resume = query.get("resume");
+const parentId = resume ?? from;
+
+/** What a resumed training takes from its parent: another value would make it another training. */
+const KEPT = ["task", "model", "dataset", "seed", "optimizer", "lr0"];
+/** What says how a job is run, and is not taken over from another job. */
+const OWN = ["job_id", "fresh"];
+
+function Start() {
+  const { fields, problem } = useForm();
+  const parent = usePolled((signal) => (parentId ? ask(training(["jobs", parentId]), { signal }) : Promise.resolve(null)), null);
+  const mayStart = useMayStart();
+  const heading = resume ? `Resume ${resume}` : from ? "Train again" : "Start a training";
+  const ready = fields.length > 0 && parent.data !== undefined;
+  return html`<${Page} tab="jobs" heading=${heading} lead=${lead()}>
+    <${Refused} problem=${problem ?? parent.problem} again=${parent.again} />
+    ${!ready && !problem && !parent.problem && html`<div class="loading" role="status">Loading…</div>`}
+    ${ready && !mayStart && html`<${Note} kind="warning" title="Only for those who may start trainings">
+      You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`}
+    ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} job=${parent.data} fields=${fields} />`)}
+  </${Page}>`;
+}
+
+function lead() {
+  const link = html`<a href=${`job?id=${encodeURIComponent(parentId)}`}>${parentId}</a>`;
+  if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
+  if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
+  return "Every field may stay empty: each says what is taken then.";
+}
+
+function New({ job, fields }) {
+  const given = Object.fromEntries(Object.entries(job?.spec ?? {}).filter(([name]) => !OWN.includes(name)));
+  const sections = [...new Set(fields.map(({ section }) => section))];
+  const groups = sections.map((title) => {
+    const names = fields.filter(({ section }) => section === title).map(({ name }) => name);
+    return { title, names, closed: title === sections.at(-1) && !names.some((name) => name === "resume_from" && given[name]) };
+  });
+  return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${job ? "Train again" : "Start the training"} />`;
+}
+
+function Resume({ job, fields }) {
+  const spec = job.spec ?? {};
+  const planned = job.epochs ?? spec.epochs;
+  const finished = job.progress.finished_epochs ?? 0;
+  const whole = planned && finished >= planned;
+  const epochs = whole ? planned * 2 : planned;
+  const others = fields.map(({ name }) => name).filter((name) => !KEPT.includes(name) && !["epochs", "job_id", "resume_from", "fresh"].includes(name));
+  const notes = {
+    epochs: `Epochs to train in all. ${job.job_id} has finished ${finished} of ${planned ?? "?"}; ${whole ? "give more" : "the same number finishes what was planned, a larger one trains longer"}.`,
+  };
+  for (const name of others) notes[name] = `${describe(fields, name)} Empty: as ${job.job_id}${spec[name] === null || spec[name] === undefined ? "" : ` (${parameter(spec[name])})`}.`;
+  const groups = [
+    { title: "How long", names: ["epochs", "job_id"] },
+    { title: "What else may change", names: others, closed: true, about: "What stays empty is taken from the training that is resumed." },
+  ];
+  return html`
+    <div class="card kept"><h2>Taken from ${job.job_id}</h2><dl class="facts">
+      ${KEPT.map((name) => html`<div key=${name}><dt>${name}</dt><dd>${parameter(spec[name])}</dd></div>`)}
+    </dl></div>
+    <${StartForm} fields=${fields} given=${{ epochs }} groups=${groups} always=${{ resume_from: job.job_id }} notes=${notes} action="Resume the training" />`;
+}
+
+function describe(fields, name) {
+  const { description = "", initial } = fields.find((field) => field.name === name) ?? {};
+  return initial === null ? description.replace(/\s*Empty: [^.]*(\.\d[^.]*)*\.?$/, "") : description;
+}
+
+show(Start);
