@@ -20,9 +20,25 @@ def token(stack: Stack, role: str | None) -> str:
     return str(signer.generate({"sub": f"a-{role}", "role": role, "teams": []}))
 
 
-def get(stack: Stack, path: str, bearer: str | None = None, **query: Any) -> requests.Response:
-    """GET a path of the API."""
+def ask(
+    stack: Stack, method: str, path: str, bearer: str | None = None, body: Any = None, **query: Any
+) -> requests.Response:
+    """Send a request to a path of the API, with a body in JSON unless it is a GET. Follows no redirect."""
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    sent = None if method == "GET" else body or {}
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(f"{stack.url}{PREFIX}{path}", params=query, headers=headers, timeout=60)
+        return session.request(
+            method,
+            f"{stack.url}{PREFIX}{path}",
+            params=query,
+            json=sent,
+            headers=headers,
+            timeout=60,
+            allow_redirects=False,
+        )
+
+
+def get(stack: Stack, path: str, bearer: str | None = None, **query: Any) -> requests.Response:
+    """GET a path of the API."""
+    return ask(stack, "GET", path, bearer, **query)

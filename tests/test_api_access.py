@@ -17,7 +17,7 @@ from include.api.app import PREFIX, create_app
 from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests import platforms
-from tests.api_client import get, token
+from tests.api_client import ask, get, token
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,27 +26,52 @@ ROOT = Path(__file__).parents[1]
 OPEN_TO_ALL_USERS = {"anonymous": 401, "without a role": 200, "viewer": 200, "user": 200, "admin": 200}
 SEES_RUNS = OPEN_TO_ALL_USERS | {"without a role": 403}
 
-ROUTES = {
-    "/openapi.json": ("/openapi.json", OPEN_TO_ALL_USERS),
-    "/models": ("/models", SEES_RUNS),
-    "/models/{name}/{version}": ("/models/access/1", SEES_RUNS),
-}
-"""Of each route a path that is there, and what everybody gets. All routes only read."""
+STARTS_RUNS = SEES_RUNS | {"viewer": 403}
+NOTHING_THERE = {"anonymous": 401, "without a role": 403, "viewer": 404, "user": 404, "admin": 404}
 
-ASKED = [(path, who, status) for path, expected in ROUTES.values() for who, status in expected.items()]
+ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
+    ("GET", "/openapi.json"): ("/openapi.json", OPEN_TO_ALL_USERS),
+    ("GET", "/session"): ("/session", OPEN_TO_ALL_USERS),
+    ("GET", "/models"): ("/models", SEES_RUNS),
+    ("GET", "/models/{name}/{version}"): ("/models/access/1", SEES_RUNS),
+    ("GET", "/jobs"): ("/jobs", SEES_RUNS),
+    ("GET", "/jobs/{job_id}"): ("/jobs/access", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/epochs"): ("/jobs/access/epochs", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/lineage"): ("/jobs/access/lineage", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/events"): ("/jobs/access-ended/events", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/checkpoints/{kind}"): ("/jobs/access/checkpoints/best", NOTHING_THERE),
+    ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
+    # Who may complete a job is told that an empty body is refused.
+    ("POST", "/jobs/{job_id}/completion"): (
+        "/jobs/access/completion",
+        STARTS_RUNS | {"user": 422, "admin": 422},
+    ),
+}
+"""Of each method and route a path that is there, and what everybody gets."""
+
+ASKED = [
+    (method, path, who, status)
+    for (method, _), (path, expected) in ROUTES.items()
+    for who, status in expected.items()
+]
 
 
 @pytest.fixture(scope="module")
 def served(airflow_stack: Stack) -> Iterator[Stack]:
-    """With one version of a model."""
+    """With one version of a model, and two jobs: one waits, one has ended."""
     apply(platforms.engine(airflow_stack.training_db_url))
     with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
             "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
         )
+        connection.execute(
+            "INSERT INTO training_jobs (job_id, status) "
+            "VALUES ('access', 'queued'), ('access-ended', 'failed')"
+        )
         yield airflow_stack
         connection.execute("DELETE FROM model_versions WHERE name = 'access'")
+        connection.execute("DELETE FROM training_jobs WHERE job_id IN ('access', 'access-ended')")
 
 
 def _token(stack: Stack, who: str) -> str | None:
@@ -56,11 +81,9 @@ def _token(stack: Stack, who: str) -> str | None:
 
 
 def test_the_table_has_every_route() -> None:
-    routes = {
-        (route.path, *sorted(route.methods)) for route in create_app().routes if isinstance(route, APIRoute)
-    }
-    assert routes == {(path, "GET") for path in ROUTES}
-    assert len(create_app().routes) == len(ROUTES)
+    routes = [route for route in create_app().routes if isinstance(route, APIRoute)]
+    assert {(method, route.path) for route in routes for method in route.methods} == set(ROUTES)
+    assert len(create_app().routes) == len(routes)
 
 
 LOADED = """
@@ -88,9 +111,9 @@ def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None
     assert said[-1] == "True"
 
 
-@pytest.mark.parametrize(("path", "who", "status"), ASKED)
-def test_a_route_answers_whom_it_should(served: Stack, path: str, who: str, status: int) -> None:
-    answer = get(served, path, _token(served, who))
+@pytest.mark.parametrize(("method", "path", "who", "status"), ASKED)
+def test_a_route_answers_whom_it_should(served: Stack, method: str, path: str, who: str, status: int) -> None:
+    answer = ask(served, method, path, _token(served, who))
     assert answer.status_code == status, answer.text
     if status >= 400:
         assert answer.headers["content-type"] == "application/problem+json"
@@ -143,12 +166,31 @@ def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_changed(served: Stack, method: str) -> None:
-    headers = {"Authorization": f"Bearer {token(served, 'admin')}"}
-    with requests.Session() as session:
-        session.trust_env = False
-        answer = session.request(
-            method, f"{served.url}{PREFIX}/models/access/1", headers=headers, json={}, timeout=60
-        )
-    assert answer.status_code == 405
-    assert answer.headers["content-type"] == "application/problem+json"
+def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
+    """What changes something is in the table above: nothing else does, at any of its paths."""
+    changing = {path for of, path in ROUTES if of == method}
+    admin = token(served, "admin")
+    for (_, route), (path, _) in ROUTES.items():
+        if route in changing:
+            continue
+        answer = ask(served, method, path, admin)
+        assert answer.status_code == 405, (method, path)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
+    assert {method for method, _ in ROUTES} == {"GET", "POST"}
+    for (method, _), (_, expected) in ROUTES.items():
+        assert (expected["viewer"] == 403) == (method == "POST")
+
+
+def test_a_session_says_who_may_start_trainings(served: Stack) -> None:
+    said = {
+        who: ask(served, "GET", "/session", _token(served, who)).json() for who in SEES_RUNS if who[0] != "a"
+    }
+    assert {who: each["may_start"] for who, each in said.items()} == {
+        "without a role": False,
+        "viewer": False,
+        "user": True,
+    }
+    assert said["user"] == {"user": "a-user", "may_start": True, "airflow_url": served.url}

@@ -11,9 +11,12 @@ from pydantic import BaseModel, Field
 from include.api.addresses import at_airflow, at_api
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
+from include.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from psycopg import Connection
+
+    from include.checkpoints.checkpoint import CheckpointKind
 
 
 class Progress(BaseModel):
@@ -129,18 +132,25 @@ def _finished(job: TrainingJob, last_epoch: int | None) -> int | None:
 def _links(job: TrainingJob) -> JobLinks:
     here = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id)
-    stored = job.durable_epoch is not None
-    last = job.last_checkpoint_path or (stored and job.last_checkpoint_expired_at is None)
     return JobLinks(
         self=at_api(*here),
         epochs=at_api(*here, "epochs"),
         events=at_api(*here, "events"),
         lineage=at_api(*here, "lineage"),
         pictures=at_api(*here, "pictures"),
-        best_checkpoint=at_api(*here, "checkpoints", "best") if job.best_checkpoint_path or stored else None,
-        last_checkpoint=at_api(*here, "checkpoints", "last") if last else None,
+        best_checkpoint=_download(job, "best", job.best_checkpoint_path),
+        last_checkpoint=(
+            None if job.last_checkpoint_expired_at else _download(job, "last", job.last_checkpoint_path)
+        ),
         airflow_run=at_airflow("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
         airflow_run_api=(
             at_airflow("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
         ),
     )
+
+
+def _download(job: TrainingJob, kind: CheckpointKind, recorded: str | None) -> str | None:
+    """The route, if the row says that a checkpoint is at its place: recorded, or durable while it trains."""
+    place = f"s3://{Settings.from_environment().bucket}/checkpoints/{job.job_id}/{kind}.pt"
+    there = recorded == place or (recorded is None and job.durable_epoch is not None)
+    return at_api("jobs", job.job_id, "checkpoints", kind) if there else None
