@@ -10,6 +10,9 @@ import { Page, query, show } from "../page.js";
 
 const dagId = query.get("dag_id");
 const runId = query.get("run_id");
+const ORDER = [
+  "check_schema", "resolve_config", "check_dataset", "train", "upload_best", "upload_last", "record_checkpoints", "notify_backend",
+];
 const trains = dagId === "train_yolo" && runId;
 
 function Run() {
@@ -55,8 +58,8 @@ async function look(signal) {
 }
 
 function inOrder(tasks) {
-  const begun = (task) => (task.start_date ? Date.parse(task.start_date) : Infinity);
-  return [...tasks].sort((one, other) => (begun(one) === begun(other) ? 0 : begun(one) - begun(other)));
+  const place = ({ task_id: id }) => (ORDER.includes(id) ? ORDER.indexOf(id) : ORDER.length);
+  return [...tasks].sort((one, other) => place(one) - place(other));
 }
 
 /** The sentence with which the task ended, out of its log. */
