@@ -14,15 +14,16 @@ from fastapi.routing import APIRoute
 from include.api.app import create_app
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-def open_app() -> ASGIApp:
+def open_app(app: FastAPI | None = None) -> ASGIApp:
     """Every route as it is, but for its guards: they would ask Airflow's own database about the Dag."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import USER_INJECTED_BY_TRUSTED_MIDDLEWARE
 
-    app, user = create_app(), SimpleAuthManagerUser(username="ada", role="admin")
+    app, user = app or create_app(), SimpleAuthManagerUser(username="ada", role="admin")
     for route in app.routes:
         for guard in route.dependencies if isinstance(route, APIRoute) else ():
             if guard.dependency and guard.dependency.__module__.startswith("airflow."):

@@ -10,7 +10,9 @@ from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations 
 from include.api import checkpoints, completion, events, jobs, models, session, stopping
 from include.api.access import logged_in
 from include.api.addresses import PREFIX
+from include.api.hub import Hub
 from include.api.problems import answer_with_problems, responses
+from include.pipeline.connections import training_db
 
 __all__ = ["PREFIX", "create_app"]
 
@@ -38,6 +40,7 @@ def create_app() -> FastAPI:
         ),
     )
     answer_with_problems(app)
+    app.state.hub = Hub(training_db)
     for part in (jobs, events, checkpoints, completion, stopping, models, session):
         app.include_router(part.router)
 

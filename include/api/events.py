@@ -7,14 +7,15 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - read at run time
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from include.api.access import may_see_runs_of
-from include.api.hub import Hub
+from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
 from include.jobs.listing import JobListing
@@ -22,7 +23,6 @@ from include.pipeline.connections import training_db
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from include.api.hub import JobState, KnownEpoch
 
@@ -32,10 +32,9 @@ LONGEST_SECONDS = 300.0
 RETRY_MILLISECONDS = 2000
 _NOTICE_SECONDS = 0.5
 """How soon a stream notices that its time is over, or that the server was told to stop."""
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
-
-hub = Hub(training_db)
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
@@ -49,9 +48,16 @@ def _watched(job_id: JobId) -> str:
         return JobListing(connection).require(job_id).job_id
 
 
+def _hub(request: Request) -> Hub:
+    """The one of this application."""
+    hub: Hub = request.app.state.hub
+    return hub
+
+
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=responses(HTTPStatus.NOT_FOUND))
 async def follow_job(
     job_id: Annotated[str, Depends(_watched)],
+    hub: Annotated[Hub, Depends(_hub)],
     after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -92,18 +98,21 @@ class _Sent:
 
     def __init__(self, after: int) -> None:
         self._epoch = after
-        self._recorded_at: datetime | None = None
+        self._until: datetime | None = None
 
     def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
-        """Epochs that are to be sent. All of them, where the job has fewer than were sent: it began anew."""
-        if not state.epochs or state.epochs[-1].epoch < self._epoch:
-            self._epoch, self._recorded_at = -1, None
+        """Epochs that are to be sent.
+
+        Where the job went back meanwhile, those that it repeats; where that was before the stream began, all.
+        """
+        latest = state.epochs[-1].epoch if state.epochs else -1
+        if latest < self._epoch:
+            self._epoch = -1 if self._until is None else latest
         for each in state.epochs:
-            again = self._recorded_at is not None and each.recorded_at > self._recorded_at
-            if each.epoch > self._epoch or again:
+            if each.epoch > self._epoch or (self._until is not None and each.recorded_at > self._until):
                 self._epoch = each.epoch
                 yield each
-        self._recorded_at = max((each.recorded_at for each in state.epochs), default=None)
+        self._until = max((each.recorded_at for each in state.epochs), default=_LONG_AGO)
 
 
 def uvicorn_stops() -> bool:
