@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api import checkpoints, completion, events, jobs, models, session, stopping
+from include.api import checkpoints, completion, events, jobs, models, pictures, session, stopping
 from include.api.access import logged_in
 from include.api.addresses import PREFIX
 from include.api.hub import Hub
-from include.api.problems import answer_with_problems, responses
+from include.api.problems import answer_with_problems, documented, responses
 from include.pipeline.connections import training_db
 
 __all__ = ["PREFIX", "create_app"]
@@ -41,11 +41,11 @@ def create_app() -> FastAPI:
     )
     answer_with_problems(app)
     app.state.hub = Hub(training_db)
-    for part in (jobs, events, checkpoints, completion, stopping, models, session):
+    for part in (jobs, events, checkpoints, pictures, completion, stopping, models, session):
         app.include_router(part.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     def describe(request: Request) -> dict[str, Any]:
-        return app.openapi() | {"servers": [{"url": request.scope["root_path"]}]}
+        return documented(app.openapi()) | {"servers": [{"url": request.scope["root_path"]}]}
 
     return app

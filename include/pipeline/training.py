@@ -15,6 +15,7 @@ from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epochs import EpochEnd, EpochRecorder, JobRecord
 from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
+from include.pipeline.pictures import remove_local_pictures, store_pictures
 from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
@@ -90,6 +91,8 @@ class TrainingAttempt:
             result = self._train(request, store, interruption, tracker)
             manifest = TrainingManifest.of(self._job, result)
             patiently(lambda: publish_final(manifest, store))
+            job = self._job
+            store_pictures(self._save_dir, self._settings.bucket, job.job_id, job.origin_run_id)
             tracker.end(as_recorded(manifest, store))
         return manifest
 
@@ -121,6 +124,8 @@ class TrainingAttempt:
                 log.warning(
                     "%d epochs were recorded, but their state is not there: repeating them.", repeated
                 )
+            if not beginning.own:
+                remove_local_pictures(self._save_dir)
             if beginning.last is not None:
                 self._row.durable(beginning.epoch)
             return store, beginning, beginning.own and row.stop_requested and row.status == "running"

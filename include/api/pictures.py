@@ -1,0 +1,85 @@
+"""The pictures of a training, through this server: its pages show nothing that comes from elsewhere."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from pydantic import BaseModel
+
+from include.api.access import may_see_runs_of
+from include.api.addresses import at_api
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.problems import Refused, responses
+from include.jobs.listing import JobListing
+from include.pictures.choosing import MEDIA_TYPES, media_type
+from include.pictures.store import PictureStore
+from include.pipeline.connections import s3_client
+from include.pipeline.settings import Settings
+
+router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[may_see_runs_of("train_yolo")])
+
+_BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."}
+
+
+class Picture(BaseModel):
+    """One picture: size in bytes, href its absolute address."""
+
+    name: str
+    size: int
+    media_type: str
+    href: str
+
+
+class Pictures(BaseModel):
+    """What Ultralytics has drawn, the most telling first; none where it was told not to (plots)."""
+
+    pictures: list[Picture]
+
+
+@router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
+def list_pictures(job_id: JobId, database: Database) -> Pictures:
+    """List the pictures that were stored when the training ended."""
+    job = JobListing(database).require(job_id)
+    return Pictures(
+        pictures=[
+            Picture(
+                name=each.name,
+                size=each.size,
+                media_type=media_type(each.name),
+                href=at_api("jobs", job.job_id, "pictures", each.name),
+            )
+            for each in _store().pictures(job.job_id, job.origin_run_id)
+        ]
+    )
+
+
+@router.get(
+    "/{job_id}/pictures/{name}",
+    response_class=Response,
+    responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
+)
+def get_picture(
+    job_id: JobId, name: str, database: Database, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """Return a picture. A browser may keep it, but asks whether it is still the same."""
+    job = JobListing(database).require(job_id)
+    picture = _store().fetch(job.job_id, job.origin_run_id, name)
+    if picture is None:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, f"name={name!r:.80} is no picture of job {job_id}; list them first"
+        )
+    headers = {
+        "ETag": picture.etag,
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if if_none_match is not None and picture.etag in if_none_match:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(picture.content, headers=headers, media_type=media_type(name))
+
+
+def _store() -> PictureStore:
+    return PictureStore(s3_client(patient=False), Settings.from_environment().bucket)
