@@ -62,7 +62,7 @@ function Table({ epochs, resumed, parent }) {
   return html`
     ${rows.length < epochs.length && html`<p>The last ${ROWS} of ${epochs.length} epochs.
       ${" "}<button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`}
-    <div class="scroller tall" tabindex="0" role="region" aria-label="Numbers of each epoch">
+    <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers of each epoch">
       <table class="numbers">
         <caption class="hidden">Numbers of each epoch</caption>
         <thead><tr><th scope="col">epoch</th>${names.map((name) => html`<th scope="col" class="number" title=${name}>${heading(name)}</th>`)}

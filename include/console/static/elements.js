@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "./h.js";
 import { whoLooks } from "./api.js";
 import { AirflowLink, LOGIN } from "./outside.js";
+import { finishedEpochs } from "./live.js";
 import { ago, moment, number, remaining } from "./format.js";
 
 const STATUS = {
@@ -29,12 +30,13 @@ export function Status({ of: state }) {
 
 /** How far a job is, by finished epochs. */
 export function Progress({ job, name = "Progress" }) {
-  const { finished_epochs: finished, epochs } = job.progress;
-  const share = epochs ? Math.min(1, (finished ?? 0) / epochs) : 0;
+  const { epochs } = job.progress;
+  const finished = finishedEpochs(job);
+  const share = epochs ? Math.min(1, finished / epochs) : 0;
   const left = job.status === "running" ? remaining(job.progress.eta_seconds) : null;
-  const said = `${finished ?? 0} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
+  const said = `${finished} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
   return html`<div class="progress progress-${STATUS[job.status]?.[0] ?? "queued"}" role="progressbar" aria-label=${name}
-    aria-valuemin="0" aria-valuemax=${epochs ?? 100} aria-valuenow=${finished ?? 0} aria-valuetext=${said}>
+    aria-valuemin="0" aria-valuemax=${epochs ?? 100} aria-valuenow=${finished} aria-valuetext=${said}>
     <div style=${{ width: `${share * 100}%` }} />
   </div>`;
 }

@@ -2,6 +2,7 @@
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { duration, remaining } from "./format.js";
+import { finishedEpochs } from "./live.js";
 import { headline, short } from "./metrics.js";
 
 /** Name of each column, and what is shown instead of it. */
@@ -28,11 +29,12 @@ export function JobRow({ job, chosen, choose }) {
 }
 
 function HowFar({ job }) {
-  const { finished_epochs: finished, epochs, eta_seconds: eta } = job.progress;
+  const { epochs, eta_seconds: eta } = job.progress;
+  const finished = finishedEpochs(job);
   if (!epochs && !finished) return html`<span class="muted">not begun</span>`;
   const left = job.status === "running" && eta !== null ? ` · ${remaining(eta)} left` : "";
   return html`<${Progress} job=${job} name=${`Progress of ${job.job_id}`} />
-    <small class="muted">${finished ?? 0} of ${epochs ?? "?"} epochs${left}</small>`;
+    <small class="muted">${finished} of ${epochs ?? "?"} epochs${left}</small>`;
 }
 
 function Quality({ job }) {
@@ -46,7 +48,8 @@ function Quality({ job }) {
 
 /** The last epoch that is safe in S3, against the last one that was trained. */
 function Durable({ job }) {
-  const { durable_epochs: durable, finished_epochs: finished } = job.progress;
+  const { durable_epochs: durable } = job.progress;
+  const finished = finishedEpochs(job);
   if (!finished) return html`<span class="muted">–</span>`;
   const behind = (durable ?? 0) < finished;
   const title = `${durable ?? 0} of ${finished} finished epochs are safe in S3`;

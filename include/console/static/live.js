@@ -60,6 +60,12 @@ export function isActive(job) {
   return job.status === "running" || job.status === "queued";
 }
 
+/** Epochs behind it, the parent's included: a resumed job has those before its own first one has ended. */
+export function finishedEpochs(job) {
+  const inherited = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
+  return job.progress.finished_epochs ?? inherited;
+}
+
 /**
  * A job and its epochs, live: told by the server, asked for where it cannot tell.
  * @returns {{job: object | null, epochs: object[], problem: Problem | null, again: () => void, setJob: Function}}

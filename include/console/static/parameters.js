@@ -51,7 +51,7 @@ export function Parameters({ job, parent }) {
       <label class="check"><input type="checkbox" checked=${changedOnly}
         onChange=${(event) => setChangedOnly(event.currentTarget.checked)} /> only changed</label>
     </div>
-    <div class="scroller" tabindex="0" role="region" aria-labelledby="parameters"><table class="parameters">
+    <div class="scroller" tabindex="0" role="group" aria-label="Table of parameters"><table class="parameters">
       <thead><tr><th scope="col">parameter</th><th scope="col">value</th><th scope="col">default</th>
         ${parent && html`<th scope="col">of ${parent.job_id}</th>`}</tr></thead>
       <tbody>${shown.map((row) => html`<tr key=${row.name} class=${row.changed || row.other ? "marked" : ""}>

@@ -3,18 +3,19 @@ import { html } from "./h.js";
 import { airflow, ask } from "./api.js";
 import { Figure, Note, Progress, Status, When } from "./elements.js";
 import { duration, moment, remaining } from "./format.js";
-import { isActive, usePolled } from "./live.js";
+import { finishedEpochs, isActive, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { AirflowLink, runPage } from "./outside.js";
 
 export function Summary({ job }) {
-  const { finished_epochs: finished, epochs, eta_seconds: eta, epoch_seconds: seconds } = job.progress;
+  const finished = finishedEpochs(job);
+  const { epochs, eta_seconds: eta, epoch_seconds: seconds } = job.progress;
   const left = job.status === "running" && remaining(eta);
   return html`<${Notes} job=${job} />
     <div class="card summary">
       <div class="summary-head">
         <${Status} of=${job.status} />
-        <span class="number">epoch ${finished ?? 0} of ${epochs ?? "?"}</span>
+        <span class="number">epoch ${finished} of ${epochs ?? "?"}</span>
         <span class="muted">${left ? `${left} left` : ""}${left && seconds ? ", " : ""}${job.status === "running" && seconds ? `${duration(seconds)} an epoch` : ""}</span>
       </div>
       <${Progress} job=${job} />
@@ -35,7 +36,8 @@ function Notes({ job }) {
 
 function Facts({ job }) {
   const quality = headline(job.metrics);
-  const { durable_epochs: durable, finished_epochs: finished } = job.progress;
+  const { durable_epochs: durable } = job.progress;
+  const finished = finishedEpochs(job);
   return html`<dl class="facts">
     ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} /></${Fact}>`}
     <${Fact} name="Model">${job.model ?? "–"}${job.task && html` <small class="muted">${job.task}</small>`}</${Fact}>

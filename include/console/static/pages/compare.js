@@ -4,7 +4,7 @@ import { ask, epochsOf, training } from "../api.js";
 import { Chart, Swatch } from "../chart.js";
 import { Figure, Note, Refused, Status } from "../elements.js";
 import { duration, parameter } from "../format.js";
-import { isActive, usePolled } from "../live.js";
+import { finishedEpochs, isActive, usePolled } from "../live.js";
 import { charts, headline, isJudged, lowerIsBetter, short } from "../metrics.js";
 import { namesOf } from "../curves.js";
 import { Page, query, show } from "../page.js";
@@ -32,7 +32,7 @@ function Compare() {
 function Jobs({ shown }) {
   return html`<ul class="compared">${shown.map(({ job }, tone) => html`<li key=${job.job_id} class="card">
     <${Swatch} tone=${tone} /><a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a> <${Status} of=${job.status} />
-    <span class="muted">${job.progress.finished_epochs ?? 0} of ${job.epochs ?? "?"} epochs, ${duration(job.duration_seconds)}</span>
+    <span class="muted">${finishedEpochs(job)} of ${job.epochs ?? "?"} epochs, ${duration(job.duration_seconds)}</span>
   </li>`)}</ul>`;
 }
 
@@ -97,7 +97,7 @@ function Differences({ shown }) {
 
 function Beside({ id, title, jobs, rows }) {
   return html`<section class="section" aria-labelledby=${id}><h2 id=${id}>${title}</h2>
-    <div class="scroller" tabindex="0" role="region" aria-labelledby=${id}><table class="parameters beside" aria-labelledby=${id}>
+    <div class="scroller" tabindex="0" role="group" aria-label=${`Table: ${title}`}><table class="parameters beside" aria-labelledby=${id}>
       <thead><tr><th scope="col"><span class="hidden">Name</span></th>
         ${jobs.map((job, tone) => html`<th scope="col" key=${job.job_id}><${Swatch} tone=${tone} /> ${job.job_id}</th>`)}</tr></thead>
       <tbody>${rows.map(({ name, cells }) => html`<tr key=${name}><th scope="row">${name}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>

@@ -29,7 +29,7 @@ function Models() {
 
 function Model({ name, versions }) {
   return html`<section class="section" aria-labelledby=${`model-${name}`}><h2 id=${`model-${name}`}>${name}</h2>
-    <div class="scroller" tabindex="0" role="region" aria-label=${`Versions of ${name}`}><table class="models" aria-label=${`Versions of ${name}`}>
+    <div class="scroller" tabindex="0" role="group" aria-label=${`Versions of ${name}`}><table class="models" aria-label=${`Versions of ${name}`}>
       <thead><tr>${["Version", "Stage", "Metric", "Training", "Data set", "Promoted", "Reason", "File"].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
       <tbody>${versions.map((version) => html`<${Version} key=${version.version} version=${version} />`)}</tbody>
     </table></div>

@@ -3,7 +3,7 @@ import { html } from "../h.js";
 import { ask, training } from "../api.js";
 import { Note, Refused, useMayStart } from "../elements.js";
 import { parameter } from "../format.js";
-import { usePolled } from "../live.js";
+import { finishedEpochs, usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
 import { useForm } from "../parameters.js";
 import { StartForm } from "../start-form.js";
@@ -52,7 +52,7 @@ function New({ job, fields }) {
 function Resume({ job, fields }) {
   const spec = job.spec ?? {};
   const planned = job.epochs ?? spec.epochs;
-  const finished = job.progress.finished_epochs ?? 0;
+  const finished = finishedEpochs(job);
   const whole = planned && finished >= planned;
   const epochs = whole ? planned * 2 : planned;
   const others = fields.map(({ name }) => name).filter((name) => !KEPT.includes(name) && !["epochs", "job_id", "resume_from", "fresh"].includes(name));
