@@ -160,9 +160,12 @@ function follow(jobId, { look, last, setJob, setEpochs, failed, signal }) {
   return { close };
 }
 
-/** Epochs in order, each once; one that was trained again takes the place of those from there on. */
+/** Epochs in order, each once; one that is trained again takes the place of those from there on. */
 function merged(known, added) {
-  const first = added[0].epoch;
-  const kept = known.at(-1)?.epoch >= first ? known.filter(({ epoch }) => epoch < first) : known;
-  return [...kept, ...added];
+  const epochs = [...known];
+  for (const each of added) {
+    while (epochs.length && epochs.at(-1).epoch >= each.epoch) epochs.pop();
+    epochs.push(each);
+  }
+  return epochs;
 }
