@@ -40,6 +40,8 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}/lineage"): ("/jobs/access/lineage", SEES_RUNS),
     ("GET", "/jobs/{job_id}/events"): ("/jobs/access-ended/events", SEES_RUNS),
     ("GET", "/jobs/{job_id}/checkpoints/{kind}"): ("/jobs/access/checkpoints/best", NOTHING_THERE),
+    ("GET", "/jobs/{job_id}/pictures"): ("/jobs/access/pictures", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
     # Who may complete a job is told that an empty body is refused.
     ("POST", "/jobs/{job_id}/completion"): (

@@ -80,7 +80,9 @@ def fitting(path: Path) -> bytes | None:
             for side in _SIDES:
                 picture.thumbnail((side, side))
                 smaller = io.BytesIO()
-                picture.save(smaller, kind, optimize=True)
+                # A drawing has few colours; a PNG of a photograph would stay too large with all of them
+                drawn = picture.convert("RGB").quantize(256) if kind == "PNG" else picture
+                drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
