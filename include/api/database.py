@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,12 +45,17 @@ class _LenientMoment(TimestamptzLoader):
 def _lenient_json(data: str | bytes) -> Any:
     text = data if isinstance(data, str) else data.decode()
     try:
-        value = json.loads(text, parse_float=_finite)
+        value = json.loads(text, parse_float=_finite, parse_int=_sayable)
         if "\\u" in text:  # half a surrogate pair is allowed in a column of type json
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def _sayable(number: str) -> int | None:
+    """JSON sets no limit, but programs do: none has a number of more digits than a double."""
+    return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 
 def _finite(number: str) -> float | None:

@@ -46,6 +46,15 @@ class JobsQuery(BaseModel):
     cursor: Cursor | None = None
 
 
+class EpochsQuery(BaseModel):
+    """Which epochs to list; a parameter that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: int = Field(-1, ge=-1, le=2**31 - 1, description="Epochs after this one, from 0.")
+    limit: int = Field(1000, ge=1, le=5000, description="Epochs in a page.")
+
+
 class JobsPage(BaseModel):
     """Jobs, the newest first; next is the cursor of the page after this one, null on the last page.
 
@@ -86,18 +95,13 @@ def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
 
 
 @router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
-def list_epochs(
-    job_id: JobId,
-    database: Database,
-    after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="Epochs after this one, from 0.")] = -1,
-    limit: Annotated[int, Query(ge=1, le=5000, description="Epochs in a page.")] = 1000,
-) -> EpochsPage:
+def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
     """Return the numbers of each finished epoch."""
     listing = JobListing(database)
     listing.require(job_id)
-    found = listing.epochs(job_id, after, limit + 1)
-    page = list(found[:limit])
-    return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > limit else None)
+    found = listing.epochs(job_id, asked.after, asked.limit + 1)
+    page = list(found[: asked.limit])
+    return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > asked.limit else None)
 
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
