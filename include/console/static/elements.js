@@ -2,8 +2,8 @@
 import { html, useEffect, useRef, useState } from "./h.js";
 import { whoLooks } from "./api.js";
 import { AirflowLink, LOGIN } from "./outside.js";
-import { finishedEpochs } from "./live.js";
 import { ago, moment, number, remaining } from "./format.js";
+import { finishedEpochs, timeLeft } from "./progress.js";
 
 const STATUS = {
   completed: ["success", "M20 6 9 17l-5-5"],
@@ -33,7 +33,7 @@ export function Progress({ job, name = "Progress" }) {
   const { epochs } = job.progress;
   const finished = finishedEpochs(job);
   const share = epochs ? Math.min(1, finished / epochs) : 0;
-  const left = job.status === "running" ? remaining(job.progress.eta_seconds) : null;
+  const left = remaining(timeLeft(job));
   const said = `${finished} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
   return html`<div class="progress progress-${STATUS[job.status]?.[0] ?? "queued"}" role="progressbar" aria-label=${name}
     aria-valuemin="0" aria-valuemax=${epochs ?? 100} aria-valuenow=${finished} aria-valuetext=${said}>
@@ -48,7 +48,7 @@ export function When({ at }) {
 
 /** Something that the reader should know: `info`, `warning` or `failed`. */
 export function Note({ kind = "info", title, children }) {
-  return html`<div class="note note-${kind}" role=${kind === "failed" ? "alert" : "note"}>
+  return html`<div class="note note-${kind}" role=${{ failed: "alert", warning: "status" }[kind] ?? "note"}>
     ${title && html`<strong>${title}</strong>`}<div>${children}</div>
   </div>`;
 }
@@ -73,8 +73,8 @@ export function Copy({ text, name, children }) {
     setCopied(true);
     setTimeout(() => setCopied(false), 2000);
   };
-  return html`<button type="button" class="button small" aria-label=${name} onClick=${copy}>${copied ? "Copied" : children}
-    <span class="hidden" role="status">${copied ? "Copied" : ""}</span></button>`;
+  return html`<button type="button" class="button small" aria-label=${name} onClick=${copy}>${copied ? "Copied" : children}</button>
+    <span class="hidden" role="status">${copied ? "Copied" : ""}</span>`;
 }
 
 /** The clipboard belongs to secure pages only; elsewhere a selection is copied. */

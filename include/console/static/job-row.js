@@ -2,7 +2,7 @@
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { duration, remaining } from "./format.js";
-import { finishedEpochs } from "./live.js";
+import { finishedEpochs, timeLeft } from "./progress.js";
 import { headline, short } from "./metrics.js";
 
 /** Name of each column, and what is shown instead of it. */
@@ -29,12 +29,12 @@ export function JobRow({ job, chosen, choose }) {
 }
 
 function HowFar({ job }) {
-  const { epochs, eta_seconds: eta } = job.progress;
+  const { epochs } = job.progress;
   const finished = finishedEpochs(job);
   if (!epochs && !finished) return html`<span class="muted">not begun</span>`;
-  const left = job.status === "running" && eta !== null ? ` · ${remaining(eta)} left` : "";
+  const left = remaining(timeLeft(job));
   return html`<${Progress} job=${job} name=${`Progress of ${job.job_id}`} />
-    <small class="muted">${finished} of ${epochs ?? "?"} epochs${left}</small>`;
+    <small class="muted">${finished} of ${epochs ?? "?"} epochs${left && ` · ${left} left`}</small>`;
 }
 
 function Quality({ job }) {

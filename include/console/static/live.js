@@ -60,10 +60,15 @@ export function isActive(job) {
   return job.status === "running" || job.status === "queued";
 }
 
-/** Epochs behind it, the parent's included: a resumed job has those before its own first one has ended. */
-export function finishedEpochs(job) {
-  const inherited = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
-  return job.progress.finished_epochs ?? inherited;
+/** The time, again every second while `ticking`. */
+export function useNow(ticking) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    if (!ticking) return undefined;
+    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, [ticking]);
+  return now;
 }
 
 /**

@@ -5,7 +5,7 @@ import { Note, Refused } from "./elements.js";
 import { size } from "./format.js";
 import { isActive, usePolled } from "./live.js";
 
-const FIRST = [/^val_batch\d+_pred/, /^val_batch\d+_labels/, /^results/, /^confusion_matrix_norm/, /^confusion/, /curve/i, /^train_batch/, /^labels/];
+const PREDICTIONS = /^val_batch\d+_pred/;
 
 const WORDS = [
   [/^val_batch(\d+)_pred/, "Predictions, validation batch $1"], [/^val_batch(\d+)_labels/, "Labels, validation batch $1"],
@@ -18,7 +18,7 @@ export function Pictures({ job }) {
   const load = (signal) => ask(training(["jobs", job.job_id, "pictures"]), { signal });
   const { data, problem, again } = usePolled(load, isActive(job) ? 20 : null);
   const [opened, setOpened] = useState(null);
-  const pictures = [...(data?.pictures ?? [])].sort((one, other) => rank(one.name) - rank(other.name) || one.name.localeCompare(other.name));
+  const pictures = predictionsFirst(data?.pictures ?? []);
   return html`<section class="section" aria-labelledby="pictures">
     <h2 id="pictures">Pictures</h2>
     <${Refused} problem=${problem} again=${again} />
@@ -58,9 +58,10 @@ function address(job, { name }) {
   return training(["jobs", job.job_id, "pictures", name]);
 }
 
-function rank(name) {
-  const found = FIRST.findIndex((pattern) => pattern.test(name));
-  return found < 0 ? FIRST.length : found;
+/** What a person wants to see first; the rest as the server sorts it. */
+function predictionsFirst(pictures) {
+  const is = ({ name }) => PREDICTIONS.test(name);
+  return [...pictures.filter(is), ...pictures.filter((each) => !is(each))];
 }
 
 function caption(name) {

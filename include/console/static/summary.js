@@ -1,22 +1,24 @@
 // The head of a job's page: what it is doing, how far it is, and what the reader should know about it.
-import { html } from "./h.js";
+import { html, useMemo } from "./h.js";
 import { airflow, ask } from "./api.js";
 import { Figure, Note, Progress, Status, When } from "./elements.js";
 import { duration, moment, remaining } from "./format.js";
-import { finishedEpochs, isActive, usePolled } from "./live.js";
+import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { AirflowLink, runPage } from "./outside.js";
+import { finishedEpochs, timeLeft } from "./progress.js";
 
 export function Summary({ job }) {
   const finished = finishedEpochs(job);
-  const { epochs, eta_seconds: eta, epoch_seconds: seconds } = job.progress;
-  const left = job.status === "running" && remaining(eta);
+  const { epochs, epoch_seconds: seconds } = job.progress;
+  const running = job.status === "running";
+  const left = remaining(timeLeft(job, useNow(running)));
   return html`<${Notes} job=${job} />
     <div class="card summary">
       <div class="summary-head">
         <${Status} of=${job.status} />
         <span class="number">epoch ${finished} of ${epochs ?? "?"}</span>
-        <span class="muted">${left ? `${left} left` : ""}${left && seconds ? ", " : ""}${job.status === "running" && seconds ? `${duration(seconds)} an epoch` : ""}</span>
+        <span class="muted">${running && [left && `${left} left`, seconds && `${duration(seconds)} an epoch`].filter(Boolean).join(", ")}</span>
       </div>
       <${Progress} job=${job} />
       <${Facts} job=${job} />
@@ -44,7 +46,7 @@ function Facts({ job }) {
     <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
     <${Fact} name="Safe in S3"><span class="number">${durable ? `epoch ${durable}` : "nothing yet"}</span>
       ${finished > (durable ?? 0) && html` <small class="muted">${finished - (durable ?? 0)} behind</small>`}</${Fact}>
-    <${Fact} name="Duration"><span class="number">${duration(job.duration_seconds)}</span></${Fact}>
+    <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
     <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} />${job.triggered_by && html` <small class="muted">by ${job.triggered_by}</small>`}</${Fact}>
     ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
     ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}
@@ -54,6 +56,14 @@ function Facts({ job }) {
 
 function Fact({ name, children }) {
   return html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
+}
+
+/** It goes on while the server has nothing new to say. */
+function Duration({ job }) {
+  const told = useMemo(() => Date.now(), [job]);
+  const since = (useNow(job.status === "running") - told) / 1000;
+  const passed = job.status === "running" && job.duration_seconds !== null ? Math.max(0, since) : 0;
+  return html`<span class="number">${duration(job.duration_seconds === null ? null : job.duration_seconds + passed)}</span>`;
 }
 
 /** The run that owns the job, and its state: the column status alone does not say whether anybody trains. */

@@ -4,13 +4,15 @@ import { ask, epochsOf, training } from "../api.js";
 import { Chart, Swatch } from "../chart.js";
 import { Figure, Note, Refused, Status } from "../elements.js";
 import { duration, parameter } from "../format.js";
-import { finishedEpochs, isActive, usePolled } from "../live.js";
+import { isActive, usePolled } from "../live.js";
 import { charts, headline, isJudged, lowerIsBetter, short } from "../metrics.js";
 import { namesOf } from "../curves.js";
 import { Page, query, show } from "../page.js";
 import { flat, same } from "../parameters.js";
+import { finishedEpochs } from "../progress.js";
 
-const ids = [...new Set(query.getAll("id"))].slice(0, 6);
+const asked = [...new Set(query.getAll("id"))];
+const ids = asked.slice(0, 6);
 
 async function look(signal) {
   return Promise.all(ids.map(async (id) => {
@@ -23,6 +25,7 @@ function Compare() {
   const { data, problem, again } = usePolled(look, (shown) => (shown.some(({ job }) => isActive(job)) ? 5 : null));
   return html`<${Page} tab="jobs" heading="Compare trainings" lead=${ids.join(", ")}>
     ${ids.length < 2 && html`<${Note} kind="warning">Choose two to six trainings <a href="jobs">in the list</a>; the address names ${ids.length || "none"}.</${Note}>`}
+    ${asked.length > 6 && html`<${Note} kind="warning">The first six of ${asked.length} are shown: more cannot be told apart.</${Note}>`}
     <${Refused} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${data && html`<${Jobs} shown=${data} /><${Overlaid} shown=${data} /><${Metrics} shown=${data} /><${Differences} shown=${data} />`}

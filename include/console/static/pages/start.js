@@ -3,9 +3,10 @@ import { html } from "../h.js";
 import { ask, training } from "../api.js";
 import { Note, Refused, useMayStart } from "../elements.js";
 import { parameter } from "../format.js";
-import { finishedEpochs, usePolled } from "../live.js";
+import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
 import { useForm } from "../parameters.js";
+import { finishedEpochs } from "../progress.js";
 import { StartForm } from "../start-form.js";
 
 const from = query.get("from");
@@ -15,7 +16,7 @@ const parentId = resume ?? from;
 /** What a resumed training takes from its parent: another value would make it another training. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer", "lr0"];
 /** What says how a job is run, and is not taken over from another job. */
-const OWN = ["job_id", "fresh"];
+const OWN = ["job_id", "fresh", "resume_from"];
 
 function Start() {
   const { fields, problem } = useForm();
@@ -44,7 +45,7 @@ function New({ job, fields }) {
   const sections = [...new Set(fields.map(({ section }) => section))];
   const groups = sections.map((title) => {
     const names = fields.filter(({ section }) => section === title).map(({ name }) => name);
-    return { title, names, closed: title === sections.at(-1) && !names.some((name) => name === "resume_from" && given[name]) };
+    return { title, names, closed: title === sections.at(-1) };
   });
   return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${job ? "Train again" : "Start the training"} />`;
 }

@@ -1,0 +1,16 @@
+// How far a job is, as of now.
+
+/** Epochs behind it, the parent's included: a resumed job has those before its own first one has ended. */
+export function finishedEpochs(job) {
+  const inherited = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
+  return job.progress.finished_epochs ?? inherited;
+}
+
+/** Seconds that are left, less what has passed since they were estimated; null where nothing is known. */
+export function timeLeft(job, now = Date.now()) {
+  const { eta_seconds: estimated, recorded_at: at } = job.progress;
+  if (job.status !== "running" || estimated === null) return null;
+  // A clock that is wrong must not make it more than it was.
+  const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
+  return Math.max(0, estimated - passed);
+}
