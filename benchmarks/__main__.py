@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks import kills, loader, overhead, retention, seeds, stall
+from benchmarks import kills, listing, loader, overhead, retention, seeds, stall
 from benchmarks.place import main
 
 if __name__ == "__main__":
-    main(overhead.measure, loader.measure, stall.measure, kills.measure, seeds.measure, retention.measure)
+    main(
+        overhead.measure,
+        loader.measure,
+        stall.measure,
+        kills.measure,
+        seeds.measure,
+        retention.measure,
+        listing.measure,
+    )

@@ -1,0 +1,208 @@
+"""How long the API takes to answer about a million jobs.
+
+`python -m benchmarks.listing [--quick]` prints the table.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from benchmarks.figures import Middle
+from benchmarks.place import main
+from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
+from benchmarks.table import Table, progress
+from include.stack.local import Stack
+from include.stack.steps import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PREFIX = "/training/api/v1"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A GET request by its path and query."""
+
+    title: str
+    path: str
+    query: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Start everything, plant the jobs, ask."""
+    jobs, rounds = (20_000, 6) if quick else (1_000_000, 31)
+    table = Table(
+        f"The API with {jobs:,} training jobs",
+        "Over HTTP, from the real API server of a whole local stack, one request after the other on one "
+        "connection: logged in with a token, answered with JSON. Each figure is the median of "
+        f"{rounds} requests with its 95 % interval. `Database` is what of it the statements take, on a "
+        "connection that is open. Jobs have 20 data sets, 8 models, 5 statuses, and ids that begin with their date; the "
+        "newest 5,000 have 30 to 300 recorded epochs each.",
+        ("request", "matches", "time", "database"),
+    )
+    with ExitStack() as things:
+        stack = Stack.at(folder / "stack")
+        things.callback(lambda: stack.down(quiet()))
+        _planted(stack, jobs, with_epochs=min(5_000, jobs // 10))
+        stack.up(quiet())
+        session = things.enter_context(_logged_in(stack))
+        connection = things.enter_context(closing(_connected(stack)))
+        for question in _questions(session, stack, deep=jobs // 4):
+            answer = _get(session, stack, question)
+            over_http = _timed(lambda: _get(session, stack, question), rounds)  # noqa: B023 - called at once
+            inside = _timed(lambda: _ask_database(connection, question), rounds)  # noqa: B023
+            row = (question.title, _matches(answer), f"{over_http:.1f} ms", f"{inside:.1f} ms")
+            progress(" · ".join(row))
+            table.add(*row)
+        connecting = _timed(lambda: _connected(stack).close(), rounds)
+        table.add("a new connection to the database", "", "", f"{connecting:.1f} ms")
+    return table
+
+
+def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Question]:
+    yield Question("who am I (no database)", "/session")
+    yield Question("first page", "/jobs")
+    yield Question("first page of 100", "/jobs", {"limit": 100})
+    yield Question("a page deep inside", "/jobs", {"cursor": _cursor_at(stack, deep)})
+    for status in ("completed", "failed", "running"):
+        yield Question(f"status={status}", "/jobs", {"status": status})
+    yield Question("a common data set", "/jobs", {"dataset": "s3://data/set-00"})
+    yield Question("a data set of the oldest 200 alone", "/jobs", {"dataset": RARE_DATASET})
+    yield Question("a data set that is none", "/jobs", {"dataset": "nowhere"})
+    yield Question("a model", "/jobs", {"model": "yolo11m"})
+    dataset, model = NEVER_TOGETHER
+    both = {"dataset": "s3://data/set-05", "model": model}
+    yield Question("data set and model", "/jobs", both)
+    yield Question("data set, model and status", "/jobs", both | {"status": "failed"})
+    yield Question("status and model", "/jobs", {"status": "stopped", "model": "yolo12n"})
+    yield Question("a data set and a model that never met", "/jobs", {"dataset": dataset, "model": model})
+    yield Question(
+        "a running job of a rare data set", "/jobs", {"dataset": RARE_DATASET, "status": "running"}
+    )
+    oldest = _one(stack, "SELECT job_id FROM training_jobs WHERE run_id = 'manual__1'")
+    for title, length in (("year", 11), ("month", 13), ("day", 15), ("second", 22)):
+        yield Question(f"prefix of the oldest {title}", "/jobs", {"prefix": oldest[:length]})
+    yield Question("prefix of all jobs", "/jobs", {"prefix": "detect-"})
+    yield Question("a month's failed jobs", "/jobs", {"prefix": oldest[:13], "status": "failed"})
+    yield Question("a Dag run", "/jobs", {"dag_id": "train_yolo", "run_id": "manual__77"})
+    yield Question("a Dag that is none", "/jobs", {"dag_id": "nothing"})
+    newest = _one(
+        stack, "SELECT job_id FROM training_jobs WHERE status = 'running' ORDER BY created_at LIMIT 1"
+    )
+    yield Question("a job", f"/jobs/{newest}")
+    yield Question("a job of 1,000 epochs", f"/jobs/{LONG}")
+    yield Question("its epochs", f"/jobs/{LONG}/epochs")
+    yield Question("lineage of 121 jobs", f"/jobs/{ANCESTOR}/lineage")
+    yield Question("lineage of a job in the middle", f"/jobs/{ANCESTOR}-2-2/lineage")
+    yield Question("lineage of a job that has none", f"/jobs/{newest}/lineage")
+
+
+def _ask_database(connection: Any, question: Question) -> None:
+    """What the route does with its connection."""
+    from include.api.pages import place_of
+    from include.jobs.listing import JobFilter, JobListing, Place
+
+    listing = JobListing(connection)
+    if question.path == "/jobs":
+        from pydantic import TypeAdapter
+
+        query = dict(question.query)
+        limit, cursor = query.pop("limit", 25), query.pop("cursor", None)
+        wanted = JobFilter(**query)
+        page = listing.page(wanted, limit, place_of(cursor, TypeAdapter(Place)))
+        listing.surroundings([job.job_id for job in page.jobs])
+        return
+    if question.path == "/session":
+        return
+    _, _, job_id, *rest = question.path.split("/")
+    if rest == ["lineage"]:
+        listing.lineage(job_id)
+        return
+    listing.require(job_id)
+    if rest == ["epochs"]:
+        listing.epochs(job_id, -1, 1001)
+    else:
+        listing.surroundings([job_id])
+
+
+def _planted(stack: Stack, jobs: int, with_epochs: int) -> None:
+    from include.schema.migrations import apply
+    from include.schema.session import engine_over
+
+    progress(f"planting {jobs:,} jobs …")
+    stack.start_servers(quiet())
+    engine = engine_over(lambda: _connected(stack))
+    apply(engine, "0004")
+    with closing(_connected(stack)) as connection:
+        plant(connection, jobs, with_epochs)
+        progress("making indexes …")
+        apply(engine)
+        settle(connection)
+
+
+def _connected(stack: Stack) -> Any:
+    import psycopg
+
+    return psycopg.connect(stack.training_db_url, autocommit=True)
+
+
+def _one(stack: Stack, statement: Any) -> str:
+    with closing(_connected(stack)) as connection:
+        return str(connection.execute(statement).fetchone()[0])
+
+
+def _cursor_at(stack: Stack, deep: int) -> str:
+    """The `next` of the page that ends at the job which so many are newer than."""
+    from include.api.pages import cursor_at
+
+    with closing(_connected(stack)) as connection:
+        place = connection.execute(
+            "SELECT created_at::text, job_id FROM training_jobs ORDER BY created_at DESC OFFSET %s LIMIT 1",
+            [deep],
+        ).fetchone()
+    return cursor_at(*place)
+
+
+def _logged_in(stack: Stack) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    login = {"username": stack.username, "password": stack.password}
+    given = session.post(f"{stack.url}/auth/token", json=login, timeout=60)
+    session.headers["Authorization"] = f"Bearer {given.json()['access_token']}"
+    return session
+
+
+def _get(session: requests.Session, stack: Stack, question: Question) -> dict[str, Any]:
+    answer = session.get(f"{stack.url}{PREFIX}{question.path}", params=question.query, timeout=60)
+    answer.raise_for_status()
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def _matches(answer: dict[str, Any]) -> str:
+    if "total" not in answer:
+        return ""
+    return f"{'about ' if answer['total_is_estimate'] else ''}{answer['total']:,}"
+
+
+def _timed(ask: Callable[[], object], rounds: int) -> Middle:
+    """Milliseconds, after two that warm up."""
+    for _ in range(2):
+        ask()
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        ask()
+        taken.append((time.perf_counter() - started) * 1000)
+    return Middle.of(taken)
+
+
+if __name__ == "__main__":
+    main(measure)
