@@ -125,8 +125,14 @@ function follow(jobId, { look, last, setJob, setEpochs, failed, signal }) {
   };
   const listen = () => {
     let waiting = [];
+    let heard = false;
     source = new EventSource(training(["jobs", jobId, "events"], { after: last() }));
-    source.addEventListener("job", (event) => setJob(JSON.parse(event.data)));
+    later(8); // the first event comes at once, unless something on the way keeps it
+    source.addEventListener("job", (event) => {
+      heard = true;
+      clearTimeout(timer);
+      setJob(JSON.parse(event.data));
+    });
     source.addEventListener("epoch", (event) => {
       // Many come at once at first: drawn together.
       if (waiting.push(JSON.parse(event.data)) > 1) return;
@@ -140,7 +146,11 @@ function follow(jobId, { look, last, setJob, setEpochs, failed, signal }) {
       later(20);
     });
     source.addEventListener("error", () => {
-      if (source?.readyState !== EventSource.CLOSED) return; // it connects again by itself
+      // After an ordinary end it connects again by itself.
+      if (heard && source?.readyState !== EventSource.CLOSED) {
+        heard = false;
+        return;
+      }
       close();
       later(3);
     });
