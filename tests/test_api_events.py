@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import requests
 from fastapi import FastAPI
 from psycopg import sql
 
@@ -28,11 +27,10 @@ from include.pipeline.connections import training_db
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
+from tests.event_streams import Listener, epochs
 from tests.jobs import epoch_report, record_checkpoints, started
 
 ROOT = Path(__file__).parents[1]
-
-Event = tuple[str, str | None, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -55,46 +53,6 @@ def url(app: FastAPI) -> Iterator[str]:
 def hub(app: FastAPI) -> Hub:
     hub: Hub = app.state.hub
     return hub
-
-
-class Listener:
-    """One open stream."""
-
-    def __init__(self, url: str, after: int | None = None, last_event_id: int | None = None) -> None:
-        query = {} if after is None else {"after": after}
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        self.answer = requests.get(url, params=query, headers=headers, stream=True, timeout=30)
-        self._lines = self.answer.iter_lines(chunk_size=1, decode_unicode=True)
-
-    def close(self) -> None:
-        self.answer.close()
-
-    def __iter__(self) -> Iterator[Event]:
-        """Each event as name, id and data."""
-        fields: dict[str, str] = {}
-        for line in self._lines:
-            name, _, value = line.partition(": ")
-            if name in {"event", "id", "data", "retry"}:
-                fields[name] = value
-            elif not line and fields:
-                yield fields["event"], fields.get("id"), json.loads(fields["data"])
-                fields = {}
-
-    def until(self, name: str, number: int = 1) -> list[Event]:
-        """The next events, up to the so-manieth of that name."""
-        seen: list[Event] = []
-        for event in self:
-            seen.append(event)
-            if sum(each[0] == name for each in seen) == number:
-                return seen
-        raise AssertionError(f"the stream ended with {seen}")
-
-
-def epochs(events: list[Event]) -> list[int]:
-    """Which epochs were told, whose ids are their numbers."""
-    told = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
-    assert [event_id for event_id, _ in told] == [str(epoch) for _, epoch in told]
-    return [epoch for _, epoch in told]
 
 
 @pytest.fixture

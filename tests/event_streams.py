@@ -1,0 +1,57 @@
+"""Server-sent events, read as a browser reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+Event = tuple[str, str | None, Any]
+
+
+class Listener:
+    """One open stream."""
+
+    def __init__(
+        self, url: str, bearer: str | None = None, after: int | None = None, last_event_id: int | None = None
+    ) -> None:
+        query = {} if after is None else {"after": after}
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        if bearer is not None:
+            headers["Authorization"] = f"Bearer {bearer}"
+        with requests.Session() as session:
+            session.trust_env = False
+            self.answer = session.get(url, params=query, headers=headers, stream=True, timeout=60)
+        self._lines = self.answer.iter_lines(chunk_size=1, decode_unicode=True)
+
+    def close(self) -> None:
+        self.answer.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Each event as name, id and data."""
+        fields: dict[str, str] = {}
+        for line in self._lines:
+            name, _, value = line.partition(": ")
+            if name in {"event", "id", "data", "retry"}:
+                fields[name] = value
+            elif not line and fields:
+                yield fields["event"], fields.get("id"), json.loads(fields["data"])
+                fields = {}
+
+    def until(self, name: str, number: int = 1) -> list[Event]:
+        """The next events, up to the so-manieth of that name."""
+        seen: list[Event] = []
+        for event in self:
+            seen.append(event)
+            if sum(each[0] == name for each in seen) == number:
+                return seen
+        raise AssertionError(f"the stream ended with {seen}")
+
+
+def epochs(events: list[Event]) -> list[int]:
+    """Which epochs were told, whose ids are their numbers."""
+    told = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
+    assert [event_id for event_id, _ in told] == [str(epoch) for _, epoch in told]
+    return [epoch for _, epoch in told]
