@@ -43,8 +43,8 @@ def measure(folder: Path, quick: bool) -> Table:
         "Over HTTP, from the real API server of a whole local stack, one request after the other on one "
         "connection: logged in with a token, answered with JSON. Each figure is the median of "
         f"{rounds} requests with its 95 % interval. `Database` is what of it the statements take, on a "
-        "connection that is open. Jobs have 20 data sets, 8 models, 5 statuses, and ids that begin with their date; the "
-        "newest 5,000 have 30 to 300 recorded epochs each.",
+        "connection that is open. Jobs have 20 data sets, 8 models, 4 statuses, and ids that begin with "
+        "their date; the newest 5,000 have 30 to 300 recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
     with ExitStack() as things:
