@@ -6,7 +6,8 @@ const typeOf = ({ type }) => (Array.isArray(type) ? type.find((each) => each !==
 
 /** What the control shows for a value. */
 export function textOf(value) {
-  return value === null || value === undefined ? "" : parameter(value);
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value, null, 2) : parameter(value);
 }
 
 /**
@@ -73,7 +74,7 @@ function Control({ field, text, set, shared }) {
       ${schema.enum.filter((each) => each !== null).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }
-  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} rows="3" />`;
+  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} rows=${Math.max(3, String(text).split("\n").length)} />`;
   const numeric = { integer: "numeric", number: "decimal" }[kind];
   return html`<input type="text" ...${shared} value=${text} inputmode=${numeric} autocomplete="off" autocapitalize="off"
     spellcheck=${false} onInput=${changed} />`;

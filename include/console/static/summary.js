@@ -38,16 +38,19 @@ function Notes({ job }) {
 
 function Facts({ job }) {
   const quality = headline(job.metrics);
+  const second = quality?.label === "mAP50-95" ? job.metrics["metrics/mAP50(B)"] : undefined;
   const { durable_epochs: durable } = job.progress;
   const finished = finishedEpochs(job);
   return html`<dl class="facts">
-    ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} /></${Fact}>`}
+    ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} />${second !== undefined && html`
+      ${" "}<small class="muted">mAP50 <${Figure} value=${second} /></small>`}</${Fact}>`}
     <${Fact} name="Model">${job.model ?? "–"}${job.task && html` <small class="muted">${job.task}</small>`}</${Fact}>
     <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
     <${Fact} name="Safe in S3"><span class="number">${durable ? `epoch ${durable}` : "nothing yet"}</span>
       ${finished > (durable ?? 0) && html` <small class="muted">${finished - (durable ?? 0)} behind</small>`}</${Fact}>
     <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
-    <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} />${job.triggered_by && html` <small class="muted">by ${job.triggered_by}</small>`}</${Fact}>
+    <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} /></${Fact}>
+    ${job.triggered_by && html`<${Fact} name="Started by">${job.triggered_by}</${Fact}>`}
     ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
     ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}
     ${job.dag_id && job.run_id && html`<${Fact} name="Run"><${Owner} job=${job} /></${Fact}>`}
