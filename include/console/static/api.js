@@ -35,11 +35,15 @@ export async function ask(url, { method = "GET", body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "Airflow does not answer. This page goes on by itself when it does again.");
+    throw awayProblem();
   }
   const said = await answer.json().catch(() => null);
   if (!answer.ok) throw refused(answer, said);
   return said;
+}
+
+export function awayProblem() {
+  return new Problem(0, "Airflow does not answer. This page goes on by itself when it does again.");
 }
 
 function refused(answer, said) {

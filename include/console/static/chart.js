@@ -86,7 +86,7 @@ function options({ series, sync, resumed, width, setAt }) {
     resumed ? [line(each, index, paler), line(each, index, curve)] : [line(each, index, curve)]);
   return {
     width: Math.max(width, 120), height: HEIGHT, legend: { show: false }, padding: [8, 10, 0, 0],
-    cursor: { y: false, drag: { x: false, y: false }, sync: { key: sync, setSeries: false }, points: { size: 7 } },
+    cursor: { y: false, move: toEpoch, drag: { x: false, y: false }, sync: { key: sync, setSeries: false }, points: { size: 7 } },
     scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) } },
     series: [{}, ...lines],
     axes: [
@@ -124,6 +124,12 @@ function mark(drawn, epoch) {
   ctx.restore();
 }
 
+/** Between two epochs there is nothing to read. */
+function toEpoch(drawn, left, top) {
+  const epoch = left < 0 ? undefined : drawn.data[0][drawn.posToIdx(left)];
+  return [epoch === undefined ? left : drawn.valToPos(epoch, "x"), top];
+}
+
 /** The cursor by keys, as the mouse moves it. */
 function move(event, drawn, length) {
   const now = drawn.cursor.idx ?? length - 1;
@@ -131,7 +137,7 @@ function move(event, drawn, length) {
   if (to === undefined || length === 0) return;
   event.preventDefault();
   const index = Math.max(0, Math.min(length - 1, to));
-  drawn.setCursor({ left: drawn.valToPos(drawn.data[0][index], "x"), top: 10 });
+  drawn.setCursor({ left: drawn.valToPos(drawn.data[0][index], "x"), top: 10 }, true, true);
 }
 
 function said(title, epochs, series) {

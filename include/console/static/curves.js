@@ -57,7 +57,7 @@ function Numbers({ epochs, resumed, parent }) {
 
 function Table({ epochs, resumed, parent }) {
   const [all, setAll] = useState(false);
-  const names = [...namesOf(epochs)].sort();
+  const names = [...namesOf(epochs)].sort((one, other) => place(one) - place(other) || one.localeCompare(other));
   const rows = all ? epochs : epochs.slice(-ROWS);
   return html`
     ${rows.length < epochs.length && html`<p>The last ${ROWS} of ${epochs.length} epochs.
@@ -74,6 +74,12 @@ function Table({ epochs, resumed, parent }) {
         </tr>`)}</tbody>
       </table>
     </div>`;
+}
+
+/** Metrics first, then losses; the rest last. */
+function place(name) {
+  const found = ["metrics/", "train/", "val/", "lr/"].findIndex((kind) => name.startsWith(kind));
+  return found < 0 ? 4 : found;
 }
 
 function heading(name) {

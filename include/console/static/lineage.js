@@ -15,7 +15,7 @@ export function Lineage({ job }) {
     <div class="section-heading"><h2 id="lineage">Lineage</h2>
       ${job.parent_job_id && html`<a href=${`compare${queryOf({ id: [job.job_id, job.parent_job_id] })}`}>Compare with its parent</a>`}
     </div>
-    <${Refused} problem=${problem} again=${again} />
+    <${Refused} problem=${data ? null : problem} again=${again} />
     ${jobs.length === 1 && html`<p class="muted">Trained from the start; nothing continues it yet.</p>`}
     ${jobs.length > 1 && html`<div class="card"><${Branch} jobs=${jobs} of=${roots} here=${job.job_id} /></div>`}
     ${data?.truncated && html`<p class="muted">Not all of them are shown.</p>`}

@@ -1,7 +1,7 @@
 // What is shown stays as it is on the server: asked again every few seconds, or told by the server; never while
 // nobody looks.
 import { useCallback, useEffect, useRef, useState } from "./h.js";
-import { ask, epochsOf, training } from "./api.js";
+import { ask, awayProblem, epochsOf, training } from "./api.js";
 
 const LONGEST_PAUSE = 60;
 
@@ -22,12 +22,14 @@ export function usePolled(load, seconds) {
     const stop = new AbortController();
     let timer = null;
     let failures = 0;
+    let asking = false;
     const wait = (pause) => {
       if (pause !== null && !stop.signal.aborted) timer = setTimeout(turn, pause * 1000);
     };
     const turn = async () => {
       timer = null;
       if (document.hidden) return;
+      asking = true;
       try {
         const data = await asked.current.load(stop.signal);
         failures = 0;
@@ -39,15 +41,24 @@ export function usePolled(load, seconds) {
         failures += 1;
         setState((before) => ({ ...before, problem }));
         if (problem.passes) wait(Math.min(LONGEST_PAUSE, Math.max(problem.retryAfter, 2 ** failures)));
+      } finally {
+        asking = false;
       }
     };
-    const seen = () => !document.hidden && timer === null && turn();
+    const seen = () => !document.hidden && timer === null && !asking && turn();
+    const connected = () => {
+      clearTimeout(timer);
+      timer = null;
+      seen();
+    };
     document.addEventListener("visibilitychange", seen);
+    window.addEventListener("online", connected);
     turn();
     return () => {
       stop.abort();
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", seen);
+      window.removeEventListener("online", connected);
     };
   }, [round]);
 
@@ -169,8 +180,13 @@ function follow(jobId, { look, last, setJob, setEpochs, failed, signal }) {
     }
   }
   const seen = () => (document.hidden ? close() : resume());
-  document.addEventListener("visibilitychange", seen);
-  signal.addEventListener("abort", () => document.removeEventListener("visibilitychange", seen));
+  const away = () => {
+    close(); // an open stream would not notice for long
+    failed(awayProblem());
+  };
+  document.addEventListener("visibilitychange", seen, { signal });
+  window.addEventListener("online", seen, { signal });
+  window.addEventListener("offline", away, { signal });
   resume();
   return { close };
 }

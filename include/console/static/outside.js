@@ -17,7 +17,7 @@ export const LOGIN = "../../auth/login";
 
 /** A link to a page of Airflow; within Airflow's frame it opens in the window around it. */
 export function AirflowLink({ href, children, ...rest }) {
-  return html`<a href=${href} onClick=${follow} ...${rest}>${children}</a>`;
+  return html`<a href=${new URL(href, location.href)} onClick=${follow} ...${rest}>${children}</a>`;
 }
 
 function follow(event) {

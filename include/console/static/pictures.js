@@ -21,13 +21,13 @@ export function Pictures({ job }) {
   const pictures = predictionsFirst(data?.pictures ?? []);
   return html`<section class="section" aria-labelledby="pictures">
     <h2 id="pictures">Pictures</h2>
-    <${Refused} problem=${problem} again=${again} />
+    <${Refused} problem=${data ? null : problem} again=${again} />
     ${data && pictures.length === 0 && html`<${Note}>${isActive(job)
       ? "Sample predictions and Ultralytics’ plots come while it trains and when it ends."
       : "No pictures were kept with this job."}</${Note}>`}
     <ul class="gallery">${pictures.map((picture, index) => html`<li key=${picture.name}>
       <button type="button" onClick=${() => setOpened(index)}>
-        <img src=${address(job, picture)} alt="" loading="lazy" decoding="async" /><span>${caption(picture.name)}</span>
+        <img src=${address(job, picture)} alt=${caption(picture.name)} loading="lazy" decoding="async" /><span aria-hidden="true">${caption(picture.name)}</span>
       </button></li>`)}</ul>
     ${opened !== null && pictures[opened] && html`<${Large} job=${job} pictures=${pictures} index=${opened} show=${setOpened} />`}
   </section>`;
