@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from urllib.parse import quote
 
 from airflow.configuration import conf
@@ -10,8 +11,12 @@ PREFIX = "/training/api/v1"
 """Where Airflow's API server mounts the API."""
 
 
+@cache
 def airflow_url() -> str:
-    """Of Airflow's UI, without a slash at its end; as Airflow itself does where base_url is not set."""
+    """Of Airflow's UI, without a slash at its end; as Airflow itself does where base_url is not set.
+
+    Airflow reads its configuration when it starts, and to ask it takes longer than all else about a link.
+    """
     return conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
 
 
