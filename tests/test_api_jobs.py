@@ -91,6 +91,15 @@ def test_progress_is_told_in_numbers_of_epochs_and_only_while_a_job_runs_with_th
     assert datetime.fromisoformat(runs["recorded_at"]).tzinfo is not None
 
 
+def test_a_job_that_goes_on_begins_with_the_epochs_of_its_parent(
+    ask: Any, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs, "rest-e", "run/e", epochs=9, parent_job_id="rest-a", resumed_epoch=2)
+    progress = ask("/jobs/rest-e").json()["progress"]
+    connection.execute("DELETE FROM training_jobs WHERE job_id = 'rest-e'")
+    assert (progress["finished_epochs"], progress["epochs"]) == (3, 9)
+
+
 def test_links_are_absolute_and_lead_somewhere(ask: Any, airflow_stack: Stack) -> None:
     links = ask("/jobs/rest-a").json()["links"]
     api, run = f"{airflow_stack.url}{PREFIX}", "manual__2026-05-06T07%3A08%3A09%2B00%3A00"

@@ -113,7 +113,7 @@ def _duration(job: TrainingJob, now: datetime) -> float | None:
 
 def _progress(job: TrainingJob, around: Surroundings) -> Progress:
     return Progress(
-        finished_epochs=_finished(job, job.epoch),
+        finished_epochs=_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
         durable_epochs=_finished(job, job.durable_epoch),
         eta_seconds=around.eta_seconds if job.status == JobStatus.RUNNING else None,

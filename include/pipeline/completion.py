@@ -166,7 +166,7 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
     """Whether the row says already what is told. Raises CompletionConflict where it says otherwise."""
     for name in ("dag_id", "run_id"):
         given, owner = getattr(told, name), getattr(job, name)
-        if given is not None and given != owner:
+        if None not in (given, owner) and given != owner:
             raise CompletionConflict(
                 f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
                 "leave it out, or take the job over first"
