@@ -34,12 +34,13 @@ from playwright.sync_api import (
 
 from include.stack.local import Stack
 from tests.api_client import token
+from tests.recorded_trainings import FORGOTTEN_RUN
 
 CONSOLE = "/training/console"
 API = "/training/api/v1"
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-_OPTIONS = (
+OPTIONS = (
     "--no-sandbox",  # which a superuser cannot have, and continuous integration often is one
     "--no-proxy-server",
     "--no-first-run",
@@ -96,7 +97,7 @@ class Visitor:
     url: str
     s3: str
     problems: list[str] = field(default_factory=list)
-    _expected: list[tuple[int, str]] = field(default_factory=list)
+    _expected: list[tuple[int, str]] = field(default_factory=lambda: [(404, FORGOTTEN_RUN)])
     _unreachable: bool = False
 
     def open(self, path: str) -> Page:
@@ -106,7 +107,8 @@ class Visitor:
 
     def open_in_airflow(self, path: str = "") -> FrameLocator:
         """The same inside Airflow's UI."""
-        self.page.goto(f"{self.url}/plugin/trainings{path and f'/{path}'}")
+        shown = f"{urlsplit(self.url).path}{CONSOLE}/{path}" if path else ""
+        self.page.goto(f"{self.url}/plugin/trainings{shown}")
         return self.frame
 
     @property
@@ -254,7 +256,7 @@ def chromium() -> Iterator[Browser]:
     assert executable is not None
     expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(_OPTIONS))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(OPTIONS))
         yield browser
         browser.close()
 

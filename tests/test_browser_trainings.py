@@ -74,7 +74,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=120_000)
     row.get_by_role("link", name=running, exact=True).click()
 
-    bar = visitor.frame.get_by_role("progressbar", name="Progress")
+    bar = visitor.frame.get_by_role("progressbar", name="Progress", exact=True)
     expect(bar).to_be_visible()
     visitor.frame.locator("html").evaluate("html => { html.neverReloaded = true }")
     before = _done(bar)
@@ -83,21 +83,21 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
 
     visitor.frame.get_by_role("button", name="Stop after this epoch").click()
     visitor.frame.get_by_role("button", name="Yes, stop").click()
-    expect(visitor.frame.get_by_text("stopped", exact=True).first).to_be_visible(timeout=120_000)
-    expect(visitor.frame.get_by_role("link", name="Resume with more epochs")).to_be_visible()
+    resume = visitor.frame.get_by_role("link", name="Resume with more epochs")
+    expect(resume).to_be_visible(timeout=120_000)
     assert job_row(airflow_stack, running)["status"] == "stopped"
 
 
 def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
     curves = frame.get_by_role("region", name="Curves")
-    plot = curves.locator(".u-over").first
-    plot.scroll_into_view_if_needed()
-    legend = curves.locator(".u-legend").first
-    unread = legend.inner_text()
-    plot.hover()
-    expect(legend).not_to_have_text(unread)
-    expect(legend).to_contain_text(re.compile(r"\d\.\d"))
+    chart = curves.get_by_role("figure").first
+    expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
+    chart.get_by_role("img").hover(position={"x": 60, "y": 40})
+    expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
+    chart.get_by_role("img").press("End")
+    expect(chart.get_by_text(f"epoch {EPOCHS}", exact=True)).to_be_visible()
+    expect(chart.get_by_role("listitem").first).to_contain_text(re.compile(r"\d\.\d{4}"))
 
     curves.get_by_text("Numbers").first.click()
     table = curves.get_by_role("table").first
@@ -138,13 +138,18 @@ def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airf
 
 def test_its_pictures_are_shown(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
-    pictures = frame.get_by_role("region", name="Pictures").get_by_role("img")
-    expect(pictures.first).to_be_visible()
-    for picture in pictures.all():
-        picture.scroll_into_view_if_needed()
+    buttons = frame.get_by_role("region", name="Pictures").get_by_role("button")
+    expect(buttons.first).to_have_accessible_name("Predictions, validation batch 0")
+    for button in buttons.all():
+        button.scroll_into_view_if_needed()
+        picture = button.locator("img")
         expect(picture).to_have_js_property("complete", True)
         assert picture.evaluate("img => img.naturalWidth") > 0
-        assert picture.get_attribute("alt")
+    buttons.first.click()
+    large = frame.get_by_role("dialog")
+    expect(large.get_by_role("img", name="Predictions, validation batch 0")).to_be_visible()
+    frame.locator("body").press("Escape")
+    expect(large).to_have_count(0)
 
 
 def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
@@ -156,10 +161,13 @@ def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
     expect(frame.get_by_role("heading", level=1, name=f"Resume {finished}")).to_be_visible()
     frame.get_by_label("job_id").fill("watched-on")
     frame.get_by_label("epochs", exact=True).fill(str(EPOCHS + 2))
-    frame.get_by_role("button", name="Resume").click()
+    frame.get_by_role("button", name="Resume the training").click()
     heading = frame.get_by_role("heading", level=1, name="Training watched-on")
     expect(heading).to_be_visible(timeout=60_000)
-    expect(frame.get_by_text("completed", exact=True).first).to_be_visible(timeout=180_000)
+    bar = frame.get_by_role("progressbar", name="Progress", exact=True)
+    expect(bar).to_have_attribute("aria-valuenow", str(EPOCHS + 2), timeout=180_000)
+    again = frame.get_by_role("link", name="Resume with more epochs")
+    expect(again).to_be_visible(timeout=120_000)
     row = job_row(airflow_stack, "watched-on")
     assert (row["parent_job_id"], row["resumed_epoch"], row["epoch"]) == (finished, EPOCHS - 1, EPOCHS + 1)
     assert row["triggered_by"] == airflow_stack.username
@@ -182,15 +190,23 @@ def test_training_again_begins_with_the_same_parameters(visit: Visitors, finishe
     expect(frame.get_by_label("dataset", exact=True)).to_have_value("digits")
 
 
-def test_a_wrong_parameter_is_explained_in_the_form(visit: Visitors, api: Airflow) -> None:
-    visitor = visit()
-    visitor.expects(400, "/dagRuns")
+def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
-    frame = visitor.open_in_airflow("start")
-    frame.get_by_label("job_id").fill("../etc")
-    frame.get_by_role("button", name="Start").click()
-    expect(frame.get_by_role("alert").first).to_contain_text("job_id")
+    frame = visit().open_in_airflow("start")
+    frame.get_by_label("epochs", exact=True).fill("none")
+    frame.get_by_role("button", name="Start the training").click()
+    epochs = frame.get_by_label("epochs", exact=True)
+    expect(epochs).to_be_focused()
+    expect(epochs).to_have_accessible_description(re.compile("Give a whole number"))
     assert api.runs("train_yolo") == runs
+
+
+def test_what_only_the_run_can_refuse_is_told_with_its_reason(visit: Visitors, finished: str) -> None:
+    frame = visit().open_in_airflow("start")
+    frame.get_by_label("job_id").fill(finished)
+    frame.get_by_role("button", name="Start the training").click()
+    expect(frame.get_by_text("Task resolve_config failed")).to_be_visible(timeout=120_000)
+    expect(frame.get_by_role("alert")).to_contain_text(finished)
 
 
 def test_the_tab_on_a_run_shows_its_job_and_leads_back(
@@ -216,7 +232,7 @@ def test_a_page_inside_airflow_has_an_address_of_its_own(visit: Visitors, finish
     visitor = visit()
     frame = visitor.open_in_airflow("jobs?prefix=watched")
     frame.get_by_role("link", name=finished, exact=True).click()
-    visitor.page.wait_for_url(f"**/plugin/trainings/job?id={finished}")
+    visitor.page.wait_for_url(f"**/plugin/trainings/**/job?id={finished}")
     visitor.page.reload()
     expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
@@ -228,6 +244,7 @@ def test_the_theme_follows_airflows_switch_at_once(visit: Visitors, finished: st
     light = body.evaluate("body => getComputedStyle(body).backgroundColor")
     frame.locator("html").evaluate("html => { html.neverReloaded = true }")
     visitor.page.get_by_role("button", name="User").click()
-    visitor.page.get_by_role("menuitem", name=re.compile("Dark", re.IGNORECASE)).click()
+    visitor.page.get_by_role("menuitem", name="Appearance").click()
+    visitor.page.get_by_role("menuitemradio", name="Dark Mode").click()
     until(lambda: body.evaluate("body => getComputedStyle(body).backgroundColor") != light, "dark", 30)
     assert frame.locator("html").evaluate("html => html.neverReloaded")
