@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo resume up down status env logs test test-long lint lock setup setup-dev there
+.PHONY: help bench demo resume up down status env logs test test-long lint lock screenshots setup setup-dev there
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## set up, start everything, train on bundled data with progress, show what came out
 	@$(STACK) demo
@@ -46,6 +46,9 @@ test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks 
 
 test-long: setup-dev ## kill trainings a hundred times, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
+
+screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
+	@$(RUN) -m tests.screenshots
 
 bench: setup ## measure against plain Ultralytics, an hour on two cores; ARGS=--quick only shows that it runs
 	@$(RUN) -m benchmarks $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -81,10 +81,11 @@ class PathProxy:
             for name, value in answer.headers.items():
                 if _travels(name) or name.lower() == "content-encoding":
                     passed.headers.add(name, value)
-            await passed.prepare(request)
-            async for block in answer.content.iter_any():
-                await passed.write(block)
-            await passed.write_eof()
+            with suppress(ConnectionResetError):  # whoever asked has gone
+                await passed.prepare(request)
+                async for block in answer.content.iter_any():
+                    await passed.write(block)
+                await passed.write_eof()
             return passed
 
 
