@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from include.console import PREFIX
+
 
 class TrainingConsole(AirflowPlugin):
     """What the API server mounts, and where Airflow's UI shows it: in its menu, and as a tab of each run."""
@@ -34,7 +36,7 @@ class TrainingConsole(AirflowPlugin):
     def external_views(self) -> list[dict[str, Any]]:
         """Paths from the root of the server, behind a proxy too: Airflow takes them as they are."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
-        console = f"{path}/training/console"
+        console = f"{path}{PREFIX}"
         icons = {
             "icon": f"{console}/static/current/icons/training-light.svg",
             "icon_dark_mode": f"{console}/static/current/icons/training-dark.svg",

@@ -7,11 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from rich.console import Console
 
 from include.stack.demo import TRAINING, resume, run_demo
 from include.stack.errors import StackError
 from include.stack.steps import Steps
+from tests.api_client import token
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -46,6 +48,14 @@ def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
 def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
     assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 2 of 2", demonstrated)
     assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
+
+
+def test_the_demo_leads_to_the_page_of_its_training(airflow_stack: Stack, demonstrated: str) -> None:
+    shown = re.findall(r"(http\S+)/plugin/trainings(/training/console/\S+)", demonstrated)
+    assert len(shown) == 2
+    bearer = {"Authorization": f"Bearer {token(airflow_stack, 'viewer')}"}
+    for server, page in shown:
+        assert requests.get(f"{server}{page}", headers=bearer, timeout=60).status_code == 200
 
 
 def test_the_command_that_the_demo_shows_continues_its_training(

@@ -5,3 +5,7 @@ files        the files that the pages are made of
 page.html    what every page has; the rest is made in the browser, by the modules in static/
 static       ES modules and style sheets as they are served, without a build step
 """
+
+from __future__ import annotations
+
+PREFIX = "/training/console"

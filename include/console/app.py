@@ -11,12 +11,13 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import logged_in
 from include.api.problems import answer_with_problems
+from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, document, served_files, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-PREFIX = "/training/console"
+__all__ = ["PAGES", "PREFIX", "create_app"]
 
 PAGES = {
     "jobs": "Trainings",
