@@ -16,10 +16,10 @@ from include.pipeline.connections import training_db
 
 __all__ = ["PREFIX", "create_app"]
 
-_DESCRIPTION = """What Airflow's own REST API cannot tell: versions of models and what became of them.
+_DESCRIPTION = """What Airflow's own REST API cannot tell: trainings as they happen, and versions of models.
 
-Log in as to Airflow: with the session of its UI, or with a token of `POST /auth/token`. To start or to stop
-something, use Airflow's own API: permissions, validation and audit come with it."""
+Log in as to Airflow: with the session of its UI, or with a token of `POST /auth/token`. To start something,
+use Airflow's own API: permissions, validation and audit come with it."""
 
 
 def create_app() -> FastAPI:
