@@ -221,8 +221,10 @@ def test_an_unknown_job_is_said(complete: Complete) -> None:
 def test_a_job_that_airflow_trains_is_recorded_by_airflow_alone(
     complete: Complete, jobs: JobRepository
 ) -> None:
-    started(jobs, epochs=1)
-    assert "is being trained by attempt 1 of run run1" in refused(complete(), 409)
+    claim(jobs)
+    assert "is being trained by run run1 of train_yolo" in refused(complete(), 409)
+    jobs.start_training("a", "run1", 1, first_epoch=0)
+    assert "is being trained by run run1 of train_yolo" in refused(complete(), 409)
     assert "does not own job a" in refused(complete(run_id="run2"), 409)
     assert recorded(jobs).status == "running"
 

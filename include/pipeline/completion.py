@@ -17,6 +17,7 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.job import JobStatus
 from include.jobs.listing import JobUnknown
 from include.jobs.repository import JobRepository, finite
+from include.pipeline.settings import TRAINING_DAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,10 +172,10 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
                 f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
                 "leave it out, or take the job over first"
             )
-    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.attempt is not None:
+    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.dag_id == TRAINING_DAG:
         raise CompletionConflict(
-            f"Job {job.job_id} is being trained by attempt {job.attempt} of run {job.run_id}, whose own task "
-            "records it; stop it, and wait until it has ended"
+            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task records "
+            "it; stop it, and wait until it has ended"
         )
     if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
         return False

@@ -20,8 +20,7 @@ from include.models.repository import ModelRepository
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.contest import Challenge, Challenger, Measured, Retraining
 from include.pipeline.failures import no_retry
-from include.pipeline.settings import Settings
-from include.pipeline.waiting import TRAIN
+from include.pipeline.settings import TRAINING_DAG, Settings
 from include.training.contract import TrainingError
 from include.training.evaluate import evaluate
 
@@ -64,10 +63,10 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
 
 def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
     """What `train_yolo` found when it looked for the data: they may have changed since this run did."""
-    found = context["ti"].xcom_pull(dag_id=TRAIN, run_id=challenge.run_id, task_ids="check_dataset")
+    found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
-            f"Run {challenge.run_id} of {TRAIN} was deleted, so it is not known any more what job "
+            f"Run {challenge.run_id} of {TRAINING_DAG} was deleted, so it is not known any more what job "
             f"{challenge.job_id} was trained on; trigger a new run"
         )
     return DatasetReference.model_validate(found)

@@ -13,6 +13,9 @@ TRAINING_AIRFLOW = "training_airflow"
 """Ids of the Airflow connections: Postgres, any S3 endpoint, and two that are optional (HTTP): the platform's
 backend, and Airflow itself with a user who may write notes on runs."""
 
+TRAINING_DAG = "train_yolo"
+"""The Dag that trains. What other runs train was trained elsewhere."""
+
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
 

@@ -18,13 +18,13 @@ from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
 from include.pipeline.contest import Challenge, Challenger
 from include.pipeline.runs import is_running
+from include.pipeline.settings import TRAINING_DAG
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.jobs.job import TrainingJob
 
-TRAIN = "train_yolo"
 
 LOOK_SECONDS = 5.0
 
@@ -46,15 +46,19 @@ class TriggerTraining(TriggerDagRunOperator):
     template_fields = ("challenge",)
 
     def __init__(self, *, challenge: Any, **options: Any) -> None:
-        super().__init__(trigger_dag_id=TRAIN, reset_dag_run=True, logical_date=None, **options)
+        super().__init__(trigger_dag_id=TRAINING_DAG, reset_dag_run=True, logical_date=None, **options)
         self.challenge = challenge
 
     def execute(self, context: Context) -> None:
         """Start what has to be started. Raises DagRunTriggerException, which tells Airflow to do it."""
         challenge = Challenge.model_validate(self.challenge)
         job = _job(challenge.job_id)
-        if (job is not None and job.status == JobStatus.COMPLETED) or is_running(TRAIN, challenge.run_id):
-            log.info("Job %s is there already: run %s of %s.", challenge.job_id, challenge.run_id, TRAIN)
+        if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
+            TRAINING_DAG, challenge.run_id
+        ):
+            log.info(
+                "Job %s is there already: run %s of %s.", challenge.job_id, challenge.run_id, TRAINING_DAG
+            )
             return
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
         self.note = f"The challenger of {context['dag'].dag_id}, run {context['run_id']}"
@@ -127,7 +131,7 @@ def look(job_id: str, run_id: str) -> tuple[bool, bool]:
     job = _job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
-    alive = is_running(TRAIN, run_id)
+    alive = is_running(TRAINING_DAG, run_id)
     return job is not None and job.status in _ENDED and not alive, alive
 
 
@@ -153,8 +157,8 @@ def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool
         )
     said = f"its row still says {status}" if job else "it has no row in training_jobs"
     raise AirflowFailException(
-        f"Run {challenge.run_id} of {TRAIN} is over, but job {challenge.job_id} has not ended: {said}. See "
-        f"the log of that run's failed task, remove the cause, then {again}."
+        f"Run {challenge.run_id} of {TRAINING_DAG} is over, but job {challenge.job_id} has not ended: {said}. "
+        f"See the log of that run's failed task, remove the cause, then {again}."
     )
 
 
