@@ -174,8 +174,8 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
             )
     if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.dag_id == TRAINING_DAG:
         raise CompletionConflict(
-            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task records "
-            "it; stop it, and wait until it has ended"
+            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task "
+            "records it; stop it, and wait until it has ended"
         )
     if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
         return False

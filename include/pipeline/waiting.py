@@ -157,8 +157,8 @@ def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool
         )
     said = f"its row still says {status}" if job else "it has no row in training_jobs"
     raise AirflowFailException(
-        f"Run {challenge.run_id} of {TRAINING_DAG} is over, but job {challenge.job_id} has not ended: {said}. "
-        f"See the log of that run's failed task, remove the cause, then {again}."
+        f"Run {challenge.run_id} of {TRAINING_DAG} is over, but job {challenge.job_id} has not ended: "
+        f"{said}. See the log of that run's failed task, remove the cause, then {again}."
     )
 
 
