@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations 
 from include.api import checkpoints, completion, events, jobs, models, pictures, session, stopping
 from include.api.access import logged_in
 from include.api.addresses import PREFIX
+from include.api.database import connected
 from include.api.hub import Hub
 from include.api.problems import answer_with_problems, documented, responses
-from include.pipeline.connections import training_db
 
 __all__ = ["PREFIX", "create_app"]
 
@@ -40,7 +40,7 @@ def create_app() -> FastAPI:
         ),
     )
     answer_with_problems(app)
-    app.state.hub = Hub(training_db)
+    app.state.hub = Hub(connected)
     for part in (jobs, events, checkpoints, pictures, completion, stopping, models, session):
         app.include_router(part.router)
 

@@ -2,7 +2,8 @@
 
 To open one takes longer than most answers: PostgreSQL starts a process for it and checks the password by
 thousands of hashes. Who keeps one must see that it still works, and that it leads where Airflow's connection
-says; hence the check and the short life.
+says; hence the check and the short life. psycopg_pool opens connections by itself, from an address; these are
+opened by Airflow's hook.
 """
 
 from __future__ import annotations

@@ -70,13 +70,14 @@ def _opening() -> Iterator[Connection[Any]]:
 
 
 _kept = KeptConnections(_opening)
+connected = _kept.lent
+"""A context: an open connection, in no transaction. It blocks, so not on an event loop."""
 
 
 def _connected() -> Iterator[Connection[Any]]:
-    """Lent for the request; a route that takes it must be a plain `def`: it blocks."""
-    with _kept.lent() as connection:
+    with connected() as connection:
         yield connection
 
 
 Database = Annotated[Connection[Any], Depends(_connected)]
-"""A parameter of a route: an open connection, in no transaction."""
+"""A parameter of a route, which must be a plain `def`: such a connection until the answer was made."""

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - 
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from include.api.access import may_see_runs_of
+from include.api.database import connected
 from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
 from include.jobs.listing import JobListing
-from include.pipeline.connections import training_db
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ EpochHeader = Annotated[
 
 def _watched(job_id: JobId) -> str:
     """A job that is there. Its connection is closed before the stream begins. Raises JobUnknown."""
-    with training_db() as connection:
+    with connected() as connection:
         return JobListing(connection).require(job_id).job_id
 
 
