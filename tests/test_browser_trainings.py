@@ -91,7 +91,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
 def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
     curves = frame.get_by_role("region", name="Curves")
-    chart = curves.get_by_role("figure").first
+    chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
     chart.get_by_role("img").hover(position={"x": 60, "y": 40})
     expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
