@@ -94,6 +94,8 @@ def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors,
     chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
     chart.get_by_role("img").hover(position={"x": 60, "y": 40})
+    expect(chart.get_by_text(re.compile(r"^epoch \d+$"))).to_be_visible()
+    chart.get_by_role("img").press("Home")
     expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
     chart.get_by_role("img").press("End")
     expect(chart.get_by_text(f"epoch {EPOCHS}", exact=True)).to_be_visible()
