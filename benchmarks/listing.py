@@ -108,6 +108,7 @@ def _ask_database(connection: Any, question: Question) -> None:
     """What the route does with its connection."""
     from include.api.pages import place_of
     from include.jobs.listing import JobFilter, JobListing, Place
+    from include.jobs.repository import JobRepository
 
     listing = JobListing(connection)
     if question.path == "/jobs":
@@ -127,7 +128,7 @@ def _ask_database(connection: Any, question: Question) -> None:
         return
     listing.require(job_id)
     if rest == ["epochs"]:
-        listing.epochs(job_id, -1, 1001)
+        JobRepository(connection).epochs(job_id, limit=1001)
     else:
         listing.surroundings([job_id])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.rows import dict_row
 
 from include.api.job_response import response_of
-from include.jobs.job import JobStatus, RecordedEpoch
+from include.jobs.job import JobStatus
 from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 
@@ -156,20 +156,18 @@ def _read(
     latest: int | None,
     before: JobState | None,
 ) -> JobState:
+    jobs = JobRepository(connection)
     # First the job: where it has ended, all of its epochs were there before
-    job = JobRepository(connection).get(job_id)
+    job = jobs.get(job_id)
     if job is None:
         return _GONE
     shown = response_of(job, connection).model_dump_json()
     old = before.epochs if before else ()
-    values = {
-        "job_id": job_id,
-        "after": max((each.epoch for each in old), default=-1),
-        "since": max((each.recorded_at for each in old), default=None),
-    }
-    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(query("list_new_epochs"), values).fetchall()
-    new = [RecordedEpoch.model_validate(row) for row in rows]
+    new = jobs.epochs(
+        job_id,
+        after=max((each.epoch for each in old), default=-1),
+        since=max((each.recorded_at for each in old), default=None),
+    )
     epochs = {each.epoch: each for each in old if latest is not None and each.epoch <= latest}
     epochs |= {each.epoch: KnownEpoch(each.epoch, each.recorded_at, each.model_dump_json()) for each in new}
     return JobState(version, shown, job.status in ENDED, tuple(epochs[each] for each in sorted(epochs)))

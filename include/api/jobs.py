@@ -21,6 +21,7 @@ from include.jobs.listing import (
     Lineage,  # noqa: TC001 - FastAPI reads annotations at run time
     Place,
 )
+from include.jobs.repository import JobRepository
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
 
@@ -97,10 +98,9 @@ def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
 @router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
 def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
     """Return the numbers of each finished epoch."""
-    listing = JobListing(database)
-    listing.require(job_id)
-    found = listing.epochs(job_id, asked.after, asked.limit + 1)
-    page = list(found[: asked.limit])
+    JobListing(database).require(job_id)
+    found = JobRepository(database).epochs(job_id, asked.after, limit=asked.limit + 1)
+    page = found[: asked.limit]
     return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > asked.limit else None)
 
 

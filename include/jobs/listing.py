@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from include.jobs.job import JsonObject, RecordedEpoch, TrainingJob
+from include.jobs.job import JsonObject, TrainingJob
 from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 
@@ -192,11 +192,6 @@ class JobListing:
             "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
         )
         return {row.pop("job_id"): Surroundings(**row) for row in rows}
-
-    def epochs(self, job_id: str, after: int, limit: int) -> Sequence[RecordedEpoch]:
-        """Return finished epochs of the job in order: those that come after epoch `after`."""
-        rows = self._rows("list_epoch_page", job_id=job_id, after=after, limit=limit)
-        return [RecordedEpoch.model_validate(row) for row in rows]
 
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""

@@ -14,6 +14,7 @@ from include.jobs.queries import query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from psycopg import Connection
 
@@ -204,10 +205,16 @@ class JobRepository:
         with self._connection.transaction():
             return self._changed("refuse_job", {"job_id": job_id, "error": error}) == 1
 
-    def epochs(self, job_id: str, after: int = -1) -> list[RecordedEpoch]:
-        """Return the job's finished epochs in order; those that come after epoch `after`."""
+    def epochs(
+        self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None
+    ) -> list[RecordedEpoch]:
+        """Return the job's finished epochs in order; those that come after epoch `after`.
+
+        With `since`, those too that were recorded after that moment: a new attempt repeats epochs.
+        """
+        values = {"job_id": job_id, "after": after, "since": since, "limit": limit}
         with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(query("list_epochs"), {"job_id": job_id, "after": after}).fetchall()
+            rows = cursor.execute(query("list_epochs"), values).fetchall()
         return [RecordedEpoch.model_validate(row) for row in rows]
 
     def fill_epochs(
