@@ -121,6 +121,14 @@ def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit:
     expect(page.get_by_text("access-running").first).to_be_visible()
 
 
+def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)
+    with visitor.outage():
+        page = visitor.open("jobs?prefix=access-")
+        expect(page.get_by_role("link", name="Start a training")).to_be_visible()
+
+
 @pytest.fixture
 def no_database(airflow_stack: Stack) -> Iterator[psycopg.Connection[object]]:
     """The training database lets nobody in."""

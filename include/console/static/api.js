@@ -98,8 +98,11 @@ export async function epochsOf(jobId, after = -1, signal = undefined) {
 
 let session;
 
-/** Who looks at the page and whether they may start trainings; asked once a page. */
+/** Who looks at the page and whether they may start trainings; asked once a page, and again where that failed. */
 export function whoLooks() {
-  session ??= ask(training(["session"])).catch(() => ({ user: null, may_start: false }));
+  session ??= ask(training(["session"])).catch((problem) => {
+    session = undefined;
+    throw problem;
+  });
   return session;
 }

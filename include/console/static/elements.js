@@ -112,11 +112,17 @@ export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${number(value, digits)}</span>`;
 }
 
-/** Whether whoever looks may start and stop trainings; false until it is known. */
+/** Whether whoever looks may start and stop trainings; null until it is known. */
 export function useMayStart() {
-  const [may, setMay] = useState(false);
+  const [may, setMay] = useState(null);
   useEffect(() => {
-    whoLooks().then((session) => setMay(session.may_start));
+    let timer = null;
+    const look = () => whoLooks().then(({ may_start: mayStart }) => setMay(mayStart), (problem) => {
+      if (problem.passes) timer = setTimeout(look, 3000);
+      else setMay(false);
+    });
+    look();
+    return () => clearTimeout(timer);
   }, []);
   return may;
 }

@@ -23,11 +23,11 @@ function Start() {
   const parent = usePolled((signal) => (parentId ? ask(training(["jobs", parentId]), { signal }) : Promise.resolve(null)), null);
   const mayStart = useMayStart();
   const heading = resume ? `Resume ${resume}` : from ? "Train again" : "Start a training";
-  const ready = fields.length > 0 && parent.data !== undefined;
+  const ready = fields.length > 0 && parent.data !== undefined && mayStart !== null;
   return html`<${Page} tab="jobs" heading=${heading} lead=${lead()}>
     <${Refused} problem=${problem ?? parent.problem} again=${parent.again} />
     ${!ready && !problem && !parent.problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${ready && !mayStart && html`<${Note} kind="warning" title="Only for those who may start trainings">
+    ${ready && mayStart === false && html`<${Note} kind="warning" title="Only for those who may start trainings">
       You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`}
     ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} job=${parent.data} fields=${fields} />`)}
   </${Page}>`;
