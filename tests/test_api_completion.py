@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import requests
 
 from include.checkpoints.store import CheckpointStore
+from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository
+from include.pipeline.completion import Completion, CompletionConflict
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
@@ -240,6 +244,69 @@ def test_a_completion_that_contradicts_the_recorded_one_is_refused(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"epoch": 5}, "epoch=5 contradicts"),
+        ({"epochs": 11}, "epochs=11 contradicts"),
+        ({"metrics": {"loss": 0.5}}, "metrics={'loss': 0.5} contradicts"),
+    ],
+)
+def test_other_numbers_of_the_same_files_contradict_what_is_recorded(
+    complete: Complete, connection: psycopg.Connection[Any], other: dict[str, Any], said: str
+) -> None:
+    told = {"epoch": 4, "epochs": 10, "metrics": {"loss": 1e23, "mAP": 0.3, "box": None}}
+    assert complete(**told).status_code == 200
+    before = row(connection)
+    assert complete(**told).status_code == 200
+    assert said in refused(complete(**told | other), 409)
+    assert row(connection) == before
+
+
+@pytest.mark.usefixtures("uploaded")
+def test_numbers_of_a_platform_stand_in_the_way_of_no_completion(
+    complete: Complete, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, status, epoch, metrics, created_at) "
+        """VALUES ('a', 'completed', 1, '{"quality": "good"}', 'infinity')"""
+    )
+    connection.commit()
+    answer = complete(epoch=9, metrics={"mAP": 0.5})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["epoch"], answer.json()["metrics"]) == (9, {"mAP": 0.5})
+
+
+@pytest.mark.usefixtures("uploaded")
+@pytest.mark.parametrize(
+    "change", ["run_id = 'run2'", "attempt = 2", "last_checkpoint_expired_at = now(), durable_epoch = NULL"]
+)
+def test_a_job_that_changed_hands_while_its_files_were_read_is_not_recorded(
+    connection: psycopg.Connection[Any], migrated_url: str, s3_client: S3Client, bucket: str, change: str
+) -> None:
+    jobs = JobRepository(connection)
+    started(jobs, epochs=3)
+    jobs.fail_run("train_yolo", "run1", "lost")
+    looks = iter([None, f"UPDATE training_jobs SET {change}"])
+
+    @contextmanager
+    def opening() -> Iterator[psycopg.Connection[Any]]:
+        if meanwhile := next(looks):
+            connection.execute(meanwhile)
+            connection.commit()
+        with psycopg.connect(migrated_url) as opened:
+            yield opened
+
+    place = f"s3://{bucket}/checkpoints/a"
+    told = TrainingCompletionCallback(
+        best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
+    )
+    with pytest.raises(CompletionConflict, match="while its files were read"):
+        Completion("a", told, opening, s3_client, bucket).record()
+    assert recorded(jobs).status == "failed"
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
 def test_a_job_that_was_completed_is_not_stopped_afterwards(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
@@ -289,6 +356,26 @@ def test_a_page_of_another_origin_cannot_send_it(url: str, connection: psycopg.C
         answer = requests.post(f"{url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
         assert answer.status_code == status, answer.text
         assert row(connection)["stop_requested"] is (status == 202)
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://{host}", 202),
+        ("https://{host}", 202),
+        ("http://localhost:8080", 202),
+        ("http://127.0.0.1:1", 403),
+        ("http://{host}.example.org", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+def test_a_browser_that_tells_its_origin_only_is_believed(url: str, origin: str, status: int) -> None:
+    """Without TLS browsers send no Sec-Fetch-Site. The third one is what [api] base_url is by default."""
+    headers = {"Origin": origin.format(host=urlsplit(url).netloc)}
+    answer = requests.post(f"{url}/jobs/a/stop", headers=headers, timeout=60)
+    assert answer.status_code == status, answer.text
 
 
 def test_a_job_that_runs_is_asked_to_stop(url: str, jobs: JobRepository) -> None:

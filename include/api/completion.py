@@ -7,13 +7,14 @@ from http import HTTPStatus
 from fastapi import APIRouter
 
 from include.api.access import may_start
+from include.api.database import connected
 from include.api.job_response import TrainingJobResponse, response_of  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
 from include.pipeline.completion import Completion, CompletionConflict, CompletionRefused
-from include.pipeline.connections import s3_client, training_database
+from include.pipeline.connections import s3_client
 from include.pipeline.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start("train_yolo"), from_own_pages()])
@@ -26,13 +27,12 @@ def complete_job(job_id: JobId, told: TrainingCompletionCallback) -> TrainingJob
     They must be at the job's own places in the bucket. What is left out is taken from the objects and from
     the job; the same completion sent again changes nothing. It takes as long as reading both files does.
     """
-    open_database = training_database()
-    completion = Completion(job_id, told, open_database, s3_client(), Settings.from_environment().bucket)
+    completion = Completion(job_id, told, connected, s3_client(), Settings.from_environment().bucket)
     try:
         job = completion.record()
     except CompletionRefused as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     except CompletionConflict as error:
         raise Refused(HTTPStatus.CONFLICT, str(error)) from None
-    with open_database() as database:
+    with connected() as database:
         return response_of(job, database)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 _COLUMNS = [f"{kind}_checkpoint_{column}" for kind in _KINDS for column in ("path", "sha256", "size")]
+_NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
 """What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
 
@@ -79,7 +80,9 @@ class Completion:
             return job
         found = {kind: self._verified(kind, job) for kind in _KINDS}
         with self._open_database() as connection:
-            recorded = JobRepository(connection).complete(self._job_id, lambda now: self._values(now, found))
+            recorded = JobRepository(connection).complete(
+                self._job_id, lambda now: self._values(job, now, found)
+            )
         if recorded is None:
             raise JobUnknown(self._job_id)
         log.info("Job %s was %s outside Airflow.", self._job_id, self._told.status)
@@ -150,16 +153,27 @@ class Completion:
                     f"{place.uri} was replaced while it was read; complete the job when its upload has ended"
                 ) from None
 
-    def _values(self, job: TrainingJob, found: dict[CheckpointKind, Checkpoint]) -> dict[str, Any] | None:
-        """What is recorded in the row as it is now; None if that is recorded already."""
+    def _values(
+        self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, Checkpoint]
+    ) -> dict[str, Any] | None:
+        """What is recorded in the row as it is now; None if that is recorded already.
+
+        before is the row as it was when the files began to be read.
+        """
         told = self._told
         if is_recorded(job, told.model_copy(update=_named(found))):
             return None
+        if _holder(job) != _holder(before):
+            raise CompletionConflict(
+                f"Job {job.job_id} was taken over, or its last.pt given up, while its files were read; "
+                "look at it, then complete it again"
+            )
+        metrics = job.metrics if told.metrics is None else told.metrics
         return _named(found) | {
             "status": told.status,
             "epoch": job.epoch if told.epoch is None else told.epoch,
             "epochs": told.epochs,
-            "metrics": Jsonb(finite(job.metrics if told.metrics is None else told.metrics)),
+            "metrics": None if metrics is None else Jsonb(finite(metrics)),
         }
 
 
@@ -179,15 +193,29 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
         )
     if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
         return False
-    for name in ("status", *_COLUMNS):
-        given, recorded = getattr(told, name), getattr(job, name)
+    last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
+    whole = bool(job.best_checkpoint_sha256 and last_is_known)
+    # A platform's own row has ended too, with numbers of its own.
+    for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
+        given, recorded = _comparable(getattr(told, name)), _comparable(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
             raise CompletionConflict(
                 f"{name}={given!r:.200} contradicts what is recorded of job {job.job_id}, {recorded!r}; "
                 "a job is completed once, so give this training a job of its own"
             )
-    last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
-    return bool(job.best_checkpoint_sha256 and last_is_known)
+    return whole
+
+
+def _comparable(value: Any) -> Any:
+    """As it is after a way through jsonb, which has no NaN and writes 1e23 as an integer."""
+    if not isinstance(value, dict):
+        return value
+    return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}
+
+
+def _holder(job: TrainingJob) -> tuple[object, ...]:
+    """What changes when another run or attempt begins, and when retention removes the object."""
+    return job.run_id, job.attempt, job.last_checkpoint_expired_at
 
 
 def _named(found: dict[CheckpointKind, Checkpoint]) -> dict[str, Any]:
