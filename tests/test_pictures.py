@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import requests
 from PIL import Image
 
+from include.api import connections
 from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
@@ -181,6 +184,37 @@ def test_pictures_of_a_job_that_is_not_there_are_none(url: str) -> None:
         answer = requests.get(f"{url}/jobs/nobody/{path}", timeout=60)
         assert answer.status_code == 404
         assert "'nobody' is no training job" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])
+def test_no_connection_to_the_database_waits_for_s3(
+    url: str, jobs: JobRepository, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:  # fmt: skip
+    def open_ones() -> list[Any]:
+        connection.rollback()  # within a transaction it stays what it was
+        return connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend' ORDER BY pid"
+        ).fetchall()
+
+    started(jobs)
+    monkeypatch.setattr(connections, "MOST_KEPT", 0)
+    before = open_ones()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        away = {"conn_type": "aws", "login": "key", "password": "secret",
+                "extra": {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}",
+                          "region_name": "us-east-1"}}  # fmt: skip
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(requests.get, f"{url}/jobs/a/{path}", timeout=60)
+            asked, _ = silent.accept()
+            meanwhile = open_ones()
+            asked.close()
+            silent.close()
+            assert answer.result().status_code == 503
+    assert meanwhile == before
 
 
 @pytest.mark.parametrize(("plots", "stopping"), [(True, False), (True, True), (False, False)])

@@ -9,14 +9,12 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
 from include.api.access import may_see_runs_of
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import Refused, responses
 from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.links import download_link
 from include.checkpoints.location import S3Location
 from include.checkpoints.store import CheckpointStore
-from include.jobs.listing import JobUnknown
-from include.jobs.repository import JobRepository
 from include.pipeline.connections import s3_client, s3_signer
 from include.pipeline.settings import Settings
 
@@ -38,15 +36,12 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_r
     response_class=RedirectResponse,
     responses=responses(HTTPStatus.NOT_FOUND),
 )
-def download_checkpoint(job_id: str, kind: CheckpointKind, database: Database) -> RedirectResponse:
+def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
     """Redirect to best.pt or last.pt in S3, by a link that lives five minutes.
 
     While a job runs, and after it failed, it is the newest state that was verified there.
     """
     settings = Settings.from_environment()
-    job = JobRepository(database).get(job_id)
-    if job is None:
-        raise JobUnknown(job_id)
     location = _find(s3_client(patient=False), settings.bucket, job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)

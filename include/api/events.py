@@ -15,14 +15,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - 
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from include.api.access import may_see_runs_of
-from include.api.database import connected
 from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
-from include.jobs.listing import JobListing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from include.api.hub import JobState, KnownEpoch
 
@@ -42,12 +40,6 @@ EpochHeader = Annotated[
 ]
 
 
-def _watched(job_id: JobId) -> str:
-    """A job that is there. Its connection is closed before the stream begins. Raises JobUnknown."""
-    with connected() as connection:
-        return JobListing(connection).require(job_id).job_id
-
-
 def _hub(request: Request) -> Hub:
     """The one of this application."""
     hub: Hub = request.app.state.hub
@@ -56,7 +48,7 @@ def _hub(request: Request) -> Hub:
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=responses(HTTPStatus.NOT_FOUND))
 async def follow_job(
-    job_id: Annotated[str, Depends(_watched)],
+    job: FoundJob,
     hub: Annotated[Hub, Depends(_hub)],
     after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
     last_event_id: EpochHeader = None,
@@ -66,18 +58,15 @@ async def follow_job(
     The data are those of the routes of the job and of its epochs. After five minutes the stream ends.
     """
     place = after if last_event_id is None else last_event_id
-    async for event in follow(hub, job_id, place, LONGEST_SECONDS):
+    async for event in follow(hub, job.job_id, place, LONGEST_SECONDS):
         yield event
 
 
-async def follow(
-    hub: Hub, job_id: str, after: int, seconds: float, server_stops: Callable[[], bool] | None = None
-) -> AsyncIterator[ServerSentEvent]:
+async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
     """What happens to the job from epoch `after` on, until it has ended, or for so many seconds."""
-    server_stops = server_stops or uvicorn_stops
     end, told, sent = time.monotonic() + seconds, None, _Sent(after)
     with hub.watching(job_id):
-        while time.monotonic() < end and not server_stops():
+        while time.monotonic() < end and not uvicorn_stops():
             news, state = hub.news, hub.state(job_id)
             if state is not None and state.version != told:
                 if state.job is None:  # deleted: who comes back is told so

@@ -5,15 +5,15 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import may_see_runs_of
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database, connected  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, response_of, responses_of
 from include.api.pages import Cursor, Limit, cursor_at, place_of
 from include.api.problems import responses
-from include.jobs.job import JobStatus, RecordedEpoch
+from include.jobs.job import JobStatus, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
     LONGEST_FILTER,
     JobFilter,
@@ -26,6 +26,15 @@ from include.jobs.repository import JobRepository
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
 
 JobId = Annotated[str, Path(description="Of the job; percent-encoded if a platform gave it.")]
+
+
+def _found(job_id: JobId) -> TrainingJob:
+    with connected() as database:
+        return JobListing(database).require(job_id)
+
+
+FoundJob = Annotated[TrainingJob, Depends(_found)]
+"""The job of the address, for routes that wait for something else: no connection is kept meanwhile."""
 
 _PLACE = TypeAdapter(Place)
 

@@ -10,10 +10,8 @@ from pydantic import BaseModel
 
 from include.api.access import may_see_runs_of
 from include.api.addresses import at_api
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import Refused, responses
-from include.jobs.listing import JobListing
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
 from include.pipeline.connections import s3_client
@@ -40,9 +38,8 @@ class Pictures(BaseModel):
 
 
 @router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
-def list_pictures(job_id: JobId, database: Database) -> Pictures:
+def list_pictures(job: FoundJob) -> Pictures:
     """List the pictures that were stored when the training ended."""
-    job = JobListing(database).require(job_id)
     return Pictures(
         pictures=[
             Picture(
@@ -61,15 +58,12 @@ def list_pictures(job_id: JobId, database: Database) -> Pictures:
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
-def get_picture(
-    job_id: JobId, name: str, database: Database, if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Return a picture. A browser may keep it, but asks whether it is still the same."""
-    job = JobListing(database).require(job_id)
     picture = _store().fetch(job.job_id, job.origin_run_id, name)
     if picture is None:
         raise Refused(
-            HTTPStatus.NOT_FOUND, f"name={name!r:.80} is no picture of job {job_id}; list them first"
+            HTTPStatus.NOT_FOUND, f"name={name!r:.80} is no picture of job {job.job_id}; list them first"
         )
     headers = {
         "ETag": picture.etag,
