@@ -23,7 +23,7 @@ export function Pictures({ job }) {
     <h2 id="pictures">Pictures</h2>
     <${Refused} problem=${data ? null : problem} again=${again} />
     ${data && pictures.length === 0 && html`<${Note}>${isActive(job)
-      ? "Sample predictions and Ultralytics’ plots come while it trains and when it ends."
+      ? "Sample predictions and Ultralytics’ plots are there when it has ended."
       : "No pictures were kept with this job."}</${Note}>`}
     <ul class="gallery">${pictures.map((picture, index) => html`<li key=${picture.name}>
       <button type="button" onClick=${() => setOpened(index)}>
