@@ -18,7 +18,7 @@ export function Summary({ job }) {
       <div class="summary-head">
         <${Status} of=${job.status} />
         <span class="number">epoch ${finished} of ${epochs ?? "?"}</span>
-        <span class="muted">${running && [left && `${left} left`, seconds && `${duration(seconds)} an epoch`].filter(Boolean).join(", ")}</span>
+        <span class="muted">${running && [left && `${left} left`, seconds && `${duration(seconds)} for the last epoch`].filter(Boolean).join(", ")}</span>
       </div>
       <${Progress} job=${job} />
       <${Facts} job=${job} />
