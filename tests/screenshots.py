@@ -41,13 +41,13 @@ SHOWN_AFTER = 12
 COLOURS = 256
 PICTURES = {
     "jobs": ("jobs", "digits-long"),
-    "job": ("job?id=digits-adamw-30", "Precision and recall"),
+    "job": ("job?id=digits-adamw-30", "Predictions, validation batch 0"),
     "compare": ("compare?id=digits-adamw&id=digits-sgd&id=digits-adamw-30", "Metrics"),
     "start": ("start?resume=digits-adamw", "Resume the training"),
     "models": ("models", "digits"),
 }
 """Of each picture the page, and a text that is there when the page is."""
-HEIGHTS = {"jobs": 620, "job": 1500, "compare": 1300, "start": 900, "models": 620}
+HEIGHTS = {"jobs": 800, "job": 1400, "compare": 1880, "start": 620, "models": 620}
 
 
 def main() -> None:
@@ -95,7 +95,9 @@ def take(stack: Stack) -> None:
 def _take(visitor: Visitor, name: str, path: str, text: str) -> None:
     frame = visitor.open_in_airflow(path)
     expect(frame.get_by_text(text).first).to_be_visible()
-    visitor.page.wait_for_timeout(1500)  # curves and pictures are drawn
+    for picture in frame.get_by_role("region", name="Pictures").locator("img").all()[:5]:
+        expect(picture).not_to_have_js_property("naturalWidth", 0)
+    visitor.page.wait_for_timeout(1500)  # curves are drawn
     _save(visitor.page, name)
 
 
