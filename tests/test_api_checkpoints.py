@@ -200,7 +200,8 @@ def test_a_platforms_own_place_is_named_and_not_opened(
         assert f"it is recorded at {path}, outside s3://{bucket}/checkpoints/a/best.pt" in reason(ask())
 
 
-def test_a_job_that_is_not_there_is_said(ask: Answer) -> None:
+def test_a_job_that_is_not_there_is_said(ask: Answer, jobs: JobRepository) -> None:
+    started(jobs)
     assert "job_id='nobody' is no training job" in reason(ask(job_id="nobody"))
     assert ask("last.previous").status_code == 422
 
