@@ -176,6 +176,7 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     from include.pipeline.epochs import EpochEnd, EpochRecorder
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
+    from include.pipeline.tracking import Tracker
     from include.training.contract import TrainingRequest
     from include.training.run import train
     from include.training.saving import strip
@@ -192,9 +193,10 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
         arguments=setting.arguments,
     )
     limits = PublishLimits(interval_seconds=setting.publish_interval)
+    untracked = Tracker(None, job_id, None, row.open)
     with BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher:
         epoch_end = EpochEnd(
-            EpochRecorder(row), publisher, Interruption(), folder / "weights" / "last.pt", folder
+            EpochRecorder(row), publisher, untracked, Interruption(), folder / "weights" / "last.pt", folder
         )
         waits = publisher if not setting.publish_interval else None
         result = train(request, InTurns(turns, epoch_end, waits))

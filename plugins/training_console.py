@@ -22,7 +22,7 @@ class TrainingConsole(AirflowPlugin):
     name = "training_console"
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made when it is asked for
         """Two applications."""
         from include.api import app as api
         from include.console import app as console
@@ -33,7 +33,7 @@ class TrainingConsole(AirflowPlugin):
         ]
 
     @cached_property
-    def external_views(self) -> list[dict[str, Any]]:
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """Paths from the root of the server, behind a proxy too: Airflow takes them as they are."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
         console = f"{path}{PREFIX}"

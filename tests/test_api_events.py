@@ -28,7 +28,7 @@ from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
 from tests.event_streams import Listener, epochs
-from tests.jobs import epoch_report, record_checkpoints, started
+from tests.jobs import claim, epoch_report, record_checkpoints, started
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,6 +155,22 @@ def test_a_write_that_knows_nothing_of_us_is_told(
     connection.execute("UPDATE training_jobs SET error = 'the platform says so'")
     connection.commit()
     assert stream.until("job")[-1][2]["error"] == "the platform says so"
+
+
+def test_a_job_that_cannot_be_shown_keeps_nobody_from_another(
+    listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs)
+    claim(jobs, "b", "run2")
+    connection.execute("INSERT INTO training_epochs (job_id, epoch, metrics) VALUES ('b', 0, '[]')")
+    connection.commit()
+    assert list(listen("b")) == []
+    stream = listen()
+    stream.until("job")
+    broken = listen("b")
+    finish(jobs, 0)
+    assert epochs(stream.until("epoch")) == [0]
+    assert list(broken) == []
 
 
 def test_a_row_that_is_deleted_ends_the_stream(

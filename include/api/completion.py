@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 
 from include.api.access import may_start
@@ -17,16 +18,23 @@ from include.pipeline.completion import Completion, CompletionConflict, Completi
 from include.pipeline.connections import s3_client
 from include.pipeline.settings import Settings
 
+_READERS = CapacityLimiter(2)
+"""Reads of gigabytes at once in this process, in threads of their own: Airflow's routes share the others."""
+
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start("train_yolo"), from_own_pages()])
 
 
 @router.post("/{job_id}/completion", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
-def complete_job(job_id: JobId, told: TrainingCompletionCallback) -> TrainingJobResponse:
+async def complete_job(job_id: JobId, told: TrainingCompletionCallback) -> TrainingJobResponse:
     """Record a job that was trained elsewhere, once both of its checkpoints were read and are what is told.
 
     They must be at the job's own places in the bucket. What is left out is taken from the objects and from
     the job; the same completion sent again changes nothing. It takes as long as reading both files does.
     """
+    return await to_thread.run_sync(_complete, job_id, told, limiter=_READERS)
+
+
+def _complete(job_id: str, told: TrainingCompletionCallback) -> TrainingJobResponse:
     completion = Completion(job_id, told, connected, s3_client(), Settings.from_environment().bucket)
     try:
         job = completion.record()

@@ -15,6 +15,7 @@ from include.api.job_response import response_of
 from include.jobs.job import JobStatus
 from include.jobs.queries import query
 from include.jobs.repository import JobRepository
+from include.pipeline.patience import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +43,7 @@ class KnownEpoch(NamedTuple):
 class JobState:
     """A job at one look. version tells one state from another; job is its TrainingJobResponse as JSON.
 
-    A row that was deleted meanwhile has no job.
+    A row that was deleted meanwhile, or cannot be shown, has no job.
     """
 
     version: tuple[object, ...]
@@ -145,7 +146,13 @@ def look(
             before = known[job_id]
             version = (row["version"], row["epoch"], row["recorded_at"])
             if before is None or before.version != version:
-                new[job_id] = _read(connection, job_id, version, row["epoch"], before)
+                try:
+                    new[job_id] = _read(connection, job_id, version, row["epoch"], before)
+                except database_errors():
+                    raise
+                except Exception:  # whatever is in this row, those who watch others are still told
+                    log.warning("Job %s cannot be shown as it is now.", job_id, exc_info=True)
+                    new[job_id] = _GONE
     return new
 
 
