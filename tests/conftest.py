@@ -75,10 +75,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             process.terminate()
 
 
+WITH_AIRFLOW = ("trainings", "pages")
+
+
 @cache
 def group_of(path: str) -> str:
-    """Files whose tests run in the same process: those with Airflow, for one is enough; else each its own."""
-    return "airflow" if "airflow_stack" in Path(path).read_text(encoding="utf-8") else path
+    """Files whose tests run in the same process: those that share an Airflow; else each its own.
+
+    There are two of these, one with what looks at the API and its pages, which take as long as each other.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    if "airflow_stack" not in text:
+        return path
+    return "pages" if "tests.api_client" in text or "tests.browsing" in text else "trainings"
 
 
 class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
@@ -94,8 +103,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let Airflow's group begin first, for it takes longest."""
-    items.sort(key=lambda item: group_of(str(item.path)) != "airflow")
+    """Let Airflow's groups begin first, for they take longest."""
+    items.sort(key=lambda item: group_of(str(item.path)) not in WITH_AIRFLOW)
 
 
 @contextmanager
