@@ -160,13 +160,13 @@ class Visitor:
             self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         )
 
-    def watch(self, context: BrowserContext) -> None:
+    def watch(self) -> None:
         """Take note of all that goes wrong."""
-        context.on("console", self._said)
-        context.on("weberror", lambda error: self.problems.append(f"uncaught: {error.error}"))
-        context.on("request", self._asked)
-        context.on("response", self._answered)
-        context.on("requestfailed", self._failed)
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        self.page.on("request", self._asked)
+        self.page.on("response", self._answered)
+        self.page.on("requestfailed", self._failed)
 
     def _said(self, message: ConsoleMessage) -> None:
         url = message.location["url"]
@@ -198,45 +198,56 @@ class Visitor:
 
 @dataclass
 class Visitors:
-    """Lets people in. login is Airflow's memory of an administrator who has logged in."""
+    """Lets people in. Those of one role come with the same browser, which remembers login and files."""
 
     browser: Browser
     stack: Stack
-    login: Any = None
-    _present: list[tuple[Visitor, BrowserContext]] = field(default_factory=list)
+    _browsers: dict[str, BrowserContext] = field(default_factory=dict)
+    _present: list[Visitor] = field(default_factory=list)
+    _strangers: list[BrowserContext] = field(default_factory=list)
 
     def __call__(
-        self,
-        role: str | None = "admin",
-        *,
-        url: str = "",
-        dark: bool = False,
-        width: int = 1280,
-        height: int = 900,
+        self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
     ) -> Visitor:
-        """Somebody with that role, logged in; None: nobody whom Airflow knows yet."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": height},
-            storage_state=self.login if role == "admin" and not url else None,
-        )
-        context.set_default_timeout(_PATIENCE)
-        visitor = Visitor(context.new_page(), url or self.stack.url, self.stack.s3.endpoint_url)
-        if role not in {None, "admin"}:
-            context.add_cookies([{"name": "_token", "value": token(self.stack, role), "url": visitor.url}])
-        if dark:
-            context.add_init_script("localStorage.setItem('theme', 'dark')")
-        visitor.watch(context)
-        self._present.append((visitor, context))
+        """Somebody with that role, logged in; None: nobody whom Airflow knows yet, with a new browser."""
+        url = url or self.stack.url
+        context = self._stranger() if role is None else self._known(role)
+        visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)
+        visitor.page.set_viewport_size({"width": width, "height": height})
+        visitor.watch()
+        self._present.append(visitor)
         return visitor
 
     def leave(self) -> None:
-        """Close everything. Fails where somebody has met a problem."""
+        """Close all pages. Fails where somebody has met a problem."""
         problems = []
-        for visitor, context in self._present:
+        for visitor in self._present:
             visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
             problems += visitor.problems
-            context.close()
+            visitor.page.close()
+        for stranger in self._strangers:
+            stranger.close()
+        self._present, self._strangers = [], []
         assert not problems, "\n".join(problems)
+
+    def _stranger(self) -> BrowserContext:
+        self._strangers.append(self._new())
+        return self._strangers[-1]
+
+    def _known(self, role: str) -> BrowserContext:
+        if role not in self._browsers:
+            context = self._browsers[role] = self._new()
+            if role == "admin":
+                log_in(Visitor(context.new_page(), self.stack.url, ""), self.stack)
+            else:
+                cookie = {"name": "_token", "value": token(self.stack, role), "url": self.stack.url}
+                context.add_cookies([cookie])  # type: ignore[list-item]
+        return self._browsers[role]
+
+    def _new(self) -> BrowserContext:
+        context = self.browser.new_context()
+        context.set_default_timeout(_PATIENCE)
+        return context
 
 
 def log_in(visitor: Visitor, stack: Stack) -> None:
@@ -262,20 +273,14 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def login(chromium: Browser, airflow_stack: Stack) -> Any:
-    """What Airflow leaves in the browser of an administrator who logs in."""
-    visitors = Visitors(chromium, airflow_stack)
-    visitor = visitors(None)
-    log_in(visitor, airflow_stack)
-    remembered = visitor.page.context.storage_state()
-    visitors.leave()
-    return remembered
+def visitors(chromium: Browser, airflow_stack: Stack) -> Visitors:
+    """Those of one file."""
+    return Visitors(chromium, airflow_stack)
 
 
 @pytest.fixture
-def visit(chromium: Browser, airflow_stack: Stack, login: Any) -> Iterator[Visitors]:
+def visit(visitors: Visitors) -> Iterator[Visitors]:
     """Calls people in, and fails where one of them met a problem."""
-    visitors = Visitors(chromium, airflow_stack, login)
     yield visitors
     try:
         visitors.leave()

@@ -16,7 +16,7 @@ from include.stack.demo import TRAINING
 from include.stack.local import STATE, Stack
 from include.stack.steps import Steps
 from tests.airflow_client import Airflow, job_row, recorded_epochs, until
-from tests.browsing import OPTIONS, Visitor, Visitors, log_in, program
+from tests.browsing import OPTIONS, Visitor, Visitors, program
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PATIENCE = 1800.0
@@ -79,12 +79,11 @@ def take(stack: Stack) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), args=list(OPTIONS))
         visitors = Visitors(browser, stack)
-        visitor = visitors(None)
-        log_in(visitor, stack)
-        visitors.login = visitor.page.context.storage_state()
         for name, (path, text) in PICTURES.items():
             _take(visitors(height=HEIGHTS[name]), name, path, text)
-        _take(visitors(dark=True, height=900), "dark", f"job?id={RUNNING}", "Curves")
+        dark = visitors()
+        dark.page.emulate_media(color_scheme="dark")  # Airflow follows the system
+        _take(dark, "dark", f"job?id={RUNNING}", "Curves")
         _take_tab(visitors(height=700), job_row(stack, RUNNING)["run_id"])
         phone = visitors(width=390, height=844)
         phone.open("jobs").get_by_text(RUNNING).first.wait_for()

@@ -239,8 +239,11 @@ def test_a_page_inside_airflow_has_an_address_of_its_own(visit: Visitors, finish
     expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
-def test_the_theme_follows_airflows_switch_at_once(visit: Visitors, finished: str) -> None:
-    visitor = visit()
+def test_the_theme_follows_airflows_switch_at_once(
+    visit: Visitors, airflow_stack: Stack, finished: str
+) -> None:
+    visitor = visit(None)
+    log_in(visitor, airflow_stack)
     frame = _open_job(visitor, finished)
     body = frame.locator("body")
     light = body.evaluate("body => getComputedStyle(body).backgroundColor")
