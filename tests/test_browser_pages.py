@@ -133,6 +133,14 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
     expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
 
 
+def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")
+    page = visitor.open("job?id=pages-parent")
+    page.get_by_role("link", name="Download best.pt").click()
+    expect(page.get_by_text("it was recorded, but is not in S3 any more")).to_be_visible()
+
+
 def test_markup_in_a_name_is_text(visit: Visitors) -> None:
     visitor = visit()
     page = visitor.open("jobs?prefix=pages-")

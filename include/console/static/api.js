@@ -42,6 +42,17 @@ export async function ask(url, { method = "GET", body, signal } = {}) {
   return said;
 }
 
+/** Ask whether an address leads to a file elsewhere, without going there. Raises Problem where it does not. */
+export async function requireRedirect(url) {
+  let answer;
+  try {
+    answer = await fetch(url, { redirect: "manual", headers: { Accept: "application/json" }, credentials: "same-origin" });
+  } catch {
+    throw awayProblem();
+  }
+  if (answer.type !== "opaqueredirect") throw refused(answer, await answer.json().catch(() => null));
+}
+
 export function awayProblem() {
   return new Problem(0, "Airflow does not answer. This page goes on by itself when it does again.");
 }

@@ -1,7 +1,7 @@
 // Both checkpoints of a job: what each is for, where it is, and the lines to use it.
-import { html } from "./h.js";
-import { training } from "./api.js";
-import { Copy, useMayStart } from "./elements.js";
+import { html, useState } from "./h.js";
+import { requireRedirect, training } from "./api.js";
+import { Copy, Note, useMayStart } from "./elements.js";
 import { moment, size } from "./format.js";
 import { isActive } from "./live.js";
 
@@ -19,6 +19,7 @@ export function Checkpoints({ job }) {
 }
 
 function Checkpoint({ job, kind, purpose, use, after }) {
+  const [problem, setProblem] = useState(null);
   const file = `${kind}.pt`;
   const [path, sha256, bytes] = ["path", "sha256", "size"].map((part) => job[`${kind}_checkpoint_${part}`]);
   const there = job.links[`${kind}_checkpoint`] !== null;
@@ -27,9 +28,11 @@ function Checkpoint({ job, kind, purpose, use, after }) {
     <p class="muted">${purpose}</p>
     ${!there && html`<p>${missing(job, kind)}</p>`}
     ${there && html`<div class="actions">
-      <a class="button" href=${training(["jobs", job.job_id, "checkpoints", kind])} download>Download ${file}</a>
+      <a class="button" href=${training(["jobs", job.job_id, "checkpoints", kind])} download
+        onClick=${(event) => download(event, setProblem)}>Download ${file}</a>
       ${path && html`<${Copy} text=${path} name=${`Copy s3:// path of ${file}`}>Copy s3:// path</${Copy}>`}
     </div>`}
+    ${problem && html`<${Note} kind="failed" title="Not downloaded"><p>${problem.message}</p></${Note}>`}
     ${path && html`<p class="path"><code>${path}</code></p>`}
     ${sha256 && html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
       <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`}
@@ -37,6 +40,24 @@ function Checkpoint({ job, kind, purpose, use, after }) {
       the final one is recorded when the training ends.</p>`}
     ${there && html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>${after && html`<p class="muted">${after}</p>`}</details>`}
   </article>`;
+}
+
+/** Download, or say why not: of a refusal the browser would say no more than that it failed. */
+async function download(event, setProblem) {
+  const link = event.currentTarget;
+  if (link.dataset.allowed) {
+    delete link.dataset.allowed;
+    return;
+  }
+  event.preventDefault();
+  try {
+    await requireRedirect(link.href);
+    setProblem(null);
+    link.dataset.allowed = "yes";
+    link.click();
+  } catch (problem) {
+    setProblem(problem);
+  }
 }
 
 function missing(job, kind) {

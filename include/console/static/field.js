@@ -22,7 +22,7 @@ export function valueOf({ schema }, text) {
   if (kind === "integer" || kind === "number") return numberOf(schema, trimmed, kind);
   if (kind === "object") return objectOf(trimmed);
   const pattern = schema.pattern?.replace(/\\Z$/, "$");
-  if (pattern && !new RegExp(pattern).test(trimmed)) return { error: "This is not how such a value is written." };
+  if (pattern && !new RegExp(pattern).test(trimmed)) return { error: `“${trimmed}” is not accepted; what is, stands below.` };
   return { value: trimmed };
 }
 

@@ -75,7 +75,8 @@ function Metrics({ shown }) {
   const main = shown.map(({ job }) => headline(job.metrics)?.name).find(Boolean);
   if (main) names.unshift(...names.splice(names.indexOf(main), 1));
   if (!names.length) return null;
-  return html`<${Beside} id="metrics" title="Metrics" jobs=${shown.map(({ job }) => job)} rows=${names.map((name) => {
+  return html`<${Beside} id="metrics" title="Metrics" about="Of best.pt, once a training has ended; of its last epoch until then."
+    jobs=${shown.map(({ job }) => job)} rows=${names.map((name) => {
     const values = shown.map(({ job }) => job.metrics?.[name] ?? null);
     const best = bestOf(name, values);
     return { name: /^(train|val)\//.test(name) ? name : short(name), cells: values.map((value) => html`<${Figure} value=${value} digits=${4} />
@@ -98,8 +99,9 @@ function Differences({ shown }) {
     rows=${different.map((name) => ({ name, cells: specs.map((spec) => html`<code>${parameter(spec[name])}</code>`) }))} />`;
 }
 
-function Beside({ id, title, jobs, rows }) {
+function Beside({ id, title, about, jobs, rows }) {
   return html`<section class="section" aria-labelledby=${id}><h2 id=${id}>${title}</h2>
+    ${about && html`<p class="muted">${about}</p>`}
     <div class="scroller" tabindex="0" role="group" aria-label=${`Table: ${title}`}><table class="parameters beside" aria-labelledby=${id}>
       <thead><tr><th scope="col"><span class="hidden">Name</span></th>
         ${jobs.map((job, tone) => html`<th scope="col" key=${job.job_id}><${Swatch} tone=${tone} /> ${job.job_id}</th>`)}</tr></thead>
