@@ -177,7 +177,9 @@ class Visitor:
     def _asked(self, request: Request) -> None:
         scheme, host = urlsplit(request.url)[:2]
         own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
-        saved = request.url.startswith(f"{self.s3}/") and request.is_navigation_request()
+        # A redirect that the page only looks at (redirect: "manual") is noted too, though it is never sent.
+        to_file = request.is_navigation_request() or request.redirected_from is not None
+        saved = request.url.startswith(f"{self.s3}/") and to_file
         if not own and not saved:
             self.problems.append(f"asked another host: {request.url}")
 
