@@ -42,7 +42,9 @@ UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Airflow, which some tests import, away from the home folder of whoever runs them."""
+    """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than its share."""
+    # Two processes of tests share the cores: threads that wait for each other would make both slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
     # Read by the stack under test: the plan that is shipped would take minutes.
@@ -105,6 +107,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let Airflow's groups begin first, for they take longest."""
     items.sort(key=lambda item: group_of(str(item.path)) not in WITH_AIRFLOW)
+
+
+AIRFLOW = pytest.StashKey[Stack]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop Airflow once no test of this process needs it any more: at rest it takes a quarter of a core."""
+    stack = item.config.stash.get(AIRFLOW, None)
+    if stack and nextitem and group_of(str(nextitem.path)) not in WITH_AIRFLOW:
+        stack.airflow.stop()
+        del item.config.stash[AIRFLOW]
 
 
 @contextmanager
@@ -184,12 +198,13 @@ def s3(stack: Stack) -> S3:
 
 
 @pytest.fixture(scope="session")
-def airflow_stack(stack: Stack, postgres: Postgres, s3: S3) -> Stack:
+def airflow_stack(stack: Stack, postgres: Postgres, s3: S3, pytestconfig: pytest.Config) -> Stack:
     """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
 
     Its training database is empty: `migrate_schema` has to run first.
     """
     stack.up(quiet())
+    pytestconfig.stash[AIRFLOW] = stack
     return stack
 
 

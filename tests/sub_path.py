@@ -66,8 +66,12 @@ class PathProxy:
         await web.TCPSite(self._runner, LOOPBACK, self._port).start()
 
     async def _stop(self) -> None:
-        await self._client.close()
         await self._runner.cleanup()
+        streams = asyncio.all_tasks() - {asyncio.current_task()}
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        await self._client.close()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         async with self._client.request(

@@ -85,6 +85,7 @@ def fitting(path: Path) -> bytes | None:
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    # ImportError: Ultralytics, where it is loaded, wants one more decoder for what Pillow does not know
+    except (OSError, SyntaxError, ImportError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None
