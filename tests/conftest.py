@@ -42,7 +42,7 @@ UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than its share."""
+    """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than a share."""
     # Two processes of tests share the cores: threads that wait for each other would make both slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
