@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -108,15 +109,13 @@ def described(seeded: Stack) -> Any:
     @described.hook
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
         named = {name: st.sampled_from(values) for name, values in NAMED.items()}
-        parameters = strategy | st.builds(
+        return strategy | st.builds(
             lambda made_up, there: _with(
                 made_up, {name: there[name] for name in there if name in _of(made_up)}
             ),
             strategy,
             st.fixed_dictionaries(named),
         )
-        # Starlette mounts nothing at a path with a line break: Airflow itself answers that there is none.
-        return parameters.filter(lambda made: "\n" not in "".join(map(str, _of(made).values())))
 
     @described.hook
     def before_generate_query(context: Any, strategy: Any) -> Any:
@@ -152,6 +151,8 @@ def test_what_is_sent_is_answered_as_the_document_says(
     )
     def answered(case: Any) -> None:
         nonlocal sent
+        # Starlette mounts nothing at a path with a line break: Airflow itself answers that there is none.
+        assume("\n" not in unquote(case.formatted_path))
         sent += 1
         case.validate_response(case.call(session=admin, allow_redirects=False, timeout=30), checks=CHECKS)
 
