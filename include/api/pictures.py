@@ -15,9 +15,9 @@ from include.api.problems import Refused, responses
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
 from include.pipeline.connections import s3_client
-from include.pipeline.settings import Settings
+from include.pipeline.settings import TRAINING_DAG, Settings
 
-router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[may_see_runs_of("train_yolo")])
+router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
 _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."}
 
@@ -58,9 +58,9 @@ def list_pictures(job: FoundJob) -> Pictures:
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
-def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
     """Return a picture. A browser may keep it, but asks whether it is still the same."""
-    picture = _store().fetch(job.job_id, job.origin_run_id, name)
+    picture = _store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
     if picture is None:
         raise Refused(
             HTTPStatus.NOT_FOUND, f"name={name!r:.80} is no picture of job {job.job_id}; list them first"
@@ -70,7 +70,7 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str | None, H
         "Cache-Control": "private, no-cache",
         "X-Content-Type-Options": "nosniff",
     }
-    if if_none_match is not None and picture.etag in if_none_match:
+    if picture.content is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(picture.content, headers=headers, media_type=media_type(name))
 

@@ -31,9 +31,9 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class FetchedPicture:
-    """The bytes of a picture, and the tag by which a browser knows whether it has them."""
+    """A picture's bytes, None where they are known already, and the tag by which a browser tells."""
 
-    content: bytes
+    content: bytes | None
     etag: str
 
 
@@ -81,8 +81,13 @@ class PictureStore:
             return []
         return [StoredPicture(name, found[name]) for _, name in pictures]
 
-    def fetch(self, job_id: str, origin_run_id: str | None, name: str) -> FetchedPicture | None:
-        """One picture of that training; None if it has none of this name. Raises StoreErrors."""
+    def fetch(
+        self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
+    ) -> FetchedPicture | None:
+        """One picture of that training; None if it has none of this name. Raises StoreErrors.
+
+        known holds the tags of what is there already: that is not read again.
+        """
         if place_of(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None
         location = self._location(job_id, name)
@@ -91,6 +96,8 @@ class PictureStore:
             return None
         if head["ContentLength"] > LARGEST_PICTURE:
             return None
+        if head["ETag"] in known:
+            return FetchedPicture(None, head["ETag"])
         with explained(self._client, location):
             answer = self._client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
             return FetchedPicture(answer["Body"].read(), answer["ETag"])
