@@ -16,7 +16,7 @@ from include.checkpoints.links import download_link
 from include.checkpoints.location import S3Location
 from include.checkpoints.store import CheckpointStore
 from include.pipeline.connections import s3_client, s3_signer
-from include.pipeline.settings import Settings
+from include.pipeline.settings import TRAINING_DAG, Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LINK_SECONDS = 300
 """A browser follows at once, and who copies the link has time to paste it. S3 looks when the GET begins."""
 
-router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_runs_of("train_yolo")])
+router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
 
 @router.get(

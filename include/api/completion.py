@@ -16,12 +16,12 @@ from include.api.problems import Refused, responses
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
 from include.pipeline.completion import Completion, CompletionConflict, CompletionRefused
 from include.pipeline.connections import s3_client
-from include.pipeline.settings import Settings
+from include.pipeline.settings import TRAINING_DAG, Settings
 
 _READERS = CapacityLimiter(2)
 """Reads of gigabytes at once in this process, in threads of their own: Airflow's routes share the others."""
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start("train_yolo"), from_own_pages()])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
 
 
 @router.post("/{job_id}/completion", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))

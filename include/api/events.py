@@ -18,6 +18,7 @@ from include.api.access import may_see_runs_of
 from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
+from include.pipeline.settings import TRAINING_DAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ _NOTICE_SECONDS = 0.5
 """How soon a stream notices that its time is over, or that the server was told to stop."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[

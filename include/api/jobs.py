@@ -22,8 +22,9 @@ from include.jobs.listing import (
     Place,
 )
 from include.jobs.repository import JobRepository
+from include.pipeline.settings import TRAINING_DAG
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of("train_yolo")])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
 JobId = Annotated[str, Path(description="Of the job; percent-encoded if a platform gave it.")]
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import starting_is_allowed
 from include.api.addresses import airflow_url
+from include.pipeline.settings import TRAINING_DAG
 
 router = APIRouter(prefix="/session", tags=["session"])
 
@@ -27,7 +28,7 @@ class Session(BaseModel):
 def get_session(request: Request, user: GetUserDep) -> Session:
     """Tell who is logged in, and whether trainings can be started."""
     try:
-        starting_is_allowed("train_yolo")(request, user)
+        starting_is_allowed(TRAINING_DAG)(request, user)
         may_start = True
     except HTTPException as refusal:
         if refusal.status_code != HTTPStatus.FORBIDDEN:

@@ -14,8 +14,9 @@ from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
+from include.pipeline.settings import TRAINING_DAG
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start("train_yolo"), from_own_pages()])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
 
 
 @router.post(
