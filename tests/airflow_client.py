@@ -25,6 +25,7 @@ class Airflow:
             json={"username": stack.username, "password": stack.password},
             timeout=30,
         ).json()["access_token"]
+        self._logs = stack.airflow.home / "logs"
         self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
         self._runs = dag_run_api.DagRunApi(self._client)
         self._tasks = task_instance_api.TaskInstanceApi(self._client)
@@ -52,11 +53,21 @@ class Airflow:
             time.sleep(0.5)
         return state
 
+    def succeeds(self, dag_id: str, run_id: str, seconds: float = 300) -> None:
+        """Wait for the end of the run, which must be a success. Tells what each task did where it is none."""
+        assert self.wait(dag_id, run_id, seconds) == "success", self._account(dag_id, run_id)
+
     def run(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Trigger, wait, and give the run's id; the run must succeed."""
         run_id = self.trigger(dag_id, conf)
-        assert self.wait(dag_id, run_id) == "success", self.tasks(dag_id, run_id)
+        self.succeeds(dag_id, run_id)
         return run_id
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
+        """What the attempt, counted from 1, has written until now, as JSON, a line for each event."""
+        folder = self._logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        path = folder / f"attempt={attempt}.log"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Have the task and all after it done again."""
@@ -97,6 +108,16 @@ class Airflow:
         """The id of the present attempt, of which every one has its own, and its number, counted from 1."""
         instance = self._tasks.get_task_instance(dag_id, run_id, task_id)
         return str(instance.id), int(instance.try_number)
+
+    def _account(self, dag_id: str, run_id: str) -> str:
+        """The state of each task, and the end of the logs of those that failed."""
+        tasks = self.tasks(dag_id, run_id)
+        account = [f"{dag_id} {run_id}: {', '.join(f'{name} {state}' for name, state in tasks.items())}"]
+        for task_id in (name for name, state in tasks.items() if state == "failed"):
+            for attempt in range(1, self.attempt(dag_id, run_id, task_id)[1] + 1):
+                account += [f"{task_id}, attempt {attempt}:"]
+                account += self.log(dag_id, run_id, task_id, attempt).splitlines()[-5:]
+        return "\n".join(account)
 
 
 def job_row(stack: Stack, job_id: str) -> dict[str, Any]:

@@ -159,12 +159,7 @@ class Training:
 
     def ends(self, seconds: float = 300) -> dict[str, Any]:
         """Wait for the end of the run, which must be a success, and give the row."""
-        state = self.api.wait(DAG, self.run_id, seconds)
-        assert state == "success", (
-            self.api.tasks(DAG, self.run_id),
-            self.row["error"],
-            self.log(self.attempt),
-        )
+        self.api.succeeds(DAG, self.run_id, seconds)
         return self.row
 
     def fails(self, seconds: float = 300) -> dict[str, Any]:
@@ -179,8 +174,7 @@ class Training:
 
     def log(self, attempt: int, task_id: str = "train") -> str:
         """What the attempt has written until now, as JSON, a line for each event."""
-        path = self._log(attempt, task_id)
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return self.api.log(DAG, self.run_id, task_id, attempt)
 
     def reported(self) -> list[Kill]:
         """The kills, with what the attempts after them say in their logs. The run has ended."""
@@ -201,10 +195,6 @@ class Training:
             with suppress(ValueError):  # of a process that was killed while it wrote
                 lines.append(json.loads(line))
         return lines
-
-    def _log(self, attempt: int, task_id: str) -> Path:
-        folder = self.stack.airflow.home / "logs" / f"dag_id={DAG}" / f"run_id={self.run_id}"
-        return folder / f"task_id={task_id}" / f"attempt={attempt}.log"
 
     def _has_row(self) -> bool:
         with suppress(AssertionError):
