@@ -144,9 +144,12 @@ def download(stack: Stack, uri: str, to: Path) -> Path:
     return to
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    """Wait for what others bring about. Fails with `what` in words where it does not come."""
+def until(condition: Callable[[], bool], what: str, seconds: float = 240, pause: float = 0.3) -> None:
+    """Wait for what others bring about. Fails with `what` in words where it does not come.
+
+    Servers that are asked in short pauses have no processor left for what is waited for.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)

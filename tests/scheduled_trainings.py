@@ -21,7 +21,7 @@ from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.crash import task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
-from tests.tiny_detector import architecture
+from tests.tiny_models import architecture
 from tests.tiny_trainings import weights_of
 
 DAG = "train_yolo"

@@ -93,8 +93,13 @@ def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors,
     curves = frame.get_by_role("region", name="Curves")
     chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
-    chart.get_by_role("img").hover(position={"x": 60, "y": 40})
-    expect(chart.get_by_text(re.compile(r"^epoch \d+$"))).to_be_visible()
+
+    def pointed() -> bool:
+        # Again: whatever loads later may move the chart away from under the pointer.
+        chart.get_by_role("img").hover(position={"x": 60, "y": 40})
+        return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
+
+    until(pointed, "the epoch at the pointer", seconds=60)
     chart.get_by_role("img").press("Home")
     expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
     chart.get_by_role("img").press("End")

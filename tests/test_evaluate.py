@@ -17,7 +17,7 @@ from include.training.evaluate import Evaluation, evaluate
 from include.training.run import train
 from tests.dataset_steps import describe
 from tests.tiny_datasets import CLASSES, TASKS, build
-from tests.tiny_detector import ARGUMENTS, IMAGES, architecture
+from tests.tiny_models import ARGUMENTS, IMAGES, architecture
 from tests.tiny_trainings import Epochs, request
 from tests.untrained import best
 

@@ -23,7 +23,7 @@ from tests.model_versions import replace, trained
 from tests.retrain_plans import plan
 from tests.retrainings import retraining
 from tests.tiny_datasets import CLASSES, build
-from tests.tiny_detector import architecture
+from tests.tiny_models import architecture
 from tests.untrained import best
 
 if TYPE_CHECKING:

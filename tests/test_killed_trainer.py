@@ -18,7 +18,7 @@ from include.training.run import train
 from include.training.saving import snapshot, strip
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
-from tests.tiny_detector import ARGUMENTS, BATCHES, IMAGES, architecture, command, digests
+from tests.tiny_models import ARGUMENTS, BATCHES, IMAGES, architecture, command, digests
 
 EPOCHS = 36
 

@@ -34,7 +34,7 @@ from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import build
-from tests.tiny_detector import architecture
+from tests.tiny_models import architecture
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

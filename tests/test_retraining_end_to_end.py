@@ -20,7 +20,7 @@ from tests.dataset_steps import upload_files
 from tests.model_versions import body, trained
 from tests.retrain_plans import SHAPES
 from tests.tiny_datasets import build
-from tests.tiny_detector import IMAGES, architecture
+from tests.tiny_models import IMAGES, architecture
 from tests.untrained import best
 
 if TYPE_CHECKING:

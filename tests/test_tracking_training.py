@@ -22,7 +22,7 @@ from tests import platforms
 from tests.jobs import claim
 from tests.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.tiny_datasets import build
-from tests.tiny_detector import architecture
+from tests.tiny_models import architecture
 from tests.tiny_trainings import Epochs, request
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from include.checkpoints.loading import require_resumable
 from include.training.__main__ import main
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
-from tests.tiny_detector import command
+from tests.tiny_models import command
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--set", "imgsz=64", "batch=4", "workers=0"]

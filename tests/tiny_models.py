@@ -1,4 +1,4 @@
-"""A detector that needs a tenth of a second for an epoch and learns the drawn shapes in thirty."""
+"""Models that need a tenth of a second for an epoch; the detector learns the drawn shapes in thirty."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from include.checkpoints.loading import load_checkpoint
+from include.training.contract import MODEL_SUFFIX
 from tests.tiny_datasets import build
 from tests.tiny_trainings import weights_of
 
 _ARCHITECTURE = """
 nc: 2
+kpt_shape: [4, 3]
 scales: {n: [0.33, 0.25, 64]}
 backbone:
   - [-1, 1, Conv, [32, 3, 2]]
@@ -22,8 +24,15 @@ backbone:
   - [-1, 1, Conv, [64, 3, 2]]
   - [-1, 1, Conv, [64, 3, 2]]
 head:
-  - [[3, 4], 1, Detect, [nc]]
 """
+
+_HEADS = {
+    "detect": "[[3, 4], 1, Detect, [nc]]",
+    "segment": "[[3, 4], 1, Segment, [nc, 32, 64]]",
+    "classify": "[-1, 1, Classify, [nc]]",
+    "pose": "[[3, 4], 1, Pose, [nc, kpt_shape]]",
+    "obb": "[[3, 4], 1, OBB, [nc, 1]]",
+}
 
 IMAGES, BATCHES = 18, 5
 ARGUMENTS: dict[str, Any] = {
@@ -39,10 +48,10 @@ ARGUMENTS: dict[str, Any] = {
 """Otherwise Ultralytics' own, with mosaic and all other augmentation."""
 
 
-def architecture(folder: Path) -> str:
-    """Write the model's YAML; returns its path."""
-    path = folder / "tiny.yaml"
-    path.write_text(_ARCHITECTURE, encoding="utf-8")
+def architecture(folder: Path, task: str = "detect") -> str:
+    """Write the YAML of a model for the task; returns its path."""
+    path = folder / f"tiny{MODEL_SUFFIX[task]}.yaml"
+    path.write_text(f"{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")
     return str(path)
 
 
