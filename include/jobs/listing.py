@@ -155,24 +155,30 @@ class JobListing:
     def page(self, wanted: JobFilter, limit: int, before: Place | None = None) -> JobPage:
         """Return jobs, the newest first. before is the place of the last one of the page before this."""
         values = _values(wanted)
-        expected = self._expected(values)
-        sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
-        rows = self._rows(
-            "list_matching_jobs" if sorting else "list_jobs",
-            first_page=before is None,
-            before_created_at=before.created_at if before else "-infinity",
-            before_job_id=before.job_id if before else "",
-            limit=limit + 1,
-            **values,
-        )
-        places = [Place(row.pop("place"), row["job_id"]) for row in rows]
-        more = len(rows) > limit
-        if not more and before is None:
-            total = JobTotal(len(rows), is_estimate=False)
-        else:
-            total = self._total(values, expected)
-        jobs = [TrainingJob.model_validate(row) for row in rows[:limit]]
-        return JobPage(jobs, places[limit - 1] if more else None, total)
+        with self._connection.transaction():
+            expected = self._expected(values)
+            sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
+            found = self._rows(
+                "list_matching_jobs" if sorting else "list_jobs",
+                first_page=before is None,
+                before_created_at=before.created_at if before else "-infinity",
+                before_job_id=before.job_id if before else "",
+                limit=limit + 1,
+                **values,
+            )
+            more = len(found) > limit
+            if not more and before is None:
+                total = JobTotal(len(found), is_estimate=False)
+            else:
+                total = self._total(values, expected)
+            shown = [Place(**row) for row in found[:limit]]
+            return JobPage(self._jobs(shown), shown[-1] if more else None, total)
+
+    def _jobs(self, places: Sequence[Place]) -> list[TrainingJob]:
+        """Those that are still there, in this order."""
+        rows = self._rows("get_jobs", job_ids=[place.job_id for place in places])
+        jobs = {row["job_id"]: TrainingJob.model_validate(row) for row in rows}
+        return [jobs[place.job_id] for place in places if place.job_id in jobs]
 
     def _total(self, values: Mapping[str, Any], expected: int) -> JobTotal:
         """Count the matches, unless there are many more than are counted, by what the planner expects."""
@@ -188,14 +194,16 @@ class JobListing:
 
     def surroundings(self, job_ids: Sequence[str]) -> dict[str, Surroundings]:
         """Return, by the id of each job, what is known beside its row."""
-        rows = self._rows(
-            "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
-        )
+        with self._connection.transaction():
+            rows = self._rows(
+                "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
+            )
         return {row.pop("job_id"): Surroundings(**row) for row in rows}
 
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""
-        rows = self._rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
+        with self._connection.transaction():
+            rows = self._rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
         if not rows:
             raise JobUnknown(job_id)
         truncated = {row.pop("truncated") for row in rows} == {True}
@@ -203,7 +211,7 @@ class JobListing:
 
     def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
         # A prepared statement might get a plan that does not look at the values.
-        with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
+        with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query(name), values, prepare=False).fetchall()
 
 

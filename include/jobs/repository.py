@@ -243,7 +243,7 @@ class JobRepository:
 
     def _get(self, job_id: str) -> TrainingJob | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(query("get_job"), {"job_id": job_id}).fetchone()
+            row = cursor.execute(query("get_jobs"), {"job_ids": [job_id]}).fetchone()
         return TrainingJob.model_validate(row) if row else None
 
     def _create(self, job_id: str, run_id: str, values: Mapping[str, Any]) -> None:

@@ -3,35 +3,7 @@
 -- platform's enum, and so does the moment of creation at which the page before ended.
 SELECT
     job_id::text AS job_id,
-    status::text AS status,
-    COALESCE(stop_requested, FALSE) AS stop_requested,
-    dag_id::text AS dag_id,
-    run_id::text AS run_id,
-    COALESCE(origin_run_id, run_id)::text AS origin_run_id,
-    attempt,
-    parent_job_id::text AS parent_job_id,
-    resumed_epoch,
-    spec,
-    epoch,
-    durable_epoch,
-    epochs,
-    metrics,
-    best_checkpoint_path::text AS best_checkpoint_path,
-    best_checkpoint_sha256::text AS best_checkpoint_sha256,
-    best_checkpoint_size,
-    last_checkpoint_path::text AS last_checkpoint_path,
-    last_checkpoint_sha256::text AS last_checkpoint_sha256,
-    last_checkpoint_size,
-    last_checkpoint_expired_at::timestamptz AS last_checkpoint_expired_at,
-    COALESCE(pinned, FALSE) AS pinned,
-    inexact_reason::text AS inexact_reason,
-    error::text AS error,
-    triggered_by::text AS triggered_by,
-    created_at::timestamptz AS created_at,
-    started_at::timestamptz AS started_at,
-    completed_at::timestamptz AS completed_at,
-    updated_at::timestamptz AS updated_at,
-    COALESCE(created_at, '-infinity')::text AS place
+    COALESCE(created_at, '-infinity')::text AS created_at
 FROM training_jobs
 WHERE job_id IS NOT NULL
     AND (%(any_status)s::boolean OR status = %(status)s)

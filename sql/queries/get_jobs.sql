@@ -30,4 +30,4 @@ SELECT
     completed_at::timestamptz AS completed_at,
     updated_at::timestamptz AS updated_at
 FROM training_jobs
-WHERE job_id = %(job_id)s;
+WHERE job_id = ANY(%(job_ids)s::text[]);
