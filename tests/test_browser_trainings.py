@@ -95,7 +95,7 @@ def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors,
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
 
     def pointed() -> bool:
-        # Again: whatever loads later may move the chart away from under the pointer.
+        # Again, as a hand does: the page may still be moving at the first time.
         chart.get_by_role("img").hover(position={"x": 60, "y": 40})
         return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
 
