@@ -26,17 +26,8 @@ export class Problem extends Error {
 
 /** GET or POST; returns the JSON of the answer. Raises Problem. */
 export async function ask(url, { method = "GET", body, signal } = {}) {
-  const headers = { Accept: "application/json" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  let answer;
-  try {
-    answer = await fetch(url, {
-      method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin",
-    });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw awayProblem();
-  }
+  const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const answer = await reach(url, { method, signal, ...sent });
   const said = await answer.json().catch(() => null);
   if (!answer.ok) throw refused(answer, said);
   return said;
@@ -44,13 +35,17 @@ export async function ask(url, { method = "GET", body, signal } = {}) {
 
 /** Ask whether an address leads to a file elsewhere, without going there. Raises Problem where it does not. */
 export async function requireRedirect(url) {
-  let answer;
+  const answer = await reach(url, { redirect: "manual" });
+  if (answer.type !== "opaqueredirect") throw refused(answer, await answer.json().catch(() => null));
+}
+
+async function reach(url, { headers, ...options }) {
   try {
-    answer = await fetch(url, { redirect: "manual", headers: { Accept: "application/json" }, credentials: "same-origin" });
-  } catch {
+    return await fetch(url, { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw awayProblem();
   }
-  if (answer.type !== "opaqueredirect") throw refused(answer, await answer.json().catch(() => null));
 }
 
 export function awayProblem() {
