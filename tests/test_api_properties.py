@@ -143,7 +143,7 @@ def test_what_is_sent_is_answered_as_the_document_says(
 
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=10,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,
