@@ -12,6 +12,7 @@ import psycopg
 from include.checkpoints.location import S3Location
 from include.console import PREFIX
 from include.jobs.repository import JobRepository
+from include.pipeline.settings import TRAINING_DAG
 from include.stack.errors import LOG_LINES_SHOWN, StackError
 from include.stack.follow import Follower, quality
 
@@ -61,7 +62,7 @@ def _train(
     job_id: str = conf["job_id"]
     steps.say(f"Watch it in Airflow: {_page(stack, job_id)}")
     steps.say(f"                     user {stack.username}, password {stack.password}")
-    _run(stack, steps, "train_yolo", title, conf, job_id, crash_after)
+    _run(stack, steps, TRAINING_DAG, title, conf, job_id, crash_after)
     job = _job(stack, job_id)
     if job is None:
         raise StackError(f"The run of train_yolo succeeded, but training_jobs has no row {job_id}.")
