@@ -27,7 +27,6 @@ from include.training.contract import (
 )
 from include.training.distributed import RankDied, RankFailed, train_in_ranks
 from include.training.run import planned
-from tests.tiny_datasets import build
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
 
@@ -37,15 +36,16 @@ ON_CPU = "tests.ranks_on_cpu"
 
 def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
     """Epochs of five batches, two images a process; accumulation never ends with an epoch."""
-    if not (folder / f"{task}-data").exists():
-        build(task, folder / f"{task}-data", train=IMAGES)
-    given = {
-        "model": architecture(folder, task),
-        "epochs": epochs,
-        "save_dir": folder / "run",
-        "arguments": {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 1} | arguments,
-    }
-    return request(task, folder, identity={"job": "a"}, **given)
+    return request(
+        task,
+        folder,
+        images=IMAGES,
+        model=architecture(folder, task),
+        epochs=epochs,
+        save_dir=folder / "run",
+        arguments={"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 1} | arguments,
+        identity={"job": "a"},
+    )
 
 
 def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:

@@ -12,7 +12,7 @@ import torch
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EXACT, EpochReport, EpochReporter, StateMismatch, TrainingRequest
 from include.training.run import train
-from tests.tiny_datasets import TASKS, build
+from tests.tiny_datasets import TASKS
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
@@ -24,11 +24,16 @@ def asked(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
     """Five epochs, none of which ends with an optimizer step; 18 images make a last batch of two."""
-    if not (folder / f"{task}-data").exists():
-        build(task, folder / f"{task}-data", train=images)
-    given: dict[str, Any] = {"model": model} if model else {}
-    given |= {"epochs": 5, "save_dir": folder / "run", "arguments": DEFAULTS | arguments}
-    return request(task, folder, identity={"job": "a"}, **given)
+    return request(
+        task,
+        folder,
+        images=images,
+        model=model,
+        epochs=5,
+        save_dir=folder / "run",
+        arguments=DEFAULTS | arguments,
+        identity={"job": "a"},
+    )
 
 
 def interrupted(wanted: TrainingRequest, *after: int, workers: tuple[int, ...] = ()) -> str:

@@ -49,14 +49,16 @@ class GivesUp:
         return True
 
 
-def request(task: str, folder: Path, /, **given: Any) -> TrainingRequest:
-    """A request for two epochs of `task` below `folder`, but for what is given."""
+def request(
+    task: str, folder: Path, /, images: int = 8, model: str | None = None, **given: Any
+) -> TrainingRequest:
+    """A request for two epochs of `task` below `folder`, of the nano model, but for what is given."""
     data = folder / f"{task}-data"
     if not data.exists():
-        build(task, data)
+        build(task, data, train=images)
     settings: dict[str, Any] = {
         "task": task,
-        "model": f"yolo11n{MODEL_SUFFIX[task]}",
+        "model": model or f"yolo11n{MODEL_SUFFIX[task]}",
         "data": data if task == "classify" else data / "data.yaml",
         "save_dir": folder / "runs" / "train",
         "epochs": 2,
