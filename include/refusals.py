@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 LONGEST_SHOWN = 80
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 6, 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = LONGEST_SHOWN
+
+
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """Write a value that somebody gave, in at most so many characters.
+
+    It is never written in full and then cut: a small value can stand for gigabytes, and for a very long
+    number Python refuses.
+    """
+    try:
+        text = _SHORT.repr(value)
+    except (ValueError, RecursionError):
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
@@ -16,15 +34,13 @@ def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     field = ".".join(map(str, first["loc"]))
     also = sorted({str(other["loc"][0]) for other in others if other["loc"]} - {field})
     more = f" (also wrong: {', '.join(also)})" if also else ""
-    shown = repr(first["input"])
-    if len(shown) > LONGEST_SHOWN:
-        shown = f"{shown[: LONGEST_SHOWN - 1]}…"
+    value = shown(first["input"])
     match first["type"]:
         case "extra_forbidden":
             known = ", ".join(model.model_fields)
             return f"{field} is not a parameter of {taker}; its parameters are {known}{more}"
         case "string_pattern_mismatch":
-            return f"{field}={shown} is refused. {field}: {model.model_fields[field].description}{more}"
+            return f"{field}={value} is refused. {field}: {model.model_fields[field].description}{more}"
         case "value_error":
             return f"{first['ctx']['error']}{more}"
-    return f"{field}={shown} is refused: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
+    return f"{field}={value} is refused: {first['msg'][0].lower()}{first['msg'][1:]}{more}"

@@ -11,18 +11,21 @@ is removed.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.archive import UnpackLimits, unpack
+from include.datasets.archive import unpack_fetched
+from include.datasets.confinement import run_confined
 from include.datasets.disk import explained_disk_errors, require_room
 from include.datasets.download import download
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
 from include.datasets.names import is_useless, safe_parts
 from include.datasets.sources import S3Zip
+from include.limits import PREFIX_OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
-
-LIMITS = UnpackLimits()
 
 
 def fetch_zip(
@@ -51,7 +52,7 @@ def fetch_zip(
         archive = target.with_suffix(".zip")
         require_room(target, stored.size, stored.uri)
         download(reader, [(stored, archive)], stored.uri)
-        unpack(archive, target, stored.uri, LIMITS)
+        run_confined(unpack_fetched, str(archive), str(target), stored.uri, source=stored.uri)
         archive.unlink()
 
     return complete_folder(cache / fingerprint, "content", fill, stored.uri), fingerprint
@@ -89,7 +90,11 @@ def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
 
 def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[list[tuple[str, StoredObject]], str]:
     """The objects below the prefix by their names relative to it, and their fingerprint."""
-    objects = list(_tree(origin, reader, uri))
+    objects = list(itertools.islice(_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
+    if len(objects) > PREFIX_OBJECTS:
+        raise DatasetError(
+            f"{uri} holds more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with fewer"
+        )
     if not objects:
         raise DatasetError(
             f"There is nothing at {uri}; check the bucket and the prefix, or upload the data there"

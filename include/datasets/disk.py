@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
+from include.limits import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-GIB = 1024**3
 
 
 def require_room(folder: Path, needed: int, source: str) -> None:

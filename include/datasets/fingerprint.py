@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
+from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from include.datasets.samples import Layout, Sample
     from include.datasets.storage import StoredObject
-
-THREADS = min(32, (os.cpu_count() or 1) + 4)
-
 
 def zip_fingerprint(stored: StoredObject) -> str:
     """Identify a zip in S3 by its bytes, wherever it lies."""
@@ -63,10 +59,9 @@ def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Prog
     def lines() -> Iterator[str]:
         yield "files"
         yield json.dumps([layout.names, layout.extras], sort_keys=True)
-        with ThreadPoolExecutor(THREADS) as pool:
-            for split in sorted(layout.splits):
-                yield split
-                yield from pool.map(describe, layout.splits[split])
+        for split in sorted(layout.splits):
+            yield split
+            yield from map_in_order(describe, layout.splits[split])
 
     return _digest(lines())
 

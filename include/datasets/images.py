@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.samples import IMAGE_SUFFIXES
+from include.limits import CHECK_MEMORY, GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _SMALLEST_SIDE = 10
 _JPEG_END = b"\xff\xd9"
+
+_BYTES_PER_PIXEL = {"jpeg2000": 24}
+_USUAL_BYTES_PER_PIXEL = 8
+"""What a decoder takes, and Pillow's own four; OpenJPEG keeps 32 bits of each channel."""
+
+
+class _Room:
+    """Memory for decoding, shared by threads: large images wait for each other, small ones do not."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._size)  # what is larger than all of it is decoded alone
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + wanted <= self._size)
+            self._taken += wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= wanted
+                self._changed.notify_all()
+
+
+_ROOM = _Room(GIB * 3 // 2)
 
 
 def image_problem(path: Path) -> str | None:
@@ -23,9 +55,13 @@ def image_problem(path: Path) -> str | None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             return "the file is empty (0 bytes); restore it"
-        with Image.open(path) as image:
+        if size > IMAGE_BYTES:
+            return f"the file has {in_words(size)}, and at most {in_words(IMAGE_BYTES)} are read; scale it down"
+        # Verifying a PNG reads each of its chunks whole.
+        with _ROOM.taken(size), Image.open(path) as image:
             kind, (width, height) = str(image.format).lower(), image.size
             image.verify()
         if kind not in IMAGE_SUFFIXES | {"jpeg2000"}:
@@ -35,12 +71,20 @@ def image_problem(path: Path) -> str | None:
         if min(width, height) < _SMALLEST_SIDE:
             return f"it is {width} x {height} pixels; each side must have at least {_SMALLEST_SIDE}"
         if kind not in {"png", "jpeg"} or (kind == "jpeg" and not _ends_well(path)):
-            with Image.open(path) as image:
+            pixel = _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
+            with _ROOM.taken(width * height * pixel), Image.open(path) as image:
                 image.load()
     except (UnidentifiedImageError, ImportError):
         # ImportError: once Ultralytics is imported, Pillow looks for a HEIF decoder when it does not know a
         # format.
         return "it is not an image, or of a format that cannot be read here; convert it to JPEG or PNG"
+    except Image.DecompressionBombError:
+        return (
+            f"it has more than {IMAGE_PIXELS / 1e6:.0f} megapixels, the most that is read; scale it down, or "
+            "cut it into tiles"
+        )
+    except MemoryError:
+        return f"it takes more than {in_words(CHECK_MEMORY)} of memory to read; scale it down"
     except Exception as error:  # Pillow's decoders raise whatever they meet: SyntaxError, struct.error, …
         return f"the image is damaged ({error}); restore it"
     return None

@@ -10,6 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.datasets.text import read_lines
+from include.limits import FINDINGS_PER_FILE, LABEL_BYTES, LABEL_COLUMNS, LABEL_LINE, LABEL_LINES
+from include.refusals import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -19,6 +23,7 @@ _OBB = 9
 _FEWEST_POLYGON_COLUMNS = 7
 # Annotation tools round; Ultralytics tolerates 1 %.
 _LOW, _HIGH = -0.01, 1.01
+_LONGEST_SHOWN = 40
 _FORMS = {
     "detect": "class x y width height (5 columns)",
     "segment": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
@@ -52,22 +57,30 @@ Problem = tuple[int | None, str]
 
 
 def check_labels(path: Path, rules: LabelRules) -> tuple[list[Problem], int]:
-    """Return what is wrong, as (line from 1, message), and the number of objects."""
+    """Return what is wrong, as (line from 1, message), and the number of objects.
+
+    Stops after FINDINGS_PER_FILE problems.
+    """
+    problems: list[Problem] = []
+    objects, kinds = 0, _Kinds(rules)
+    lines = read_lines(path, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
     try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return [
-            (None, f"it is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")
-        ], 0
+        for number, line in lines:
+            if not (row := line.split()):
+                continue
+            objects += 1
+            kinds.add(number, len(row))
+            problems += [(number, message) for message in _row_problems(row, rules)]
+            if len(problems) >= FINDINGS_PER_FILE:
+                problems.append((number, f"the rest of the file was not read after {len(problems)} problems"))
+                break
+    except ValueError as error:
+        problems.append((None, str(error)))
     except OSError as error:
-        return [(None, f"it cannot be read: {error}")], 0
-    rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    problems: list[Problem] = [
-        (number, message) for number, row in rows for message in _row_problems(row, rules)
-    ]
-    if rules.task == "detect" and not problems:
-        problems += _mixture(rows, rules)
-    return problems, len(rows)
+        problems.append((None, f"it cannot be read: {error}"))
+    if rules.task == "detect" and not problems and kinds.mixed:
+        problems.append((kinds.mixed, "boxes and outlines are mixed in one file; use one kind"))
+    return problems, objects
 
 
 def _row_problems(row: Sequence[str], rules: LabelRules) -> Iterator[str]:
@@ -79,16 +92,18 @@ def _row_problems(row: Sequence[str], rules: LabelRules) -> Iterator[str]:
         try:
             numbers.append(float(text))
         except ValueError:
-            yield f"column {column} is {text!r}, not a number"
+            yield f"column {column} is {shown(text, _LONGEST_SHOWN)}, not a number"
             return
         if not math.isfinite(numbers[-1]):
-            yield f"column {column} is {text!r}, not a finite number"
+            yield f"column {column} is {shown(text, _LONGEST_SHOWN)}, not a finite number"
             return
-    yield from _class_problem(numbers[0], row[0], rules.classes)
+    yield from _class_problem(numbers[0], rules.classes)
     yield from _coordinate_problem(numbers, rules)
 
 
 def _form_problem(columns: int, rules: LabelRules) -> str | None:
+    if columns > LABEL_COLUMNS:
+        return f"the line has {columns:,} columns, more than the {LABEL_COLUMNS:,} that are read; simplify it"
     odd_polygon = columns >= _FEWEST_POLYGON_COLUMNS and columns % 2 == 1
     fits = {
         # Ultralytics trains detection on outlines (it takes their boxes) and on labels with keypoints (it
@@ -105,11 +120,11 @@ def _form_problem(columns: int, rules: LabelRules) -> str | None:
     return f"the line has {columns} columns, but task={rules.task!r} needs {rules.form}"
 
 
-def _class_problem(number: float, text: str, classes: int) -> Iterator[str]:
+def _class_problem(number: float, classes: int) -> Iterator[str]:
     if not number.is_integer():
-        yield f"class {text} is not a whole number"
+        yield f"class {number:g} is not a whole number"
     elif not 0 <= number < classes:
-        yield f"class {text} is not in 0..{classes - 1}: names has {classes} classes"
+        yield f"class {number:.15g} is not in 0..{classes - 1}: names has {classes} classes"
 
 
 def _coordinate_problem(numbers: Sequence[float], rules: LabelRules) -> Iterator[str]:
@@ -146,10 +161,17 @@ def _upright_box(points: Sequence[float]) -> tuple[float, float, float, float]:
     return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _mixture(rows: Sequence[tuple[int, list[str]]], rules: LabelRules) -> Iterator[Problem]:
-    """Ultralytics refuses a file in which some lines are boxes and others are outlines."""
-    boxes = [len(row) in {_BOX, rules.pose_columns} for _, row in rows]
-    for (number, _), is_box in zip(rows, boxes, strict=True):
-        if is_box != boxes[0]:
-            yield number, "boxes and outlines are mixed in one file; use one kind"
-            return
+class _Kinds:
+    """Finds the first line that is an outline among boxes, or the reverse: Ultralytics refuses such a file."""
+
+    def __init__(self, rules: LabelRules) -> None:
+        self._boxes = {_BOX, rules.pose_columns}
+        self._first: bool | None = None
+        self.mixed: int | None = None
+
+    def add(self, line: int, columns: int) -> None:
+        is_box = columns in self._boxes
+        if self._first is None:
+            self._first = is_box
+        elif is_box != self._first and self.mixed is None:
+            self.mixed = line

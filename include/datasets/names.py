@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_LONGEST_NAME = 255
+from include.limits import FOLDER_DEPTH, NAME_BYTES, PATH_BYTES
+
 _USELESS_SUFFIXES = (".cache", ".npy")
 
 
@@ -21,9 +22,17 @@ def safe_parts(name: str) -> tuple[str, ...]:
         raise ValueError("it leads outside with '..'")
     if not parts or "" in parts:
         raise ValueError("it has an empty component")
-    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in parts):
-        raise ValueError(f"a component is longer than {_LONGEST_NAME} bytes")
+    if any(_size(part) > NAME_BYTES for part in parts):
+        raise ValueError(f"a component is longer than {NAME_BYTES} bytes")
+    if _size(name) > PATH_BYTES:
+        raise ValueError(f"it is longer than {PATH_BYTES} bytes")
+    if len(parts) > FOLDER_DEPTH:
+        raise ValueError(f"it lies more than {FOLDER_DEPTH} folders deep")
     return parts
+
+
+def _size(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
 
 
 def is_useless(parts: tuple[str, ...]) -> bool:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.fingerprint import THREADS
 from include.datasets.images import image_problem
 from include.datasets.labels import LabelRules, check_labels
+from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
+from include.limits import FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from include.datasets.samples import Layout, Sample
 
@@ -29,8 +29,12 @@ class _Checked:
 
 
 def validate(layout: Layout, source: str) -> None:
-    """Open every image and every label file; raises DatasetError with all that is wrong, by file and line."""
-    findings: list[Finding] = []
+    """Open every image and every label file; raises DatasetError with all that is wrong, by file and line.
+
+    Stops after FINDINGS problems.
+    """
+    # A dict keeps each problem once, as of an image that a list repeats, and their order.
+    findings: dict[Finding, None] = {}
     progress = Progress(f"Checking {source}", sum(map(len, layout.splits.values())), "images")
     rules = LabelRules(layout.task, len(layout.names), tuple(layout.extras.get("kpt_shape", (0, 0))))
 
@@ -39,14 +43,21 @@ def validate(layout: Layout, source: str) -> None:
         progress.advance()
         return checked
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for split, samples in layout.splits.items():
-            checks = list(pool.map(check, samples))
-            if layout.task != "classify":
-                findings += _split_findings(split, samples, checks, layout)
-            findings += _once(finding for checked in checks for finding in checked.findings)
+    for split, samples in layout.splits.items():
+        found: dict[Finding, None] = {}
+        unlabelled = objects = 0
+        for checked in map_in_order(check, samples):
+            found |= dict.fromkeys(checked.findings)
+            unlabelled += not checked.labelled
+            objects += checked.objects
+            if len(findings) + len(found) >= FINDINGS:
+                rest = Finding(split, None, f"the check stopped after {FINDINGS:,} problems; correct them first")
+                raise DatasetError.of_findings(source, [*findings, *found, rest])
+        if layout.task != "classify":
+            findings |= dict.fromkeys(_split_findings(split, layout, unlabelled, objects))
+        findings |= found
     if findings:
-        raise DatasetError.of_findings(source, findings)
+        raise DatasetError.of_findings(source, list(findings))
 
 
 def _check(sample: Sample, layout: Layout, rules: LabelRules) -> _Checked:
@@ -60,27 +71,19 @@ def _check(sample: Sample, layout: Layout, rules: LabelRules) -> _Checked:
     return _Checked(findings, labelled=True, objects=objects)
 
 
-def _split_findings(
-    split: str, samples: Sequence[Sample], checks: Sequence[_Checked], layout: Layout
-) -> Iterator[Finding]:
-    missing = sum(not checked.labelled for checked in checks)
-    first = samples[0]
-    if missing == len(checks) and first.label:
+def _split_findings(split: str, layout: Layout, unlabelled: int, objects: int) -> Iterator[Finding]:
+    images = len(layout.splits[split])
+    first = layout.splits[split][0]
+    if unlabelled == images and first.label:
         yield Finding(
             layout.shown(first.label),
             None,
             f"no image of {split} has a label file; for {layout.shown(first.image)} it is expected here (the "
-            "last folder "
-            "'images' in the path becomes 'labels'; without one it lies beside the image)",
+            "last folder 'images' in the path becomes 'labels'; without one it lies beside the image)",
         )
-    elif not any(checked.objects for checked in checks):
+    elif not objects:
         yield Finding(f"{split}", None, "all label files are empty; there is nothing to learn from")
-    elif missing:
+    elif unlabelled:
         log.info(
-            "%s: %d of %d images have no label file and count as background.", split, missing, len(checks)
+            "%s: %d of %d images have no label file and count as background.", split, unlabelled, images
         )
-
-
-def _once(findings: Iterable[Finding]) -> list[Finding]:
-    """Without repetitions, as of an image that a list repeats or a label file that two images share."""
-    return list(dict.fromkeys(findings))

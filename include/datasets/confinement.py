@@ -1,0 +1,230 @@
+"""Runs what parses the files of strangers in a process of its own, whose memory and computing are limited.
+
+The process gets nothing but a function's name and plain values, and answers with plain values: neither side
+unpickles anything. It begins as a fresh interpreter, because a fork of a process with threads (boto3's,
+torch's) can hang. Its log lines appear in this process's log, so that progress is seen in the task's. It ends
+with this process, however that ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from include.datasets.errors import DatasetChanged, DatasetError
+from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NAME = "include.datasets.confinement"
+"""Of this module; in the process that it starts it is `__main__`."""
+
+log = logging.getLogger(_NAME)
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: which signal a process gets when its parent dies."""
+
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
+"""What of the environment the process gets. Passwords are in the rest, and it needs none."""
+
+_LONGEST_MESSAGE = 128 * MIB
+_FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
+_ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
+"""Errors of a network file system or of a busy machine: another attempt may succeed."""
+
+
+class ConfinedProcessEnded(Exception):
+    """Somebody has ended the process that checked. The data may be good."""
+
+
+def run_confined(function: Callable[..., Any], *arguments: str | int | None, source: str) -> Any:
+    """Return function(*arguments), computed in a limited process, as JSON has it.
+
+    source is the dataset as the user named it, for sentences. Raises DatasetError, also for every other
+    error of the function and where it exceeds its limits; OSError and ConfinedProcessEnded, which another
+    attempt may not meet.
+    """
+    request = {
+        "function": f"{function.__module__}:{function.__qualname__}",
+        "arguments": arguments,
+        "parent": os.getpid(),
+        "level": log.getEffectiveLevel(),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", _NAME],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=_ROOT,
+        env=_environment(),
+        text=True,
+    ) as process:
+        try:
+            answer = _converse(process, json.dumps(request))
+        finally:
+            process.kill()
+    if answer is None:
+        _raise_end(process.returncode, source)
+    if "error" in answer:
+        _raise_error(answer["error"], source)
+    return answer["result"]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    path = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
+    # Each of glibc's arenas reserves 64 MiB of addresses, and each thread would get one.
+    return kept | {"PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"}
+
+
+def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
+    """Send the request, log what the process logs, and return its answer; None where it ended without one."""
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    try:
+        process.stdin.write(request)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # how it ended says why
+    while line := process.stdout.readline(_LONGEST_MESSAGE):
+        if not line.endswith("\n"):  # it ended in the middle, or never ends
+            process.kill()
+            break
+        message = json.loads(line)
+        if "log" not in message:
+            return dict(message)
+        logging.getLogger(message["log"]).log(message["level"], "%s", message["text"])
+    process.wait()
+    return None
+
+
+def _raise_end(status: int, source: str) -> NoReturn:
+    if status >= 0:
+        raise ConfinedProcessEnded(f"The process that checks {source!r} could not run (status {status})")
+    number = signal.Signals(-status)
+    if number in _ASKED_TO_END:
+        raise ConfinedProcessEnded(f"The process that checks {source!r} was asked to end ({number.name})")
+    if number == signal.SIGXCPU:
+        raise DatasetError(
+            f"Dataset {source!r}: the check computed for {CHECK_CPU_SECONDS} s without getting further, which "
+            "is the limit; look for a damaged or very large file, or split the dataset"
+        )
+    raise DatasetError(
+        f"Dataset {source!r}: the process that checks it was killed ({number.name}), most likely for lack of "
+        "memory or by a damaged file; look for a very large or damaged file, or check on a larger machine"
+    )
+
+
+def _raise_error(error: dict[str, Any], source: str) -> NoReturn:
+    kind, text = error["kind"], error["text"]
+    if kind in _FINAL:
+        raise _FINAL[kind](text)
+    if kind == "OSError" and error["errno"] in _PASSING:
+        raise OSError(error["errno"], text)
+    if kind == "MemoryError":
+        raise DatasetError(
+            f"Dataset {source!r}: the check takes more than {in_words(CHECK_MEMORY)} of memory, which is the "
+            "limit; split the dataset, or look for a very large file in it"
+        )
+    raise DatasetError(
+        f"Dataset {source!r} cannot be read: it holds something unforeseen ({text}). Check its data YAML, "
+        "labels and file names; the log tells where the check stopped"
+    )
+
+
+class _Messages(logging.Handler):
+    """Sends log lines to the parent. Whoever reports progress may compute on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send({"log": record.name, "level": record.levelno, "text": record.getMessage()})
+        extend_cpu_limit()
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(message) + "\n")
+        self._stream.flush()
+
+
+def main() -> None:
+    """Be the process: read the request, limit oneself, answer."""
+    request = json.load(sys.stdin)
+    _end_with(request["parent"])
+    # What a library prints must not come between the messages.
+    messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)
+    logging.basicConfig(level=request["level"], handlers=[messages])
+    try:
+        answer = {"result": _call(request["function"], request["arguments"])}
+    except Exception as error:  # noqa: BLE001 - the parent tells which are final
+        answer = {"error": _described(error)}
+    messages.send(answer)
+    os._exit(0)  # without freeing a million objects one by one
+
+
+def _end_with(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent too, which ends this one
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has died already
+        os._exit(1)
+
+
+def _call(name: str, arguments: list[Any]) -> Any:
+    module, _, function = name.partition(":")
+    called = getattr(importlib.import_module(module), function)
+    _limit_memory()
+    extend_cpu_limit()
+    return called(*arguments)
+
+
+def _limit_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + CHECK_MEMORY)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Set a soft limit, below the hard one that an administrator may have set."""
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def extend_cpu_limit() -> None:
+    """Let this process compute for CHECK_CPU_SECONDS more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + CHECK_CPU_SECONDS)
+
+
+def _described(error: Exception) -> dict[str, Any]:
+    """Describe an error for the parent; what nobody foresaw without its text, which may quote a file."""
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # names of files may have no form in UTF-8
+    if isinstance(error, DatasetError):
+        kind = type(error).__name__
+        return {"kind": kind if kind in _FINAL else "DatasetError", "text": text}
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return {"kind": "OSError", "errno": error.errno, "text": error.strerror}
+    if isinstance(error, MemoryError):
+        return {"kind": "MemoryError", "text": ""}
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.warning("The check met %s:\n%s", type(error).__qualname__, frames)
+    return {"kind": "Exception", "text": type(error).__qualname__}
+
+
+if __name__ == "__main__":
+    main()

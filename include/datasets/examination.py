@@ -1,0 +1,50 @@
+"""Reads a data set that lies on this machine and checks every file of it. Runs confined, see confinement.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import content_fingerprint, stat_digest
+from include.datasets.layout import read_layout
+from include.datasets.samples import Place
+from include.datasets.text import is_one_line
+from include.datasets.validate import validate
+from include.refusals import shown
+
+if TYPE_CHECKING:
+    from include.datasets.samples import Layout
+
+
+def examine(
+    path: str, source: str, confined: str | None, task: str, fingerprint: str | None
+) -> dict[str, Any]:
+    """Check the data set at `path` and return the fields of its DatasetReference. Raises DatasetError.
+
+    fingerprint is that of its content where it is known already.
+    """
+    layout = read_layout(Place(Path(path), source, Path(confined) if confined else None), task)
+    for name in layout.names.values():
+        if not is_one_line(name):
+            raise DatasetError(
+                f"Dataset {source!r}: the class {shown(name)} has a control character in its name, or one that "
+                "is not UTF-8; rename its folder"
+            )
+    # Before the files are read: a change during the check must not go unnoticed.
+    before = None if fingerprint else stat_digest(layout)
+    validate(layout, source)
+    return {
+        "fingerprint": fingerprint or content_fingerprint(layout, source),
+        "train_images": len(layout.splits["train"]),
+        "val_images": len(layout.splits["val"]),
+        "classes": layout.names,
+        "size": _size(layout),
+        "stat_digest": before,
+    }
+
+
+def _size(layout: Layout) -> int:
+    samples = [sample for split in layout.splits.values() for sample in split]
+    labels = {sample.label for sample in samples if sample.label and sample.label.is_file()}
+    return sum(path.stat().st_size for path in {sample.image for sample in samples} | labels)

@@ -1,0 +1,86 @@
+"""What a data YAML says about keypoints. What is accepted follows `PoseTrainer` and `PoseValidator`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from include.datasets.text import is_one_line
+from include.limits import CLASS_NAME, KEYPOINTS
+from include.refusals import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keys about keypoints and return those that are given. Raises ValueError."""
+    shape = data.get("kpt_shape")
+    if not _is_shape(shape):
+        raise ValueError(
+            f"kpt_shape: {shown(shape)} must be [number of keypoints, 2 or 3], with at most {KEYPOINTS:,} of "
+            "them"
+        )
+    number = shape[0]
+    rules: dict[str, tuple[bool, str]] = {
+        "flip_idx": (
+            _is_permutation(data.get("flip_idx"), number),
+            f"must name each of the {number} keypoints of kpt_shape once, as it is after mirroring",
+        ),
+        "kpt_names": (
+            _are_names(data.get("kpt_names")),
+            f"must hold a list of names for each class id, each of at most {CLASS_NAME} characters",
+        ),
+        "kpt_oks_sigmas": (
+            _are_sigmas(data.get("kpt_oks_sigmas"), number),
+            f"must be a list of {number} positive numbers, one for each keypoint of kpt_shape",
+        ),
+    }
+    given = [key for key in rules if data.get(key)]
+    for key in given:
+        is_good, rule = rules[key]
+        if not is_good:
+            raise ValueError(f"{key}: {shown(data[key])} {rule}")
+    return {key: data[key] for key in ("kpt_shape", *given)}
+
+
+def _is_shape(shape: object) -> TypeGuard[list[int]]:
+    return (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(number) is int for number in shape)
+        and 0 < shape[0] <= KEYPOINTS
+        and shape[1] in {2, 3}
+    )
+
+
+def _is_permutation(flip: object, count: int) -> bool:
+    return (
+        isinstance(flip, list)
+        and len(flip) == count
+        and all(type(index) is int for index in flip)
+        and sorted(flip) == list(range(count))
+    )
+
+
+def _are_names(names: object) -> bool:
+    """Whether it is what Ultralytics keeps with the model: lists of names by class, or one for all."""
+    if isinstance(names, dict):
+        kinds = {type(key) for key in names}
+        return kinds in ({int}, {str}) and all(map(_are_texts, names.values()))
+    return _are_texts(names)
+
+
+def _are_texts(names: object) -> bool:
+    return isinstance(names, list) and all(
+        isinstance(name, str | int) and len(str(name)) <= CLASS_NAME and is_one_line(str(name))
+        for name in names
+    )
+
+
+def _are_sigmas(sigmas: object, count: int) -> bool:
+    return (
+        isinstance(sigmas, list)
+        and len(sigmas) == count
+        and all(type(sigma) in {int, float} and 0 < sigma < math.inf for sigma in sigmas)
+    )

@@ -1,0 +1,36 @@
+"""Many small pieces of work at once, without a queue that grows with their number."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+THREADS = min(32, (os.cpu_count() or 1) + 4)
+_WAITING = 8 * THREADS
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield function(item) for each item in order, computed in threads a little ahead of the reader.
+
+    `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= _WAITING:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
