@@ -1,7 +1,7 @@
 """The most that is accepted from outside, in one place; docs/parameters.md has the same numbers.
 
 Each limit lies far above honest use and far below what would hurt this machine. What exceeds one is refused
-with a sentence that names the limit. Memory has a limit of its own (CHECK_MEMORY), for what nobody thought of.
+with a sentence that names the limit. CHECK_MEMORY is for what nobody thought of.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ PREFIX_OBJECTS = 4_000_000
 
 IMAGE_BYTES = 1 * GIB
 IMAGE_PIXELS = 178_956_970
-"""Twice Pillow's MAX_IMAGE_PIXELS: Ultralytics, which opens every image with Pillow, leaves out larger ones."""
+"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and leaves out larger ones."""
 
 # The process that checks
 

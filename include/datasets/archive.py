@@ -110,10 +110,13 @@ def _judged(
                 f"{source} holds {shown(entry.filename)}, a link or device; repack it with plain files only"
             )
         if entry.flag_bits & _ENCRYPTED:
-            raise DatasetError(f"{source} is encrypted ({shown(entry.filename)}); repack it without a password")
+            raise DatasetError(
+                f"{source} is encrypted ({shown(entry.filename)}); repack it without a password"
+            )
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise DatasetError(
-                f"{source}: {shown(entry.filename)} is packed in an unusual way; repack it with ordinary deflate"
+                f"{source}: {shown(entry.filename)} is packed in an unusual way; repack it with ordinary "
+                "deflate"
             )
         if not entry.is_dir() and not is_useless(parts):
             yield entry, parts

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError, Finding
 from include.datasets.samples import Layout, Sample, images_below
+from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,18 +32,26 @@ def read_class_folders(place: Place) -> Layout:
         raise DatasetError(
             f"Dataset {place.source!r} has no val/ beside train/; put a part of the images there"
         )
-    splits = {"train": tuple(_samples(root / "train")), "val": tuple(_samples(validation))}
+    splits = {
+        split: tuple(_at_most(IMAGES, _samples(folder), place.source))
+        for split, folder in (("train", root / "train"), ("val", validation))
+    }
     names = _visible_folders(root / "train")
+    if len(names) > CLASSES:
+        raise DatasetError(
+            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the {CLASSES:,} "
+            "classes that are allowed"
+        )
     _require_complete(place.source, root, validation, names, splits)
     return Layout(root, "classify", dict(enumerate(names)), splits)
 
 
-def _root(folder: Path, source: str) -> Path:
+def _root(folder: Path, source: str, depth: int = 0) -> Path:
     if (folder / "train").is_dir():
         return folder
     visible = _visible_folders(folder)
-    if len(visible) == 1:
-        return _root(folder / visible[0], source)
+    if len(visible) == 1 and depth < FOLDER_DEPTH:
+        return _root(folder / visible[0], source, depth + 1)
     raise DatasetError(
         f"Dataset {source!r} has no train/; classify takes a folder with train/ and val/, and a folder for "
         "each "
@@ -60,6 +69,16 @@ def _samples(split: Path) -> Iterator[Sample]:
             yield Sample(split / name / image, None, f"{name}/{image}")
 
 
+def _at_most(limit: int, samples: Iterator[Sample], source: str) -> Iterator[Sample]:
+    for number, sample in enumerate(samples, start=1):
+        if number > limit:
+            raise DatasetError(
+                f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; split "
+                "the dataset"
+            )
+        yield sample
+
+
 def _require_complete(
     source: str, root: Path, validation: Path, names: list[str], splits: dict[str, tuple[Sample, ...]]
 ) -> None:
@@ -67,6 +86,7 @@ def _require_complete(
     for split, folder in (("train", root / "train"), ("val", validation)):
         if not splits[split]:
             findings.append(Finding(f"{folder.name}/", None, "there is no image in any class folder"))
+    known = set(names)
     filled = {Path(sample.name).parts[0] for sample in splits["train"]}
     findings += [
         Finding(f"train/{name}/", None, "there is no image of this class")
@@ -76,7 +96,7 @@ def _require_complete(
     findings += [
         Finding(f"{validation.name}/{name}/", None, "there is no class of this name in train/")
         for name in _visible_folders(validation)
-        if name not in names
+        if name not in known
     ]
     if findings:
         raise DatasetError.of_findings(source, findings)

@@ -9,7 +9,6 @@ with this process, however that ends.
 from __future__ import annotations
 
 import ctypes
-import errno
 import importlib
 import json
 import logging
@@ -22,6 +21,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from include.datasets.disk import PASSING
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 
@@ -43,8 +43,6 @@ _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 _LONGEST_MESSAGE = 128 * MIB
 _FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
 _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
-"""Errors of a network file system or of a busy machine: another attempt may succeed."""
 
 
 class ConfinedProcessEnded(Exception):
@@ -119,8 +117,8 @@ def _raise_end(status: int, source: str) -> NoReturn:
         raise ConfinedProcessEnded(f"The process that checks {source!r} was asked to end ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: the check computed for {CHECK_CPU_SECONDS} s without getting further, which "
-            "is the limit; look for a damaged or very large file, or split the dataset"
+            f"Dataset {source!r}: the check computed for {CHECK_CPU_SECONDS} s without getting further, "
+            "which is the limit; look for a damaged or very large file, or split the dataset"
         )
     raise DatasetError(
         f"Dataset {source!r}: the process that checks it was killed ({number.name}), most likely for lack of "
@@ -132,7 +130,7 @@ def _raise_error(error: dict[str, Any], source: str) -> NoReturn:
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
         raise _FINAL[kind](text)
-    if kind == "OSError" and error["errno"] in _PASSING:
+    if kind == "OSError" and error["errno"] in PASSING:
         raise OSError(error["errno"], text)
     if kind == "MemoryError":
         raise DatasetError(
@@ -171,7 +169,7 @@ def main() -> None:
     logging.basicConfig(level=request["level"], handlers=[messages])
     try:
         answer = {"result": _call(request["function"], request["arguments"])}
-    except Exception as error:  # noqa: BLE001 - the parent tells which are final
+    except Exception as error:  # the parent tells which are final
         answer = {"error": _described(error)}
     messages.send(answer)
     os._exit(0)  # without freeing a million objects one by one
@@ -217,7 +215,7 @@ def _described(error: Exception) -> dict[str, Any]:
     if isinstance(error, DatasetError):
         kind = type(error).__name__
         return {"kind": kind if kind in _FINAL else "DatasetError", "text": text}
-    if isinstance(error, OSError) and error.errno in _PASSING:
+    if isinstance(error, OSError) and error.errno in PASSING:
         return {"kind": "OSError", "errno": error.errno, "text": error.strerror}
     if isinstance(error, MemoryError):
         return {"kind": "MemoryError", "text": ""}

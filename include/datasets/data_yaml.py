@@ -26,9 +26,9 @@ class _Loader(_Base):  # type: ignore[misc, valid-type]
     def construct_short_int(self, node: yaml.ScalarNode) -> Any:
         if len(node.value) > YAML_NUMBER:
             raise _TooLarge(
-                node.start_mark,
-                f"a number of {len(node.value):,} digits; at most {YAML_NUMBER} are read. Put it in quotes if "
-                "it is a name",
+                node,
+                f"a number of {len(node.value):,} digits; at most {YAML_NUMBER} are read. Put it in quotes "
+                "if it is a name",
             )
         return self.construct_yaml_int(node)
 
@@ -37,8 +37,8 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_short_int)
 
 
 class _TooLarge(ValueError):
-    def __init__(self, mark: yaml.Mark, what: str) -> None:
-        super().__init__(f"line {mark.line + 1}: {what}")
+    def __init__(self, node: yaml.Event | yaml.Node, what: str) -> None:
+        super().__init__(f"line {node.start_mark.line + 1 if node.start_mark else '?'}: {what}")
 
 
 def load_yaml(path: Path) -> Any:
@@ -76,13 +76,13 @@ def _require_bounded(text: str) -> None:
         size.count(event)
         if size.nodes > YAML_NODES:
             raise _TooLarge(
-                event.start_mark,
+                event,
                 f"up to here there are more than {YAML_NODES:,} values, aliases (*name) counted as what they "
                 "stand for; shorten it, and list many images in a .txt file",
             )
         if size.characters > YAML_BYTES:
             raise _TooLarge(
-                event.start_mark,
+                event,
                 f"up to here there are more than {in_words(YAML_BYTES)} of text, aliases (*name) counted as "
                 "what they stand for; shorten it",
             )
@@ -112,13 +112,13 @@ class _Size:
     def _begin(self, event: yaml.CollectionStartEvent) -> None:
         self._open.append((event.anchor, self.nodes, self.characters))
         if len(self._open) > YAML_DEPTH:
-            raise _TooLarge(event.start_mark, f"it is nested more than {YAML_DEPTH} levels deep; flatten it")
+            raise _TooLarge(event, f"it is nested more than {YAML_DEPTH} levels deep; flatten it")
         self.nodes += 1
 
     def _add_scalar(self, event: yaml.ScalarEvent) -> None:
         length = len(event.value)
         if length > YAML_SCALAR:
-            raise _TooLarge(event.start_mark, f"a value has more than {YAML_SCALAR:,} characters; shorten it")
+            raise _TooLarge(event, f"a value has more than {YAML_SCALAR:,} characters; shorten it")
         self.nodes += 1
         self.characters += length
         if event.anchor:
@@ -126,8 +126,8 @@ class _Size:
 
     def _add_alias(self, event: yaml.AliasEvent) -> None:
         if any(event.anchor == anchor for anchor, _, _ in self._open):
-            raise _TooLarge(event.start_mark, "an alias stands for what it is part of; remove it")
+            raise _TooLarge(event, "an alias stands for what it is part of; remove it")
         # One without an anchor is an error that loading reports.
-        nodes, characters = self._anchors.get(event.anchor, (1, 0))
+        nodes, characters = self._anchors.get(event.anchor or "", (1, 0))
         self.nodes += nodes
         self.characters += characters

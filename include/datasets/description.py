@@ -39,8 +39,8 @@ def find_description(folder: Path, source: str, depth: int = 0) -> Path:
     """Find the data YAML of a folder; a single folder inside, as zip programs make it, is looked into."""
     if depth > FOLDER_DEPTH:
         raise DatasetError(
-            f"Dataset {source!r} has more than {FOLDER_DEPTH} folders inside each other and no data YAML; put "
-            "a data.yaml into its top folder"
+            f"Dataset {source!r} has more than {FOLDER_DEPTH} folders inside each other and no data YAML; "
+            "put a data.yaml into its top folder"
         )
     for name in _USUAL_NAMES:
         if (folder / name).is_file():
@@ -92,7 +92,7 @@ def _text_or_none(data: Mapping[str, Any], key: str) -> str | None:
 
 def _paths(data: Mapping[str, Any], split: str) -> list[str]:
     value = data.get(split)
-    given = value if isinstance(value, list) else [value]
+    given: list[Any] = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(path, str) and path and _is_path(path) for path in given):
         raise ValueError(
             f"{split}: {shown(value)} must be a folder of images, a .txt list of images, or a list of these, "
@@ -129,7 +129,8 @@ def _count(given: Any) -> int | None:
 def _numbered(names: object) -> dict[int, str]:
     if not isinstance(names, list | dict) or not names:
         raise ValueError(
-            f"names: {shown(names)} must be a list or a mapping of class ids to names, with one class at least"
+            f"names: {shown(names)} must be a list or a mapping of class ids to names, with one class "
+            "at least"
         )
     if len(names) > CLASSES:
         raise ValueError(f"names: {len(names):,} classes are more than the {CLASSES:,} that are allowed")
@@ -147,7 +148,7 @@ def _numbered(names: object) -> dict[int, str]:
 
 def _class_name(key: int, given: object) -> str:
     if not isinstance(given, str | int | float | date):
-        raise ValueError(f"names: class {key} has no usable name: {shown(given)}")
+        raise ValueError(f"names: class {key} has no usable name: {shown(given)}")  # noqa: TRY004  one sentence for all
     name = str(given)
     if not name or len(name) > CLASS_NAME or not is_one_line(name):
         raise ValueError(
@@ -161,9 +162,7 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     """What else Ultralytics reads; without kpt_shape nothing about keypoints means anything."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
-        raise ValueError(
-            f"channels: {shown(channels)} must be the number of image channels, 1 to {CHANNELS}"
-        )
+        raise ValueError(f"channels: {shown(channels)} must be the number of image channels, 1 to {CHANNELS}")
     if data.get("kpt_shape") is None:
         if task == "pose":
             raise ValueError(

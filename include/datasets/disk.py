@@ -1,4 +1,4 @@
-"""Room on this machine's disk."""
+"""This machine's disk: room on it, and its errors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from include.limits import GIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
+"""Errors of a network file system or of a busy machine: another attempt may not meet them."""
 
 
 def require_room(folder: Path, needed: int, source: str) -> None:

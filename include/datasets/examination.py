@@ -1,4 +1,4 @@
-"""Reads a data set that lies on this machine and checks every file of it. Runs confined, see confinement.py."""
+"""Reads a dataset on this machine and checks every file of it. Runs confined, see confinement.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def examine(
     path: str, source: str, confined: str | None, task: str, fingerprint: str | None
 ) -> dict[str, Any]:
-    """Check the data set at `path` and return the fields of its DatasetReference. Raises DatasetError.
+    """Check the dataset at `path` and return the fields of its DatasetReference. Raises DatasetError.
 
     fingerprint is that of its content where it is known already.
     """
@@ -28,8 +28,8 @@ def examine(
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(
-                f"Dataset {source!r}: the class {shown(name)} has a control character in its name, or one that "
-                "is not UTF-8; rename its folder"
+                f"Dataset {source!r}: the class {shown(name)} has a control character in its name, or one "
+                "that is not UTF-8; rename its folder"
             )
     # Before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from include.datasets.samples import Layout, Sample
     from include.datasets.storage import StoredObject
 
+
 def zip_fingerprint(stored: StoredObject) -> str:
     """Identify a zip in S3 by its bytes, wherever it lies."""
     return _digest(["s3-zip", f"{stored.etag} {stored.size}"])

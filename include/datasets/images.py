@@ -59,7 +59,9 @@ def image_problem(path: Path) -> str | None:
         if size == 0:
             return "the file is empty (0 bytes); restore it"
         if size > IMAGE_BYTES:
-            return f"the file has {in_words(size)}, and at most {in_words(IMAGE_BYTES)} are read; scale it down"
+            return (
+                f"the file has {in_words(size)}, and at most {in_words(IMAGE_BYTES)} are read; scale it down"
+            )
         # Verifying a PNG reads each of its chunks whole.
         with _ROOM.taken(size), Image.open(path) as image:
             kind, (width, height) = str(image.format).lower(), image.size

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from include.datasets.description import SPLITS, find_description, read_description
 from include.datasets.errors import DatasetError, Finding
 from include.datasets.samples import IMAGE_SUFFIXES, Layout, Sample, images_below, is_image
+from include.datasets.text import read_lines
+from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES
+from include.refusals import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from include.datasets.description import Description
     from include.datasets.samples import Place
@@ -48,11 +51,17 @@ def _split(description: Description, split: str, root: Path, place: Place) -> It
     for number, path in enumerate(written):
         folder = f"{number}/" if len(written) > 1 else ""
         found = _resolve_split(path, root, place, f"{description.file.name}: {split}")
-        images += [(image, folder + name) for image, name in _images(found, root, place)]
+        for image, name in _images(found, root, place):
+            images.append((image, folder + name))
+            if len(images) > IMAGES:
+                raise DatasetError(
+                    f"Dataset {place.source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
+                    "split the dataset"
+                )
     if not images:
         raise DatasetError(
             f"Dataset {place.source!r}: {split} is empty: there is no image in "
-            f"{', '.join(map(repr, written))} (images end "
+            f"{shown(written[0] if len(written) == 1 else written)} (images end "
             f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
         )
     # A list may name an image several times, to show it more often. Each time becomes a file of its own.
@@ -79,40 +88,45 @@ def _resolve_split(path: str, root: Path, place: Place, key: str) -> Path:
     return found
 
 
-def _images(found: Path, root: Path, place: Place) -> list[tuple[Path, str]]:
+def _images(found: Path, root: Path, place: Place) -> Iterable[tuple[Path, str]]:
     if found.is_dir():
-        return [(found / path, path) for path in images_below(found)]
+        return ((found / path, path) for path in images_below(found))
     if not is_image(found.name):
         return _listed(found, root, place)
     return [(found, found.name)]
 
 
 def _listed(file: Path, root: Path, place: Place) -> list[tuple[Path, str]]:
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"Dataset {place.source!r}: {file} is no list of images in UTF-8: {error}"
-        ) from error
-    images, findings = [], []
-    for number, line in enumerate(lines, start=1):
+    images: list[Path] = []
+    findings: list[Finding] = []
+    for number, line in _lines(file, place.source):
         if not (text := line.strip()):
             continue
+        if len(findings) >= FINDINGS_PER_FILE:
+            findings.append(Finding(file.name, number, "the rest of the list was not read"))
+            break
         # `./` is relative to the list for Ultralytics; other relative paths are to its working directory,
         # here the root.
         image = Path(os.path.normpath((file.parent if text.startswith("./") else root) / text))
         if place.confined and not image.is_relative_to(place.confined):
-            findings.append(Finding(file.name, number, f"{text!r} leads outside the data set"))
+            findings.append(Finding(file.name, number, f"{shown(text)} leads outside the data set"))
         elif not is_image(text):
-            findings.append(Finding(file.name, number, f"{text!r} is not the name of an image"))
+            findings.append(Finding(file.name, number, f"{shown(text)} is not the name of an image"))
         elif not image.is_file():
-            findings.append(Finding(file.name, number, f"{text!r} does not exist"))
+            findings.append(Finding(file.name, number, f"{shown(text)} does not exist"))
         else:
             images.append(image)
     if findings:
         raise DatasetError.of_findings(place.source, findings)
     common = os.path.commonpath([image.parent for image in images]) if images else ""
     return [(image, str(image.relative_to(common))) for image in images]
+
+
+def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
+    try:
+        yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error
 
 
 def label_path(image: Path, below: Path | None = None) -> Path:

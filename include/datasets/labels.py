@@ -162,7 +162,7 @@ def _upright_box(points: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 class _Kinds:
-    """Finds the first line that is an outline among boxes, or the reverse: Ultralytics refuses such a file."""
+    """Finds the first outline among boxes, or the reverse: Ultralytics refuses such a file."""
 
     def __init__(self, rules: LabelRules) -> None:
         self._boxes = {_BOX, rules.pose_columns}

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from include.datasets.classes import read_class_folders
+from include.datasets.disk import PASSING
 from include.datasets.errors import DatasetError
 from include.datasets.labelled import read_labelled
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from include.datasets.samples import Layout, Place
+
+_REMEDIES = {
+    errno.EACCES: "allow the worker to read it",
+    errno.EPERM: "allow the worker to read it",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "remove links that lead in a circle",
+}
 
 
 def read_layout(place: Place, task: str) -> Layout:
     """Find all images of both splits and where their labels belong; raises DatasetError."""
     try:
         return read_class_folders(place) if task == "classify" else read_labelled(place, task)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        remedy = _REMEDIES.get(error.errno or 0, "check the files")
         raise DatasetError(
-            f"Dataset {place.source!r} cannot be read: {error}; allow the worker to read it"
+            f"Dataset {place.source!r} cannot be read: {error.strerror}: {shown(error.filename)}; {remedy}"
+        ) from error
+    except RuntimeError as error:  # Path.resolve: a link that leads in a circle
+        raise DatasetError(
+            f"Dataset {place.source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
         ) from error

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from include.datasets.errors import DatasetError
+from include.limits import FOLDER_DEPTH
+from include.refusals import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -58,7 +62,13 @@ class Place:
 
 def images_below(folder: Path) -> Iterator[str]:
     """Name all images below `folder`, relative to it. Hidden files do not count, nor for Ultralytics."""
+    depth = str(folder).count(os.sep)
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        if parent.count(os.sep) - depth > FOLDER_DEPTH:
+            raise DatasetError(
+                f"{shown(str(folder))} has more than {FOLDER_DEPTH} folders inside each other; move "
+                "the images up"
+            )
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if is_image(name) and not name.startswith("."):

@@ -43,7 +43,8 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
 def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text in UTF-8 and their numbers from 1, divided as `str.splitlines` does it.
 
-    Raises ValueError with one sentence for what is no such text, or exceeds a limit; longest is in characters.
+    longest is in characters. Raises ValueError with one sentence for a file that is not such a text, or that
+    exceeds a limit.
     """
     number = 0
     with io.TextIOWrapper(open_regular(path, most_bytes), "utf-8-sig") as text:

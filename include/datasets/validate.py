@@ -51,7 +51,9 @@ def validate(layout: Layout, source: str) -> None:
             unlabelled += not checked.labelled
             objects += checked.objects
             if len(findings) + len(found) >= FINDINGS:
-                rest = Finding(split, None, f"the check stopped after {FINDINGS:,} problems; correct them first")
+                rest = Finding(
+                    split, None, f"the check stopped after {FINDINGS:,} problems; correct them first"
+                )
                 raise DatasetError.of_findings(source, [*findings, *found, rest])
         if layout.task != "classify":
             findings |= dict.fromkeys(_split_findings(split, layout, unlabelled, objects))
@@ -84,6 +86,4 @@ def _split_findings(split: str, layout: Layout, unlabelled: int, objects: int) -
     elif not objects:
         yield Finding(f"{split}", None, "all label files are empty; there is nothing to learn from")
     elif unlabelled:
-        log.info(
-            "%s: %d of %d images have no label file and count as background.", split, unlabelled, images
-        )
+        log.info("%s: %d of %d images have no label file and count as background.", split, unlabelled, images)
