@@ -99,11 +99,8 @@ CHECK_CPU_SECONDS = 600
 TEXT = 1024
 """Characters of a text parameter: an S3 key has at most as many."""
 
-OVERRIDES = 200
-"""Entries of `overrides`. Ultralytics knows fewer arguments."""
-
 OVERRIDES_VALUES = 1_000
-"""Values in them, those of lists included."""
+"""Values in `overrides`, those of lists included. There are 130 arguments."""
 
 OVERRIDES_DEPTH = 4
 METRICS = 1_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 LONGEST_SHOWN = 80
+_OTHERS_NAMED = 10
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 6, 4
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = LONGEST_SHOWN
@@ -28,12 +31,17 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def is_one_line(text: str) -> bool:
+    """Tell whether `text` holds no control character and nothing that UTF-8 (and PostgreSQL) cannot hold."""
+    return not _CONTROL.search(text)
+
+
 def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
     first, *others = error.errors(include_url=False)
-    field = ".".join(map(str, first["loc"]))
-    also = sorted({str(other["loc"][0]) for other in others if other["loc"]} - {field})
-    more = f" (also wrong: {', '.join(also)})" if also else ""
+    field = ".".join(map(str, first["loc"]))[:LONGEST_SHOWN]
+    also = sorted({str(other["loc"][0])[:LONGEST_SHOWN] for other in others if other["loc"]} - {field})
+    more = f" (also wrong: {', '.join(also[:_OTHERS_NAMED])})" if also else ""
     value = shown(first["input"])
     match first["type"]:
         case "extra_forbidden":

@@ -26,7 +26,7 @@ class ModelsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, description="Versions of this model only.")
+    name: str | None = Field(None, max_length=128, description="Versions of this model only.")
     stage: Stage | None = Field(None, description="Versions in this stage only.")
     limit: Limit = 50
     cursor: Cursor | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.refusals import sentence
+from include.refusals import sentence, shown
 
 POLICY_VARIABLE = "retention_policy"
 """The Airflow Variable that holds a deployment's policy, as JSON."""
@@ -104,6 +104,6 @@ def _deployed(value: str | None) -> RetentionPolicy:
         wrong = error.errors(include_url=False)[0]
         what = "is no JSON object" if not wrong["loc"] else sentence(error, RetentionPolicy, POLICY_VARIABLE)
         raise AuditRefused(
-            f"Variable {POLICY_VARIABLE}={value!r}: {what}. Set it to something like "
+            f"Variable {POLICY_VARIABLE}={shown(value)}: {what}. Set it to something like "
             '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'
         ) from None

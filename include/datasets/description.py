@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
 from include.datasets.keypoints import read_keypoints
-from include.datasets.text import is_one_line
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
-from include.refusals import shown
+from include.refusals import is_one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

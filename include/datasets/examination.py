@@ -9,9 +9,8 @@ from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
-from include.datasets.text import is_one_line
 from include.datasets.validate import validate
-from include.refusals import shown
+from include.refusals import is_one_line, shown
 
 if TYPE_CHECKING:
     from include.datasets.samples import Layout

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from include.datasets.text import is_one_line
 from include.limits import CLASS_NAME, KEYPOINTS
-from include.refusals import shown
+from include.refusals import is_one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

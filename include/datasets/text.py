@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,14 +12,6 @@ from include.limits import in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def is_one_line(text: str) -> bool:
-    """Tell whether `text` holds no control character and nothing that has no form in UTF-8."""
-    return not _UNPRINTABLE.search(text)
 
 
 def open_regular(path: Path, most_bytes: int) -> BinaryIO:

@@ -6,9 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include import limits
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+AirflowId = Annotated[str, Field(max_length=250)]
+"""As Airflow's own columns have it."""
+Uri = Annotated[str, Field(max_length=500)]
+"""As the columns of the row have it."""
+Metrics = Annotated[
+    dict[Annotated[str, Field(max_length=250)], float | None], Field(max_length=limits.METRICS)
+]
 
 
 class TrainingCompletionCallback(BaseModel):
@@ -24,16 +33,16 @@ class TrainingCompletionCallback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    job_id: str | None = None
+    job_id: Annotated[str, Field(max_length=limits.TEXT)] | None = None
     status: Literal["completed", "stopped"] = "completed"
-    dag_id: str | None = None
-    run_id: str | None = None
-    best_checkpoint_path: str
+    dag_id: AirflowId | None = None
+    run_id: AirflowId | None = None
+    best_checkpoint_path: Uri
     best_checkpoint_sha256: Sha256 | None = None
     best_checkpoint_size: Size | None = None
-    last_checkpoint_path: str
+    last_checkpoint_path: Uri
     last_checkpoint_sha256: Sha256 | None = None
     last_checkpoint_size: Size | None = None
     epoch: Count | None = None
     epochs: Count | None = None
-    metrics: dict[str, float | None] | None = None
+    metrics: Metrics | None = None

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
-from include.refusals import sentence
+from include.limits import TEXT
+from include.refusals import is_one_line, sentence, shown
 from include.training.arguments import check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
@@ -52,7 +55,13 @@ def _blank_is_null(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null)]
+def _one_line(text: str | None, info: ValidationInfo) -> str | None:
+    if text is None or is_one_line(text):
+        return text
+    raise ValueError(f"{info.field_name}={shown(text)} contains a control character; remove it")
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null), AfterValidator(_one_line)]
 
 
 class TrainingSpec(BaseModel):
@@ -80,6 +89,7 @@ class TrainingSpec(BaseModel):
     )
     dataset: OptionalText = Field(
         None,
+        max_length=TEXT,
         description="digits (bundled handwritten digits, detect only), a path that every worker sees, or "
         "s3://… (a .zip, a prefix, or a data YAML). Empty: digits for detect; mandatory for every other "
         "task.",
@@ -90,6 +100,7 @@ class TrainingSpec(BaseModel):
     )
     model: OptionalText = Field(
         None,
+        max_length=TEXT,
         description="A name such as yolo11n or yolo11n-seg (trained from scratch), a YAML, or s3://…/*.pt to "
         "start from. Empty: yolo11n with the suffix of the task, from scratch.",
         json_schema_extra=_DATA,
@@ -117,7 +128,7 @@ class TrainingSpec(BaseModel):
     )
     device: OptionalText = Field(
         None,
-        pattern=r"^(auto|cpu|mps|(cuda:)?\d+(,\d+)*)\Z",
+        pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
         description="auto, cpu, mps, or a GPU's number, such as 0; 0,1 trains on two. Empty: auto, the first "
         "GPU if any.",
         json_schema_extra=_TRAINING,

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from include.jobs.spec import OptionalText
+from include.limits import TEXT
 from include.models.errors import RequestRefused
 from include.models.objects import MODEL_NAME, MODEL_NAME_RULE
 from include.refusals import sentence
@@ -24,10 +25,11 @@ class PromotionRequest(BaseModel):
     version: int | None = Field(
         None,
         ge=1,
+        le=2**31 - 1,
         description="The version to promote. Empty: roll back, to the one of the older versions that was in "
         "production last.",
     )
-    reason: OptionalText = Field(None, description="Why; it is recorded with the version.")
+    reason: OptionalText = Field(None, max_length=TEXT, description="Why; it is recorded with the version.")
     force: bool = Field(False, description="Promote a version that the gate has refused.")
 
     @classmethod

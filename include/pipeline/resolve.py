@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.payloads import ResolvedJob, ResumePoint
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
@@ -186,7 +187,9 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     before, now = begun.identity(), spec.identity()
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:
-        what = "; ".join(f"{name}={now.get(name)!r} instead of {before.get(name)!r}" for name in different)
+        what = "; ".join(
+            f"{name}={shown(now.get(name))} instead of {shown(before.get(name))}" for name in different
+        )
         raise SpecError(
             f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
             "the same ones, or fresh=true to start over, or another job_id"

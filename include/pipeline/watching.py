@@ -13,6 +13,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3Tree, S3Zip, parse_source
 from include.jobs.spec import OptionalText
+from include.limits import TEXT
 from include.pipeline.assets import TRAINING_DATASET
 from include.pipeline.connections import s3_client
 from include.pipeline.failures import no_retry
@@ -39,6 +40,7 @@ class WatchRequest(BaseModel):
 
     dataset: OptionalText = Field(
         None,
+        max_length=TEXT,
         description="s3://… (a prefix, a .zip or a data YAML). Empty: the data set in S3 of every retraining "
         "plan.",
     )

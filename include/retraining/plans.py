@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from include.datasets.errors import DatasetError
 from include.datasets.sources import parse_source
 from include.jobs.spec import SpecError, Task, TrainingSpec
+from include.refusals import shown
 from include.retraining.gate import METRICS, Gate
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
@@ -142,7 +143,7 @@ class Plans:
         if wrong:
             raise PlanError(f"{'; '.join(wrong)}; correct it in {self.path}")
         known = ", ".join(self.valid) or "none"
-        raise PlanError(f"plan={name!r} is not in {self.path}; the valid plans there are: {known}")
+        raise PlanError(f"plan={shown(name)} is not in {self.path}; the valid plans there are: {known}")
 
 
 def load_plans(path: Path = PLANS) -> Plans:
@@ -178,7 +179,7 @@ def problems(error: ValidationError) -> list[str]:
 
 
 def _named(name: object) -> str:
-    return f"plan {name!r}"
+    return f"plan {shown(name)}"
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
@@ -189,7 +190,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             return f"{field} is no field of a plan; its fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
-            return f"{field}={found['input']!r} is refused: it must be {NAME_RULE}"
+            return f"{field}={shown(found['input'])} is refused: it must be {NAME_RULE}"
         case "value_error":
             return f"{field}: {found['ctx']['error']}" if field else str(found["ctx"]["error"])
-    return f"{field or 'it'}={found['input']!r} is refused: {found['msg'][0].lower()}{found['msg'][1:]}"
+    return f"{field or 'it'}={shown(found['input'])} is refused: {found['msg'][0].lower()}{found['msg'][1:]}"

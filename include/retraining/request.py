@@ -18,7 +18,7 @@ class RetrainRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    plan: str = Field(description="The plan to run, by its name in the file of plans.")
+    plan: str = Field(max_length=64, description="The plan to run, by its name in the file of plans.")
     force: bool = Field(
         False,
         description="Train also where data and parameters are those of the model in production, or of a "

@@ -22,6 +22,7 @@ class MigrationRequest(BaseModel):
     target: str = Field(
         "head",
         min_length=1,
+        max_length=64,
         description="Where to migrate to: head (the newest revision), a revision such as 0001, steps from "
         "the present one such as +1 or -1, or base (nothing of ours is left).",
     )

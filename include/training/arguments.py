@@ -6,6 +6,7 @@ version; it is made by include.training.derive_arguments.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from difflib import get_close_matches
@@ -13,9 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.limits import OVERRIDES_DEPTH, OVERRIDES_VALUES, TEXT
+from include.refusals import is_one_line, shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_LARGEST_NUMBER = 10**18
 TABLE = Path(__file__).with_name("arguments.json")
 
 OURS: dict[str, str] = {
@@ -73,12 +78,36 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
     Raises ValueError with one sentence that names the first argument which Ultralytics would not take, or
     which the job decides itself.
     """
+    _require_small(overrides)
     for name, value in overrides.items():
         if name in OURS:
             raise ValueError(f"{name} cannot be overridden: {OURS[name]}")
         if name not in known_arguments():
-            raise ValueError(f"{name} is not a training argument of Ultralytics{_suggestion(name)}")
+            raise ValueError(f"{name:.80} is not a training argument of Ultralytics{_suggestion(name)}")
         _check_value(name, value)
+
+
+def _require_small(overrides: Mapping[str, object]) -> None:
+    """Raise ValueError where a number, a text or all values together are larger than any argument takes."""
+    left = [(name, value, 1) for name, value in overrides.items()]
+    for counted in itertools.count(1):
+        if not left:
+            return
+        name, value, depth = left.pop()
+        if counted > OVERRIDES_VALUES:
+            raise ValueError(f"overrides has more than {OVERRIDES_VALUES:,} values; shorten it")
+        if depth > OVERRIDES_DEPTH:
+            raise ValueError(f"overrides is nested more than {OVERRIDES_DEPTH} levels deep; flatten it")
+        if isinstance(value, (list, tuple)):
+            left += [(name, item, depth + 1) for item in value]
+        elif isinstance(value, dict):
+            left += [(name, item, depth + 1) for item in value.values()]
+        elif len(name) > TEXT or (isinstance(value, str) and len(value) > TEXT):
+            raise ValueError(f"{shown(name)} in overrides has more than {TEXT:,} characters; shorten it")
+        elif isinstance(value, str) and not is_one_line(value):
+            raise ValueError(f"{shown(name)} in overrides contains a control character; remove it")
+        elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+            raise ValueError(f"{shown(name)} in overrides is a number of more than 18 digits; shorten it")
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -88,13 +117,13 @@ def _check_value(name: str, value: Any) -> None:
             return
         raise ValueError(f"{name}=null is refused: leave it out to keep Ultralytics' default")
     if not any(_FITS[kind](value) for kind in argument["kinds"]):
-        raise ValueError(f"{name}={value!r} is refused: it must be {_in_words(argument)}")
+        raise ValueError(f"{name}={shown(value)} is refused: it must be {_in_words(argument)}")
     if _is_number(value) and value < argument.get("minimum", -math.inf):
-        raise ValueError(f"{name}={value!r} is refused: it must be {argument['minimum']} or more")
+        raise ValueError(f"{name}={shown(value)} is refused: it must be {argument['minimum']} or more")
     if isinstance(value, str) and "choices" in argument:
         choices = {choice.lower() for choice in argument["choices"]}
         if value.lower() not in choices:
-            raise ValueError(f"{name}={value!r} is refused: it must be {_in_words(argument)}")
+            raise ValueError(f"{name}={shown(value)} is refused: it must be {_in_words(argument)}")
     if name == "fraction" and value == 0:
         raise ValueError("fraction=0 is refused: nothing would be left to train on")
 
