@@ -13,9 +13,6 @@ LONGEST_SHOWN = 80
 _OTHERS_NAMED = 10
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 6, 4
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = LONGEST_SHOWN
 
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
@@ -24,8 +21,11 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     It is never written in full and then cut: a small value can stand for gigabytes, and for a very long
     number Python refuses.
     """
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxdict = 3, 6, 4
+    short.maxstring = short.maxother = short.maxlong = longest
     try:
-        text = _SHORT.repr(value)
+        text = short.repr(value)
     except (ValueError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -18,10 +18,11 @@ import signal
 import subprocess
 import sys
 import traceback
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.disk import PASSING
+from include.datasets.disk import PASSING, is_lack_of_memory
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 
@@ -49,7 +50,22 @@ class ConfinedProcessEnded(Exception):
     """Somebody has ended the process that checked. The data may be good."""
 
 
-def run_confined(function: Callable[..., Any], *arguments: str | int | None, source: str) -> Any:
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What the process may take."""
+
+    memory: int = CHECK_MEMORY
+    """Bytes of address space, beyond what it has when it begins."""
+    cpu_seconds: int = CHECK_CPU_SECONDS
+    """Between two lines that it logs."""
+
+
+def run_confined(
+    function: Callable[..., Any],
+    *arguments: str | int | None,
+    source: str,
+    limits: ProcessLimits = ProcessLimits(),
+) -> Any:
     """Return function(*arguments), computed in a limited process, as JSON has it.
 
     source is the dataset as the user named it, for sentences. Raises DatasetError, also for every other
@@ -59,6 +75,7 @@ def run_confined(function: Callable[..., Any], *arguments: str | int | None, sou
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
         "arguments": arguments,
+        "limits": asdict(limits),
         "parent": os.getpid(),
         "level": log.getEffectiveLevel(),
     }
@@ -75,9 +92,9 @@ def run_confined(function: Callable[..., Any], *arguments: str | int | None, sou
         finally:
             process.kill()
     if answer is None:
-        _raise_end(process.returncode, source)
+        _raise_end(process.returncode, source, limits)
     if "error" in answer:
-        _raise_error(answer["error"], source)
+        _raise_error(answer["error"], source, limits)
     return answer["result"]
 
 
@@ -109,7 +126,7 @@ def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | 
     return None
 
 
-def _raise_end(status: int, source: str) -> NoReturn:
+def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
     if status >= 0:
         raise ConfinedProcessEnded(f"The process that checks {source!r} could not run (status {status})")
     number = signal.Signals(-status)
@@ -117,7 +134,7 @@ def _raise_end(status: int, source: str) -> NoReturn:
         raise ConfinedProcessEnded(f"The process that checks {source!r} was asked to end ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: the check computed for {CHECK_CPU_SECONDS} s without getting further, "
+            f"Dataset {source!r}: the check computed for {limits.cpu_seconds} s without getting further, "
             "which is the limit; look for a damaged or very large file, or split the dataset"
         )
     raise DatasetError(
@@ -126,7 +143,7 @@ def _raise_end(status: int, source: str) -> NoReturn:
     )
 
 
-def _raise_error(error: dict[str, Any], source: str) -> NoReturn:
+def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> NoReturn:
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
         raise _FINAL[kind](text)
@@ -134,25 +151,25 @@ def _raise_error(error: dict[str, Any], source: str) -> NoReturn:
         raise OSError(error["errno"], text)
     if kind == "MemoryError":
         raise DatasetError(
-            f"Dataset {source!r}: the check takes more than {in_words(CHECK_MEMORY)} of memory, which is the "
-            "limit; split the dataset, or look for a very large file in it"
+            f"Dataset {source!r}: the check takes more than {in_words(limits.memory)} of memory, which is "
+            "the limit; split the dataset, or look for a very large file in it"
         )
     raise DatasetError(
-        f"Dataset {source!r} cannot be read: it holds something unforeseen ({text}). Check its data YAML, "
-        "labels and file names; the log tells where the check stopped"
+        f"Dataset {source!r} cannot be read: it holds something unforeseen ({text}). Check its data "
+        "YAML, labels and file names; the log tells where the check stopped"
     )
 
 
 class _Messages(logging.Handler):
     """Sends log lines to the parent. Whoever reports progress may compute on."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, cpu_seconds: int) -> None:
         super().__init__()
-        self._stream = stream
+        self._stream, self._cpu_seconds = stream, cpu_seconds
 
     def emit(self, record: logging.LogRecord) -> None:
         self.send({"log": record.name, "level": record.levelno, "text": record.getMessage()})
-        extend_cpu_limit()
+        _extend_cpu_limit(self._cpu_seconds)
 
     def send(self, message: dict[str, Any]) -> None:
         self._stream.write(json.dumps(message) + "\n")
@@ -164,11 +181,12 @@ def main() -> None:
     request = json.load(sys.stdin)
     _end_with(request["parent"])
     # What a library prints must not come between the messages.
-    messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    limits = ProcessLimits(**request["limits"])
+    messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
     os.dup2(2, 1)
     logging.basicConfig(level=request["level"], handlers=[messages])
     try:
-        answer = {"result": _call(request["function"], request["arguments"])}
+        answer = {"result": _call(request["function"], request["arguments"], limits)}
     except Exception as error:  # the parent tells which are final
         answer = {"error": _described(error)}
     messages.send(answer)
@@ -183,17 +201,17 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _call(name: str, arguments: list[Any]) -> Any:
+def _call(name: str, arguments: list[Any], limits: ProcessLimits) -> Any:
     module, _, function = name.partition(":")
     called = getattr(importlib.import_module(module), function)
-    _limit_memory()
-    extend_cpu_limit()
+    _limit_memory(limits.memory)
+    _extend_cpu_limit(limits.cpu_seconds)
     return called(*arguments)
 
 
-def _limit_memory() -> None:
+def _limit_memory(size: int) -> None:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + CHECK_MEMORY)
+    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + size)
     _lower(resource.RLIMIT_CORE, 0)
 
 
@@ -203,10 +221,10 @@ def _lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def extend_cpu_limit() -> None:
-    """Let this process compute for CHECK_CPU_SECONDS more."""
+def _extend_cpu_limit(seconds: int) -> None:
+    """Let this process compute for so many seconds more."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + CHECK_CPU_SECONDS)
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
 
 
 def _described(error: Exception) -> dict[str, Any]:
@@ -217,7 +235,7 @@ def _described(error: Exception) -> dict[str, Any]:
         return {"kind": kind if kind in _FINAL else "DatasetError", "text": text}
     if isinstance(error, OSError) and error.errno in PASSING:
         return {"kind": "OSError", "errno": error.errno, "text": error.strerror}
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return {"kind": "MemoryError", "text": ""}
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.warning("The check met %s:\n%s", type(error).__qualname__, frames)

@@ -1,4 +1,4 @@
-"""This machine's disk: room on it, and its errors."""
+"""Room on this machine's disk, and what the system's errors mean."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
 """Errors of a network file system or of a busy machine: another attempt may not meet them."""
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether memory was asked for and refused: for an object, a mapped file, or a thread's stack."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+    )
 
 
 def require_room(folder: Path, needed: int, source: str) -> None:

@@ -6,8 +6,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from include.datasets.disk import is_lack_of_memory
 from include.datasets.samples import IMAGE_SUFFIXES
-from include.limits import CHECK_MEMORY, GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
+from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,12 +83,12 @@ def image_problem(path: Path) -> str | None:
         return "it is not an image, or of a format that cannot be read here; convert it to JPEG or PNG"
     except Image.DecompressionBombError:
         return (
-            f"it has more than {IMAGE_PIXELS / 1e6:.0f} megapixels, the most that is read; scale it down, or "
+            f"it has more than {IMAGE_PIXELS // 10**6} megapixels, the most that is read; scale it down, or "
             "cut it into tiles"
         )
-    except MemoryError:
-        return f"it takes more than {in_words(CHECK_MEMORY)} of memory to read; scale it down"
     except Exception as error:  # Pillow's decoders raise whatever they meet: SyntaxError, struct.error, …
+        if is_lack_of_memory(error):
+            return "it takes more memory to read than a check may use; scale it down, or cut it into tiles"
         return f"the image is damaged ({error}); restore it"
     return None
 

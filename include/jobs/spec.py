@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -32,6 +31,7 @@ from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
 
 if TYPE_CHECKING:
+    from pydantic import ValidationInfo
     from pydantic.config import JsonDict
 
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
