@@ -178,6 +178,9 @@ def test_the_same_completion_again_changes_nothing(
         ({"epoch": -1}, 422, "epoch=-1 is refused"),
         ({"epoch": 2**31}, 422, "epoch=2147483648 is refused"),
         ({"weights": "best.pt"}, 422, "weights is no parameter of this route"),
+        ({"run_id": "a" * 251}, 422, "string should have at most 250 characters"),
+        ({"best_checkpoint_path": "a" * 501}, 422, "string should have at most 500 characters"),
+        ({"metrics": dict.fromkeys(map(str, range(1001)), 0.5)}, 422, "should have at most 1000 items"),
     ],
 )  # fmt: skip
 def test_what_does_not_hold_is_refused_and_nothing_is_recorded(

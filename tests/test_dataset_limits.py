@@ -356,6 +356,10 @@ def _text_name(path: Path) -> None:
 
 ZIP_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "files in the same bytes": (_overlapping, "'a.png' in the same bytes as another file"),
+    "a directory before the file": (
+        lambda path: path.write_bytes(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 1000, 0, 0)),
+        "not a whole zip file",
+    ),
     "a name that is not UTF-8": (_text_name, "not a whole zip file"),
     "a directory of its own": (
         lambda path: _many_entries(path, 2000),

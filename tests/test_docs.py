@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from include import limits
+
 ROOT = Path(__file__).parents[1]
+UNITS = {"KIB", "MIB", "GIB"}
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
@@ -26,3 +29,12 @@ def test_every_ticked_box_of_the_checklist_names_a_test_that_exists() -> None:
         assert named, box
         for file, test in named:
             assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+
+
+def test_every_limit_is_documented() -> None:
+    documentation = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    values = {name: value for name, value in vars(limits).items() if name.isupper() and name not in UNITS}
+    assert len(values) > 25
+    for name, value in values.items():
+        shown = {f"{value:,}", limits.in_words(value), f"{value // 10**6} megapixels"}
+        assert any(re.search(rf"\b{re.escape(text)}\b", documentation) for text in shown), name

@@ -12,6 +12,14 @@ from jsonschema import Draft202012Validator
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.form import params_of
 
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"epoch": 3}, "epoch is not a parameter of train_yolo"),
     "path traversal": ({"job_id": "../etc"}, "job_id='../etc' is refused. job_id: Name of the job"),
@@ -50,6 +58,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"task": "obb", "model": "yolo11n", "dataset": "/data"},
         "such as 'yolo11n-obb'",
     ),
+    "a long dataset": ({"dataset": "s3://" + "a" * 1024}, "at most 1024 characters"),
+    "a long model": ({"model": "a" * 1025}, "at most 1024 characters"),
+    "a NUL in dataset": ({"dataset": "/data/\0"}, r"dataset='/data/\x00' contains a control character"),
+    "a million GPUs": ({"device": ",".join(map(str, range(1000)))}, "device='0,1,2"),
+    "a GPU of 5,000 digits": ({"device": "9" * 5000}, "device='999"),
+    "a long unknown key": ({"a" * 100_000: 1}, "is not a parameter of train_yolo"),
+    "many unknown keys": (dict.fromkeys(map(str, range(100_000))), "also wrong: 1, 10, 100, 1000, 10000,"),
+    "batch of 400 digits": ({"batch": 10**400}, "batch=1000"),
+    "epochs of 5,000 digits": ({"epochs": 10**5000}, "epochs=<int> is refused"),
+    "override of 400 digits": (
+        {"overrides": {"mosaic": 10**400}},
+        "'mosaic' in overrides is a number of more",
+    ),
+    "override of many values": (
+        {"overrides": {"classes": [1] * 1001}},
+        "overrides has more than 1,000 values",
+    ),
+    "override that is nested": ({"overrides": {"classes": _nested(5000)}}, "overrides is nested more than 4"),
+    "a long override": ({"overrides": {"tracker": "a" * 1025}}, "'tracker' in overrides has more than 1,024"),
+    "a NUL in overrides": ({"overrides": {"copy_paste_mode": "\0"}}, "contains a control character"),
+    "a long unknown override": (
+        {"overrides": {"a" * 1025: 1}},
+        "in overrides has more than 1,024 characters",
+    ),
     "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
 }
 
@@ -74,6 +106,7 @@ def test_what_cannot_be_trained_is_refused_with_one_sentence(params: dict[str, A
         TrainingSpec.parse(params)
     assert part in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
 
 
 @pytest.mark.parametrize("params", ACCEPTED, ids=json.dumps)

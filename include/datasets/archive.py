@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import struct
@@ -80,7 +81,10 @@ def unpack(archive: Path, target: Path, source: str, limits: UnpackLimits) -> No
         raise DatasetError(
             f"{source} cannot be unpacked ({shown(str(error))}); repack it with ordinary deflate compression"
         ) from error
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
+        # EINVAL: its list of files begins before the file does.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise DatasetError(
             f"{source} is not a whole zip file ({shown(str(error))}); upload it again"
         ) from error

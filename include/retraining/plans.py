@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from croniter import croniter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
 from include.datasets.sources import parse_source
 from include.jobs.spec import SpecError, Task, TrainingSpec
@@ -149,8 +149,8 @@ class Plans:
 def load_plans(path: Path = PLANS) -> Plans:
     """Read a file of plans. Never raises: what is wrong is in `errors`, naming plan and field."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(path)
+    except (OSError, ValueError) as error:
         return Plans(path, {}, (f"{path} cannot be read as YAML: {error}",))
     entries = content.get("plans") if isinstance(content, dict) and set(content) == {"plans"} else None
     if not isinstance(entries, list):

@@ -1,0 +1,57 @@
+"""What the Dags other than train_yolo are asked for has limits too, each with its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.datasets.errors import DatasetError
+from include.models.errors import RequestRefused
+from include.models.request import PromotionRequest
+from include.pipeline.watching import WatchRequest
+from include.retraining.plans import PlanError, load_plans
+from include.retraining.request import RetrainRequest
+from include.schema.errors import SchemaError
+from include.schema.request import MigrationRequest
+
+PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
+
+
+@pytest.mark.parametrize(
+    ("parse", "conf", "error", "reason"),
+    [
+        (PromotionRequest.parse, {"name": "a", "version": 2**31}, RequestRefused, "version=2147483648"),
+        (PromotionRequest.parse, {"name": "a", "version": 10**5000}, RequestRefused, "version=<int>"),
+        (PromotionRequest.parse, {"name": "a", "reason": "b" * 1025}, RequestRefused, "at most 1024 char"),
+        (PromotionRequest.parse, {"name": "a", "reason": "b\0"}, RequestRefused, "a control character"),
+        (MigrationRequest.parse, {"target": "a" * 65}, SchemaError, "at most 64 characters"),
+        (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, DatasetError, "at most 1024 characters"),
+        (RetrainRequest.parse, {"plan": "a" * 10**6}, PlanError, "at most 64 characters"),
+    ],
+)
+def test_a_value_that_is_too_large_is_named(
+    parse: Callable[[dict[str, Any]], object], conf: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason) as refused:
+        parse(conf)
+    assert len(str(refused.value)) < 300
+
+
+def test_parameters_of_one_run_have_the_limits_of_train_yolo(tmp_path: Path) -> None:
+    (tmp_path / "plans.yaml").write_text(PLAN)
+    plan = load_plans(tmp_path / "plans.yaml").require("digits")
+    request = RetrainRequest.parse({"plan": "digits", "parameters": {"overrides": {"mosaic": 10**400}}})
+    with pytest.raises(PlanError, match="a number of more than 18 digits"):
+        request.over(plan)
+
+
+@pytest.mark.parametrize("content", ["plans: " + "[" * 800, "plans: [2001-99-99]", f"plans: {'9' * 5000}"])
+def test_a_file_of_plans_that_python_cannot_build_is_an_error_and_no_exception(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plans.yaml").write_text(content)
+    (error,) = load_plans(tmp_path / "plans.yaml").errors
+    assert "cannot be read as YAML" in error
