@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,8 +15,11 @@ from typing import Any, ClassVar
 import airflow_client.client as airflow
 import pytest
 
+from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs
+from tests.dataset_steps import upload_zip
+from tests.tiny_datasets import build
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -166,3 +170,18 @@ def test_a_completed_job_is_refused_and_its_row_stays_as_it_is(
 def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
     with pytest.raises(airflow.exceptions.BadRequestException, match="job_id"):
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
+
+
+def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the_task(
+    api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    build("detect", tmp_path / "data")
+    (tmp_path / "data" / "labels" / "train" / "0.txt").unlink()
+    os.truncate(tmp_path / "data" / "labels" / "val" / "0.txt", 60_000_000)
+    dataset = upload_zip(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path / "data", "bombs/data.zip")
+    run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset})
+    assert api.wait("train_yolo", run_id) == "failed"
+    assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
+    assert "val/0.txt: the file has 57.2 MiB, and at most 16 MiB are read" in row("too-much")["error"]
+    log = api.log("train_yolo", run_id, "check_dataset", 1)
+    assert "train: 1 of 8 images have no label file and count as background" in log
