@@ -89,7 +89,7 @@ IMAGE_PIXELS = 178_956_970
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB
-"""Address space beyond what the process has when it begins; 1,500,000 images take 2 GiB."""
+"""Address space beyond what the process has when it begins; a million images take 1.6 GiB."""
 
 CHECK_CPU_SECONDS = 600
 """Between two messages of the process, which reports its progress every ten seconds."""

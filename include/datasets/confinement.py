@@ -38,7 +38,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: which signal a process gets when its parent dies."""
 
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
 """What of the environment the process gets. Passwords are in the rest, and it needs none."""
 
 _LONGEST_MESSAGE = 128 * MIB
@@ -110,7 +110,7 @@ def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | 
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:
-        process.stdin.write(request)
+        process.stdin.write(f"{request}\n")
         process.stdin.close()
     except BrokenPipeError:
         pass  # how it ended says why
@@ -178,7 +178,8 @@ class _Messages(logging.Handler):
 
 def main() -> None:
     """Be the process: read the request, limit oneself, answer."""
-    request = json.load(sys.stdin)
+    # A line and not all: another process, forked meanwhile, may hold the pipe open.
+    request = json.loads(sys.stdin.readline())
     _end_with(request["parent"])
     # What a library prints must not come between the messages.
     limits = ProcessLimits(**request["limits"])
