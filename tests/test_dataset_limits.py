@@ -24,7 +24,7 @@ from include.datasets.fetch import materialize
 from include.datasets.names import safe_parts
 from tests.tiny_datasets import build
 
-LITTLE = ProcessLimits(memory=256 * limits.MIB)
+LITTLE = 256 * limits.MIB
 LONGEST_SENTENCE = 600
 
 
@@ -33,19 +33,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def refusal(folder: Path, task: str = "detect") -> str:
-    """The sentence, with no more memory than any bomb is worth."""
+def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
+    """What the check says of it, with no more memory than any bomb is worth."""
     path = str(folder)
     with pytest.raises(DatasetError) as refused:
-        run_confined(examine, path, path, None, task, None, source=path, limits=LITTLE)
-    message = str(refused.value)
-    assert "the check takes more" not in message
-    return message
+        run_confined(examine, path, path, None, task, None, source=path, limits=ProcessLimits(memory))
+    return str(refused.value)
 
 
 def sentence(folder: Path, task: str = "detect") -> str:
     message = refusal(folder, task)
     assert len(message) < LONGEST_SENTENCE, "one sentence, not the file"
+    assert "the check takes more" not in message
     assert "\n" not in message
     return message
 
@@ -279,18 +278,9 @@ def test_an_image_that_takes_too_much_memory_is_refused_for_good(bits: int, fold
     palette = b"".join(bytes([grey] * 3) + b"\0" for grey in range(colours // 4))
     (folder / "train" / "box" / "0.png").write_bytes(header + palette)
     os.truncate(folder / "train" / "box" / "0.png", size)
+    message = refusal(folder, "classify", 128 * limits.MIB)
     # Which of both depends on what else is being read at that moment.
-    with pytest.raises(DatasetError, match=r"0\.png: it takes more memory|the check takes more than 128 MiB"):
-        run_confined(
-            examine,
-            str(folder),
-            str(folder),
-            None,
-            "classify",
-            None,
-            source=str(folder),
-            limits=ProcessLimits(memory=128 * limits.MIB),
-        )
+    assert "0.png: it takes more memory" in message or "the check takes more than 128 MiB" in message
 
 
 def test_what_honest_people_train_on_passes_the_check(folder: Path, tmp_path: Path) -> None:

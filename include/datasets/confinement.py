@@ -42,6 +42,7 @@ _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 """What of the environment the process gets. Passwords are in the rest, and it needs none."""
 
 _LONGEST_MESSAGE = 128 * MIB
+Json = str | int | dict[str, Any] | None
 _FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
 _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -62,7 +63,7 @@ class ProcessLimits:
 
 def run_confined(
     function: Callable[..., Any],
-    *arguments: str | int | None,
+    *arguments: Json,
     source: str,
     limits: ProcessLimits = ProcessLimits(),
 ) -> Any:
