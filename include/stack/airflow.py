@@ -20,8 +20,9 @@ import requests
 from include.stack import processes
 from include.stack.errors import StackError, last_lines
 from include.stack.ports import LOOPBACK
+from include.stack.private_files import UMASK, private_folder, write_private
 from include.stack.processes import Service
-from include.stack.state import USERNAME, write_private
+from include.stack.state import USERNAME
 
 if TYPE_CHECKING:
     from include.stack.state import Credentials
@@ -66,7 +67,7 @@ class Airflow:
 
     def configure(self) -> None:
         """Write the configuration and the password of the UI."""
-        self.home.mkdir(mode=0o700, exist_ok=True)
+        private_folder(self.home)
         parser = configparser.ConfigParser(interpolation=None)
         parser.read_dict(self._settings())
         text = io.StringIO()
@@ -88,6 +89,7 @@ class Airflow:
                 cwd=self.home,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                umask=UMASK,
                 check=False,
             )
         if finished.returncode:

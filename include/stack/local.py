@@ -266,8 +266,10 @@ class Stack:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One start or stop at a time."""
-        with (self.state.path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = self.state.path / "lock"
+        with lock.open("w") as file:
+            lock.chmod(0o600)  # whoever can read it can hold it
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

@@ -16,6 +16,7 @@ from typing import TypedDict
 import psutil
 
 from include.stack.errors import StackError, last_lines
+from include.stack.private_files import UMASK, private_folder
 
 STOP_SECONDS = 20.0
 
@@ -67,8 +68,8 @@ def start(service: Service) -> psutil.Process:
     present = running(service)
     if present is not None:
         return present
-    service.log.parent.mkdir(mode=0o700, exist_ok=True)
-    service.pid_file.parent.mkdir(mode=0o700, exist_ok=True)
+    for folder in (service.log.parent, service.pid_file.parent):
+        private_folder(folder)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
             service.command,
@@ -78,6 +79,7 @@ def start(service: Service) -> psutil.Process:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=UMASK,
             **as_user(service.user),
         )
     process = psutil.Process(child.pid)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.stack import ports, processes
+from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
+from include.stack.private_files import private_folder
 from include.stack.processes import Service
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ class S3:
         """Start the server. Returns False when it was running already."""
         if processes.running(self._service):
             return False
-        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self._data)
+        prepare_certificates(self.security)
         processes.start(self._service)
         processes.wait_until_ready(self._service, self._answers, START_SECONDS)
         return True
@@ -102,6 +105,11 @@ class S3:
             client.create_bucket(Bucket=bucket)
 
     @property
+    def security(self) -> Path:
+        """The configuration folder of `weed`, with what its gRPC and HTTP ports demand of a client."""
+        return self.state / "s3-security"
+
+    @property
     def _data(self) -> Path:
         return self.state / "s3"
 
@@ -116,7 +124,14 @@ class S3:
         environment |= {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         return Service(
             name="s3",
-            command=(str(weed), "mini", *self._options()),
+            # Its own log names the access key: beside the data nobody sees it. The default is /tmp.
+            command=(
+                str(weed),
+                f"-config_dir={self.security}",
+                f"-logdir={self._data}",
+                "mini",
+                *self._options(),
+            ),
             environment=environment,
             directory=self._data,
             state=self.state,
@@ -130,8 +145,12 @@ class S3:
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "metricsIp": LOOPBACK,
-            # Files are reachable through S3, with its signature, and not through the servers behind it.
+            # Files are reachable through S3, with its signature, and not through the servers behind it: those
+            # demand a certificate besides.
             "disableHttp": "true",
+            # Relative to the data folder. The default is a name in /tmp that others can take first.
+            "s3.localSocket": "s3.sock",
+            "filer.localSocket": "filer.sock",
             "admin.ui": "false",
             "webdav": "false",
             "master.telemetry": "false",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from include.stack import ports
 from include.stack.errors import StackError
+from include.stack.private_files import private_folder, write_private
 from include.stack.s3 import S3Ports
 
 USERNAME = "admin"
@@ -89,9 +89,7 @@ class StateFolder:
 
     def private(self, name: str) -> Path:
         """A folder in it for nobody else."""
-        folder = self.path / name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+        return private_folder(self.path / name)
 
     def exists(self) -> bool:
         """Whether a stack was ever started here."""
@@ -112,17 +110,7 @@ class StateFolder:
 
     def remember(self, chosen: StackPorts) -> None:
         """Use these ports from the next start on."""
-        self.ports_file.write_text(json.dumps(asdict(chosen), indent=2) + "\n")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, and that is there completely or not at all."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    unfinished.replace(path)
+        write_private(self.ports_file, json.dumps(asdict(chosen), indent=2) + "\n")
 
 
 def _load(file: Path) -> dict[str, Any]:
