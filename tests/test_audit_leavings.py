@@ -254,6 +254,13 @@ def test_what_is_not_a_jobs_folder_stays(world: World) -> None:
     assert all(folder.exists() for folder in [*others, world.root / "empty", world.root / "link"])
 
 
+def test_nothing_is_removed_where_others_could_have_prepared_it(world: World) -> None:
+    folder = left(world, "gone")
+    world.root.chmod(0o777)
+    world.audit()
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
 def test_without_repair_a_folder_stays(world: World) -> None:
     folder = left(world, "gone")
     world.audit(repair=False)

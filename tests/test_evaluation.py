@@ -135,3 +135,13 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
     promote(connection, s3_client, bucket, "shapes", 1, by="ada", reason="first")
     with pytest.raises(AirflowSkipException, match="Job shapes-1 is in production already: version 1"):
         evaluated(folder, challenger)
+
+
+def test_nothing_is_measured_where_others_could_have_prepared_the_data(
+    folder: Path, challenger: Challenger, tmp_path: Path
+) -> None:
+    root = tmp_path / "training"
+    root.mkdir(exist_ok=True)
+    root.chmod(0o777)
+    with pytest.raises(AirflowFailException, match=f"can replace {root / '.datasets'}"):
+        evaluated(folder, challenger)

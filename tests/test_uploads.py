@@ -14,6 +14,7 @@ from include.pipeline.payloads import TrainingManifest
 from include.pipeline.settings import Settings
 from include.pipeline.training import publish_final
 from include.pipeline.uploads import upload
+from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,3 +123,13 @@ def test_a_training_that_was_overtaken_does_not_publish(
     CheckpointStore(s3_client, settings.bucket).upload(Checkpoint.of_file(newer, 9), "job", "best", "8.4")
     with pytest.raises(FencedOut):
         publish_final(manifest, store)
+
+
+def test_nothing_is_sent_or_removed_where_others_could_have_prepared_the_files(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings
+) -> None:
+    settings.training_root.chmod(0o777)
+    with pytest.raises(UntrustedFolder, match=f"can replace {settings.job_folder('job')}"):
+        upload(manifest, "best", store, settings)
+    assert not store.holds("job", "best", manifest.best)
+    assert settings.job_folder("job").exists()

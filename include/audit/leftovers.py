@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import stat
@@ -16,12 +17,15 @@ from include.audit.recorded import objects_of
 from include.checkpoints.location import JOB_ID
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
+from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.jobs.job import TrainingJob
+
+log = logging.getLogger(__name__)
 
 OLD = timedelta(days=1)
 
@@ -36,9 +40,14 @@ def find_leftovers(
 
     Those of failed and running jobs stay: what S3 does not have yet may be there. So do those that were to
     be kept (`keep_local`), and those whose objects in S3 are not as recorded. The repair is to remove the
-    folder.
+    folder. Nothing is looked at where another account of this machine could have prepared the root.
     """
     if not training_root.is_dir():
+        return
+    try:
+        require_trusted_folder(training_root)
+    except UntrustedFolder as error:
+        log.warning("Local files are not audited: %s.", error)
         return
     jobs = JobRepository(connection)
     for folder in sorted(training_root.iterdir()):

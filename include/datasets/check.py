@@ -11,6 +11,7 @@ from include.datasets.examination import examine
 from include.datasets.fetch import locate
 from include.datasets.reference import DatasetReference
 from include.datasets.sources import Digits, parse_source
+from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +25,13 @@ def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) 
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
-    StorageUnavailable when S3 does not answer. Whatever parses the data runs in a limited process, see
+    StorageUnavailable when S3 does not answer; UntrustedFolder for a cache that others could have prepared. Whatever parses the data runs in a limited process, see
     confinement.py; OSError and ConfinedProcessEnded say that it could not, and another attempt may succeed.
     """
-    cache = cache.resolve()
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
         return digits.reference()
+    cache = make_trusted_folder(cache).resolve()
     place, fingerprint = locate(origin, source, cache, s3)
     confined = str(place.confined) if place.confined else None
     found = run_confined(examine, str(place.path), source, confined, task, fingerprint, source=source)

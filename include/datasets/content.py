@@ -26,6 +26,7 @@ from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
 from include.datasets.names import is_useless, safe_parts
 from include.datasets.sources import S3Zip
 from include.limits import PREFIX_OBJECTS
+from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,22 +130,31 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
         )
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether the folder of the cache is there. Raises UntrustedFolder for one of another account."""
+    if not folder.is_dir():
+        return False
+    require_trusted_folder(folder)
+    return True
+
+
 def complete_folder(home: Path, name: str, fill: Callable[[Path], None], source: str) -> Path:
     """Return the folder `home`/`name`, made by `fill` if it is not there yet.
 
-    Several processes may ask at once; a process that was killed leaves nothing that counts.
+    Several processes may ask at once; a process that was killed leaves nothing that counts. Raises
+    UntrustedFolder where another account of this machine could have prepared it.
     """
     target, partial = home / name, home / f"{name}.partial"
-    if target.is_dir():
-        return target
     with explained_disk_errors(home, source):
-        home.mkdir(parents=True, exist_ok=True)
+        make_trusted_folder(home)
+        if is_complete(target):
+            return target
         with _locked(home / "lock", source):
-            if target.is_dir():
+            if is_complete(target):
                 return target
             shutil.rmtree(partial, ignore_errors=True)
             partial.with_suffix(".zip").unlink(missing_ok=True)
-            partial.mkdir()
+            make_trusted_folder(partial)
             try:
                 fill(partial)
                 partial.rename(target)

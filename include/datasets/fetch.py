@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
-from include.datasets.content import complete_folder, fetch_tree, fetch_zip, require_expected
+from include.datasets.content import complete_folder, fetch_tree, fetch_zip, is_complete, require_expected
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, parse_source
 from include.datasets.view import data_of_view, fill_view
+from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +40,14 @@ def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | Non
     """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
 
     Raises DatasetChanged when the source holds something else by now, DatasetError when it is gone,
-    StorageUnavailable when S3 does not answer.
+    StorageUnavailable when S3 does not answer, UntrustedFolder for a cache that others could have prepared.
     """
-    cache = cache.resolve()
+    cache = make_trusted_folder(cache).resolve()
     origin = parse_source(reference.source, reference.task)
     place, _ = locate(origin, reference.source, cache, s3, reference.fingerprint)
     home = cache / reference.fingerprint
     view = home / _view_name(place, reference.task)
-    if place.confined is None or not view.is_dir():
+    if place.confined is None or not is_complete(view):
         layout = read_layout(place, reference.task)
         if place.confined is None:
             _require_unchanged(layout, reference)
@@ -78,7 +79,7 @@ def locate(
 def _fetched(
     origin: S3Zip | S3Tree, source: str, cache: Path, s3: ObjectReader | None, expected: str | None
 ) -> tuple[Path, str]:
-    if expected is not None and (content := cache / expected / "content").is_dir():
+    if expected is not None and is_complete(content := cache / expected / "content"):
         log.info("Dataset %s is in the cache.", source)
         return content, expected
     if s3 is None:

@@ -23,6 +23,7 @@ from include.pipeline.failures import no_retry
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.training.contract import TrainingError
 from include.training.evaluate import evaluate
+from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,8 +47,8 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
         raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
     with no_retry(DatasetError, StoreRefusal, TrainingError):
         data = materialize(dataset, settings.dataset_cache, S3ObjectReader(client)).data
-        settings.training_root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=settings.training_root) as folder:
+        root = make_trusted_folder(settings.training_root)
+        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=root) as folder:
             store = CheckpointStore(client, settings.bucket)
             measure = _measure(plan, data, store, Path(folder))
             challenger_reaches = measure(trained.path, trained.sha256)

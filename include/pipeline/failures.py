@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.trusted_folders import UntrustedFolder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,10 +20,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def no_retry(*errors: type[Exception]) -> Iterator[None]:
-    """Turn `errors`, which another attempt would meet again, into a final failure with the same sentence."""
+    """Turn `errors`, which another attempt would meet again, into a final failure with the same sentence.
+
+    So does a folder that another account of this machine could have prepared, in every task.
+    """
+    final: tuple[type[Exception], ...] = (*errors, UntrustedFolder)
     try:
         yield
-    except errors as error:
+    except final as error:
         raise AirflowFailException(str(error)) from error
 
 

@@ -20,6 +20,7 @@ from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import TrainingRequest
+from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +81,12 @@ class TrainingAttempt:
                 raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
 
     def _run(self, interruption: Interruption) -> TrainingManifest:
+        make_trusted_folder(
+            self._save_dir / "weights"
+        )  # before anything in the job's folder is removed or used
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            make_trusted_folder(folder)
         cache, reader = self._settings.dataset_cache, S3ObjectReader(s3_client())
         data = patiently(lambda: materialize(self._dataset, cache, reader)).data
         store, beginning, stop = patiently(self._begin)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from include.trusted_folders import require_trusted_folder
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
@@ -22,12 +25,15 @@ def upload(
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
     Nothing is sent where the right bytes are there already. Whichever of the two uploads ends last finds
-    both in S3 and removes the job's local files, unless they are to be kept.
+    both in S3 and removes the job's local files, unless they are to be kept. Raises UntrustedFolder where
+    another account of this machine could have prepared these.
     """
     local = manifest.best if kind == "best" else manifest.last
+    folder = settings.job_folder(manifest.job_id)
+    if os.path.lexists(folder):  # another machine may have trained
+        require_trusted_folder(folder)
     store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
     if not manifest.keep_local and _both_stored(manifest, store):
-        folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
     return replace(local, path=store.uri(manifest.job_id, kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
+from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,7 @@ def prepared(request: TrainingRequest, reporter: EpochReporter) -> Iterator[Whol
 def planned(request: TrainingRequest) -> Iterator[Plan]:
     """Check the request, and put into save_dir what its training begins with. Raises TrainingError."""
     device = choose_device(request.device)
+    _require_trusted(request.save_dir)  # before links on the way to it are resolved
     request = dataclasses.replace(
         request, data=request.data.resolve(), save_dir=request.save_dir.resolve(), device=device
     )
@@ -119,6 +122,16 @@ def _check(request: TrainingRequest) -> None:
             )
     elif request.data.suffix not in {".yaml", ".yml"} or not request.data.is_file():
         raise TrainingError(f"data={request.data} is no YAML file; give the path of the data set's YAML")
+
+
+def _require_trusted(save_dir: Path) -> None:
+    """Refuse to write, or to go on, where another account could have left links or states."""
+    try:
+        for folder in (save_dir, save_dir / "weights"):
+            if os.path.lexists(folder):
+                require_trusted_folder(folder, remedy="give another save_dir")
+    except UntrustedFolder as error:
+        raise TrainingError(str(error)) from None
 
 
 @contextmanager
