@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import unicodedata
 from functools import cache
@@ -29,12 +30,17 @@ class PlainLines(logging.Filter):
 
 @cache
 def tame_ultralytics() -> None:
-    """Send Ultralytics' log where the process' own goes, unless a person watches, and close its downloads.
+    """Send Ultralytics' log where the process' own goes, unless a person watches, and close what is unsafe.
+
+    Nothing is downloaded, label caches cannot run code, and compiled code is not looked for in /tmp, where
+    other accounts could leave some under the name that PyTorch expects.
 
     YOLO_OFFLINE is not enough for the latter: the check of mixed precision and the search for a font ask the
     network first and read that variable only afterwards. Both take a ConnectionError for an answer.
     """
-    from ultralytics.utils import LOGGER, VERBOSE, downloads
+    from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads
+
+    from include.training.label_caches import install_safe_caches
 
     if not VERBOSE:
         LOGGER.handlers.clear()
@@ -43,6 +49,8 @@ def tame_ultralytics() -> None:
         LOGGER.setLevel(logging.INFO)
     downloads.safe_download = _refuse_download
     downloads.is_url = _is_url
+    install_safe_caches()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(USER_CONFIG_DIR / "torchinductor"))
 
 
 def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
