@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 from rich.console import Console
 
-from include.stack.demo import TRAINING, resume, run_demo
+from include.stack.demo import TRAINING, login, resume, run_demo
 from include.stack.errors import StackError
 from include.stack.steps import Steps
 from tests.api_client import token
@@ -56,6 +58,24 @@ def test_the_demo_leads_to_the_page_of_its_training(airflow_stack: Stack, demons
     bearer = {"Authorization": f"Bearer {token(airflow_stack, 'viewer')}"}
     for server, page in shown:
         assert requests.get(f"{server}{page}", headers=bearer, timeout=60).status_code == 200
+
+
+def test_the_demo_writes_no_secret_into_a_log(
+    airflow_stack: Stack, demonstrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
+    assert not [secret for secret in secrets if secret in demonstrated]
+    assert "password as `make env` tells it (AIRFLOW_PASSWORD)" in demonstrated
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    steps, _ = _plain()
+    assert airflow_stack.password not in login(airflow_stack, steps)
+
+
+def test_the_demo_shows_the_password_on_a_terminal(airflow_stack: Stack) -> None:
+    _, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as file:
+        shown = login(airflow_stack, Steps(Console(file=file)))
+    assert shown == f"user admin, password {airflow_stack.password}"
 
 
 def test_the_command_that_the_demo_shows_continues_its_training(

@@ -61,7 +61,7 @@ def _train(
 ) -> None:
     job_id: str = conf["job_id"]
     steps.say(f"Watch it in Airflow: {_page(stack, job_id)}")
-    steps.say(f"                     user {stack.username}, password {stack.password}")
+    steps.say(f"                     {login(stack, steps)}")
     _run(stack, steps, TRAINING_DAG, title, conf, job_id, crash_after)
     job = _job(stack, job_id)
     if job is None:
@@ -119,10 +119,17 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say(_object(stack, "last.pt", job.last_checkpoint_path, job.last_checkpoint_sha256))
     say("")
     say(f"Curves, downloads:  {_page(stack, job.job_id)}")
-    say(f"Airflow's UI:       {stack.url}   (user {stack.username}, password {stack.password})")
+    say(f"Airflow's UI:       {stack.url}   ({login(stack, steps)})")
     say(f"Continue from last: make resume JOB={job.job_id} EPOCHS={trained + 5}")
     say('psql, S3, curl:     eval "$(make -s env)"')
     say("Stop, start again:  make down, make up   (the data stays in .stack/)")
+
+
+def login(stack: Stack, steps: Steps) -> str:
+    """Say how to log in; the password itself only on a terminal, because a log may be read by others."""
+    # Not `is_terminal`: FORCE_COLOR makes that true of a file.
+    shown = stack.password if steps.console.file.isatty() else "as `make env` tells it (AIRFLOW_PASSWORD)"
+    return f"user {stack.username}, password {shown}"
 
 
 def _page(stack: Stack, job_id: str) -> str:
