@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import requests
 
 from include.stack import processes
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
+from tests.strangers import as_stranger, readable_by_others
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -47,6 +50,33 @@ def _listening(process: psutil.Process) -> set[str]:
 def test_every_process_listens_on_the_loopback_interface_only(airflow_stack: Stack) -> None:
     listening = set().union(*map(_listening, _processes(airflow_stack)))
     assert listening == {LOOPBACK}
+
+
+OPEN_TO_ANYONE = {
+    "/api/v2/auth/login": "leads to the page where people log in",
+    "/api/v2/auth/logout": "leads there too, and forgets who asks",
+    "/api/v2/monitor/health": "a load balancer asks whether the parts of Airflow live",
+    "/api/v2/version": "the same, and the number of the version",
+}
+"""What the API server answers without a login, and why that may be."""
+
+
+def test_the_api_server_answers_nobody_without_a_login(airflow_stack: Stack) -> None:
+    server = airflow_stack.url
+    paths = requests.get(f"{server}/openapi.json", timeout=30).json()["paths"]
+    readable = [path for path, methods in paths.items() if "get" in methods]
+    asked = {path: re.sub(r"\{\w+\}", "1", path) for path in readable if path.startswith("/api/")}
+
+    def ask() -> dict[str, int]:
+        return {path: requests.get(f"{server}{url}", timeout=30).status_code for path, url in asked.items()}
+
+    answers = as_stranger(ask)
+    assert len(answers) > 50
+    assert {path for path, status in answers.items() if status not in {401, 403}} == set(OPEN_TO_ANYONE)
+
+
+def test_no_file_of_airflow_can_be_read_by_others(airflow_stack: Stack) -> None:
+    assert not list(readable_by_others(airflow_stack.state.path))
 
 
 def test_no_command_line_of_airflow_shows_a_secret(airflow_stack: Stack) -> None:
