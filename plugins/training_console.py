@@ -33,6 +33,13 @@ class TrainingConsole(AirflowPlugin):
         ]
 
     @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Return what guards all of the API server."""
+        from include.serving.server import root_middlewares
+
+        return root_middlewares()
+
+    @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """Paths from the root of the server, behind a proxy too: Airflow takes them as they are."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 from fastapi.routing import APIRoute
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
+_OF_GUARDS = ("airflow.", "include.api.access")
+
+
 def open_app(app: FastAPI | None = None) -> ASGIApp:
     """Every route as it is, but for its guards: they would ask Airflow's own database about the Dag."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -26,7 +30,7 @@ def open_app(app: FastAPI | None = None) -> ASGIApp:
     app, user = app or create_app(), SimpleAuthManagerUser(username="ada", role="admin")
     for route in app.routes:
         for guard in route.dependencies if isinstance(route, APIRoute) else ():
-            if guard.dependency and guard.dependency.__module__.startswith("airflow."):
+            if guard.dependency and guard.dependency.__module__.startswith(_OF_GUARDS):
                 app.dependency_overrides[guard.dependency] = lambda: None
 
     async def logged_in(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,9 +42,12 @@ def open_app(app: FastAPI | None = None) -> ASGIApp:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, protocol: type[asyncio.Protocol] | Literal["auto"] = "auto") -> Iterator[str]:
     """Serve the application in this process, and give its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="warning", http=protocol, timeout_keep_alive=120
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

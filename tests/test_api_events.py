@@ -89,7 +89,7 @@ def test_a_stream_begins_with_what_there_is_and_goes_on_with_what_comes(
     stream = listen()
     assert stream.answer.status_code == 200
     assert stream.answer.headers["content-type"].startswith("text/event-stream")
-    assert stream.answer.headers["cache-control"] == "no-cache"
+    assert stream.answer.headers["cache-control"] == "no-store"
     assert stream.answer.headers["x-accel-buffering"] == "no"
     first = stream.until("epoch", 2)
     assert first[0][0] == "job"

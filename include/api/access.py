@@ -7,23 +7,29 @@ and Dag permissions as everywhere in Airflow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import (
+from airflow.api_fastapi.core_api.security import (  # noqa: TC002 - FastAPI reads annotations at run time
+    GetUserDep,
     bearer_scheme,
     get_user,
     requires_access_dag,
     requires_authenticated,
 )
-from fastapi import Depends
+from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastapi import Request
+    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from fastapi.params import Depends as Guard
+
+log = logging.getLogger(__name__)
 
 
 def logged_in() -> Guard:
@@ -34,24 +40,43 @@ def logged_in() -> Guard:
 
 def may_see_runs_of(dag_id: str) -> Guard:
     """Refuse (403) whoever may not see the runs of that Dag."""
-    guard: Guard = Depends(requires_access_dag("GET", DagAccessEntity.RUN, dag_id))
+    guard: Guard = Depends(_check_access("GET", dag_id))
     return guard
 
 
 def may_start(dag_id: str) -> Guard:
     """Refuse (403) whoever may not trigger runs of that Dag."""
-    guard: Guard = Depends(starting_is_allowed(dag_id))
+    guard: Guard = Depends(check_can_start(dag_id))
     return guard
 
 
-def starting_is_allowed(dag_id: str) -> Callable[..., Any]:
-    """The question itself, asked with the request and the user; raises HTTPException (403) for no."""
-    asked: Callable[..., Any] = requires_access_dag("POST", DagAccessEntity.RUN, dag_id)
-    return asked
+def check_can_start(dag_id: str) -> Callable[..., None]:
+    """Return the check itself, called with request and user; it raises HTTPException (403) for no."""
+    return _check_access("POST", dag_id)
 
 
-async def stranger(request: Request) -> HTTPException | None:
-    """What refuses this request (401, or 403 for a forged token), whatever it asks for; None for a user.
+def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
+    """Ask Airflow's auth manager.
+
+    SimpleAuthManager raises KeyError for a role that it does not know: of a token that it signed before the
+    role was renamed, or one that another program with the same key signed.
+    """
+    ask: Callable[[Request, BaseUser], None] = requires_access_dag(method, DagAccessEntity.RUN, dag_id)
+
+    def check(request: Request, user: GetUserDep) -> None:
+        try:
+            ask(request, user)
+        except KeyError as error:
+            log.warning("The role %s of user %r is unknown.", error, user.get_name())
+            raise HTTPException(
+                HTTPStatus.FORBIDDEN, "Airflow does not know the role of this login: log in again"
+            ) from None
+
+    return check
+
+
+async def authentication_error(request: Request) -> HTTPException | None:
+    """Return what refuses this request (401, or 403 for a forged token); None for a user.
 
     For errors that come before any guard is asked: no such route, another method, a body that is no JSON.
     """

@@ -5,14 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api import checkpoints, completion, events, jobs, models, pictures, session, stopping
-from include.api.access import logged_in
 from include.api.addresses import PREFIX
 from include.api.database import connected
 from include.api.hub import Hub
-from include.api.problems import answer_with_problems, documented, responses
+from include.api.problems import documented, responses
+from include.api.streams import StreamLimit
+from include.serving.application import GuardedApp
+from include.serving.headers import FOR_DATA
 
 __all__ = ["PREFIX", "create_app"]
 
@@ -22,16 +24,13 @@ Log in as to Airflow: with the session of its UI, or with a token of `POST /auth
 use Airflow's own API: permissions, validation and audit come with it."""
 
 
-def create_app() -> FastAPI:
-    """All routes, each of them guarded. FastAPI's own pages are off: they would be open to anyone."""
-    app = FastAPI(
+def create_app() -> GuardedApp:
+    """Make the application: all routes, each of them guarded."""
+    app = GuardedApp(
+        FOR_DATA,
         title="Training",
         version="1",
         description=_DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        dependencies=[logged_in()],
         responses=responses(
             HTTPStatus.UNAUTHORIZED,
             HTTPStatus.FORBIDDEN,
@@ -39,8 +38,8 @@ def create_app() -> FastAPI:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     )
-    answer_with_problems(app)
     app.state.hub = Hub(connected)
+    app.state.streams = StreamLimit()
     for part in (jobs, events, checkpoints, pictures, completion, stopping, models, session):
         app.include_router(part.router)
 

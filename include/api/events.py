@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - read at run time
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -18,7 +18,9 @@ from include.api.access import may_see_runs_of
 from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
+from include.api.streams import StreamLimit  # noqa: TC001 - used at run time
 from include.pipeline.settings import TRAINING_DAG
+from include.serving.protocol import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +49,19 @@ def _hub(request: Request) -> Hub:
     return hub
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=responses(HTTPStatus.NOT_FOUND))
+async def _one_more_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
+    """Count this stream as one of its user until it has ended."""
+    streams: StreamLimit = request.app.state.streams
+    with streams.stream_of(user.get_id()):
+        yield
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
+    dependencies=[Depends(_one_more_stream)],
+)
 async def follow_job(
     job: FoundJob,
     hub: Annotated[Hub, Depends(_hub)],
@@ -108,8 +122,7 @@ class _Sent:
 def uvicorn_stops() -> bool:
     """Whether the server of this process was told to stop.
 
-    It tells nobody, and waits for open streams: two minutes in Airflow, by [api] worker_timeout. But what
-    SIGTERM leads to is a method of the server, be it uvicorn's own process or a worker of gunicorn.
+    It tells nobody, and waits for open streams: two minutes in Airflow, by [api] worker_timeout.
     """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))
+    server = running_server()
+    return server is not None and server.should_exit

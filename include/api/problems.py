@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from include.api.access import stranger
+from include.api.access import authentication_error
 from include.api.pages import CursorRefused
 from include.checkpoints.errors import StoreError
 from include.jobs.listing import JobUnknown
@@ -41,9 +41,9 @@ _HELP = {
 class Refused(Exception):
     """What a route answers instead of a result: a status, and one sentence."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 class Problem(BaseModel):
@@ -97,13 +97,14 @@ def documented(document: dict[str, Any]) -> dict[str, Any]:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     if error.status_code in _BEFORE_GUARDS:
-        error = await stranger(request) or error
+        error = await authentication_error(request) or error
     if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that is no text; one that is no JSON gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
-    return _refusal(error)
+    return http_problem(error)
 
 
-def _refusal(error: HTTPException) -> JSONResponse:
+def http_problem(error: HTTPException) -> JSONResponse:
+    """Return the answer for an error of the framework or of Airflow, with what to do about it."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
@@ -113,13 +114,13 @@ def _refusal(error: HTTPException) -> JSONResponse:
 
 def _refused_by_route(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)  # noqa: S101 - registered for it
-    return problem(error.status, f"{error}.")
+    return problem(error.status, f"{error}.", error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    if refusal := await stranger(request):
-        return _refusal(refusal)
+    if refusal := await authentication_error(request):
+        return http_problem(refusal)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])
     if first["type"] == "extra_forbidden":

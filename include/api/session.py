@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request  # noqa: TC002
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from include.api.access import starting_is_allowed
+from include.api.access import check_can_start
 from include.api.addresses import airflow_url
 from include.pipeline.settings import TRAINING_DAG
 
@@ -28,7 +28,7 @@ class Session(BaseModel):
 def get_session(request: Request, user: GetUserDep) -> Session:
     """Tell who is logged in, and whether trainings can be started."""
     try:
-        starting_is_allowed(TRAINING_DAG)(request, user)
+        check_can_start(TRAINING_DAG)(request, user)
         may_start = True
     except HTTPException as refusal:
         if refusal.status_code != HTTPStatus.FORBIDDEN:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request, Response  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import Request, Response  # noqa: TC002 - FastAPI reads annotations at run time
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
-from include.api.access import logged_in
-from include.api.problems import answer_with_problems
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, document, served_files, version_of
+from include.serving.application import GuardedApp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,12 +40,9 @@ _ALWAYS_ASK = "private, no-cache"
 _NEVER_CHANGES = "private, max-age=31536000, immutable"
 
 
-def create_app() -> FastAPI:
-    """All routes; nobody gets a page or a file who is not logged in. FastAPI's own pages are off."""
-    app = FastAPI(
-        title="Trainings", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[logged_in()]
-    )
-    answer_with_problems(app)
+def create_app() -> GuardedApp:
+    """Make the application; nobody gets a page or a file who is not logged in."""
+    app = GuardedApp(_HEADERS, title="Trainings")
     app.middleware("http")(_answer)
     app.get("/")(_first_page)
     for page in PAGES:
@@ -56,12 +52,11 @@ def create_app() -> FastAPI:
 
 
 async def _answer(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Put the headers on every answer; whoever is not logged in and came to read gets a page to read."""
+    """Answer whoever is not logged in and came to read with a page to read."""
     answered = await answer(request)
     if answered.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = (HERE / "signed_out.html").read_text(encoding="utf-8")
         answered = HTMLResponse(page, answered.status_code, headers={"WWW-Authenticate": "Bearer"})
-    answered.headers.update(_HEADERS)
     return answered
 
 

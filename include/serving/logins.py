@@ -1,0 +1,179 @@
+"""How often a password may be guessed: Airflow's own logins have no limit, but for FAB's form.
+
+Only refused attempts count, so nobody who knows the password is slowed down. They are counted by account and
+by address, in the memory of each process of the API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from hashlib import blake2b
+from http import HTTPStatus
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from anyio import CapacityLimiter
+from cachetools import LRUCache, TTLCache
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+
+from include.api.problems import problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SECONDS = 60
+"""How long refused attempts are remembered, counted from the last one."""
+
+MOST_FROM_ADDRESS = 10
+MOST_FOR_ACCOUNT = 100
+"""An account is guessed from many addresses only where somebody commands many: one alone cannot lock it."""
+
+_MOST_COUNTED = 20_000
+"""Accounts and addresses that are remembered, a few MB. With more the oldest are forgotten."""
+
+_MOST_KNOWN = 2_000
+"""Accounts that have logged in, with the address that they came from."""
+
+_AT_ONCE = 4
+"""Logins that are looked at together: to compare a password takes a processor for a while, on purpose."""
+
+_PATHS = ("/auth/token", "/auth/login")
+"""Of both auth managers: tokens, which the form of SimpleAuthManager asks for too, and the form of FAB."""
+
+_SESSION_COOKIE = "_token="
+
+Key = tuple[Hashable, ...]
+
+
+class LoginThrottle:
+    """Wrap the whole API server and answer 429 to whoever has guessed too often.
+
+    An account that has logged in from an address before is counted for itself there: neither attempts on it
+    from elsewhere nor attempts on others from that address, perhaps a proxy's, keep its owner out.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._refused: TTLCache[Key, int] = TTLCache(_MOST_COUNTED, SECONDS)
+        self._known: LRUCache[Key, bool] = LRUCache(_MOST_KNOWN)
+        self._looking = CapacityLimiter(_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a login, or pass on what is none."""
+        if not _is_login(scope):
+            await self._app(scope, receive, send)
+            return
+        body = await _read(receive)
+        if body is None:
+            return
+        account, address = _account(scope, body), _address(scope)
+        async with self._looking:
+            if self._is_blocked(account, address):
+                await _too_many(scope, receive, send)
+                return
+            outcome = _Outcome(send)
+            await self._app(scope, _once(body, receive), outcome.send)
+        if outcome.succeeded is not None:
+            self._note(account, address, succeeded=outcome.succeeded)
+
+    def _limits(self, account: bytes, address: str) -> dict[Key, int]:
+        """Return what the attempt counts for, and how many of each may be refused."""
+        if (account, address) in self._known:
+            return {(account, address): MOST_FROM_ADDRESS}
+        return {(address,): MOST_FROM_ADDRESS, (account,): MOST_FOR_ACCOUNT}
+
+    def _is_blocked(self, account: bytes, address: str) -> bool:
+        limits = self._limits(account, address)
+        return any(self._refused.get(key, 0) >= most for key, most in limits.items())
+
+    def _note(self, account: bytes, address: str, *, succeeded: bool) -> None:
+        if succeeded:
+            self._known[account, address] = True
+            return
+        for key in self._limits(account, address):
+            self._refused[key] = self._refused.get(key, 0) + 1
+
+
+class _Outcome:
+    """What became of an attempt, by its answer: None where no password was compared."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.succeeded: bool | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status: int = message["status"]
+            cookies = Headers(scope=message).getlist("set-cookie")
+            logged_in = any(cookie.startswith(_SESSION_COOKIE) for cookie in cookies)
+            if status == HTTPStatus.UNAUTHORIZED or (_is_redirect(status) and not logged_in):
+                self.succeeded = False  # FAB's form leads back to itself
+            elif status == HTTPStatus.CREATED or logged_in:
+                self.succeeded = True
+        await self._send(message)
+
+
+def _is_redirect(status: int) -> bool:
+    return HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+
+
+def _is_login(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path.startswith(_PATHS)
+
+
+def _account(scope: Scope, body: bytes) -> bytes:
+    """Return a digest of the user's name, as long for every name; of an empty one where none was sent."""
+    try:
+        if "json" in Headers(scope=scope).get("content-type", ""):
+            sent = from_json(body)
+            name = sent.get("username") if isinstance(sent, dict) else ""
+        else:
+            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[-1]
+    except ValueError:
+        name = ""
+    return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()
+
+
+def _address(scope: Scope) -> str:
+    """Return the client's address; of IPv6 the network, of which a single customer has all addresses."""
+    host = (scope.get("client") or ("", 0))[0]
+    try:
+        address = ip_address(host)
+    except ValueError:  # a Unix socket
+        return ""
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Read the body; None where the client left, or was refused for its size."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        f"Too many logins were refused: wait {SECONDS} seconds, then try again.",
+        {"Retry-After": str(SECONDS)},
+    )
+    await refusal(scope, receive, send)

@@ -1,0 +1,44 @@
+"""Middleware for the whole API server: Airflow's own routes have no limits either."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from include.serving.bodies import SMALL, BodyLimit, RequestLimits
+from include.serving.logins import LoginThrottle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_MIB = 10
+"""Of a body for Airflow's own routes: bulk imports, the conf of a run, what a task returns."""
+
+_SECONDS = 60.0
+
+
+class ServerSettingError(ValueError):
+    """A setting of the API server that cannot be used, as one sentence."""
+
+
+def root_middlewares(environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]:
+    """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError."""
+    limits = {
+        "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),
+        "limits": {"/auth/": SMALL},
+        "limits_heads": False,
+    }
+    return [
+        {"name": "Limit of refused logins", "middleware": LoginThrottle},
+        {"name": "Limits of requests", "middleware": RequestLimits, "kwargs": limits},
+    ]
+
+
+def _most_mib(environment: Mapping[str, str]) -> int:
+    given = environment.get("MAX_REQUEST_MIB") or str(MOST_MIB)
+    if not given.isdecimal() or not 1 <= int(given) <= 4096:
+        raise ServerSettingError(
+            f"MAX_REQUEST_MIB={given!r:.20} is not a whole number between 1 and 4096; leave it out for "
+            f"{MOST_MIB}"
+        )
+    return int(given)

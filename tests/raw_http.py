@@ -1,0 +1,91 @@
+"""HTTP as an attacker writes it: by hand, in pieces, and never to an end."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+PIECE = b"x" * 65_536
+"""What endless bodies are made of."""
+
+
+@dataclass
+class Answer:
+    """The status line's number, the headers by lower-case name, and the beginning of the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class Connection:
+    """One connection to a server."""
+
+    raw: socket.socket
+    received: bytes = field(default=b"")
+
+    def send(self, text: str | bytes) -> None:
+        self.raw.sendall(text.encode() if isinstance(text, str) else text)
+
+    def closed_within(self, seconds: float) -> bool:
+        """Whether the server closes it; what it says before is received."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if not self._readable(left):
+                continue
+            try:
+                block = self.raw.recv(65_536)
+            except ConnectionResetError:
+                return True
+            if not block:
+                return True
+            self.received += block
+        return False
+
+    def answer(self, seconds: float = 20) -> Answer:
+        """The answer, once its head has arrived."""
+        deadline = time.monotonic() + seconds
+        while b"\r\n\r\n" not in self.received:
+            assert self._readable(deadline - time.monotonic()), "no answer"
+            block = self.raw.recv(65_536)
+            assert block, f"closed after {self.received!r}"
+            self.received += block
+        head, _, body = self.received.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return Answer(int(status.split()[1]), headers, body.decode(errors="replace"))
+
+    def upload(self, most_bytes: int, *, chunked: bool) -> int:
+        """Send pieces of a body until the server answers, or that many bytes; returns how many were sent."""
+        sent = 0
+        while sent < most_bytes and not self._readable(0):
+            self.send(f"{len(PIECE):x}\r\n".encode() + PIECE + b"\r\n" if chunked else PIECE)
+            sent += len(PIECE)
+        return sent
+
+    def _readable(self, seconds: float) -> bool:
+        # select() itself refuses descriptors above 1024.
+        poll = select.poll()
+        poll.register(self.raw, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+@contextmanager
+def connect(url: str) -> Iterator[Connection]:
+    """Connect to the server at that address."""
+    parts = urlsplit(url)
+    with socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=20) as raw:
+        yield Connection(raw)
+
+
+def head(method: str, path: str, **headers: str | int) -> str:
+    """The head of a request; names of headers with _ for -."""
+    named = {"Host": "localhost"} | headers
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in named.items()]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])
