@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -201,9 +202,13 @@ def s3(stack: Stack) -> S3:
 def airflow_stack(stack: Stack, postgres: Postgres, s3: S3, pytestconfig: pytest.Config) -> Stack:
     """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
 
-    Its training database is empty: `migrate_schema` has to run first.
+    Its training database is empty: `migrate_schema` has to run first. Its processes begin with as few
+    descriptors as on most systems.
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
     stack.up(quiet())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     pytestconfig.stash[AIRFLOW] = stack
     return stack
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEAD_SECONDS = 20.0
+HEAD_SECONDS = 10.0
 """For the first request to begin, and for the head of each to be complete. Clients send it in one piece; some
 browsers and load balancers connect some seconds ahead."""
 
