@@ -1,0 +1,115 @@
+"""Guessing passwords from many addresses, at SimpleAuthManager's real login and nothing around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from include.serving import logins
+from include.serving.logins import MOST_FOR_ACCOUNT, MOST_FROM_ADDRESS, LoginThrottle
+
+Attempt = Callable[..., int]
+
+PASSWORDS = {"ada": "right", "bob": "good"}
+
+
+@pytest.fixture
+def seconds() -> int:
+    """How long refused attempts are remembered."""
+    return logins.SECONDS
+
+
+@pytest.fixture
+def throttle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int) -> LoginThrottle:
+    """The login of two users."""
+    from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
+
+    passwords = tmp_path / "passwords.json"
+    passwords.write_text(json.dumps(PASSWORDS))
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(passwords))
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ada:admin,bob:viewer")
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of this test, and long enough for an HMAC " * 2)
+    monkeypatch.setattr(logins, "SECONDS", seconds)
+    purge_cached_app()
+    app = FastAPI()
+    login = create_auth_manager().get_fastapi_app()
+    assert login
+    app.mount("/auth", login)
+    return LoginThrottle(app)
+
+
+@pytest.fixture
+def attempt(throttle: LoginThrottle) -> Attempt:
+    """Log in once, from an address; returns the status."""
+
+    def attempt(username: str, password: str, address: str = "192.0.2.1", *, as_form: bool = False) -> int:
+        async def post() -> httpx.Response:
+            transport = httpx.ASGITransport(app=throttle, client=(address, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+                sent = {"username": username, "password": password}
+                return await client.post("/auth/token", **{"data" if as_form else "json": sent})
+
+        return asyncio.run(post()).status_code
+
+    return attempt
+
+
+def test_an_address_that_has_guessed_is_refused_whatever_it_guesses_next(attempt: Attempt) -> None:
+    guesses = [attempt(f"user-{number}", "wrong") for number in range(MOST_FROM_ADDRESS)]
+    assert set(guesses) == {401}
+    assert attempt("ada", "right") == 429
+    assert attempt("ada", "right", as_form=True) == 429
+    assert attempt("ada", "right", "192.0.2.2") == 201
+
+
+def test_an_account_that_is_guessed_from_everywhere_is_refused_to_strangers_only(attempt: Attempt) -> None:
+    assert attempt("ada", "right", "198.51.100.1") == 201
+    guesses = [attempt("Ada " if number % 2 else "ada", "wrong", f"10.0.0.{number}") for number in range(100)]
+    assert len(guesses) == MOST_FOR_ACCOUNT
+    assert set(guesses) == {401}
+    assert attempt("ada", "wrong", "10.0.1.1") == 429
+    assert attempt("bob", "good", "10.0.1.1") == 201
+    assert attempt("ada", "right", "198.51.100.1") == 201
+
+
+def test_who_has_logged_in_may_not_guess_without_an_end_either(attempt: Attempt) -> None:
+    assert attempt("ada", "right") == 201
+    guesses = [attempt("ada", "wrong") for _ in range(MOST_FROM_ADDRESS + 1)]
+    assert guesses == [401] * MOST_FROM_ADDRESS + [429]
+    assert attempt("bob", "good") == 201
+
+
+def test_a_customer_with_a_network_of_addresses_is_one_guesser(attempt: Attempt) -> None:
+    for number in range(MOST_FROM_ADDRESS):
+        attempt(f"user-{number}", "wrong", f"2001:db8:0:1::{number:x}")
+    assert attempt("bob", "good", "2001:db8:0:1:ffff::1") == 429
+    assert attempt("bob", "good", "2001:db8:0:2::1") == 201
+
+
+@pytest.mark.parametrize("seconds", [2])
+def test_a_guesser_may_try_again_after_a_while(attempt: Attempt) -> None:
+    for _ in range(MOST_FROM_ADDRESS):
+        attempt("nobody", "wrong")
+    assert attempt("ada", "right") == 429
+    time.sleep(2.1)
+    assert attempt("ada", "right") == 201
+
+
+def test_no_number_of_names_and_addresses_takes_more_memory(
+    throttle: LoginThrottle, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert throttle._refused.maxsize == logins._MOST_COUNTED
+    for number in range(logins._MOST_COUNTED + 100):
+        throttle._note(b"%d" % number, f"10.{number}", succeeded=False)
+        throttle._note(b"%d" % number, f"10.{number}", succeeded=True)
+    assert len(throttle._refused) == logins._MOST_COUNTED
+    assert len(throttle._known) == logins._MOST_KNOWN
+    assert attempt("x" * 60_000, "wrong") == 401
+    assert max(len(str(key)) for key in throttle._refused) < 100
