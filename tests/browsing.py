@@ -34,6 +34,7 @@ from playwright.sync_api import (
 
 from include.stack.local import Stack
 from tests.api_client import token
+from tests.missing_programs import SystemProgram
 from tests.recorded_trainings import FORGOTTEN_RUN
 
 CONSOLE = "/training/console"
@@ -53,8 +54,6 @@ OPTIONS = (
 _PATIENCE = 30_000.0
 """Milliseconds until something that has to appear counts as missing."""
 
-LEFT_OUT = "there is no Chromium"
-
 
 def program() -> str | None:
     """The browser of this machine, if it has one."""
@@ -64,26 +63,22 @@ def program() -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the tests out before they start any service."""
-    if program() is None:
-        missing = pytest.mark.skip(reason=LEFT_OUT)
-        for item in items:
-            if "chromium" in getattr(item, "fixturenames", ()):
-                item.add_marker(missing)
+    _chromium().leave_out(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out, for a green run could be taken for a whole one."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    names = sorted(report.nodeid for report in skipped if LEFT_OUT in str(report.longrepr))
-    if names:
-        terminalreporter.section("browser tests that were left out", yellow=True)
-        for name in names:
-            terminalreporter.line(name)
-        looked = os.environ.get("CHROMIUM") or ", ".join(_PROGRAMS)
-        terminalreporter.line(
-            f"{len(names)} tests need Chromium, and there is none ({looked}). Install it, for example with "
-            f"`apt-get install chromium`, or name it in the environment variable CHROMIUM."
-        )
+    """Name what was left out."""
+    _chromium().name_what_was_left_out(terminalreporter)
+
+
+def _chromium() -> SystemProgram:
+    return SystemProgram(
+        name="Chromium",
+        looked_for=os.environ.get("CHROMIUM") or ", ".join(_PROGRAMS),
+        path=program(),
+        fixture="chromium",
+        package="chromium",
+    )
 
 
 @dataclass
@@ -247,7 +242,7 @@ class Visitors:
         return self._browsers[role]
 
     def _new(self) -> BrowserContext:
-        context = self.browser.new_context()
+        context = self.browser.new_context(ignore_https_errors=True)  # self-signed ones of the tests
         context.set_default_timeout(_PATIENCE)
         return context
 

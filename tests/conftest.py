@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from include.stack.postgres import Postgres
     from include.stack.s3 import S3
 
-pytest_plugins = ["tests.browsing"]
+pytest_plugins = ["tests.browsing", "tests.nginx"]
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -15,7 +16,12 @@ class Listener:
     """One open stream."""
 
     def __init__(
-        self, url: str, bearer: str | None = None, after: int | None = None, last_event_id: int | None = None
+        self,
+        url: str,
+        bearer: str | None = None,
+        after: int | None = None,
+        last_event_id: int | None = None,
+        trusted: Path | None = None,
     ) -> None:
         query = {} if after is None else {"after": after}
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
@@ -23,6 +29,7 @@ class Listener:
             headers["Authorization"] = f"Bearer {bearer}"
         with requests.Session() as session:
             session.trust_env = False
+            session.verify = str(trusted) if trusted else True
             self.answer = session.get(url, params=query, headers=headers, stream=True, timeout=60)
         self._lines = self.answer.iter_lines(chunk_size=1, decode_unicode=True)
 

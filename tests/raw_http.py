@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 PIECE = b"x" * 65_536
@@ -77,11 +79,16 @@ class Connection:
 
 
 @contextmanager
-def connect(url: str) -> Iterator[Connection]:
-    """Connect to the server at that address."""
+def connect(url: str, trusted: Path | None = None) -> Iterator[Connection]:
+    """Connect to the server at that address, with TLS where a certificate is to be trusted."""
     parts = urlsplit(url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=20) as raw:
-        yield Connection(raw)
+        if trusted is None:
+            yield Connection(raw)
+            return
+        context = ssl.create_default_context(cafile=str(trusted))
+        with context.wrap_socket(raw, server_hostname=parts.hostname) as encrypted:
+            yield Connection(encrypted)
 
 
 def head(method: str, path: str, **headers: str | int) -> str:

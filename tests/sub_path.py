@@ -6,16 +6,13 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import aiohttp
-import requests
 from aiohttp import web
 
-from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK, choose
-from include.stack.processes import Service
+from tests.api_servers import another_api_server, port_of
 
 _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length"}
 
@@ -100,30 +97,9 @@ def _travels(header: str) -> bool:
 @contextmanager
 def airflow_below(stack: Stack, path: str) -> Iterator[str]:
     """A second API server of the running stack, told that it is at `path` of the proxy; gives its URL."""
-    proxy, port = PathProxy(path), choose(set())
-    airflow = stack.airflow
-    own = {"AIRFLOW__API__BASE_URL": proxy.url, "AIRFLOW__API__PORT": str(port)}
-    program = next(
-        folder for folder in airflow.environment["PATH"].split(":") if (Path(folder) / "airflow").exists()
-    )
-    service = Service(
-        name="api-server-below-a-path",
-        command=(str(Path(program) / "airflow"), "api-server"),
-        environment=airflow.environment | own,
-        directory=airflow.home,
-        state=stack.state.path,
-    )
-
-    def answers() -> bool:
-        try:
-            return requests.get(f"http://{LOOPBACK}:{port}/api/v2/version", timeout=10).ok
-        except requests.RequestException:
-            return False
-
-    processes.start(service)
-    try:
-        processes.wait_until_ready(service, answers, 120)
-        with proxy.to(port) as url:
-            yield url
-    finally:
-        processes.stop(service)
+    proxy = PathProxy(path)
+    with (
+        another_api_server(stack, "api-server-below-a-path", proxy.url) as service,
+        proxy.to(port_of(service)) as url,
+    ):
+        yield url

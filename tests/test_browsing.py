@@ -1,4 +1,4 @@
-"""Without a browser its tests are left out, and nobody can overlook it."""
+"""Without a browser or a proxy their tests are left out, and nobody can overlook it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_where_there_is_no_chromium_its_tests_are_left_out_and_named() -> None:
-    file = "tests/test_browser_sub_path.py"
+def test_tests_whose_program_is_missing_are_left_out_and_named() -> None:
+    files = {"Chromium": "tests/test_browser_sub_path.py", "nginx": "tests/test_nginx.py"}
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", file, "-n", "0"],
+        [sys.executable, "-m", "pytest", *files.values(), "-n", "0"],
         cwd=ROOT,
-        env=os.environ | {"CHROMIUM": "/nowhere/chromium"},
+        env=os.environ | {"CHROMIUM": "/nowhere/chromium", "NGINX": "/nowhere/nginx"},
         capture_output=True,
         text=True,
     )
-    summary = finished.stdout.partition("browser tests that were left out")[2]
     assert finished.returncode == 0, finished.stdout
-    assert f"{file}::test_" in summary
-    assert "need Chromium, and there is none (/nowhere/chromium)" in summary
-    assert "apt-get install chromium" in summary
+    for name, file in files.items():
+        summary = finished.stdout.partition(f"tests that were left out without {name}")[2]
+        assert f"{file}::test_" in summary
+        assert f"need {name}, and there is none (/nowhere/{name.lower()})" in summary
+        assert f"`apt-get install {name.lower()}" in summary
 
 
 PROGRAMS = {
@@ -64,20 +65,21 @@ def _did(machine: Path) -> list[str]:
     return (machine / "done").read_text().splitlines()
 
 
-def test_continuous_integration_installs_a_browser_before_the_tests(machine: Path) -> None:
+def test_continuous_integration_installs_what_is_missing_before_the_tests(machine: Path) -> None:
     _program(machine, "apt-get")
     assert _run(machine).returncode == 0
     update, install, *made = _did(machine)
     assert update.startswith("apt-get update")
     assert " chromium " in install
+    assert " nginx-light" in install
     assert made == ["make lint", "make test"]
 
 
-def test_continuous_integration_goes_on_where_no_browser_can_be_installed(machine: Path) -> None:
+def test_continuous_integration_goes_on_where_nothing_can_be_installed(machine: Path) -> None:
     _program(machine, "apt-get", "#!/bin/sh\nexit 100")
     finished = _run(machine)
     assert finished.returncode == 0
-    assert "Chromium could not be installed" in finished.stderr
+    assert "chromium fonts-liberation nginx-light could not be installed" in finished.stderr
     assert _did(machine) == ["make lint", "make test"]
 
 
@@ -88,7 +90,7 @@ def test_continuous_integration_asks_nobody_for_a_password(machine: Path) -> Non
     assert _did(machine) == ["make lint", "make test"]
 
 
-@pytest.mark.parametrize("there", [("apt-get", "chromium"), ()])
+@pytest.mark.parametrize("there", [("apt-get", "chromium", "nginx"), ()])
 def test_continuous_integration_installs_nothing_where_it_need_or_can_not(
     machine: Path, there: tuple[str, ...]
 ) -> None:

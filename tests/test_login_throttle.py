@@ -54,7 +54,9 @@ def attempt(throttle: LoginThrottle) -> Attempt:
             transport = httpx.ASGITransport(app=throttle, client=(address, 1))
             async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
                 sent = {"username": username, "password": password}
-                return await client.post("/auth/token", **{"data" if as_form else "json": sent})
+                if as_form:
+                    return await client.post("/auth/token", data=sent)
+                return await client.post("/auth/token", json=sent)
 
         return asyncio.run(post()).status_code
 
