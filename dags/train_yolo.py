@@ -97,14 +97,14 @@ def train_yolo() -> None:
         """Put the deployable model into S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
-        return upload_checkpoint(manifest, "best")
+        return upload_checkpoint(manifest, "best", get_current_context())
 
     @task
     def upload_last(manifest: Json) -> Json:
         """Put the whole training state into S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
-        return upload_checkpoint(manifest, "last")
+        return upload_checkpoint(manifest, "last", get_current_context())
 
     record_checkpoints = SQLExecuteQueryOperator(
         task_id="record_checkpoints",
@@ -133,7 +133,7 @@ def train_yolo() -> None:
         """Tell the platform's backend what was recorded, where connection `training_backend` exists."""
         from include.pipeline.tasks import notify_completion
 
-        return notify_completion(job)
+        return notify_completion(job, get_current_context())
 
     job = resolve_config()
     manifest = train(job, check_dataset(job))

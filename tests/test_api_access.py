@@ -94,7 +94,7 @@ from airflow import plugins_manager
 plugins_manager.ensure_plugins_loaded()
 print([plugin.name for plugin in plugins_manager._get_plugins()[0]], "include.api.app" in sys.modules)
 plugins_manager.get_fastapi_plugins()
-print("include.api.app" in sys.modules)
+print("include.api.app" in sys.modules, sorted({"torch", "ultralytics", "cv2"} & set(sys.modules)))
 """
 
 
@@ -110,7 +110,8 @@ def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None
     )
     said = loaded.stdout.splitlines()
     assert "['training_console'] False" in said, loaded.stderr
-    assert said[-1] == "True"
+    # The server has nothing that could open a checkpoint.
+    assert said[-1] == "True []"
 
 
 @pytest.mark.parametrize(("method", "path", "who", "status"), ASKED)

@@ -18,6 +18,7 @@ import pytest
 from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs
+from tests.secrets_kept import BACKEND_TOKEN, places_of, secrets_of
 from tests.dataset_steps import upload_zip
 from tests.tiny_datasets import build
 
@@ -37,7 +38,8 @@ class Backend:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.calls.append(json.loads(body) | {"key": self.headers["Idempotency-Key"]})
+                told = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
+                self.calls.append(json.loads(body) | told)
                 self.send_response(204)
                 self.end_headers()
 
@@ -61,7 +63,12 @@ def api(airflow_stack: Stack) -> Airflow:
 @pytest.fixture
 def backend(api: Airflow) -> Iterator[Backend]:
     server = Backend()
-    body = airflow.ConnectionBody(connection_id="training_backend", conn_type="http", host=server.url)
+    body = airflow.ConnectionBody(
+        connection_id="training_backend",
+        conn_type="http",
+        host=server.url,
+        extra=json.dumps({"Authorization": f"Bearer {BACKEND_TOKEN}"}),
+    )
     api.connections.post_connection(body)
     yield server
     api.connections.delete_connection("training_backend")
@@ -152,6 +159,7 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
     assert row(finished_job) == before
     (told,) = backend.received
     assert told["job_id"] == "four-epochs"
+    assert told["bearer"] == f"Bearer {BACKEND_TOKEN}"
     assert told["last_checkpoint_path"] == job["last_checkpoint_path"]
     assert told["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
 
@@ -185,3 +193,14 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     assert "val/0.txt: the file has 57.2 MiB, and at most 16 MiB are read" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
     assert "train: 1 of 8 images have no label file and count as background" in log
+def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
+    """It runs last, so that all of the above is looked at."""
+    found = places_of(airflow_stack, {"job": finished_job})
+    for place in (
+        "rows of xcom",
+        "rows of rendered_task_instance_fields",
+        "rows of dag_run",
+        "task_id=train",
+    ):
+        assert any(place in each for each in found), place
+    assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

@@ -19,6 +19,7 @@ from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
 from tests.model_versions import body, trained
 from tests.retrain_plans import SHAPES
+from tests.secrets_kept import places_of, secrets_of
 from tests.tiny_datasets import build
 from tests.tiny_models import IMAGES, architecture
 from tests.untrained import best
@@ -189,3 +190,8 @@ def test_an_earlier_version_comes_back_by_one_trigger(
     (now,) = [each for each in versions(airflow_stack) if each.stage == Stage.PRODUCTION]
     assert now.version == 1
     assert production(airflow_stack) == body(airflow_stack.s3.client(), first_champion.path)
+
+
+def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack) -> None:
+    """It runs last, so that all of the above is looked at."""
+    assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

@@ -151,7 +151,7 @@ def look(
                 except database_errors():
                     raise
                 except Exception:  # whatever is in this row, those who watch others are still told
-                    log.warning("Job %s cannot be shown as it is now.", job_id, exc_info=True)
+                    log.warning("Job %r cannot be shown as it is now.", job_id, exc_info=True)
                     new[job_id] = _GONE
     return new
 

@@ -12,11 +12,15 @@ from include.api.addresses import at_airflow, at_api
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
 from include.pipeline.settings import Settings
+from include.plain_text import escape_all_controls
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
+
+
+_IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
 class Progress(BaseModel):
@@ -87,11 +91,12 @@ def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list
 
 
 def _response(job: TrainingJob, around: Surroundings, now: datetime) -> TrainingJobResponse:
+    row = escape_row(job.model_dump())
     return TrainingJobResponse(
-        **job.model_dump(),
-        task=named(job.spec, "task"),
-        model=named(job.spec, "model"),
-        dataset=named(job.spec, "dataset"),
+        **row,
+        task=named(row["spec"], "task"),
+        model=named(row["spec"], "model"),
+        dataset=named(row["spec"], "dataset"),
         duration_seconds=_duration(job, now),
         progress=_progress(job, around),
         fitness_curve=list(around.curve),
@@ -102,6 +107,15 @@ def _response(job: TrainingJob, around: Surroundings, now: datetime) -> Training
         ),
         links=_links(job),
     )
+
+
+def escape_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row without characters that do something to the screen of whoever reads it.
+
+    Ids stay as they are: the job is asked for by them.
+    """
+    escaped: dict[str, Any] = escape_all_controls(row)
+    return escaped | {name: row[name] for name in _IDS if name in row}
 
 
 def _duration(job: TrainingJob, now: datetime) -> float | None:

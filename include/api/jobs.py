@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import may_see_runs_of
 from include.api.database import Database, connected  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.job_response import TrainingJobResponse, response_of, responses_of
+from include.api.job_response import TrainingJobResponse, escape_row, response_of, responses_of
 from include.api.pages import Cursor, Limit, cursor_at, place_of
 from include.api.problems import responses
 from include.jobs.job import JobStatus, RecordedEpoch, TrainingJob
@@ -18,8 +18,9 @@ from include.jobs.listing import (
     LONGEST_FILTER,
     JobFilter,
     JobListing,
-    Lineage,  # noqa: TC001 - FastAPI reads annotations at run time
+    Lineage,
     Place,
+    RelatedJob,
 )
 from include.jobs.repository import JobRepository
 from include.pipeline.settings import TRAINING_DAG
@@ -117,4 +118,6 @@ def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database:
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
     """Return what the job goes on from and what goes on from it: parents, children, and theirs."""
-    return JobListing(database).lineage(job_id)
+    found = JobListing(database).lineage(job_id)
+    shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
+    return Lineage(jobs=shown, truncated=found.truncated)

@@ -14,6 +14,7 @@ from include.api.pages import Cursor, Limit, cursor_at, place_of
 from include.api.problems import responses
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
+from include.plain_text import escape_all_controls
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[may_see_runs_of("retrain_yolo")])
 
@@ -46,7 +47,7 @@ def list_models(asked: Annotated[ModelsQuery, Query()], database: Database) -> M
     found = ModelRepository(database).list(
         asked.name, stage=asked.stage, limit=asked.limit + 1, before=before
     )
-    page = list(found[: asked.limit])
+    page = [_shown(version) for version in found[: asked.limit]]
     more = len(found) > len(page)
     return ModelPage(models=page, next=cursor_at(page[-1].name, page[-1].version) if more else None)
 
@@ -56,4 +57,9 @@ def get_model(
     name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], database: Database
 ) -> ModelVersion:
     """Return one version, with what it was measured by."""
-    return ModelRepository(database).require(name, version)
+    return _shown(ModelRepository(database).require(name, version))
+
+
+def _shown(version: ModelVersion) -> ModelVersion:
+    """Return the version, but for characters that do something to the screen of whoever reads it."""
+    return ModelVersion.model_validate(escape_all_controls(version.model_dump()))

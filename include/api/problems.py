@@ -20,6 +20,7 @@ from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
 from include.pipeline.patience import database_errors
 from include.pipeline.settings import TRAINING_DB
+from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MEDIA_TYPE = "application/problem+json"
+_LONGEST_FIELD = 80
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
@@ -57,7 +59,7 @@ class Problem(BaseModel):
 
 def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer of that status."""
-    body = Problem(title=status.phrase, status=status, detail=detail)
+    body = Problem(title=status.phrase, status=status, detail=escape_controls(detail))
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=_MEDIA_TYPE)
 
 
@@ -122,7 +124,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if refusal := await authentication_error(request):
         return http_problem(refusal)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:])
+    field = ".".join(str(part) for part in first["loc"][1:])[:_LONGEST_FIELD]
     if first["type"] == "extra_forbidden":
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field} is no parameter of this route.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from include.api.access import check_can_start
 from include.api.addresses import airflow_url
 from include.pipeline.settings import TRAINING_DAG
+from include.plain_text import escape_controls
 
 router = APIRouter(prefix="/session", tags=["session"])
 
@@ -34,4 +35,4 @@ def get_session(request: Request, user: GetUserDep) -> Session:
         if refusal.status_code != HTTPStatus.FORBIDDEN:
             raise
         may_start = False
-    return Session(user=user.get_name(), may_start=may_start, airflow_url=airflow_url())
+    return Session(user=escape_controls(user.get_name()), may_start=may_start, airflow_url=airflow_url())

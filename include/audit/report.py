@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import FindingKind
+from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from include.audit.findings import Finding
@@ -98,7 +99,7 @@ class AuditReport:
         """Why the audit failed, in one sentence; None if nothing that a row names is lost."""
         if not self.lost:
             return None
-        paths = ", ".join(finding.path or "" for finding in self.losses[:3])
+        paths = escape_controls(", ".join(finding.path or "" for finding in self.losses[:3]))
         more = f" and {self.lost - 3} more" if self.lost > 3 else ""
         what = "object that a row names is" if self.lost == 1 else "objects that rows name are"
         return (
@@ -129,8 +130,9 @@ class AuditReport:
             figures = f"{self.found[kind]} found, {self.repaired[kind]} repaired{size}."
             lines += [f"## {title}", "", figures, ""]
             for finding in self.examples[kind]:
-                lines.append(f"- {finding.detail}. **{finding.repair or 'not repaired'}**")
+                detail = finding.detail.replace("\n", " ")  # a key may hold one
+                lines.append(f"- {detail}. **{finding.repair or 'not repaired'}**")
             if self.found[kind] > SHOWN:
                 lines.append(f"- … and {self.found[kind] - SHOWN} more in table checkpoint_audits")
             lines.append("")
-        return "\n".join(lines)
+        return "\n".join(map(escape_controls, lines))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from include import limits
+from include.plain_text import is_plain_line
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -46,3 +47,12 @@ class TrainingCompletionCallback(BaseModel):
     epoch: Count | None = None
     epochs: Count | None = None
     metrics: Metrics | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        """Refuse names that would do something to the screen of whoever reads them."""
+        texts = value if isinstance(value, dict) else [value]
+        if any(isinstance(text, str) and not is_plain_line(text) for text in texts):
+            raise ValueError("it holds control characters, or some that turn the line around: remove them")
+        return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.plain_text import escape_controls
 from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _record(context: Context, reason: str, *, again: bool = False) -> None:
     from include.pipeline.connections import training_database
     from include.pipeline.tracking import track_recorded
 
+    reason = escape_controls(reason)  # it may name files and classes of somebody's data
     open_database = training_database()
     with open_database() as connection:
         recorded = JobRepository(connection).fail_run(

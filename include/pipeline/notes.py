@@ -9,6 +9,7 @@ from urllib.parse import quote
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.pipeline.settings import TRAINING_AIRFLOW
+from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,7 +31,7 @@ def leave_note(context: Context, text: str) -> bool:
     import requests
     from airflow.sdk import BaseHook
 
-    run = context["dag_run"]
+    run, text = context["dag_run"], escape_controls(text)
     try:
         connection = BaseHook.get_connection(TRAINING_AIRFLOW)
     except AirflowNotFoundException:

@@ -6,6 +6,8 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
@@ -70,6 +72,7 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
     from include.pipeline.training import TrainingAttempt
 
     resolved = ResolvedJob.model_validate(job)
+    _require_this_run(resolved, context)
     attempt = TrainingAttempt(
         resolved,
         DatasetReference.model_validate(dataset),
@@ -81,9 +84,10 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
         return attempt.run()
 
 
-def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[str, Any]:
+def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: Context) -> dict[str, Any]:
     """Make one checkpoint durable; returns it with its s3:// path."""
     trained = TrainingManifest.model_validate(manifest)
+    _require_this_run(trained, context)
     with no_retry(StoreRefusal, RepositoryError):
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
@@ -92,14 +96,27 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind) -> dict[st
     return asdict(stored)
 
 
-def notify_completion(job: dict[str, Any]) -> int:
+def notify_completion(job: dict[str, Any], context: Context) -> int:
     """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
     resolved = ResolvedJob.model_validate(job)
+    _require_this_run(resolved, context)
     open_database = training_database()
     with open_database() as connection:
         recorded = JobRepository(connection).get(resolved.job_id)
     track_recorded(resolved.job_id, open_database)
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
+
+
+def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
+    """Fail where an XCom speaks of another run: who may edit this run's must not reach the jobs of others.
+
+    Which run a task belongs to is Airflow's word; what the XCom says is a claim.
+    """
+    if payload.run_id != context["run_id"]:
+        raise AirflowFailException(
+            f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
+            "somebody has changed it. Clear resolve_config with all tasks after it."
+        )
 
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from include.plain_text import escape_controls
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
 from include.stack.local import STATE, Stack
@@ -22,7 +23,7 @@ def main() -> int:
     try:
         _run(arguments)
     except StackError as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{escape_controls(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

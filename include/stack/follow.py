@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from include.jobs.repository import JobRepository
+from include.plain_text import escape_controls
 from include.stack.crash import kill_task
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Follower:
         return Group(*lines)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(escape_controls(text), markup=False, soft_wrap=True)
 
 
 def _numbers(epoch: RecordedEpoch) -> str:

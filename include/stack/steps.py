@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from include.plain_text import escape_controls
+
 
 @dataclass
 class Step:
@@ -40,8 +42,8 @@ class Steps:
         self.say(f"{title}: {step.result} ({time.monotonic() - started:.1f} s)")
 
     def say(self, text: str) -> None:
-        """Print one line, as it is."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """Print it as it is, but for what a terminal would obey."""
+        self.console.print(escape_controls(text), markup=False, soft_wrap=True)
 
 
 def quiet() -> Steps:

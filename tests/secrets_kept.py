@@ -1,0 +1,63 @@
+"""What Airflow keeps and shows of runs: its whole database and all logs, searched for secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from include.stack.local import Stack
+
+BACKEND_TOKEN = "token-of-the-backend-9d4c1f7a"
+"""What a test gives to connection `training_backend`."""
+
+_LINK = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token")
+"""Parts of signed links: whoever has one can read the object."""
+
+
+def secrets_of(stack: Stack) -> dict[str, str]:
+    """Every secret of the stack, and what is in each signed link, by name."""
+    secrets = {name: str(value) for name, value in asdict(stack.credentials).items() if name != "identity"}
+    return secrets | {"token of the backend": BACKEND_TOKEN} | {name: name for name in _LINK}
+
+
+def places_of(stack: Stack, texts: dict[str, str]) -> list[str]:
+    """Each place where one of these texts is, with its name."""
+    return [*_in_database(stack, texts), *_in_logs(stack, texts)]
+
+
+def _in_database(stack: Stack, texts: dict[str, str]) -> Iterator[str]:
+    """Search XComs, rendered templates, conf, notes, triggers, audit log: every row of every table."""
+    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+        ).fetchall()
+        assert ("xcom",) in tables
+        assert ("rendered_task_instance_fields",) in tables
+        for (table,) in tables:
+            rows = sql.SQL("SELECT count(*) FROM {} AS t WHERE position(%s IN t::text) > 0").format(
+                sql.Identifier(table)
+            )
+            for name, text in texts.items():
+                [(found,)] = connection.execute(rows, [text]).fetchall()
+                if found:
+                    yield f"{name}: {found} rows of {table}"
+
+
+def _in_logs(stack: Stack, texts: dict[str, str]) -> Iterator[str]:
+    folders = (stack.airflow.home / "logs", stack.state.path / "logs")
+    logs = [path for folder in folders for path in folder.rglob("*.log")]
+    assert len(logs) > len(folders)
+    for path in logs:
+        log = path.read_text(encoding="utf-8", errors="replace")
+        for name, text in texts.items():
+            if text in log or quote(text, safe="") in log:
+                yield f"{name}: {_name(path, stack)}"
+
+
+def _name(path: Path, stack: Stack) -> str:
+    return str(path.relative_to(stack.state.path))
