@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
+from include.serving.protocol import MOST_DESCRIPTORS
 from include.stack import processes
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
 from include.stack.processes import Service
@@ -202,6 +203,13 @@ def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
     assert {{"GPU_QUEUE": GPU_QUEUE}.get(queue, queue) for queue in queues} == worked
     assert pools == {"GPU_POOL"}
     assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
+
+
+def test_the_api_server_has_descriptors_for_many_connections_and_believes_no_stranger() -> None:
+    service = SERVICES["airflow-apiserver"]
+    assert service["ulimits"]["nofile"] >= MOST_DESCRIPTORS
+    assert service["command"] == "api-server --proxy-headers"
+    assert service["environment"]["FORWARDED_ALLOW_IPS"] is None
 
 
 def test_a_task_is_not_handed_out_twice_during_a_long_training() -> None:
