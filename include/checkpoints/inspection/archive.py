@@ -1,0 +1,203 @@
+"""The layout of a checkpoint: a ZIP archive exactly as torch.save writes it.
+
+Two programs may read one ZIP archive in two ways: the first or the last of two entries of one name, sizes from
+the directory or from the entries, a directory at the end or somewhere before it. So this reader accepts only
+what leaves nothing to interpret, and the bytes that it returns are those that torch will read.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
+
+MAX_ENTRIES = 100_000
+"""A whole state of the largest model (YOLOv9e) has 10,000."""
+
+MAX_DIRECTORY = 16 * 1024**2
+MAX_PICKLE = 8 * 1024**2
+"""In bytes. The objects of the largest whole state take 2 MB: weights are not among them."""
+
+MAX_BESIDE = 1024
+"""Bytes of an entry that says how the file was written."""
+
+MAX_PADDING = 64 * 1024
+"""Bytes between an entry's header and its data; torch aligns them to 64."""
+
+_HEADER = struct.Struct("<4s5H3L2H")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_WIDE = {0xFFFF, 0xFFFFFFFF}  # "look into the 64-bit record instead"
+_FLAGS = 0x0808  # names are in UTF-8, and sizes come again after the data
+
+_BESIDE = {".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id"}
+_STORAGE = re.compile(r"data/(0|[1-9]\d{0,6})")
+
+
+class Source(Protocol):
+    """Bytes that can be read anywhere: a local file, or an object in S3."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return the `length` bytes from `start` on, all of which lie in the file."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What of a checkpoint has to be looked at: its pickle, and the size in bytes of each storage by key."""
+
+    pickle: bytes
+    storages: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    start: int
+    size: int
+    end: int = 0
+    """Where the next entry begins, or the directory."""
+
+    @property
+    def inner_name(self) -> str:
+        return self.name.partition("/")[2]
+
+
+def read_archive(source: Source) -> Archive:
+    """Read the directory and the pickle of the checkpoint in `source`.
+
+    Raises NotACheckpoint, TooLarge, and ForeignCode for archives that hold programs (TorchScript, .pt2).
+    """
+    entries = _entries(source)
+    names = {entry.inner_name: entry for entry in entries}
+    _check_names(entries, names)
+    if "byteorder" in names and _content(source, names["byteorder"]) != b"little":
+        raise NotACheckpoint("was saved on a big-endian machine; save it again on another one")
+    if names["data.pkl"].size > MAX_PICKLE:
+        raise TooLarge(f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real one needs that")
+    storages = {name[5:]: entry.size for name, entry in names.items() if name.startswith("data/")}
+    return Archive(_content(source, names["data.pkl"]), storages)
+
+
+def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
+    if len(names) != len(entries) or len({entry.name.partition("/")[0] for entry in entries}) != 1:
+        raise NotACheckpoint("names an entry twice, so no program that saves checkpoints wrote it")
+    if any(name == "constants.pkl" or name.startswith(("code/", "models/")) for name in names):
+        raise ForeignCode("is a program (TorchScript, or an exported one), not a checkpoint; give the .pt it was made from")
+    if any(name in _BESIDE and entry.size > MAX_BESIDE for name, entry in names.items()):
+        raise _damaged()
+    if not all(name in _BESIDE or name == "data.pkl" or _STORAGE.fullmatch(name) for name in names):
+        raise NotACheckpoint("holds entries that no checkpoint has; give a .pt that torch.save wrote")
+    if "data.pkl" not in names:
+        raise NotACheckpoint("is a ZIP archive, but no checkpoint; give a .pt that torch.save wrote")
+
+
+def _entries(source: Source) -> list[_Entry]:
+    """All entries in the order of the directory, which is that of the file: without gaps and overlaps."""
+    start, length, count = _find_directory(source)
+    data = source.read(start, length)
+    entries, at = [], 0
+    for _ in range(count):
+        entry, at = _read_entry(data, at)
+        entries.append(entry)
+    if at != length or not entries or entries[0].start != 0:
+        raise _damaged()
+    bounded = [
+        _Entry(entry.name, entry.start, entry.size, end)
+        for entry, end in zip(entries, [*(each.start for each in entries[1:]), start], strict=True)
+    ]
+    for entry in bounded:
+        room = entry.end - entry.start - _HEADER.size - len(entry.name.encode()) - entry.size
+        if not 0 <= room <= MAX_PADDING:
+            raise NotACheckpoint("has entries that overlap, or bytes between them; no program that saves checkpoints wrote it")
+    return bounded
+
+
+def _find_directory(source: Source) -> tuple[int, int, int]:
+    """Return start, length and number of entries of the directory that ends where the file does."""
+    if source.size < _END.size:
+        raise _damaged()
+    at = source.size - _END.size
+    sign, disk, disk0, here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
+    if sign != b"PK\x05\x06" or disk or disk0 or here != count or comment:
+        raise _damaged()
+    wide = at - _LOCATOR64.size - _END64.size
+    if wide >= 0:
+        record = source.read(wide, _END64.size + _LOCATOR64.size)
+        if record[: 4] == b"PK\x06\x06":
+            narrow, (count, length, start), at = (count, length, start), _read_wide(record, wide), wide
+            if any(a != b and a not in _WIDE for a, b in zip(narrow, (count, length, start), strict=True)):
+                raise _damaged()
+    if length > MAX_DIRECTORY or count > MAX_ENTRIES:
+        raise TooLarge(f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; no real one needs that")
+    if start + length != at:
+        raise _damaged()
+    return start, length, count
+
+
+def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
+    sign, size, _, _, disk, disk0, here, count, length, start = _END64.unpack_from(record)
+    locator, locator_disk, place, disks = _LOCATOR64.unpack_from(record, _END64.size)
+    if (sign, size, disk, disk0, here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
+        raise _damaged()
+    if (locator, locator_disk, place, disks) != (b"PK\x06\x07", 0, at, 1):
+        raise _damaged()
+    return count, length, start
+
+
+def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
+    if at + _ENTRY.size > len(data):
+        raise _damaged()
+    (sign, _, _, flags, method, _, _, _, packed, size, name_length, extra_length, comment, disk, _, _, start) = (
+        _ENTRY.unpack_from(data, at)
+    )
+    name_at = at + _ENTRY.size
+    extra_at = name_at + name_length
+    if sign != b"PK\x01\x02" or flags & ~_FLAGS or comment or disk or extra_at + extra_length > len(data):
+        raise _damaged()
+    if method != 0:
+        raise NotACheckpoint("is compressed, as no checkpoint is; unpack it, and save it again with torch.save")
+    wide = _wide_numbers(data[extra_at : extra_at + extra_length], [size, packed, start])
+    if wide[0] != wide[1]:
+        raise _damaged()
+    try:
+        name = data[name_at:extra_at].decode("utf-8")
+    except UnicodeDecodeError:
+        raise _damaged() from None
+    return _Entry(name, wide[2], wide[0]), extra_at + extra_length
+
+
+def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
+    """Put the 64-bit numbers of the extra field, in their fixed order, for those that do not fit 32."""
+    missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
+    if not missing and not extra:
+        return numbers
+    if len(extra) < 4 or struct.unpack_from("<2H", extra) != (1, len(extra) - 4) or len(extra) != 4 + 8 * len(missing):
+        raise _damaged()
+    for index, wide in zip(missing, struct.unpack_from(f"<{len(missing)}Q", extra, 4), strict=True):
+        numbers[index] = wide
+    return numbers
+
+
+def _content(source: Source, entry: _Entry) -> bytes:
+    """The bytes of the entry, found as torch finds them: by the header in front of them."""
+    raw = source.read(entry.start, entry.end - entry.start)
+    sign, _, flags, method, _, _, _, _, _, name_length, extra_length = _HEADER.unpack_from(raw)
+    start = _HEADER.size + name_length + extra_length
+    if (sign, method, flags & ~_FLAGS) != (b"PK\x03\x04", 0, 0) or start + entry.size > len(raw):
+        raise _damaged()
+    if raw[_HEADER.size : _HEADER.size + name_length] != entry.name.encode():
+        raise _damaged()
+    return raw[start : start + entry.size]
+
+
+def _damaged() -> NotACheckpoint:
+    return NotACheckpoint("is damaged, or no checkpoint: it is not laid out as torch.save does; copy it again")

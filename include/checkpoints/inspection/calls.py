@@ -1,0 +1,159 @@
+"""The functions that a checkpoint may call, and what they are given: everything else is foreign code.
+
+Each takes the arguments as symbols and says what comes out, without calling anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from include.checkpoints.inspection.classes import is_module
+from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint
+from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage, Tensor
+
+ITEM_SIZES = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
+    "Bool": 1,
+}  # fmt: skip
+"""Bytes of one number in each of PyTorch's storages."""
+
+DTYPES = {
+    f"torch.{name}"
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+}
+
+_NUMPY_SIZES = {
+    "f8": 8, "f4": 4, "f2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u8": 8, "u4": 4, "u2": 2, "u1": 1, "b1": 1,
+}  # fmt: skip
+_VIEWS = 4
+"""How often a number may be in a tensor. Those that torch.save writes are in one, or shared by a few."""
+
+_FORWARD = {"forward", "forward_fuse", "forward_split"}
+_INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"
+NAMESPACES = {"ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace"}
+
+
+def call(path: str, arguments: Sequence[Any]) -> Any:
+    """Say what the function or class `path` makes of `arguments`. Raises ForeignCode, NotACheckpoint."""
+    function = _FUNCTIONS.get(path)
+    if function is None:
+        raise ForeignCode(f"calls {path}, and no checkpoint does; it may be harmful, so do not load it")
+    try:
+        return function(*arguments)
+    except _Unfit:
+        pass
+    except TypeError:  # another number of arguments
+        pass
+    raise ForeignCode(f"calls {path} with arguments that no checkpoint gives it; it may be harmful, so do not load it")
+
+
+class _Unfit(Exception):
+    """The arguments are not those of a checkpoint."""
+
+
+def _require(fits: bool) -> None:
+    if not fits:
+        raise _Unfit
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**48
+
+
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
+) -> Tensor:
+    """torch._utils._rebuild_tensor_v2: a view that lies in its storage and repeats no number of it."""
+    _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
+    _require(isinstance(hooks, Ordered) and not hooks)
+    _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)
+    _require(all(map(_is_count, (offset, *shape, *strides))))
+    items = math.prod(shape)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if items and (last >= storage.items or items > storage.items):
+        raise NotACheckpoint("holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill the memory")
+    storage.viewed += items
+    if storage.viewed > _VIEWS * storage.items:
+        raise NotACheckpoint("holds too many tensors of the same numbers; it was made to fill the memory")
+    return Tensor(shape)
+
+
+def _parameter(tensor: Any, grad: Any, hooks: Any) -> Tensor:
+    _require(isinstance(tensor, Tensor) and type(grad) is bool and isinstance(hooks, Ordered) and not hooks)
+    return Tensor(tensor.shape)
+
+
+def _ordered() -> Ordered:
+    return Ordered()
+
+
+def _set(items: Any) -> set[str]:
+    _require(type(items) is list and all(isinstance(item, str) for item in items))
+    return set(items)
+
+
+def _size(shape: Any) -> tuple[int, ...]:
+    _require(type(shape) is tuple and all(map(_is_count, shape)))
+    return tuple(shape)
+
+
+def _device(name: Any, index: Any = 0) -> Constant:
+    _require(isinstance(name, str) and len(name) < 20 and _is_count(index))
+    return Constant("device")
+
+
+def _path(*parts: Any) -> Constant:
+    _require(all(isinstance(part, str) for part in parts))
+    return Constant("path", "/".join(parts))
+
+
+def _getattr(owner: Any, name: Any) -> Constant:
+    """A module's own way forward, or a member of torchvision's enumeration."""
+    if isinstance(owner, Name) and owner.path == _INTERPOLATION:
+        return _interpolation(name)
+    _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)
+    return Constant("method", name)
+
+
+def _interpolation(name: Any) -> Constant:
+    _require(isinstance(name, str) and name.isalpha() and len(name) < 20)
+    return Constant("interpolation", name)
+
+
+def _bytes(text: Any, encoding: Any) -> Constant:
+    _require(isinstance(text, str) and encoding == "latin1" and len(text) <= 16)
+    return Constant("bytes", len(text))
+
+
+def _dtype(code: Any, align: Any, copy: Any) -> Constant:
+    _require(code in _NUMPY_SIZES and align in (0, 1) and copy in (0, 1))
+    return Constant("dtype", code)
+
+
+def _scalar(dtype: Any, content: Any) -> Constant:
+    _require(isinstance(dtype, Constant) and dtype.kind == "dtype")
+    _require(isinstance(content, Constant) and content.kind == "bytes")
+    _require(_NUMPY_SIZES[dtype.value] == content.value)
+    return Constant("number")
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "collections.OrderedDict": _ordered,
+    "builtins.set": _set,
+    "builtins.getattr": _getattr,
+    "torch.Size": _size,
+    "torch.device": _device,
+    _INTERPOLATION: _interpolation,
+    "_codecs.encode": _bytes,
+    "numpy.dtype": _dtype,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+} | {f"{module}.{name}": _path for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")} | {
+    path: (lambda path=path: Instance(path)) for path in NAMESPACES
+}
+
+KNOWN_FUNCTIONS = frozenset(_FUNCTIONS)

@@ -1,0 +1,56 @@
+"""The classes that a checkpoint may hold objects of, as they are in the pinned PyTorch and Ultralytics."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+TABLE = Path(__file__).with_name("classes.json")
+
+ALIASES = {
+    "ultralytics.nn.modules.block.Silence": "torch.nn.modules.linear.Identity",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
+}
+"""Names in files of older versions that Ultralytics still loads."""
+
+MODELS = {
+    "detect": "ultralytics.nn.tasks.DetectionModel",
+    "segment": "ultralytics.nn.tasks.SegmentationModel",
+    "classify": "ultralytics.nn.tasks.ClassificationModel",
+    "pose": "ultralytics.nn.tasks.PoseModel",
+    "obb": "ultralytics.nn.tasks.OBBModel",
+}
+"""The class of a whole model, by its task."""
+
+DISTILLED = "ultralytics.nn.distill_model.DistillationModel"
+
+
+@cache
+def _table() -> dict[str, frozenset[str]]:
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    return {
+        kind: frozenset(f"{module}.{name}" for module, names in table[kind].items() for name in names)
+        for kind in ("modules", "others")
+    }
+
+
+def is_module(path: str) -> bool:
+    """Say whether `path` names a part of a network (a torch.nn.Module)."""
+    return ALIASES.get(path, path) in _table()["modules"]
+
+
+def is_known(path: str) -> bool:
+    """Say whether `path` names a class that a checkpoint may hold objects of."""
+    return is_module(path) or ALIASES.get(path, path) in _table()["others"]
+
+
+@cache
+def layers() -> frozenset[str]:
+    """What a row of an architecture may be, as it is written there: Conv, nn.Upsample, …"""
+    return frozenset(
+        f"nn.{name}" if module.startswith("torch.") else name
+        for module, _, name in (path.rpartition(".") for path in _table()["modules"])
+        if module.startswith(("torch.nn.modules.", "ultralytics.nn.modules."))
+    )

@@ -1,0 +1,58 @@
+"""Derive classes.json from what is installed: `python -m include.checkpoints.inspection.derive_classes`.
+
+Run this again when the pinned PyTorch or Ultralytics changes; a test compares the file with what is installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from include.checkpoints.inspection.classes import DISTILLED, TABLE
+
+_NOT = {"TorchVision"}
+"""Fetches a model of torchvision, whose classes no checkpoint here may hold."""
+
+_TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
+"""How a classifier prepares its images: kept in its checkpoint."""
+
+
+def derive() -> dict[str, Any]:
+    """Return the table, as it stands in classes.json: classes by their module."""
+    import torch
+    import ultralytics
+
+    packages = ("torch.nn.modules", "ultralytics.nn.modules")
+    names = [each.name for name in packages for each in _submodules(import_module(name))]
+    modules = {name: _classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]}
+    distilled, _, name = DISTILLED.rpartition(".")
+    others = {name: _classes(import_module(name), object) for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")}
+    return {
+        "torch": torch.__version__.partition("+")[0],
+        "ultralytics": ultralytics.__version__,
+        "modules": {**{name: found for name, found in modules.items() if found}, distilled: [name]},
+        "others": {**others, "torchvision.transforms.transforms": list(_TRANSFORMS)},
+    }
+
+
+def _submodules(package: ModuleType) -> list[pkgutil.ModuleInfo]:
+    return list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
+
+
+def _classes(module: ModuleType, base: type) -> list[str]:
+    return sorted(
+        name
+        for name, found in vars(module).items()
+        if inspect.isclass(found)
+        and issubclass(found, base)
+        and found.__module__ == module.__name__
+        and name not in _NOT
+    )
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(derive(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,50 @@
+"""What the objects in a checkpoint are taken for while nobody makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a class or function, as module.name."""
+
+    path: str
+
+
+@dataclass(eq=False)
+class Instance:
+    """An object of a class, with its attributes, that is made without calling the class."""
+
+    path: str
+    state: dict[str, Any] | None = None
+
+
+@dataclass(eq=False)
+class Storage:
+    """The numbers of one entry of the archive; viewed counts those in all tensors that are made of it."""
+
+    items: int
+    viewed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A view of a storage."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Any other value that is made by a known function: a path, a device, a number of NumPy's."""
+
+    kind: str
+    value: Any = field(default=None)
+
+
+class Ordered(dict[Any, Any]):
+    """An OrderedDict, which may carry PyTorch's `_metadata`."""
+
+    metadata: Any = None
