@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import wraps
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
+from include.checkpoints.guard import SideEffect, reading_only
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import inspect_file
 from include.training.contract import NotResumable, UnreadableCheckpoint
 
 BEST_EPOCH = "best_epoch"
@@ -41,25 +47,58 @@ class CheckpointInfo:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
-    Only tensors, plain values and Ultralytics' own model classes are built. Raises UnreadableCheckpoint for a
-    file that is missing, damaged, or holds anything else.
+    Only what the inspection knows is made of it: a model, tensors and plain values; memory is bounded by the
+    file's size. Raises UnreadableCheckpoint for a file that is missing, damaged, or holds anything else.
     """
+    state = load_inspected(path)
+    if not isinstance(state.get("train_args"), dict):
+        raise UnreadableCheckpoint(f"{path} holds no Ultralytics training; give a last.pt or best.pt")
+    return state
+
+
+def load_inspected(path: Path) -> dict[str, Any]:
+    """Load any checkpoint of Ultralytics, also one of a model that was never trained, as `load_checkpoint`."""
     from ultralytics.nn.tasks import torch_safe_load
 
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
+    close_other_doors()
     try:
-        state, _ = torch_safe_load(path, safe_only=True)
+        inspect_file(path)
+        with reading_only():
+            state, _ = unwrap(torch_safe_load)(path.absolute(), safe_only=True)
+    except InspectionError as error:
+        raise _unsafe(path, error) from None
+    except SideEffect as error:
+        raise _unsafe(path, error) from error
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # whatever a damaged or planted file makes the unpickler raise
-        raise UnreadableCheckpoint(
-            f"{path} is not a checkpoint that can be loaded safely: it is damaged, or holds other objects "
-            "than a model, its optimizer and plain values; nothing in it was run"
-        ) from error
-    if not isinstance(state, dict) or not isinstance(state.get("train_args"), dict):
-        raise UnreadableCheckpoint(f"{path} holds no Ultralytics training; give a last.pt or best.pt")
-    return state
+    except Exception as error:  # whatever a damaged file makes the unpickler raise
+        raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
+    return dict(state)
+
+
+def close_other_doors() -> None:
+    """Let Ultralytics load every file of this process as `load_inspected` does, wherever it loads one.
+
+    By itself it loads whole pickles, installs packages that they name, and evaluates what architectures say.
+    """
+    from ultralytics.nn import tasks
+
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # also where it calls torch.load itself; read at each call
+    tasks.SAFE_LOAD = True
+    if unwrap(tasks.torch_safe_load) is tasks.torch_safe_load:
+        tasks.torch_safe_load = wraps(tasks.torch_safe_load)(_load_for_ultralytics)
+
+
+def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
+    return load_inspected(Path(weight)), str(weight)
+
+
+def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(
+        f"{path} is not a checkpoint that can be loaded safely: it {why}. Nothing in it was run"
+    )
 
 
 def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:

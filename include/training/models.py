@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from include.checkpoints.inspection.architecture import check_architecture
+from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.loading import inspect_checkpoint
 from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
 
@@ -64,4 +66,8 @@ def _task_of_architecture(model: str, yaml: str) -> str:
         raise TrainingError(
             f"model={model} describes no model: it has no head; is it the YAML of a data set?"
         )
+    try:
+        check_architecture(architecture)
+    except InspectionError as error:
+        raise TrainingError(f"model={model} {error}") from None
     return str(guess_model_task(architecture))

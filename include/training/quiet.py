@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
+from include.checkpoints.loading import close_other_doors
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -32,7 +34,7 @@ class PlainLines(logging.Filter):
 def tame_ultralytics() -> None:
     """Send Ultralytics' log where the process' own goes, unless a person watches, and close what is unsafe.
 
-    Nothing is downloaded, label caches cannot run code, and compiled code is not looked for in /tmp, where
+    Nothing is downloaded, files are loaded safely, label caches cannot run code, and compiled code is not looked for in /tmp, where
     other accounts could leave some under the name that PyTorch expects.
 
     YOLO_OFFLINE is not enough for the latter: the check of mixed precision and the search for a font ask the
@@ -51,6 +53,7 @@ def tame_ultralytics() -> None:
     downloads.is_url = _is_url
     install_safe_caches()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(USER_CONFIG_DIR / "torchinductor"))
+    close_other_doors()
 
 
 def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
-from include.training.contract import EXACT, StateMismatch, TrainingError
+from include.training.arguments import OURS, check_overrides, known_arguments
+from include.training.contract import EXACT, StateMismatch, TrainingError, UnreadableCheckpoint
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -48,12 +49,13 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     """Prepare save_dir so that the training in `source` goes on there; `source` itself is only read.
 
     Raises NotResumable for a file that holds no training state, StateMismatch for another training's where
-    this one is to be recovered, TrainingError where no epoch is left to train.
+    this one is to be recovered, TrainingError where no epoch is left to train or a teacher is not given.
     """
     from include.training.saving import clear_staged, save
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
+    state["train_args"] = _known_arguments(request, state["train_args"], source)
     ended = False
     if request.recover:
         require_identity(state, request.identity, source)
@@ -86,6 +88,28 @@ def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], s
         f"{source} is the state of another training ({what or 'none of ours'}); give the parameters that it "
         "began with, or fresh=true to start over, or another job_id"
     )
+
+
+def _known_arguments(
+    request: TrainingRequest, trained: Mapping[str, Any], source: Path
+) -> dict[str, Any]:
+    """What of the arguments in the file is used: training arguments that fit, and no file but a requested one.
+
+    Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not given.
+    """
+    table = known_arguments()
+    known = {name: value for name, value in trained.items() if name in table or name in OURS}
+    try:
+        check_overrides({k: v for k, v in known.items() if v is not None and k not in OURS})
+    except ValueError as error:
+        raise UnreadableCheckpoint(f"{source} cannot be resumed: in its train_args, {error}") from None
+    teacher = request.arguments.get("distill_model")
+    if known.get("distill_model") not in {None, teacher}:
+        raise TrainingError(
+            f"{source} was distilled from a teacher, and a path in a checkpoint is not followed; give "
+            "distill_model=, the path of that teacher on this machine"
+        )
+    return known
 
 
 def _machine_arguments(request: TrainingRequest) -> dict[str, object]:

@@ -25,6 +25,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 from include.checkpoints.loading import BEST_EPOCH
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
+from include.training.construction import limited_size
 from include.training.saving import snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
 
@@ -105,6 +106,11 @@ class WholeState(Exact):
                 loader = getattr(self, name, None)
                 if loader is not None:
                     loader.close()
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """Build the model, of bounded size. Raises TrainingError for what is too large."""
+        with limited_size(weights):
+            return super().get_model(cfg=cfg, weights=weights, verbose=verbose)
 
     def get_dataset(self) -> dict[str, Any]:
         """Read the data set's description. Raises TrainingError where it is wrong, and never downloads."""

@@ -1,0 +1,61 @@
+"""Nothing but reading happens while a file is loaded: the last line of defence, below all that was inspected.
+
+Python announces what a program does to the world (PEP 578). While a load is under way, its thread is refused
+connections, processes, changes to files, and foreign libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+_REFUSED = {
+    "os.chmod", "os.chown", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.link", "os.mkdir",
+    "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink", "os.system",
+    "os.truncate", "os.unsetenv", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open",
+}  # fmt: skip
+_REFUSED_FAMILIES = ("ctypes.", "ftplib.", "http.client.", "shutil.", "smtplib.", "socket.", "subprocess.", "tempfile.")
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_guarded = threading.local()
+
+
+class SideEffect(PermissionError):
+    """What was loaded tried to do something else than to be read."""
+
+
+@contextmanager
+def reading_only() -> Iterator[None]:
+    """Refuse this thread everything but reading. Raises SideEffect, also where it was caught inside."""
+    _install()
+    _guarded.refused = refused = []
+    try:
+        yield
+    finally:
+        _guarded.refused = None
+    if refused:
+        raise SideEffect(f"loading it tried {refused[0]}")
+
+
+@cache
+def _install() -> None:
+    """A hook stays for the life of the process, so there is one, which does nothing most of the time."""
+    sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    refused = getattr(_guarded, "refused", None)
+    if refused is None:
+        return
+    if event in _REFUSED or event.startswith(_REFUSED_FAMILIES) or (event == "open" and _writes(*arguments)):
+        refused.append(event)
+        raise SideEffect(f"{event} is refused while a checkpoint is loaded")
+
+
+def _writes(_path: object, mode: str | None, flags: int) -> bool:
+    return bool(flags & _WRITING) or any(letter in "wax+" for letter in mode or "")

@@ -1,0 +1,185 @@
+"""What a checkpoint may consist of: a model of layers, and plain values beside it.
+
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, hooks are
+empty, and where Ultralytics expects a number there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from include.checkpoints.inspection.architecture import check_architecture, check_names
+from include.checkpoints.inspection.classes import ALIASES, DISTILLED, MODELS, is_module
+from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
+from include.checkpoints.inspection.symbols import Constant, Instance, Ordered, Tensor
+
+MAX_DEPTH = 200
+MAX_PATHS = 20_000_000
+"""Ways to an object: more than objects where some are in several others, which multiplies what copies cost."""
+
+_TEXTS = ("date", "version", "license", "docs")
+_COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
+_MOST = 2**53
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint says about itself.
+
+    model is the YAML that its architecture was built from, epoch the last finished one from 0, or None in a
+    stripped file, and classes are the names of what it tells apart.
+    """
+
+    task: str
+    model: str
+    epoch: int | None
+    resumable: bool
+    classes: tuple[str, ...]
+    ultralytics_version: str
+
+
+def read_contents(state: Any) -> Contents:
+    """Check all of a checkpoint's symbols. Raises ForeignCode, NotACheckpoint, TooLarge."""
+    if type(state) is not dict or not all(isinstance(name, str) for name in state):
+        raise NotACheckpoint("is no checkpoint of Ultralytics: it holds no dictionary")
+    _check_tree(state)
+    models = [state[name] for name in ("model", "ema") if state.get(name) is not None]
+    if not models:
+        raise NotACheckpoint("holds no model; give a last.pt or best.pt")
+    for model in models:
+        _check_model(model)
+    for name, value in state.items():
+        if name not in {"model", "ema"}:
+            _require_plain(name, value)
+    _check_values(state)
+    return _contents(state, models[-1])
+
+
+def _check_tree(state: dict[str, Any]) -> None:
+    """Walk through all objects, each once: no circles, no abyss, no explosion where parts are shared."""
+    paths: dict[int, int] = {}
+    open_: set[int] = set()
+    pending: list[tuple[Any, bool]] = [(state, False)]
+    while pending:
+        value, seen = pending.pop()
+        children = _children(value)
+        if seen:
+            open_.discard(id(value))
+            paths[id(value)] = total = 1 + sum(paths.get(id(child), 1) for child in children)
+            if total > MAX_PATHS:
+                raise TooLarge("holds objects within objects that multiply; it was made to fill the memory")
+        elif id(value) in open_:
+            raise NotACheckpoint("holds an object that contains itself; no checkpoint does")
+        elif id(value) not in paths:
+            open_.add(id(value))
+            if len(open_) > MAX_DEPTH:
+                raise TooLarge(f"holds objects nested more than {MAX_DEPTH} deep; no checkpoint does")
+            if isinstance(value, Instance):
+                _check_instance(value)
+            pending.append((value, True))
+            pending += [(child, False) for child in children if isinstance(child, _CONTAINERS)]
+
+
+_CONTAINERS = (dict, list, tuple, Instance)
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, Instance):
+        return [value.state] if value.state else []
+    if isinstance(value, Ordered) and value.metadata is not None:
+        return [*value.values(), value.metadata]
+    return list(value.values()) if isinstance(value, dict) else list(value)
+
+
+def _check_instance(instance: Instance) -> None:
+    if not is_module(instance.path):
+        return
+    state = instance.state or {}
+    parts = [state.get(name) for name in ("_parameters", "_buffers", "_modules")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise NotACheckpoint(f"holds an incomplete {instance.path}; it is damaged")
+    parameters, buffers, modules = parts
+    if not all(each is None or isinstance(each, Tensor) for each in [*parameters.values(), *buffers.values()]):
+        raise NotACheckpoint(f"holds a {instance.path} whose weights are no tensors; it is damaged")
+    if not all(each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules.values()):
+        raise NotACheckpoint(f"holds a {instance.path} whose parts are no layers; it is damaged")
+    for name, value in state.items():
+        if "_hooks" in name and value:
+            raise ForeignCode("holds a layer that calls something else before or after its own work; it may be harmful, so do not load it")
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, Instance) or _class(model) not in {*MODELS.values(), DISTILLED}:
+        raise NotACheckpoint(f"holds no model for {', '.join(MODELS)}")
+    state = model.state or {}
+    description = state.get("yaml")
+    if not isinstance(description, dict):
+        raise NotACheckpoint("holds a model without the description that it was built from")
+    check_architecture(description)
+    if "names" in state:
+        check_names(state["names"])
+
+
+def _class(model: Instance) -> str:
+    return ALIASES.get(model.path, model.path)
+
+
+def _require_plain(name: str, value: Any) -> None:
+    """No object where values belong; the tree is known to be finite and shallow."""
+    pending = [value]
+    seen: set[int] = set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Instance):
+            raise NotACheckpoint(f"holds an object in {name!r:.80}, where a checkpoint has plain values")
+        if isinstance(value, _CONTAINERS) and id(value) not in seen:
+            seen.add(id(value))
+            pending += _children(value)
+
+
+def _check_values(state: Mapping[str, Any]) -> None:
+    for name, least in _COUNTS.items():
+        value = state.get(name)
+        if value is not None and not (type(value) is int and least <= value < _MOST):
+            raise NotACheckpoint(f"says of {name} what is no count; it is damaged")
+    if not _is_number_or_none(state.get("best_fitness")):
+        raise NotACheckpoint("says of best_fitness what is no number; it is damaged")
+    for name in _TEXTS:
+        if not isinstance(state.get(name), (str, type(None))):
+            raise NotACheckpoint(f"says of {name} what is no text; it is damaged")
+    for name in ("optimizer", "scaler", "stopper", "train_args", "train_metrics", "train_results", "exact"):
+        value = state.get(name)
+        if value is not None and not (type(value) is dict and (name == "optimizer" or all(isinstance(key, str) for key in value))):
+            raise NotACheckpoint(f"holds no named values in {name}; it is damaged")
+    for name in ("train_metrics", "stopper"):
+        if not all(map(_is_number_or_none, (state.get(name) or {}).values())):
+            raise NotACheckpoint(f"holds something else than numbers in {name}; it is damaged")
+    _check_arguments(state.get("train_args") or {})
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    epochs, task = arguments.get("epochs"), arguments.get("task", "detect")
+    if not (epochs is None or type(epochs) is int and 0 <= epochs < _MOST) or not isinstance(task, str):
+        raise NotACheckpoint("says of task or epochs in train_args what is none; it is damaged")
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float)) or (isinstance(value, Constant) and value.kind == "number")
+
+
+def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
+    attributes = model.state or {}
+    names = attributes.get("names") or {}
+    epoch = state.get("epoch", -1)
+    task = next((task for task, path in MODELS.items() if path == _class(model)), "detect")
+    return Contents(
+        task=task,
+        model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,
+        epoch=epoch if epoch is not None and epoch >= 0 else None,
+        resumable=bool(state.get("optimizer")) and epoch is not None and epoch >= 0,
+        classes=tuple(names.values() if isinstance(names, dict) else names),
+        ultralytics_version=str(state.get("version") or ""),
+    )

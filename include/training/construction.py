@@ -1,0 +1,59 @@
+"""A model is as large as its description says: in a foreign file that may be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.modules import module as registration
+
+from include.training.contract import TrainingError
+
+MAX_PARAMETERS = 500_000_000
+"""Of a model from scratch; the largest of Ultralytics has 100 million."""
+
+MORE_PARAMETERS = 50_000_000
+"""Beyond twice those of the weights that it starts from: other data have other classes."""
+
+MAX_PARTS = 50_000
+"""Layers, and layers in them; YOLOv9e has 2,500."""
+
+
+@contextmanager
+def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
+    """Stop the construction of a model before it fills the memory. Raises TrainingError.
+
+    PyTorch tells of each tensor while its memory is reserved but not touched yet. weights is the model that it
+    starts from, if it does.
+    """
+    known = None if weights is None else sum(each.numel() for each in weights.parameters())
+    limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS
+    parameters = parts = 0
+
+    def count_parameter(_module: Any, _name: str, parameter: torch.nn.Parameter) -> None:
+        nonlocal parameters
+        parameters += parameter.numel()
+        if parameters > limit:
+            raise TrainingError(
+                f"The model is described as one of more than {limit:,} parameters"
+                + ("" if known is None else f", but its file has {known:,}")
+                + "; correct its YAML, or give another model"
+            )
+
+    def count_part(*_: Any) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > MAX_PARTS:
+            raise TrainingError(f"The model is described as one of more than {MAX_PARTS:,} parts; correct its YAML")
+
+    hooks = [
+        registration.register_module_parameter_registration_hook(count_parameter),
+        registration.register_module_module_registration_hook(count_part),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
