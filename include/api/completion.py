@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 
@@ -25,17 +26,20 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINI
 
 
 @router.post("/{job_id}/completion", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
-async def complete_job(job_id: JobId, told: TrainingCompletionCallback) -> TrainingJobResponse:
+async def complete_job(
+    job_id: JobId, told: TrainingCompletionCallback, user: GetUserDep
+) -> TrainingJobResponse:
     """Record a job that was trained elsewhere, once both of its checkpoints were read and are what is told.
 
     They must be at the job's own places in the bucket. What is left out is taken from the objects and from
-    the job; the same completion sent again changes nothing. It takes as long as reading both files does.
+    the job; the same completion sent again changes nothing. It takes as long as reading both files does. A file
+    that could run code where it is loaded is refused.
     """
-    return await to_thread.run_sync(_complete, job_id, told, limiter=_READERS)
+    return await to_thread.run_sync(_complete, job_id, told, user.get_name(), limiter=_READERS)
 
 
-def _complete(job_id: str, told: TrainingCompletionCallback) -> TrainingJobResponse:
-    completion = Completion(job_id, told, connected, s3_client(), Settings.from_environment().bucket)
+def _complete(job_id: str, told: TrainingCompletionCallback, user: str) -> TrainingJobResponse:
+    completion = Completion(job_id, told, connected, s3_client(), Settings.from_environment().bucket, user)
     try:
         job = completion.record()
     except CompletionRefused as error:

@@ -63,6 +63,10 @@ class CorruptCheckpoint(StoreRefusal):
     """The bytes are not those that were stored, or not those that were asked for."""
 
 
+class UnsafeCheckpoint(StoreRefusal):
+    """The object is no checkpoint that may be loaded: it could run code, fill the memory, or is none at all."""
+
+
 class FencedOut(StoreRefusal):
     """Another attempt has written this checkpoint since this one last saw it: that one owns the job now."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
-from include.checkpoints.errors import LocalDiskError, explained
+from include.checkpoints.errors import LocalDiskError, UnsafeCheckpoint, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,10 +37,13 @@ class FetchedObject:
 
 
 @contextmanager
-def fetched(client: S3Client, location: S3Location, to: Path) -> Iterator[FetchedObject]:
+def fetched(
+    client: S3Client, location: S3Location, to: Path, largest: int | None = None
+) -> Iterator[FetchedObject]:
     """Download next to `to`, let the caller check what came, then rename; after an exception nothing is left.
 
-    Raises ObjectNotFound, LocalDiskError (no space), StoreUnreachable and the other StoreErrors.
+    Raises ObjectNotFound, UnsafeCheckpoint (more than `largest` bytes), LocalDiskError (no space),
+    StoreUnreachable and the other StoreErrors.
     """
     part = to.with_name(f".{to.name}.{uuid4().hex}.part")
     with _local_disk(to):
@@ -48,7 +51,7 @@ def fetched(client: S3Client, location: S3Location, to: Path) -> Iterator[Fetche
         file = part.open("xb")
     try:
         with file, explained(client, location):
-            downloaded = _Download(client, location, file, to).run()
+            downloaded = _Download(client, location, file, to, largest).run()
         yield downloaded
         with _local_disk(to):
             part.replace(to)
@@ -59,8 +62,11 @@ def fetched(client: S3Client, location: S3Location, to: Path) -> Iterator[Fetche
 class _Download:
     """The transfer of one object, which goes on where a broken connection left it."""
 
-    def __init__(self, client: S3Client, location: S3Location, file: IO[bytes], to: Path) -> None:
+    def __init__(
+        self, client: S3Client, location: S3Location, file: IO[bytes], to: Path, largest: int | None
+    ) -> None:
         self._client, self._location, self._file, self._to = client, location, file, to
+        self._largest = largest
         self._hash = hashlib.sha256()
         self._received = 0
 
@@ -69,6 +75,8 @@ class _Download:
 
         first = answer = self._client.get_object(Bucket=self._location.bucket, Key=self._location.key)
         size, breaks = first["ContentLength"], 0
+        if self._largest is not None:
+            require_size(self._location.uri, size, self._largest)
         self._require_space(size)
         while True:
             before = self._received
@@ -112,6 +120,15 @@ class _Download:
                 f"{self._location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
                 "make room, or set TRAINING_ROOT to a larger disk"
             )
+
+
+def require_size(uri: str, size: int, largest: int) -> None:
+    """Raise UnsafeCheckpoint where an object has more than `largest` bytes."""
+    if size > largest:
+        raise UnsafeCheckpoint(
+            f"{uri} has {size:,} bytes, and a model to start from may have {largest:,}; give a best.pt, which "
+            "holds the weights alone"
+        )
 
 
 @contextmanager

@@ -92,7 +92,10 @@ def close_other_doors() -> None:
 
 
 def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
-    return load_inspected(Path(weight)), str(weight)
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    file = attempt_download_asset(weight)  # finds it among its own files too, and fails where it may not ask
+    return load_inspected(Path(file)), file
 
 
 def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import explained
+from include.checkpoints.errors import CorruptCheckpoint, UnsafeCheckpoint, explained, is_condition_failed
 from include.checkpoints.fetching import FetchedObject
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import inspect_source
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.location import S3Location
 
 _BLOCK = 1024**2
@@ -28,3 +31,43 @@ def read_object(client: S3Client, location: S3Location) -> FetchedObject:
             digest.update(block)
             size += len(block)
     return FetchedObject(digest.hexdigest(), size, answer["ETag"], answer["Metadata"])
+
+
+def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
+    """Say what the checkpoint in S3 is. Of its `size` bytes only the directory and the pickle are read.
+
+    Raises UnsafeCheckpoint, CorruptCheckpoint where it is not the one with that ETag, and other StoreErrors.
+    """
+    try:
+        return inspect_source(ObjectSource(client, location, size, etag))
+    except InspectionError as error:
+        raise UnsafeCheckpoint(f"{location.uri} {error}") from error
+
+
+class ObjectSource:
+    """An object in S3 that is read in parts (a Source of an inspection), all of the same version."""
+
+    def __init__(self, client: S3Client, location: S3Location, size: int, etag: str) -> None:
+        self.size = size
+        self._client, self._location, self._etag = client, location, etag
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return the `length` bytes from `start` on. Raises StoreErrors."""
+        from botocore.exceptions import ClientError
+
+        if length == 0:
+            return b""
+        with explained(self._client, self._location):
+            try:
+                return self._client.get_object(
+                    Bucket=self._location.bucket,
+                    Key=self._location.key,
+                    Range=f"bytes={start}-{start + length - 1}",
+                    IfMatch=self._etag,
+                )["Body"].read()
+            except ClientError as error:
+                if not is_condition_failed(error):
+                    raise
+                raise CorruptCheckpoint(
+                    f"{self._location.uri} was replaced while it was read; try again when its upload has ended"
+                ) from None

@@ -23,9 +23,10 @@ from include.checkpoints.errors import (
     StoreError,
     StoreRefusal,
 )
-from include.checkpoints.fetching import fetched
+from include.checkpoints.fetching import fetched, require_size
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.checkpoints.metadata import checkpoint_in, metadata_of
+from include.checkpoints.reading import inspect_object
 from include.checkpoints.sending import LocalFile, TransferLimits
 from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
 from include.checkpoints.writer import ObjectWriter, changed
@@ -36,10 +37,14 @@ if TYPE_CHECKING:
 
     from include.checkpoints.checkpoint import CheckpointKind, StoredKind
     from include.checkpoints.deadline import Deadline
+    from include.checkpoints.inspection.contents import Contents
 
 __all__ = ["CheckpointStore", "StoreError", "StoreRefusal", "StoredCheckpoint", "Upload", "client_config"]
 
 log = logging.getLogger(__name__)
+
+MAX_MODEL_BYTES = 4 * 1024**3
+"""Of a file that is a job's `model`: whole states of the largest models take 1.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -201,18 +206,24 @@ class CheckpointStore:
         self._writer.meet(location, object_.etag)
         return Checkpoint(path=str(to), sha256=stored.sha256, size=stored.size, epoch=stored.epoch)
 
-    def require_object(self, uri: str) -> None:
-        """Raise ObjectNotFound unless there is an object at `uri`, in any bucket."""
+    def require_checkpoint(self, uri: str) -> Contents:
+        """Say what the checkpoint at `uri`, in any bucket, is; nothing in it is run, and little of it is read.
+
+        Raises ObjectNotFound, UnsafeCheckpoint for what training would refuse, and the other StoreErrors.
+        """
         location = S3Location.parse(uri)
-        if head_object(self._client, location) is None:
+        head = head_object(self._client, location)
+        if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._client.meta.endpoint_url}")
+        require_size(uri, head["ContentLength"], MAX_MODEL_BYTES)
+        return inspect_object(self._client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path) -> Path:
-        """Download any object, such as a model to start from, to the file `to`.
+        """Download a model to start from, or to measure, to the file `to`.
 
-        Its bytes are checked if it carries our checksum.
+        Its bytes are checked if it carries our checksum. Raises UnsafeCheckpoint where it is too large.
         """
-        with fetched(self._client, S3Location.parse(uri), to) as object_:
+        with fetched(self._client, S3Location.parse(uri), to, MAX_MODEL_BYTES) as object_:
             stored = checkpoint_in(object_.metadata, uri, object_.size)
             if stored:
                 _require_whole(uri, object_.sha256, stored.sha256)

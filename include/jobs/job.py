@@ -38,7 +38,9 @@ class TrainingJob(BaseModel):
     all from 0; epochs is the planned number. inexact_reason is None while the weights are those of a training
     that was never interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256
     in lower-case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
-    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever.
+    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin is
+    "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are complete,
+    and checkpoint_finding tells why they cannot be loaded here, if they cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +66,9 @@ class TrainingJob(BaseModel):
     last_checkpoint_sha256: str | None
     last_checkpoint_size: int | None
     last_checkpoint_expired_at: datetime | None
+    origin: str | None
+    checkpoint_uploader: str | None
+    checkpoint_finding: str | None
     pinned: bool
     inexact_reason: str | None
     error: str | None

@@ -173,8 +173,8 @@ class JobRepository:
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        decide gives what record_checkpoints takes, of a row that nobody else can write meanwhile. If it gives
-        None or raises, nothing is written.
+        decide gives what record_checkpoints and mark_external take, of a row that nobody else can write
+        meanwhile. If it gives None or raises, nothing is written.
         """
         with self._connection.transaction():
             self._row("lock_job", {"job_id": job_id})
@@ -182,6 +182,7 @@ class JobRepository:
             if job is None or (values := decide(job)) is None:
                 return job
             self._changed("record_checkpoints", {**values, "job_id": job_id, "run_id": job.run_id})
+            self._changed("mark_external", {**values, "job_id": job_id})
             return self._get(job_id)
 
     def request_stop(self, job_id: str) -> bool:

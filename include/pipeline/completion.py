@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CorruptCheckpoint, ObjectNotFound, explained, is_condition_failed
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import judge_source
 from include.checkpoints.location import S3Location
 from include.checkpoints.metadata import checkpoint_in, metadata_of
-from include.checkpoints.reading import read_object
+from include.checkpoints.reading import ObjectSource, read_object
 from include.checkpoints.sending import TransferLimits, copy
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import JobStatus
@@ -48,10 +51,19 @@ class CompletionConflict(Exception):
     """The row says otherwise, or is not the trainer's to complete: nothing was recorded."""
 
 
+@dataclass(frozen=True)
+class _Upload:
+    """An object that was read. finding says why it is no checkpoint that can be loaded here, if it is none."""
+
+    checkpoint: Checkpoint
+    finding: str | None
+
+
 class Completion:
     """What a trainer tells of one job, and what S3 has to say about that.
 
-    open_database opens a connection for a moment: none waits while gigabytes are read.
+    open_database opens a connection for a moment: none waits while gigabytes are read. user is whose word it
+    is, and is recorded.
     """
 
     def __init__(
@@ -61,8 +73,9 @@ class Completion:
         open_database: Callable[[], AbstractContextManager[Connection[Any]]],
         client: S3Client,
         bucket: str,
+        user: str,
     ) -> None:
-        self._job_id, self._told = job_id, told
+        self._job_id, self._told, self._user = job_id, told, user
         self._open_database, self._client = open_database, client
         self._store, self._bucket = CheckpointStore(client, bucket), bucket
 
@@ -107,7 +120,7 @@ class Completion:
                     f"store it at {own} and give that"
                 )
 
-    def _verified(self, kind: CheckpointKind, job: TrainingJob) -> Checkpoint:
+    def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """The object by its bytes, which are all read: what is stored beside them proves nothing."""
         place = S3Location(self._bucket, self._store.key(self._job_id, kind))
         try:
@@ -129,10 +142,21 @@ class Completion:
                 raise CompletionRefused(
                     f"{name}={claimed!r} is not what S3 has, {actual!r}; upload the file again, or correct it"
                 )
+        finding = self._judge(kind, place, read)
         checkpoint = Checkpoint(place.uri, read.sha256, read.size, self._epoch(kind, job))
         if marked is None:
             self._mark(place, read, checkpoint, job)
-        return checkpoint
+        return _Upload(checkpoint, finding)
+
+    def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
+        """What is wrong with the object although it is harmless. Raises CompletionRefused if it may not be."""
+        try:
+            finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
+        except InspectionError as error:
+            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} is refused: it {error}") from None
+        except CorruptCheckpoint as error:
+            raise CompletionRefused(str(error)) from None
+        return finding and f"{kind}.pt {finding}"
 
     def _epoch(self, kind: CheckpointKind, job: TrainingJob) -> int:
         epoch = self._told.epoch if self._told.epoch is not None else job.epoch
@@ -154,7 +178,7 @@ class Completion:
                 ) from None
 
     def _values(
-        self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, Checkpoint]
+        self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]
     ) -> dict[str, Any] | None:
         """What is recorded in the row as it is now; None if that is recorded already.
 
@@ -169,7 +193,10 @@ class Completion:
                 "look at it, then complete it again"
             )
         metrics = job.metrics if told.metrics is None else told.metrics
+        findings = [upload.finding for upload in found.values() if upload.finding]
         return _named(found) | {
+            "uploader": self._user,
+            "finding": "; ".join(findings) or None,
             "status": told.status,
             "epoch": job.epoch if told.epoch is None else told.epoch,
             "epochs": told.epochs,
@@ -218,10 +245,10 @@ def _holder(job: TrainingJob) -> tuple[object, ...]:
     return job.run_id, job.attempt, job.last_checkpoint_expired_at
 
 
-def _named(found: dict[CheckpointKind, Checkpoint]) -> dict[str, Any]:
+def _named(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
     """The columns of both checkpoints."""
     return {
-        f"{kind}_checkpoint_{column}": getattr(checkpoint, column)
-        for kind, checkpoint in found.items()
+        f"{kind}_checkpoint_{column}": getattr(upload.checkpoint, column)
+        for kind, upload in found.items()
         for column in ("path", "sha256", "size")
     }

@@ -60,7 +60,7 @@ def resolve(
             spec, resume = _continued(spec, jobs, checkpoints, is_running)
             spec, resumed_epoch = spec.with_defaults(), resume.epoch if resume else None
             if resume is None and spec.model is not None and spec.model.startswith("s3://"):
-                checkpoints.require_object(spec.model)
+                checkpoints.require_checkpoint(spec.model)
         job = jobs.claim(
             job_id,
             dag_id=run.dag_id,

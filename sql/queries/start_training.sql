@@ -27,6 +27,9 @@ SET
     last_checkpoint_sha256 = NULL,
     last_checkpoint_size = NULL,
     last_checkpoint_expired_at = NULL,
+    checkpoint_origin = NULL,
+    checkpoint_uploader = NULL,
+    checkpoint_finding = NULL,
     error = NULL,
     completed_at = NULL,
     updated_at = now()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickletools
+import tarfile
 from pathlib import Path
 from typing import IO
 
 from include.checkpoints.inspection.archive import Source, read_archive
 from include.checkpoints.inspection.contents import Contents, read_contents
+from include.checkpoints.inspection.errors import ForeignCode, InspectionError
 from include.checkpoints.inspection.unpickler import SymbolicUnpickler
 
 
@@ -25,6 +28,38 @@ def inspect_file(path: Path) -> Contents:
     """Say what the checkpoint at `path` is, as `inspect_source` does."""
     with path.open("rb") as file:
         return inspect_source(LocalSource(file))
+
+
+def judge_source(source: Source) -> str | None:
+    """Return None for a checkpoint, and for bytes that no loader takes for a program why they are none.
+
+    Raises ForeignCode, NotACheckpoint or TooLarge for everything else: it might run code where it is loaded in
+    another way than here.
+    """
+    try:
+        inspect_source(source)
+    except ForeignCode:
+        raise
+    except InspectionError as error:
+        if not _is_inert(source.read(0, min(source.size, tarfile.BLOCKSIZE))):
+            raise
+        return str(error)
+    return None
+
+
+_PICKLE_BEGINS = {ord(opcode.code) for opcode in pickletools.opcodes if not opcode.stack_before}
+"""All other instructions of a pickle need something that came before, so none begins with them."""
+
+
+def _is_inert(head: bytes) -> bool:
+    """Say whether bytes that begin so are neither a pickle, nor an archive that may hold one."""
+    if not head:
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return head[0] not in _PICKLE_BEGINS and not head.startswith(b"PK")
+    return False
 
 
 class LocalSource:
