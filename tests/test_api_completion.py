@@ -305,7 +305,7 @@ def test_a_job_that_changed_hands_while_its_files_were_read_is_not_recorded(
         best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
     )
     with pytest.raises(CompletionConflict, match="while its files were read"):
-        Completion("a", told, opening, s3_client, bucket).record()
+        Completion("a", told, opening, s3_client, bucket, "ada").record()
     assert recorded(jobs).status == "failed"
 
 

@@ -142,6 +142,9 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0003", "inexact_reason", "batch was halved"),
         ("0004", "pinned", "true"),
         ("0004", "last_checkpoint_expired_at", "2026-05-06 07:08:09+00"),
+        ("0006", "origin", "external"),
+        ("0006", "checkpoint_uploader", "ada"),
+        ("0006", "checkpoint_finding", "best.pt is damaged"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(

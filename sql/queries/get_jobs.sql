@@ -21,7 +21,8 @@ SELECT
     last_checkpoint_sha256::text AS last_checkpoint_sha256,
     last_checkpoint_size,
     last_checkpoint_expired_at::timestamptz AS last_checkpoint_expired_at,
-    checkpoint_origin::text AS origin,
+    -- Whatever else is there, a platform wrote.
+    CASE WHEN origin::text = 'external' THEN 'external' END AS origin,
     checkpoint_uploader::text AS checkpoint_uploader,
     checkpoint_finding::text AS checkpoint_finding,
     COALESCE(pinned, FALSE) AS pinned,

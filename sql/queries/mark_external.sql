@@ -1,7 +1,7 @@
 -- After record_checkpoints.sql, where no task of train_yolo recorded them.
 UPDATE training_jobs
 SET
-    checkpoint_origin = 'external',
+    origin = 'external',
     checkpoint_uploader = %(uploader)s,
     checkpoint_finding = %(finding)s
 WHERE job_id = %(job_id)s;

@@ -36,7 +36,7 @@ SET
     last_checkpoint_sha256 = NULL,
     last_checkpoint_size = NULL,
     last_checkpoint_expired_at = NULL,
-    checkpoint_origin = NULL,
+    origin = CASE WHEN job.origin::text = 'external' THEN NULL ELSE job.origin END,
     checkpoint_uploader = NULL,
     checkpoint_finding = NULL,
     error = NULL,

@@ -178,6 +178,8 @@ class SymbolicUnpickler:
         self._push(self._memo[index])
 
     def _put(self, index: int) -> None:
+        if index > len(self._memo):  # other unpicklers make room up to it
+            raise NotACheckpoint("numbers its objects as no program does; it was made to fill the memory")
         self._memo[index] = self._stack[-1]
 
     def _protocol(self) -> None:

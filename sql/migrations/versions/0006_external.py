@@ -13,7 +13,7 @@ down_revision = "0005"
 
 COLUMNS = {
     "training_jobs": (
-        Column("checkpoint_origin", "text", longest=len("external"), values=("external",)),
+        Column("origin", "text", longest=len("external"), values=("external",)),
         Column("checkpoint_uploader", "text"),
         Column("checkpoint_finding", "text"),
     )
