@@ -102,6 +102,10 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
 
 def _entries(source: Source) -> list[_Entry]:
     """All entries in the order of the directory, which is that of the file: without gaps and overlaps."""
+    if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
+        raise NotACheckpoint(
+            "is no checkpoint, or one of before PyTorch 1.6; give a .pt that torch.save of a later version wrote"
+        )
     start, length, count = _find_directory(source)
     data = source.read(start, length)
     entries, at = [], 0
@@ -123,8 +127,6 @@ def _entries(source: Source) -> list[_Entry]:
 
 def _find_directory(source: Source) -> tuple[int, int, int]:
     """Return start, length and number of entries of the directory that ends where the file does."""
-    if source.size < _END.size:
-        raise _damaged()
     at = source.size - _END.size
     sign, disk, disk0, here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
     if sign != b"PK\x05\x06" or disk or disk0 or here != count or comment:

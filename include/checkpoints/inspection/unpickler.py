@@ -16,8 +16,8 @@ from include.checkpoints.inspection.classes import is_known
 from include.checkpoints.inspection.errors import ForeignCode, InspectionError, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage
 
-MAX_OBJECTS = 1_000_000
-"""Containers and objects; the largest whole state has 150,000."""
+MAX_OBJECTS = 500_000
+"""Containers and objects; the whole state of the largest model has 100,000."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,150}", re.ASCII)
 _STORAGES = {f"torch.{name}Storage": size for name, size in ITEM_SIZES.items()}
