@@ -22,6 +22,8 @@ from include.pipeline.completion import Completion, CompletionConflict
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
+from tests.crafted_checkpoints import call, crafted
+from tests.crafted_layouts import LAYOUTS, OTHER_FORMATS
 from tests.jobs import claim, record_checkpoints, recorded, started
 
 if TYPE_CHECKING:
@@ -397,3 +399,65 @@ def test_a_job_that_has_ended_cannot_be_stopped(
     answer = requests.post(f"{url}/jobs/a/stop", timeout=60)
     assert "neither waits nor runs but is completed" in refused(answer, 409)
     assert "'nobody' is no training job" in refused(requests.post(f"{url}/jobs/nobody/stop", timeout=60), 404)
+
+
+def _store(s3_client: S3Client, bucket: str, best: bytes, last: bytes) -> None:
+    for kind, content in (("best", best), ("last", last)):
+        s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_what_somebody_uploads_is_marked_as_that(
+    complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    _store(s3_client, bucket, crafted(), crafted())
+    shown = complete().json()
+    assert (shown["origin"], shown["checkpoint_uploader"]) == ("external", "ada")
+    assert shown["checkpoint_finding"] is None
+    claim(JobRepository(connection), "a", run_id="run1", fresh=True)
+    job = recorded(JobRepository(connection))
+    assert (job.origin, job.checkpoint_uploader, job.checkpoint_finding) == (None, None, None)
+
+
+@pytest.mark.usefixtures("uploaded", "waiting")
+def test_bytes_that_are_no_checkpoint_are_recorded_with_what_was_found(complete: Complete) -> None:
+    shown = complete().json()
+    assert shown["origin"] == "external"
+    assert shown["checkpoint_finding"].startswith("best.pt is no checkpoint")
+    assert "; last.pt is no checkpoint" in shown["checkpoint_finding"]
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_files_that_name_code_are_refused(
+    complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, kind: str
+) -> None:
+    files = {"best": crafted(), "last": crafted()} | {kind: crafted(call("os.system", "true"))}
+    _store(s3_client, bucket, **files)
+    said = refused(complete(), 422)
+    assert f"{kind}_checkpoint_path=" in said
+    assert "is refused: it names os.system" in said
+    assert row(connection)["best_checkpoint_path"] is None
+
+
+@pytest.mark.usefixtures("waiting")
+def test_files_that_some_loader_takes_for_a_program_are_refused(
+    complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    for content in (*OTHER_FORMATS.values(), LAYOUTS["a pickle twice, the bad one last"]):
+        _store(s3_client, bucket, content, crafted())
+        assert "is refused: it " in refused(complete(), 422)
+    assert row(connection)["best_checkpoint_path"] is None
+
+
+@pytest.mark.usefixtures("uploaded")
+def test_what_a_platform_keeps_as_origin_stays_its_own(
+    complete: Complete, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, origin) VALUES ('a', 'web'), ('b', 'web')")
+    connection.commit()
+    claim(JobRepository(connection), "b", run_id="run1")
+    assert recorded(JobRepository(connection), "b").origin is None
+    assert connection.execute("SELECT origin FROM training_jobs WHERE job_id = 'b'").fetchone() == ("web",)
+    connection.commit()
+    assert complete().json()["origin"] == "external"

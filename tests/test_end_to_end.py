@@ -149,10 +149,10 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
     assert job["spec"]["imgsz"] == SMALL["imgsz"]
     assert recorded_epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
 
-    import torch
+    from include.checkpoints.loading import load_checkpoint
 
     def steps(uri: str) -> float:
-        state = torch.load(download(airflow_stack, uri, tmp_path / "state.pt"), weights_only=False)
+        state = load_checkpoint(download(airflow_stack, uri, tmp_path / "state.pt"))
         return max(float(s["step"]) for s in state["optimizer"]["state"].values() if "step" in s)
 
     assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
