@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -38,6 +39,9 @@ from include.training.saving import save, strip
 from tests import crafted_checkpoints as craft
 from tests.crafted_checkpoints import call, crafted
 from tests.tiny_trainings import Epochs, recovery, request
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -260,3 +264,11 @@ def test_arguments_in_a_foreign_file_are_used_only_where_they_are_known(
     restored = load_checkpoint(restore(again, last).path)["train_args"]
     assert not changes.keys() & restored.keys()
     assert restored["imgsz"] == state["train_args"]["imgsz"]
+
+
+def test_a_process_that_has_imported_nothing_loads_every_kind(trained: tuple[Any, TrainingResult]) -> None:
+    """Loading imports what the file needs, which loads libraries and writes bytecode."""
+    _, result = trained
+    lines = "import sys; from pathlib import Path; from include.checkpoints.loading import load_checkpoint\n"
+    lines += "load_checkpoint(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", lines, result.last.path], cwd=ROOT, check=True)

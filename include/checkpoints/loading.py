@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from inspect import unwrap
 from pathlib import Path
 from typing import Any
@@ -64,7 +67,7 @@ def load_inspected(path: Path) -> dict[str, Any]:
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
     close_other_doors()
     try:
-        inspect_file(path)
+        _import_beforehand(inspect_file(path).modules)
         with reading_only():
             state, _ = unwrap(torch_safe_load)(path.absolute(), safe_only=True)
     except InspectionError as error:
@@ -76,6 +79,16 @@ def load_inspected(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever a damaged file makes the unpickler raise
         raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
     return dict(state)
+
+
+def _import_beforehand(modules: Sequence[str]) -> None:
+    """Import what loading needs: an import may write bytecode and load libraries, which loading may not.
+
+    The inspection knows all these modules; those of older versions are not there, and others stand in.
+    """
+    for module in (*modules, "ultralytics.utils.loss"):
+        with suppress(ModuleNotFoundError):
+            import_module(module)
 
 
 def close_other_doors() -> None:

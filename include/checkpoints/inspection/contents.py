@@ -30,7 +30,8 @@ class Contents:
     """What a checkpoint says about itself.
 
     model is the YAML that its architecture was built from, epoch the last finished one from 0, or None in a
-    stripped file, and classes are the names of what it tells apart.
+    stripped file, and classes are the names of what it tells apart. modules are those of Python whose classes
+    and functions it names.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Contents:
     resumable: bool
     classes: tuple[str, ...]
     ultralytics_version: str
+    modules: tuple[str, ...] = ()
 
 
 def read_contents(state: Any) -> Contents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickletools
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,9 @@ def inspect_source(source: Source) -> Contents:
     it cannot be read.
     """
     archive = read_archive(source)
-    return read_contents(SymbolicUnpickler(archive.pickle, archive.storages).load())
+    unpickler = SymbolicUnpickler(archive.pickle, archive.storages)
+    contents = read_contents(unpickler.load())
+    return replace(contents, modules=tuple(sorted(unpickler.modules)))
 
 
 def inspect_file(path: Path) -> Contents:

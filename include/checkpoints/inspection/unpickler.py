@@ -35,6 +35,8 @@ class SymbolicUnpickler:
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._objects = 0
+        self.modules: set[str] = set()
+        """Where the classes and functions that it names are."""
 
     def load(self) -> Any:
         """Return the symbol of what the pickle holds. Raises ForeignCode, NotACheckpoint, TooLarge."""
@@ -87,6 +89,7 @@ class SymbolicUnpickler:
         if not (path in KNOWN_FUNCTIONS or path in DTYPES or path in _STORAGES or is_known(path)):
             shown = path if _IDENTIFIER.fullmatch(path) else "something without a proper name"
             raise ForeignCode(f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not load it")
+        self.modules.add(path.rpartition(".")[0])
         self._push(Constant("dtype", path) if path in DTYPES else Name(path))
 
     def _new(self) -> None:
