@@ -67,7 +67,11 @@ def storage(items: int, key: str = "0", kind: str = "FloatStorage") -> Raw:
 
 
 def tensor(
-    *shape: int, items: int | None = None, strides: tuple[int, ...] | None = None, offset: int = 0, key: str = "0"
+    *shape: int,
+    items: int | None = None,
+    strides: tuple[int, ...] | None = None,
+    offset: int = 0,
+    key: str = "0",
 ) -> Raw:
     """View numbers as a tensor."""
     if strides is None:
@@ -91,9 +95,16 @@ ARCHITECTURE: dict[str, Any] = {
 }
 
 
-def model(*, path: str = "ultralytics.nn.tasks.DetectionModel", weights: Raw | None = None, **state: Any) -> Raw:
+def model(
+    *, path: str = "ultralytics.nn.tasks.DetectionModel", weights: Raw | None = None, **state: Any
+) -> Raw:
     """A model of one layer."""
-    weight = call("torch._utils._rebuild_parameter", weights or tensor(3, 4, 3, 3), True, call("collections.OrderedDict"))
+    weight = call(
+        "torch._utils._rebuild_parameter",
+        weights or tensor(3, 4, 3, 3),
+        True,
+        call("collections.OrderedDict"),
+    )
     conv = layer("torch.nn.modules.conv.Conv2d", _parameters={"weight": weight, "bias": None})
     layers = layer("torch.nn.modules.container.Sequential", {"0": conv})
     return layer(path, {"model": layers}, **{"yaml": ARCHITECTURE, "names": {0: "box", 1: "arrow"}} | state)
@@ -101,7 +112,12 @@ def model(*, path: str = "ultralytics.nn.tasks.DetectionModel", weights: Raw | N
 
 def checkpoint(**changes: Any) -> Raw:
     """What a stripped best.pt holds."""
-    state: dict[str, Any] = {"epoch": -1, "model": model(), "train_args": {"task": "detect", "epochs": 3}, "version": "8"}
+    state: dict[str, Any] = {
+        "epoch": -1,
+        "model": model(),
+        "train_args": {"task": "detect", "epochs": 3},
+        "version": "8",
+    }
     return value(state | changes)
 
 
@@ -112,7 +128,9 @@ def pickled(content: Raw) -> bytes:
 
 def archive(pickle: bytes, more: Mapping[str, bytes] | None = None, weights: bytes = WEIGHTS) -> bytes:
     """Lay it out as torch.save does."""
-    entries = {"data.pkl": pickle, "byteorder": b"little", "data/0": weights, "version": b"3\n"} | dict(more or {})
+    entries = {"data.pkl": pickle, "byteorder": b"little", "data/0": weights, "version": b"3\n"} | dict(
+        more or {}
+    )
     return zipped({f"archive/{name}": content for name, content in entries.items()})
 
 
@@ -121,7 +139,7 @@ def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w", method) as archive:
             for entry, content in entries.items():
-                archive.writestr(entry, content)
+                archive.writestr(zipfile.ZipInfo(entry), content, method)
         return file.getvalue()
 
 

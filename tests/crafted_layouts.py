@@ -81,12 +81,19 @@ LAYOUTS: dict[str, bytes] = {
     "two archives in one": zipped({"a/data.pkl": GOOD, "a/data/0": WEIGHTS, "b/data.pkl": EVIL}),
     "a folder more": zipped({"a/b/data.pkl": GOOD, "a/b/data/0": WEIGHTS}),
     "a name that leads elsewhere": archive(GOOD, {"data/../../x": b""}),
-    "compressed": zipped({"a/data.pkl": GOOD} | {f"a/{k}": v for k, v in _BESIDE.items()}, zipfile.ZIP_DEFLATED),
+    "compressed": zipped(
+        {"a/data.pkl": GOOD} | {f"a/{k}": v for k, v in _BESIDE.items()}, zipfile.ZIP_DEFLATED
+    ),
     "a program beside it": archive(GOOD, {"code/__torch__.py": b"def f(): pass"}),
     "TorchScript": archive(GOOD, {"constants.pkl": EVIL, "code/__torch__.py": b""}),
     "an exported program (.pt2)": zipped(
-        {"a/archive_format": b"pt2", "a/models/model.json": b"{}", "a/data/weights/weight_0": WEIGHTS,
-         "a/data/constants/model.pt": EVIL, "a/byteorder": b"little"}
+        {
+            "a/archive_format": b"pt2",
+            "a/models/model.json": b"{}",
+            "a/data/weights/weight_0": WEIGHTS,
+            "a/data/constants/model.pt": EVIL,
+            "a/byteorder": b"little",
+        }
     ),  # fmt: skip
     "bytes before it": b"#!/bin/sh\n" + _GOOD_FILE,
     "bytes after it": _GOOD_FILE + b"x",

@@ -133,6 +133,27 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
     expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
 
 
+def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    uploaded = {"origin": "external", "checkpoint_uploader": "ada", "checkpoint_finding": None}
+    record_training(recorded, "pages-external", **uploaded)
+    page = visit().open("jobs?prefix=pages-external")
+    expect(_rows(page).get_by_text("external", exact=True)).to_be_visible()
+    _job_link(page, "pages-external").click()
+    expect(page.get_by_text("Uploaded by ada, not produced by a training run here")).to_be_visible()
+    expect(page.get_by_text("Both files were inspected")).to_be_visible()
+    page.get_by_label("best.pt", exact=True).get_by_text("Use it").click()
+    expect(
+        page.get_by_text("python -m include.checkpoints.inspection 'pages-external-best.pt'")
+    ).to_be_visible()
+    expect(page.get_by_text("ULTRALYTICS_SAFE_LOAD=1 yolo predict")).to_be_visible()
+    recorded.execute("UPDATE training_jobs SET checkpoint_finding = 'best.pt is damaged' WHERE job_id = %s",
+                     ["pages-external"])  # fmt: skip
+    page.reload()
+    expect(page.get_by_text("The files cannot be loaded here: best.pt is damaged.")).to_be_visible()
+
+
 def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
     visitor = visit()
     visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")

@@ -50,7 +50,9 @@ def _by_stack(proof: Path) -> Raw:
 
 def _memoised(proof: Path) -> Raw:
     """Name the function first, and call it much later."""
-    return Raw(name("os.system") + b"q\x000" + value([1, 2, 3]) + b"0h\x00" + value((f"touch {proof}",)) + b"R")
+    return Raw(
+        name("os.system") + b"q\x000" + value([1, 2, 3]) + b"0h\x00" + value((f"touch {proof}",)) + b"R"
+    )
 
 
 RUNS: dict[str, Payload] = {
@@ -68,7 +70,9 @@ RUNS: dict[str, Payload] = {
     "cProfile.run": lambda proof: call("cProfile.run", _python(proof)),
     "cProfile.runctx": lambda proof: call("cProfile.runctx", _python(proof), {}, {}),
     "profile.run": lambda proof: call("profile.run", _python(proof)),
-    "timeit.timeit": lambda proof: call("timeit.timeit", _python(proof), "pass", name("time.perf_counter"), 1),
+    "timeit.timeit": lambda proof: call(
+        "timeit.timeit", _python(proof), "pass", name("time.perf_counter"), 1
+    ),
     "shutil.copyfile": lambda proof: call("shutil.copyfile", "/dev/null", str(proof)),
     "logging.FileHandler": lambda proof: call("logging.FileHandler", str(proof)),
     "importlib, vars, getitem": _chain,
@@ -86,7 +90,9 @@ RUNS: dict[str, Payload] = {
 MODEL = "ultralytics.nn.tasks.DetectionModel"
 
 CODE: dict[str, Raw] = {
-    "a model that fetches": call("ultralytics.nn.distill_model.DistillationModel", "http://127.0.0.1:1/x.pt", None),
+    "a model that fetches": call(
+        "ultralytics.nn.distill_model.DistillationModel", "http://127.0.0.1:1/x.pt", None
+    ),
     "a layer that fetches": call("ultralytics.nn.modules.block.TorchVision", "resnet18", "DEFAULT"),
     "a model made by its constructor": call(MODEL, "/etc/hostname"),
     "a layer made by its constructor": call("torch.nn.modules.linear.Linear", 10**9, 10**9),
@@ -105,18 +111,24 @@ CODE: dict[str, Raw] = {
     "a subclass of tensors": call("torch._tensor._rebuild_from_type_v2", name("os.system"), 1, (), {}),
     "no function called": Raw(value("os.system") + value(("true",)) + b"R"),
     "a path called with a function": call("pathlib.PosixPath", name("builtins.set")),
-    "getattr of a name with underscores": call("builtins.getattr", name("ultralytics.nn.modules.head.Detect"), "__init__"),
+    "getattr of a name with underscores": call(
+        "builtins.getattr", name("ultralytics.nn.modules.head.Detect"), "__init__"
+    ),
     "getattr of any object": call("builtins.getattr", name("collections.OrderedDict"), "fromkeys"),
     "a set of functions": call("builtins.set", [name("builtins.set")]),
     "an object changed twice": Raw(new(MODEL, {"a": 1}) + value({"b": 2}) + b"b"),
-    "an object of a class with a state of two": Raw(name(MODEL) + b")\x81" + value(({}, {"__class__": 1})) + b"b"),
+    "an object of a class with a state of two": Raw(
+        name(MODEL) + b")\x81" + value(({}, {"__class__": 1})) + b"b"
+    ),
     "a class replaced": new(MODEL, {"__class__": name("builtins.set")}),
     "an attribute of a dictionary replaced": Raw(call("collections.OrderedDict") + value({"keys": 1}) + b"b"),
     "something outside referred to": Raw(value(("module", name(MODEL), "0", "cpu", 1)) + b"Q"),
     "something outside referred to by name": Raw(b"Pstorage\n"),
     "an extension": Raw(b"\x82\x01"),
     "a buffer outside": Raw(b"\x97"),
-    "hooks": craft.checkpoint(model=craft.model(_forward_hooks=Raw(b"}" + value(0) + name("builtins.set") + b"s"))),
+    "hooks": craft.checkpoint(
+        model=craft.model(_forward_hooks=Raw(b"}" + value(0) + name("builtins.set") + b"s"))
+    ),
     "hooks before": craft.checkpoint(model=craft.model(_forward_pre_hooks={0: "builtins.eval"})),
     "an activation": craft.checkpoint(
         model=craft.model(yaml=ARCHITECTURE | {"activation": "__import__('os').system('true')"})
@@ -154,7 +166,9 @@ def _described(**changes: Any) -> Raw:
 UNFIT: dict[str, Raw] = {
     "more numbers than are stored": craft.checkpoint(note=tensor(10**12, items=10**12)),
     "a tensor beyond its numbers": craft.checkpoint(note=tensor(200, items=108)),
-    "a tensor that repeats one number": craft.checkpoint(note=tensor(10**6, 10**6, items=108, strides=(0, 0))),
+    "a tensor that repeats one number": craft.checkpoint(
+        note=tensor(10**6, 10**6, items=108, strides=(0, 0))
+    ),
     "a tensor that begins beyond": craft.checkpoint(note=tensor(1, items=108, offset=108)),
     "a thousand tensors of the same numbers": craft.checkpoint(note=[tensor(108) for _ in range(1000)]),
     "numbers of no entry": craft.checkpoint(note=tensor(1, key="7")),
@@ -280,7 +294,12 @@ def test_what_is_not_laid_out_as_a_checkpoint_is_refused(data: bytes, file: Path
 def test_a_good_one_passes_and_says_what_it_is(file: Path) -> None:
     file.write_bytes(crafted())
     contents = inspect_file(file)
-    assert (contents.task, contents.classes, contents.epoch, contents.resumable) == ("detect", ("box", "arrow"), None, False)
+    assert (contents.task, contents.classes, contents.epoch, contents.resumable) == (
+        "detect",
+        ("box", "arrow"),
+        None,
+        False,
+    )
 
 
 def test_a_checkpoint_that_is_cut_anywhere_is_refused(file: Path) -> None:

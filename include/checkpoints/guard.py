@@ -19,7 +19,16 @@ _REFUSED = {
     "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink", "os.system",
     "os.truncate", "os.unsetenv", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open",
 }  # fmt: skip
-_REFUSED_FAMILIES = ("ctypes.", "ftplib.", "http.client.", "shutil.", "smtplib.", "socket.", "subprocess.", "tempfile.")
+_REFUSED_FAMILIES = (
+    "ctypes.",
+    "ftplib.",
+    "http.client.",
+    "shutil.",
+    "smtplib.",
+    "socket.",
+    "subprocess.",
+    "tempfile.",
+)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _guarded = threading.local()
@@ -34,12 +43,17 @@ def reading_only() -> Iterator[None]:
     """Refuse this thread everything but reading. Raises SideEffect, also where it was caught inside."""
     _install()
     _guarded.refused = refused = []
+    cause = None
     try:
         yield
+    except Exception as error:
+        if not refused:
+            raise
+        cause = error
     finally:
         _guarded.refused = None
     if refused:
-        raise SideEffect(f"loading it tried {refused[0]}")
+        raise SideEffect(f"does more than to be read ({refused[0]}), so do not load it") from cause
 
 
 @cache

@@ -98,7 +98,9 @@ def close_other_doors() -> None:
     """
     from ultralytics.nn import tasks
 
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # also where it calls torch.load itself; read at each call
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
+        "1"  # also where it calls torch.load itself; read at each call
+    )
     tasks.SAFE_LOAD = True
     if unwrap(tasks.torch_safe_load) is tasks.torch_safe_load:
         tasks.torch_safe_load = wraps(tasks.torch_safe_load)(_load_for_ultralytics)

@@ -46,7 +46,9 @@ def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
         nonlocal parts
         parts += 1
         if parts > MAX_PARTS:
-            raise TrainingError(f"The model is described as one of more than {MAX_PARTS:,} parts; correct its YAML")
+            raise TrainingError(
+                f"The model is described as one of more than {MAX_PARTS:,} parts; correct its YAML"
+            )
 
     hooks = [
         registration.register_module_parameter_registration_hook(count_parameter),

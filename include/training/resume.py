@@ -90,9 +90,7 @@ def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], s
     )
 
 
-def _known_arguments(
-    request: TrainingRequest, trained: Mapping[str, Any], source: Path
-) -> dict[str, Any]:
+def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """What of the arguments in the file is used: training arguments that fit, and no file but a requested one.
 
     Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not given.

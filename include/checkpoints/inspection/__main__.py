@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             contents = inspect_file(path)
         except (InspectionError, OSError) as error:
-            sys.stderr.write(f"error: {path} {error}\n" if isinstance(error, InspectionError) else f"error: {error}\n")
+            sys.stderr.write(
+                f"error: {path} {error}\n" if isinstance(error, InspectionError) else f"error: {error}\n"
+            )
             status = 1
         else:
             sys.stdout.write(json.dumps({"file": str(path), **asdict(contents)}, ensure_ascii=False) + "\n")

@@ -38,7 +38,9 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
         _check_row(row)
     activation = architecture.get("activation")
     if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
-        raise ForeignCode("describes a model whose activation is no layer of torch.nn, such as nn.ReLU(); correct `activation`")
+        raise ForeignCode(
+            "describes a model whose activation is no layer of torch.nn, such as nn.ReLU(); correct `activation`"
+        )
     _check_numbers(architecture)
 
 
@@ -66,7 +68,9 @@ def _check_row(row: Any) -> None:
     source, repeats, layer, arguments = row
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources or not all(_is_whole(each, MAX_LAYERS) for each in sources):
-        raise NotACheckpoint(f"describes a layer that takes its input from none of at most {MAX_LAYERS} layers")
+        raise NotACheckpoint(
+            f"describes a layer that takes its input from none of at most {MAX_LAYERS} layers"
+        )
     if not _is_whole(repeats, MAX_REPEATS) or repeats < 1:
         raise TooLarge(f"describes a layer that is not repeated 1 to {MAX_REPEATS} times")
     if not isinstance(layer, str) or layer not in layers():
@@ -107,12 +111,16 @@ def _check_numbers(architecture: Mapping[str, Any]) -> None:
             raise TooLarge(f"describes a model whose {name} is no number from 0 to {limit:,}")
     shape = architecture.get("kpt_shape")
     if shape is not None and not (
-        isinstance(shape, (list, tuple)) and len(shape) == 2 and all(_is_whole(n, MAX_CHANNELS) for n in shape)
+        isinstance(shape, (list, tuple))
+        and len(shape) == 2
+        and all(_is_whole(n, MAX_CHANNELS) for n in shape)
     ):
         raise TooLarge(f"describes a model whose kpt_shape is no pair of numbers up to {MAX_CHANNELS:,}")
     scales = architecture.get("scales")
     if scales is not None and not (isinstance(scales, dict) and all(map(_is_scale, scales.values()))):
-        raise TooLarge(f"describes scales that are not [depth, width, most channels] with factors up to {MAX_SCALE}")
+        raise TooLarge(
+            f"describes scales that are not [depth, width, most channels] with factors up to {MAX_SCALE}"
+        )
 
 
 def _is_scale(scale: Any) -> bool:

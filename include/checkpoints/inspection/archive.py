@@ -82,7 +82,9 @@ def read_archive(source: Source) -> Archive:
     if "byteorder" in names and _content(source, names["byteorder"]) != b"little":
         raise NotACheckpoint("was saved on a big-endian machine; save it again on another one")
     if names["data.pkl"].size > MAX_PICKLE:
-        raise TooLarge(f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real one needs that")
+        raise TooLarge(
+            f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real one needs that"
+        )
     storages = {name[5:]: entry.size for name, entry in names.items() if name.startswith("data/")}
     return Archive(_content(source, names["data.pkl"]), storages)
 
@@ -91,7 +93,9 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
     if len(names) != len(entries) or len({entry.name.partition("/")[0] for entry in entries}) != 1:
         raise NotACheckpoint("names an entry twice, so no program that saves checkpoints wrote it")
     if any(name == "constants.pkl" or name.startswith(("code/", "models/")) for name in names):
-        raise ForeignCode("is a program (TorchScript, or an exported one), not a checkpoint; give the .pt it was made from")
+        raise ForeignCode(
+            "is a program (TorchScript, or an exported one), not a checkpoint; give the .pt it was made from"
+        )
     if any(name in _BESIDE and entry.size > MAX_BESIDE for name, entry in names.items()):
         raise _damaged()
     if not all(name in _BESIDE or name == "data.pkl" or _STORAGE.fullmatch(name) for name in names):
@@ -121,7 +125,9 @@ def _entries(source: Source) -> list[_Entry]:
     for entry in bounded:
         room = entry.end - entry.start - _HEADER.size - len(entry.name.encode()) - entry.size
         if not 0 <= room <= MAX_PADDING:
-            raise NotACheckpoint("has entries that overlap, or bytes between them; no program that saves checkpoints wrote it")
+            raise NotACheckpoint(
+                "has entries that overlap, or bytes between them; no program that saves checkpoints wrote it"
+            )
     return bounded
 
 
@@ -134,12 +140,14 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
     wide = at - _LOCATOR64.size - _END64.size
     if wide >= 0:
         record = source.read(wide, _END64.size + _LOCATOR64.size)
-        if record[: 4] == b"PK\x06\x06":
+        if record[:4] == b"PK\x06\x06":
             narrow, (count, length, start), at = (count, length, start), _read_wide(record, wide), wide
             if any(a != b and a not in _WIDE for a, b in zip(narrow, (count, length, start), strict=True)):
                 raise _damaged()
     if length > MAX_DIRECTORY or count > MAX_ENTRIES:
-        raise TooLarge(f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; no real one needs that")
+        raise TooLarge(
+            f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; no real one needs that"
+        )
     if start + length != at:
         raise _damaged()
     return start, length, count
@@ -158,15 +166,33 @@ def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
 def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
     if at + _ENTRY.size > len(data):
         raise _damaged()
-    (sign, _, _, flags, method, _, _, _, packed, size, name_length, extra_length, comment, disk, _, _, start) = (
-        _ENTRY.unpack_from(data, at)
-    )
+    (
+        sign,
+        _,
+        _,
+        flags,
+        method,
+        _,
+        _,
+        _,
+        packed,
+        size,
+        name_length,
+        extra_length,
+        comment,
+        disk,
+        _,
+        _,
+        start,
+    ) = _ENTRY.unpack_from(data, at)
     name_at = at + _ENTRY.size
     extra_at = name_at + name_length
     if sign != b"PK\x01\x02" or flags & ~_FLAGS or comment or disk or extra_at + extra_length > len(data):
         raise _damaged()
     if method != 0:
-        raise NotACheckpoint("is compressed, as no checkpoint is; unpack it, and save it again with torch.save")
+        raise NotACheckpoint(
+            "is compressed, as no checkpoint is; unpack it, and save it again with torch.save"
+        )
     wide = _wide_numbers(data[extra_at : extra_at + extra_length], [size, packed, start])
     if wide[0] != wide[1]:
         raise _damaged()
@@ -182,7 +208,11 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
         return numbers
-    if len(extra) < 4 or struct.unpack_from("<2H", extra) != (1, len(extra) - 4) or len(extra) != 4 + 8 * len(missing):
+    if (
+        len(extra) < 4
+        or struct.unpack_from("<2H", extra) != (1, len(extra) - 4)
+        or len(extra) != 4 + 8 * len(missing)
+    ):
         raise _damaged()
     for index, wide in zip(missing, struct.unpack_from(f"<{len(missing)}Q", extra, 4), strict=True):
         numbers[index] = wide
@@ -202,4 +232,6 @@ def _content(source: Source, entry: _Entry) -> bytes:
 
 
 def _damaged() -> NotACheckpoint:
-    return NotACheckpoint("is damaged, or no checkpoint: it is not laid out as torch.save does; copy it again")
+    return NotACheckpoint(
+        "is damaged, or no checkpoint: it is not laid out as torch.save does; copy it again"
+    )

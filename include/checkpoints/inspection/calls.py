@@ -21,7 +21,18 @@ ITEM_SIZES = {
 
 DTYPES = {
     f"torch.{name}"
-    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    for name in (
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "bool",
+    )
 }
 
 _NUMPY_SIZES = {
@@ -46,7 +57,9 @@ def call(path: str, arguments: Sequence[Any]) -> Any:
         pass
     except TypeError:  # another number of arguments
         pass
-    raise ForeignCode(f"calls {path} with arguments that no checkpoint gives it; it may be harmful, so do not load it")
+    raise ForeignCode(
+        f"calls {path} with arguments that no checkpoint gives it; it may be harmful, so do not load it"
+    )
 
 
 class _Unfit(Exception):
@@ -73,7 +86,9 @@ def _tensor(
     items = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if items and (last >= storage.items or items > storage.items):
-        raise NotACheckpoint("holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill the memory")
+        raise NotACheckpoint(
+            "holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill the memory"
+        )
     storage.viewed += items
     if storage.viewed > _VIEWS * storage.items:
         raise NotACheckpoint("holds too many tensors of the same numbers; it was made to fill the memory")
@@ -139,21 +154,27 @@ def _scalar(dtype: Any, content: Any) -> Constant:
     return Constant("number")
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "collections.OrderedDict": _ordered,
-    "builtins.set": _set,
-    "builtins.getattr": _getattr,
-    "torch.Size": _size,
-    "torch.device": _device,
-    _INTERPOLATION: _interpolation,
-    "_codecs.encode": _bytes,
-    "numpy.dtype": _dtype,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
-} | {f"{module}.{name}": _path for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")} | {
-    path: (lambda path=path: Instance(path)) for path in NAMESPACES
-}
+_FUNCTIONS: dict[str, Callable[..., Any]] = (
+    {
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_parameter": _parameter,
+        "collections.OrderedDict": _ordered,
+        "builtins.set": _set,
+        "builtins.getattr": _getattr,
+        "torch.Size": _size,
+        "torch.device": _device,
+        _INTERPOLATION: _interpolation,
+        "_codecs.encode": _bytes,
+        "numpy.dtype": _dtype,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy._core.multiarray.scalar": _scalar,
+    }
+    | {
+        f"{module}.{name}": _path
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "WindowsPath")
+    }
+    | {path: (lambda path=path: Instance(path)) for path in NAMESPACES}
+)
 
 KNOWN_FUNCTIONS = frozenset(_FUNCTIONS)

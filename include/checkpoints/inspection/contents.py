@@ -104,13 +104,19 @@ def _check_instance(instance: Instance) -> None:
     if not all(isinstance(part, dict) for part in parts):
         raise NotACheckpoint(f"holds an incomplete {instance.path}; it is damaged")
     parameters, buffers, modules = parts
-    if not all(each is None or isinstance(each, Tensor) for each in [*parameters.values(), *buffers.values()]):
+    if not all(
+        each is None or isinstance(each, Tensor) for each in [*parameters.values(), *buffers.values()]
+    ):
         raise NotACheckpoint(f"holds a {instance.path} whose weights are no tensors; it is damaged")
-    if not all(each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules.values()):
+    if not all(
+        each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules.values()
+    ):
         raise NotACheckpoint(f"holds a {instance.path} whose parts are no layers; it is damaged")
     for name, value in state.items():
         if "_hooks" in name and value:
-            raise ForeignCode("holds a layer that calls something else before or after its own work; it may be harmful, so do not load it")
+            raise ForeignCode(
+                "holds a layer that calls something else before or after its own work; it may be harmful, so do not load it"
+            )
 
 
 def _check_model(model: Any) -> None:
@@ -154,7 +160,9 @@ def _check_values(state: Mapping[str, Any]) -> None:
             raise NotACheckpoint(f"says of {name} what is no text; it is damaged")
     for name in ("optimizer", "scaler", "stopper", "train_args", "train_metrics", "train_results", "exact"):
         value = state.get(name)
-        if value is not None and not (type(value) is dict and (name == "optimizer" or all(isinstance(key, str) for key in value))):
+        if value is not None and not (
+            type(value) is dict and (name == "optimizer" or all(isinstance(key, str) for key in value))
+        ):
             raise NotACheckpoint(f"holds no named values in {name}; it is damaged")
     for name in ("train_metrics", "stopper"):
         if not all(map(_is_number_or_none, (state.get(name) or {}).values())):
@@ -169,7 +177,11 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def _is_number_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, (int, float)) or (isinstance(value, Constant) and value.kind == "number")
+    return (
+        value is None
+        or isinstance(value, (int, float))
+        or (isinstance(value, Constant) and value.kind == "number")
+    )
 
 
 def _contents(state: Mapping[str, Any], model: Instance) -> Contents:

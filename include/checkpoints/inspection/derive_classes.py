@@ -28,9 +28,14 @@ def derive() -> dict[str, Any]:
 
     packages = ("torch.nn.modules", "ultralytics.nn.modules")
     names = [each.name for name in packages for each in _submodules(import_module(name))]
-    modules = {name: _classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]}
+    modules = {
+        name: _classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]
+    }
     distilled, _, name = DISTILLED.rpartition(".")
-    others = {name: _classes(import_module(name), object) for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")}
+    others = {
+        name: _classes(import_module(name), object)
+        for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")
+    }
     return {
         "torch": torch.__version__.partition("+")[0],
         "ultralytics": ultralytics.__version__,

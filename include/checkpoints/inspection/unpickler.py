@@ -88,14 +88,18 @@ class SymbolicUnpickler:
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if not (path in KNOWN_FUNCTIONS or path in DTYPES or path in _STORAGES or is_known(path)):
             shown = path if _IDENTIFIER.fullmatch(path) else "something without a proper name"
-            raise ForeignCode(f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not load it")
+            raise ForeignCode(
+                f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not load it"
+            )
         self.modules.add(path.rpartition(".")[0])
         self._push(Constant("dtype", path) if path in DTYPES else Name(path))
 
     def _new(self) -> None:
         arguments, cls = self._stack.pop(), self._stack.pop()
         if not isinstance(cls, Name) or not is_known(cls.path) or arguments != ():
-            raise ForeignCode("makes an object in a way that no checkpoint does; it may be harmful, so do not load it")
+            raise ForeignCode(
+                "makes an object in a way that no checkpoint does; it may be harmful, so do not load it"
+            )
         self._push_new(Instance(cls.path))
 
     def _reduce(self) -> None:
@@ -112,9 +116,13 @@ class SymbolicUnpickler:
             target.metadata = state["_metadata"]
             return
         if not isinstance(target, Instance) or target.state is not None or type(state) is not dict:
-            raise ForeignCode("changes an object in a way that no checkpoint does; it may be harmful, so do not load it")
+            raise ForeignCode(
+                "changes an object in a way that no checkpoint does; it may be harmful, so do not load it"
+            )
         if not all(isinstance(name, str) and not name.startswith("__") for name in state):
-            raise ForeignCode("gives an object attributes that no checkpoint does; it may be harmful, so do not load it")
+            raise ForeignCode(
+                "gives an object attributes that no checkpoint does; it may be harmful, so do not load it"
+            )
         target.state = state
 
     def _persistent(self) -> None:
@@ -123,7 +131,9 @@ class SymbolicUnpickler:
             raise ForeignCode("refers to something outside of it; it may be harmful, so do not load it")
         size = _STORAGES[storage_type.path]
         if type(items) is not int or type(key) is not str or self._storages[key] != items * size:
-            raise NotACheckpoint("holds another amount of numbers than it says; it is damaged, or was made to fill the memory")
+            raise NotACheckpoint(
+                "holds another amount of numbers than it says; it is damaged, or was made to fill the memory"
+            )
         self._push(self._loaded.setdefault((key, size), Storage(items)))
 
     # Containers
@@ -147,7 +157,9 @@ class SymbolicUnpickler:
         target = self._top(dict, Ordered)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _KEYS):
-                raise NotACheckpoint("uses something else than a text or a number as a key; no checkpoint does")
+                raise NotACheckpoint(
+                    "uses something else than a text or a number as a key; no checkpoint does"
+                )
             target[key] = value
 
     def _top(self, *kinds: type) -> Any:
@@ -187,7 +199,9 @@ class SymbolicUnpickler:
 
     def _protocol(self) -> None:
         if self._at != 1 or self._take(1)[0] != 2:
-            raise NotACheckpoint("is a pickle of another protocol than torch.save writes; save it again with it")
+            raise NotACheckpoint(
+                "is a pickle of another protocol than torch.save writes; save it again with it"
+            )
 
 
 _STOP = ord(".")
@@ -198,7 +212,9 @@ def _number(layout: str) -> Callable[[SymbolicUnpickler], None]:
     return lambda self: self._push(*unpack(self._take(length)))
 
 
-def _at_index(layout: str, do: Callable[[SymbolicUnpickler, int], None]) -> Callable[[SymbolicUnpickler], None]:
+def _at_index(
+    layout: str, do: Callable[[SymbolicUnpickler, int], None]
+) -> Callable[[SymbolicUnpickler], None]:
     unpack, length = struct.Struct(layout).unpack, struct.calcsize(layout)
     return lambda self: do(self, *unpack(self._take(length)))
 

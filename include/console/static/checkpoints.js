@@ -11,7 +11,7 @@ export function Checkpoints({ job }) {
     <h2 id="checkpoints">Checkpoints</h2>
     <div class="pair">
       <${Checkpoint} job=${job} kind="best" purpose="Deploy it: the best weights, without optimizer."
-        use=${`from ultralytics import YOLO\n\nmodel = YOLO("${job.job_id}-best.pt")\nmodel.predict("picture.jpg")`} />
+        use=${prediction(job)} />
       <${Checkpoint} job=${job} kind="last" purpose="Continue from it: the whole state of the training."
         use=${resumption(job)} after=${mayStart && !isActive(job) && "Or press “Resume with more epochs” above."} />
     </div>
@@ -65,6 +65,14 @@ function missing(job, kind) {
     return `The retention policy gave it up on ${moment(job.last_checkpoint_expired_at)}; best.pt is kept.`;
   }
   return isActive(job) ? "Not there yet: the first one comes when an epoch was stored." : "There is none.";
+}
+
+/** By itself Ultralytics runs whatever a file says. */
+function prediction(job) {
+  const file = `'${job.job_id.replaceAll("'", String.raw`'\''`)}-best.pt'`;
+  return `# Says what the file is, and refuses one that could run code
+python -m include.checkpoints.inspection ${file} &&
+  ULTRALYTICS_SAFE_LOAD=1 yolo predict model=${file} source=picture.jpg`;
 }
 
 function resumption(job) {

@@ -32,6 +32,11 @@ function Notes({ job }) {
       <p>${job.error}</p>${job.progress.durable_epochs > 0 && html`<p class="muted">${resume}</p>`}</${Note}>`}
     ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
       The training ends with the epoch it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
+    ${job.origin === "external" && html`<${Note} kind="warning" title="Not trained here">
+      <p>Uploaded by ${job.checkpoint_uploader ?? "somebody"}, not produced by a training run here.
+        ${job.checkpoint_finding ? html`${" "}The files cannot be loaded here: ${job.checkpoint_finding}.`
+          : " Both files were inspected: they name no code other than that of PyTorch and Ultralytics."}
+        ${" "}What the weights do, nobody has checked.</p></${Note}>`}
     ${job.inexact_reason && html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
       ${job.inexact_reason}</${Note}>`}`;
 }
