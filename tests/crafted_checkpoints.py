@@ -13,7 +13,7 @@ STOP = b"."
 PROTOCOL = b"\x80\x02"
 
 WEIGHTS = bytes(range(16)) * 27
-"""Of the one layer: 3 × 4 × 3 × 3 numbers of 4 bytes, of which some are no numbers."""
+"""Of the one layer: 108 numbers of 4 bytes."""
 
 
 class Raw(bytes):

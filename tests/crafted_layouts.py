@@ -1,4 +1,4 @@
-"""Files that are not laid out as torch.save does: archives that two programs read in two ways, other formats."""
+"""Files that are not laid out as torch.save does: archives that can be read in two ways, other formats."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ LAYOUTS: dict[str, bytes] = {
             "a/data/constants/model.pt": EVIL,
             "a/byteorder": b"little",
         }
-    ),  # fmt: skip
+    ),
     "bytes before it": b"#!/bin/sh\n" + _GOOD_FILE,
     "bytes after it": _GOOD_FILE + b"x",
     "a comment": _edited(_GOOD_FILE, -2, "<H", 3) + b"abc",

@@ -25,7 +25,6 @@ from include.checkpoints.errors import (
 )
 from include.checkpoints.sending import TransferLimits
 from include.checkpoints.store import CheckpointStore, client_config
-
 from tests.crafted_checkpoints import archive, call, checkpoint, crafted, pickled, tensor
 
 if TYPE_CHECKING:

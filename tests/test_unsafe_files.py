@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import torch
 import ultralytics
 from PIL import Image
@@ -41,7 +41,6 @@ from include.training.saving import save, strip
 from tests import crafted_checkpoints as craft
 from tests.crafted_checkpoints import call, crafted
 from tests.tiny_trainings import Epochs, recovery, request
-
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,7 +100,7 @@ def test_no_way_of_loading_asks_the_network(
         load(file, tmp_path)
     assert not callers
     with suppress(OSError):
-        urllib.request.urlopen(url, timeout=10)
+        requests.get(url, timeout=10)
     assert callers, "nobody would have noticed: this test proves nothing"
 
 
@@ -153,7 +152,7 @@ def test_a_crafted_checkpoint_is_one_for_pytorch_too(tmp_path: Path) -> None:
 ATTEMPTS: dict[str, Callable[[Path], object]] = {
     "a connection": lambda _: socket.create_connection(("127.0.0.1", 1)),
     "a process": lambda _: subprocess.run(["true"], check=True),
-    "a shell": lambda _: os.system("true"),
+    "a shell": lambda _: os.system("true"),  # noqa: S605 - refused
     "a new file": lambda path: path.open("w"),
     "a changed file": lambda path: path.open("r+"),
     "a file by its flags": lambda path: os.open(path, os.O_RDWR | os.O_CREAT),
@@ -165,11 +164,11 @@ ATTEMPTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-@pytest.mark.parametrize("hide", [nullcontext, lambda: suppress(OSError), lambda: _other_error()])
+@pytest.mark.parametrize("hide", [nullcontext, lambda: suppress(OSError), lambda: _other_error()])  # noqa: PLW0108 - it comes below
 def test_nothing_but_reading_is_done_while_a_file_is_loaded(
     attempt: Callable[[Path], object], hide: Callable[[], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
-    with pytest.raises(SideEffect), reading_only(), hide():
+    with pytest.raises(SideEffect), reading_only(), hide():  # noqa: PT012 - reading goes first
         assert Path(__file__).read_bytes()
         attempt(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

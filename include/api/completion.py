@@ -32,8 +32,8 @@ async def complete_job(
     """Record a job that was trained elsewhere, once both of its checkpoints were read and are what is told.
 
     They must be at the job's own places in the bucket. What is left out is taken from the objects and from
-    the job; the same completion sent again changes nothing. It takes as long as reading both files does. A file
-    that could run code where it is loaded is refused.
+    the job; the same completion sent again changes nothing. It takes as long as reading both files does. A
+    file that could run code where it is loaded is refused.
     """
     return await to_thread.run_sync(_complete, job_id, told, user.get_name(), limiter=_READERS)
 

@@ -64,7 +64,7 @@ class CorruptCheckpoint(StoreRefusal):
 
 
 class UnsafeCheckpoint(StoreRefusal):
-    """The object is no checkpoint that may be loaded: it could run code, fill the memory, or is none at all."""
+    """The object is no checkpoint that may be loaded: it could run code or fill the memory, or is none."""
 
 
 class FencedOut(StoreRefusal):

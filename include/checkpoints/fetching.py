@@ -126,8 +126,8 @@ def require_size(uri: str, size: int, largest: int) -> None:
     """Raise UnsafeCheckpoint where an object has more than `largest` bytes."""
     if size > largest:
         raise UnsafeCheckpoint(
-            f"{uri} has {size:,} bytes, and a model to start from may have {largest:,}; give a best.pt, which "
-            "holds the weights alone"
+            f"{uri} has {size:,} bytes, and a model to start from may have {largest:,}; give a best.pt, "
+            "which holds the weights alone"
         )
 
 

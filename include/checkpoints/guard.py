@@ -16,8 +16,8 @@ from typing import Any
 
 _REFUSED = {
     "os.chmod", "os.chown", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.link", "os.mkdir",
-    "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink", "os.system",
-    "os.truncate", "os.unsetenv", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open",
+    "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink",
+    "os.system", "os.truncate", "os.unsetenv", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open",
 }  # fmt: skip
 _REFUSED_FAMILIES = (
     "ctypes.",

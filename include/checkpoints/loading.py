@@ -60,7 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_inspected(path: Path) -> dict[str, Any]:
-    """Load any checkpoint of Ultralytics, also one of a model that was never trained, as `load_checkpoint`."""
+    """Load any checkpoint as `load_checkpoint` does, also one of a model that was never trained."""
     from ultralytics.nn.tasks import torch_safe_load
 
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere

@@ -69,5 +69,6 @@ class ObjectSource:
                 if not is_condition_failed(error):
                     raise
                 raise CorruptCheckpoint(
-                    f"{self._location.uri} was replaced while it was read; try again when its upload has ended"
+                    f"{self._location.uri} was replaced while it was read; try again when its upload "
+                    "has ended"
                 ) from None

@@ -207,7 +207,7 @@ class CheckpointStore:
         return Checkpoint(path=str(to), sha256=stored.sha256, size=stored.size, epoch=stored.epoch)
 
     def require_checkpoint(self, uri: str) -> Contents:
-        """Say what the checkpoint at `uri`, in any bucket, is; nothing in it is run, and little of it is read.
+        """Say what the checkpoint at `uri`, in any bucket, is: nothing in it is run, little of it is read.
 
         Raises ObjectNotFound, UnsafeCheckpoint for what training would refuse, and the other StoreErrors.
         """

@@ -39,8 +39,8 @@ class TrainingJob(BaseModel):
     that was never interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256
     in lower-case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
     last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin is
-    "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are complete,
-    and checkpoint_finding tells why they cannot be loaded here, if they cannot.
+    "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are
+    complete, and checkpoint_finding tells why they cannot be loaded here, if they cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

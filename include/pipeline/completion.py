@@ -53,7 +53,7 @@ class CompletionConflict(Exception):
 
 @dataclass(frozen=True)
 class _Upload:
-    """An object that was read. finding says why it is no checkpoint that can be loaded here, if it is none."""
+    """An object that was read. finding says why it cannot be loaded here, if it cannot."""
 
     checkpoint: Checkpoint
     finding: str | None
@@ -149,7 +149,7 @@ class Completion:
         return _Upload(checkpoint, finding)
 
     def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
-        """What is wrong with the object although it is harmless. Raises CompletionRefused if it may not be."""
+        """What is wrong with an object that is harmless. Raises CompletionRefused for one that may not be."""
         try:
             finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
         except InspectionError as error:

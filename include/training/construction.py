@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.modules import module as registration
 
 from include.training.contract import TrainingError
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_PARAMETERS = 500_000_000
 """Of a model from scratch; the largest of Ultralytics has 100 million."""
@@ -25,8 +27,8 @@ MAX_PARTS = 50_000
 def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
-    PyTorch tells of each tensor while its memory is reserved but not touched yet. weights is the model that it
-    starts from, if it does.
+    PyTorch tells of each tensor while its memory is reserved but not touched yet. weights is the model that
+    it starts from, if it does.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
     limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS

@@ -91,9 +91,10 @@ def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], s
 
 
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """What of the arguments in the file is used: training arguments that fit, and no file but a requested one.
+    """What of the arguments in the file is used: those of a training, and no file that was not asked for.
 
-    Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not given.
+    Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not
+    given.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}

@@ -23,9 +23,9 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.loading import BEST_EPOCH
+from include.training.construction import limited_size
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
-from include.training.construction import limited_size
 from include.training.saving import snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
 

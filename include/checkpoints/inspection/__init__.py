@@ -6,6 +6,6 @@
     contents       the symbols are those of a model, and of plain values beside it
     architecture   the description that a model is built from
 
-What passes costs no more memory than a few times the file's size, and names nothing that runs when it is loaded
-with torch.load(weights_only=True), which is how `loading` loads it.
+What passes costs no more memory than a few times the file's size, and names nothing that runs when it is
+loaded with torch.load(weights_only=True), which is how `loading` loads it.
 """

@@ -1,4 +1,4 @@
-"""The description that a model is built from: the YAML of an architecture, also as it is kept in a checkpoint.
+"""The description that a model is built from: the YAML of an architecture, also as a checkpoint keeps it.
 
 Ultralytics evaluates its `activation` as Python, calls whatever a row names, and makes layers of any size. So
 it is checked before, wherever it comes from.
@@ -39,7 +39,7 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
     activation = architecture.get("activation")
     if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
         raise ForeignCode(
-            "describes a model whose activation is no layer of torch.nn, such as nn.ReLU(); correct `activation`"
+            "describes a model whose activation is no layer of torch.nn; write one such as nn.ReLU()"
         )
     _check_numbers(architecture)
 
@@ -75,8 +75,8 @@ def _check_row(row: Any) -> None:
         raise TooLarge(f"describes a layer that is not repeated 1 to {MAX_REPEATS} times")
     if not isinstance(layer, str) or layer not in layers():
         raise ForeignCode(
-            "describes a layer that is none of torch.nn (such as nn.Upsample) or of ultralytics.nn.modules (such as Conv); "
-            "layers of torchvision and of others are not supported"
+            "describes a layer that is none of torch.nn (such as nn.Upsample) or of ultralytics.nn.modules "
+            "(such as Conv); layers of torchvision and of others are not supported"
         )
     if not isinstance(arguments, (list, tuple)) or len(arguments) > 20:
         raise NotACheckpoint("describes a layer whose arguments are no list of at most 20")

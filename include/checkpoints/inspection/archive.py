@@ -1,8 +1,8 @@
 """The layout of a checkpoint: a ZIP archive exactly as torch.save writes it.
 
-Two programs may read one ZIP archive in two ways: the first or the last of two entries of one name, sizes from
-the directory or from the entries, a directory at the end or somewhere before it. So this reader accepts only
-what leaves nothing to interpret, and the bytes that it returns are those that torch will read.
+Two programs may read one ZIP archive in two ways: the first or the last of two entries of one name, sizes
+from the directory or from the entries, a directory at the end or somewhere before it. So this reader accepts
+only what leaves nothing to interpret, and the bytes that it returns are those that torch will read.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _entries(source: Source) -> list[_Entry]:
     """All entries in the order of the directory, which is that of the file: without gaps and overlaps."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
-            "is no checkpoint, or one of before PyTorch 1.6; give a .pt that torch.save of a later version wrote"
+            "is no checkpoint, or one of before PyTorch 1.6; give a .pt that a later torch.save wrote"
         )
     start, length, count = _find_directory(source)
     data = source.read(start, length)
@@ -146,7 +146,8 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
                 raise _damaged()
     if length > MAX_DIRECTORY or count > MAX_ENTRIES:
         raise TooLarge(
-            f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; no real one needs that"
+            f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; "
+            "no real one needs that"
         )
     if start + length != at:
         raise _damaged()

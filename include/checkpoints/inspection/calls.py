@@ -36,14 +36,14 @@ DTYPES = {
 }
 
 _NUMPY_SIZES = {
-    "f8": 8, "f4": 4, "f2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u8": 8, "u4": 4, "u2": 2, "u1": 1, "b1": 1,
+    "f8": 8, "f4": 4, "f2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u8": 8, "u4": 4, "u2": 2, "u1": 1,
+    "b1": 1,
 }  # fmt: skip
 _VIEWS = 4
 """How often a number may be in a tensor. Those that torch.save writes are in one, or shared by a few."""
 
 _FORWARD = {"forward", "forward_fuse", "forward_split"}
 _INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"
-NAMESPACES = {"ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace"}
 
 
 def call(path: str, arguments: Sequence[Any]) -> Any:
@@ -87,7 +87,8 @@ def _tensor(
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if items and (last >= storage.items or items > storage.items):
         raise NotACheckpoint(
-            "holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill the memory"
+            "holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill "
+            "the memory"
         )
     storage.viewed += items
     if storage.viewed > _VIEWS * storage.items:
@@ -154,27 +155,29 @@ def _scalar(dtype: Any, content: Any) -> Constant:
     return Constant("number")
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = (
-    {
-        "torch._utils._rebuild_tensor_v2": _tensor,
-        "torch._utils._rebuild_parameter": _parameter,
-        "collections.OrderedDict": _ordered,
-        "builtins.set": _set,
-        "builtins.getattr": _getattr,
-        "torch.Size": _size,
-        "torch.device": _device,
-        _INTERPOLATION: _interpolation,
-        "_codecs.encode": _bytes,
-        "numpy.dtype": _dtype,
-        "numpy.core.multiarray.scalar": _scalar,
-        "numpy._core.multiarray.scalar": _scalar,
-    }
-    | {
-        f"{module}.{name}": _path
-        for module in ("pathlib", "pathlib._local")
-        for name in ("PosixPath", "WindowsPath")
-    }
-    | {path: (lambda path=path: Instance(path)) for path in NAMESPACES}
-)
+def _namespace() -> Instance:
+    return Instance("ultralytics.utils.IterableSimpleNamespace")
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "collections.OrderedDict": _ordered,
+    "builtins.set": _set,
+    "builtins.getattr": _getattr,
+    "torch.Size": _size,
+    "torch.device": _device,
+    _INTERPOLATION: _interpolation,
+    "_codecs.encode": _bytes,
+    "numpy.dtype": _dtype,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+    "ultralytics.utils.IterableSimpleNamespace": _namespace,
+    "ultralytics.yolo.utils.IterableSimpleNamespace": _namespace,
+    "pathlib.PosixPath": _path,
+    "pathlib.WindowsPath": _path,
+    "pathlib._local.PosixPath": _path,
+    "pathlib._local.WindowsPath": _path,
+}
 
 KNOWN_FUNCTIONS = frozenset(_FUNCTIONS)

@@ -48,7 +48,7 @@ def is_known(path: str) -> bool:
 
 @cache
 def layers() -> frozenset[str]:
-    """What a row of an architecture may be, as it is written there: Conv, nn.Upsample, …"""
+    """What a row of an architecture may be, as it is written there (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
         for module, _, name in (path.rpartition(".") for path in _table()["modules"])

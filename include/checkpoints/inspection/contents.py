@@ -18,7 +18,7 @@ from include.checkpoints.inspection.symbols import Constant, Instance, Ordered, 
 
 MAX_DEPTH = 200
 MAX_PATHS = 20_000_000
-"""Ways to an object: more than objects where some are in several others, which multiplies what copies cost."""
+"""Ways to objects: more than there are objects where some are in several others, as in a bomb."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -115,7 +115,8 @@ def _check_instance(instance: Instance) -> None:
     for name, value in state.items():
         if "_hooks" in name and value:
             raise ForeignCode(
-                "holds a layer that calls something else before or after its own work; it may be harmful, so do not load it"
+                "holds a layer that calls something else before or after its own work; it may be harmful, "
+                "so do not load it"
             )
 
 
@@ -172,7 +173,7 @@ def _check_values(state: Mapping[str, Any]) -> None:
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     epochs, task = arguments.get("epochs"), arguments.get("task", "detect")
-    if not (epochs is None or type(epochs) is int and 0 <= epochs < _MOST) or not isinstance(task, str):
+    if not (epochs is None or (type(epochs) is int and 0 <= epochs < _MOST)) or not isinstance(task, str):
         raise NotACheckpoint("says of task or epochs in train_args what is none; it is damaged")
 
 

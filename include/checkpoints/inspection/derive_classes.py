@@ -1,6 +1,7 @@
 """Derive classes.json from what is installed: `python -m include.checkpoints.inspection.derive_classes`.
 
-Run this again when the pinned PyTorch or Ultralytics changes; a test compares the file with what is installed.
+Run this again when the pinned PyTorch or Ultralytics changes; a test compares the file with what is
+installed.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InspectionError(ValueError):
-    """The file is not a checkpoint that may be loaded. The text says why and what to do, without a subject."""
+    """The file is no checkpoint that may be loaded. The text says why and what to do, without a subject."""
 
 
 class ForeignCode(InspectionError):

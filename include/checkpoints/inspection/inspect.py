@@ -7,12 +7,16 @@ import pickletools
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from include.checkpoints.inspection.archive import Source, read_archive
-from include.checkpoints.inspection.contents import Contents, read_contents
+from include.checkpoints.inspection.archive import read_archive
+from include.checkpoints.inspection.contents import read_contents
 from include.checkpoints.inspection.errors import ForeignCode, InspectionError
 from include.checkpoints.inspection.unpickler import SymbolicUnpickler
+
+if TYPE_CHECKING:
+    from include.checkpoints.inspection.archive import Source
+    from include.checkpoints.inspection.contents import Contents
 
 
 def inspect_source(source: Source) -> Contents:
@@ -36,8 +40,8 @@ def inspect_file(path: Path) -> Contents:
 def judge_source(source: Source) -> str | None:
     """Return None for a checkpoint, and for bytes that no loader takes for a program why they are none.
 
-    Raises ForeignCode, NotACheckpoint or TooLarge for everything else: it might run code where it is loaded in
-    another way than here.
+    Raises ForeignCode, NotACheckpoint or TooLarge for everything else: it might run code where it is loaded
+    in another way than here.
     """
     try:
         inspect_source(source)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from include.checkpoints.inspection.calls import DTYPES, ITEM_SIZES, KNOWN_FUNCTIONS, NAMESPACES, call
+from include.checkpoints.inspection.calls import DTYPES, ITEM_SIZES, KNOWN_FUNCTIONS, call
 from include.checkpoints.inspection.classes import is_known
 from include.checkpoints.inspection.errors import ForeignCode, InspectionError, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage
@@ -45,7 +45,8 @@ class SymbolicUnpickler:
                 instruction = _INSTRUCTIONS.get(code)
                 if instruction is None:
                     raise ForeignCode(
-                        f"holds the instruction {code} of another program than torch.save; it may be harmful, so do not load it"
+                        f"holds the instruction {code} of another program than torch.save; it may be "
+                        "harmful, so do not load it"
                     )
                 instruction(self)
             if self._at != len(self._pickle) or self._below:
@@ -89,7 +90,8 @@ class SymbolicUnpickler:
         if not (path in KNOWN_FUNCTIONS or path in DTYPES or path in _STORAGES or is_known(path)):
             shown = path if _IDENTIFIER.fullmatch(path) else "something without a proper name"
             raise ForeignCode(
-                f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not load it"
+                f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not "
+                "load it"
             )
         self.modules.add(path.rpartition(".")[0])
         self._push(Constant("dtype", path) if path in DTYPES else Name(path))
