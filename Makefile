@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo resume up down status env logs test test-long lint lock screenshots setup setup-dev there
+.PHONY: help bench demo resume up down status env logs test test-long soak lint lock screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks 
 
 test-long: setup-dev ## kill trainings a hundred times, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
+
+soak: setup-dev ## feed hostile files and requests for an hour; ARGS="--fuzz-inputs 1000" for a shorter one
+	@$(RUN) -m pytest tests/fuzz tests/test_api_properties.py --timeout 0 --fuzz-inputs 20000 $(ARGS)
 
 screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
 	@$(RUN) -m tests.screenshots

@@ -42,6 +42,13 @@ pytest_plugins = ["tests.browsing", "tests.nginx"]
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make soak` ask for more than a second or two allow."""
+    parser.addoption(
+        "--fuzz-inputs", type=int, default=50, help="how many inputs of each kind tests/fuzz makes up"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than a share."""
     # Two processes of tests share the cores: threads that wait for each other would make both slower.

@@ -136,14 +136,19 @@ OPERATIONS = [
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_is_sent_is_answered_as_the_document_says(
-    described: Any, admin: requests.Session, path: str, method: str, mode: GenerationMode
+    described: Any,
+    admin: requests.Session,
+    pytestconfig: pytest.Config,
+    path: str,
+    method: str,
+    mode: GenerationMode,
 ) -> None:
     """Positive is what the document allows, negative what it forbids."""
     sent = 0
 
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=25,
+        max_examples=pytestconfig.getoption("--fuzz-inputs") // 2,
         deadline=None,
         derandomize=True,
         database=None,

@@ -18,8 +18,8 @@ import pytest
 from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs
-from tests.secrets_kept import BACKEND_TOKEN, places_of, secrets_of
 from tests.dataset_steps import upload_zip
+from tests.secrets_kept import BACKEND_TOKEN, places_of, secrets_of
 from tests.tiny_datasets import build
 
 pytestmark = pytest.mark.timeout(600)
@@ -193,6 +193,8 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     assert "val/0.txt: the file has 57.2 MiB, and at most 16 MiB are read" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
     assert "train: 1 of 8 images have no label file and count as background" in log
+
+
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
     """It runs last, so that all of the above is looked at."""
     found = places_of(airflow_stack, {"job": finished_job})

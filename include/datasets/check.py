@@ -25,8 +25,9 @@ def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) 
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
-    StorageUnavailable when S3 does not answer; UntrustedFolder for a cache that others could have prepared. Whatever parses the data runs in a limited process, see
-    confinement.py; OSError and ConfinedProcessEnded say that it could not, and another attempt may succeed.
+    StorageUnavailable when S3 does not answer; UntrustedFolder for a cache that others could have prepared.
+    Whatever parses the data runs in a limited process, see confinement.py; OSError and ConfinedProcessEnded
+    say that it could not, and another attempt may succeed.
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):

@@ -34,10 +34,10 @@ class PlainLines(logging.Filter):
 def tame_ultralytics() -> None:
     """Send Ultralytics' log where the process' own goes, unless a person watches, and close what is unsafe.
 
-    Nothing is downloaded, files are loaded safely, label caches cannot run code, and compiled code is not looked for in /tmp, where
-    other accounts could leave some under the name that PyTorch expects.
+    Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
+    looked for in /tmp, where other accounts could leave some under the name that PyTorch expects.
 
-    YOLO_OFFLINE is not enough for the latter: the check of mixed precision and the search for a font ask the
+    YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font ask the
     network first and read that variable only afterwards. Both take a ConnectionError for an answer.
     """
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads

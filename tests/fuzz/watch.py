@@ -1,0 +1,118 @@
+"""Watches what handling a foreign file makes Python do: run, connect, read or write outside, or grow.
+
+Python reports each such act to audit hooks (PEP 578) before it happens, from every thread, so a payload is
+noticed even if it covers its tracks or the code under test swallows its error.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+GIB = 1024**3
+
+_NEVER = (
+    "ctypes.dlopen",
+    "ftplib.connect",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "os.system",
+    "pty.spawn",
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.sendto",
+    "subprocess.Popen",
+    "urllib.Request",
+    "webbrowser.open",
+)
+_CHANGES = (
+    "os.chmod",
+    "os.chown",
+    "os.link",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.symlink",
+    "os.truncate",
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+_PROGRAM = tuple(str(Path(folder).resolve()) for folder in (*sys.path, sys.prefix, sys.base_prefix) if folder)
+"""What importing modules reads, whatever the input is."""
+
+_SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs/cgroup/", "/etc/mime.types")
+
+_active: Watch | None = None
+
+
+class Watch:
+    """Lists the acts outside of `folder` that happen while it is active."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder.resolve())
+        self.acts: list[str] = []
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note the event unless every good input causes it, too."""
+        if event in _NEVER:
+            self.acts.append(f"{event} {arguments!r:.200}")
+        elif event == "open":
+            self._see_open(*arguments)
+        elif event in _CHANGES:
+            self.acts += [
+                f"{event} {path!r}"
+                for path in arguments[:2]
+                if isinstance(path, str | bytes | os.PathLike) and not self._inside(path)
+            ]
+
+    def _see_open(self, path: Any, mode: str | None, flags: int) -> None:
+        if isinstance(path, int) or self._inside(path):
+            return
+        writes = bool(flags & _WRITES) or bool(set(mode or "r") & set("wax+"))
+        known = os.path.realpath(os.fsdecode(path)).startswith((*_PROGRAM, *_SYSTEM))
+        if writes or not known:
+            self.acts.append(f"open {path!r} {mode} {flags:o}")
+
+    def _inside(self, path: str | bytes | os.PathLike[Any]) -> bool:
+        real = os.path.realpath(os.fsdecode(path))
+        return real == self._folder or real.startswith(f"{self._folder}{os.sep}")
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _active is not None:
+        _active.see(event, arguments)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Watch]:
+    """Watch this process; what it does below `folder` is its business."""
+    global _active  # noqa: PLW0603 - a hook can be neither removed nor given arguments
+    if not hasattr(watched, "hooked"):
+        sys.addaudithook(_hook)
+        watched.hooked = True  # type: ignore[attr-defined]
+    _active = Watch(folder)
+    try:
+        yield _active
+    finally:
+        _active = None
+
+
+@contextmanager
+def bounded_memory(growth: int = GIB) -> Iterator[None]:
+    """Let this process map at most `growth` bytes more than now: beyond it, MemoryError."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + growth, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
