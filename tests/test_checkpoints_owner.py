@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut, StoreError
 from include.checkpoints.sending import TransferLimits
 from include.checkpoints.store import CheckpointStore
 
@@ -267,3 +267,63 @@ def test_an_attempt_that_was_overtaken_does_not_seed(open_store: OpenStore, make
 
     with pytest.raises(FencedOut):
         older.seed("parent", "job", "last", make(4))
+
+
+@pytest.mark.parametrize("limits", [None, IN_PARTS], ids=["whole", "in parts"])
+def test_a_stalled_attempts_seed_does_not_put_back_what_a_newer_attempt_has_stored(
+    s3_client: S3Client, open_store: OpenStore, make: Make, limits: TransferLimits | None
+) -> None:
+    size = 5 * 1024**2 + 77 if limits else 10_000
+    open_store("parent's run", limits).upload(make(4, size=size), "parent", "last", VERSION)
+    operation = "CompleteMultipartUpload" if limits else "CopyObject"
+    newer = open_store("own run")
+
+    def overtake(**_: object) -> None:
+        s3_client.meta.events.unregister(f"before-send.s3.{operation}", overtake)
+        newer.seed("parent", "job", "last", make(4, size=size))
+        newer.upload(make(5), "job", "last", VERSION)
+        newer.upload(make(6), "job", "last", VERSION)
+
+    s3_client.meta.events.register(f"before-send.s3.{operation}", overtake)
+    with pytest.raises(FencedOut, match="now: epoch 7"):
+        open_store("own run", limits).seed("parent", "job", "last", make(4, size=size))
+
+    assert newer.holds("job", "last", make(6))
+
+
+def test_a_seed_whose_answer_was_lost_is_recognised(
+    s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
+) -> None:
+    open_store("parent's run").upload(make(4), "parent", "last", VERSION)
+    store = open_store("own run")
+
+    def succeed_unnoticed(**_: object) -> None:
+        """What the first try did, of which only the answer was lost."""
+        s3_client.meta.events.unregister("before-send.s3.CopyObject", succeed_unnoticed)
+        open_store("own run").seed("parent", "job", "last", make(4))
+
+    s3_client.meta.events.register("before-send.s3.CopyObject", succeed_unnoticed)
+    store.seed("parent", "job", "last", make(4))
+
+    assert store.upload(make(5), "job", "last", VERSION).sent
+
+
+def test_a_stalled_attempts_copy_does_not_replace_a_newer_generation_before(
+    s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
+) -> None:
+    older = open_store()
+    for epoch in (0, 1):
+        older.upload(make(epoch), "job", "last", VERSION)
+    previous = "checkpoints/job/last.previous.pt"
+
+    def write_meanwhile(**_: object) -> None:
+        s3_client.meta.events.unregister("before-send.s3.CopyObject", write_meanwhile)
+        s3_client.put_object(Bucket=bucket, Key=previous, Body=b"newer", Metadata={"epoch": "9"})
+
+    s3_client.meta.events.register("before-send.s3.CopyObject", write_meanwhile)
+    with pytest.raises(StoreError, match="try again"):
+        older.upload(make(2), "job", "last", VERSION)
+
+    assert s3_client.get_object(Bucket=bucket, Key=previous)["Body"].read() == b"newer"
+    older.upload(make(2), "job", "last", VERSION)
+    assert older.holds("job", "last", make(2))

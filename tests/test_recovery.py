@@ -90,6 +90,12 @@ class Machine:
         assert stored.checkpoint is not None
         return stored.checkpoint.epoch
 
+    def put_back(self, name: str, states: Path) -> None:
+        """Write an older state over last.pt, as somebody would who is not stopped by a condition."""
+        self.client.delete_object(Bucket=self.bucket, Key="checkpoints/job/last.pt")
+        older = Checkpoint.of_file(states / name, int(name.removesuffix(".pt")))
+        self.store().upload(older, "job", "last", "8.4")
+
     def flip_a_byte(self, key: str) -> None:
         """Damage the object at rest: other bytes under the same metadata."""
         stored = self.client.get_object(Bucket=self.bucket, Key=key)
@@ -320,6 +326,34 @@ def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
     assert (beginning.epoch, beginning.own) == (1, False)
     assert beginning.best is not None
     assert beginning.best.read_bytes() == own.read_bytes()
+
+
+def test_a_child_whose_last_pt_was_put_back_to_its_parents_goes_on_from_the_generation_before(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "0.pt", 0),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    machine.begin(attempt=1, job=child)
+    stored(1, 2)
+    machine.put_back("0.pt", states)
+    beginning = machine.begin(attempt=2, durable_epoch=2, job=child)
+    assert (beginning.epoch, beginning.own) == (1, True)
+    assert machine.epoch_of("last") == 1
+
+
+def test_a_last_pt_that_was_put_back_to_an_older_state_is_not_preferred_to_the_generation_before(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, 2)
+    machine.put_back("0.pt", states)
+    assert machine.begin(attempt=2, durable_epoch=2).epoch == 1
+    assert machine.epoch_of("last") == 1
+    assert machine.epoch_of("last.previous") == 1  # and not the older one
 
 
 def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(

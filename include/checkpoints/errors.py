@@ -71,6 +71,10 @@ class FencedOut(StoreRefusal):
     """Another attempt has written this checkpoint since this one last saw it: that one owns the job now."""
 
 
+class SourceChanged(FencedOut):
+    """The object that was to be copied is another one by now."""
+
+
 class LocalFileMissing(StoreRefusal):
     """The checkpoint is neither on this machine nor in S3."""
 

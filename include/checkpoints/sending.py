@@ -127,14 +127,13 @@ def copy(
     to: S3Location,
     metadata: Mapping[str, str],
     limits: TransferLimits,
-    condition: Condition | None = None,
+    condition: Condition,
 ) -> None:
     """Copy the object with that ETag within S3, and only that one, giving the copy `metadata`.
 
-    Metadata are given rather than copied, because a copy in parts would lose them. condition says what may be
-    replaced; None: anything. Raises what boto3 raises; then nothing has changed.
+    Metadata are given rather than copied, because a copy in parts would lose them. condition says what the
+    copy may replace. Raises what boto3 raises; then nothing has changed.
     """
-    condition = condition or {}
     size = client.head_object(Bucket=location.bucket, Key=location.key, IfMatch=etag)["ContentLength"]
     if size > limits.threshold:
         _in_parts(

@@ -20,6 +20,7 @@ from include.checkpoints.errors import (
     ForeignObject,
     LocalFileMissing,
     ObjectNotFound,
+    SourceChanged,
     StoreError,
     StoreRefusal,
 )
@@ -165,14 +166,12 @@ class CheckpointStore:
             self._keep_previous(job_id, head)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         try:
-            self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
-        except FencedOut as error:
+            seeded = self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
+        except SourceChanged as error:
             raise CorruptCheckpoint(
                 f"{parent.uri} is not SHA-256 {expected.sha256} any more: somebody replaced it meanwhile; "
                 "trigger a new run"
             ) from error
-        seeded = self.verify(job_id, kind, expected)
-        self._writer.accept(location, seeded)
         log.info("Copied %s to %s: %s.", parent.uri, location.uri, seeded)
         return seeded
 
@@ -267,7 +266,16 @@ class CheckpointStore:
 
     def _keep_previous(self, job_id: str, head: HeadObjectOutputTypeDef) -> None:
         last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
-        self._writer.copy(last, head["ETag"], previous, head["Metadata"])
+        self._writer.look(previous)
+        try:
+            self._writer.copy(last, head["ETag"], previous, head["Metadata"])
+        except SourceChanged:
+            raise
+        except FencedOut as error:
+            raise StoreError(
+                f"{previous.uri} was being written by another attempt at the same moment, while this one still "
+                "owns the job; try again"
+            ) from error
 
 
 def _require_whole(uri: str, found: str, stored: str) -> None:

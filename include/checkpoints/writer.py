@@ -9,6 +9,7 @@ from include.checkpoints.errors import (
     CorruptCheckpoint,
     FencedOut,
     LocalFileChanged,
+    SourceChanged,
     StoreError,
     explained,
     is_condition_failed,
@@ -55,6 +56,11 @@ class ObjectWriter:
         head = head_object(self._client, location)
         self.meet(location, head["ETag"] if head else None)
         return head
+
+    def look(self, location: S3Location) -> None:
+        """Note what is there now, whatever was there before: for an object that only a fence protects."""
+        head = head_object(self._client, location)
+        self._known[location] = head["ETag"] if head else None
 
     def meet(self, location: S3Location, etag: str | None) -> None:
         """Note what was seen, unless this writer had seen the object before."""
@@ -103,17 +109,30 @@ class ObjectWriter:
         del self._in_doubt[location]
         return stored
 
-    def copy(self, source: S3Location, etag: str, to: S3Location, metadata: Mapping[str, str]) -> None:
-        """Copy the object with that ETag within S3; raises FencedOut if it is another one by now."""
+    def copy(
+        self, source: S3Location, etag: str, to: S3Location, metadata: Mapping[str, str]
+    ) -> StoredCheckpoint:
+        """Copy the object with that ETag within S3, over what is known at `to`; return what is there then.
+
+        Raises SourceChanged if the source is another object by now, and FencedOut if the target is.
+        """
         from botocore.exceptions import ClientError
 
-        with explained(self._client, source):
+        with explained(self._client, to):
             try:
-                copy(self._client, source, etag, to, metadata, self._limits)
+                copy(self._client, source, etag, to, metadata, self._limits, self._condition(to))
             except ClientError as error:
-                if is_condition_failed(error) or is_not_found(error):
-                    raise _fenced(source, self._there_now(source)) from error
-                raise
+                if not (is_condition_failed(error) or is_not_found(error)):
+                    raise
+                there = self._there_now(source)
+                if there is None or there.etag != etag:
+                    raise SourceChanged(_overtaken(source, there)) from error
+                # The target decides: where only the answer of a copy was lost, its retry met the copy itself.
+        head = head_object(self._client, to)
+        if head is None or not metadata.items() <= head["Metadata"].items():
+            raise _fenced(to, stored_checkpoint(to, head) if head else None)
+        self._known[to] = head["ETag"]
+        return stored_checkpoint(to, head)
 
     def _condition(self, location: S3Location) -> Condition:
         known = self._known[location]
@@ -181,7 +200,11 @@ def changed(path: str, expected: str) -> LocalFileChanged:
 
 
 def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(
+    return FencedOut(_overtaken(location, there))
+
+
+def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
+    return (
         f"{location.uri} was changed by another attempt since this one last saw it (now: "
         f"{there or 'nothing'}): that attempt owns the job. This one stops and has overwritten nothing"
     )

@@ -169,7 +169,9 @@ class Completion:
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
         with explained(self._client, place):
             try:
-                copy(self._client, place, read.etag, place, metadata, TransferLimits())
+                copy(
+                    self._client, place, read.etag, place, metadata, TransferLimits(), {"IfMatch": read.etag}
+                )
             except ClientError as error:
                 if not is_condition_failed(error):
                     raise

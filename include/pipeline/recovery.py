@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from include.checkpoints.checkpoint import StoredKind
     from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
     from include.pipeline.payloads import ResolvedJob, ResumePoint
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Recovery:
         Raises CheckpointNotFound, CorruptCheckpoint and StateMismatch, which another attempt would meet
         again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store.
         """
-        own = self._newest()
+        own = self._newest(durable_epoch)
         if own is not None:
             best = self._best_of(own)
             self._take_over(own, best)
@@ -114,11 +115,11 @@ class Recovery:
             )
         return Beginning()
 
-    def _newest(self) -> _Found | None:
+    def _newest(self, durable_epoch: int | None) -> _Found | None:
         """The newest of the states here and in S3: S3 lags where it could not be reached."""
         local = self._on_this_machine()
         try:
-            stored = self._in_store()
+            stored = self._in_store(durable_epoch)
         except CorruptCheckpoint:
             if local is None:
                 raise
@@ -127,35 +128,49 @@ class Recovery:
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _in_store(self) -> _Found | None:
-        """This training's last.pt, or the generation before where that one is damaged or gone."""
+    def _in_store(self, durable_epoch: int | None) -> _Found | None:
+        """This training's last.pt, or the generation before.
+
+        That one counts where last.pt is damaged or gone, and where the row knows of a later epoch and it is
+        newer: what should not have been written over last.pt may have been.
+        """
+        found: _Found | None = None
         problem: Exception | None = None
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
             if stored is None or stored.run_id != self._job.origin_run_id:
                 continue
-            if self._job.resume is not None and stored.is_the_same_as(self._job.resume.last):
-                return None  # the parent's state, with which this job was seeded
-            target = self._inputs / f"{kind}.pt"
+            parent = self._job.resume
+            if parent is not None and stored.is_the_same_as(parent.last):  # this job was seeded with it
+                if durable_epoch is None or durable_epoch <= parent.epoch:
+                    return found
+                continue
             try:
-                self._store.download(self._job.job_id, kind, target)
-                state = self._load(target)
+                candidate = self._fetch(kind, stored)
             except StateMismatch:
                 raise
             except (CorruptCheckpoint, NotResumable) as error:
                 log.warning("%s. Looking for the generation before it.", error)
                 problem = problem or error
                 continue
-            if kind == "last":
-                return _Found(target, state, stored.uri, replaces=stored.checkpoint)
-            log.warning("Going back to %s, of epoch %d.", stored.uri, int(state["epoch"]) + 1)
-            return _Found(target, state, stored.uri)
-        if problem is None:
-            return None
-        raise CorruptCheckpoint(
-            f"{problem}. There is no whole generation before it either: restore one from a backup, or give "
-            "fresh=true to start over"
-        ) from problem
+            if found is None or candidate.epoch > found.epoch:
+                found = candidate
+                if kind != "last":
+                    log.warning("Going back to %s, of epoch %d.", candidate.where, candidate.epoch + 1)
+            if durable_epoch is None or found.epoch >= durable_epoch:
+                break
+        if found is None and problem is not None:
+            raise CorruptCheckpoint(
+                f"{problem}. There is no whole generation before it either: restore one from a backup, or "
+                "give fresh=true to start over"
+            ) from problem
+        return found
+
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _Found:
+        target = self._inputs / f"{kind}.pt"
+        self._store.download(self._job.job_id, kind, target)
+        state = self._load(target)
+        return _Found(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
 
     def _on_this_machine(self) -> _Found | None:
         """What an earlier attempt left here; anything else that lies there is not looked at twice."""
