@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut
+from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut, StoreError
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.spec import TrainingSpec
+from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.pipeline.recovery import Beginning, Recovery
 from include.training.contract import EXACT, EpochReport, StateMismatch
@@ -372,3 +373,16 @@ def test_the_numbers_of_every_finished_epoch_come_with_the_state(
     finished = machine.begin().finished
     assert [epoch for epoch, _, _ in finished] == [0, 1]
     assert all(metrics["train/loss"] is not None for _, metrics, _ in finished)
+
+
+@pytest.mark.parametrize("at_stake", ["in S3", "on this machine", "nothing"])
+def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
+    machine: Machine, at_stake: str
+) -> None:
+    machine.bucket = f"{machine.bucket}-gone"
+    if at_stake == "on this machine":
+        machine.weights.mkdir()
+        (machine.weights / "last.pt").touch()
+    with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
+        machine.begin(durable_epoch=3 if at_stake == "in S3" else None)
+    assert may_pass(caught.value) == (at_stake != "nothing")

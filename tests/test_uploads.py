@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-from include.checkpoints.errors import FencedOut, LocalFileMissing
+from include.checkpoints.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.checkpoints.store import CheckpointStore
+from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.settings import Settings
 from include.pipeline.training import publish_final
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
 
 
 @pytest.fixture
@@ -133,3 +137,47 @@ def test_nothing_is_sent_or_removed_where_others_could_have_prepared_the_files(
         upload(manifest, "best", store, settings)
     assert not store.holds("job", "best", manifest.best)
     assert settings.job_folder("job").exists()
+
+
+@pytest.fixture
+def session(s3: S3) -> boto3.Session:
+    """Signs with a secret key that was rotated."""
+    return boto3.Session(s3.access_key, "rotated", region_name=s3.region)
+
+
+def test_a_key_that_was_rotated_does_not_end_the_upload_of_what_was_trained(
+    manifest: TrainingManifest, settings: Settings, s3: S3, session: boto3.Session
+) -> None:
+    store = CheckpointStore(session.client("s3", endpoint_url=s3.endpoint_url), settings.bucket)
+    with pytest.raises(RefusedForNow, match=r"keys of connection training_s3 .* is tried again"):
+        upload(manifest, "best", store, settings)
+
+
+def test_what_was_trained_is_published_once_the_keys_are_right(
+    manifest: TrainingManifest,
+    settings: Settings,
+    s3: S3,
+    session: boto3.Session,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = session.client("s3", endpoint_url=s3.endpoint_url)
+
+    def correct_the_key(**_: object) -> None:
+        credentials = session.get_credentials()
+        assert credentials is not None
+        credentials.secret_key = s3.secret_key  # the client signs with this object
+
+    client.meta.events.register("after-call.s3.ListObjectsV2", correct_the_key)
+    store = CheckpointStore(client, settings.bucket)
+
+    patiently(lambda: publish_final(manifest, store))
+
+    assert "does not accept the keys of connection training_s3" in caplog.text
+    assert store.holds("job", "last", manifest.last)
+
+
+def test_a_bucket_that_is_gone_does_not_end_the_upload_of_what_was_trained(
+    manifest: TrainingManifest, settings: Settings, s3_client: S3Client
+) -> None:
+    with pytest.raises(RefusedForNow, match="CHECKPOINT_BUCKET"):
+        publish_final(manifest, CheckpointStore(s3_client, f"{settings.bucket}-gone"))

@@ -31,19 +31,27 @@ class UploadGivenUp(StoreError):
     """The upload had not ended by its deadline. Whether S3 has it all the same shows the next look."""
 
 
+class RefusedForNow(StoreError):
+    """The store is misconfigured, but a state is at stake: it is tried again until that is corrected."""
+
+
 class StoreRefusal(StoreError):
     """Trying again does not help: something has to be changed first."""
 
 
-class BucketMissing(StoreRefusal):
+class StoreMisconfigured(StoreRefusal):
+    """The keys, a clock or the bucket are wrong. Somebody can correct that, and the same request succeeds."""
+
+
+class BucketMissing(StoreMisconfigured):
     """There is no such bucket at the endpoint."""
 
 
-class StoreAccessDenied(StoreRefusal):
+class StoreAccessDenied(StoreMisconfigured):
     """The credentials of `training_s3` are missing, wrong, or not allowed to do this."""
 
 
-class ClockSkew(StoreRefusal):
+class ClockSkew(StoreMisconfigured):
     """This machine's clock is too far from the server's for a signature to count."""
 
 

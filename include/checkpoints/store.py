@@ -273,8 +273,8 @@ class CheckpointStore:
             raise
         except FencedOut as error:
             raise StoreError(
-                f"{previous.uri} was being written by another attempt at the same moment, while this one still "
-                "owns the job; try again"
+                f"{previous.uri} was being written by another attempt at the same moment, while this one "
+                "still owns the job; try again"
             ) from error
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from include.checkpoints.errors import LocalDiskError, StoreError, StoreRefusal
+from include.checkpoints.errors import (
+    LocalDiskError,
+    RefusedForNow,
+    StoreError,
+    StoreMisconfigured,
+    StoreRefusal,
+)
 from include.datasets.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,20 @@ def patiently(do: Callable[[], T]) -> T:
         before_sleep=_say,
         reraise=True,
     )(do)
+
+
+@contextmanager
+def persistent() -> Iterator[None]:
+    """Raise RefusedForNow for what somebody has to correct in S3: keys, a clock, the bucket.
+
+    For what handles a state that exists: days of training must not be given up for a key that was rotated.
+    """
+    try:
+        yield
+    except StoreMisconfigured as error:
+        raise RefusedForNow(
+            f"{error}. The state of this training is kept, and this is tried again until it succeeds"
+        ) from error
 
 
 def database_errors() -> tuple[type[Exception], ...]:

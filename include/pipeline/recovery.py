@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
 from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
+from include.pipeline.patience import persistent
 from include.training.contract import EXACT, NotResumable, StateMismatch, UnreadableCheckpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from include.checkpoints.checkpoint import StoredKind
+    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.pipeline.payloads import ResolvedJob, ResumePoint
 
 log = logging.getLogger(__name__)
 
+_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
@@ -96,8 +99,16 @@ class Recovery:
 
         durable_epoch is what the job's row says: with one, nothing found is an error and no new start.
         Raises CheckpointNotFound, CorruptCheckpoint and StateMismatch, which another attempt would meet
-        again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store.
+        again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
+        a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
+        at_stake = durable_epoch is not None or (self._weights / "last.pt").is_file()
+        with persistent() if at_stake else nullcontext():
+            for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
+                self._store.head(self._job.job_id, kind)
+            return self._begin(durable_epoch)
+
+    def _begin(self, durable_epoch: int | None) -> Beginning:
         own = self._newest(durable_epoch)
         if own is not None:
             best = self._best_of(own)
@@ -136,15 +147,7 @@ class Recovery:
         """
         found: _Found | None = None
         problem: Exception | None = None
-        for kind in _GENERATIONS:
-            stored = self._store.head(self._job.job_id, kind)
-            if stored is None or stored.run_id != self._job.origin_run_id:
-                continue
-            parent = self._job.resume
-            if parent is not None and stored.is_the_same_as(parent.last):  # this job was seeded with it
-                if durable_epoch is None or durable_epoch <= parent.epoch:
-                    return found
-                continue
+        for kind, stored in self._own_generations(durable_epoch):
             try:
                 candidate = self._fetch(kind, stored)
             except StateMismatch:
@@ -155,8 +158,6 @@ class Recovery:
                 continue
             if found is None or candidate.epoch > found.epoch:
                 found = candidate
-                if kind != "last":
-                    log.warning("Going back to %s, of epoch %d.", candidate.where, candidate.epoch + 1)
             if durable_epoch is None or found.epoch >= durable_epoch:
                 break
         if found is None and problem is not None:
@@ -164,7 +165,21 @@ class Recovery:
                 f"{problem}. There is no whole generation before it either: restore one from a backup, or "
                 "give fresh=true to start over"
             ) from problem
+        if found is not None and found.replaces is None:
+            log.warning("Going back to %s, of epoch %d.", found.where, found.epoch + 1)
         return found
+
+    def _own_generations(self, durable_epoch: int | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
+        """What this training has stored itself: not the parent's state, with which the job was seeded."""
+        parent = self._job.resume
+        for kind in _GENERATIONS:
+            stored = self._store.head(self._job.job_id, kind)
+            if stored is None or stored.run_id != self._job.origin_run_id:
+                continue
+            if parent is None or not stored.is_the_same_as(parent.last):
+                yield kind, stored
+            elif durable_epoch is None or durable_epoch <= parent.epoch:
+                return  # nothing was stored after it
 
     def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _Found:
         target = self._inputs / f"{kind}.pt"

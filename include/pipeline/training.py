@@ -13,7 +13,7 @@ from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epochs import EpochEnd, EpochRecorder, JobRecord
-from include.pipeline.patience import patiently
+from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.pictures import remove_local_pictures, store_pictures
 from include.pipeline.preemption import interruptible
@@ -25,7 +25,6 @@ from include.trusted_folders import make_trusted_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
     from include.datasets.reference import DatasetReference
     from include.pipeline.payloads import ResolvedJob
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingResult
 
 log = logging.getLogger(__name__)
-
-_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 
 _DRAIN_SECONDS = 60.0
 """For the last snapshot; after it the final files are sent with more patience, and it is one of them."""
@@ -108,8 +105,6 @@ class TrainingAttempt:
         while True:
             row = self._row.own()
             store = self._open_store()
-            for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
-                store.head(self._job.job_id, kind)
             recovery = Recovery(
                 self._job,
                 self._identity(),
@@ -192,6 +187,7 @@ class TrainingAttempt:
         return result
 
 
+@persistent()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
     """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
     for checkpoint, kind in manifest.checkpoints():

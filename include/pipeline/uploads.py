@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from include.pipeline.patience import persistent
 from include.trusted_folders import require_trusted_folder
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@persistent()
 def upload(
     manifest: TrainingManifest, kind: CheckpointKind, store: CheckpointStore, settings: Settings
 ) -> Checkpoint:
