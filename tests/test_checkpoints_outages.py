@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config
 
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
+from include.checkpoints.sending import TransferLimits
 from include.checkpoints.store import CheckpointStore, client_config
 from include.stack.s3 import S3, S3Ports
 from tests.conftest import reachable_directory
@@ -246,15 +247,82 @@ def test_what_wrong_keys_could_not_store_is_durable_once_they_are_right(
 def test_an_upload_that_trickles_is_given_up_and_sent_anew(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, upload_seconds=2)
-    with CuttingProxy(own_s3.endpoint_url, sent=SIZE // 2, then="trickle", cuts=1) as proxy:
+    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=2, least_bytes=SIZE)
+    with CuttingProxy(own_s3.endpoint_url, sent=LARGE // 2, then="trickle", cuts=1) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
         with Run(CheckpointStore(client, own_bucket), limits) as run:
-            run.publisher.publish(snapshot(0))
-            run.wait_for_failure("The upload had not ended when its time was over")
+            run.publisher.publish(snapshot(0, LARGE))
+            run.wait_for_failure("The upload was given up: for 2 s S3 answered nothing")
             run.wait_for_durable(0)
 
-    assert stored(own_s3, own_bucket) == content(0)
+    assert stored(own_s3, own_bucket) == content(0, LARGE)
+
+
+def test_a_slow_link_is_no_reason_to_give_an_upload_up(
+    own_s3: S3, own_bucket: str, snapshot: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=1, least_bytes=64 * 1024)
+    with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
+        with Run(CheckpointStore(client, own_bucket), limits) as run:
+            run.publisher.publish(snapshot(0, 1024**2))  # takes more than three seconds
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0, 1024**2)
+    assert "given up" not in caplog.text
+
+
+def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_sent(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, and no two
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url)
+        with Run(CheckpointStore(client, own_bucket, in_parts)) as run:
+            run.publisher.publish(snapshot(0, 16 * 1024**2))
+            run.wait_for_failure("broke off")
+            run.publisher.publish(snapshot(1))
+            run.wait_for_durable(0)
+            run.wait_for_durable(1)
+
+    assert stored(own_s3, own_bucket, "last.previous.pt") == content(0, 16 * 1024**2)
+    assert stored(own_s3, own_bucket) == content(1)
+    assert "Uploads" not in own_s3.client().list_multipart_uploads(Bucket=own_bucket)
+
+
+def test_a_state_whose_parts_somebody_removed_is_sent_anew(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2, cuts=1) as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url)
+        with Run(CheckpointStore(client, own_bucket, in_parts), PublishLimits(first_pause=1.5)) as run:
+            run.publisher.publish(snapshot(0, 11 * 1024**2))
+            run.wait_for_failure("broke off")
+            for upload in own_s3.client().list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
+                own_s3.client().abort_multipart_upload(
+                    Bucket=own_bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0, 11 * 1024**2)
+
+
+def test_a_stored_state_whose_answer_never_comes_is_durable(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    forever = client_config().merge(Config(read_timeout=3600))
+    limits = TransferLimits(answer_seconds=0.5)
+    with CuttingProxy(own_s3.endpoint_url, answer_to_large=SIZE, cuts=1, then="hang") as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=forever)
+        with Run(CheckpointStore(client, own_bucket, limits)) as run:
+            run.publisher.publish(snapshot(0))
+            run.wait_for_durable(0)
+            run.publisher.publish(snapshot(1))
+            run.wait_for_durable(1)
+
+    assert proxy.cuts == 1
+    assert stored(own_s3, own_bucket) == content(1)
 
 
 def test_closing_breaks_off_an_upload_that_hangs(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 VERSION = "8.4.190"
-IN_PARTS = TransferLimits(threshold=5 * 1024**2, part_size=5 * 1024**2, parallel_parts=2)
+IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
 
 Make = Callable[..., Checkpoint]
 OpenStore = Callable[..., CheckpointStore]

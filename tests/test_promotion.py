@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Connection = psycopg.Connection[Any]
 
-IN_PARTS = TransferLimits(threshold=5 * 1024**2, part_size=5 * 1024**2)
+IN_PARTS = TransferLimits(copied_at_once=5 * 1024**2)
 LARGE = Random(7).randbytes(5 * 1024**2 + 77)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 VERSION = "8.4.190"
 KEY = "checkpoints/job/last.pt"
 WHOLE = TransferLimits()
-IN_PARTS = TransferLimits(threshold=5 * 1024**2, part_size=5 * 1024**2, parallel_parts=2)
+IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
 SIZE = 6 * 1024**2
 
 Connect = Callable[..., "S3Client"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CURRENT: ContextVar[Deadline | None] = ContextVar("upload_deadline", default=None)
+_REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", default=None)
 
 
 class Deadline:
@@ -30,7 +31,7 @@ class Deadline:
         self._at = time.monotonic() + seconds
 
     def end_now(self) -> None:
-        """Let it be over."""
+        """Expire now."""
         self._at = -math.inf
 
     @property
@@ -56,6 +57,12 @@ class Deadline:
         if self.over:
             raise self._given_up()
 
+    def sent(self, size: int) -> None:
+        """Note that so many bytes of a body were read to be sent."""
+
+    def answered(self) -> None:
+        """Note that the server has answered a request."""
+
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
             f"The upload had not ended when its time was over (after {self._seconds:.0f} s, or when the "
@@ -63,17 +70,84 @@ class Deadline:
         )
 
 
-def check_deadline(**_: object) -> None:
-    """Raise UploadGivenUp where the deadline that bounds this thread's requests has passed."""
+class StallDeadline(Deadline):
+    """Expires when an upload makes no progress: `seconds` without an answer or `least_bytes` more sent.
+
+    So the time that an upload may take follows from its size and its speed.
+    """
+
+    def __init__(self, seconds: float, least_bytes: int) -> None:
+        super().__init__(seconds)
+        self._least_bytes = least_bytes
+        self._counted = 0
+
+    def sent(self, size: int) -> None:
+        """Move the end once enough bytes were sent. A retry that begins anew counts them again."""
+        self._counted += max(size, 0)
+        if self._counted >= self._least_bytes:
+            self.answered()
+
+    def answered(self) -> None:
+        """Move the end."""
+        self._counted = 0
+        if not math.isinf(self._at):
+            self._at = time.monotonic() + self._seconds
+
+    def _given_up(self) -> UploadGivenUp:
+        return UploadGivenUp(
+            f"The upload was given up: for {self._seconds:.0f} s S3 answered nothing and took less than "
+            f"{self._least_bytes} bytes, or the training ended; look at the network between this machine "
+            "and S3"
+        )
+
+
+class WatchedRequest:
+    """A request whose answer somebody waits for elsewhere, and may stop waiting for."""
+
+    def __init__(self) -> None:
+        self._abandoned = False
+        self._last_sign = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing was sent."""
+        return time.monotonic() - self._last_sign
+
+    def abandon(self) -> None:
+        """Let nothing more of it be sent, retries of botocore included."""
+        self._abandoned = True
+
+    def watch(self) -> None:
+        """Make the requests of this thread's context part of it."""
+        _REQUEST.set(self)
+
+    def check(self) -> None:
+        """Raise UploadGivenUp if it was abandoned."""
+        self._last_sign = time.monotonic()
+        if self._abandoned:
+            raise UploadGivenUp("The request was abandoned: S3 has the object.")
+
+
+def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
+    """Note that so many bytes are sent. Raise UploadGivenUp where this thread may send nothing more."""
+    if (request := _REQUEST.get()) is not None:
+        request.check()
     if (deadline := _CURRENT.get()) is not None:
         deadline.check()
+        deadline.sent(bytes_transferred)
 
 
 def obey_deadlines(client: S3Client) -> None:
     """Let `client` send no request after the deadline, other than the one that removes an upload's parts."""
     client.meta.events.register("before-send.s3", _before_send, unique_id="upload-deadline")
+    client.meta.events.register("after-call.s3", _after_call, unique_id="upload-deadline-answer")
 
 
 def _before_send(event_name: str, **_: object) -> None:
     if not event_name.endswith(".AbortMultipartUpload"):
         check_deadline()
+
+
+def _after_call(**_: object) -> None:
+    if (deadline := _CURRENT.get()) is not None:
+        deadline.answered()

@@ -136,6 +136,15 @@ def is_wrong_bytes(error: ClientError) -> bool:
     return error_code(error) in _WRONG_BYTES
 
 
+def is_hopeless(error: BaseException) -> bool:
+    """Whether the parts of an upload that ended with `error` are of no use to another try."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError):
+        return is_condition_failed(error) or is_wrong_bytes(error) or is_not_found(error)
+    return not isinstance(error, Exception)
+
+
 def is_not_found(error: ClientError) -> bool:
     """There is no such object; after a HEAD it may as well be the bucket that is missing."""
     return error_code(error) in _NOT_FOUND

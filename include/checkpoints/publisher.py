@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.deadline import Deadline
+from include.checkpoints.deadline import Deadline, StallDeadline
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.lag import Lag
 
@@ -44,14 +44,16 @@ class PublishLimits:
     """What durability may cost, and how patient it is.
 
     At most every `every_epochs`-th epoch is stored, and no upload begins within `interval_seconds` after the
-    one before began. One upload may take `upload_seconds`. After a failure the next try waits `first_pause`
-    seconds, twice as long after each further one, up to `longest_pause`. The log warns where durability lags
-    by more than `lag_epochs` or `lag_seconds`.
+    one before began. One upload may go on while it makes progress: `least_bytes` more, or an answer, every
+    `stalled_seconds`. After a failure the next try waits `first_pause` seconds, twice as long after each
+    further one, up to `longest_pause`. The log warns where durability lags by more than `lag_epochs` or
+    `lag_seconds`.
     """
 
     every_epochs: int = 1
     interval_seconds: float = 0.0
-    upload_seconds: float = 600.0
+    stalled_seconds: float = 60.0
+    least_bytes: int = 1024**2
     first_pause: float = 1.0
     longest_pause: float = 60.0
     lag_epochs: int = 5
@@ -83,7 +85,8 @@ class BackgroundPublisher:
 
     One upload at a time; the newest snapshot wins, but the newest best one is kept beside it, so that there
     are never more than four copies and one stripped file. What S3 does not take is tried again until a newer
-    state takes its place. The training neither waits nor stops for S3; only FencedOut is raised to it, by the
+    state takes its place; one of which S3 keeps parts is finished first, or a slow link would never be done
+    with any. The training neither waits nor stops for S3; only FencedOut is raised to it, by the
     next `publish` and by `close`.
 
     strip writes the deployable best.pt (second path) of a whole state (first path). on_durable is told each
@@ -112,13 +115,14 @@ class BackgroundPublisher:
         self._changed = threading.Condition()  # guards everything below
         self._waiting: _Work | None = None
         self._in_hand: _Work | None = None
+        self._broken_off: _Work | None = None
         self._stripped: tuple[Snapshot, Path] | None = None
         self._files: set[Path] = set()
         self._due = self._closing = self._abandoned = False
         self._not_before = 0.0
         self._pause = self._limits.first_pause
         self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds)
-        self._deadline = Deadline(0)
+        self._deadline: Deadline = Deadline(0)
         self._durable_epoch: int | None = None
         self._fenced: FencedOut | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{job_id}", daemon=True)
@@ -181,7 +185,7 @@ class BackgroundPublisher:
 
     def _end(self) -> None:
         with self._changed:
-            if newest := self._waiting or self._in_hand:
+            if newest := self._waiting or self._in_hand or self._broken_off:
                 log.warning("Epoch %d is not durable: S3 did not take it in time.", newest.last.epoch + 1)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
@@ -203,17 +207,24 @@ class BackgroundPublisher:
         """Wait for something to store, and for the time to store it; None when there will be nothing more."""
         with self._changed:
             while not self._abandoned:
-                if self._closing and self._waiting is None:
+                wanted = self._broken_off or (self._waiting if self._due or self._closing else None)
+                if wanted is None and self._closing:
                     return None
                 now = time.monotonic()
-                wanted = self._waiting is not None and (self._due or self._closing)
-                if self._waiting is not None and wanted and now >= self._not_before:
-                    self._in_hand, self._waiting, self._due = self._waiting, None, False
-                    self._not_before = now + self._limits.interval_seconds
-                    self._lag.trying(self._in_hand.last.epoch, now)
-                    return self._in_hand
-                self._changed.wait(self._not_before - now if wanted else None)
+                if wanted is not None and now >= self._not_before:
+                    self._take(wanted, now)
+                    return wanted
+                self._changed.wait(None if wanted is None else self._not_before - now)
             return None
+
+    def _take(self, work: _Work, now: float) -> None:
+        if work is self._broken_off:
+            self._broken_off = None
+        else:
+            self._waiting, self._due = None, False
+        self._in_hand = work
+        self._not_before = now + self._limits.interval_seconds
+        self._lag.trying(work.last.epoch, now)
 
     def _stripped_of(self, best: Snapshot) -> Path:
         """The deployable file of that state: made once, for the bytes differ each time."""
@@ -232,9 +243,12 @@ class BackgroundPublisher:
 
     def _upload(self, path: Path, kind: CheckpointKind, epoch: int) -> None:
         with self._changed:
-            deadline = self._deadline = Deadline(0 if self._abandoned else self._limits.upload_seconds)
+            limits = self._limits
+            deadline = self._deadline = StallDeadline(limits.stalled_seconds, limits.least_bytes)
+            if self._abandoned:
+                deadline.end_now()
         checkpoint = Checkpoint.of_file(path, epoch)
-        self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline)
+        self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
     def _finish(self, epoch: int) -> None:
         with self._changed:
@@ -252,11 +266,14 @@ class BackgroundPublisher:
             if self._abandoned:
                 return
             now, pause = time.monotonic(), self._pause
-            self._waiting = self._waiting.instead_of(work) if self._waiting else work
-            self._in_hand, self._due = None, True
+            if self._store.keeps_parts(self._job_id):
+                self._broken_off = work
+            else:
+                self._waiting, self._due = self._waiting.instead_of(work) if self._waiting else work, True
+            self._in_hand = None
             self._not_before = now + pause
             self._pause = min(2 * pause, self._limits.longest_pause)
-            self._lag.look(self._waiting.last.epoch, now)
+            self._lag.look((self._waiting or work).last.epoch, now)
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
@@ -272,13 +289,13 @@ class BackgroundPublisher:
 
     def _abandon(self) -> None:
         self._abandoned = True
-        self._waiting = self._in_hand = None
+        self._waiting = self._in_hand = self._broken_off = None
         self._deadline.end_now()
         self._delete_unused()
         self._changed.notify()
 
     def _delete_unused(self) -> None:
-        work = [each for each in (self._waiting, self._in_hand) if each]
+        work = [each for each in (self._waiting, self._in_hand, self._broken_off) if each]
         used = {file for each in work for file in each.files}
         for file in self._files - used:
             file.unlink(missing_ok=True)

@@ -126,18 +126,22 @@ class CheckpointStore:
         *,
         deadline: Deadline | None = None,
         keep_previous: bool = True,
+        keep_parts: bool = False,
     ) -> Upload:
         """Make the local file `checkpoint` the job's best or last; nothing is sent if it is that already.
 
         A last.pt that is replaced is kept as last.previous.pt; keep_previous=False is for one that was found
-        damaged, so that it does not take the place of one that is whole. Raises LocalFileMissing (neither
+        damaged, so that it does not take the place of one that is whole. keep_parts is for a caller that will
+        try again: a large file then goes on where its connection broke. Raises LocalFileMissing (neither
         here nor in S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is as it was.
         Only after StoreUnreachable, or UploadGivenUp at `deadline`, it may be stored all the same: the next
         upload through this store finds that out.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
-            stored, sent = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous)
+            stored, sent = self._store(
+                checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts
+            )
         upload = Upload(stored, checkpoint.size, sent, seconds=time.monotonic() - started)
         if sent:
             speed = upload.bytes_per_second / 1e6
@@ -145,6 +149,10 @@ class CheckpointStore:
         else:
             log.info("%s holds these bytes already (%s); nothing sent.", stored.uri, stored)
         return upload
+
+    def keeps_parts(self, job_id: str) -> bool:
+        """Whether an upload of the job's broke off of which S3 keeps parts: the same file goes on there."""
+        return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in ("best", "last"))
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
@@ -234,7 +242,13 @@ class CheckpointStore:
         return S3Location(self._bucket, f"checkpoints/{job_id}/{kind}.pt")
 
     def _store(
-        self, checkpoint: Checkpoint, job_id: str, kind: CheckpointKind, version: str, keep_previous: bool
+        self,
+        checkpoint: Checkpoint,
+        job_id: str,
+        kind: CheckpointKind,
+        version: str,
+        keep_previous: bool,
+        keep_parts: bool,
     ) -> tuple[StoredCheckpoint, bool]:
         location = self._location(job_id, kind)
         head = self._writer.find(location)
@@ -250,7 +264,7 @@ class CheckpointStore:
         if kind == "last" and head and keep_previous:
             self._keep_previous(job_id, head)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
-        return self._writer.put(file, location, metadata, fence), True
+        return self._writer.put(file, location, metadata, fence, keep_parts=keep_parts), True
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:

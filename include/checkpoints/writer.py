@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from include.checkpoints.answers import answer_or_look
 from include.checkpoints.errors import (
     CorruptCheckpoint,
     FencedOut,
@@ -13,10 +14,12 @@ from include.checkpoints.errors import (
     StoreError,
     explained,
     is_condition_failed,
+    is_hopeless,
     is_not_found,
     is_wrong_bytes,
 )
-from include.checkpoints.sending import copy, send
+from include.checkpoints.parts import MultipartUpload
+from include.checkpoints.sending import copy, put
 from include.checkpoints.stored import head_object, stored_checkpoint
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class ObjectWriter:
         self._known: dict[S3Location, str | None] = {}
         self._in_doubt: dict[S3Location, set[str]] = {}
         self._written: set[S3Location] = set()
+        self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
         """Look what is there; what is met first may be replaced."""
@@ -81,6 +85,8 @@ class ObjectWriter:
             self.require_unchanged(fence, stored_checkpoint(fence, head) if head else None)
         etag = there.etag if there else None
         if self._known[location] != etag and not self._sent(location, there) and fence not in self._written:
+            if broken_off := self._broken_off.pop(location, None):
+                broken_off[1].abort()
             raise _fenced(location, there)
         if there:
             self.accept(location, there)
@@ -88,9 +94,18 @@ class ObjectWriter:
             self._known[location] = None
 
     def put(
-        self, file: LocalFile, location: S3Location, metadata: Mapping[str, str], fence: S3Location | None
+        self,
+        file: LocalFile,
+        location: S3Location,
+        metadata: Mapping[str, str],
+        fence: S3Location | None,
+        *,
+        keep_parts: bool = False,
     ) -> StoredCheckpoint:
-        """Store the file and return what S3 then has. Raises FencedOut and the other StoreErrors."""
+        """Store the file and return what S3 then has. Raises FencedOut and the other StoreErrors.
+
+        With keep_parts, parts that arrived before the connection broke are there for the next try.
+        """
         from botocore.exceptions import ClientError
 
         self._in_doubt.setdefault(location, set()).add(file.sha256)
@@ -98,9 +113,7 @@ class ObjectWriter:
         with explained(self._client, location):
             while etag is None:
                 try:
-                    etag = send(
-                        self._client, file, location, metadata, self._condition(location), self._limits
-                    )
+                    etag = self._send(file, location, metadata, keep_parts=keep_parts)
                 except ClientError as error:
                     etag = self._after_refusal(error, file, location, fence)
         self._known[location] = etag
@@ -133,6 +146,40 @@ class ObjectWriter:
             raise _fenced(to, stored_checkpoint(to, head) if head else None)
         self._known[to] = head["ETag"]
         return stored_checkpoint(to, head)
+
+    def keeps_parts(self, location: S3Location) -> bool:
+        """Whether parts of a file for that place have arrived, and wait for the others."""
+        upload = self._broken_off.get(location)
+        return upload is not None and upload[1].has_parts
+
+    def _send(
+        self, file: LocalFile, location: S3Location, metadata: Mapping[str, str], *, keep_parts: bool
+    ) -> str:
+        if not file.parts:
+            return answer_or_look(
+                lambda: put(self._client, file, location, metadata, self._condition(location)),
+                lambda: self._etag_of(file, location),
+                self._limits.answer_seconds,
+            )
+        sha256, upload = self._broken_off.pop(location, ("", None))
+        if upload is not None and sha256 != file.sha256:
+            upload.abort()
+        if upload is None or sha256 != file.sha256:
+            upload = MultipartUpload(self._client, location, metadata)
+        try:
+            upload.send(file, self._limits.parallel_parts)
+            return upload.complete(self._condition(location))
+        except BaseException as error:
+            if keep_parts and not is_hopeless(error):
+                self._broken_off[location] = (file.sha256, upload)
+            else:
+                upload.abort()
+            raise
+
+    def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
+        """The object's ETag if it is the file."""
+        there = self._there_now(location)
+        return there.etag if there and there.checkpoint and there.checkpoint.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
         known = self._known[location]

@@ -191,4 +191,4 @@ class TrainingAttempt:
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
     """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
     for checkpoint, kind in manifest.checkpoints():
-        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version)
+        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)

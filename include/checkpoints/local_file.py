@@ -1,0 +1,95 @@
+"""A local file that is to be sent: hashed, and read in pieces that a deadline bounds."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.checkpoints.deadline import check_deadline
+
+if TYPE_CHECKING:
+    from s3transfer.utils import ReadFileChunk
+
+_MAX_PARTS = 10_000  # S3's own limit
+
+
+@dataclass(frozen=True)
+class TransferLimits:
+    """Sizes in bytes: what goes in parts, and how.
+
+    A file above `threshold` goes in parts of `part_size`, `parallel_parts` at a time: on a slow or broken
+    link it is a part that is sent again, and not the whole. S3 takes at most 5 GiB in one PUT. S3 itself
+    copies `copied_at_once` in one request, because it answers only when that is done.
+
+    Where the answer to a PUT does not come for `answer_seconds`, it is looked whether the object is there.
+    """
+
+    threshold: int = 128 * 1024**2
+    part_size: int = 16 * 1024**2
+    parallel_parts: int = 4
+    copied_at_once: int = 256 * 1024**2
+    answer_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a file: number counts from 1, offset and size are in bytes, checksum is as S3 takes it."""
+
+    number: int
+    offset: int
+    size: int
+    sha256: bytes
+
+    @property
+    def checksum(self) -> str:
+        """Its SHA-256 as S3 writes it."""
+        return _base64(self.sha256)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file and the hashes it had when it was read: of the whole and, if it goes in parts, of each part."""
+
+    path: Path
+    size: int
+    sha256: str
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, limits: TransferLimits) -> LocalFile:
+        """Hash the file once; raises FileNotFoundError if it is not there."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= limits.threshold:
+                return cls(path, size, hashlib.file_digest(file, "sha256").hexdigest())
+            whole, parts = hashlib.sha256(), list[Part]()
+            part_size = max(limits.part_size, ceil(size / _MAX_PARTS))
+            while block := file.read(part_size):
+                whole.update(block)
+                parts.append(
+                    Part(len(parts) + 1, len(parts) * part_size, len(block), hashlib.sha256(block).digest())
+                )
+        return cls(path, size, whole.hexdigest(), tuple(parts))
+
+    @property
+    def stored_checksum(self) -> str:
+        """The checksum S3 keeps: of the whole file, or (composite) of the parts' checksums."""
+        if not self.parts:
+            return _base64(bytes.fromhex(self.sha256))
+        composite = hashlib.sha256(b"".join(part.sha256 for part in self.parts)).digest()
+        return f"{_base64(composite)}-{len(self.parts)}"
+
+
+def body(path: Path, offset: int, size: int) -> ReadFileChunk:
+    """A piece of the file, which cannot be read any more once the deadline is over."""
+    from s3transfer.utils import ReadFileChunk
+
+    return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])
+
+
+def _base64(digest: bytes) -> str:
+    return b64encode(digest).decode("ascii")

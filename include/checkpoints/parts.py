@@ -1,0 +1,118 @@
+"""A file that goes to S3 in parts: those that arrived are kept while it is tried again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import IO, TYPE_CHECKING, cast
+
+from include.checkpoints.local_file import body
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+    from include.checkpoints.local_file import LocalFile, Part
+    from include.checkpoints.location import S3Location
+    from include.checkpoints.sending import Condition
+
+log = logging.getLogger(__name__)
+
+
+class MultipartUpload:
+    """An upload to one place, from its first part until it is completed or aborted."""
+
+    def __init__(self, client: S3Client, location: S3Location, metadata: Mapping[str, str]) -> None:
+        self._client, self._location = client, location
+        self._arrived: dict[int, CompletedPartTypeDef] = {}
+        self._id = client.create_multipart_upload(
+            Bucket=location.bucket, Key=location.key, ChecksumAlgorithm="SHA256", Metadata=metadata
+        )["UploadId"]
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether a part of it has arrived."""
+        return bool(self._arrived)
+
+    def send(self, file: LocalFile, parallel: int) -> None:
+        """Send the parts of the file that have not arrived yet. Raises what boto3 raises."""
+        missing = [part for part in file.parts if part.number not in self._arrived]
+        if self._arrived:
+            log.info(
+                "%s: %d of %d parts are in S3; sending the others.",
+                self._location.uri, len(self._arrived), len(file.parts),
+            )  # fmt: skip
+        with ThreadPoolExecutor(parallel, thread_name_prefix="upload-part") as threads:
+            sending = [threads.submit(copy_context().run, self._send_part, file, part) for part in missing]
+            try:
+                for part in sending:
+                    part.result()
+            except BaseException:
+                # A part that arrives after an abort would stay in the bucket, invisible and paid for.
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
+        """Let S3 copy the parts from the object with that ETag. Raises what boto3 raises."""
+        # One after the other: a deadline bounds the requests of the thread that it was set in.
+        for number, offset in enumerate(range(0, size, part_size), 1):
+            copied = self._client.upload_part_copy(
+                Bucket=self._location.bucket,
+                Key=self._location.key,
+                UploadId=self._id,
+                PartNumber=number,
+                CopySource={"Bucket": source.bucket, "Key": source.key},
+                CopySourceIfMatch=etag,
+                CopySourceRange=f"bytes={offset}-{min(offset + part_size, size) - 1}",
+            )["CopyPartResult"]
+            part: CompletedPartTypeDef = {"PartNumber": number, "ETag": copied["ETag"]}
+            if checksum := copied.get("ChecksumSHA256"):
+                part["ChecksumSHA256"] = checksum
+            self._arrived[number] = part
+
+    def complete(self, condition: Condition) -> str:
+        """Make the object of its parts, and return its ETag. Raises what boto3 raises."""
+        return self._client.complete_multipart_upload(
+            Bucket=self._location.bucket,
+            Key=self._location.key,
+            UploadId=self._id,
+            MultipartUpload={"Parts": [self._arrived[number] for number in sorted(self._arrived)]},
+            **condition,
+        )["ETag"]
+
+    def abort(self) -> None:
+        """Remove its parts."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.abort_multipart_upload(
+                Bucket=self._location.bucket, Key=self._location.key, UploadId=self._id
+            )
+        except self._client.exceptions.NoSuchUpload:
+            pass
+        except (BotoCoreError, ClientError) as error:
+            log.warning(
+                "Parts of upload %s to %s could not be removed (%s); a lifecycle rule that aborts incomplete "
+                "multipart uploads does that.",
+                self._id,
+                self._location.uri,
+                error,
+            )
+
+    def _send_part(self, file: LocalFile, part: Part) -> None:
+        with body(file.path, part.offset, part.size) as content:
+            etag = self._client.upload_part(
+                Bucket=self._location.bucket,
+                Key=self._location.key,
+                UploadId=self._id,
+                PartNumber=part.number,
+                Body=cast("IO[bytes]", content),
+                ChecksumSHA256=part.checksum,
+            )["ETag"]
+        self._arrived[part.number] = {
+            "PartNumber": part.number,
+            "ETag": etag,
+            "ChecksumSHA256": part.checksum,
+        }
