@@ -19,6 +19,7 @@ from include.audit.recorded import recorded_objects, still_recorded
 from include.audit.repair import advice, restore
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
+from include.audit.unfenced import find_unfenced
 from include.audit.uploads import find_abandoned_uploads
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
+    from include.checkpoints.conditions import ConditionalWrites
 
 _AT_ONCE = 8
 """Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
@@ -36,7 +38,10 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when."""
+    """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when.
+
+    conditional_writes is what the bucket's server does with them, None if it was not asked.
+    """
 
     connection: Connection[Any]
     client: S3Client
@@ -44,6 +49,7 @@ class Surroundings:
     training_root: Path
     live_runs: LiveRuns
     now: datetime
+    conditional_writes: ConditionalWrites | None = None
 
 
 def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditReport:
@@ -57,6 +63,7 @@ def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditRepo
     ledger.begin()
     connection, client, bucket, now = around.connection, around.client, around.bucket, around.now
     findings = chain(
+        find_unfenced(bucket, around.conditional_writes),
         find_stuck(connection, around.live_runs, now, repair=request.repair),
         find_abandoned_uploads(client, bucket, now, repair=request.repair),
         find_orphans(connection, client, bucket, now, report),

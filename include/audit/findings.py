@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class FindingKind(StrEnum):
-    """MISSING and DAMAGED are of objects that a row names; the others of what nothing names any more."""
+    """MISSING and DAMAGED are of objects that a row names, UNFENCED of the server.
+
+    The others are of what nothing names any more.
+    """
 
     MISSING = "missing"
     DAMAGED = "damaged"
@@ -15,6 +18,7 @@ class FindingKind(StrEnum):
     ORPHAN = "orphan"
     ABANDONED_UPLOAD = "abandoned_upload"
     LEFTOVER = "leftover"
+    UNFENCED = "unfenced"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
 from include.audit.listing import CHECKPOINTS, MODELS, pages
+from include.checkpoints.conditions import PROBE_KEY
 from include.jobs.queries import query
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def find_orphans(
         report.listed(page)
         jobs = _known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
         for item in page:
-            if item.modified > now - YOUNG:
+            if item.modified > now - YOUNG or item.location.key == PROBE_KEY:
                 continue
             if item.job_id is None or item.job_id not in jobs:
                 job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"

@@ -24,6 +24,7 @@ _TITLES = {
     FindingKind.STUCK: "Stuck: a row says that it runs, and nothing does",
     FindingKind.ORPHAN: "Orphans: objects that no row claims",
     FindingKind.ABANDONED_UPLOAD: "Abandoned: uploads that nobody completed",
+    FindingKind.UNFENCED: "Unfenced: the S3 server does not honour conditions on writes",
     FindingKind.LEFTOVER: "Leftovers: files on this machine that are not needed any more",
 }
 

@@ -16,6 +16,7 @@ _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "4
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
 _WRONG_BYTES = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
+_NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
 _NOT_FOUND = {"NoSuchKey", "404"}
 
 
@@ -73,6 +74,10 @@ class CorruptCheckpoint(StoreRefusal):
 
 class UnsafeCheckpoint(StoreRefusal):
     """The object is no checkpoint that may be loaded: it could run code or fill the memory, or is none."""
+
+
+class ConditionsNotHonoured(StoreRefusal):
+    """The server does not refuse a write whose condition does not hold: nothing would be fenced."""
 
 
 class FencedOut(StoreRefusal):
@@ -134,6 +139,11 @@ def is_condition_failed(error: ClientError) -> bool:
 def is_wrong_bytes(error: ClientError) -> bool:
     """The server received other bytes than the checksum says."""
     return error_code(error) in _WRONG_BYTES
+
+
+def is_not_supported(error: ClientError) -> bool:
+    """The server knows the request, and not what it was given with it."""
+    return error_code(error) in _NOT_SUPPORTED
 
 
 def is_hopeless(error: BaseException) -> bool:

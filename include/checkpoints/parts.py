@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import IO, TYPE_CHECKING, cast
 
-from include.checkpoints.local_file import body
+from include.checkpoints.local_file import Part, body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from include.checkpoints.local_file import LocalFile, Part
+    from include.checkpoints.local_file import LocalFile
     from include.checkpoints.location import S3Location
     from include.checkpoints.sending import Condition
 
@@ -53,6 +54,11 @@ class MultipartUpload:
                 # A part that arrives after an abort would stay in the bucket, invisible and paid for.
                 threads.shutdown(cancel_futures=True)
                 raise
+
+    def send_bytes(self, content: bytes) -> None:
+        """Send these few bytes as the only part. Raises what boto3 raises."""
+        part = Part(1, 0, len(content), hashlib.sha256(content).digest())
+        self._send_body(content, part)
 
     def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
         """Let S3 copy the parts from the object with that ETag. Raises what boto3 raises."""
@@ -103,14 +109,17 @@ class MultipartUpload:
 
     def _send_part(self, file: LocalFile, part: Part) -> None:
         with body(file.path, part.offset, part.size) as content:
-            etag = self._client.upload_part(
-                Bucket=self._location.bucket,
-                Key=self._location.key,
-                UploadId=self._id,
-                PartNumber=part.number,
-                Body=cast("IO[bytes]", content),
-                ChecksumSHA256=part.checksum,
-            )["ETag"]
+            self._send_body(cast("IO[bytes]", content), part)
+
+    def _send_body(self, content: IO[bytes] | bytes, part: Part) -> None:
+        etag = self._client.upload_part(
+            Bucket=self._location.bucket,
+            Key=self._location.key,
+            UploadId=self._id,
+            PartNumber=part.number,
+            Body=content,
+            ChecksumSHA256=part.checksum,
+        )["ETag"]
         self._arrived[part.number] = {
             "PartNumber": part.number,
             "ETag": etag,

@@ -14,6 +14,7 @@ from include.audit.audit import Surroundings, audit
 from include.audit.liveness import live_among
 from include.audit.request import POLICY_VARIABLE, AuditRefused, AuditRequest
 from include.audit.retention import retain
+from include.checkpoints.conditions import probe_conditional_writes, require_conditional_deletes
 from include.checkpoints.errors import StoreRefusal
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.failures import no_retry
@@ -38,13 +39,15 @@ def audit_run(context: Context) -> None:
         request = AuditRequest.parse(context["dag_run"].conf or {})
         request.policy(_deployment())  # whatever is wrong with it is said before anything is done
     with training_db() as connection, no_retry(StoreRefusal):
+        client = s3_client()
         around = Surroundings(
             connection,
-            s3_client(),
+            client,
             settings.bucket,
             settings.training_root,
             _live_runs(context),
             datetime.now(UTC),
+            probe_conditional_writes(client, settings.bucket),
         )
         report = audit(around, request, context["run_id"])
     log.info("\n%s", report.markdown())
@@ -59,9 +62,10 @@ def retain_run(context: Context) -> dict[str, Any]:
     with no_retry(AuditRefused):
         policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
     with training_db() as connection, no_retry(StoreRefusal):
-        report = retain(
-            connection, s3_client(), Settings.from_environment().bucket, policy, _live_runs(context)
-        )
+        client, bucket = s3_client(), Settings.from_environment().bucket
+        if not policy.dry_run:
+            require_conditional_deletes(client, bucket)
+        report = retain(connection, client, bucket, policy, _live_runs(context))
     log.info("\n%s", report.markdown())
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY)
     leave_note(context, f"{audited['sentence']}\n\n{report.sentence}")

@@ -46,7 +46,7 @@ def resolve(
     trained, RepositoryError for a row that cannot be had, StoreError for S3; a row that waits for its first
     run then says why, and any other stays as it is.
     """
-    with _reason_in_waiting_row(params.get("job_id"), jobs):
+    with reason_in_waiting_row(params.get("job_id"), jobs):
         spec = TrainingSpec.parse(dict(params))
         job_id = spec.job_id or _generated_job_id(spec, run)
         row = jobs.get(job_id)
@@ -86,7 +86,8 @@ def resolve(
 
 
 @contextmanager
-def _reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
+def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
+    """Write into a row that waits for its first run why it will not get one."""
     try:
         yield
     except Exception as error:

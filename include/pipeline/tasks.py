@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.checkpoints.conditions import require_conditional_writes
 from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
@@ -21,7 +22,7 @@ from include.pipeline.connections import s3_client, training_database, training_
 from include.pipeline.failures import no_retry
 from include.pipeline.notify import notify
 from include.pipeline.payloads import ResolvedJob, TrainingManifest
-from include.pipeline.resolve import RunIdentity, resolve
+from include.pipeline.resolve import RunIdentity, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
@@ -50,7 +51,10 @@ def resolve_run(context: Context) -> ResolvedJob:
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
     with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
         # The conf and not `params`: it holds unknown keys too, which have to be refused.
-        job = resolve(dag_run.conf or {}, run, JobRepository(connection), _store(), is_running)
+        conf, jobs = dag_run.conf or {}, JobRepository(connection)
+        with reason_in_waiting_row(conf.get("job_id"), jobs):
+            require_conditional_writes(s3_client(), Settings.from_environment().bucket)
+        job = resolve(conf, run, jobs, _store(), is_running)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     return job
 

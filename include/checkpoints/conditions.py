@@ -1,0 +1,172 @@
+"""Whether an S3 server honours conditions on writes: asked of the server itself, for many ignore them.
+
+Not seen from outside is whether it compares and writes in one step; docs/deployment.md has what is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import (
+    ConditionsNotHonoured,
+    StoreAccessDenied,
+    explained,
+    is_condition_failed,
+    is_not_supported,
+)
+from include.checkpoints.location import S3Location
+from include.checkpoints.parts import MultipartUpload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.sending import Condition
+
+log = logging.getLogger(__name__)
+
+PROBE_KEY = "checkpoints/.probe"
+"""An object of no job that stays: without it, no two probes at once could tell what they see."""
+
+_CONTENT = b"By writes to this object it is found out whether the server honours conditions on writes.\n"
+_NOBODYS_ETAG = f'"{"0" * 32}"'
+
+
+class Support(StrEnum):
+    """What a server does with a write whose condition does not hold: only HONOURED protects anything."""
+
+    HONOURED = "refuses it"
+    IGNORED = "carries it out"
+    UNSUPPORTED = "does not know such a condition"
+    UNKNOWN = "was not asked, for the keys may not do that"
+
+
+@dataclass(frozen=True)
+class ConditionalWrites:
+    """What a bucket's server does with conditions, by the kind of write."""
+
+    put: Support
+    multipart: Support
+    copy: Support
+    delete: Support
+
+    def problems(self) -> list[str]:
+        """What it does not honour, each as a part of a sentence."""
+        writes = {
+            "a PUT": self.put,
+            "the end of a multipart upload": self.multipart,
+            "a copy": self.copy,
+            "a deletion": self.delete,
+        }
+        return [
+            f"{write} whose condition does not hold (it {support})"
+            for write, support in writes.items()
+            if support in {Support.IGNORED, Support.UNSUPPORTED}
+        ]
+
+
+def probe_conditional_writes(client: S3Client, bucket: str) -> ConditionalWrites:
+    """Try writes whose conditions do not hold on an object of no job. Raises StoreErrors."""
+    probe = _Probe(client, bucket)
+    with explained(client, S3Location(bucket, PROBE_KEY)):
+        _attempt(probe.put, {"IfNoneMatch": "*"})  # from here on it is there
+        return ConditionalWrites(
+            put=_both(probe.put),
+            multipart=_both(probe.multipart),
+            copy=_both(probe.copy),
+            delete=probe.deletion(),
+        )
+
+
+def require_conditional_writes(client: S3Client, bucket: str) -> None:
+    """Raise ConditionsNotHonoured where two attempts at a job could overwrite each other's state."""
+    found = probe_conditional_writes(client, bucket)
+    needed = (found.put, found.multipart)
+    if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
+        raise _not_honoured(client, bucket, found, "train on")
+    if found.copy is Support.IGNORED:
+        log.warning(
+            "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could put back "
+            "an older state. The next attempt goes on from the newest one that it finds.",
+            client.meta.endpoint_url,
+        )
+
+
+def require_conditional_deletes(client: S3Client, bucket: str) -> None:
+    """Raise ConditionsNotHonoured where an object that was just replaced could be deleted for the old one."""
+    found = probe_conditional_writes(client, bucket)
+    if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
+        raise _not_honoured(client, bucket, found, "give states up on")
+
+
+def _not_honoured(
+    client: S3Client, bucket: str, found: ConditionalWrites, what: str
+) -> ConditionsNotHonoured:
+    return ConditionsNotHonoured(
+        f"S3 at {client.meta.endpoint_url} does not refuse {', '.join(found.problems())}, so in bucket "
+        f"{bucket!r} two attempts at one job could overwrite or delete each other's state. It is not safe to "
+        f"{what} it: use a server that honours If-Match and If-None-Match (docs/deployment.md, S3)"
+    )
+
+
+class _Probe:
+    """Each kind of write, to one object."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    def put(self, condition: Condition) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=PROBE_KEY, Body=_CONTENT, **condition)
+
+    def multipart(self, condition: Condition) -> None:
+        upload = MultipartUpload(self._client, S3Location(self._bucket, PROBE_KEY), {})
+        try:
+            upload.send_bytes(_CONTENT)
+            upload.complete(condition)
+        except BaseException:
+            upload.abort()
+            raise
+
+    def copy(self, condition: Condition) -> None:
+        self._client.copy_object(
+            Bucket=self._bucket,
+            Key=PROBE_KEY,
+            CopySource={"Bucket": self._bucket, "Key": PROBE_KEY},
+            MetadataDirective="REPLACE",  # or S3 would refuse to copy an object to itself
+            **condition,
+        )
+
+    def deletion(self) -> Support:
+        """Only retention deletes, so keys that may not are no problem."""
+        try:
+            with explained(self._client, S3Location(self._bucket, PROBE_KEY)):
+                return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
+        except StoreAccessDenied:
+            return Support.UNKNOWN
+
+    def _delete(self, condition: Condition) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=PROBE_KEY, IfMatch=condition["IfMatch"])
+
+
+def _both(write: Callable[[Condition], None]) -> Support:
+    """What becomes of a write where there should be nothing, and of one over an object that is not there."""
+    first = _attempt(write, {"IfNoneMatch": "*"})
+    return first if first is not Support.HONOURED else _attempt(write, {"IfMatch": _NOBODYS_ETAG})
+
+
+def _attempt(write: Callable[[Condition], None], condition: Condition) -> Support:
+    from botocore.exceptions import ClientError
+
+    try:
+        write(condition)
+    except ClientError as error:
+        if is_condition_failed(error):
+            return Support.HONOURED
+        if is_not_supported(error):
+            return Support.UNSUPPORTED
+        raise
+    return Support.IGNORED

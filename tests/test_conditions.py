@@ -1,0 +1,94 @@
+"""A server that ignores conditions on writes is found out before anything depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from include.audit.findings import FindingKind
+from include.audit.unfenced import find_unfenced
+from include.checkpoints.conditions import (
+    PROBE_KEY,
+    ConditionalWrites,
+    Support,
+    probe_conditional_writes,
+    require_conditional_deletes,
+    require_conditional_writes,
+)
+from include.checkpoints.errors import ConditionsNotHonoured
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+HONOURED = ConditionalWrites(*[Support.HONOURED] * 4)
+
+Ignoring = Callable[..., "S3Client"]
+
+
+@pytest.fixture
+def ignoring(s3: S3) -> Ignoring:
+    """Open a client for which the real server ignores conditions in these operations: it never gets them."""
+
+    def open_client(*operations: str) -> S3Client:
+        client = s3.client()
+
+        def drop_conditions(params: dict[str, Any], **_: object) -> None:
+            params.pop("IfMatch", None)
+            params.pop("IfNoneMatch", None)
+
+        for operation in operations:
+            client.meta.events.register(f"before-parameter-build.s3.{operation}", drop_conditions)
+        return client
+
+    return open_client
+
+
+def test_a_server_that_honours_conditions_is_recognised_again_and_again(
+    s3_client: S3Client, bucket: str
+) -> None:
+    assert [probe_conditional_writes(s3_client, bucket) for _ in range(2)] == [HONOURED] * 2
+    require_conditional_writes(s3_client, bucket)
+    require_conditional_deletes(s3_client, bucket)
+    (left,) = s3_client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert left["Key"] == PROBE_KEY
+    assert "Uploads" not in s3_client.list_multipart_uploads(Bucket=bucket)
+
+
+@pytest.mark.parametrize(
+    ("operation", "problem"),
+    [
+        ("PutObject", "does not refuse a PUT whose condition does not hold"),
+        ("CompleteMultipartUpload", "does not refuse the end of a multipart upload whose"),
+    ],
+)
+def test_nothing_is_trained_on_a_server_that_ignores_conditions(
+    ignoring: Ignoring, bucket: str, operation: str, problem: str
+) -> None:
+    with pytest.raises(ConditionsNotHonoured, match=f"{problem}.*not safe to train on"):
+        require_conditional_writes(ignoring(operation), bucket)
+
+
+def test_a_server_that_ignores_the_condition_of_a_copy_is_warned_of(
+    ignoring: Ignoring, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    require_conditional_writes(ignoring("CopyObject"), bucket)
+    assert "does not honour the condition of a copy" in caplog.text
+
+
+def test_nothing_is_given_up_on_a_server_that_ignores_the_condition_of_a_deletion(
+    ignoring: Ignoring, bucket: str
+) -> None:
+    with pytest.raises(ConditionsNotHonoured, match="does not refuse a deletion"):
+        require_conditional_deletes(ignoring("DeleteObject"), bucket)
+
+
+def test_the_audit_tells_each_kind_of_write_that_is_not_fenced(ignoring: Ignoring, bucket: str) -> None:
+    found = probe_conditional_writes(ignoring("CopyObject", "DeleteObject"), bucket)
+    findings = list(find_unfenced(bucket, found))
+    assert [finding.kind for finding in findings] == [FindingKind.UNFENCED] * 2
+    assert "does not refuse a copy" in findings[0].detail
+    assert "does not refuse a deletion" in findings[1].detail
