@@ -173,7 +173,8 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     from ultralytics import __version__
 
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-    from include.pipeline.epochs import EpochEnd, EpochRecorder
+    from include.pipeline.epoch_recorder import EpochRecorder
+    from include.pipeline.epochs import EpochEnd
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
     from include.pipeline.tracking import Tracker
@@ -194,10 +195,12 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     )
     limits = PublishLimits(interval_seconds=setting.publish_interval)
     untracked = Tracker(None, job_id, None, row.open)
-    with BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher:
-        epoch_end = EpochEnd(
-            EpochRecorder(row), publisher, untracked, Interruption(), folder / "weights" / "last.pt", folder
-        )
+    with (
+        EpochRecorder(row) as recorder,
+        BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher,
+    ):
+        last = folder / "weights" / "last.pt"
+        epoch_end = EpochEnd(recorder, publisher, untracked, Interruption(), last, folder)
         waits = publisher if not setting.publish_interval else None
         result = train(request, InTurns(turns, epoch_end, waits))
     store.upload(result.best, job_id, "best", __version__)

@@ -61,6 +61,11 @@ class CuttingProxy:
         """Carry everything from now on, what was held back first."""
         self._healed.set()
 
+    def stop_cutting(self) -> None:
+        """Let every connection pass from now on."""
+        with self._lock:
+            self._left = 0
+
     def wait_for_the_failing(self) -> None:
         """Wait until the connections that failed are closed by one of their ends."""
         for ended in self._ended:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from include.pipeline.settings import TRAINING_DB, TRAINING_S3
 
@@ -24,20 +23,29 @@ _DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
 """Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""
 
 
-def training_database() -> Callable[[], AbstractContextManager[Connection]]:
-    """Ask Airflow once where the training database is; what is returned opens it without asking again.
+def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]:
+    """Ask Airflow once where the training database is; what is returned opens it without Airflow.
 
-    A training outlives restarts of the API server, and it records from more than one thread.
+    A training outlives restarts of the API server, and it records from more than one thread. So this is not
+    PostgresHook.get_conn, which asks the supervisor, and that one the API server, each time. With IAM
+    authentication a token is valid for minutes: it is asked for each time.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=_DATABASE_LIMITS)
-    hook.connection.extra = json.dumps(_DATABASE_PATIENCE | hook.connection.extra_dejson)
+    from include.pipeline.database import ImpatientConnection
+
+    hook = PostgresHook(postgres_conn_id=TRAINING_DB)
+    place = hook.connection
+    extra = _DATABASE_PATIENCE | {"options": _DATABASE_LIMITS} | place.extra_dejson
+    login = place.login, place.password, place.port
+    options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
     @contextmanager
-    def opened() -> Iterator[Connection]:
-        # psycopg 3, as everywhere with SQLAlchemy 2; the hook's own type also covers psycopg2
-        connection = cast("Connection", hook.get_conn())
+    def opened() -> Iterator[Connection[Any]]:
+        user, password, port = hook.get_iam_token(place) if extra.get("iam") else login
+        connection = ImpatientConnection.connect(
+            host=place.host, user=user, password=password, dbname=place.schema, port=port, **options
+        )
         try:
             yield connection
         finally:
@@ -46,7 +54,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection]]:
     return opened
 
 
-def training_db() -> AbstractContextManager[Connection]:
+def training_db() -> AbstractContextManager[Connection[Any]]:
     """A fresh psycopg connection to the training database, closed afterwards.
 
     Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall

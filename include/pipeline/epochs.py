@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.publisher import Snapshot
 from include.jobs.repository import JobRepository, OwnershipLost
-from include.pipeline.patience import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +17,11 @@ if TYPE_CHECKING:
 
     from include.checkpoints.publisher import BackgroundPublisher
     from include.jobs.job import TrainingJob
+    from include.pipeline.epoch_recorder import EpochRecorder
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
     from include.pipeline.tracking import Tracker
     from include.training.contract import EpochReport
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class JobRecord:
     job_id: str
     run_id: str
     attempt: int
-    open: Callable[[], AbstractContextManager[Connection]]
+    open: Callable[[], AbstractContextManager[Connection[Any]]]
 
     def own(self) -> TrainingJob:
         """The row as it is now, if it is this attempt's to write."""
@@ -67,46 +64,6 @@ class JobRecord:
         """Record why the weights need not be those of an uninterrupted training."""
         with self.open() as connection:
             JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)
-
-
-class EpochRecorder:
-    """Writes epochs to the database as they finish.
-
-    A database that cannot be reached does not stop a training: the epochs wait and are written with a later
-    one. What ends the training is OwnershipLost: another run or attempt owns the job now.
-    """
-
-    def __init__(self, row: JobRecord) -> None:
-        self._row = row
-        self._waiting: list[EpochReport] = []
-        self._inexact_reason: str | None = None
-
-    def record(self, epoch: EpochReport) -> bool:
-        """Write `epoch` and those that still wait; returns whether the job is to stop, as far as is known."""
-        self._waiting.append(epoch)
-        try:
-            return self.flush()
-        except database_errors() as error:
-            log.warning(
-                "The training database does not answer (%s); %d epochs wait, the training goes on.",
-                str(error).strip(),
-                len(self._waiting),
-            )
-            return False
-
-    def flush(self) -> bool:
-        """Write the epochs that still wait; returns whether the job is to stop. Raises what psycopg does."""
-        stop = False
-        while self._waiting:
-            stop = self._row.epoch(self._waiting[0])
-            self._say_inexact(self._waiting[0].inexact_reason)
-            del self._waiting[0]
-        return stop
-
-    def _say_inexact(self, reason: str | None) -> None:
-        if reason is not None and reason != self._inexact_reason:
-            self._row.inexact(reason)
-            self._inexact_reason = reason
 
 
 class EpochEnd:

@@ -12,7 +12,8 @@ from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
-from include.pipeline.epochs import EpochEnd, EpochRecorder, JobRecord
+from include.pipeline.epoch_recorder import EpochRecorder
+from include.pipeline.epochs import EpochEnd, JobRecord
 from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.pictures import remove_local_pictures, store_pictures
@@ -62,6 +63,11 @@ class TrainingAttempt:
         folder = settings.job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
+
+    def durable_epochs(self) -> int:
+        """How many epochs are safe in S3 by the row. Raises OwnershipLost."""
+        durable = self._row.own().durable_epoch
+        return 0 if durable is None else durable + 1
 
     def run(self) -> TrainingManifest:
         """Train to the end, and return when both final files are in S3, verified.
@@ -166,7 +172,6 @@ class TrainingAttempt:
         from include.training.run import train
         from include.training.saving import strip
 
-        recorder = EpochRecorder(self._row)
         spec = self._job.spec
         limits = PublishLimits(every_epochs=spec.publish_every, interval_seconds=spec.publish_interval)
         publisher = BackgroundPublisher(
@@ -180,10 +185,11 @@ class TrainingAttempt:
             grace_seconds=_GRACE_SECONDS,
         )
         last = self._save_dir / "weights" / "last.pt"
-        with publisher:
-            epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, self._snapshots)
-            result = train(request, epoch_end)
-        patiently(recorder.flush)
+        with EpochRecorder(self._row) as recorder:
+            with publisher:
+                epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, self._snapshots)
+                result = train(request, epoch_end)
+            patiently(recorder.flush)
         return result
 
 

@@ -216,6 +216,8 @@ class Airflow:
                 "orphaned_tasks_check_interval": 15,
                 "scheduler_idle_sleep_time": 0.5,
             },
+            # A training outlives minutes without the API server, and notices soon when it is back.
+            "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
             "dag_processor": {"refresh_interval": 10, "parsing_processes": 2, "print_stats_interval": 600},
             "logging": {"base_log_folder": self.home / "logs"},
             "usage_data_collection": {"enabled": False},
