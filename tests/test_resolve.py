@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+from include.checkpoints.errors import StoreError
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
@@ -23,6 +24,8 @@ from include.schema.session import engine_over
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
 
 KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
@@ -292,3 +295,43 @@ def test_a_start_model_that_is_not_in_s3_is_refused(
 ) -> None:
     with pytest.raises(Exception, match="does not exist at"):
         resolving({"model": f"s3://{bucket}/absent.pt"})
+
+
+def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    first = replace(RUN, run_id="manual__0")
+    remade = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
+    conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
+
+    again = resolving(conf, first)  # cleared: this very run goes on
+    assert (again.origin_run_id, _row(jobs, parent).epoch) == ("manual__0", 4)
+    started_over = resolving(conf, remade)
+    assert started_over.origin_run_id.startswith("manual__0 of 20")
+    row = _row(jobs, parent)
+    assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)
+
+
+def test_a_training_whose_row_was_deleted_is_not_replaced_silently(
+    resolving: Callable[..., ResolvedJob],
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    parent: str,
+) -> None:
+    connection.execute("DELETE FROM training_jobs")
+    refusal = _refusal(resolving, {"job_id": parent})
+    assert refusal.startswith("job_id='parent' has no training in training_jobs, but s3://")
+    assert "after epoch 5: its row was deleted" in refusal
+    assert jobs.get(parent) is None
+    assert resolving({"job_id": parent, "fresh": True}).origin_run_id == RUN.run_id
+
+
+def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
+    jobs: JobRepository, connection: psycopg.Connection[Any], bucket: str, s3: S3
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waits', 'queued')")
+    nowhere = replace(s3, ports=replace(s3.ports, s3=1)).client()
+    with pytest.raises(StoreError):
+        resolve({"job_id": "waits"}, RUN, jobs, CheckpointStore(nowhere, bucket), lambda *_: False)
+    row = _row(jobs, "waits")
+    assert (row.status, row.error) == ("queued", None)

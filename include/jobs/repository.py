@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from include.training.contract import EpochReport
 
 
+_EPOCHS_AT_ONCE = 1000
+
+
 class RepositoryError(Exception):
     """A job's row could not be written, with a sentence for the person who reads the task's log."""
 
@@ -76,14 +79,17 @@ class JobRepository:
         triggered_by: str | None,
         fresh: bool,
         expected_run_id: str | None,
+        origin_run_id: str | None = None,
+        remade: bool = False,
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
         An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
         saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
         known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
-        before begins from the start, and with `fresh` so does one of another run; origin_run_id is this run
-        then. What parent_job_id and resumed_epoch say is written either way.
+        before begins from the start, and with `fresh` so does one of another run, or of a deleted one of
+        this id (`remade`); it then belongs to `origin_run_id`, by default this run. What parent_job_id and
+        resumed_epoch say is written either way.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
         """
@@ -98,6 +104,8 @@ class JobRepository:
             "triggered_by": triggered_by,
             "fresh": fresh,
             "expected_run_id": expected_run_id,
+            "origin_run_id": origin_run_id or run_id,
+            "remade": remade,
             "first_epoch": 0,
         }
         with self._connection.transaction():
@@ -221,20 +229,26 @@ class JobRepository:
     def fill_epochs(
         self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
     ) -> int:
-        """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many."""
+        """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many.
+
+        Those that are there are asked for first: a training of many epochs mostly lacks none or the last one.
+        """
+        finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():
-            return sum(
-                self._changed(
-                    "fill_epoch",
-                    {
-                        "job_id": job_id,
-                        "epoch": epoch,
-                        "metrics": Jsonb(finite(dict(metrics))),
-                        "seconds": finite(seconds),
-                    },
-                )
-                for epoch, metrics, seconds in epochs
-            )
+            asked = {"job_id": job_id, "epochs": list(finished)}
+            with self._connection.cursor(row_factory=tuple_row) as cursor:
+                missing = [epoch for (epoch,) in cursor.execute(query("list_missing_epochs"), asked)]
+            added = 0
+            for start in range(0, len(missing), _EPOCHS_AT_ONCE):
+                part = missing[start : start + _EPOCHS_AT_ONCE]
+                values = {
+                    "job_id": job_id,
+                    "epochs": part,
+                    "metrics": [Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
+                    "seconds": [finite(finished[epoch][1]) for epoch in part],
+                }
+                added += self._changed("fill_epochs", values)
+        return added
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
         """Give a resumed job its parent's epochs 0 to `last_epoch`, and return how many were new to it."""

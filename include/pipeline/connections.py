@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from include.pipeline.settings import TRAINING_DB, TRAINING_S3
+from include.pipeline.settings import DATABASE_LIMITS, TRAINING_DB, TRAINING_S3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 _DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """Seconds, milliseconds: how long libpq waits for a server that does not answer at all. And after how many
 silent seconds it shows that it is there: an audit that reads large objects is silent for minutes."""
-
-_DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""
 
 
 def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]:
@@ -36,7 +33,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
     place = hook.connection
-    extra = _DATABASE_PATIENCE | {"options": _DATABASE_LIMITS} | place.extra_dejson
+    extra = _DATABASE_PATIENCE | {"options": DATABASE_LIMITS} | place.extra_dejson
     login = place.login, place.password, place.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout, ErrorType
 
 from include.checkpoints.errors import (
     LocalDiskError,
@@ -28,15 +30,19 @@ _LONGEST_WAIT = 15 * 60
 _LONGEST_PAUSE = 15
 
 
-def patiently(do: Callable[[], T]) -> T:
-    """Return do(), tried again for up to 15 minutes while S3 or the training database do not answer.
+class BackendUnavailable(Exception):
+    """The platform's backend does not answer, or says that it cannot at present."""
+
+
+def patiently(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
+    """Return do(), tried again for `seconds` (15 minutes) while S3 or the training database do not answer.
 
     Raises what it raises in the end, and at once what waiting does not help against.
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_pass),
         wait=tenacity.wait_exponential(max=_LONGEST_PAUSE),
-        stop=tenacity.stop_after_delay(_LONGEST_WAIT),
+        stop=tenacity.stop_after_delay(seconds),
         before_sleep=_say,
         reraise=True,
     )(do)
@@ -68,7 +74,19 @@ def may_pass(error: BaseException) -> bool:
     """Whether it is a server that is away, so that waiting helps, or another attempt."""
     if isinstance(error, (StoreRefusal, LocalDiskError)):
         return False
-    return isinstance(error, (StoreError, StorageUnavailable, *database_errors()))
+    if isinstance(error, AirflowRuntimeError):
+        return _is_airflow_away(error)
+    if isinstance(error, AirflowTaskTimeout):
+        return True  # only tasks that do nothing but ask a server have an execution_timeout
+    error = getattr(error, "orig", error)  # what psycopg raised, where SQLAlchemy has wrapped it
+    return isinstance(error, (StoreError, StorageUnavailable, BackendUnavailable, *database_errors()))
+
+
+def _is_airflow_away(error: AirflowRuntimeError) -> bool:
+    """Whether the supervisor got no answer from the API server, or one that tells of trouble there."""
+    status = (error.error.detail or {}).get("status_code")
+    refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.error.error == ErrorType.API_SERVER_ERROR and not refused
 
 
 def _say(state: tenacity.RetryCallState) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.spec import SpecError, TrainingSpec
+from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.refusals import shown
 
@@ -52,7 +53,10 @@ def resolve(
         row = jobs.get(job_id)
         if row is not None:
             _refuse_unless_free(row, run, spec, is_running)
-        own = None if row is None else _own_state(row, spec, run, checkpoints)
+        remade = row is not None and _is_remade(row, run)
+        own = None if row is None else _own_state(row, spec, run, checkpoints, remade=remade)
+        if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
+            _refuse_forgotten(job_id, checkpoints)
         if row is not None and own is not None:
             spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
             resumed_epoch = row.resumed_epoch
@@ -72,6 +76,10 @@ def resolve(
             triggered_by=run.triggered_by,
             fresh=own is None,
             expected_run_id=row.run_id if row else None,
+            origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
+            if remade
+            else run.run_id,
+            remade=remade,
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
@@ -91,7 +99,8 @@ def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]
     try:
         yield
     except Exception as error:
-        if isinstance(job_id, str) and jobs.refuse(job_id, str(error)):
+        # After an outage this task is tried again: the row still waits.
+        if isinstance(job_id, str) and not may_pass(error) and jobs.refuse(job_id, str(error)):
             log.info("Wrote the reason into the waiting row of job %s.", job_id)
         raise
 
@@ -135,6 +144,23 @@ def _refuse_unless_free(
         )
 
 
+def _is_remade(row: TrainingJob, run: RunIdentity) -> bool:
+    """Whether the row's run was deleted, and this one is another that was given the same id."""
+    same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
+    return same and row.updated_at is not None and row.updated_at < run.created_at
+
+
+def _refuse_forgotten(job_id: str, checkpoints: CheckpointStore) -> None:
+    """A training whose row was deleted is not silently replaced by one from the start."""
+    stored = checkpoints.head(job_id, "last")
+    if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
+        raise SpecError(
+            f"job_id={job_id!r} has no training in training_jobs, but {stored.uri} holds its state after "
+            f"epoch {stored.checkpoint.epoch + 1}: its row was deleted. Restore the row to go on from there, "
+            "or give fresh=true to start over, or another job_id"
+        )
+
+
 def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`."""
     if row.status == "completed" or row.dag_id is None or row.run_id is None:
@@ -143,13 +169,18 @@ def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> boo
 
 
 def _own_state(
-    row: TrainingJob, spec: TrainingSpec, run: RunIdentity, checkpoints: CheckpointStore
+    row: TrainingJob,
+    spec: TrainingSpec,
+    run: RunIdentity,
+    checkpoints: CheckpointStore,
+    *,
+    remade: bool,
 ) -> StoredCheckpoint | None:
     """What the row's training has stored and this run is to go on from; None if it begins anew.
 
     Raises SpecError where a state was stored and is gone: starting over is said, not silent.
     """
-    if row.origin_run_id is None or (spec.fresh and row.run_id != run.run_id):
+    if row.origin_run_id is None or (spec.fresh and (remade or row.run_id != run.run_id)):
         return None
     for kind in ("last", "last.previous"):
         stored = checkpoints.head(row.job_id, kind)

@@ -16,8 +16,15 @@ backend, and Airflow itself with a user who may write notes on runs."""
 TRAINING_DAG = "train_yolo"
 """The Dag that trains. What other runs train was trained elsewhere."""
 
+DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
+"""Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""
+
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
+
+MAX_ACTIVE_RUNS = 1000
+"""Of a Dag whose tasks mostly wait. What trains at once is bounded by the pool; a run that may not even begin
+has no row, so that nobody sees it wait."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 

@@ -1,7 +1,7 @@
 -- The run that owns the row begins its training from the start: nothing of an earlier one is in it.
 UPDATE training_jobs
 SET
-    origin_run_id = %(run_id)s,
+    origin_run_id = %(origin_run_id)s,
     epoch = NULL,
     epochs = %(epochs)s,
     metrics = NULL,

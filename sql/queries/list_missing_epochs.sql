@@ -1,0 +1,10 @@
+-- Which of these epochs the job has no row for.
+SELECT finished.epoch
+FROM unnest(%(epochs)s::integer[]) AS finished (epoch)
+WHERE NOT EXISTS (
+    SELECT
+    FROM training_epochs
+    WHERE training_epochs.job_id = %(job_id)s
+        AND training_epochs.epoch = finished.epoch
+)
+ORDER BY finished.epoch;
