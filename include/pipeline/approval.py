@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from include.pipeline.contest import Approval, Verdict
+from include.pipeline.payloads import received
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,7 +26,7 @@ class AskForApproval(HITLOperator):
 
     def execute(self, context: Context) -> None:
         """Ask, where there is a question."""
-        verdict = Verdict.model_validate(self.verdict)
+        verdict = received(Verdict, self.verdict, "judge")
         if not (verdict.passed and verdict.ask):
             return
         now = f"version {verdict.champion_version}" if verdict.champion_version else "nothing"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from airflow.sdk.exceptions import AirflowFailException
 from pydantic import BaseModel, ConfigDict
 
 from include.checkpoints.checkpoint import Checkpoint
@@ -12,6 +13,24 @@ from include.jobs.spec import TrainingSpec
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind
     from include.training.contract import TrainingResult
+
+
+Payload = TypeVar("Payload", bound=BaseModel)
+
+
+def received(model: type[Payload], value: Any, sender: str) -> Payload:
+    """Return what the task `sender` has handed on. Raises AirflowFailException where that is nothing."""
+    return model.model_validate(require_handed_on(value, sender))
+
+
+def require_handed_on(value: Any, sender: str) -> Any:
+    """Return the value. Raises AirflowFailException for None: no task of ours returns that."""
+    if value is None:
+        raise AirflowFailException(
+            f"Task {sender} has handed nothing on: it was marked as success by hand and did not do its "
+            f"work. Clear {sender} with all after it"
+        )
+    return value
 
 
 class _Payload(BaseModel):

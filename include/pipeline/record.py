@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
+
+from include.pipeline.payloads import require_handed_on
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+
+def handed_on(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
+    """Template macro: what that task of the run has returned. Raises where it was marked as a success."""
+    return require_handed_on(ti.xcom_pull(task_ids=task_id), task_id)
 
 
 def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:

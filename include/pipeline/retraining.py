@@ -30,6 +30,7 @@ from include.pipeline.contest import (
 )
 from include.pipeline.failures import no_retry
 from include.pipeline.notes import leave_note
+from include.pipeline.payloads import received
 from include.pipeline.plans import deployed_plans
 from include.pipeline.promotion import announce
 from include.pipeline.settings import Settings
@@ -80,7 +81,7 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
 
 def check_retraining_data(retraining: Json) -> DatasetReference:
     """Find and check the newest data of the plan."""
-    plan = Retraining.model_validate(retraining).plan
+    plan = received(Retraining, retraining, "resolve_plan").plan
     with no_retry(DatasetError):
         cache = Settings.from_environment().dataset_cache
         return check_dataset(plan.dataset, plan.task, cache, S3ObjectReader(s3_client()))
@@ -91,8 +92,8 @@ def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Cha
     try:
         with training_db() as connection, no_retry(PlanError):
             challenge = challenge_of(
-                Retraining.model_validate(retraining),
-                DatasetReference.model_validate(dataset),
+                received(Retraining, retraining, "resolve_plan"),
+                received(DatasetReference, dataset, "check_dataset"),
                 ModelRepository(connection),
                 JobRepository(connection),
             )
@@ -134,8 +135,11 @@ def challenge_of(
 
 def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -> Verdict:
     """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
-    plan = Retraining.model_validate(retraining).plan
-    asked, found = Challenge.model_validate(challenge), Measured.model_validate(measured)
+    plan = received(Retraining, retraining, "resolve_plan").plan
+    asked, found = (
+        received(Challenge, challenge, "challenge_champion"),
+        received(Measured, measured, "evaluate"),
+    )
     decision = decide(found.challenger, found.champion, plan.gate)
     evidence: Json = {
         "metrics": numbers(found.challenger),
@@ -178,7 +182,7 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
 
     Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
     """
-    judged = Verdict.model_validate(verdict)
+    judged = received(Verdict, verdict, "judge")
     answer = Approval.model_validate(approval) if approval else None
     refused = refusal(judged, answer)
     if refused:
@@ -193,7 +197,7 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
             Settings.from_environment().bucket,
             judged.name,
             judged.version,
-            by=_promoted_by(Retraining.model_validate(retraining), answer),
+            by=_promoted_by(received(Retraining, retraining, "resolve_plan"), answer),
             reason=judged.reason,
             expected=judged.champion_version,
         )
