@@ -26,6 +26,7 @@ from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from include.audit.request import AuditRequest
 from include.pipeline.form import params_of
+from include.pipeline.retries import DEFAULT_ARGS
 
 Json = dict[str, Any]
 
@@ -36,7 +37,7 @@ Json = dict[str, Any]
     params=params_of(AuditRequest),
     doc_md=__doc__,
     tags=["training", "operations"],
-    default_args={"owner": "training", "retries": 3, "retry_delay": timedelta(minutes=1)},
+    default_args=DEFAULT_ARGS,
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

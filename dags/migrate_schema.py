@@ -16,7 +16,6 @@ platform's table is locked and rewritten for a moment, also by `plan`.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import dag, get_current_context, task
@@ -24,6 +23,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include.pipeline.failures import no_retry
 from include.pipeline.form import params_of
+from include.pipeline.payloads import require_handed_on
+from include.pipeline.retries import DEFAULT_ARGS
 from include.pipeline.settings import TRAINING_DB
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
 from include.schema.request import MigrationRequest, RequestRefused
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
     params=params_of(MigrationRequest),
     doc_md=__doc__,
     tags=["training", "schema"],
-    default_args={"owner": "training", "retries": 3, "retry_delay": timedelta(seconds=10)},
+    default_args=DEFAULT_ARGS,
     max_active_runs=1,
     is_paused_upon_creation=False,
 )
@@ -62,7 +63,7 @@ def migrate_schema() -> None:
         """Migrate, or say that this is a dry run."""
         from include.schema import migrations
 
-        request = MigrationRequest.parse(planned)
+        request = MigrationRequest.parse(require_handed_on(planned, "plan"))
         if request.dry_run:
             log.info("dry_run: nothing was changed. The log of plan says what would be.")
             raise AirflowSkipException("dry_run")
@@ -77,7 +78,7 @@ def migrate_schema() -> None:
         from include.schema import migrations
 
         with no_retry(SchemaUnverified, SchemaBehind):
-            for column in migrations.verify(_engine(), target):
+            for column in migrations.verify(_engine(), require_handed_on(target, "apply")):
                 log.info("%s", column)
         log.info("The training database holds what schema revision %s promises.", target)
 

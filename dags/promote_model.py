@@ -18,7 +18,6 @@ saying so.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
@@ -26,6 +25,7 @@ from airflow.sdk import dag, get_current_context, task
 from include.models.request import PromotionRequest
 from include.pipeline.assets import PRODUCTION_MODEL
 from include.pipeline.form import params_of
+from include.pipeline.retries import DEFAULT_ARGS
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ Json = dict[str, Any]
     params=params_of(PromotionRequest),
     doc_md=__doc__,
     tags=["training", "models"],
-    default_args={"owner": "training", "retries": 3, "retry_delay": timedelta(seconds=10)},
+    default_args=DEFAULT_ARGS,
     is_paused_upon_creation=False,
 )
 def promote_model() -> None:

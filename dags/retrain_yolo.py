@@ -22,7 +22,6 @@ task skipped. Roll back with the Dag `promote_model`.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context, task
@@ -31,7 +30,8 @@ from include.pipeline.approval import AskForApproval
 from include.pipeline.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.pipeline.form import params_of
 from include.pipeline.plans import deployed_plans
-from include.pipeline.settings import GPU_POOL, GPU_QUEUE
+from include.pipeline.retries import DEFAULT_ARGS
+from include.pipeline.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
 from include.pipeline.waiting import TriggerTraining, WaitForTraining
 from include.retraining.request import RetrainRequest
 
@@ -41,14 +41,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 PLANS = deployed_plans().valid
-
-DEFAULT_ARGS = {
-    "owner": "training",
-    "retries": 3,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=5),
-}
 
 
 def retraining(plan: str | None) -> None:
@@ -140,7 +132,7 @@ def plan_param(names: list[str], default: str | None = None) -> Param:
     doc_md=__doc__,
     tags=["training", "retraining"],
     default_args=DEFAULT_ARGS,
-    max_active_runs=16,
+    max_active_runs=MAX_ACTIVE_RUNS,
     is_paused_upon_creation=False,
 )
 def retrain_yolo() -> None:

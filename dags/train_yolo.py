@@ -24,23 +24,14 @@ from include.jobs.queries import QUERIES
 from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.pipeline.form import params_of
-from include.pipeline.record import exactly_one_row
-from include.pipeline.retries import CountErrors
-from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB
+from include.pipeline.record import exactly_one_row, handed_on
+from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+from include.pipeline.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 
 Json = dict[str, Any]
 
 PREEMPTIONS = 50
 """How often a training may be killed or lose its machine; errors of its own are counted by CountErrors."""
-
-DEFAULT_ARGS = {
-    "owner": "training",
-    "retries": 3,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=5),
-    "on_failure_callback": record_task_failure,
-}
 
 
 @dag(
@@ -48,8 +39,9 @@ DEFAULT_ARGS = {
     params=params_of(TrainingSpec),
     doc_md=__doc__,
     tags=["training"],
-    default_args=DEFAULT_ARGS,
-    max_active_runs=16,
+    default_args=DEFAULT_ARGS | {"on_failure_callback": record_task_failure},
+    user_defined_macros={"handed_on": handed_on},
+    max_active_runs=MAX_ACTIVE_RUNS,
     is_paused_upon_creation=False,
     template_searchpath=[str(QUERIES)],
     on_failure_callback=record_run_failure,
@@ -59,9 +51,10 @@ def train_yolo() -> None:
     @task
     def check_schema() -> None:
         """Fail fast where the tables are behind the code. Training never migrates."""
-        from include.pipeline.tasks import require_current_schema
+        from include.pipeline.tasks import record_ended_runs, require_current_schema
 
         require_current_schema()
+        record_ended_runs(get_current_context())
 
     @task
     def resolve_config() -> Json:
@@ -85,6 +78,7 @@ def train_yolo() -> None:
         retry_exponential_backoff=1.1,  # within seconds at first; 50 of them outlast half an hour
         max_retry_delay=timedelta(minutes=1),
         retry_policy=CountErrors(),
+        pre_execute=None,  # it counts kills itself: only those without durable progress
     )
     def train(job: Json, dataset: Json) -> Json:
         """Train, from the newest state there is; each epoch's becomes durable while the next one trains."""
@@ -110,25 +104,27 @@ def train_yolo() -> None:
         task_id="record_checkpoints",
         conn_id=TRAINING_DB,
         sql="record_checkpoints.sql",
+        hook_params={"options": DATABASE_LIMITS},
+        execution_timeout=timedelta(minutes=2),  # a server that hangs is tried again, too
         parameters={
-            "job_id": "{{ ti.xcom_pull('resolve_config').job_id }}",
+            "job_id": "{{ handed_on(ti, 'resolve_config').job_id }}",
             "run_id": "{{ run_id }}",
-            "status": "{{ 'stopped' if ti.xcom_pull('train').stop_reason == 'stopped' else 'completed' }}",
-            "epoch": "{{ ti.xcom_pull('train').epoch }}",
-            "epochs": "{{ ti.xcom_pull('train').epochs }}",
-            "metrics": "{{ ti.xcom_pull('train').metrics | tojson }}",
-            "best_checkpoint_path": "{{ ti.xcom_pull('upload_best').path }}",
-            "best_checkpoint_sha256": "{{ ti.xcom_pull('upload_best').sha256 }}",
-            "best_checkpoint_size": "{{ ti.xcom_pull('upload_best').size }}",
-            "last_checkpoint_path": "{{ ti.xcom_pull('upload_last').path }}",
-            "last_checkpoint_sha256": "{{ ti.xcom_pull('upload_last').sha256 }}",
-            "last_checkpoint_size": "{{ ti.xcom_pull('upload_last').size }}",
+            "status": "{{ 'stopped' if handed_on(ti, 'train').stop_reason == 'stopped' else 'completed' }}",
+            "epoch": "{{ handed_on(ti, 'train').epoch }}",
+            "epochs": "{{ handed_on(ti, 'train').epochs }}",
+            "metrics": "{{ handed_on(ti, 'train').metrics | tojson }}",
+            "best_checkpoint_path": "{{ handed_on(ti, 'upload_best').path }}",
+            "best_checkpoint_sha256": "{{ handed_on(ti, 'upload_best').sha256 }}",
+            "best_checkpoint_size": "{{ handed_on(ti, 'upload_best').size }}",
+            "last_checkpoint_path": "{{ handed_on(ti, 'upload_last').path }}",
+            "last_checkpoint_sha256": "{{ handed_on(ti, 'upload_last').sha256 }}",
+            "last_checkpoint_size": "{{ handed_on(ti, 'upload_last').size }}",
         },
         handler=exactly_one_row,
         doc_md="Write both paths, hashes and sizes into the job's row, in one statement.",
     )
 
-    @task(retries=5)
+    @task
     def notify_backend(job: Json) -> int:
         """Tell the platform's backend what was recorded, where connection `training_backend` exists."""
         from include.pipeline.tasks import notify_completion

@@ -11,12 +11,11 @@ use one .zip, which appears as a whole.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import dag, get_current_context, task
 
 from include.pipeline.assets import TRAINING_DATASET
 from include.pipeline.form import params_of
+from include.pipeline.retries import DEFAULT_ARGS
 from include.pipeline.watching import WatchRequest
 
 
@@ -25,7 +24,7 @@ from include.pipeline.watching import WatchRequest
     params=params_of(WatchRequest),
     doc_md=__doc__,
     tags=["training", "retraining"],
-    default_args={"owner": "training", "retries": 3, "retry_delay": timedelta(seconds=30)},
+    default_args=DEFAULT_ARGS,
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=True,

@@ -80,6 +80,14 @@ class Airflow:
         )
         self._tasks.post_clear_task_instances(dag_id, body)
 
+    def mark(self, dag_id: str, run_id: str, state: str, task_id: str | None = None) -> None:
+        """Mark the run, or one of its tasks, as `failed` or `success`, as a person does."""
+        if task_id is None:
+            self._runs.patch_dag_run(dag_id, run_id, airflow.DAGRunPatchBody(state=state))
+        else:
+            body = airflow.PatchTaskInstanceBody(new_state=state)
+            self._tasks.patch_task_instance(dag_id, run_id, task_id, body)
+
     def ended(self, dag_id: str, run_id: str) -> bool:
         return self.state(dag_id, run_id) not in {"queued", "running"}
 

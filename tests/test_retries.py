@@ -7,11 +7,19 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowTaskTimeout, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+from sqlalchemy.exc import OperationalError as WrappedError
 
+from include.checkpoints.errors import StoreError
+from include.datasets.errors import StorageUnavailable
+from include.pipeline.interruptions import begin_attempt
+from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
-from include.pipeline.retries import CountErrors
+from include.pipeline.retries import DEFAULT_ARGS, CountErrors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,12 +43,29 @@ class Task:
     def set(self, key: str, value: Any) -> None:
         self.stored[key] = value
 
+    @property
+    def context(self) -> Context:
+        """Of the present attempt."""
+        task = SimpleNamespace(op_args=[self.job, {"source": "digits"}], op_kwargs={})
+        ti = SimpleNamespace(try_number=self.attempt, max_tries=self.max_tries, task_id="train")
+        return cast("Context", {"task": task, "task_state_store": self, "ti": ti})
+
     def fail(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
         """What the policy says to `error` in the next attempt."""
         self.attempt += 1
-        task = SimpleNamespace(op_args=[self.job, {"source": "digits"}], op_kwargs={})
-        context = cast("Context", {"task": task, "task_state_store": self})
-        decision = policy.evaluate(error, self.attempt, self.max_tries, context)
+        return self._decide(error, policy)
+
+    def begin(self, progress: int = 0) -> None:
+        """The next attempt begins, with so much that is durable."""
+        self.attempt += 1
+        begin_attempt(self.context, progress)
+
+    def end(self, error: BaseException) -> None:
+        """The present attempt ends with an error; where this is not called, it was killed."""
+        self._decide(error, CountErrors())
+
+    def _decide(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
+        decision = policy.evaluate(error, self.attempt, self.max_tries, self.context)
         return decision.action, decision.reason or ""
 
 
@@ -72,7 +97,8 @@ def test_preemptions_are_not_errors_however_many_there_are(task: Task) -> None:
 
 def test_a_preemption_goes_on_after_the_delay_of_the_task_and_an_error_later() -> None:
     policy = CountErrors(delay=timedelta(minutes=1))
-    context = cast("Context", {"task": None, "task_state_store": Task(None)})
+    ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
+    context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})
     assert policy.evaluate(Preempted(), 1, RETRIES, context).retry_delay is None
     assert policy.evaluate(FULL, 1, RETRIES, context).retry_delay == timedelta(minutes=1)
 
@@ -103,3 +129,87 @@ def test_a_long_error_fits_into_airflows_reason(task: Task) -> None:
 def test_a_policy_survives_its_own_serialization() -> None:
     policy = CountErrors(errors=3, delay=timedelta(seconds=7))
     assert CountErrors.deserialize(policy.serialize()) == policy
+
+
+def airflow_error(status: int | None) -> AirflowRuntimeError:
+    detail = {"status_code": status, "message": "x"}
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+
+
+OUTAGES = {
+    "S3": StoreError("S3 is away"),
+    "data": StorageUnavailable("S3 is away"),
+    "read-only": psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"),
+    "refused": psycopg.OperationalError("connection refused"),
+    "SQLAlchemy": WrappedError("SELECT 1", {}, psycopg.OperationalError("connection refused")),
+    "a server that hangs": AirflowTaskTimeout("Timeout"),
+    "API server": airflow_error(None),
+    "API server that fails": airflow_error(503),
+    "backend": BackendUnavailable("HTTP 503"),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_every_task_outlasts_two_hours_of_an_outage_and_looks_every_five_minutes_at_least(
+    task: Task, outage: str
+) -> None:
+    policy, waited = DEFAULT_ARGS["retry_policy"], timedelta()
+    for attempt in range(1, DEFAULT_ARGS["retries"] + 1):
+        decision = policy.evaluate(OUTAGES[outage], attempt, DEFAULT_ARGS["retries"], task.context)
+        assert decision.action is RetryAction.RETRY
+        assert decision.retry_delay <= timedelta(minutes=5)
+        waited += decision.retry_delay
+    assert waited > timedelta(hours=2)
+    assert policy.evaluate(OUTAGES[outage], 1, 50, task.context).retry_delay < timedelta(seconds=20)
+
+
+def test_what_airflow_refuses_is_no_outage(task: Task) -> None:
+    _, reason = task.fail(airflow_error(404), CountErrors())
+    assert reason.startswith("Error 1 of at most 2")
+
+
+def test_the_third_kill_in_a_row_without_durable_progress_is_the_last(task: Task) -> None:
+    for _ in range(3):
+        task.begin(progress=4)
+    with pytest.raises(AirflowFailException, match="killed 3 times in a row without durable progress") as end:
+        task.begin(progress=4)
+    assert "too little memory" in str(end.value)
+    assert "clear train with all after it" in str(end.value)
+
+
+def test_kills_between_which_something_became_durable_never_end_a_task(task: Task) -> None:
+    for progress in range(20):
+        task.begin(progress)
+        task.begin(progress)
+
+
+@pytest.mark.parametrize("explained", [Preempted(), StoreError("S3 is away"), FULL])
+def test_an_end_that_was_explained_is_no_kill(task: Task, explained: BaseException) -> None:
+    for _ in range(20):
+        task.begin()
+        task.end(explained)
+    task.begin()
+    task.begin()
+    task.begin()
+    with pytest.raises(AirflowFailException):
+        task.begin()
+
+
+def test_a_task_that_was_cleared_may_be_killed_three_times_again(task: Task) -> None:
+    for _ in range(3):
+        task.begin()
+    task.max_tries += RETRIES + 1
+    for _ in range(3):
+        task.begin()
+    with pytest.raises(AirflowFailException):
+        task.begin()
+
+
+def test_an_attempt_that_is_over_says_nothing_of_the_one_after_it(task: Task) -> None:
+    task.begin()
+    late = task.context
+    task.begin()
+    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler took it for lost already
+    task.begin()
+    with pytest.raises(AirflowFailException):
+        task.begin()

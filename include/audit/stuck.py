@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from include.audit.liveness import LiveRuns
 
-GRACE = timedelta(hours=1)
+GRACE = timedelta(minutes=5)
 """A run that ended just now is still being recorded, by its last task or by its Dag's callback."""
 
 _PAGE_ROWS = 500

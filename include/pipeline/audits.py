@@ -45,7 +45,7 @@ def audit_run(context: Context) -> None:
             client,
             settings.bucket,
             settings.training_root,
-            _live_runs(context),
+            live_runs(context),
             datetime.now(UTC),
             probe_conditional_writes(client, settings.bucket),
         )
@@ -65,10 +65,11 @@ def retain_run(context: Context) -> dict[str, Any]:
         client, bucket = s3_client(), Settings.from_environment().bucket
         if not policy.dry_run:
             require_conditional_deletes(client, bucket)
-        report = retain(connection, client, bucket, policy, _live_runs(context))
+        report = retain(connection, client, bucket, policy, live_runs(context))
     log.info("\n%s", report.markdown())
-    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY)
-    leave_note(context, f"{audited['sentence']}\n\n{report.sentence}")
+    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}  # marked as success by hand
+    sentences = (audited.get("sentence"), report.sentence)
+    leave_note(context, "\n\n".join(each for each in sentences if each))
     return report.summary()
 
 
@@ -78,7 +79,7 @@ def _deployment() -> str | None:
     return value
 
 
-def _live_runs(context: Context) -> LiveRuns:
+def live_runs(context: Context) -> LiveRuns:
     """Ask Airflow which runs go on."""
     ti = context["ti"]
 

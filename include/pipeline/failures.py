@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.plain_text import escape_controls
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+_TASK_CALLBACK_SECONDS = 10.0
+"""Airflow ends a task's process 20 seconds after its state is known (`task_success_overtime`)."""
+
+_DAG_CALLBACK_SECONDS = 30.0
+"""The Dag processor gives a file and its callbacks 50 seconds (`dag_file_processor_timeout`)."""
 
 
 @contextmanager
@@ -32,17 +39,30 @@ def no_retry(*errors: type[Exception]) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
 
 
+@contextmanager
+def recorded_failure(*errors: type[Exception]) -> Iterator[None]:
+    """As `no_retry`, and the reason is in the row of the run before the task ends, however long that takes.
+
+    A callback would have seconds for it, and the database may be away for minutes.
+    """
+    from include.pipeline.patience import patiently
+
+    try:
+        yield
+    except errors as error:
+        if _concerns_this_attempt(error):
+            context = get_current_context()
+            reason = _reason(context, error)
+            patiently(lambda: _write(context, reason, again=True))
+        raise AirflowFailException(str(error)) from error
+
+
 def record_task_failure(context: Context) -> None:
     """Task callback: write the reason into the row that this run owns. Runs when no retry is left."""
-    from include.checkpoints.errors import FencedOut
-    from include.jobs.repository import OwnershipLost
-
-    task_id = context["ti"].task_id
     error = context.get("exception")
-    if isinstance(error, BaseException) and isinstance(error.__cause__, (FencedOut, OwnershipLost)):
-        return  # the row tells of another attempt by now
-    reason = str(error).strip() if error else ""
-    _record(context, f"{task_id}: {reason or type(error).__name__}", again=True)
+    failure = error if isinstance(error, BaseException) else None
+    if failure is None or _concerns_this_attempt(failure.__cause__):
+        _record(context, _reason(context, failure), _TASK_CALLBACK_SECONDS, again=True)
 
 
 def record_run_failure(context: Context) -> None:
@@ -55,6 +75,7 @@ def record_run_failure(context: Context) -> None:
         f"The run failed and no task could say why ({context.get('reason', 'unknown')}): most likely a "
         "process was killed, for lack of memory or with its machine. See the log of the failed task, then "
         "clear it with all after it, or trigger the job again.",
+        _DAG_CALLBACK_SECONDS,
     )
 
 
@@ -64,20 +85,45 @@ def record_unfinished_run(context: Context) -> None:
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
         "Clear train with its downstream tasks.",
+        _DAG_CALLBACK_SECONDS,
     )
 
 
-def _record(context: Context, reason: str, *, again: bool = False) -> None:
-    from include.jobs.repository import JobRepository
+def _concerns_this_attempt(error: BaseException | None) -> bool:
+    """Whether the row tells of this attempt, and not of another one by now."""
+    from include.checkpoints.errors import FencedOut
+    from include.jobs.repository import OwnershipLost
+
+    return not isinstance(error, (FencedOut, OwnershipLost))
+
+
+def _reason(context: Context, error: BaseException | None) -> str:
+    return f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}"
+
+
+def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
+    """Write the reason. Where the database is away for longer, the next run or the audit finds the row."""
     from include.pipeline.connections import training_database
+    from include.pipeline.patience import patiently
     from include.pipeline.tracking import track_recorded
 
     reason = escape_controls(reason)  # it may name files and classes of somebody's data
-    open_database = training_database()
-    with open_database() as connection:
-        recorded = JobRepository(connection).fail_run(
-            context["dag"].dag_id, context["run_id"], reason, again=again
-        )
+    recorded = patiently(lambda: _write(context, reason, again=again), seconds)
+    if recorded is not None:
+        track_recorded(recorded, training_database())
+
+
+def _write(context: Context, reason: str, *, again: bool) -> str | None:
+    """Write the reason into the row that the run owns, or else the one that still waits for its first run."""
+    from include.jobs.repository import JobRepository
+    from include.pipeline.connections import training_db
+
+    with training_db() as connection:
+        jobs = JobRepository(connection)
+        recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
+        asked = (context["dag_run"].conf or {}).get("job_id")
+        if recorded is None and isinstance(asked, str) and jobs.refuse(asked, reason):
+            recorded = asked
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)
-        track_recorded(recorded, open_database)
+    return recorded

@@ -1,20 +1,26 @@
-"""When a training that failed is tried again: preemptions always, errors once, hopeless ones never."""
+"""When a task that failed is tried again: always after outages and preemptions, seldom after errors."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
+from include.pipeline.interruptions import explain, fingerprint_of, refuse_a_killer
 from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+OUTAGES = 50
+"""How often a task may find a server away. With the growing delay below, these outlast two hours."""
+
+_FIRST_DELAY = timedelta(seconds=15)
+_LONGEST_DELAY = timedelta(minutes=5)
+_GROWTH = 1.1
 
 _LONGEST = 300
 """Characters of an error that are kept: Airflow cuts reasons at 500."""
@@ -38,15 +44,19 @@ class CountErrors(RetryPolicy):
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """Decide what follows from `exception`."""
+        if context is not None:
+            explain(context)
+        attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, Preempted):
-            return RetryDecision.retry(reason=f"Preempted, attempt {try_number} of {max_tries + 1}.")
+            return RetryDecision.retry(reason=f"Preempted, {attempt}")
         if may_pass(exception):
             return RetryDecision.retry(
-                self.delay, reason=f"A server is away, attempt {try_number} of {max_tries + 1}."
+                min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY),
+                reason=f"A server is away or refuses for now ({_sentence(exception)}), {attempt}",
             )
         if context is None:
             return RetryDecision.default()
-        count = self._count(exception, max_tries, context)
+        count = self._count(exception, context)
         what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
         if count >= self.errors:
             return RetryDecision.fail(reason=f"{what} No attempt is left.")
@@ -63,10 +73,10 @@ class CountErrors(RetryPolicy):
         """The reverse of `serialize`."""
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
-    def _count(self, exception: BaseException, max_tries: int, context: Context) -> int:
+    def _count(self, exception: BaseException, context: Context) -> int:
         """Which error of this configuration it is, counting from 1."""
         store = context["task_state_store"]
-        fingerprint = _fingerprint(context, max_tries)
+        fingerprint = fingerprint_of(context)
         stored = store.get(_KEY)
         counted = stored if isinstance(stored, dict) and stored.get("fingerprint") == fingerprint else {}
         before = counted.get("count")
@@ -75,15 +85,18 @@ class CountErrors(RetryPolicy):
         return count
 
 
-def _fingerprint(context: Context, max_tries: int) -> str:
-    """What the task was called with. Clearing changes max_tries: somebody wants it to be tried again."""
-    task = context["task"]
-    arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
-    # A value that is no JSON was not rendered yet; its repr may differ from attempt to attempt.
-    text = json.dumps([arguments, max_tries], sort_keys=True, default=lambda value: type(value).__qualname__)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _sentence(exception: BaseException) -> str:
     text = " ".join(str(exception).split())[:_LONGEST]
     return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "training",
+    "retries": OUTAGES,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": _LONGEST_DELAY,
+    "retry_policy": CountErrors(errors=4),
+    "pre_execute": refuse_a_killer,
+}
+"""Of every task of every Dag: as patient with servers as `train` is, and at most four errors of its own."""

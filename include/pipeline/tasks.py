@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.audit.stuck import find_stuck
 from include.checkpoints.conditions import require_conditional_writes
 from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
@@ -18,10 +20,13 @@ from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
+from include.pipeline.audits import live_runs
 from include.pipeline.connections import s3_client, training_database, training_db
-from include.pipeline.failures import no_retry
+from include.pipeline.failures import no_retry, recorded_failure
+from include.pipeline.interruptions import begin_attempt
 from include.pipeline.notify import notify
-from include.pipeline.payloads import ResolvedJob, TrainingManifest
+from include.pipeline.patience import patiently
+from include.pipeline.payloads import ResolvedJob, TrainingManifest, received
 from include.pipeline.resolve import RunIdentity, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
 from include.pipeline.settings import Settings
@@ -45,6 +50,19 @@ def require_current_schema() -> None:
         require_current(connection)
 
 
+def record_ended_runs(context: Context) -> None:
+    """Record the end of runs that could not do it themselves, as when the database was away just then.
+
+    Whatever goes wrong with that, this run has nothing to do with it.
+    """
+    try:
+        with training_db() as connection:
+            for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
+                log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
+    except Exception:
+        log.warning("Runs that ended without a word were not looked for.", exc_info=True)
+
+
 def resolve_run(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns."""
     dag_run = context["dag_run"]
@@ -61,8 +79,8 @@ def resolve_run(context: Context) -> ResolvedJob:
 
 def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
     """Find and check the job's data."""
-    spec = ResolvedJob.model_validate(job).spec
-    with no_retry(DatasetError):
+    spec = received(ResolvedJob, job, "resolve_config").spec
+    with recorded_failure(DatasetError):
         return check_dataset(
             cast("str", spec.dataset),
             cast("str", spec.task),
@@ -75,24 +93,25 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
     """Train on this machine, from where the attempt before this one ended."""
     from include.pipeline.training import TrainingAttempt
 
-    resolved = ResolvedJob.model_validate(job)
+    resolved = received(ResolvedJob, job, "resolve_config")
     _require_this_run(resolved, context)
     attempt = TrainingAttempt(
         resolved,
-        DatasetReference.model_validate(dataset),
+        received(DatasetReference, dataset, "check_dataset"),
         context["ti"].try_number,
         Settings.from_environment(),
         lambda: _store(resolved.origin_run_id),
     )
-    with no_retry(TrainingError, DatasetError, StoreRefusal, RepositoryError):
+    with recorded_failure(TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException):
+        begin_attempt(context, patiently(attempt.durable_epochs))
         return attempt.run()
 
 
 def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: Context) -> dict[str, Any]:
     """Make one checkpoint durable; returns it with its s3:// path."""
-    trained = TrainingManifest.model_validate(manifest)
+    trained = received(TrainingManifest, manifest, "train")
     _require_this_run(trained, context)
-    with no_retry(StoreRefusal, RepositoryError):
+    with recorded_failure(StoreRefusal, RepositoryError):
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
             JobRepository(connection).require_owner(trained.job_id, trained.run_id)
@@ -102,7 +121,7 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: C
 
 def notify_completion(job: dict[str, Any], context: Context) -> int:
     """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
-    resolved = ResolvedJob.model_validate(job)
+    resolved = received(ResolvedJob, job, "resolve_config")
     _require_this_run(resolved, context)
     open_database = training_database()
     with open_database() as connection:

@@ -1,0 +1,84 @@
+"""Why a run failed is in its job's row, also where the database is away when there is something to say."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import set_current_context
+
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetReference
+from include.pipeline.failures import record_task_failure, recorded_failure
+from include.pipeline.payloads import received
+from include.pipeline.record import handed_on
+from tests.cutting_proxy import CuttingProxy
+from tests.jobs import claim, recorded
+
+if TYPE_CHECKING:
+    import psycopg
+    from airflow.sdk import Context
+
+    from include.jobs.repository import JobRepository
+
+
+def context_of(conf: dict[str, Any], **more: Any) -> Context:
+    """What Airflow hands a task of run1, or its callback."""
+    return cast(
+        "Context",
+        {
+            "dag": SimpleNamespace(dag_id="train_yolo"),
+            "dag_run": SimpleNamespace(conf=conf),
+            "run_id": "run1",
+            "ti": SimpleNamespace(task_id="check_schema"),
+            **more,
+        },
+    )
+
+
+def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is_away(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs)
+    server = migrated_url.partition("@")[2].partition("/")[0]
+    with CuttingProxy(f"http://{server}", received=0, cuts=2) as proxy:
+        through = migrated_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
+        with (
+            set_current_context(context_of({})),
+            pytest.raises(AirflowFailException, match="no images"),
+            recorded_failure(DatasetError),
+        ):
+            raise DatasetError("dataset='x' has no images")
+        assert proxy.cuts == 2
+    row = recorded(jobs)
+    assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
+
+
+def test_a_job_of_the_platform_that_waits_learns_why_its_first_run_failed(
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
+    connection.commit()
+    error = AirflowFailException("The schema is at revision 0003; run migrate_schema")
+    record_task_failure(context_of({"job_id": "a"}, exception=error))
+    row = recorded(jobs)
+    assert row.status == "failed"
+    assert row.error == "check_schema: The schema is at revision 0003; run migrate_schema"
+
+
+def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> None:
+    sentence = r"Task check_dataset has handed nothing on: it was marked as success by hand .* Clear check_da"
+    with pytest.raises(AirflowFailException, match=sentence):
+        received(DatasetReference, None, "check_dataset")
+    handed = {"upload_best": {"path": "s3://x"}}
+    ti = SimpleNamespace(xcom_pull=lambda *, task_ids: handed.get(task_ids))
+    assert handed_on(cast("Any", ti), "upload_best") == {"path": "s3://x"}
+    with pytest.raises(AirflowFailException, match="Task upload_last has handed nothing on"):
+        handed_on(cast("Any", ti), "upload_last")
