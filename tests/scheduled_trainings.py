@@ -142,8 +142,8 @@ class Training:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
-    def leave_no_retry(self) -> None:
-        """The next attempt of `train` is its last. Airflow has no call for this: it counts from `retries`."""
+    def leave_one_retry(self) -> None:
+        """The attempt after this one is the last. Airflow has no call for this: it counts from `retries`."""
         with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",

