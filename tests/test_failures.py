@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
+from include.jobs.callback import TrainingCompletionCallback
 from include.pipeline.failures import record_task_failure, recorded_failure
+from include.pipeline.notify import notify
+from include.pipeline.patience import BackendUnavailable, may_pass
 from include.pipeline.payloads import received
 from include.pipeline.record import handed_on
 from tests.cutting_proxy import CuttingProxy
@@ -82,3 +88,46 @@ def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> Non
     assert handed_on(cast("Any", ti), "upload_best") == {"path": "s3://x"}
     with pytest.raises(AirflowFailException, match="Task upload_last has handed nothing on"):
         handed_on(cast("Any", ti), "upload_last")
+
+
+def answering(status: int) -> ThreadingHTTPServer:
+    """A backend that gives every callback this answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (503, BackendUnavailable),
+        (429, BackendUnavailable),
+        (None, BackendUnavailable),
+        (400, AirflowException),
+    ],
+)
+def test_a_backend_that_is_away_is_an_outage_and_one_that_refuses_is_not(
+    status: int | None, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = answering(status or 500)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_TRAINING_BACKEND",
+        json.dumps({"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}/done"}),
+    )
+    told = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
+    try:
+        if status is None:
+            server.server_close()
+        with pytest.raises(error) as failure:
+            notify(told)
+        assert may_pass(failure.value) is (error is BackendUnavailable)
+    finally:
+        server.shutdown()
+        server.server_close()

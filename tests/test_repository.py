@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from include.jobs.repository import JobRepository, OwnershipLost
-from tests.jobs import claim, epoch_report, record_checkpoints, recorded
+from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started
 
 
 def test_a_job_that_is_not_there_is_none(jobs: JobRepository) -> None:
@@ -143,3 +143,41 @@ def test_only_the_owner_of_a_job_may_go_on_with_it(jobs: JobRepository) -> None:
         jobs.require_owner("a", "run2")
     with pytest.raises(OwnershipLost):
         jobs.require_owner("b", "run1")
+
+
+def test_what_an_interrupted_training_could_not_record_is_added_and_the_rest_stays(
+    jobs: JobRepository,
+) -> None:
+    started(jobs, epochs=3)
+    before = jobs.epochs("a")
+    finished = [(epoch, {"loss": epoch / 2, "odd": float("nan")}, 1.5) for epoch in range(2500)]
+    assert jobs.fill_epochs("a", finished) == 2497
+    assert jobs.fill_epochs("a", finished) == 0
+    after = jobs.epochs("a")
+    assert after[:3] == before
+    assert [each.epoch for each in after] == [*range(2500)]
+    assert (after[-1].metrics, after[-1].seconds) == ({"loss": 1249.5, "odd": None}, 1.5)
+
+
+def test_what_is_missing_is_added_in_parts_and_not_by_a_statement_for_each_epoch(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs, epochs=3)
+    connection.execute("CREATE TABLE inserts (number integer)")
+    connection.execute(
+        "CREATE FUNCTION count_insert() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO inserts VALUES (1); RETURN NULL; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER count_insert AFTER INSERT ON training_epochs "
+        "FOR EACH STATEMENT EXECUTE FUNCTION count_insert()"
+    )
+    connection.commit()
+    try:
+        jobs.fill_epochs("a", [(epoch, {}, 1.0) for epoch in range(2500)])
+        assert connection.execute("SELECT count(*) FROM inserts").fetchone() == (3,)
+    finally:
+        connection.rollback()
+        connection.execute("DROP TABLE inserts CASCADE")
+        connection.execute("DROP FUNCTION count_insert CASCADE")
+        connection.commit()
