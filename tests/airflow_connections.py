@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: str, root: Path) -> None:
     """Make `training_db` and `training_s3` lead there, with this bucket and this TRAINING_ROOT.
 
+    Local datasets may lie beside that.
+
     What the API keeps open for its next request leads to where the file of tests before this one was.
     """
     idle = database._kept._idle
@@ -33,3 +35,4 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(training_s3))
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
     monkeypatch.setenv("TRAINING_ROOT", str(root))
+    monkeypatch.setenv("DATASET_ROOTS", str(root.parent))

@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from include.datasets.check import check_dataset
+from include.datasets import check, fetch
+from include.datasets.boundary import DatasetRoots
 from include.datasets.errors import DatasetError
-from include.datasets.fetch import LocalDataset
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.datasets.fetch import LocalDataset
+    from include.datasets.reference import DatasetReference
+    from include.datasets.storage import ObjectReader
     from include.stack.s3 import S3
+
+
+def roots_beside(cache: Path) -> DatasetRoots:
+    """DATASET_ROOTS of a test: the folder in which the cache lies, which stands for TRAINING_ROOT."""
+    return DatasetRoots((cache.parent,), cache)
+
+
+def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) -> DatasetReference:
+    return check.check_dataset(source, task, cache, s3, roots_beside(cache))
+
+
+def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | None) -> LocalDataset:
+    return fetch.materialize(reference, cache, s3, roots_beside(cache))
 
 
 def refusal(source: Path | str, task: str, cache: Path) -> str:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.check import check_dataset
-from include.datasets.fetch import materialize
-from tests.dataset_steps import describe, refusal
+from tests.dataset_steps import check_dataset, describe, materialize, refusal
 from tests.tiny_datasets import TASKS, build
 
 
@@ -45,7 +43,7 @@ def test_the_check_runs_without_torch_ultralytics_numpy_and_scikit_learn(folder:
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
         "from pathlib import Path\n"
-        "from include.datasets.check import check_dataset\n"
+        "from tests.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
         "from include.datasets.examination import examine\n"  # in this process, and not in one of its own
         f"examine({str(folder)!r}, '', None, 'detect', None)\n"
@@ -62,8 +60,8 @@ def test_the_check_runs_without_torch_ultralytics_numpy_and_scikit_learn(folder:
         ("https://example.com/data.zip", "nothing is fetched from there"),
         ("ul://someone/datasets/some", "nothing is fetched from there"),
         ("file:/etc/passwd", "nothing is fetched from there"),
-        ("/nowhere/at/all", "does not exist on machine"),
-        ("/etc/hostname", "neither a folder nor a data YAML"),
+        ("/nowhere/at/all", "does not lie below a folder of DATASET_ROOTS"),
+        ("/etc/hostname", "does not lie below a folder of DATASET_ROOTS"),
         ("s3:///key", "names no bucket"),
         ("s3://bucket/data.tar.gz", "only .zip"),
         ("s3://bucket/data.zip", "training_s3"),
@@ -73,6 +71,13 @@ def test_a_source_that_cannot_be_is_refused_with_a_sentence(source: str, reason:
     message = refusal(source, "detect", cache)
     assert source in message
     assert reason in message
+
+
+def test_a_path_below_the_roots_says_what_is_wrong_with_it(folder: Path, cache: Path) -> None:
+    assert "does not exist on machine" in refusal(folder, "detect", cache)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no data YAML")
+    assert "neither a folder nor a data YAML" in refusal(folder / "notes.txt", "detect", cache)
 
 
 def test_digits_are_refused_for_other_tasks(cache: Path) -> None:
@@ -162,7 +167,8 @@ def test_a_list_with_missing_images_is_refused_by_line(folder: Path, cache: Path
     (folder / "train.txt").write_text("images/train/0.png\n\nimages/train/nothing.png\nnotes.doc\n")
     message = refusal(describe(folder, train="train.txt"), "detect", cache)
     assert "train.txt:3: 'images/train/nothing.png' does not exist" in message
-    assert "train.txt:4: 'notes.doc' is not the name of an image" in message
+    assert "train.txt:4: the line is not the name of an image" in message
+    assert "notes" not in message
 
 
 def test_an_export_with_images_and_labels_in_each_split_is_understood(folder: Path, cache: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from include.datasets.check import check_dataset
-from tests.dataset_steps import refusal
+from tests.dataset_steps import check_dataset, refusal
 from tests.tiny_datasets import build
 
 BOX = "0 0.5 0.5 0.2 0.2"
@@ -48,7 +47,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut png": (lambda path: path.write_bytes(path.read_bytes()[:-300]), "damaged"),
     "cut jpeg": (_truncated_jpeg, "damaged"),
     "cut bmp": (_truncated_bmp, "damaged"),
-    "dangling link": (_dangling_link, "No such file"),
+    "dangling link": (_dangling_link, "leads outside the dataset"),
     "tiny": (lambda path: Image.new("RGB", (64, 5)).save(path), "64 x 5 pixels"),
     "gif": (lambda path: Image.new("RGB", (64, 64)).save(path, "GIF"), "format GIF"),
 }

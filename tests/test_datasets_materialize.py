@@ -10,10 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.fetch import materialize
-from tests.dataset_steps import describe, snapshot
+from tests.dataset_steps import check_dataset, describe, materialize, snapshot
 from tests.tiny_datasets import TASKS, build
 
 

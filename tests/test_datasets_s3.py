@@ -167,12 +167,12 @@ def test_a_data_yaml_in_s3_may_not_lead_outside(
     ):
         describe(folder, path=None, **changes)
         upload_files(s3_client, bucket, folder)
-        with pytest.raises(DatasetError, match="leads outside the data set"):
+        with pytest.raises(DatasetError, match="leads outside the dataset"):
             check_dataset(f"s3://{bucket}/", "detect", cache, reader)
     (folder / "train.txt").write_text(f"./images/train/0.png\n{tmp_path}/private/images/train/0.png\n")
     describe(folder, train="train.txt")
     upload_files(s3_client, bucket, folder)
-    with pytest.raises(DatasetError, match=r"train\.txt:2: .*leads outside the data set"):
+    with pytest.raises(DatasetError, match=r"train\.txt:2: .*leads outside the dataset"):
         check_dataset(f"s3://{bucket}/", "detect", cache, reader)
     describe(folder, train="images/train", path=str(tmp_path / "private"))
     upload_files(s3_client, bucket, folder)

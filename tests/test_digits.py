@@ -24,7 +24,7 @@ from include.datasets.validate import validate
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     root = tmp_path_factory.mktemp("digits")
     digits.write_digits(root)
-    return read_layout(Place(root, "digits", confined=root), "detect")
+    return read_layout(Place(root, "digits", root), "detect")
 
 
 def test_the_scenes_are_byte_for_byte_the_known_ones(scenes: Layout) -> None:

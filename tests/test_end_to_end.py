@@ -180,6 +180,33 @@ def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
 
 
+def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
+    """What somebody can store in a bucket is unpacked there, and would be readable as a local dataset."""
+    settings = airflow_stack.airflow.home / "airflow.cfg"
+    content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"
+    content.mkdir(parents=True)
+    (content / "cred.yaml").write_text(f"train: {settings}\nval: images\nnames: [a]\n")
+    allowed = Path(airflow_stack.airflow.variables["DATASET_ROOTS"])
+    (allowed / "linked.yaml").symlink_to(content / "cred.yaml")
+    (allowed / "cred.yaml").write_text((content / "cred.yaml").read_text())
+    secret = airflow_stack.credentials.airflow_fernet_key
+    assert secret in settings.read_text()
+    attacks = {
+        "fetched": (content / "cred.yaml", "lies in TRAINING_ROOT"),
+        "linked": (allowed / "linked.yaml", "lies in TRAINING_ROOT"),
+        "local": (allowed / "cred.yaml", "leads outside the dataset"),
+    }
+    runs = {
+        name: api.trigger("train_yolo", {"job_id": f"attack-{name}", "dataset": str(path)})
+        for name, (path, _) in attacks.items()
+    }
+    for name, (_, reason) in attacks.items():
+        assert api.wait("train_yolo", runs[name]) == "failed"
+        assert reason in job_row(airflow_stack, f"attack-{name}")["error"]
+        assert secret not in json.dumps(job_row(airflow_stack, f"attack-{name}"), default=str)
+        assert secret not in api.log("train_yolo", runs[name], "check_dataset", 1)
+
+
 def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the_task(
     api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -12,13 +12,13 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.datasets.check import check_dataset
 from include.models.promotion import promote, register_copy
 from include.pipeline.contest import Challenge, Challenger, Measured
 from include.pipeline.evaluation import evaluate_both
 from include.schema.migrations import apply
 from tests import platforms
 from tests.airflow_connections import lead_to
+from tests.dataset_steps import check_dataset
 from tests.model_versions import replace, trained
 from tests.retrain_plans import plan
 from tests.retrainings import retraining
@@ -80,7 +80,7 @@ def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shap
         retraining(planned).model_dump(mode="json"),
         challenge.model_dump(mode="json"),
         challenger.model_dump(mode="json"),
-        cast("Context", {"ti": XComs(folder, folder / "cache")}),
+        cast("Context", {"ti": XComs(folder, folder.parent / "cache")}),
     )
 
 

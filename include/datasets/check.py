@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
+from include.datasets.boundary import DatasetRoots
 from include.datasets.confinement import run_confined
 from include.datasets.examination import examine
 from include.datasets.fetch import locate
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) -> DatasetReference:
+_NO_ROOTS = DatasetRoots()
+
+
+def check_dataset(
+    source: str, task: str, cache: Path, s3: ObjectReader | None, roots: DatasetRoots = _NO_ROOTS
+) -> DatasetReference:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
@@ -33,9 +39,8 @@ def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) 
     if isinstance(origin, Digits):
         return digits.reference()
     cache = make_trusted_folder(cache).resolve()
-    place, fingerprint = locate(origin, source, cache, s3)
-    confined = str(place.confined) if place.confined else None
-    found = run_confined(examine, str(place.path), source, confined, task, fingerprint, source=source)
+    place, fingerprint = locate(origin, source, cache, s3, roots)
+    found = run_confined(examine, place.as_json(), task, fingerprint, source=source)
     reference = DatasetReference(source=source, task=task, **found)
     log.info("Dataset %s is good: %s", source, reference.model_dump_json(exclude={"classes"}))
     return reference

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.boundary import Boundary
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import Layout, Sample, images_below
+from include.datasets.samples import Layout, images_below, resolved_samples
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from include.datasets.samples import Place
+    from include.datasets.samples import Place, Sample
 
 # The order in which check_cls_dataset looks for the validation split.
 _VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
@@ -26,14 +27,15 @@ def read_class_folders(place: Place) -> Layout:
             "a folder for each "
             "class in them"
         )
-    root = _root(place.path.resolve(), place.source)
+    boundary = Boundary(place.folder, place.source, place.barred)
+    root = _root(place.path, boundary)
     validation = next((root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()), None)
     if validation is None:
         raise DatasetError(
             f"Dataset {place.source!r} has no val/ beside train/; put a part of the images there"
         )
     splits = {
-        split: tuple(_at_most(IMAGES, _samples(folder), place.source))
+        split: resolved_samples(_at_most(IMAGES, _images(folder, boundary), place.source), boundary)
         for split, folder in (("train", root / "train"), ("val", validation))
     }
     names = _visible_folders(root / "train")
@@ -46,16 +48,16 @@ def read_class_folders(place: Place) -> Layout:
     return Layout(root, "classify", dict(enumerate(names)), splits)
 
 
-def _root(folder: Path, source: str, depth: int = 0) -> Path:
+def _root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
+    boundary.require_walkable(folder)
     if (folder / "train").is_dir():
         return folder
     visible = _visible_folders(folder)
     if len(visible) == 1 and depth < FOLDER_DEPTH:
-        return _root(folder / visible[0], source, depth + 1)
+        return _root(folder / visible[0], boundary, depth + 1)
     raise DatasetError(
-        f"Dataset {source!r} has no train/; classify takes a folder with train/ and val/, and a folder for "
-        "each "
-        "class in them"
+        f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/, and a "
+        "folder for each class in them"
     )
 
 
@@ -63,20 +65,23 @@ def _visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _samples(split: Path) -> Iterator[Sample]:
+def _images(split: Path, boundary: Boundary) -> Iterator[tuple[Path, None, str]]:
+    boundary.require_walkable(split)
     for name in _visible_folders(split):
-        for image in images_below(split / name):
-            yield Sample(split / name / image, None, f"{name}/{image}")
+        for image in images_below(split / name, boundary):
+            yield split / name / image, None, f"{name}/{image}"
 
 
-def _at_most(limit: int, samples: Iterator[Sample], source: str) -> Iterator[Sample]:
-    for number, sample in enumerate(samples, start=1):
+def _at_most(
+    limit: int, images: Iterator[tuple[Path, None, str]], source: str
+) -> Iterator[tuple[Path, None, str]]:
+    for number, image in enumerate(images, start=1):
         if number > limit:
             raise DatasetError(
                 f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; split "
                 "the dataset"
             )
-        yield sample
+        yield image
 
 
 def _require_complete(

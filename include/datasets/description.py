@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from include.datasets.boundary import Boundary
+
 SPLITS = ("train", "val")
 _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
@@ -34,8 +36,10 @@ class Description:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_description(folder: Path, source: str, depth: int = 0) -> Path:
+def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     """Find the data YAML of a folder; a single folder inside, as zip programs make it, is looked into."""
+    boundary.require_walkable(folder)
+    source = boundary.source
     if depth > FOLDER_DEPTH:
         raise DatasetError(
             f"Dataset {source!r} has more than {FOLDER_DEPTH} folders inside each other and no data YAML; "
@@ -54,7 +58,7 @@ def find_description(folder: Path, source: str, depth: int = 0) -> Path:
             f"Dataset {source!r} holds several YAML files ({listed}); name the data YAML data.yaml"
         )
     if len(visible) == 1 and visible[0].is_dir():
-        return find_description(visible[0], source, depth + 1)
+        return find_description(visible[0], boundary, depth + 1)
     raise DatasetError(
         f"Dataset {source!r} holds no data YAML; put a data.yaml with train, val and names into its top "
         "folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.errors import DatasetError
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
     from include.datasets.samples import Layout
 
 
-def examine(
-    path: str, source: str, confined: str | None, task: str, fingerprint: str | None
-) -> dict[str, Any]:
-    """Check the dataset at `path` and return the fields of its DatasetReference. Raises DatasetError.
+def examine(place: dict[str, Any], task: str, fingerprint: str | None) -> dict[str, Any]:
+    """Check the dataset at `place` and return the fields of its DatasetReference. Raises DatasetError.
 
     fingerprint is that of its content where it is known already.
     """
-    layout = read_layout(Place(Path(path), source, Path(confined) if confined else None), task)
+    source = place["source"]
+    layout = read_layout(Place.of_json(place), task)
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(

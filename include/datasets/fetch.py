@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
+from include.datasets.boundary import DatasetRoots
 from include.datasets.content import complete_folder, fetch_tree, fetch_zip, is_complete, require_expected
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
-from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, parse_source
+from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
 from include.datasets.view import data_of_view, fill_view
 from include.trusted_folders import make_trusted_folder
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NO_ROOTS = DatasetRoots()
+
 
 @dataclass(frozen=True)
 class LocalDataset:
@@ -36,20 +39,24 @@ class LocalDataset:
     fingerprint: str
 
 
-def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | None) -> LocalDataset:
+def materialize(
+    reference: DatasetReference, cache: Path, s3: ObjectReader | None, roots: DatasetRoots = _NO_ROOTS
+) -> LocalDataset:
     """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
+
+    roots tell where a path may lead on this machine, whatever the machine that checked it allows.
 
     Raises DatasetChanged when the source holds something else by now, DatasetError when it is gone,
     StorageUnavailable when S3 does not answer, UntrustedFolder for a cache that others could have prepared.
     """
     cache = make_trusted_folder(cache).resolve()
     origin = parse_source(reference.source, reference.task)
-    place, _ = locate(origin, reference.source, cache, s3, reference.fingerprint)
+    place, _ = locate(origin, reference.source, cache, s3, roots, reference.fingerprint)
     home = cache / reference.fingerprint
     view = home / _view_name(place, reference.task)
-    if place.confined is None or not is_complete(view):
+    if not place.fetched or not is_complete(view):
         layout = read_layout(place, reference.task)
-        if place.confined is None:
+        if not place.fetched:
             _require_unchanged(layout, reference)
         complete_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
     log.info("Dataset %s is ready in %s.", reference.source, view)
@@ -57,7 +64,12 @@ def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | Non
 
 
 def locate(
-    origin: Source, source: str, cache: Path, s3: ObjectReader | None, expected: str | None = None
+    origin: Source,
+    source: str,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots,
+    expected: str | None = None,
 ) -> tuple[Place, str | None]:
     """Find the data on this machine, fetching them if need be; returns where they lie, and their fingerprint.
 
@@ -66,14 +78,14 @@ def locate(
     """
     match origin:
         case LocalPath():
-            return Place(origin.path, source), None
+            return find_local(origin, source, roots), None
         case Digits():
             content, fingerprint = _digits(cache), digits.FINGERPRINT
             require_expected(fingerprint, expected, source)
         case S3Zip() | S3Tree():
             content, fingerprint = _fetched(origin, source, cache, s3, expected)
     yaml = origin.yaml if isinstance(origin, S3Tree) else None
-    return Place(content / yaml if yaml else content, source, confined=content), fingerprint
+    return Place(content / yaml if yaml else content, source, content), fingerprint
 
 
 def _fetched(
@@ -94,7 +106,7 @@ def _fetched(
 def _digits(cache: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
-        drawn = content_fingerprint(read_layout(Place(target, "digits", confined=target), "detect"), "digits")
+        drawn = content_fingerprint(read_layout(Place(target, "digits", target), "detect"), "digits")
         if drawn != digits.FINGERPRINT:
             raise DatasetError(
                 "The bundled digits came out differently on this machine; install scikit-learn as pinned in "
@@ -107,7 +119,7 @@ def _digits(cache: Path) -> Path:
 def _view_name(place: Place, task: str) -> str:
     # Fetched content lies where its fingerprint says. The same files may lie at several paths, and one of
     # them may go.
-    if place.confined:
+    if place.fetched:
         return f"view-{task}"
     return f"view-{task}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.boundary import Boundary, DatasetRoots, resolve
 from include.datasets.description import SPLITS, find_description, read_description
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import IMAGE_SUFFIXES, Layout, Sample, images_below, is_image
+from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolved_samples
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES
 from include.refusals import shown
@@ -18,108 +20,148 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from include.datasets.description import Description
-    from include.datasets.samples import Place
+    from include.datasets.samples import Place, Sample
 
 
 def read_labelled(place: Place, task: str) -> Layout:
     """Find all images of both splits and where their labels belong; raises DatasetError."""
-    file = place.path if place.path.is_file() else find_description(place.path, place.source)
+    boundary = Boundary(place.folder, place.source, place.barred)
+    file = find_description(place.path, boundary) if place.path.is_dir() else place.path
+    boundary.resolve(file, f"{file.name} is a link that")
     description = read_description(file, task, place.source)
-    root = _root(description, place)
-    splits = {split: tuple(_split(description, split, root, place)) for split in SPLITS}
+    root, boundary = _root(description, place, boundary)
+    reader = _Reader(description, root, boundary, place.fetched)
+    splits = {split: reader.read(split) for split in SPLITS}
     return Layout(root, task, description.names, splits, description.extras)
 
 
-def _root(description: Description, place: Place) -> Path:
-    """The folder that train and val are relative to: `path` where it exists, else the YAML's own.
+def _root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
+    """The folder that train and val are relative to: `path` where it may be used, else the YAML's own.
 
     Data YAMLs travel with the `path` of the machine they were made on; Ultralytics, too, ignores it for an
-    archive.
+    archive. Of a user's own path it may name another folder below a root: that is the dataset's then.
     """
-    own = description.file.parent.resolve()
+    own = resolve(description.file.parent)
     if description.path is None:
-        return own
-    given = (own / description.path).resolve()
-    if not given.is_dir() or (place.confined and not given.is_relative_to(place.confined)):
-        return own
-    return given
+        return own, boundary
+    given = resolve(own / description.path)
+    if boundary.holds(given):
+        return (given if given.is_dir() else own), boundary
+    allowed = DatasetRoots(place.roots, place.barred)
+    if allowed.contain(given) and given.is_dir():
+        return given, Boundary(given, place.source, place.barred)
+    return own, boundary
 
 
-def _split(description: Description, split: str, root: Path, place: Place) -> Iterator[Sample]:
-    written = description.splits[split]
-    images: list[tuple[Path, str]] = []
-    for number, path in enumerate(written):
-        folder = f"{number}/" if len(written) > 1 else ""
-        found = _resolve_split(path, root, place, f"{description.file.name}: {split}")
-        for image, name in _images(found, root, place):
-            images.append((image, folder + name))
-            if len(images) > IMAGES:
-                raise DatasetError(
-                    f"Dataset {place.source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
-                    "split the dataset"
-                )
-    if not images:
+@dataclass(frozen=True)
+class _Reader:
+    """Finds the images of a described dataset: root is what its paths are relative to."""
+
+    description: Description
+    root: Path
+    boundary: Boundary
+    fetched: bool
+
+    def read(self, split: str) -> tuple[Sample, ...]:
+        """Find all images of a split and where their labels belong."""
+        source, written = self.boundary.source, self.description.splits[split]
+        images: list[tuple[Path, str]] = []
+        for number, path in enumerate(written):
+            folder = f"{number}/" if len(written) > 1 else ""
+            for image, name in self._images(self._resolve(split, path)):
+                images.append((image, folder + name))
+                if len(images) > IMAGES:
+                    raise DatasetError(
+                        f"Dataset {source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
+                        "split the dataset"
+                    )
+        if not images:
+            raise DatasetError(
+                f"Dataset {source!r}: {split} is empty: there is no image in "
+                f"{shown(written[0] if len(written) == 1 else written)} (images end "
+                f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        return resolved_samples(self._named(images), self.boundary)
+
+    def _named(self, images: list[tuple[Path, str]]) -> Iterator[tuple[Path, Path, str]]:
+        """Add the place of its labels to each image.
+
+        A list may name an image several times, to show it more often. Each time becomes a file of its own.
+        """
+        seen: Counter[str] = Counter()
+        for image, name in sorted(images, key=lambda pair: pair[1]):
+            repeat = f"repeat{seen[name]}/" if seen[name] else ""
+            seen[name] += 1
+            own = self.fetched and image.is_relative_to(self.boundary.folder)
+            yield image, label_path(image, self.boundary.folder if own else None), repeat + name
+
+    def _resolve(self, split: str, path: str) -> Path:
+        """Return what a path of the data YAML leads to. What lies outside is not asked whether it exists."""
+        key = f"{self.description.file.name}: {split}: {path!r}"
+        candidates = [self.root / path]
+        if path.startswith("../"):
+            # As check_det_dataset does, for exports whose YAML lies one folder off.
+            candidates.append(self.root / path[3:])
+        inside = [real for each in candidates if self.boundary.holds(real := resolve(each))]
+        for real in inside:
+            if real.exists():
+                return real
+        if len(inside) == len(candidates):
+            raise DatasetError(
+                f"Dataset {self.boundary.source!r}: {key} does not exist in {self.root}; correct the path"
+                f"{self._hint()}"
+            )
         raise DatasetError(
-            f"Dataset {place.source!r}: {split} is empty: there is no image in "
-            f"{shown(written[0] if len(written) == 1 else written)} (images end "
-            f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
+            f"Dataset {self.boundary.source!r}: {key} leads outside the dataset; use a path inside it"
+            f"{self._hint()}"
         )
-    # A list may name an image several times, to show it more often. Each time becomes a file of its own.
-    seen: Counter[str] = Counter()
-    for image, name in sorted(images, key=lambda pair: pair[1]):
-        repeat = f"repeat{seen[name]}/" if seen[name] else ""
-        seen[name] += 1
-        yield Sample(image, label_path(image, place.confined), repeat + name)
 
+    def _hint(self) -> str:
+        """Say that `path` was ignored, for whoever wonders where its images are looked for."""
+        path = self.description.path
+        if path is None or resolve(self.description.file.parent / path) == self.root:
+            return ""
+        return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
-def _resolve_split(path: str, root: Path, place: Place, key: str) -> Path:
-    found = (root / path).resolve()
-    if not found.exists() and path.startswith("../"):
-        # As check_det_dataset does, for exports whose YAML lies one folder off.
-        found = (root / path[3:]).resolve()
-    if place.confined and not found.is_relative_to(place.confined):
-        raise DatasetError(
-            f"Dataset {place.source!r}: {key}: {path!r} leads outside the data set; use a path inside it"
-        )
-    if not found.exists():
-        raise DatasetError(
-            f"Dataset {place.source!r}: {key}: {path!r} does not exist in {root}; correct the path"
-        )
-    return found
+    def _images(self, found: Path) -> Iterable[tuple[Path, str]]:
+        if found.is_dir():
+            return ((found / path, path) for path in images_below(found, self.boundary))
+        if not is_image(found.name):
+            return self._listed(found)
+        return [(found, found.name)]
 
+    def _listed(self, file: Path) -> list[tuple[Path, str]]:
+        """Read a list of images. A line that names no image is not quoted: the file may be no list at all."""
+        images: list[Path] = []
+        findings: list[Finding] = []
+        for number, line in _lines(file, self.boundary.source):
+            if not (text := line.strip()):
+                continue
+            if len(findings) >= FINDINGS_PER_FILE:
+                findings.append(Finding(file.name, number, "the rest of the list was not read"))
+                break
+            # `./` is relative to the list for Ultralytics; other relative paths are to its working directory,
+            # here the root.
+            image = Path(os.path.normpath((file.parent if text.startswith("./") else self.root) / text))
+            if problem := self._problem(image, text):
+                findings.append(Finding(file.name, number, problem))
+            else:
+                images.append(image)
+        if findings:
+            raise DatasetError.of_findings(self.boundary.source, findings)
+        common = os.path.commonpath([image.parent for image in images]) if images else ""
+        return [(image, str(image.relative_to(common))) for image in images]
 
-def _images(found: Path, root: Path, place: Place) -> Iterable[tuple[Path, str]]:
-    if found.is_dir():
-        return ((found / path, path) for path in images_below(found))
-    if not is_image(found.name):
-        return _listed(found, root, place)
-    return [(found, found.name)]
-
-
-def _listed(file: Path, root: Path, place: Place) -> list[tuple[Path, str]]:
-    images: list[Path] = []
-    findings: list[Finding] = []
-    for number, line in _lines(file, place.source):
-        if not (text := line.strip()):
-            continue
-        if len(findings) >= FINDINGS_PER_FILE:
-            findings.append(Finding(file.name, number, "the rest of the list was not read"))
-            break
-        # `./` is relative to the list for Ultralytics; other relative paths are to its working directory,
-        # here the root.
-        image = Path(os.path.normpath((file.parent if text.startswith("./") else root) / text))
-        if place.confined and not image.is_relative_to(place.confined):
-            findings.append(Finding(file.name, number, f"{shown(text)} leads outside the data set"))
-        elif not is_image(text):
-            findings.append(Finding(file.name, number, f"{shown(text)} is not the name of an image"))
-        elif not image.is_file():
-            findings.append(Finding(file.name, number, f"{shown(text)} does not exist"))
-        else:
-            images.append(image)
-    if findings:
-        raise DatasetError.of_findings(place.source, findings)
-    common = os.path.commonpath([image.parent for image in images]) if images else ""
-    return [(image, str(image.relative_to(common))) for image in images]
+    def _problem(self, image: Path, text: str) -> str | None:
+        if not is_image(text):
+            return "the line is not the name of an image"
+        try:
+            self.boundary.resolve_file(image)
+        except ValueError as problem:  # LeadsOutside, or a name that no file can have
+            return f"{shown(text)} is refused: {problem}"
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{shown(text)} does not exist"
+        return None
 
 
 def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:

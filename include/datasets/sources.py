@@ -6,12 +6,16 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from include.datasets.boundary import resolve
 from include.datasets.errors import DatasetError
+from include.datasets.samples import Place
 
-_REMEDY = (
-    "Give 'digits', an absolute path that every worker sees, or s3://bucket/… (.zip, prefix or data YAML)"
-)
+if TYPE_CHECKING:
+    from include.datasets.boundary import DatasetRoots
+
+_REMEDY = "Give 'digits', s3://bucket/… (.zip, prefix or data YAML), or an absolute path below DATASET_ROOTS"
 _YAML_SUFFIXES = (".yaml", ".yml")
 _ARCHIVE_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -23,7 +27,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A data YAML or a folder that every worker sees."""
+    """A data YAML or a folder that every worker sees, below DATASET_ROOTS."""
 
     path: Path
 
@@ -69,31 +73,72 @@ def parse_source(source: str, task: str) -> Source:
     path = Path(source)
     if not path.is_absolute():
         raise DatasetError(
-            f"dataset={source!r} is not an absolute path, and Ultralytics' downloadable data sets "
-            "(coco8.yaml, …) are not "
-            f"fetched here. {_REMEDY}"
+            f"dataset={source!r} is not an absolute path, and Ultralytics' downloadable datasets "
+            f"(coco8.yaml, …) are not fetched here. {_REMEDY}"
         )
-    return _existing(path)
+    return LocalPath(path)
 
 
-def _existing(path: Path) -> LocalPath:
+def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
+    """Find a user's own path on this machine. Raises DatasetError, also for one that is not below a root.
+
+    Nothing else is said of a path that is not below a root: not even whether it exists.
+    """
+    _require_roots(source, roots)
+    roots = roots.resolved()
+    named = resolve(origin.path)
+    _require_allowed(named, source, roots)
     try:
-        if path.is_dir() or (path.is_file() and path.suffix.lower() in _YAML_SUFFIXES):
-            return LocalPath(path)
-        exists = path.exists()
+        if named.is_dir():
+            return Place(named, source, named, roots.folders, roots.training_root)
+        is_yaml = named.is_file() and origin.path.suffix.lower() in _YAML_SUFFIXES
+        exists = named.exists()
     except OSError as error:
         raise DatasetError(
-            f"dataset='{path}' cannot be looked at: {error}. Allow the worker to read it"
+            f"dataset={source!r} cannot be looked at: {error.strerror}. Allow the worker to read it"
         ) from error
+    if is_yaml:
+        folder = resolve(origin.path.parent)  # of the link, where it is one
+        _require_allowed(folder, source, roots)
+        return Place(folder / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
-            f"dataset='{path}' is neither a folder nor a data YAML; unpack it, or upload a zip to S3"
+            f"dataset={source!r} is neither a folder nor a data YAML; unpack it, or upload a zip to S3"
         )
     raise DatasetError(
-        f"dataset='{path}' does not exist on machine {socket.gethostname()!r}. A path must be there on every "
-        "worker: "
-        "mount it, or upload the data to S3"
+        f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must be there on "
+        "every worker: mount it, or upload the data to S3"
     )
+
+
+def _require_roots(source: str, roots: DatasetRoots) -> None:
+    machine = socket.gethostname()
+    if not roots.folders:
+        raise DatasetError(
+            f"dataset={source!r}: local paths are switched off on machine {machine!r}, where "
+            "DATASET_ROOTS is not set. Upload the data to S3 and give s3://bucket/… (.zip, prefix or data "
+            "YAML), or have the folder that holds them added to DATASET_ROOTS of every worker"
+        )
+    for folder in roots.folders:
+        if not folder.is_absolute():
+            raise DatasetError(
+                f"DATASET_ROOTS of machine {machine!r} names '{folder}', which is not an absolute path; "
+                "correct the setting"
+            )
+
+
+def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
+    if roots.bar(real):
+        raise DatasetError(
+            f"dataset={source!r} lies in TRAINING_ROOT, which holds this project's own files; give the "
+            "s3:// address that the data were fetched from, or a path below DATASET_ROOTS"
+        )
+    if not roots.contain(real):
+        raise DatasetError(
+            f"dataset={source!r} does not lie below a folder of DATASET_ROOTS of machine "
+            f"{socket.gethostname()!r} ({', '.join(map(str, roots.folders))}), links followed; move the data "
+            "there, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
+        )
 
 
 def _parse_s3(source: str) -> Source:

@@ -47,7 +47,8 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
     if champion is not None and champion.job_id == trained.job_id:
         raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
     with no_retry(DatasetError, StoreRefusal, TrainingError):
-        data = materialize(dataset, settings.dataset_cache, S3ObjectReader(client)).data
+        reader = S3ObjectReader(client)
+        data = materialize(dataset, settings.dataset_cache, reader, settings.dataset_roots).data
         root = make_trusted_folder(settings.training_root)
         with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=root) as folder:
             store = CheckpointStore(client, settings.bucket)

@@ -83,8 +83,9 @@ def check_retraining_data(retraining: Json) -> DatasetReference:
     """Find and check the newest data of the plan."""
     plan = received(Retraining, retraining, "resolve_plan").plan
     with no_retry(DatasetError):
-        cache = Settings.from_environment().dataset_cache
-        return check_dataset(plan.dataset, plan.task, cache, S3ObjectReader(s3_client()))
+        settings = Settings.from_environment()
+        reader = S3ObjectReader(s3_client())
+        return check_dataset(plan.dataset, plan.task, settings.dataset_cache, reader, settings.dataset_roots)
 
 
 def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Challenge:

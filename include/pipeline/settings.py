@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.datasets.boundary import DatasetRoots
+
 TRAINING_DB = "training_db"
 TRAINING_S3 = "training_s3"
 TRAINING_BACKEND = "training_backend"
@@ -34,19 +36,23 @@ class Settings:
     """bucket holds the checkpoints; training_root is this machine's folder for jobs and cached data.
 
     s3_public_endpoint is S3 as browsers see it; None where that is the endpoint of connection training_s3.
+    dataset_folders are those below which a local dataset may lie; without any, local paths are off.
     """
 
     bucket: str
     training_root: Path
     s3_public_endpoint: str | None = None
+    dataset_folders: tuple[Path, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """CHECKPOINT_BUCKET, TRAINING_ROOT and S3_PUBLIC_ENDPOINT_URL, or their documented defaults."""
+        """Read CHECKPOINT_BUCKET, TRAINING_ROOT, S3_PUBLIC_ENDPOINT_URL and DATASET_ROOTS."""
+        folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
         return cls(
             bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
             s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
+            dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
         )
 
     def job_folder(self, job_id: str) -> Path:
@@ -56,6 +62,11 @@ class Settings:
     def run_folder(self, job_id: str) -> Path:
         """Ultralytics' save_dir of the job; its weights/ holds best.pt and last.pt."""
         return self.job_folder(job_id) / "runs" / "train"
+
+    @property
+    def dataset_roots(self) -> DatasetRoots:
+        """Where a local dataset may lie on this machine."""
+        return DatasetRoots(self.dataset_folders, self.training_root)
 
     @property
     def dataset_cache(self) -> Path:

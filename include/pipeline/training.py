@@ -90,8 +90,9 @@ class TrainingAttempt:
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)
-        cache, reader = self._settings.dataset_cache, S3ObjectReader(s3_client())
-        data = patiently(lambda: materialize(self._dataset, cache, reader)).data
+        cache, roots = self._settings.dataset_cache, self._settings.dataset_roots
+        reader = S3ObjectReader(s3_client())
+        data = patiently(lambda: materialize(self._dataset, cache, reader, roots)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:

@@ -98,11 +98,10 @@ class RetrainPlan(_Part):
     @model_validator(mode="after")
     def _can_be_trained_and_judged(self) -> Self:
         self.spec()
-        if not Path(self.dataset).is_absolute():  # a path need not be on the machine that reads plans
-            try:
-                parse_source(self.dataset, self.task)
-            except DatasetError as error:
-                raise ValueError(str(error)) from None
+        try:
+            parse_source(self.dataset, self.task)  # a path need not be on the machine that reads plans
+        except DatasetError as error:
+            raise ValueError(str(error)) from None
         if self.gate.metric not in METRICS[self.task]:
             raise ValueError(
                 f"gate.metric={self.gate.metric!r} is not measured for task={self.task!r}; give one of "

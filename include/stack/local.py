@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -113,6 +114,7 @@ class Stack:
             },
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
+                "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
                 "TRAINING_ROOT": str(self.state.private("training")),
                 "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),
