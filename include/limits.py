@@ -57,6 +57,20 @@ FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
 """What a check collects before it stops: nobody reads more."""
 
+# What is said of it
+
+ERROR_BYTES = 4096
+"""Of `error` in a job's row, which every listing carries."""
+
+SUMMARY_BYTES = 2800
+"""Of a dataset's problems in it; the address of the whole report follows."""
+
+REPORT_BYTES = 32 * MIB
+"""Of that report: FINDINGS with paths of PATH_BYTES are half of it."""
+
+REPORTED_MESSAGE = 500
+"""Bytes of one problem in it."""
+
 # Names
 
 NAME_BYTES = 255

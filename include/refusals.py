@@ -36,6 +36,16 @@ def is_one_line(text: str) -> bool:
     return not _CONTROL.search(text)
 
 
+def shorten(text: str, longest: int) -> str:
+    """Return `text` in at most so many bytes of UTF-8, and without what PostgreSQL cannot store."""
+    text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= longest:
+        return encoded.decode()
+    ellipsis = "…"
+    return encoded[: longest - len(ellipsis.encode())].decode("utf-8", "ignore") + ellipsis
+
+
 def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
     first, *others = error.errors(include_url=False)

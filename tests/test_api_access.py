@@ -38,6 +38,7 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}"): ("/jobs/access", SEES_RUNS),
     ("GET", "/jobs/{job_id}/epochs"): ("/jobs/access/epochs", SEES_RUNS),
     ("GET", "/jobs/{job_id}/lineage"): ("/jobs/access/lineage", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/dataset-report"): ("/jobs/access/dataset-report", NOTHING_THERE),
     ("GET", "/jobs/{job_id}/events"): ("/jobs/access-ended/events", SEES_RUNS),
     ("GET", "/jobs/{job_id}/checkpoints/{kind}"): ("/jobs/access/checkpoints/best", NOTHING_THERE),
     ("GET", "/jobs/{job_id}/pictures"): ("/jobs/access/pictures", SEES_RUNS),

@@ -109,6 +109,7 @@ def test_links_are_absolute_and_lead_somewhere(ask: Any, airflow_stack: Stack) -
         "events": f"{api}/jobs/rest-a/events",
         "lineage": f"{api}/jobs/rest-a/lineage",
         "pictures": f"{api}/jobs/rest-a/pictures",
+        "dataset_report": None,
         "best_checkpoint": f"{api}/jobs/rest-a/checkpoints/best",
         "last_checkpoint": f"{api}/jobs/rest-a/checkpoints/last",
         "airflow_run": f"{airflow_stack.url}/dags/train_yolo/runs/{run}",
@@ -121,7 +122,7 @@ def test_links_are_absolute_and_lead_somewhere(ask: Any, airflow_stack: Stack) -
 def test_there_is_no_link_to_what_is_not_there(ask: Any, connection: psycopg.Connection[Any]) -> None:
     links = ask("/jobs/rest-c d").json()["links"]
     assert [name for name, link in links.items() if link is None] == [
-        "best_checkpoint", "last_checkpoint", "airflow_run", "airflow_run_api"
+        "dataset_report", "best_checkpoint", "last_checkpoint", "airflow_run", "airflow_run_api"
     ]  # fmt: skip
     connection.execute(
         "UPDATE training_jobs SET best_checkpoint_path = 's3://elsewhere/best.pt' WHERE job_id = 'rest-c d'"

@@ -58,6 +58,17 @@ def test_what_no_training_leaves_is_an_orphan_too(world: World) -> None:
     ]
 
 
+def test_a_report_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
+    world.job("a")
+    reports = f"s3://{world.bucket}/reports"
+    for key in ("a/dataset.json", "gone/dataset.json", "a/notes.txt"):
+        world.put(f"{reports}/{key}", b"{}")
+    world.audit()
+    details = {found["path"]: found["detail"] for found in world.findings()}
+    assert set(details) == {f"{reports}/gone/dataset.json", f"{reports}/a/notes.txt"}
+    assert "there is no job 'gone' in training_jobs" in details[f"{reports}/gone/dataset.json"]
+
+
 def test_an_object_that_is_younger_than_an_hour_may_be_just_written(world: World) -> None:
     world.put(world.uri("gone", "last.pt"), b"state")
     assert world.audit(later=NOW).objects == 1

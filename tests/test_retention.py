@@ -174,6 +174,17 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
     assert (real.jobs, real.objects, real.bytes) == (report.jobs, report.objects, report.bytes)
 
 
+def test_reports_of_checks_go_by_their_age(world: World) -> None:
+    report = f"s3://{world.bucket}/reports/a/dataset.json"
+    world.put(report, b"{}")
+    assert retained(world, NOTHING.model_copy(update={"expire_after_days": 1})).reports == 0
+    dry = retained(world, NOTHING.model_copy(update={"dry_run": True}))
+    assert "1 older reports of dataset checks would be deleted (dry run)." in dry.sentence
+    assert world.body(report) == b"{}"
+    assert retained(world, NOTHING).reports == 1
+    assert retained(world, NOTHING).reports == 0
+
+
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [

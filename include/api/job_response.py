@@ -13,6 +13,7 @@ from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
 from include.pipeline.settings import Settings
 from include.plain_text import escape_all_controls
+from include.reports.store import report_location
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -47,13 +48,14 @@ class JobLineage(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Absolute addresses. Those of checkpoints are null where there is nothing to download."""
+    """Absolute addresses. Those of the checkpoints and the report are null where there is none."""
 
     self: str
     epochs: str
     events: str
     lineage: str
     pictures: str
+    dataset_report: str | None
     best_checkpoint: str | None
     last_checkpoint: str | None
     airflow_run: str | None
@@ -152,6 +154,7 @@ def _links(job: TrainingJob) -> JobLinks:
         events=at_api(*here, "events"),
         lineage=at_api(*here, "lineage"),
         pictures=at_api(*here, "pictures"),
+        dataset_report=at_api(*here, "dataset-report") if has_report(job) else None,
         best_checkpoint=_download(job, "best", job.best_checkpoint_path),
         last_checkpoint=(
             None if job.last_checkpoint_expired_at else _download(job, "last", job.last_checkpoint_path)
@@ -161,6 +164,13 @@ def _links(job: TrainingJob) -> JobLinks:
             at_airflow("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
         ),
     )
+
+
+def has_report(job: TrainingJob) -> bool:
+    """Tell whether the row's error names the report of a dataset check, at its place."""
+    if job.error is None:
+        return False
+    return report_location(Settings.from_environment().bucket, job.job_id).uri in job.error
 
 
 def _download(job: TrainingJob, kind: CheckpointKind, recorded: str | None) -> str | None:

@@ -10,9 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import may_see_runs_of
 from include.api.database import Database, connected  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.job_response import TrainingJobResponse, escape_row, response_of, responses_of
+from include.api.job_response import (
+    TrainingJobResponse,
+    escape_row,
+    has_report,
+    response_of,
+    responses_of,
+)
 from include.api.pages import Cursor, Limit, cursor_at, place_of
-from include.api.problems import responses
+from include.api.problems import Refused, responses
 from include.jobs.job import JobStatus, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
     LONGEST_FILTER,
@@ -23,7 +29,10 @@ from include.jobs.listing import (
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
-from include.pipeline.settings import TRAINING_DAG
+from include.pipeline.connections import s3_client
+from include.pipeline.settings import TRAINING_DAG, Settings
+from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
+from include.reports.store import ReportStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
@@ -113,6 +122,20 @@ def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database:
     found = JobRepository(database).epochs(job_id, asked.after, limit=asked.limit + 1)
     page = found[: asked.limit]
     return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > asked.limit else None)
+
+
+@router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
+def get_dataset_report(job: FoundJob) -> DatasetReport:
+    """Return all that is wrong with the job's dataset; its `error` is a summary."""
+    bucket = Settings.from_environment().bucket
+    report = ReportStore(s3_client(patient=False), bucket).fetch(job.job_id) if has_report(job) else None
+    if report is None:
+        raise Refused(
+            HTTPStatus.NOT_FOUND,
+            f"job_id={job.job_id!r} has no dataset report: its check found nothing, or the report was "
+            "removed; clear the run's task check_dataset to make it again",
+        )
+    return report
 
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))

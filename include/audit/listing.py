@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
+REPORTS = "reports/"
 
 PAGE_SIZE = 1000
 """Keys; S3 gives no more at once."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
-from include.audit.listing import CHECKPOINTS, MODELS, pages
+from include.audit.listing import CHECKPOINTS, MODELS, REPORTS, pages
 from include.checkpoints.conditions import PROBE_KEY
 from include.jobs.queries import query
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
 _PRODUCTION = re.compile(rf"{MODELS}([^/]+)/production/best\.pt")
+_REPORT = re.compile(rf"{REPORTS}([^/]+)/dataset\.json")
 
 YOUNG = timedelta(hours=1)
 """An object that is younger may be one whose row is just being written."""
@@ -29,7 +30,9 @@ YOUNG = timedelta(hours=1)
 def find_orphans(
     connection: Connection[Any], client: S3Client, bucket: str, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
-    """Objects below checkpoints/ of no job, and below models/ of no version. They are never removed here.
+    """Objects below checkpoints/ and reports/ of no job, and below models/ of no version.
+
+    They are never removed here.
 
     Whether a row is there is asked after its page was listed, so that a job which begins meanwhile is known.
     """
@@ -47,6 +50,20 @@ def find_orphans(
     for page in pages(client, bucket, MODELS):
         report.listed(page)
         yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
+    for page in pages(client, bucket, REPORTS):
+        report.listed(page)
+        yield from _unknown_reports(connection, [item for item in page if item.modified <= now - YOUNG])
+
+
+def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
+    matches = [(item, _REPORT.fullmatch(item.location.key)) for item in page]
+    jobs = _known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
+    for item, match in matches:
+        if match is None:
+            yield _orphan(item, f"{item.location.uri} is no report that a check leaves")
+        elif match[1] not in jobs:
+            job = f"there is no job {match[1]!r}"
+            yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
 
 
 def _unknown_models(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:

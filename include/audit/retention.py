@@ -1,4 +1,7 @@
-"""Retention: which whole states (last.pt with last.previous.pt) are given up, and giving them up."""
+"""Retention: which whole states (last.pt with last.previous.pt) are given up, and giving them up.
+
+Reports of dataset checks go by their age alone: a check that is repeated writes its report anew.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.audit.listing import CHECKPOINTS, pages
+from include.audit.listing import CHECKPOINTS, REPORTS, pages
 from include.audit.report import human
 from include.checkpoints.errors import explained, is_condition_failed, is_not_found
 from include.jobs.queries import query
@@ -36,10 +40,11 @@ _AT_ONCE = 8
 
 @dataclass
 class RetentionReport:
-    """What went, or would go in a dry run: whole states of `jobs` jobs, size in bytes."""
+    """What went, or would go in a dry run: whole states of `jobs` jobs, size in bytes; and reports."""
 
     policy: RetentionPolicy
     jobs: int = 0
+    reports: int = 0
     objects: int = 0
     bytes: int = 0
     shown: dict[str, int] = field(default_factory=dict)
@@ -64,6 +69,7 @@ class RetentionReport:
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
             f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
             f"and data set, and all of jobs that ended less than {self.policy.expire_after_days} days ago."
+            + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 
     def summary(self) -> dict[str, Any]:
@@ -74,6 +80,7 @@ class RetentionReport:
             "jobs": self.jobs,
             "objects": self.objects,
             "bytes": self.bytes,
+            "reports": self.reports,
         }
 
     def markdown(self) -> str:
@@ -112,7 +119,15 @@ def retain(
                 doomed = [item for item, gone in zip(doomed, deleted, strict=True) if gone]
             for item in doomed:
                 report.add(item)
+    report.reports = _expire_reports(client, bucket, policy)
     return report
+
+
+def _expire_reports(client: S3Client, bucket: str, policy: RetentionPolicy) -> int:
+    """Delete the reports of checks that are older than a state has to be; return how many."""
+    oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
+    old = (item for page in pages(client, bucket, REPORTS) for item in page if item.modified < oldest)
+    return sum(policy.dry_run or _delete(client, item) for item in old)
 
 
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:

@@ -147,7 +147,7 @@ def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
 def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> NoReturn:
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
-        raise _FINAL[kind](text)
+        raise _FINAL[kind].of_json(text, error["findings"])
     if kind == "OSError" and error["errno"] in PASSING:
         raise OSError(error["errno"], text)
     if kind == "MemoryError":
@@ -234,7 +234,7 @@ def _described(error: Exception) -> dict[str, Any]:
     text = str(error).encode("utf-8", "backslashreplace").decode()  # names of files may have no form in UTF-8
     if isinstance(error, DatasetError):
         kind = type(error).__name__
-        return {"kind": kind if kind in _FINAL else "DatasetError", "text": text}
+        return {"kind": kind if kind in _FINAL else "DatasetError", "text": text, "findings": error.as_json()}
     if isinstance(error, OSError) and error.errno in PASSING:
         return {"kind": "OSError", "errno": error.errno, "text": error.strerror}
     if is_lack_of_memory(error):

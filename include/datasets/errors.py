@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from include.limits import ERROR_BYTES, SUMMARY_BYTES
+from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LISTED_FINDINGS = 20
+_LISTED_BYTES = 300
+"""Of one finding, which may hold a path of a kilobyte."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +30,39 @@ class Finding:
 
 
 class DatasetError(Exception):
-    """The data cannot be trained on as it is. Another attempt would find the same."""
+    """The data cannot be trained on as it is. Another attempt would find the same.
+
+    Its text is a summary; findings are all that was found, where a check went through the files.
+    """
+
+    def __init__(self, text: str, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(shorten(text, ERROR_BYTES))
+        self.findings = tuple(findings)
 
     @classmethod
     def of_findings(cls, source: str, findings: Sequence[Finding]) -> Self:
         """List the first findings by file and line, and count the rest."""
-        listed = [f"  {finding}" for finding in findings[:LISTED_FINDINGS]]
-        if len(findings) > LISTED_FINDINGS:
-            listed.append(f"  ... and {len(findings) - LISTED_FINDINGS} more")
         problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-        return cls("\n".join([f"Dataset {source!r} has {problems}; correct them and try again:", *listed]))
+        lines = [f"Dataset {source!r} has {problems}; correct them and try again:"]
+        room = SUMMARY_BYTES - _size(lines[0]) - _size(f"  ... and {len(findings)} more")
+        for finding in findings[:LISTED_FINDINGS]:
+            line = f"  {shorten(str(finding), _LISTED_BYTES)}"
+            room -= _size(line)
+            if room < 0:
+                break
+            lines.append(line)
+        if (rest := len(findings) - len(lines) + 1) > 0:
+            lines.append(f"  ... and {rest} more")
+        return cls("\n".join(lines), findings)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the findings as plain values."""
+        return [asdict(finding) for finding in self.findings]
+
+    @classmethod
+    def of_json(cls, text: str, findings: Sequence[Mapping[str, Any]]) -> Self:
+        """Make the error again of its text and of what `as_json` returned."""
+        return cls(text, [Finding(**finding) for finding in findings])
 
 
 class DatasetChanged(DatasetError):
@@ -43,3 +71,7 @@ class DatasetChanged(DatasetError):
 
 class StorageUnavailable(Exception):
     """S3 does not answer. Not a DatasetError: the data may be good, and another attempt may reach it."""
+
+
+def _size(line: str) -> int:
+    return len(f"{line}\n".encode("utf-8", "replace"))

@@ -11,6 +11,8 @@ from psycopg.types.json import Jsonb
 
 from include.jobs.job import RecordedEpoch, TrainingJob
 from include.jobs.queries import query
+from include.limits import ERROR_BYTES
+from include.refusals import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -300,11 +302,17 @@ class JobRepository:
 
     def _row(self, name: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         with self._connection.cursor(row_factory=tuple_row) as cursor:
-            return cursor.execute(query(name), values).fetchone()
+            return cursor.execute(query(name), _bounded(values)).fetchone()
 
     def _changed(self, name: str, values: Mapping[str, Any]) -> int:
         with self._connection.cursor() as cursor:
-            return cursor.execute(query(name), values).rowcount
+            return cursor.execute(query(name), _bounded(values)).rowcount
+
+
+def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten what people read: every listing carries it, whoever wrote it and however long it was."""
+    texts = {name: values[name] for name in ("error", "reason") if isinstance(values.get(name), str)}
+    return {**values, **{name: shorten(text, ERROR_BYTES) for name, text in texts.items()}}
 
 
 def _lost(job_id: str, run_id: str, job: TrainingJob | None) -> str:

@@ -27,6 +27,7 @@ from include.pipeline.interruptions import begin_attempt
 from include.pipeline.notify import notify
 from include.pipeline.patience import patiently
 from include.pipeline.payloads import ResolvedJob, TrainingManifest, received
+from include.pipeline.reports import with_report
 from include.pipeline.resolve import RunIdentity, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
 from include.pipeline.settings import Settings
@@ -79,14 +80,13 @@ def resolve_run(context: Context) -> ResolvedJob:
 
 def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
     """Find and check the job's data."""
-    spec = received(ResolvedJob, job, "resolve_config").spec
+    resolved, settings = received(ResolvedJob, job, "resolve_config"), Settings.from_environment()
+    dataset, task = cast("str", resolved.spec.dataset), cast("str", resolved.spec.task)
     with recorded_failure(DatasetError):
-        return check_dataset(
-            cast("str", spec.dataset),
-            cast("str", spec.task),
-            Settings.from_environment().dataset_cache,
-            _reader(),
-        )
+        try:
+            return check_dataset(dataset, task, settings.dataset_cache, _reader(), settings.dataset_roots)
+        except DatasetError as error:
+            raise with_report(error, resolved, settings.bucket) from error
 
 
 def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Context) -> TrainingManifest:

@@ -84,9 +84,8 @@ class TrainingAttempt:
                 raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
 
     def _run(self, interruption: Interruption) -> TrainingManifest:
-        make_trusted_folder(
-            self._save_dir / "weights"
-        )  # before anything in the job's folder is removed or used
+        # Before anything in the job's folder is removed or used.
+        make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)

@@ -1,6 +1,6 @@
 // The head of a job's page: what it is doing, how far it is, and what the reader should know about it.
 import { html, useMemo } from "./h.js";
-import { airflow, ask } from "./api.js";
+import { airflow, ask, training } from "./api.js";
 import { Figure, Note, Progress, Status, When } from "./elements.js";
 import { duration, moment, remaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
@@ -29,7 +29,8 @@ function Notes({ job }) {
   const resume = `Resuming goes on after epoch ${job.progress.durable_epochs}.`;
   return html`
     ${job.error && html`<${Note} kind="failed" title="The training failed">
-      <p>${job.error}</p>${job.progress.durable_epochs > 0 && html`<p class="muted">${resume}</p>`}</${Note}>`}
+      <p>${job.error}</p>${job.links.dataset_report && html`<p><a download=${`${job.job_id}-dataset.json`}
+        href=${training(["jobs", job.job_id, "dataset-report"])}>Download all problems of the dataset</a></p>`}${job.progress.durable_epochs > 0 && html`<p class="muted">${resume}</p>`}</${Note}>`}
     ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
       The training ends with the epoch it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
     ${job.origin === "external" && html`<${Note} kind="warning" title="Not trained here">
