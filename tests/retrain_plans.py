@@ -17,6 +17,9 @@ GOOD: dict[str, Any] = {"name": "good", "dataset": "digits", "parameters": {"epo
 SHAPES = f"s3://{DEFAULT_BUCKET}/datasets/shapes/"
 """Where the data of the stack's plan are."""
 
+START = f"s3://{DEFAULT_BUCKET}/start/shapes.pt"
+"""And the weights that it starts from where it has no champion."""
+
 
 def plan(**given: Any) -> RetrainPlan:
     """A valid plan."""
@@ -31,11 +34,11 @@ def written(folder: Path, *plans: Any) -> Path:
 
 
 def of_the_stack(folder: Path) -> Path:
-    """The file of the stack under test: one plan, whose model is `tiny.yaml` beside it."""
+    """The file of the stack under test: one plan, whose model a test has to store at START."""
     shapes = {
         "name": "shapes",
         "dataset": SHAPES,
-        "model": str(folder / "tiny.yaml"),
+        "model": START,
         "parameters": {
             "epochs": 25,
             "imgsz": 64,

@@ -23,20 +23,24 @@ from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
 from tests.tiny_models import architecture
 from tests.tiny_trainings import weights_of
+from tests.untrained import best
 
 DAG = "train_yolo"
 
 _BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) epoch (\d+)")
 
 
-def small_job(folder: Path, epochs: int) -> dict[str, Any]:
+def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
     """The parameters of a job whose epochs take less than a second: a tiny detector on the bundled digits.
 
-    Ultralytics' defaults otherwise: all augmentation, and accumulation over the ends of epochs.
+    It starts from weights in S3, for a job takes no model of its worker. Ultralytics' defaults otherwise: all
+    augmentation, and accumulation over the ends of epochs.
     """
+    weights = best("detect", folder / "tiny.pt", architecture=architecture(folder))
+    stack.s3.client().upload_file(str(weights), DEFAULT_BUCKET, "start/tiny.pt")
     return {
         "dataset": "digits",
-        "model": architecture(folder),
+        "model": f"s3://{DEFAULT_BUCKET}/start/tiny.pt",
         "imgsz": 64,
         "batch": 4,
         "epochs": epochs,

@@ -29,9 +29,9 @@ def api(airflow_stack: Stack) -> Airflow:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Parameters of a training of seconds that leaves Ultralytics' pictures behind."""
-    conf = small_job(tmp_path_factory.mktemp("model"), EPOCHS)
+    conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
     return conf | {"overrides": conf["overrides"] | {"plots": True}}
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from include.api import connections
 from include.checkpoints.store import CheckpointStore
-from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
@@ -32,6 +31,7 @@ from include.pipeline.training import TrainingAttempt
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
+from tests.dataset_steps import check_dataset
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import build
 from tests.tiny_models import architecture
@@ -225,15 +225,14 @@ def test_a_training_leaves_what_it_has_drawn(
     build("detect", tmp_path / "data", train=8, val=4)
     spec = TrainingSpec(
         dataset=str(tmp_path / "data" / "data.yaml"),
-        model=architecture(tmp_path),
         task="detect",
         epochs=2,
         imgsz=64,
         batch=4,
         device="cpu",
         overrides={"plots": plots},
-    )
-    settings = Settings(bucket, tmp_path / "root")
+    ).model_copy(update={"model": architecture(tmp_path)})
+    settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
     dataset = check_dataset(str(spec.dataset), "detect", settings.dataset_cache, reader)
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,8 +15,8 @@ from include.models.version import ModelVersion, Stage
 from include.pipeline.settings import DEFAULT_BUCKET
 from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
-from tests.model_versions import body, trained
-from tests.retrain_plans import SHAPES
+from tests.model_versions import body, replace, trained
+from tests.retrain_plans import SHAPES, START
 from tests.secrets_kept import places_of, secrets_of
 from tests.tiny_datasets import build
 from tests.tiny_models import IMAGES, architecture
@@ -58,11 +56,10 @@ def first_champion(
     api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> ModelVersion:
     """Version 1, in production: it knows nothing."""
-    plans = Path(os.environ["RETRAIN_PLANS"])
-    weights = best(
-        "detect", tmp_path_factory.mktemp("first") / "best.pt", architecture=architecture(plans.parent)
-    )
+    folder = tmp_path_factory.mktemp("first")
+    weights = best("detect", folder / "best.pt", architecture=architecture(folder))
     client = airflow_stack.s3.client()
+    replace(client, START, weights.read_bytes(), {})
     with psycopg.connect(airflow_stack.training_db_url) as connection:
         trained(connection, client, DEFAULT_BUCKET, "shapes-by-chance", weights.read_bytes())
         register_copy(connection, client, DEFAULT_BUCKET, "shapes", job_id="shapes-by-chance", run_id="none")
@@ -144,17 +141,18 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
 
 
 @pytest.fixture(scope="module")
-def worse(api: Airflow, retrained: str) -> str:
+def worse(api: Airflow, airflow_stack: Stack, retrained: str) -> str:
     """A run whose training fails at first, then learns nothing; returns its id."""
-    model = Path(os.environ["RETRAIN_PLANS"]).with_name("tiny.yaml")
-    hidden = model.rename(model.with_suffix(".hidden"))
+    client = airflow_stack.s3.client()
+    whole = body(client, START)
+    replace(client, START, b"no weights", {})
     parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
     conf = {"plan": "shapes", "start_from": "scratch", "parameters": parameters}
     run_id = api.trigger("retrain_yolo", conf)
     assert api.wait("retrain_yolo", run_id) == "failed"
     tasks = api.tasks("retrain_yolo", run_id)
     assert (tasks["wait_for_training"], tasks["evaluate"]) == ("failed", "upstream_failed")
-    hidden.rename(model)
+    replace(client, START, whole, {})
     api.clear("retrain_yolo", run_id, "trigger_training")
     api.succeeds("retrain_yolo", run_id)
     return run_id

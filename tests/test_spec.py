@@ -83,6 +83,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "in overrides has more than 1,024 characters",
     ),
     "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
+    "model YAML elsewhere": ({"model": "s3://bucket/model.yaml"}, "cannot be fetched"),
+    "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "a job reads no file of a worker"),
+    "model by dots": ({"model": "../../yolo11n.yaml"}, "give a name such as yolo11n, or s3://bucket/key.pt"),
+    "model in the working directory": ({"model": "./yolo11n.yaml"}, "a job reads no file of a worker"),
+    "model that is a data YAML": ({"model": "coco8.yaml"}, "is not an architecture that Ultralytics ships"),
+    "weights of a worker": ({"model": "/data/../sam_b.pt"}, "on every worker; put the file into S3"),
+    "mistyped model": ({"model": "yolov11n"}, "give a name such as yolo11n, or"),
+    "model in capitals": ({"model": "YOLO11s "}, "give a name such as yolo11s, or"),
 }
 
 ACCEPTED: list[dict[str, Any]] = [
@@ -97,6 +105,11 @@ ACCEPTED: list[dict[str, Any]] = [
     {"overrides": {"mosaic": 0.0, "cos_lr": True}},
     {"resume_from": "earlier.job-1", "epochs": 20},
     {"dataset": None, "model": None, "keep_local": False},
+    {"model": "yolo11n.yaml"},
+    {"model": "yolov8x-p6"},
+    {"model": "rtdetr-l.yml"},
+    {"model": "s3://bucket/some/folder/x.pt"},
+    {"overrides": {"pretrained": False, "compile": "default"}},
 ]
 
 

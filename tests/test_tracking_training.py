@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
-from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
@@ -19,6 +18,7 @@ from include.pipeline.settings import Settings
 from include.pipeline.training import TrainingAttempt
 from include.schema.migrations import apply
 from tests import platforms
+from tests.dataset_steps import check_dataset
 from tests.jobs import claim
 from tests.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.tiny_datasets import build
@@ -57,7 +57,7 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
 
 def train(spec: TrainingSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
-    settings = Settings(bucket="unused", training_root=folder)
+    settings = Settings(bucket="unused", training_root=folder, dataset_folders=(folder.parent,))
     dataset = check_dataset(
         str(spec.dataset), "detect", settings.dataset_cache, S3ObjectReader(store._client)
     )
@@ -74,14 +74,13 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
     build("detect", tmp_path / "data", train=8, val=4)
     spec = TrainingSpec(
         dataset=str(tmp_path / "data" / "data.yaml"),
-        model=architecture(tmp_path),
         task="detect",
         epochs=2,
         imgsz=64,
         batch=4,
         device="cpu",
         overrides={"plots": False},
-    )
+    ).model_copy(update={"model": architecture(tmp_path)})
     store = CheckpointStore(s3_client, bucket, run_id="run1")
 
     manifest = train(spec, tmp_path / "training", database_url, store)

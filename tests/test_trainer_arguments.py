@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from include.training.arguments import OURS, TABLE, check_overrides, known_arguments
+from include.jobs.spec import SpecError, TrainingSpec
+from include.training.arguments import FILES, OURS, TABLE, check_overrides, known_arguments
 from include.training.derive_arguments import derive
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,39 @@ def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refu
     for name in OURS:
         with pytest.raises(ValueError, match=f"^{name} cannot be overridden: "):
             check_overrides({name: DEFAULT_CFG_DICT.get(name)})
+
+
+def test_every_argument_that_takes_a_text_is_a_choice_or_a_known_file() -> None:
+    """A new argument of Ultralytics that may name a file has to be decided on: see FILES and OURS."""
+    open_texts = {
+        name
+        for name, argument in known_arguments().items()
+        if "str" in argument["kinds"] and "choices" not in argument
+    }
+    assert open_texts - set(OURS) == set(FILES)
+    lists = {name for name, argument in known_arguments().items() if "list" in argument["kinds"]}
+    assert lists - set(OURS) == {"classes", "fraction", "freeze", "imgsz", "scale"}, "none of them a file"
+
+
+PATHS = [
+    "/etc/passwd",
+    "/etc/passwd.yaml",
+    "../x.pt",
+    "x.pt",
+    "https://example.org/x.pt",
+    "ul://a/b",
+    "s3://b/x.pt",
+]
+NEVER_ARGUMENTS = ["augmentations", "teacher", "save_dir", "source", "tracker", "hub_model"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_argument_of_a_job_takes_a_path(path: str) -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    for name in {*DEFAULT_CFG_DICT, *known_arguments(), *OURS, *FILES, *NEVER_ARGUMENTS}:
+        with pytest.raises(SpecError, match=f"^{name}[ =]"):
+            TrainingSpec.parse({"overrides": {name: path}})
 
 
 ACCEPTED: list[dict[str, object]] = [
@@ -53,6 +87,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"cos_lr": 1}, "cos_lr=1 is refused: it must be true or false"),
     ({"nbs": 0}, "nbs=0 is refused: it must be 1 or more"),
     ({"box": None}, "box=null is refused: leave it out"),
+    ({"compile": "no-such-mode"}, "compile='no-such-mode' is refused: it must be true or false, 'default'"),
     ({"cache": "tape"}, "cache='tape' is refused: it must be true or false, 'ram' or 'disk'"),
     ({"fraction": 0}, "fraction=0 is refused"),
     ({"data": "coco8.yaml"}, "data cannot be overridden: give the job's dataset"),

@@ -26,7 +26,8 @@ from pydantic import (
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.limits import TEXT
 from include.refusals import is_one_line, sentence, shown
-from include.training.arguments import check_overrides
+from include.training.architectures import is_architecture, similar_architecture
+from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
 
@@ -90,9 +91,9 @@ class TrainingSpec(BaseModel):
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="digits (bundled handwritten digits, detect only), a path that every worker sees, or "
-        "s3://… (a .zip, a prefix, or a data YAML). Empty: digits for detect; mandatory for every other "
-        "task.",
+        description="digits (bundled handwritten digits, detect only), s3://… (a .zip, a prefix, or a data "
+        "YAML), or a path below a folder that the workers' DATASET_ROOTS allow. Empty: digits for detect; "
+        "mandatory for every other task.",
         json_schema_extra=_DATA,
     )
     task: Task | None = Field(
@@ -101,8 +102,8 @@ class TrainingSpec(BaseModel):
     model: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="A name such as yolo11n or yolo11n-seg (trained from scratch), a YAML, or s3://…/*.pt to "
-        "start from. Empty: yolo11n with the suffix of the task, from scratch.",
+        description="An architecture of Ultralytics such as yolo11n or yolo11n-seg (trained from scratch), "
+        "or s3://…/*.pt to start from. Empty: yolo11n with the suffix of the task, from scratch.",
         json_schema_extra=_DATA,
     )
     epochs: int | None = Field(
@@ -229,6 +230,7 @@ class TrainingSpec(BaseModel):
         if taken:
             raise ValueError(f"{taken[0]} is a parameter of its own: give it there, not in overrides")
         check_overrides(overrides or {})
+        check_no_files(overrides or {})
         return overrides or None
 
     @model_validator(mode="after")
@@ -308,23 +310,32 @@ def _check_dataset_given(dataset: str | None, task: str) -> None:
 
 
 def _check_model_fits(model: str | None, task: str) -> None:
-    """A name must carry the suffix of its task; a model elsewhere must be a .pt in S3."""
-    if model is None:
+    """Accept an architecture that carries the suffix of its task, or a .pt in S3, and no file of a worker."""
+    if model is None or re.fullmatch(r"s3://[^/]+/.+\.pt", model):
         return
-    if "://" in model and not re.fullmatch(r"s3://[^/]+/.+\.pt", model):
-        raise ValueError(f"model={model!r} cannot be fetched; give a name, a YAML, or s3://bucket/key.pt")
-    if model.endswith(".pt"):
-        if not model.startswith("s3://"):
-            raise ValueError(
-                f"model={model!r} would have to be downloaded or to be on every worker; give "
-                f"{Path(model).stem!r} to train from scratch, or put the file into S3 and give its s3:// URI"
-            )
-        return
-    stem = model.rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
+    if not is_architecture(model):
+        raise ValueError(_unknown_model(model))
+    stem = model.removesuffix(".yaml").removesuffix(".yml")
     built = next((t for t, suffix in MODEL_SUFFIX.items() if suffix and stem.endswith(suffix)), "detect")
     if built != task:
         raise ValueError(
             f"model={model!r} is a model for {built}, but the task is {task}; give task={built!r}, or "
-            "another "
-            f"model such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
+            f"another model such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
         )
+
+
+def _unknown_model(model: str) -> str:
+    if "://" in model:
+        return f"model={model!r} cannot be fetched; give a name such as yolo11n, or s3://bucket/key.pt"
+    if model.endswith(".pt"):
+        stem = Path(model).stem
+        scratch = f"give {stem!r} to train from scratch, or " if is_architecture(stem) else ""
+        return (
+            f"model={model!r} would have to be downloaded or to be on every worker; {scratch}put the file "
+            "into S3 and give its s3:// URI"
+        )
+    similar = similar_architecture(model)
+    return (
+        f"model={model!r} is not an architecture that Ultralytics ships, and a job reads no file of a "
+        f"worker; give a name such as {similar or 'yolo11n'}, or s3://bucket/key.pt"
+    )

@@ -41,6 +41,14 @@ OURS: dict[str, str] = {
 }
 """Arguments that the job decides itself, with what to do instead."""
 
+FILES: dict[str, str] = {
+    "pretrained": "to start from weights, give the job's model as s3://…/*.pt",
+    "distill_model": "leave it out, no teacher is fetched",
+}
+"""Arguments whose text names a file of the machine that trains, with what to do instead.
+
+Ultralytics would open any path and fetch any URL."""
+
 _IN_WORDS = {
     "bool": "true or false",
     "int": "a whole number",
@@ -85,6 +93,15 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
         if name not in known_arguments():
             raise ValueError(f"{name:.80} is not a training argument of Ultralytics{_suggestion(name)}")
         _check_value(name, value)
+
+
+def check_no_files(overrides: Mapping[str, object]) -> None:
+    """Refuse what names a file, for a job that is asked for from elsewhere. Raises ValueError."""
+    for name, remedy in FILES.items():
+        if isinstance(value := overrides.get(name), str):
+            raise ValueError(  # noqa: TRY004 - one sentence for all
+                f"{name}={shown(value)} is refused: a job reads no file of a worker; {remedy}"
+            )
 
 
 def _require_small(overrides: Mapping[str, object]) -> None:

@@ -1,7 +1,8 @@
 """Derive arguments.json from the installed Ultralytics: `python -m include.training.derive_arguments`.
 
-Names come from its default.yaml, kinds from the lists that its own check uses. Run this again when the pinned
-version changes; a test compares the file with what is installed.
+Names come from its default.yaml, kinds from the lists that its own check uses, architectures are the model
+YAMLs that it ships. Run this again when the pinned version changes; a test compares the file with what is
+installed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _CHOICES = {
     "amp": ["fp16", "bf16", "fp32"],
     "auto_augment": ["randaugment", "autoaugment", "augmix"],
     "cache": ["ram", "disk"],
+    "compile": ["default", "reduce-overhead", "max-autotune-no-cudagraphs"],
     "copy_paste_mode": ["flip", "mixup"],
     "optimizer": ["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"],
     "split": ["train", "val", "test"],
@@ -43,7 +45,12 @@ def derive() -> dict[str, Any]:
         for section, name, types in _lines(text)
         if section in _SECTIONS or name in _READ_IN_TRAINING_TOO
     }
-    return {"ultralytics": __version__, "arguments": dict(sorted(table.items()))}
+    architectures = sorted(path.stem for path in Path(cfg.DEFAULT_CFG_PATH).parent.glob("models/*/*.yaml"))
+    return {
+        "ultralytics": __version__,
+        "arguments": dict(sorted(table.items())),
+        "architectures": architectures,
+    }
 
 
 def _lines(text: str) -> list[tuple[str, str, list[str]]]:

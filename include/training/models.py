@@ -8,6 +8,7 @@ from pathlib import Path
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.loading import inspect_checkpoint
+from include.training.architectures import file_names, is_architecture
 from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
 
 
@@ -40,6 +41,18 @@ def check_weights_arguments(arguments: Mapping[str, object]) -> None:
             _task_of_weights(name, Path(value))
 
 
+def _require_shipped(model: str) -> None:
+    """Refuse a file of the working directory that Ultralytics would take for its own architecture."""
+    if not is_architecture(model):
+        return
+    for name in file_names(model):
+        if Path(name).exists():
+            raise TrainingError(
+                f"model={model} is an architecture of Ultralytics, but {Path(name).resolve()} would take its "
+                f"place; remove that file, or give ./{name} if it is meant"
+            )
+
+
 def _task_of_weights(argument: str, path: Path) -> str:
     try:
         return inspect_checkpoint(path).task
@@ -58,10 +71,14 @@ def _task_of_architecture(model: str, yaml: str) -> str:
     )
     if "://" in model:
         raise unknown
+    _require_shipped(model)
     try:
         architecture = yaml_model_load(yaml)
     except (OSError, AssertionError) as error:
         raise unknown from error
+    except ValueError:
+        # Not chained: Ultralytics' text quotes the file, which may be any.
+        raise TrainingError(f"model={model} is not valid YAML; correct the file") from None
     if "head" not in architecture:
         raise TrainingError(
             f"model={model} describes no model: it has no head; is it the YAML of a data set?"

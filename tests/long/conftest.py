@@ -65,6 +65,6 @@ def api(gated_stack: GatedStack) -> Airflow:
 
 
 @pytest.fixture(scope="session")
-def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The parameters of every job here."""
-    return small_job(tmp_path_factory.mktemp("model"), EPOCHS)
+    return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
