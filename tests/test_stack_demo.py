@@ -65,7 +65,7 @@ def test_the_demo_writes_no_secret_into_a_log(
 ) -> None:
     secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
     assert not [secret for secret in secrets if secret in demonstrated]
-    assert "password as `make env` tells it (AIRFLOW_PASSWORD)" in demonstrated
+    assert "user admin; `make env` prints the password (AIRFLOW_PASSWORD)" in demonstrated
     monkeypatch.setenv("FORCE_COLOR", "1")
     steps, _ = _plain()
     assert airflow_stack.password not in login(airflow_stack, steps)

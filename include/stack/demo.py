@@ -126,10 +126,11 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
 
 
 def login(stack: Stack, steps: Steps) -> str:
-    """Say how to log in; the password itself only on a terminal, because a log may be read by others."""
+    """Return how to log in; the password itself only on a terminal, because others may read a log."""
     # Not `is_terminal`: FORCE_COLOR makes that true of a file.
-    shown = stack.password if steps.console.file.isatty() else "as `make env` tells it (AIRFLOW_PASSWORD)"
-    return f"user {stack.username}, password {shown}"
+    if steps.console.file.isatty():
+        return f"user {stack.username}, password {stack.password}"
+    return f"user {stack.username}; `make env` prints the password (AIRFLOW_PASSWORD)"
 
 
 def _page(stack: Stack, job_id: str) -> str:
