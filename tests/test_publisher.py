@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
@@ -18,7 +19,10 @@ from include.checkpoints.errors import FencedOut
 from include.checkpoints.lag import Lag
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
+from include.pipeline.epochs import EpochEnd
+from include.pipeline.preemption import Interruption
 from include.stack import ports
+from include.training.contract import EpochReport
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -226,7 +230,7 @@ def test_a_snapshot_outlives_a_training_that_fails(
     assert body(s3_client, bucket) == b"state of epoch 2"
 
 
-def test_a_stripping_that_fails_is_tried_again_and_last_waits_for_it(
+def test_a_best_that_cannot_be_made_is_tried_again_and_last_does_not_wait_for_it(
     store: CheckpointStore,
     snapshot: MakeSnapshot,
     written: list[tuple[str, bytes]],
@@ -245,8 +249,29 @@ def test_a_stripping_that_fails_is_tried_again_and_last_waits_for_it(
     with BackgroundPublisher(store, "job", "8.4", fails_once, durable, QUICK) as publisher:
         publisher.publish(snapshot(0, is_best=True))
 
-    assert [name for name, _ in written] == ["best.pt", "last.pt"]
-    assert "Epoch 1 is not durable yet: No space left on device. It is tried again" in caplog.text
+    assert [name for name, _ in written] == ["last.pt", "best.pt"]
+    sentence = "The best.pt of epoch 1 is not durable yet: No space left on device. It is tried again"
+    assert sentence in caplog.text
+    assert list(copies.iterdir()) == []
+
+
+def test_a_disk_that_stays_full_keeps_no_state_from_s3(
+    store: CheckpointStore,
+    s3_client: S3Client,
+    bucket: str,
+    snapshot: MakeSnapshot,
+    copies: Path,
+    durable: Durable,
+) -> None:
+    def fails(whole: Path, deployable: Path) -> None:
+        raise OSError("No space left on device")
+
+    with BackgroundPublisher(store, "job", "8.4", fails, durable, QUICK, drain_seconds=0.5) as publisher:
+        for epoch in range(2):
+            publisher.publish(snapshot(epoch, is_best=True))
+            durable.wait_for(epoch)
+
+    assert body(s3_client, bucket) == b"state of epoch 1"
     assert list(copies.iterdir()) == []
 
 
@@ -265,7 +290,31 @@ def test_a_best_that_failed_is_not_forgotten_for_a_newer_state(
         publisher.publish(snapshot(0, is_best=True))
         durable.wait_for(1)
 
-    assert written == [("best.pt", b"weights of state of epoch 0"), ("last.pt", b"state of epoch 1")]
+    assert written == [
+        ("last.pt", b"state of epoch 0"),
+        ("best.pt", b"weights of state of epoch 0"),
+        ("last.pt", b"state of epoch 1"),
+    ]
+
+
+def test_without_validation_best_is_not_sent_after_every_epoch(
+    store: CheckpointStore,
+    written: list[tuple[str, bytes]],
+    durable: Durable,
+    tmp_path: Path,
+    copies: Path,
+) -> None:
+    last = tmp_path / "last.pt"
+    last.write_bytes(b"state")
+    nobody_records = cast("Any", SimpleNamespace(record=lambda epoch: False, recorded=lambda: None))
+    with publisher_of(store, durable) as publisher:
+        epochs = EpochEnd(nobody_records, publisher, nobody_records, Interruption(), last, copies)
+        for epoch, fitness in ((0, None), (1, 0.5)):
+            epochs.report(EpochReport(epoch, 2, {}, fitness, 1.0, 0.0, is_best=True, inexact_reason=None))
+            durable.wait_for(epoch)
+
+    # The second epoch tells that it is the fitness that decides.
+    assert [name for name, _ in written] == ["last.pt", "best.pt"]
 
 
 def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
@@ -381,6 +430,14 @@ def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> No
 
     assert len(warnings(caplog)) == 2
     assert "none is durable in S3: for 301 s S3 has not taken" in warnings(caplog)[0]
+
+
+def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300, durable=3)
+    lag.trying(4, now=0)
+    lag.look(5, now=301)
+
+    assert "only epoch 4 is durable" in warnings(caplog)[0]
 
 
 def test_what_is_not_due_yet_is_no_lag(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.pipeline.recovery import Beginning, Recovery
 from include.training.contract import EXACT, EpochReport, StateMismatch
+from include.training.resume import restore
 from include.training.run import train
 from include.training.saving import save, strip
 from tests.tiny_trainings import request, weights_of
@@ -386,3 +388,34 @@ def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
     with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
         machine.begin(durable_epoch=3 if at_stake == "in S3" else None)
     assert may_pass(caught.value) == (at_stake != "nothing")
+
+
+def test_the_best_of_a_training_without_validation_is_made_of_its_state(
+    machine: Machine, states: Path
+) -> None:
+    state = load_checkpoint(states / "1.pt")
+    state["best_fitness"] = None
+    state["train_metrics"]["fitness"] = None
+    state[EXACT][BEST_EPOCH] = 1
+    save(state, machine.folder / "state.pt")
+    machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 1), "job", "last", "8.4")
+
+    beginning = machine.begin(durable_epoch=1)
+    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    asked = dataclasses.replace(asked, resume_from=beginning.last, best_from=beginning.best, recover=True)
+    restored = restore(asked, asked.resume_from or Path())
+
+    assert (restored.best_epoch, restored.inexact_reason) == (1, None)
+    assert load_checkpoint(asked.save_dir / "weights" / "best.pt")["epoch"] == 1
+
+
+@pytest.mark.parametrize("best_epoch", [1, 2])
+def test_a_best_in_s3_that_is_older_than_the_states_is_not_taken_for_it_where_the_state_is_the_best(
+    machine: Machine, stored: Callable[..., None], states: Path, best_epoch: int
+) -> None:
+    stored(0)  # and the best.pt of epoch 0
+    state = load_checkpoint(states / "2.pt")
+    state[EXACT][BEST_EPOCH] = best_epoch
+    save(state, machine.folder / "state.pt")
+    machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 2), "job", "last", "8.4")
+    assert (machine.begin(durable_epoch=2).best is None) == (best_epoch == 2)

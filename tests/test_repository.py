@@ -60,6 +60,18 @@ def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
     assert (row.status, row.error, row.completed_at) == ("failed", "out of memory", None)
 
 
+def test_an_error_of_characters_that_postgres_does_not_hold_is_recorded_all_the_same(
+    jobs: JobRepository,
+) -> None:
+    claim(jobs, "a")
+    jobs.start_training("a", "run1", attempt=1, first_epoch=0)
+    jobs.record_inexact("a", "run1", 1, "a \0")
+    assert jobs.fail_run("train_yolo", "run1", "label \0 of \ud800.jpg") == "a"
+    recorded = jobs.get("a")
+    assert recorded is not None
+    assert (recorded.error, recorded.inexact_reason) == (r"label \x00 of \ud800.jpg", r"a \x00")
+
+
 @pytest.mark.parametrize(("dag_id", "run_id"), [("train_yolo", "run2"), ("other_dag", "run1")])
 def test_a_run_fails_no_job_but_its_own(jobs: JobRepository, dag_id: str, run_id: str) -> None:
     owned = claim(jobs)

@@ -11,14 +11,15 @@ class Lag:
     """Warns when S3 has not taken a state for more than `epochs` epochs or `seconds` seconds.
 
     It warns once, again whenever that has doubled, and says when S3 has caught up. Counted is from the first
-    try that has not succeeded since: what is not stored because it is not due yet is no lag.
+    try that has not succeeded since: what is not stored because it is not due yet is no lag. durable is the
+    epoch of the state that is in S3 already.
     """
 
-    def __init__(self, epochs: int, seconds: float) -> None:
+    def __init__(self, epochs: int, seconds: float, durable: int | None = None) -> None:
         self._epochs, self._seconds = epochs, seconds
         self._first: tuple[int, float] | None = None
         self._factor = 1
-        self._durable: int | None = None
+        self._durable = durable
 
     def trying(self, epoch: int, now: float) -> None:
         """The state of `epoch` is being stored."""

@@ -5,79 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.deadline import Deadline, StallDeadline
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.lag import Lag
+from include.checkpoints.snapshot import PublishLimits, Snapshot, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
 
+__all__ = ["BackgroundPublisher", "PublishLimits", "Snapshot"]
+
 log = logging.getLogger(__name__)
 
 _PARTING_SECONDS = 1.0  # for an upload that was broken off to notice it
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A private copy of last.pt, whole, as it was at the end of `epoch` (from 0).
-
-    is_best says that no epoch before was better, so that the job's best.pt is to be made of it.
-    """
-
-    epoch: int
-    last: Path
-    is_best: bool
-
-
-@dataclass(frozen=True)
-class PublishLimits:
-    """What durability may cost, and how patient it is.
-
-    At most every `every_epochs`-th epoch is stored, and no upload begins within `interval_seconds` after the
-    one before began. One upload may go on while it makes progress: `least_bytes` more, or an answer, every
-    `stalled_seconds`. After a failure the next try waits `first_pause` seconds, twice as long after each
-    further one, up to `longest_pause`. The log warns where durability lags by more than `lag_epochs` or
-    `lag_seconds`.
-    """
-
-    every_epochs: int = 1
-    interval_seconds: float = 0.0
-    stalled_seconds: float = 60.0
-    least_bytes: int = 1024**2
-    first_pause: float = 1.0
-    longest_pause: float = 60.0
-    lag_epochs: int = 5
-    lag_seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class _Work:
-    """The newest state, and the newest best one that is not stored yet (the same, an older one, or none)."""
-
-    last: Snapshot
-    best: Snapshot | None
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> _Work:
-        return cls(snapshot, snapshot if snapshot.is_best else None)
-
-    def instead_of(self, older: _Work | None) -> _Work:
-        """This newer work, which stores a best state of the older one where it has none itself."""
-        return self if older is None or self.best else _Work(self.last, older.best)
-
-    @property
-    def files(self) -> set[Path]:
-        return {snapshot.last for snapshot in (self.last, self.best) if snapshot}
 
 
 class BackgroundPublisher:
@@ -89,8 +38,10 @@ class BackgroundPublisher:
     with any. The training neither waits nor stops for S3; only FencedOut is raised to it, by the
     next `publish` and by `close`.
 
-    strip writes the deployable best.pt (second path) of a whole state (first path). on_durable is told each
-    epoch whose last.pt was verified in S3; an exception of its own is logged. Both are called in the thread.
+    strip writes the deployable best.pt (second path) of a whole state (first path); where it fails, last.pt
+    is stored without it, and it is tried again. on_durable is told each epoch whose last.pt was verified in
+    S3; an exception of its own is logged. Both are called in the thread. durable_epoch is what is stored
+    already.
 
     As a context manager it stores what waits when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -105,6 +56,7 @@ class BackgroundPublisher:
         on_durable: Callable[[int], None],
         limits: PublishLimits | None = None,
         *,
+        durable_epoch: int | None = None,
         drain_seconds: float = 600.0,
         grace_seconds: float = 20.0,
     ) -> None:
@@ -113,24 +65,24 @@ class BackgroundPublisher:
         self._limits = limits or PublishLimits()
         self._drain_seconds, self._grace_seconds = drain_seconds, grace_seconds
         self._changed = threading.Condition()  # guards everything below
-        self._waiting: _Work | None = None
-        self._in_hand: _Work | None = None
-        self._broken_off: _Work | None = None
+        self._waiting: Work | None = None
+        self._in_hand: Work | None = None
+        self._broken_off: Work | None = None
         self._stripped: tuple[Snapshot, Path] | None = None
         self._files: set[Path] = set()
         self._due = self._closing = self._abandoned = False
         self._not_before = 0.0
         self._pause = self._limits.first_pause
-        self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds)
+        self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable_epoch)
         self._deadline: Deadline = Deadline(0)
-        self._durable_epoch: int | None = None
+        self._durable_epoch = durable_epoch
         self._fenced: FencedOut | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{job_id}", daemon=True)
         self._thread.start()
 
     @property
     def durable_epoch(self) -> int | None:
-        """The last epoch (from 0) whose state this publisher has stored; None before the first."""
+        """The last epoch (from 0) whose state is stored; None before the first."""
         return self._durable_epoch
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -141,7 +93,7 @@ class BackgroundPublisher:
         with self._changed:
             self._files.add(snapshot.last)
             if not self._abandoned:
-                self._waiting = _Work.of(snapshot).instead_of(self._waiting)
+                self._waiting = Work.of(snapshot).instead_of(self._waiting)
                 self._due = self._due or (snapshot.epoch + 1) % self._limits.every_epochs == 0
                 self._lag.look(snapshot.epoch, time.monotonic())
             self._delete_unused()
@@ -193,17 +145,16 @@ class BackgroundPublisher:
     def _run(self) -> None:
         while (work := self._next_work()) is not None:
             try:
-                if work.best is not None:
-                    self._upload(self._stripped_of(work.best), "best", work.best.epoch)
+                problem = self._store_best(work.best) if work.best else None
                 self._upload(work.last.last, "last", work.last.epoch)
             except FencedOut as error:
                 self._stop(error)
             except Exception as error:  # whatever it is, what comes later must become durable all the same
                 self._try_later(work, error)
             else:
-                self._finish(work.last.epoch)
+                self._finish(work, problem)
 
-    def _next_work(self) -> _Work | None:
+    def _next_work(self) -> Work | None:
         """Wait for something to store, and for the time to store it; None when there will be nothing more."""
         with self._changed:
             while not self._abandoned:
@@ -217,7 +168,7 @@ class BackgroundPublisher:
                 self._changed.wait(None if wanted is None else self._not_before - now)
             return None
 
-    def _take(self, work: _Work, now: float) -> None:
+    def _take(self, work: Work, now: float) -> None:
         if work is self._broken_off:
             self._broken_off = None
         else:
@@ -225,6 +176,18 @@ class BackgroundPublisher:
         self._in_hand = work
         self._not_before = now + self._limits.interval_seconds
         self._lag.trying(work.last.epoch, now)
+
+    def _store_best(self, best: Snapshot) -> Exception | None:
+        """Store the deployable file of that state; returns why it could not even be made, as on a full disk.
+
+        The state itself is worth more: it does not wait for that.
+        """
+        try:
+            path = self._stripped_of(best)
+        except Exception as error:
+            return error
+        self._upload(path, "best", best.epoch)
+        return None
 
     def _stripped_of(self, best: Snapshot) -> Path:
         """The deployable file of that state: made once, for the bytes differ each time."""
@@ -250,18 +213,24 @@ class BackgroundPublisher:
         checkpoint = Checkpoint.of_file(path, epoch)
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
-    def _finish(self, epoch: int) -> None:
+    def _finish(self, work: Work, problem: Exception | None) -> None:
+        """The state is durable, and its best.pt too unless there was a problem with it."""
+        epoch = work.last.epoch
         with self._changed:
-            self._durable_epoch, self._in_hand = epoch, None
-            self._pause = self._limits.first_pause
+            self._durable_epoch = epoch
             self._lag.stored(epoch)
-            self._delete_unused()
+            if problem is None:
+                self._in_hand = None
+                self._pause = self._limits.first_pause
+                self._delete_unused()
         try:
             self._on_durable(epoch)
         except Exception:
             log.warning("Epoch %d is durable, but that could not be told.", epoch + 1, exc_info=True)
+        if problem is not None:
+            self._try_later(work, problem)
 
-    def _try_later(self, work: _Work, error: Exception) -> None:
+    def _try_later(self, work: Work, error: Exception) -> None:
         with self._changed:
             if self._abandoned:
                 return
@@ -276,9 +245,10 @@ class BackgroundPublisher:
             self._lag.look((self._waiting or work).last.epoch, now)
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
+        what = "The best.pt of epoch" if work.last.epoch == self._durable_epoch else "Epoch"
         log.warning(
-            "Epoch %d is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
-            work.last.epoch + 1, error, pause, exc_info=unexpected,
+            "%s %d is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
+            what, work.last.epoch + 1, error, pause, exc_info=unexpected,
         )  # fmt: skip
 
     def _stop(self, error: FencedOut) -> None:

@@ -53,6 +53,11 @@ def finite(value: Any) -> Any:
     return value
 
 
+def storable(text: str) -> str:
+    """Return `text` with what PostgreSQL cannot hold written out: NUL, and what UTF-8 does not have."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class JobRepository:
     """Reads and writes jobs over one psycopg connection.
 
@@ -176,7 +181,7 @@ class JobRepository:
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
         with self._connection.transaction():
-            self._as_owner("record_inexact", job_id, run_id, attempt, reason=reason)
+            self._as_owner("record_inexact", job_id, run_id, attempt, reason=storable(reason))
 
     def complete(
         self, job_id: str, decide: Callable[[TrainingJob], Mapping[str, Any] | None]
@@ -206,7 +211,7 @@ class JobRepository:
         None, and nothing is written, if the run owns no job or its job has ended. With `again`, a job that
         had failed already gets the newer reason.
         """
-        values = {"dag_id": dag_id, "run_id": run_id, "error": error, "again": again}
+        values = {"dag_id": dag_id, "run_id": run_id, "error": storable(error), "again": again}
         with self._connection.transaction():
             failed: str | None = (self._row("fail_run", values) or (None,))[0]
         return failed
@@ -214,7 +219,7 @@ class JobRepository:
     def refuse(self, job_id: str, error: str) -> bool:
         """Record why a queued job without a run will not get one. False if the row is not such a job."""
         with self._connection.transaction():
-            return self._changed("refuse_job", {"job_id": job_id, "error": error}) == 1
+            return self._changed("refuse_job", {"job_id": job_id, "error": storable(error)}) == 1
 
     def epochs(
         self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None

@@ -98,6 +98,9 @@ class EpochEnd:
             self._tracker.recorded()
             private = self._snapshots / f"last-{epoch.epoch}.pt"
             snapshot(self._last, private)
-            self._publisher.publish(Snapshot(epoch.epoch, private, epoch.is_best))
+            # Without validation every epoch is the best: then best.pt is sent in the end, and made of last.pt
+            # where this attempt does not get there.
+            is_best = epoch.is_best and epoch.fitness is not None
+            self._publisher.publish(Snapshot(epoch.epoch, private, is_best))
         self._interruption.check()
         return not stop

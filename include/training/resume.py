@@ -157,13 +157,21 @@ def _restore_best(
         _copy(request.best_from, best)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
         return int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper)), None
-    if state["best_fitness"] is not None and state["best_fitness"] == state["train_metrics"].get("fitness"):
+    if _is_its_own_best(state):
         _copy(source, best)
         return int(state["epoch"]), None
     best.unlink(missing_ok=True)
     state["best_fitness"] = None
     log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
     return -1, "the best.pt of the epochs before was lost"
+
+
+def _is_its_own_best(state: Mapping[str, Any]) -> bool:
+    """Whether no epoch was better than the state's last one. Without validation each is the best in turn."""
+    if state.get(EXACT, {}).get(BEST_EPOCH) == state["epoch"]:
+        return True
+    fitness = state["best_fitness"]
+    return fitness is not None and fitness == state["train_metrics"].get("fitness")
 
 
 def _copy(source: Path, target: Path) -> None:

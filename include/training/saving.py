@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +76,23 @@ def _replace_non_finite(trainer: Exact) -> None:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint, whole or not at all: under a new inode, so that hard links stay as they are."""
-    write(state, path).replace(path)
+    put_in_place(write(state, path), path)
+
+
+def put_in_place(staged: Path, path: Path) -> None:
+    """Give a file that `write` has written its name, so that it has it after a power cut too."""
+    staged.replace(path)
+    with suppress(OSError):  # a file system that cannot do that for folders
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has what was written to the file, or the names that a folder holds."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
@@ -83,6 +100,7 @@ def write(state: dict[str, Any], path: Path) -> Path:
     staged = staged_path(path)
     try:
         torch.save(state, staged)
+        _sync(staged)  # or a power cut after the renaming could leave an empty file under the name
     except (OSError, RuntimeError) as error:  # torch says nothing of the disk that is full
         written = staged.stat().st_size if staged.exists() else 0
         free = written + (shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0)
@@ -118,7 +136,8 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
     updates = {BEST_EPOCH: epoch, EXACT: None} | ({} if results is None else {"train_results": results})
     staged = staged_path(target)
     strip_optimizer(source, s=staged, updates=updates)
-    staged.replace(target)
+    _sync(staged)
+    put_in_place(staged, target)
     return epoch
 
 

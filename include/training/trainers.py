@@ -26,7 +26,7 @@ from include.checkpoints.loading import BEST_EPOCH
 from include.training.construction import limited_size
 from include.training.contract import EXACT, EpochReport, TrainingError
 from include.training.exact import Exact
-from include.training.saving import snapshot, strip, whole_state, write
+from include.training.saving import put_in_place, snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class WholeState(Exact):
         staged = write(whole_state(self), self.last)
         if improved:  # first, so that last.pt never refers to one that is not there
             snapshot(staged, self.best)
-        staged.replace(self.last)
+        put_in_place(staged, self.last)
         return True
 
     def exact_state(self) -> dict[str, Any]:
