@@ -136,8 +136,7 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
 def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
-    uploaded = {"origin": "external", "checkpoint_uploader": "ada", "checkpoint_finding": None}
-    record_training(recorded, "pages-external", **uploaded)
+    record_training(recorded, "pages-external", origin="external", checkpoint_uploader="ada")
     page = visit().open("jobs?prefix=pages-external")
     expect(_rows(page).get_by_text("external", exact=True)).to_be_visible()
     _job_link(page, "pages-external").click()

@@ -110,6 +110,7 @@ CODE: dict[str, Raw] = {
     "a meta tensor": call("torch._utils._rebuild_meta_tensor_no_storage", 1, 2, 3, 4),
     "a subclass of tensors": call("torch._tensor._rebuild_from_type_v2", name("os.system"), 1, (), {}),
     "no function called": Raw(value("os.system") + value(("true",)) + b"R"),
+    "a namespace called with a name": call("ultralytics.utils.IterableSimpleNamespace", "os.system"),
     "a path called with a function": call("pathlib.PosixPath", name("builtins.set")),
     "getattr of a name with underscores": call(
         "builtins.getattr", name("ultralytics.nn.modules.head.Detect"), "__init__"

@@ -163,17 +163,6 @@ ATTEMPTS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-@pytest.mark.parametrize("hide", [nullcontext, lambda: suppress(OSError), lambda: _other_error()])  # noqa: PLW0108 - it comes below
-def test_nothing_but_reading_is_done_while_a_file_is_loaded(
-    attempt: Callable[[Path], object], hide: Callable[[], AbstractContextManager[None]], tmp_path: Path
-) -> None:
-    with pytest.raises(SideEffect), reading_only(), hide():  # noqa: PT012 - reading goes first
-        assert Path(__file__).read_bytes()
-        attempt(tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
-
-
 @contextmanager
 def _other_error() -> Iterator[None]:
     """Make another error of it, as an unpickler might."""
@@ -181,6 +170,17 @@ def _other_error() -> Iterator[None]:
         yield
     except OSError:
         raise ValueError("damaged") from None
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+@pytest.mark.parametrize("hide", [nullcontext, lambda: suppress(OSError), _other_error])
+def test_nothing_but_reading_is_done_while_a_file_is_loaded(
+    attempt: Callable[[Path], object], hide: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    with pytest.raises(SideEffect), reading_only(), hide():  # noqa: PT012 - reading goes first
+        assert Path(__file__).read_bytes()
+        attempt(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_threads_go_on_meanwhile(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class SideEffect(PermissionError):
 def reading_only() -> Iterator[None]:
     """Refuse this thread everything but reading. Raises SideEffect, also where it was caught inside."""
     _install()
-    _guarded.refused = refused = []
+    refused: list[str] = []
+    _guarded.refused = refused
     cause = None
     try:
         yield

@@ -101,16 +101,13 @@ def _check_instance(instance: Instance) -> None:
         return
     state = instance.state or {}
     parts = [state.get(name) for name in ("_parameters", "_buffers", "_modules")]
-    if not all(isinstance(part, dict) for part in parts):
+    values = [list(part.values()) for part in parts if isinstance(part, dict)]
+    if len(values) != len(parts):
         raise NotACheckpoint(f"holds an incomplete {instance.path}; it is damaged")
-    parameters, buffers, modules = parts
-    if not all(
-        each is None or isinstance(each, Tensor) for each in [*parameters.values(), *buffers.values()]
-    ):
+    parameters, buffers, modules = values
+    if not all(each is None or isinstance(each, Tensor) for each in [*parameters, *buffers]):
         raise NotACheckpoint(f"holds a {instance.path} whose weights are no tensors; it is damaged")
-    if not all(
-        each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules.values()
-    ):
+    if not all(each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules):
         raise NotACheckpoint(f"holds a {instance.path} whose parts are no layers; it is damaged")
     for name, value in state.items():
         if "_hooks" in name and value:
