@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     training.reaches(5)
 
     process, server = training.process(), s3_server(airflow_stack)
-    until(lambda: any((training.folder / "snapshots").glob("last-*.pt")), "an upload", pause=0.02)
+    until(lambda: any((training.folder / "snapshots").rglob("last-*.pt")), "an upload", pause=0.02)
     server.suspend()
     try:
         cut_at = training.row["durable_epoch"]

@@ -19,6 +19,7 @@ from include.pipeline.payloads import TrainingManifest
 from include.pipeline.pictures import remove_local_pictures, store_pictures
 from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
+from include.pipeline.snapshots import attempt_folder, remove_abandoned
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import TrainingRequest
 from include.trusted_folders import make_trusted_folder
@@ -86,16 +87,18 @@ class TrainingAttempt:
     def _run(self, interruption: Interruption) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
+        shutil.rmtree(self._inputs, ignore_errors=True)
         for folder in (self._inputs, self._snapshots):
-            shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)
+        remove_abandoned(self._snapshots)
         cache, roots = self._settings.dataset_cache, self._settings.dataset_roots
         reader = S3ObjectReader(s3_client())
         data = patiently(lambda: materialize(self._dataset, cache, reader, roots)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
-            result = self._train(request, store, interruption, tracker)
+            durable_epoch = beginning.epoch if beginning.last is not None else None
+            result = self._train(request, store, interruption, tracker, durable_epoch)
             manifest = TrainingManifest.of(self._job, result)
             patiently(lambda: publish_final(manifest, store))
             job = self._job
@@ -166,6 +169,7 @@ class TrainingAttempt:
         store: CheckpointStore,
         interruption: Interruption,
         tracker: Tracker,
+        durable_epoch: int | None,
     ) -> TrainingResult:
         from ultralytics import __version__
 
@@ -181,13 +185,14 @@ class TrainingAttempt:
             strip,
             self._row.durable,
             limits,
+            durable_epoch=durable_epoch,
             drain_seconds=_DRAIN_SECONDS,
             grace_seconds=_GRACE_SECONDS,
         )
         last = self._save_dir / "weights" / "last.pt"
         with EpochRecorder(self._row) as recorder:
-            with publisher:
-                epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, self._snapshots)
+            with attempt_folder(self._snapshots) as snapshots, publisher:
+                epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, snapshots)
                 result = train(request, epoch_end)
             patiently(recorder.flush)
         return result

@@ -61,10 +61,10 @@ class Stages:
         self._when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
 
     def copying(self) -> None:
-        self._when("the snapshot is there", lambda: any(self.snapshots.glob("last-*.pt")))
+        self._when("the snapshot is there", lambda: any(self.snapshots.rglob("last-*.pt")))
 
     def stripping(self) -> None:
-        self._when("best.pt is made", lambda: any(self.snapshots.glob("*.best.*.part")))
+        self._when("best.pt is made", lambda: any(self.snapshots.rglob("*.best.*.part")))
 
     def uploading_best(self) -> None:
         self._published("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
