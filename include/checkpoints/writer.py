@@ -251,6 +251,12 @@ def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
 
 
 def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
+    if there is None:
+        return (
+            f"{location.uri} is gone: somebody deleted it since this attempt last saw it (now: nothing), by "
+            "hand, by a lifecycle rule or for a new training of this name. This attempt stops and has "
+            "written nothing"
+        )
     return (
         f"{location.uri} was changed by another attempt since this one last saw it (now: "
         f"{there or 'nothing'}): that attempt owns the job. This one stops and has overwritten nothing"
