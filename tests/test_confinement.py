@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from include import limits
-from include.datasets.check import check_dataset
 from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
+from tests.dataset_steps import check_dataset
 from tests.tiny_datasets import build
 
 ROOT = Path(__file__).parents[1]

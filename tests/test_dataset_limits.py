@@ -16,12 +16,12 @@ from PIL import Image
 
 from include import limits
 from include.datasets.archive import UnpackLimits, unpack
-from include.datasets.check import check_dataset
 from include.datasets.confinement import ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
-from include.datasets.fetch import materialize
 from include.datasets.names import safe_parts
+from include.datasets.samples import Place
+from tests.dataset_steps import check_dataset, materialize
 from tests.tiny_datasets import build
 
 LITTLE = 256 * limits.MIB
@@ -36,8 +36,9 @@ def folder(tmp_path: Path) -> Path:
 def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
     """What the check says of it, with no more memory than any bomb is worth."""
     path = str(folder)
+    place = Place(folder, path, folder).as_json()
     with pytest.raises(DatasetError) as refused:
-        run_confined(examine, path, path, None, task, None, source=path, limits=ProcessLimits(memory))
+        run_confined(examine, place, task, None, source=path, limits=ProcessLimits(memory))
     return str(refused.value)
 
 

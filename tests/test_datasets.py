@@ -46,7 +46,9 @@ def test_the_check_runs_without_torch_ultralytics_numpy_and_scikit_learn(folder:
         "from tests.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
         "from include.datasets.examination import examine\n"  # in this process, and not in one of its own
-        f"examine({str(folder)!r}, '', None, 'detect', None)\n"
+        "from include.datasets.samples import Place\n"
+        f"folder = Path({str(folder)!r})\n"
+        "examine(Place(folder, '', folder).as_json(), 'detect', None)\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

@@ -25,9 +25,9 @@ def api(airflow_stack: Stack) -> Airflow:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The parameters of every job here."""
-    return small_job(tmp_path_factory.mktemp("model"), 40)
+    return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 
 @contextmanager

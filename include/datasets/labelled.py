@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +105,8 @@ class _Reader:
             candidates.append(self.root / path[3:])
         inside = [real for each in candidates if self.boundary.holds(real := resolve(each))]
         for real in inside:
-            if real.exists():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                real.stat()
                 return real
         if len(inside) == len(candidates):
             raise DatasetError(
