@@ -81,10 +81,13 @@ def tensor(
     return call("torch._utils._rebuild_tensor_v2", *arguments)
 
 
+PARTS: dict[str, Any] = {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}
+"""The attributes of a layer that has none of its own."""
+
+
 def layer(path: str, modules: Mapping[str, Any] | None = None, /, **state: Any) -> Raw:
     """A part of a network."""
-    parts: dict[str, Any] = {"training": False, "_parameters": {}, "_buffers": {}, "_modules": modules or {}}
-    return new(path, parts | state)
+    return new(path, PARTS | {"_modules": modules or {}} | state)
 
 
 ARCHITECTURE: dict[str, Any] = {

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,9 @@ CODE: dict[str, Raw] = {
         model=craft.model(_forward_hooks=Raw(b"}" + value(0) + name("builtins.set") + b"s"))
     ),
     "hooks before": craft.checkpoint(model=craft.model(_forward_pre_hooks={0: "builtins.eval"})),
+    "a hook of another class": craft.checkpoint(
+        model=craft.model(_forward_hooks={0: new("torch.nn.modules.linear.Identity", craft.PARTS)})
+    ),
     "an activation": craft.checkpoint(
         model=craft.model(yaml=ARCHITECTURE | {"activation": "__import__('os').system('true')"})
     ),
@@ -301,6 +305,20 @@ def test_a_good_one_passes_and_says_what_it_is(file: Path) -> None:
         None,
         False,
     )
+
+
+def test_what_a_distilled_model_hooks_into_its_layers_passes(file: Path) -> None:
+    hook = new("ultralytics.nn.distill_model.FeatureHook", {"feat_dict": {}, "idx": 0})
+    file.write_bytes(crafted(model=craft.model(_forward_hooks={7: hook})))
+    assert inspect_file(file).task == "detect"
+
+
+def test_an_archive_with_numbers_of_64_bits_passes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = crafted()
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # of 4 GiB
+    assert len(crafted()) > len(narrow)
+    file.write_bytes(crafted())
+    assert inspect_file(file).task == "detect"
 
 
 def test_a_checkpoint_that_is_cut_anywhere_is_refused(file: Path) -> None:

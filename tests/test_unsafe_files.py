@@ -316,7 +316,7 @@ def test_what_the_documentation_says_runs_good_files_and_no_others(
         "PYTHONPATH": str(ROOT),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
     }
-    environment["YOLO_OFFLINE"] = "True"
+    environment |= {"YOLO_OFFLINE": "True", "YOLO_VERBOSE": "True", "YOLO_CONFIG_DIR": str(tmp_path)}
 
     def run(best: bytes) -> subprocess.CompletedProcess[str]:
         (tmp_path / "best.pt").write_bytes(best)

@@ -25,6 +25,8 @@ MODELS = {
 """The class of a whole model, by its task."""
 
 DISTILLED = "ultralytics.nn.distill_model.DistillationModel"
+FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
+"""The one thing that may hook into a layer: it puts what a student's layer says into a dictionary."""
 
 
 @cache

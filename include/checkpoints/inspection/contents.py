@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from include.checkpoints.inspection.architecture import check_architecture, check_names
-from include.checkpoints.inspection.classes import ALIASES, DISTILLED, MODELS, is_module
+from include.checkpoints.inspection.classes import ALIASES, DISTILLED, FEATURE_HOOK, MODELS, is_module
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Ordered, Tensor
 
@@ -110,11 +110,16 @@ def _check_instance(instance: Instance) -> None:
     if not all(each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules):
         raise NotACheckpoint(f"holds a {instance.path} whose parts are no layers; it is damaged")
     for name, value in state.items():
-        if "_hooks" in name and value:
+        if "_hooks" in name and value and not (name == "_forward_hooks" and _are_features(value)):
             raise ForeignCode(
                 "holds a layer that calls something else before or after its own work; it may be harmful, "
                 "so do not load it"
             )
+
+
+def _are_features(hooks: Any) -> bool:
+    values = hooks.values() if isinstance(hooks, dict) else [None]
+    return all(isinstance(hook, Instance) and hook.path == FEATURE_HOOK for hook in values)
 
 
 def _check_model(model: Any) -> None:

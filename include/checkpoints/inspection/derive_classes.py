@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from include.checkpoints.inspection.classes import DISTILLED, TABLE
+from include.checkpoints.inspection.classes import DISTILLED, FEATURE_HOOK, TABLE
 
 _NOT = {"TorchVision"}
 """Fetches a model of torchvision, whose classes no checkpoint here may hold."""
@@ -32,7 +32,8 @@ def derive() -> dict[str, Any]:
     modules = {
         name: _classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]
     }
-    distilled, _, name = DISTILLED.rpartition(".")
+    distilled, _, model = DISTILLED.rpartition(".")
+    _, _, hook = FEATURE_HOOK.rpartition(".")
     others = {
         name: _classes(import_module(name), object)
         for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")
@@ -40,8 +41,8 @@ def derive() -> dict[str, Any]:
     return {
         "torch": torch.__version__.partition("+")[0],
         "ultralytics": ultralytics.__version__,
-        "modules": {**{name: found for name, found in modules.items() if found}, distilled: [name]},
-        "others": {**others, "torchvision.transforms.transforms": list(_TRANSFORMS)},
+        "modules": {**{name: found for name, found in modules.items() if found}, distilled: [model]},
+        "others": {**others, distilled: [hook], "torchvision.transforms.transforms": list(_TRANSFORMS)},
     }
 
 
