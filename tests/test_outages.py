@@ -102,7 +102,7 @@ def test_what_a_person_marks_in_airflow_is_in_the_row_at_once_and_named_by_the_t
     training.reaches(0)
     process = training.process()
     api.mark(DAG, training.run_id, "failed")
-    until(lambda: training.row["status"] == "failed", "the mark in the row", seconds=10, pause=0.1)
+    until(lambda: training.row["status"] == "failed", "the mark in the row")
     assert training.row["error"].startswith("The run was marked as failed by hand. What was durable stays")
 
     until(lambda: not process.is_running(), "the end of the training")
