@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include.pipeline.failures import no_retry
 from include.pipeline.form import params_of
-from include.pipeline.payloads import require_handed_on
+from include.pipeline.payloads import require_result
 from include.pipeline.retries import DEFAULT_ARGS
 from include.pipeline.settings import TRAINING_DB
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
@@ -63,7 +63,7 @@ def migrate_schema() -> None:
         """Migrate, or say that this is a dry run."""
         from include.schema import migrations
 
-        request = MigrationRequest.parse(require_handed_on(planned, "plan"))
+        request = MigrationRequest.parse(require_result(planned, "plan"))
         if request.dry_run:
             log.info("dry_run: nothing was changed. The log of plan says what would be.")
             raise AirflowSkipException("dry_run")
@@ -78,7 +78,7 @@ def migrate_schema() -> None:
         from include.schema import migrations
 
         with no_retry(SchemaUnverified, SchemaBehind):
-            for column in migrations.verify(_engine(), require_handed_on(target, "apply")):
+            for column in migrations.verify(_engine(), require_result(target, "apply")):
                 log.info("%s", column)
         log.info("The training database holds what schema revision %s promises.", target)
 

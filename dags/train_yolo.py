@@ -24,7 +24,7 @@ from include.jobs.queries import QUERIES
 from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.pipeline.form import params_of
-from include.pipeline.record import exactly_one_row, handed_on
+from include.pipeline.record import exactly_one_row, result_of
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
 from include.pipeline.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 
@@ -40,7 +40,7 @@ PREEMPTIONS = 50
     doc_md=__doc__,
     tags=["training"],
     default_args=DEFAULT_ARGS | {"on_failure_callback": record_task_failure},
-    user_defined_macros={"handed_on": handed_on},
+    user_defined_macros={"result_of": result_of},
     max_active_runs=MAX_ACTIVE_RUNS,
     is_paused_upon_creation=False,
     template_searchpath=[str(QUERIES)],
@@ -51,10 +51,10 @@ def train_yolo() -> None:
     @task
     def check_schema() -> None:
         """Fail fast where the tables are behind the code. Training never migrates."""
-        from include.pipeline.tasks import record_ended_runs, require_current_schema
+        from include.pipeline.tasks import record_unrecorded_failures, require_current_schema
 
         require_current_schema()
-        record_ended_runs(get_current_context())
+        record_unrecorded_failures(get_current_context())
 
     @task
     def resolve_config() -> Json:
@@ -68,7 +68,7 @@ def train_yolo() -> None:
         """Find the data, check it file by file, and hand on a reference to it."""
         from include.pipeline.tasks import check_job_dataset
 
-        return check_job_dataset(job).model_dump(mode="json")
+        return check_job_dataset(job, get_current_context()).model_dump(mode="json")
 
     @task(
         pool=GPU_POOL,
@@ -78,7 +78,7 @@ def train_yolo() -> None:
         retry_exponential_backoff=1.1,  # within seconds at first; 50 of them outlast half an hour
         max_retry_delay=timedelta(minutes=1),
         retry_policy=CountErrors(),
-        pre_execute=None,  # it counts kills itself: only those without durable progress
+        pre_execute=None,  # its body counts kills, because it knows the durable progress
     )
     def train(job: Json, dataset: Json) -> Json:
         """Train, from the newest state there is; each epoch's becomes durable while the next one trains."""
@@ -105,20 +105,20 @@ def train_yolo() -> None:
         conn_id=TRAINING_DB,
         sql="record_checkpoints.sql",
         hook_params={"options": DATABASE_LIMITS},
-        execution_timeout=timedelta(minutes=2),  # a server that hangs is tried again, too
+        execution_timeout=timedelta(minutes=2),  # retried, too, if the server hangs
         parameters={
-            "job_id": "{{ handed_on(ti, 'resolve_config').job_id }}",
+            "job_id": "{{ result_of(ti, 'resolve_config').job_id }}",
             "run_id": "{{ run_id }}",
-            "status": "{{ 'stopped' if handed_on(ti, 'train').stop_reason == 'stopped' else 'completed' }}",
-            "epoch": "{{ handed_on(ti, 'train').epoch }}",
-            "epochs": "{{ handed_on(ti, 'train').epochs }}",
-            "metrics": "{{ handed_on(ti, 'train').metrics | tojson }}",
-            "best_checkpoint_path": "{{ handed_on(ti, 'upload_best').path }}",
-            "best_checkpoint_sha256": "{{ handed_on(ti, 'upload_best').sha256 }}",
-            "best_checkpoint_size": "{{ handed_on(ti, 'upload_best').size }}",
-            "last_checkpoint_path": "{{ handed_on(ti, 'upload_last').path }}",
-            "last_checkpoint_sha256": "{{ handed_on(ti, 'upload_last').sha256 }}",
-            "last_checkpoint_size": "{{ handed_on(ti, 'upload_last').size }}",
+            "status": "{{ 'stopped' if result_of(ti, 'train').stop_reason == 'stopped' else 'completed' }}",
+            "epoch": "{{ result_of(ti, 'train').epoch }}",
+            "epochs": "{{ result_of(ti, 'train').epochs }}",
+            "metrics": "{{ result_of(ti, 'train').metrics | tojson }}",
+            "best_checkpoint_path": "{{ result_of(ti, 'upload_best').path }}",
+            "best_checkpoint_sha256": "{{ result_of(ti, 'upload_best').sha256 }}",
+            "best_checkpoint_size": "{{ result_of(ti, 'upload_best').size }}",
+            "last_checkpoint_path": "{{ result_of(ti, 'upload_last').path }}",
+            "last_checkpoint_sha256": "{{ result_of(ti, 'upload_last').sha256 }}",
+            "last_checkpoint_size": "{{ result_of(ti, 'upload_last').size }}",
         },
         handler=exactly_one_row,
         doc_md="Write both paths, hashes and sizes into the job's row, in one statement.",

@@ -23,12 +23,12 @@ class TrainingConsole(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made when it is asked for
-        """Two applications. Whoever asks for them is the API server, which also tells what people mark."""
+        """Return two applications. Only the API server asks for them, so it registers the listeners too."""
         from include.api import app as api
         from include.console import app as console
         from include.pipeline import marking
 
-        marking.listen()
+        marking.register()
         return [
             {"name": "Training API", "app": api.create_app(), "url_prefix": api.PREFIX},
             {"name": "Training console", "app": console.create_app(), "url_prefix": console.PREFIX},

@@ -1,9 +1,10 @@
-"""Airflow's connections, as environment variables, to the services of the tests."""
+"""What Airflow gives to code that runs in it: connections, to the services of the tests, and a context."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from include.api import database
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+    from airflow.sdk import Context
 
     from include.stack.s3 import S3
 
@@ -36,3 +38,17 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
     monkeypatch.setenv("TRAINING_ROOT", str(root))
     monkeypatch.setenv("DATASET_ROOTS", str(root.parent))
+
+
+def context_of(conf: dict[str, Any], **more: Any) -> Context:
+    """What Airflow hands a task of run1, or its callback."""
+    return cast(
+        "Context",
+        {
+            "dag": SimpleNamespace(dag_id="train_yolo"),
+            "dag_run": SimpleNamespace(conf=conf),
+            "run_id": "run1",
+            "ti": SimpleNamespace(task_id="check_schema"),
+            **more,
+        },
+    )

@@ -19,7 +19,7 @@ from include.pipeline.payloads import ResolvedJob
 from include.pipeline.tasks import check_job_dataset
 from include.reports.report import DatasetReport, report_on
 from include.stack.s3 import S3
-from tests.airflow_connections import lead_to
+from tests.airflow_connections import context_of, lead_to
 from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded
 from tests.tiny_datasets import build
@@ -55,7 +55,7 @@ def job(tmp_path: Path) -> dict[str, Any]:
 
 def failure(job: dict[str, Any]) -> str:
     with pytest.raises(AirflowFailException) as failed:
-        check_job_dataset(job)
+        check_job_dataset(job, context_of({}))
     return str(failed.value)
 
 

@@ -13,7 +13,7 @@ import pytest
 from include.jobs.repository import JobRepository, OwnershipLost
 from include.pipeline import database, epoch_recorder
 from include.pipeline.connections import training_database
-from include.pipeline.database import ImpatientConnection
+from include.pipeline.database import TimeLimitedConnection
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.epochs import JobRecord
 from tests.airflow_client import until
@@ -80,16 +80,16 @@ def test_a_training_that_does_not_own_its_job_any_more_ends_with_the_epoch_that_
         recorder.record(epoch_report(0))
 
 
-def test_a_server_that_stands_still_is_given_up_and_the_connection_with_it(
+def test_a_statement_to_a_server_that_hangs_ends_and_closes_the_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "SILENT_SECONDS", 0.5)
-    connection = ImpatientConnection.connect(database_url)
+    monkeypatch.setattr(database, "RESPONSE_SECONDS", 0.5)
+    connection = TimeLimitedConnection.connect(database_url)
     backend = psutil.Process(connection.info.backend_pid)
     backend.suspend()
     try:
         with (
-            pytest.raises(psycopg.OperationalError, match=r"has not answered for 0\.5 s"),
+            pytest.raises(psycopg.OperationalError, match=r"has not responded for 0\.5 s"),
             connection.transaction(),
         ):
             connection.execute("SELECT 1")
@@ -98,7 +98,7 @@ def test_a_server_that_stands_still_is_given_up_and_the_connection_with_it(
     assert connection.closed
 
 
-def test_every_connection_of_ours_is_such_a_one_and_keeps_what_the_deployment_has_set(
+def test_every_connection_is_limited_in_time_and_keeps_the_settings_of_the_deployment(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = psycopg.conninfo.conninfo_to_dict(database_url)
@@ -115,7 +115,7 @@ def test_every_connection_of_ours_is_such_a_one_and_keeps_what_the_deployment_ha
     open_database = training_database()
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_DB")
     with open_database() as connection:
-        assert isinstance(connection, ImpatientConnection)
+        assert isinstance(connection, TimeLimitedConnection)
         options = connection.info.get_parameters()
         assert (options["application_name"], options["connect_timeout"]) == ("ours", "3")
         assert options["tcp_user_timeout"] == "10000"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow.sdk.execution_time.context import set_current_context
 
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
@@ -18,30 +17,16 @@ from include.jobs.callback import TrainingCompletionCallback
 from include.pipeline.failures import record_task_failure, recorded_failure
 from include.pipeline.notify import notify
 from include.pipeline.patience import BackendUnavailable, may_pass
-from include.pipeline.payloads import received
-from include.pipeline.record import handed_on
+from include.pipeline.payloads import parse_result
+from include.pipeline.record import result_of
+from tests.airflow_connections import context_of
 from tests.cutting_proxy import CuttingProxy
 from tests.jobs import claim, recorded
 
 if TYPE_CHECKING:
     import psycopg
-    from airflow.sdk import Context
 
     from include.jobs.repository import JobRepository
-
-
-def context_of(conf: dict[str, Any], **more: Any) -> Context:
-    """What Airflow hands a task of run1, or its callback."""
-    return cast(
-        "Context",
-        {
-            "dag": SimpleNamespace(dag_id="train_yolo"),
-            "dag_run": SimpleNamespace(conf=conf),
-            "run_id": "run1",
-            "ti": SimpleNamespace(task_id="check_schema"),
-            **more,
-        },
-    )
 
 
 def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is_away(
@@ -53,9 +38,8 @@ def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is
         through = migrated_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
         with (
-            set_current_context(context_of({})),
             pytest.raises(AirflowFailException, match="no images"),
-            recorded_failure(DatasetError),
+            recorded_failure(context_of({}), DatasetError),
         ):
             raise DatasetError("dataset='x' has no images")
         assert proxy.cuts == 2
@@ -80,14 +64,16 @@ def test_a_job_of_the_platform_that_waits_learns_why_its_first_run_failed(
 
 
 def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> None:
-    sentence = r"Task check_dataset has handed nothing on: it was marked as success by hand .* Clear check_da"
+    sentence = (
+        "Task check_dataset returned nothing, because it was marked as success by hand. Clear check_dataset"
+    )
     with pytest.raises(AirflowFailException, match=sentence):
-        received(DatasetReference, None, "check_dataset")
+        parse_result(DatasetReference, None, "check_dataset")
     handed = {"upload_best": {"path": "s3://x"}}
     ti = SimpleNamespace(xcom_pull=lambda *, task_ids: handed.get(task_ids))
-    assert handed_on(cast("Any", ti), "upload_best") == {"path": "s3://x"}
-    with pytest.raises(AirflowFailException, match="Task upload_last has handed nothing on"):
-        handed_on(cast("Any", ti), "upload_last")
+    assert result_of(cast("Any", ti), "upload_best") == {"path": "s3://x"}
+    with pytest.raises(AirflowFailException, match="Task upload_last returned nothing"):
+        result_of(cast("Any", ti), "upload_last")
 
 
 def answering(status: int) -> ThreadingHTTPServer:

@@ -95,7 +95,7 @@ def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_li
     assert "Run gone ended without recording it" in unrecorded["error"]
 
 
-def test_what_a_person_marks_in_airflow_is_in_the_row_at_once_and_named_by_the_tasks_after_it(
+def test_what_a_person_marks_in_airflow_is_recorded_in_the_row_and_named_by_the_tasks_after_it(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "marked"})
@@ -103,7 +103,7 @@ def test_what_a_person_marks_in_airflow_is_in_the_row_at_once_and_named_by_the_t
     process = training.process()
     api.mark(DAG, training.run_id, "failed")
     until(lambda: training.row["status"] == "failed", "the mark in the row")
-    assert training.row["error"].startswith("The run was marked as failed by hand. What was durable stays")
+    assert training.row["error"].startswith("The run was marked as failed by hand. Its durable state is kept")
 
     until(lambda: not process.is_running(), "the end of the training")
     api.clear(DAG, training.run_id, "train")
@@ -112,6 +112,6 @@ def test_what_a_person_marks_in_airflow_is_in_the_row_at_once_and_named_by_the_t
     assert (training.row["status"], training.row["error"]) == ("running", None)
     api.mark(DAG, training.run_id, "success", "train")
     row = training.fails()
-    assert "Task train has handed nothing on: it was marked as success by hand" in row["error"]
+    assert "Task train returned nothing, because it was marked as success by hand" in row["error"]
     for task_id in ("upload_best", "upload_last"):
         assert api.attempt(DAG, training.run_id, task_id)[1] <= 1

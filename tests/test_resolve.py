@@ -301,12 +301,12 @@ def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     first = replace(RUN, run_id="manual__0")
-    remade = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
+    recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
     conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
 
     again = resolving(conf, first)  # cleared: this very run goes on
     assert (again.origin_run_id, _row(jobs, parent).epoch) == ("manual__0", 4)
-    started_over = resolving(conf, remade)
+    started_over = resolving(conf, recreated)
     assert started_over.origin_run_id.startswith("manual__0 of 20")
     row = _row(jobs, parent)
     assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError as WrappedError
 
 from include.checkpoints.errors import StoreError
 from include.datasets.errors import StorageUnavailable
-from include.pipeline.interruptions import begin_attempt
+from include.pipeline.interruptions import start_attempt
 from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
@@ -58,7 +58,7 @@ class Task:
     def begin(self, progress: int = 0) -> None:
         """The next attempt begins, with so much that is durable."""
         self.attempt += 1
-        begin_attempt(self.context, progress)
+        start_attempt(self.context, progress)
 
     def end(self, error: BaseException) -> None:
         """The present attempt ends with an error; where this is not called, it was killed."""
@@ -174,7 +174,7 @@ def test_the_third_kill_in_a_row_without_durable_progress_is_the_last(task: Task
     with pytest.raises(AirflowFailException, match="killed 3 times in a row without durable progress") as end:
         task.begin(progress=4)
     assert "too little memory" in str(end.value)
-    assert "clear train with all after it" in str(end.value)
+    assert "clear train and everything downstream" in str(end.value)
 
 
 def test_kills_between_which_something_became_durable_never_end_a_task(task: Task) -> None:

@@ -87,15 +87,15 @@ class JobRepository:
         fresh: bool,
         expected_run_id: str | None,
         origin_run_id: str | None = None,
-        remade: bool = False,
+        recreated: bool = False,
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
         An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
         saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
         known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
-        before begins from the start, and with `fresh` so does one of another run, or of a deleted one of
-        this id (`remade`); it then belongs to `origin_run_id`, by default this run. What parent_job_id and
+        before begins from the start, and with `fresh` so does one of another run, or of a deleted run with
+        this id (`recreated`); it then belongs to `origin_run_id`, by default this run. What parent_job_id and
         resumed_epoch say is written either way.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
@@ -112,7 +112,7 @@ class JobRepository:
             "fresh": fresh,
             "expected_run_id": expected_run_id,
             "origin_run_id": origin_run_id or run_id,
-            "remade": remade,
+            "recreated": recreated,
             "first_epoch": 0,
         }
         with self._connection.transaction():
@@ -238,7 +238,7 @@ class JobRepository:
     ) -> int:
         """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many.
 
-        Those that are there are asked for first: a training of many epochs mostly lacks none or the last one.
+        Only missing epochs are sent: of many epochs usually none or the last one is missing.
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from include.pipeline.contest import Approval, Verdict
-from include.pipeline.payloads import received
+from include.pipeline.payloads import parse_result
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,7 +26,7 @@ class AskForApproval(HITLOperator):
 
     def execute(self, context: Context) -> None:
         """Ask, where there is a question."""
-        verdict = received(Verdict, self.verdict, "judge")
+        verdict = parse_result(Verdict, self.verdict, "judge")
         if not (verdict.passed and verdict.ask):
             return
         now = f"version {verdict.champion_version}" if verdict.champion_version else "nothing"

@@ -21,15 +21,15 @@ silent seconds it shows that it is there: an audit that reads large objects is s
 
 
 def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]:
-    """Ask Airflow once where the training database is; what is returned opens it without Airflow.
+    """Read Airflow's connection once, and return what opens the training database without asking Airflow.
 
-    A training outlives restarts of the API server, and it records from more than one thread. So this is not
-    PostgresHook.get_conn, which asks the supervisor, and that one the API server, each time. With IAM
-    authentication a token is valid for minutes: it is asked for each time.
+    A training outlives restarts of the API server, and records from several threads. So this does not use
+    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens of
+    IAM authentication are requested each time, because they expire within minutes.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    from include.pipeline.database import ImpatientConnection
+    from include.pipeline.database import TimeLimitedConnection
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
     place = hook.connection
@@ -40,7 +40,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
     @contextmanager
     def opened() -> Iterator[Connection[Any]]:
         user, password, port = hook.get_iam_token(place) if extra.get("iam") else login
-        connection = ImpatientConnection.connect(
+        connection = TimeLimitedConnection.connect(
             host=place.host, user=user, password=password, dbname=place.schema, port=port, **options
         )
         try:

@@ -1,4 +1,4 @@
-"""Connections to the training database that give a server up which says nothing."""
+"""Connections to the training database that give up on a server that does not respond."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SILENT_SECONDS = 20.0
-"""How long a statement may go without any answer: longer than the server's own statement_timeout. No option
-of libpq does this, for the kernel of a machine whose PostgreSQL hangs still acknowledges every packet."""
+RESPONSE_SECONDS = 20.0
+"""How long a statement may take: longer than the server's own statement_timeout. libpq has no option for
+this, because the kernel of a machine whose PostgreSQL hangs still acknowledges every packet."""
 
 
-class ImpatientConnection(Connection[Any]):
+class TimeLimitedConnection(Connection[Any]):
     """A psycopg connection on which no statement waits forever.
 
-    Where the server says nothing for `SILENT_SECONDS`, the connection is closed and OperationalError raised.
+    After `RESPONSE_SECONDS` without a response it closes itself and raises OperationalError.
     """
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Do what psycopg has to do on this connection, within the limit."""
-        limit = SILENT_SECONDS if timeout is None else timeout
+        """Wait for the server, within the limit: psycopg does so here for each statement."""
+        limit = RESPONSE_SECONDS if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
         except _WaitTimeout:
             self.close()
-            raise OperationalError(f"the training database has not answered for {limit:g} s") from None
+            raise OperationalError(f"the training database has not responded for {limit:g} s") from None

@@ -1,4 +1,4 @@
-"""The epochs of a training go into the database beside the training, which never waits long for it."""
+"""Records epochs in the database, in a thread of its own, so that training never waits long for it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5.0
-"""How long the training waits for an epoch to be recorded, while the database answers at all."""
+"""How long the training waits for an epoch to be recorded, as long as the database responds."""
 
 _RETRY_SECONDS = 15.0
-"""What could not be written is tried again with the next epoch, or after this time: epochs may take hours."""
+"""A failed write is retried with the next epoch, or after this time: epochs may take hours."""
 
 
 class EpochRecorder:
     """Writes epochs to the database as they finish, in a thread of its own.
 
-    A database that is away, or hangs, does not stop a training: the epochs wait, and the training waits for
-    none of them until one was written again. What ends the training is OwnershipLost: another run or attempt
-    owns the job now. As a context manager it writes nothing more when the block has ended.
+    A database that is down or hangs does not stop the training: epochs are queued, and the training does not
+    wait again until one was written. Only OwnershipLost ends the training: another run or attempt owns the
+    job. As a context manager it stops writing when the block ends.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -51,10 +51,10 @@ class EpochRecorder:
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
-        """Have `epoch` written, and those that still wait; returns whether the job is to stop.
+        """Record `epoch` and those that are queued; return whether the job is to stop.
 
-        While the database does not answer that is not known, and False. Raises OwnershipLost, also for an
-        earlier epoch.
+        While the database does not respond, that is unknown, and False is returned. Raises OwnershipLost,
+        also for an earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)
@@ -62,12 +62,12 @@ class EpochRecorder:
             if self._problem is None:
                 settled = self._changed.wait_for(lambda: not self._waiting or self._failed, _ANSWER_SECONDS)
                 if not settled:
-                    self._complain(TimeoutError(f"no answer for {_ANSWER_SECONDS:g} s"))
+                    self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
             self._raise_error()
             return self._stop
 
     def flush(self) -> bool:
-        """Write the epochs that still wait; returns whether the job is to stop. Raises what psycopg does."""
+        """Write the queued epochs; return whether the job is to stop. Raises psycopg's errors."""
         with self._changed:
             before = self._tries
             self._ask()
@@ -96,9 +96,9 @@ class EpochRecorder:
             except database_errors() as error:
                 with self._changed:
                     self._tries += 1
-                    self._complain(error)
+                    self._report_outage(error)
                     self._changed.notify_all()
-            except Exception as error:  # raised to the training, whatever it is
+            except Exception as error:  # re-raised in the training's thread
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
@@ -107,11 +107,11 @@ class EpochRecorder:
                 with self._changed:
                     self._stop = stop
                     self._waiting.popleft()
-                    self._recover()
+                    self._report_recovery()
                     self._changed.notify_all()
 
     def _next(self) -> EpochReport | None:
-        """Wait for something to write, and after a failure for the time to try again; None at the end."""
+        """Return the next epoch to write, after a pause where the last write failed; None at the end."""
         with self._changed:
             if self._problem is not None:
                 self._changed.wait_for(lambda: self._asked or self._over, _RETRY_SECONDS)
@@ -126,17 +126,17 @@ class EpochRecorder:
             self._inexact_reason = epoch.inexact_reason
         return stop
 
-    def _complain(self, error: Exception) -> None:
-        """Say so once, and not for each epoch that waits."""
+    def _report_outage(self, error: Exception) -> None:
+        """Log the outage once, not for every queued epoch."""
         if self._problem is None:
             log.warning(
-                "The training database does not answer (%s). The training goes on; its epochs are recorded "
+                "The training database does not respond (%s). Training continues; its epochs are recorded "
                 "when the database is back.",
                 str(error).strip(),
             )
         self._problem = error
 
-    def _recover(self) -> None:
+    def _report_recovery(self) -> None:
         if self._problem is not None:
-            log.info("The training database answers again; the epochs that waited are recorded now.")
+            log.info("The training database responds again; the queued epochs are being recorded.")
             self._problem = None

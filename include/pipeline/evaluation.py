@@ -20,7 +20,7 @@ from include.models.repository import ModelRepository
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.contest import Challenge, Challenger, Measured, Retraining
 from include.pipeline.failures import no_retry
-from include.pipeline.payloads import received
+from include.pipeline.payloads import parse_result
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.training.contract import TrainingError
 from include.training.evaluate import evaluate
@@ -37,9 +37,9 @@ Json = dict[str, Any]
 
 def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: Context) -> Measured:
     """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
-    plan = received(Retraining, retraining, "resolve_plan").plan
-    trained = received(Challenger, challenger, "wait_for_training")
-    dataset = _trained_on(received(Challenge, challenge, "challenge_champion"), context)
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
+    trained = parse_result(Challenger, challenger, "wait_for_training")
+    dataset = _trained_on(parse_result(Challenge, challenge, "challenge_champion"), context)
     settings = Settings.from_environment()
     client = s3_client()
     with training_db() as connection:

@@ -6,7 +6,6 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.plain_text import escape_controls
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TASK_CALLBACK_SECONDS = 10.0
-"""Airflow ends a task's process 20 seconds after its state is known (`task_success_overtime`)."""
+"""Airflow kills a task's process 20 seconds after its final state (`task_success_overtime`)."""
 
 _DAG_CALLBACK_SECONDS = 30.0
 """The Dag processor gives a file and its callbacks 50 seconds (`dag_file_processor_timeout`)."""
@@ -40,18 +39,18 @@ def no_retry(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def recorded_failure(*errors: type[Exception]) -> Iterator[None]:
-    """As `no_retry`, and the reason is in the row of the run before the task ends, however long that takes.
+def recorded_failure(context: Context, *errors: type[Exception]) -> Iterator[None]:
+    """As `no_retry`, but write the reason into the run's row before the task ends.
 
-    A callback would have seconds for it, and the database may be away for minutes.
+    A callback has only seconds for that, and the database may be down for minutes.
     """
     from include.pipeline.patience import patiently
 
+    final: tuple[type[Exception], ...] = (*errors, UntrustedFolder)
     try:
         yield
-    except errors as error:
+    except final as error:
         if _concerns_this_attempt(error):
-            context = get_current_context()
             reason = _reason(context, error)
             patiently(lambda: _write(context, reason, again=True))
         raise AirflowFailException(str(error)) from error
@@ -90,7 +89,7 @@ def record_unfinished_run(context: Context) -> None:
 
 
 def _concerns_this_attempt(error: BaseException | None) -> bool:
-    """Whether the row tells of this attempt, and not of another one by now."""
+    """Whether the row still belongs to this attempt, as far as the error tells."""
     from include.checkpoints.errors import FencedOut
     from include.jobs.repository import OwnershipLost
 
@@ -98,23 +97,23 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
 
 
 def _reason(context: Context, error: BaseException | None) -> str:
-    return f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}"
+    # It may name files and classes of somebody's data.
+    return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
-    """Write the reason. Where the database is away for longer, the next run or the audit finds the row."""
+    """Write the reason. If the database is down for longer, the next run or the audit records the failure."""
     from include.pipeline.connections import training_database
     from include.pipeline.patience import patiently
     from include.pipeline.tracking import track_recorded
 
-    reason = escape_controls(reason)  # it may name files and classes of somebody's data
     recorded = patiently(lambda: _write(context, reason, again=again), seconds)
     if recorded is not None:
         track_recorded(recorded, training_database())
 
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:
-    """Write the reason into the row that the run owns, or else the one that still waits for its first run."""
+    """Write the reason into the row that the run owns, or into the queued row that no run owns yet."""
     from include.jobs.repository import JobRepository
     from include.pipeline.connections import training_db
 

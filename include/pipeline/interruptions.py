@@ -1,9 +1,9 @@
-"""A task whose process is killed again and again at the same place is not started for ever.
+"""Counts how often a task's process was killed in a row, and stops retrying it.
 
-Airflow asks no retry policy after a SIGKILL, such as the kernel's when memory is short, and would start the
-task `retries` times. So each attempt leaves a note in task_state_store when it begins, and a policy adds that
-its end was explained (an error, an outage, a preemption). Where the explanation is missing, the attempt was
-killed, or lost with its machine.
+Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
+the task `retries` times. So each attempt stores its number in task_state_store when it starts, and the retry
+policy adds that its end was explained (by an error, an outage, a preemption). An attempt without an
+explanation was killed, or lost with its machine.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KILLS = 3
-"""So many in a row, without durable progress, end the task."""
+MAX_KILLS = 3
+"""How many kills in a row without durable progress end the task."""
 
 _KEY = "interruptions"
 """In task_state_store, whose values are kept for each task of each run."""
 
 
-def refuse_a_killer(context: Context) -> None:
-    """Begin an attempt of a task that keeps nothing. Raises AirflowFailException after three kills."""
-    begin_attempt(context, progress=0)
+def stop_after_repeated_kills(context: Context) -> None:
+    """Start an attempt of a task that stores no progress. Raises AirflowFailException after three kills."""
+    start_attempt(context, progress=0)
 
 
-def begin_attempt(context: Context, progress: int) -> None:
-    """Note that an attempt begins, and how far those before it have come.
+def start_attempt(context: Context, progress: int) -> None:
+    """Store that an attempt starts, with the progress so far.
 
-    Raises AirflowFailException where three in a row were killed and progress is what it was before them. What
-    Airflow does not answer here is not counted, which is no reason to fail.
+    Raises AirflowFailException if the last three attempts were killed and made no progress. If Airflow does
+    not respond, this attempt is not counted.
     """
     try:
         killed = _begin(context, progress)
     except AirflowRuntimeError as error:
-        log.warning("It is not known how often this task was killed: %s", error)
+        log.warning("Could not look up how often this task was killed: %s", error)
         return
-    if killed >= KILLS:
+    if killed >= MAX_KILLS:
         task = context["ti"].task_id
         raise AirflowFailException(
             f"The process of this task was killed {killed} times in a row without durable progress, so it "
-            "is not started again. Most likely its machine has too little memory (`dmesg` tells whether the "
-            "kernel's OOM killer ended it), or something that it reads makes it crash. Give it a smaller "
-            f"batch, fewer workers or a larger machine; then clear {task} with all after it"
+            "is not retried. Most likely its machine has too little memory (`dmesg` shows whether the "
+            "kernel's OOM killer ended it), or its data make it crash. Use a smaller batch, fewer workers "
+            f"or a larger machine; then clear {task} and everything downstream"
         )
 
 
-def explain(context: Context) -> None:
-    """Note that this attempt ends with an error of which somebody was told."""
+def mark_explained(context: Context) -> None:
+    """Store that this attempt ends with a known error, and was not killed."""
     try:
         noted = _noted(context)
         if noted is not None and noted["attempt"] == context["ti"].try_number:
             context["task_state_store"].set(_KEY, {**noted, "explained": True})
     except AirflowRuntimeError as error:
-        log.warning("It could not be noted that this attempt was not killed: %s", error)
+        log.warning("Could not store why this attempt ends; it will count as killed: %s", error)
 
 
 def fingerprint_of(context: Context) -> str:
-    """What the task was called with. Clearing changes max_tries: somebody wants it to be tried again."""
+    """Return a hash of the task's arguments and max_tries, which changes when the task is cleared."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
     # A value that is no JSON was not rendered yet; its repr may differ from attempt to attempt.
@@ -75,7 +75,7 @@ def fingerprint_of(context: Context) -> str:
 
 
 def _begin(context: Context, progress: int) -> int:
-    """Note the attempt; returns how many before it were killed in a row, without progress since."""
+    """Store the attempt; return how many before it were killed in a row without progress."""
     attempt, killed = context["ti"].try_number, 0
     before = _noted(context)
     if before is not None and progress <= before["progress"]:
@@ -87,7 +87,7 @@ def _begin(context: Context, progress: int) -> int:
 
 
 def _noted(context: Context) -> dict[str, Any] | None:
-    """What an attempt with the same arguments has noted."""
+    """Return what an earlier attempt with the same arguments stored."""
     stored = context["task_state_store"].get(_KEY)
     same = isinstance(stored, dict) and stored.get("fingerprint") == fingerprint_of(context)
     return stored if same and isinstance(stored, dict) else None

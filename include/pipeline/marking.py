@@ -1,7 +1,7 @@
-"""A run or task of `train_yolo` that somebody marks in Airflow: the job's row says so within seconds.
+"""Records in the job's row that somebody marked a run or task of `train_yolo` as failed or success.
 
-No callback is called for that, but listeners are, in the API server. Only there this module is registered:
-elsewhere Airflow's own processes would wait for the training database.
+Airflow calls no callback for that, but it calls listeners in the API server. This module is registered only
+there: the scheduler must not wait for the training database.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GOES_ON = (
-    "What was durable stays: clear train with all after it, or trigger the job again; it goes on from there"
+_HOW_TO_RESUME = (
+    "Its durable state is kept: clear train and everything downstream, or trigger the job again, to resume"
 )
 
 
-def listen() -> None:
-    """Have Airflow tell this process, the API server, what is marked."""
+def register() -> None:
+    """Register the listeners in this process, the API server."""
     from airflow.listeners.listener import get_listener_manager
 
     listeners = get_listener_manager()
@@ -38,26 +38,27 @@ def listen() -> None:
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
-    """Somebody has marked a run as failed."""
-    _record(dag_run, f"The run was marked as failed by hand. {_GOES_ON}.")
+    """Record that somebody marked a run as failed."""
+    _record(dag_run, f"The run was marked as failed by hand. {_HOW_TO_RESUME}.")
 
 
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
-    """Somebody has marked a run as a success: unless its checkpoints are recorded, the job is none."""
+    """Record that somebody marked a run as success; a job whose checkpoints are recorded is unaffected."""
     _record(
-        dag_run, f"The run was marked as success by hand, before its checkpoints were recorded. {_GOES_ON}."
+        dag_run,
+        f"The run was marked as success by hand, before its checkpoints were recorded. {_HOW_TO_RESUME}.",
     )
 
 
 @hookimpl
 def on_task_instance_failed(task_instance: Any) -> None:
-    """Somebody has marked a task as failed, which ends its run."""
-    _record(task_instance, f"Task {task_instance.task_id} was marked as failed by hand. {_GOES_ON}.")
+    """Record that somebody marked a task as failed, which ends its run."""
+    _record(task_instance, f"Task {task_instance.task_id} was marked as failed by hand. {_HOW_TO_RESUME}.")
 
 
 def _record(marked: Any, reason: str) -> None:
-    """Write the reason, in a thread: the request, and Airflow's transaction, do not wait for our database."""
+    """Write the reason in a thread, so that the request does not wait for the training database."""
     if marked.dag_id == TRAINING_DAG:
         threading.Thread(
             target=_write, args=(marked.dag_id, marked.run_id, reason), name="marked", daemon=True
@@ -72,6 +73,6 @@ def _write(dag_id: str, run_id: str, reason: str) -> None:
     try:
         job_id = patiently(write)
     except Exception:
-        log.exception("Run %s was marked by hand, which could not be recorded.", run_id)
+        log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
     else:
-        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "was over already")
+        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had ended already")

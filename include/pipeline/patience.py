@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 15
 
 
 class BackendUnavailable(Exception):
-    """The platform's backend does not answer, or says that it cannot at present."""
+    """The platform's backend does not respond, or responds that it is unavailable."""
 
 
 def patiently(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
@@ -77,13 +77,13 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, AirflowRuntimeError):
         return _is_airflow_away(error)
     if isinstance(error, AirflowTaskTimeout):
-        return True  # only tasks that do nothing but ask a server have an execution_timeout
-    error = getattr(error, "orig", error)  # what psycopg raised, where SQLAlchemy has wrapped it
+        return True  # only tasks that merely wait for a server have an execution_timeout
+    error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
     return isinstance(error, (StoreError, StorageUnavailable, BackendUnavailable, *database_errors()))
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
-    """Whether the supervisor got no answer from the API server, or one that tells of trouble there."""
+    """Whether the supervisor got no response from the API server, or a server error."""
     status = (error.error.detail or {}).get("status_code")
     refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
     return error.error.error == ErrorType.API_SERVER_ERROR and not refused

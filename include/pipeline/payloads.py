@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Payload = TypeVar("Payload", bound=BaseModel)
 
 
-def received(model: type[Payload], value: Any, sender: str) -> Payload:
-    """Return what the task `sender` has handed on. Raises AirflowFailException where that is nothing."""
-    return model.model_validate(require_handed_on(value, sender))
+def parse_result(model: type[Payload], value: Any, sender: str) -> Payload:
+    """Parse what the task `sender` returned. Raises AirflowFailException if that is nothing."""
+    return model.model_validate(require_result(value, sender))
 
 
-def require_handed_on(value: Any, sender: str) -> Any:
-    """Return the value. Raises AirflowFailException for None: no task of ours returns that."""
+def require_result(value: Any, sender: str) -> Any:
+    """Return `value`. Raises AirflowFailException for None, which none of our tasks returns."""
     if value is None:
         raise AirflowFailException(
-            f"Task {sender} has handed nothing on: it was marked as success by hand and did not do its "
-            f"work. Clear {sender} with all after it"
+            f"Task {sender} returned nothing, because it was marked as success by hand. Clear {sender} and "
+            "everything downstream"
         )
     return value
 

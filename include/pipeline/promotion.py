@@ -11,7 +11,7 @@ from include.models.request import ChosenVersion, PromotionRequest
 from include.pipeline.assets import PRODUCTION_MODEL
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.failures import no_retry
-from include.pipeline.payloads import received
+from include.pipeline.payloads import parse_result
 from include.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def choose_version(context: Context) -> ChosenVersion:
 
 def promote_chosen(chosen: dict[str, Any], context: Context) -> ModelVersion:
     """Promote what was chosen, unless another version came into production since; and announce it."""
-    version = received(ChosenVersion, chosen, "choose_version")
+    version = parse_result(ChosenVersion, chosen, "choose_version")
     run = context["dag_run"]
     # A conflict is final, too: tried again, it would take the place of the one that was quicker.
     with training_db() as connection, no_retry(ModelError, StoreRefusal):

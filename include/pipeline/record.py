@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.pipeline.payloads import require_handed_on
+from include.pipeline.payloads import require_result
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 
-def handed_on(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
-    """Template macro: what that task of the run has returned. Raises where it was marked as a success."""
-    return require_handed_on(ti.xcom_pull(task_ids=task_id), task_id)
+def result_of(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
+    """Return what the task returned, in templates. Raises AirflowFailException if that is nothing."""
+    return require_result(ti.xcom_pull(task_ids=task_id), task_id)
 
 
 def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:

@@ -53,10 +53,10 @@ def resolve(
         row = jobs.get(job_id)
         if row is not None:
             _refuse_unless_free(row, run, spec, is_running)
-        remade = row is not None and _is_remade(row, run)
-        own = None if row is None else _own_state(row, spec, run, checkpoints, remade=remade)
+        recreated = row is not None and _was_recreated(row, run)
+        own = None if row is None else _own_state(row, spec, run, checkpoints, recreated=recreated)
         if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
-            _refuse_forgotten(job_id, checkpoints)
+            _refuse_orphaned_state(job_id, checkpoints)
         if row is not None and own is not None:
             spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
             resumed_epoch = row.resumed_epoch
@@ -77,9 +77,9 @@ def resolve(
             fresh=own is None,
             expected_run_id=row.run_id if row else None,
             origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
-            if remade
+            if recreated
             else run.run_id,
-            remade=remade,
+            recreated=recreated,
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
@@ -99,7 +99,7 @@ def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]
     try:
         yield
     except Exception as error:
-        # After an outage this task is tried again: the row still waits.
+        # After an outage this task is retried, so the row stays queued.
         if isinstance(job_id, str) and not may_pass(error) and jobs.refuse(job_id, str(error)):
             log.info("Wrote the reason into the waiting row of job %s.", job_id)
         raise
@@ -144,20 +144,20 @@ def _refuse_unless_free(
         )
 
 
-def _is_remade(row: TrainingJob, run: RunIdentity) -> bool:
-    """Whether the row's run was deleted, and this one is another that was given the same id."""
+def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
+    """Whether the row's run was deleted and this is a new run with the same id."""
     same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
     return same and row.updated_at is not None and row.updated_at < run.created_at
 
 
-def _refuse_forgotten(job_id: str, checkpoints: CheckpointStore) -> None:
-    """A training whose row was deleted is not silently replaced by one from the start."""
+def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
+    """Refuse to start from zero, silently, a training whose row was deleted but whose state is in S3."""
     stored = checkpoints.head(job_id, "last")
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
             f"job_id={job_id!r} has no training in training_jobs, but {stored.uri} holds its state after "
-            f"epoch {stored.checkpoint.epoch + 1}: its row was deleted. Restore the row to go on from there, "
-            "or give fresh=true to start over, or another job_id"
+            f"epoch {stored.checkpoint.epoch + 1}: its row was deleted. Restore the row to resume, give "
+            "fresh=true to start over, or choose another job_id"
         )
 
 
@@ -174,13 +174,13 @@ def _own_state(
     run: RunIdentity,
     checkpoints: CheckpointStore,
     *,
-    remade: bool,
+    recreated: bool,
 ) -> StoredCheckpoint | None:
     """What the row's training has stored and this run is to go on from; None if it begins anew.
 
     Raises SpecError where a state was stored and is gone: starting over is said, not silent.
     """
-    if row.origin_run_id is None or (spec.fresh and (remade or row.run_id != run.run_id)):
+    if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
         return None
     for kind in ("last", "last.previous"):
         stored = checkpoints.head(row.job_id, kind)

@@ -30,7 +30,7 @@ from include.pipeline.contest import (
 )
 from include.pipeline.failures import no_retry
 from include.pipeline.notes import leave_note
-from include.pipeline.payloads import received
+from include.pipeline.payloads import parse_result
 from include.pipeline.plans import deployed_plans
 from include.pipeline.promotion import announce
 from include.pipeline.settings import Settings
@@ -81,7 +81,7 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
 
 def check_retraining_data(retraining: Json) -> DatasetReference:
     """Find and check the newest data of the plan."""
-    plan = received(Retraining, retraining, "resolve_plan").plan
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
     with no_retry(DatasetError):
         settings = Settings.from_environment()
         reader = S3ObjectReader(s3_client())
@@ -93,8 +93,8 @@ def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Cha
     try:
         with training_db() as connection, no_retry(PlanError):
             challenge = challenge_of(
-                received(Retraining, retraining, "resolve_plan"),
-                received(DatasetReference, dataset, "check_dataset"),
+                parse_result(Retraining, retraining, "resolve_plan"),
+                parse_result(DatasetReference, dataset, "check_dataset"),
                 ModelRepository(connection),
                 JobRepository(connection),
             )
@@ -136,10 +136,10 @@ def challenge_of(
 
 def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -> Verdict:
     """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
-    plan = received(Retraining, retraining, "resolve_plan").plan
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
     asked, found = (
-        received(Challenge, challenge, "challenge_champion"),
-        received(Measured, measured, "evaluate"),
+        parse_result(Challenge, challenge, "challenge_champion"),
+        parse_result(Measured, measured, "evaluate"),
     )
     decision = decide(found.challenger, found.champion, plan.gate)
     evidence: Json = {
@@ -183,7 +183,7 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
 
     Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
     """
-    judged = received(Verdict, verdict, "judge")
+    judged = parse_result(Verdict, verdict, "judge")
     answer = Approval.model_validate(approval) if approval else None
     refused = refusal(judged, answer)
     if refused:
@@ -198,7 +198,7 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
             Settings.from_environment().bucket,
             judged.name,
             judged.version,
-            by=_promoted_by(received(Retraining, retraining, "resolve_plan"), answer),
+            by=_promoted_by(parse_result(Retraining, retraining, "resolve_plan"), answer),
             reason=judged.reason,
             expected=judged.champion_version,
         )

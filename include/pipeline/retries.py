@@ -1,4 +1,4 @@
-"""When a task that failed is tried again: always after outages and preemptions, seldom after errors."""
+"""When a failed task is retried: always after outages and preemptions, a few times after errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
-from include.pipeline.interruptions import explain, fingerprint_of, refuse_a_killer
+from include.pipeline.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
 from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 OUTAGES = 50
-"""How often a task may find a server away. With the growing delay below, these outlast two hours."""
+"""How many retries a task has during an outage. With the growing delay below they last two hours."""
 
 _FIRST_DELAY = timedelta(seconds=15)
 _LONGEST_DELAY = timedelta(minutes=5)
@@ -45,14 +45,14 @@ class CountErrors(RetryPolicy):
     ) -> RetryDecision:
         """Decide what follows from `exception`."""
         if context is not None:
-            explain(context)
+            mark_explained(context)
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
         if may_pass(exception):
             return RetryDecision.retry(
                 min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY),
-                reason=f"A server is away or refuses for now ({_sentence(exception)}), {attempt}",
+                reason=f"A server is unavailable ({_sentence(exception)}), {attempt}",
             )
         if context is None:
             return RetryDecision.default()
@@ -97,6 +97,6 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_exponential_backoff": True,
     "max_retry_delay": _LONGEST_DELAY,
     "retry_policy": CountErrors(errors=4),
-    "pre_execute": refuse_a_killer,
+    "pre_execute": stop_after_repeated_kills,
 }
-"""Of every task of every Dag: as patient with servers as `train` is, and at most four errors of its own."""
+"""For every task of every Dag: outages are retried for two hours, and the fourth error ends the task."""

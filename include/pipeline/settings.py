@@ -19,14 +19,14 @@ TRAINING_DAG = "train_yolo"
 """The Dag that trains. What other runs train was trained elsewhere."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Each statement is one of milliseconds: what takes longer waits for somebody's lock, and is tried again."""
+"""Each statement takes milliseconds: one that takes longer waits for a lock, and is retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
 
 MAX_ACTIVE_RUNS = 1000
-"""Of a Dag whose tasks mostly wait. What trains at once is bounded by the pool; a run that may not even begin
-has no row, so that nobody sees it wait."""
+"""Of a Dag whose tasks mostly wait. The pool limits what trains at once; a run that may not start has no row,
+so nobody would see it wait."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 

@@ -23,10 +23,10 @@ from include.jobs.spec import SpecError
 from include.pipeline.audits import live_runs
 from include.pipeline.connections import s3_client, training_database, training_db
 from include.pipeline.failures import no_retry, recorded_failure
-from include.pipeline.interruptions import begin_attempt
+from include.pipeline.interruptions import start_attempt
 from include.pipeline.notify import notify
 from include.pipeline.patience import patiently
-from include.pipeline.payloads import ResolvedJob, TrainingManifest, received
+from include.pipeline.payloads import ResolvedJob, TrainingManifest, parse_result
 from include.pipeline.reports import with_report
 from include.pipeline.resolve import RunIdentity, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
@@ -51,17 +51,17 @@ def require_current_schema() -> None:
         require_current(connection)
 
 
-def record_ended_runs(context: Context) -> None:
-    """Record the end of runs that could not do it themselves, as when the database was away just then.
+def record_unrecorded_failures(context: Context) -> None:
+    """Record failures of earlier runs that could not do so themselves, because the database was down.
 
-    Whatever goes wrong with that, this run has nothing to do with it.
+    Errors are logged only: they must not fail this run.
     """
     try:
         with training_db() as connection:
             for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
     except Exception:
-        log.warning("Runs that ended without a word were not looked for.", exc_info=True)
+        log.warning("Could not look for runs whose failure is not recorded.", exc_info=True)
 
 
 def resolve_run(context: Context) -> ResolvedJob:
@@ -78,11 +78,11 @@ def resolve_run(context: Context) -> ResolvedJob:
     return job
 
 
-def check_job_dataset(job: dict[str, Any]) -> DatasetReference:
+def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference:
     """Find and check the job's data."""
-    resolved, settings = received(ResolvedJob, job, "resolve_config"), Settings.from_environment()
+    resolved, settings = parse_result(ResolvedJob, job, "resolve_config"), Settings.from_environment()
     dataset, task = cast("str", resolved.spec.dataset), cast("str", resolved.spec.task)
-    with recorded_failure(DatasetError):
+    with recorded_failure(context, DatasetError):
         try:
             return check_dataset(dataset, task, settings.dataset_cache, _reader(), settings.dataset_roots)
         except DatasetError as error:
@@ -93,25 +93,25 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
     """Train on this machine, from where the attempt before this one ended."""
     from include.pipeline.training import TrainingAttempt
 
-    resolved = received(ResolvedJob, job, "resolve_config")
+    resolved = parse_result(ResolvedJob, job, "resolve_config")
     _require_this_run(resolved, context)
     attempt = TrainingAttempt(
         resolved,
-        received(DatasetReference, dataset, "check_dataset"),
+        parse_result(DatasetReference, dataset, "check_dataset"),
         context["ti"].try_number,
         Settings.from_environment(),
         lambda: _store(resolved.origin_run_id),
     )
-    with recorded_failure(TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException):
-        begin_attempt(context, patiently(attempt.durable_epochs))
+    with recorded_failure(context, TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException):
+        start_attempt(context, patiently(attempt.durable_epochs))
         return attempt.run()
 
 
 def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: Context) -> dict[str, Any]:
     """Make one checkpoint durable; returns it with its s3:// path."""
-    trained = received(TrainingManifest, manifest, "train")
+    trained = parse_result(TrainingManifest, manifest, "train")
     _require_this_run(trained, context)
-    with recorded_failure(StoreRefusal, RepositoryError):
+    with recorded_failure(context, StoreRefusal, RepositoryError):
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
             JobRepository(connection).require_owner(trained.job_id, trained.run_id)
@@ -121,7 +121,7 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: C
 
 def notify_completion(job: dict[str, Any], context: Context) -> int:
     """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
-    resolved = received(ResolvedJob, job, "resolve_config")
+    resolved = parse_result(ResolvedJob, job, "resolve_config")
     _require_this_run(resolved, context)
     open_database = training_database()
     with open_database() as connection:

@@ -17,7 +17,7 @@ from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import training_db
 from include.pipeline.contest import Challenge, Challenger
-from include.pipeline.payloads import received
+from include.pipeline.payloads import parse_result
 from include.pipeline.runs import is_running
 from include.pipeline.settings import TRAINING_DAG
 
@@ -52,7 +52,7 @@ class TriggerTraining(TriggerDagRunOperator):
 
     def execute(self, context: Context) -> None:
         """Start what has to be started. Raises DagRunTriggerException, which tells Airflow to do it."""
-        challenge = received(Challenge, self.challenge, "challenge_champion")
+        challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         job = _job(challenge.job_id)
         if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
             TRAINING_DAG, challenge.run_id
@@ -77,13 +77,13 @@ class WaitForTraining(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer."""
-        challenge = received(Challenge, self.challenge, "challenge_champion")
+        challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         deadline = time.time() + challenge.timeout_hours * 3600
         self.defer(trigger=JobEnded(challenge.job_id, challenge.run_id, deadline), method_name="conclude")
 
     def conclude(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Say what became of the training, as the row has it."""
-        challenge = received(Challenge, self.challenge, "challenge_champion")
+        challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         found = conclusion(challenge, _job(challenge.job_id), timed_out=bool(event["timed_out"]))
         return found.model_dump(mode="json")
 

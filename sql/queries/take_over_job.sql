@@ -4,7 +4,7 @@ WITH before AS (
     SELECT
         job_id,
         (origin_run_id IS NULL AND run_id IS NULL)
-        OR (%(fresh)s AND (%(remade)s OR run_id IS DISTINCT FROM %(run_id)s)) AS begins
+        OR (%(fresh)s AND (%(recreated)s OR run_id IS DISTINCT FROM %(run_id)s)) AS begins
     FROM training_jobs
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
