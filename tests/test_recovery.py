@@ -409,13 +409,17 @@ def test_the_best_of_a_training_without_validation_is_made_of_its_state(
     assert load_checkpoint(asked.save_dir / "weights" / "best.pt")["epoch"] == 1
 
 
-@pytest.mark.parametrize("best_epoch", [1, 2])
-def test_a_best_in_s3_that_is_older_than_the_states_is_not_taken_for_it_where_the_state_is_the_best(
-    machine: Machine, stored: Callable[..., None], states: Path, best_epoch: int
+@pytest.mark.parametrize(("best_epoch", "kept"), [(2, 2), (1, 0)])
+def test_a_best_in_s3_that_is_older_than_the_states_own_is_made_anew_where_the_state_is_the_best(
+    machine: Machine, states: Path, best_epoch: int, kept: int
 ) -> None:
-    stored(0)  # and the best.pt of epoch 0
     state = load_checkpoint(states / "2.pt")
-    state[EXACT][BEST_EPOCH] = best_epoch
+    state[EXACT][BEST_EPOCH], state["best_fitness"] = best_epoch, 0.9
+    state["train_metrics"]["fitness"] = 0.9 if best_epoch == 2 else 0.1
     save(state, machine.folder / "state.pt")
-    machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 2), "job", "last", "8.4")
-    assert (machine.begin(durable_epoch=2).best is None) == (best_epoch == 2)
+    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    asked = dataclasses.replace(asked, best_from=states / "best.pt", recover=True)
+
+    restored = restore(asked, machine.folder / "state.pt")
+
+    assert (restored.best_epoch, restored.inexact_reason) == (kept, None)

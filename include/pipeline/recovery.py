@@ -237,15 +237,6 @@ class Recovery:
         stored = self._store.head(self._job.job_id, "best")
         if stored is None or stored.run_id != self._job.origin_run_id:
             return None
-        best_epoch = own.state[EXACT].get(BEST_EPOCH, -1)
-        if stored.checkpoint is not None and stored.checkpoint.epoch < best_epoch:
-            if best_epoch == own.epoch:
-                return None  # the state is its own best
-            log.warning(
-                "The best.pt of epoch %d is not in S3, but an older one, of epoch %d: that one stays until "
-                "an epoch is better.",
-                best_epoch + 1, stored.checkpoint.epoch + 1,
-            )  # fmt: skip
         try:
             return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
         except CorruptCheckpoint as error:

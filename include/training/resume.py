@@ -152,14 +152,20 @@ def _restore_best(
 
     Without one, best_fitness is forgotten, so that the best of the resumed epochs becomes best.pt.
     """
+    kept_epoch = -1
     if request.best_from is not None:
         kept = load_checkpoint(request.best_from)
-        _copy(request.best_from, best)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
-        return int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper)), None
-    if _is_its_own_best(state):
+        kept_epoch = int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
+    # Older than the state's own best is one in S3 where no newer one could be made, for want of disk.
+    if _is_its_own_best(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None
+    if request.best_from is not None:
+        if kept_epoch < state.get(EXACT, {}).get(BEST_EPOCH, -1):
+            log.warning("%s is of an epoch before the best one: it stays until one is better.", best)
+        _copy(request.best_from, best)
+        return kept_epoch, None
     best.unlink(missing_ok=True)
     state["best_fitness"] = None
     log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
