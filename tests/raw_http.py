@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,11 +64,12 @@ class Connection:
         return Answer(int(status.split()[1]), headers, body.decode(errors="replace"))
 
     def upload(self, most_bytes: int, *, chunked: bool) -> int:
-        """Send pieces of a body until the server answers, or that many bytes; returns how many were sent."""
+        """Send pieces of a body until the server answers or closes; returns how many bytes were sent."""
         sent = 0
-        while sent < most_bytes and not self._readable(0):
-            self.send(f"{len(PIECE):x}\r\n".encode() + PIECE + b"\r\n" if chunked else PIECE)
-            sent += len(PIECE)
+        with suppress(ConnectionError):  # closed while a piece was on its way
+            while sent < most_bytes and not self._readable(0):
+                self.send(f"{len(PIECE):x}\r\n".encode() + PIECE + b"\r\n" if chunked else PIECE)
+                sent += len(PIECE)
         return sent
 
     def _readable(self, seconds: float) -> bool:

@@ -92,9 +92,11 @@ def test_a_head_without_an_end_is_refused_and_not_kept(airflow_stack: Stack, ser
     before = _memory(server)
     with connect(airflow_stack.url) as connection:
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
-        connection.upload(HUGE, chunked=False)
+        sent = connection.upload(HUGE, chunked=False)
         grown = _memory(server) - before
-        assert connection.answer().status == 400
+        # What the server said first may be lost: it closes with pieces unread.
+        assert connection.closed_within(10)
+    assert sent < HUGE / 4
     assert grown < 100_000_000
 
 
