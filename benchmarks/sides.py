@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -79,15 +79,23 @@ class Turns:
 class Side:
     """A training in a process of its own, seen from the process that measures."""
 
-    def __init__(self, play: Callable[..., None], *arguments: Any, log: Path) -> None:
+    def __init__(
+        self, play: Callable[..., None], *arguments: Any, log: Path, method: Literal["spawn", "fork"] = "spawn"
+    ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
+        self._process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
             target=_played, args=(play, log, theirs, *arguments)
         )
         self._process.start()
         theirs.close()
         self._log = log
         self._begun = False
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process.pid is not None  # noqa: S101 - it was started
+        return int(self._process.pid)
 
     def turn(self) -> Cost:
         """Let it do the next part: set-up and first epoch, an epoch, …, what comes after the last one."""

@@ -1,0 +1,116 @@
+"""All tables: `python -m benchmarks.gpu --minutes 8 --out gpu-results`, or `make bench-gpu`.
+
+Where the pinned Ultralytics is not installed it comes from the folder that `make gpu-wheels` fills.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.gpu.packages import ensure_ultralytics
+from benchmarks.gpu.page import table_of
+from benchmarks.gpu.place import Place
+from benchmarks.gpu.record import FILE_NAME, Record
+from benchmarks.gpu.step import Step, run
+
+_LEAST_SECONDS = 5.0
+"""No step is worth beginning with less."""
+
+_IMPORTED_ONCE = (
+    "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
+    "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
+)  # fmt: skip
+"""What every training imports; three seconds a process. None of it initialises CUDA."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the steps that the command line asks for; the exit status is 1 where one of them failed."""
+    options = _parser().parse_args(argv)
+    ends = time.monotonic() + options.minutes * 60
+    out: Path = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    ensure_ultralytics(out / "packages")
+    place = Place(_device(options.device), _new_folder(out), options.quick, ends)
+    _prepare(place.folder)
+    record = Record(out / FILE_NAME)
+    record.begin(_about(place))
+    failed = False
+    for step in _chosen(options.steps):
+        seconds = min(step.seconds, place.seconds_left)
+        if seconds < _LEAST_SECONDS:
+            record.end_step(step.name, "skipped", "no time was left", 0)
+        else:
+            run(step, place, record, seconds)
+        outcome = record.latest().outcome(step.name)
+        failed |= outcome.status == "failed"
+        sys.stdout.write(f"{table_of(step, outcome)}\n")
+        sys.stdout.flush()
+    return int(failed)
+
+
+def _chosen(names: Sequence[str] | None) -> list[Step]:
+    from benchmarks.gpu.steps import STEPS
+
+    return [step for step in STEPS if not names or step.name in names]
+
+
+def _device(given: str) -> str:
+    """Ask NVML whether there is a GPU: torch would initialise CUDA, which processes cannot inherit."""
+    if given != "auto":
+        return given
+    from benchmarks.gpu.watching import count_gpus
+
+    return "0" if count_gpus() else "cpu"
+
+
+def _new_folder(out: Path) -> Path:
+    folder = out / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    folder.mkdir()
+    return folder
+
+
+def _prepare(folder: Path) -> None:
+    """Import once what every step needs, and keep the user's settings and the network out of it."""
+    settings = folder / "ultralytics"
+    settings.mkdir()
+    os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
+    for module in _IMPORTED_ONCE:
+        importlib.import_module(module)
+    from ultralytics import settings as integrations
+
+    from include.training.quiet import tame_ultralytics
+
+    integrations.update({"mlflow": False})
+    tame_ultralytics()
+
+
+def _about(place: Place) -> dict[str, object]:
+    command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
+    return {"command": command, "date": f"{datetime.now(UTC):%Y-%m-%d}", "device": place.device}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Measure this project on a GPU, without a network."
+    )
+    parser.add_argument("--minutes", type=float, default=8, help="stop after so many; default 8")
+    parser.add_argument(
+        "--device", default="auto", help="a GPU's number, or cpu; default the first GPU, or else the CPU"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it works")
+    parser.add_argument(
+        "--out", type=Path, default=Path("gpu-results"), help=f"folder for {FILE_NAME} and logs"
+    )
+    parser.add_argument("--steps", nargs="+", metavar="STEP", help="these alone, such as profile throughput")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Functions in processes of their own, some of which are killed on purpose."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from benchmarks.gpu.step import kill_with_children
+from benchmarks.sides import redirect
+
+T = TypeVar("T")
+
+_FORK = get_context("fork")
+
+
+class ChildFailed(Exception):
+    """The function raised; the message says what."""
+
+
+class ChildDied(Exception):
+    """The process ended before the function returned."""
+
+
+class Child(Generic[T]):
+    """A function that runs in a process of its own, as the leader of a group that its own children join."""
+
+    def __init__(self, act: Callable[..., T], *arguments: Any, log: Path) -> None:
+        self._connection, theirs = _FORK.Pipe()
+        self._process = _FORK.Process(target=_run, args=(act, arguments, theirs, log))
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid is not None  # noqa: S101 - it was started
+        return self._process.pid
+
+    def result(self) -> T:
+        """Wait for what the function returns. Raises ChildFailed, or ChildDied where it was killed."""
+        try:
+            returned, value = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise ChildDied(f"The process ended with status {self._process.exitcode}.") from None
+        self._process.join()
+        if not returned:
+            raise ChildFailed(value)
+        return value  # type: ignore[no-any-return]
+
+    def end(self) -> None:
+        """Kill it with all that it has started, if it is still there."""
+        self._connection.close()
+        kill_with_children(self.pid)
+        self._process.join()
+
+
+@contextmanager
+def started(act: Callable[..., T], *arguments: Any, log: Path) -> Iterator[Child[T]]:
+    """Run the function in a process that does not outlive the block."""
+    child = Child(act, *arguments, log=log)
+    try:
+        yield child
+    finally:
+        child.end()
+
+
+def _run(act: Callable[..., Any], arguments: tuple[Any, ...], connection: Connection, log: Path) -> None:
+    os.setsid()
+    redirect(log)
+    try:
+        answer = True, act(*arguments)
+    except Exception as error:
+        traceback.print_exc()
+        answer = False, f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    connection.send(answer)
+
+
+def kill_own_group() -> None:
+    """End this process and its loader workers as a machine does that dies."""
+    os.killpg(0, signal.SIGKILL)

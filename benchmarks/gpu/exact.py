@@ -1,0 +1,121 @@
+"""Whether a training that is killed and goes on ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.child import ChildDied, started
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.place import Place, processors
+from benchmarks.gpu.step import Step
+from benchmarks.gpu.trainings import Left, Training, left_by, train_to_the_end, train_until_killed
+from include.training.contract import MODEL_SUFFIX
+
+EPOCHS = 3
+_BEFORE, _AFTER = 8, 4
+"""Loader workers of the attempt that is killed and of the one that goes on."""
+
+COLUMNS = (
+    "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",
+    "outside the guarantee", "operators that warn",
+)  # fmt: skip
+
+_ABOUT = (
+    f"{EPOCHS} epochs of {{images}} from scratch, uninterrupted, twice; then killed with SIGKILL in epoch 2 and "
+    f"resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`, or what "
+    f"differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no warm-up, mosaic until "
+    f"the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it. Pending batches are those "
+    "whose gradient waits for an optimizer step where epoch 1 ends."
+)
+
+
+def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
+    for model in ("yolo11n",) if place.quick else ("yolo11n", "yolo26n"):
+        yield compare(place, "detect", model)
+
+
+def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
+    """Several tasks at once: most of the time is that in which processes start."""
+    tasks = [task for task in MODEL_SUFFIX if task != "detect"]
+    at_once = max(1, processors() // 4)
+    for first in range(0, len(tasks), at_once):
+        with ExitStack() as stack:
+            children = []
+            for task in tasks[first : first + at_once]:
+                log = place.folder / f"exact-{task}.log"
+                children.append(stack.enter_context(started(compare, place, task, "yolo11n", log=log)))
+            for child in children:
+                yield child.result()
+
+
+def compare(place: Place, task: str, model: str, device: str | None = None) -> Sequence[Any]:
+    """Train three times at once, one of them with an interruption; returns the row of the table."""
+    folder = place.own(f"exact-{task}-{model}-{device or place.device}")
+    whole = _training(place, task, model, folder / "whole", device or place.device)
+    again, killed = (replace(whole, folder=folder / name) for name in ("again", "killed"))
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(started(train_to_the_end, one, log=one.folder.with_suffix(".log")))
+            for one in (whole, again)
+        ]
+        workers = 1 if place.quick else _AFTER
+        log = killed.folder.with_suffix(".log")
+        interrupted = stack.enter_context(started(_interrupted, killed, workers, log, log=log))
+        one, other = (run.result() for run in runs)
+        pending, resumed = interrupted.result()
+    said = {left.inexact_reason for left in (one, other, resumed)} - {None}
+    operators = sorted({*one.unordered, *other.unordered, *resumed.unordered})
+    return [
+        Path(whole.model).stem,
+        _difference(one, other),
+        _difference(one, resumed),
+        *(resumed.digests[part][:12] for part in ("live", "ema", "optimizer")),
+        pending,
+        "; ".join(map(str, said)) or "no",
+        ", ".join(operators) or "none",
+    ]
+
+
+def _training(place: Place, task: str, model: str, folder: Path, device: str) -> Training:
+    """Eleven batches an epoch (five where it is quick), which no optimizer step ends with."""
+    arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
+    if place.quick:
+        data = photographs(place.folder, task, 18, 4, size=(96, 64))
+        arguments |= {"imgsz": 64, "batch": 4, "nbs": 12}
+    else:
+        data = photographs(place.folder, task, 172, 16)
+        arguments |= {"imgsz": 320, "batch": 16}
+    workers = 2 if place.quick else _BEFORE
+    return Training(task, place.architecture(task, model), data, folder, EPOCHS, device, workers, arguments)
+
+
+def _interrupted(training: Training, workers: int, log: Path) -> tuple[int, Left]:
+    """Also returns how many batches were pending where the attempt that goes on began."""
+    with started(train_until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
+        child.result()
+    with started(left_by, training, log=log) as reader:
+        pending = reader.result().pending
+    goes_on = replace(training, recover=True, workers=workers)
+    with started(train_to_the_end, goes_on, log=log) as other:
+        return pending, other.result()
+
+
+def _difference(one: Left, other: Left) -> str:
+    different = [part for part, digest in one.digests.items() if other.digests[part] != digest]
+    return f"DIFFERENT: {', '.join(different)}" if different else "equal"
+
+
+DETECT = Step(
+    "exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90
+)
+OTHERS = Step(
+    "exact, other tasks",
+    "The same for the other tasks, several of them at once.",
+    COLUMNS,
+    _measure_others,
+    seconds=150,
+)

@@ -1,0 +1,54 @@
+"""The training loader alone, without the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.child import started
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.step import Step
+from benchmarks.pace import Pace, measure_pace, training_loader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.gpu.place import Place
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    if place.quick:
+        data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
+    else:
+        data = photographs(place.folder, "detect", 2000, 100)
+    for workers in (2, 3) if place.quick else (2, 4, 6, 8, 12, 16):
+        paces = []
+        for name in ("plain", "ours"):
+            log = place.folder / f"loader-{workers}.log"
+            with started(_pace, name, data, place.folder / "loader", workers, place.quick, log=log) as child:
+                paces.append(child.result())
+        plain, ours = paces
+        yield [
+            workers, plain.speed, ours.speed, ours.speed / plain.speed, plain.decoded, ours.decoded,
+            1000 * plain.work, 1000 * ours.work,
+        ]  # fmt: skip
+
+
+def _pace(name: str, data: Path, folder: Path, workers: int, quick: bool) -> Pace:
+    imgsz, batch = (64, 4) if quick else (640, 16)
+    with training_loader(name, data, folder, workers, imgsz, batch) as (loader, decoded):
+        return measure_pace(loader, decoded, *((4, 2) if quick else (64,)))
+
+
+STEP = Step(
+    "loader",
+    "The loader alone: samples a second, decoded images for each of them, and processor time. 2,000 photographs, "
+    "imgsz=640, batch=16, all augmentations, no cache; 64 batches after every image that a mosaic may ask for was "
+    "decoded once.",
+    (
+        "workers", "plain, samples/s", "ours, samples/s", "ours / plain", "plain, decoded images",
+        "ours, decoded images", "plain, processor ms", "ours, processor ms",
+    ),
+    _measure,
+    seconds=70,
+)  # fmt: skip

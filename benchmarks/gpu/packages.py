@@ -1,0 +1,74 @@
+"""The pinned Ultralytics, and what it needs beside torch and the usual scientific packages, as wheels.
+
+`python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads them; a GPU machine without a network installs
+them from that folder. It must have torch 2.9 or later, torchvision, numpy, scipy, matplotlib, OpenCV, pillow,
+PyYAML, requests, psutil and nvidia-ml-py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "gpu-wheels"
+PACKAGES = (
+    "ultralytics-opencv-headless",
+    "ultralytics-thop",
+    "ultralytics-platform",
+    "polars",
+    "polars-runtime-32",
+)
+MOST_BYTES = 60 * 10**6
+
+
+def pinned(lock: Path = ROOT / "requirements.txt") -> list[str]:
+    """Name each package with the version of the lock, such as polars==2.1.0."""
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    return [f"{package}=={pins[package]}" for package in PACKAGES]
+
+
+def download(folder: Path = FOLDER) -> int:
+    """Fill the folder with wheels for Linux on x86-64 and any Python from 3.11, and return their size."""
+    folder.mkdir(exist_ok=True)
+    for wheel in folder.glob("*.whl"):
+        wheel.unlink()
+    platforms = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+    which = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
+    which += [option for platform in platforms for option in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *which, "--dest", str(folder)]
+    subprocess.run([*command, *pinned()], check=True)
+    return sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
+
+
+def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
+    """Make the pinned packages importable here and in processes that are started: install what is missing."""
+    wanted = pinned()
+    if all(_installed(requirement) for requirement in wanted):
+        return
+    if not wheels.is_dir():
+        sys.exit(f"{wanted[0]} is not installed and {wheels} does not exist. Run `make gpu-wheels` first.")
+    if not (target / "ultralytics").is_dir():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+        subprocess.run([*command, "--find-links", str(wheels), "--target", str(target), *wanted], check=True)
+    sys.path.insert(0, str(target))
+    importlib.invalidate_caches()
+
+
+def _installed(requirement: str) -> bool:
+    name, _, wanted = requirement.partition("==")
+    try:
+        return version(name) == wanted
+    except PackageNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    size = download()
+    if size > MOST_BYTES:
+        sys.exit(f"The wheels take {size / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are wanted.")
+    sys.stdout.write(f"{FOLDER.name}: {size / 1e6:.0f} MB\n")

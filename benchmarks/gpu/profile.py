@@ -1,0 +1,66 @@
+"""What everything else was measured on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmarks.gpu.child import started
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.place import processors
+from benchmarks.gpu.step import Step
+from benchmarks.gpu.trainings import Training, unordered_operators
+from benchmarks.gpu.watching import driver_version
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    yield "driver", driver_version() or "none"
+    yield "Python", sys.version.split()[0]
+    yield "processors", f"{processors()} of {os.cpu_count()}"
+    yield "memory", f"{psutil.virtual_memory().total / 1e9:.0f} GB"
+    data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
+    training = Training(
+        "detect", place.architecture("detect"), data, place.folder / "profile", 1, place.device,
+        arguments={"imgsz": 64, "batch": 4},
+    )  # fmt: skip
+    with started(_train_and_look, training, log=place.folder / "profile.log") as child:
+        yield from child.result()
+
+
+def _train_and_look(training: Training) -> list[Sequence[Any]]:
+    """Train one epoch; only then everything is set as it is in a training."""
+    import torch
+
+    with training.trainer() as trainer, unordered_operators() as operators:
+        trainer.train()
+        found: list[Sequence[Any]] = [(name, value) for name, value in trainer.profile.items()]
+    if trainer.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(trainer.device)
+        found.append(("GPU memory", f"{properties.total_memory / 1e9:.0f} GB"))
+    return [
+        *found,
+        ("AMP", trainer.amp),
+        ("deterministic algorithms", torch.are_deterministic_algorithms_enabled()),
+        ("cuDNN deterministic", torch.backends.cudnn.deterministic),
+        ("cuDNN benchmark", torch.backends.cudnn.benchmark),
+        ("TF32 in convolutions", torch.backends.cudnn.allow_tf32),
+        ("CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")),
+        ("operators that warn", ", ".join(sorted(operators)) or "none"),
+    ]
+
+
+STEP = Step(
+    "profile",
+    "Card, driver, processors, versions, and what a training sets for determinism. Operators that warn are those "
+    "of one epoch of detect that have no deterministic implementation under `deterministic=True`.",
+    ("what", "value"),
+    _measure,
+    seconds=60,
+)

@@ -1,0 +1,94 @@
+"""A step of the benchmark, run in a process of its own, so that neither a hang nor a CUDA error ends the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmarks.sides import redirect
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+    from benchmarks.gpu.record import Record
+
+_FORK = multiprocessing.get_context("fork")
+"""What is imported already need not be imported again. CUDA must not be initialised before."""
+
+
+class Skipped(Exception):
+    """This machine cannot run the step, for the reason that the message gives."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One table: what it shows, and the function that yields its rows."""
+
+    name: str
+    about: str
+    columns: tuple[str, ...]
+    measure: Callable[[Place], Iterable[Sequence[Any]]]
+    seconds: float
+    """After so many it is stopped."""
+    needs_gpu: bool = False
+
+
+def run(step: Step, place: Place, record: Record, seconds: float) -> None:
+    """Run the step for at most so many seconds, and record its rows and how it ended."""
+    begun = time.monotonic()
+    place = replace(place, ends=begun + seconds)
+    process = _FORK.Process(target=_run_here, args=(step, place, record, begun))
+    process.start()
+    try:
+        process.join(seconds)
+    finally:
+        late = process.is_alive()
+        kill_with_children(process.pid)
+        process.join()
+    if late:
+        record.end_step(step.name, "failed", f"it took longer than {seconds:.0f} s", seconds)
+    elif process.exitcode:
+        reason = f"its process ended with status {process.exitcode}"
+        record.end_step(step.name, "failed", reason, time.monotonic() - begun)
+
+
+def _run_here(step: Step, place: Place, record: Record, begun: float) -> None:
+    redirect(record.path.with_name(f"{step.name}.log".replace(" ", "-")))
+    status, reason = "done", ""
+    try:
+        if step.needs_gpu and not place.on_gpu:
+            raise Skipped("it needs CUDA")
+        for row in step.measure(place):
+            record.add_row(step.name, row)
+    except Skipped as skipped:
+        status, reason = "skipped", str(skipped)
+    except Exception as error:
+        traceback.print_exc()
+        status, reason = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    record.end_step(step.name, status, reason, time.monotonic() - begun)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without what waits for other processes, which may hang: the parent kills those.
+    os._exit(0)
+
+
+def kill_with_children(pid: int | None) -> None:
+    """Kill the process and all that it has started."""
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            member.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,179 @@
+"""Images a second of plain Ultralytics and of ours, epoch by epoch in turns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figures import Middle, ratios
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.step import Step, kill_with_children
+from benchmarks.gpu.trainings import Training
+from benchmarks.gpu.watching import Utilisation
+from benchmarks.sides import Cost, Side, Turns
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
+MODELS = ("yolo11n", "yolo26n")
+_EPOCHS = 1000
+"""Nobody waits for the last one."""
+
+
+class PausedSide(Side):
+    """A side whose processes stand still while it is not its turn: loader workers would fill their queues."""
+
+    def turn(self) -> Cost:
+        """Let it do the next part."""
+        if self._begun:
+            os.killpg(self.pid, signal.SIGCONT)
+        cost = super().turn()
+        os.killpg(self.pid, signal.SIGSTOP)
+        return cost
+
+    def leave(self) -> None:
+        """End its process with all that it has started."""
+        kill_with_children(self.pid)
+        super().leave()
+
+
+@dataclass
+class Waiting:
+    """How long a training waited for its data: from the end of one batch to the beginning of the next.
+
+    Ultralytics prints the losses after each batch, for which it waits for the GPU: that has nothing to do then.
+    """
+
+    seconds: float = 0.0
+    batches: float = 0.0
+    _moment: float | None = None
+
+    def begin_epoch(self, _: Any) -> None:
+        """Count from here: what came before was not waiting."""
+        self._moment = time.perf_counter()
+
+    def begin_batch(self, _: Any) -> None:
+        """The data are there."""
+        now = time.perf_counter()
+        self.seconds += now - (self._moment or now)
+        self._moment = now
+
+    def end_batch(self, _: Any) -> None:
+        """The GPU has done its work."""
+        now = time.perf_counter()
+        self.batches += now - (self._moment or now)
+        self._moment = now
+
+    def add_to(self, callbacks: Any) -> None:
+        """Listen to a training."""
+        callbacks.add_callback("on_train_epoch_start", self.begin_epoch)
+        callbacks.add_callback("on_train_batch_start", self.begin_batch)
+        callbacks.add_callback("on_train_batch_end", self.end_batch)
+
+    def write(self, path: Path) -> None:
+        """Keep the share of the time so far for whoever measures."""
+        path.write_text(f"{self.seconds / max(self.seconds + self.batches, 1e-9)}")
+
+
+def _plain(turns: Turns, training: Training, share: Path) -> None:
+    from ultralytics import YOLO
+
+    def end_epoch(_: Any) -> None:
+        waiting.write(share)
+        turns.over()
+
+    os.setsid()
+    waiting = Waiting()
+    model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
+    waiting.add_to(model)
+    model.add_callback("on_fit_epoch_end", end_epoch)
+    model.add_callback("on_train_start", lambda trainer: setattr(trainer.args, "workers", training.workers))
+    model.train(
+        data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
+        project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
+    )  # fmt: skip
+
+
+def _ours(turns: Turns, training: Training, share: Path) -> None:
+    def end_epoch(_: Any) -> None:
+        waiting.write(share)
+        turns.over()
+
+    os.setsid()
+    waiting = Waiting()
+    with training.trainer() as trainer:
+        waiting.add_to(trainer)
+        trainer.add_callback("on_fit_epoch_end", end_epoch)
+        trainer.train()
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    models = MODELS[:1] if place.quick else MODELS
+    for number, model in enumerate(models):
+        seconds = place.seconds_left / (len(models) - number) - 5
+        yield _compare(place, model, time.monotonic() + seconds)
+
+
+def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
+    folder = place.own(f"throughput-{model}")
+    if place.quick:
+        images, data = 18, photographs(place.folder, "detect", 18, 4, size=(96, 64))
+        arguments: dict[str, object] = {"imgsz": 64, "batch": 4}
+    else:
+        images, data = 2000, photographs(place.folder, "detect", 2000, 100)
+        arguments = {"imgsz": 640, "batch": 64}
+    training = Training(
+        "detect", place.architecture("detect", model), data, folder / "run", _EPOCHS, place.device,
+        8 if place.on_gpu else 0, arguments,
+    )  # fmt: skip
+    costs: dict[str, list[float]] = {"plain": [], "ours": []}
+    with ExitStack() as stack:
+        watched = stack.enter_context(Utilisation(int(place.device) if place.on_gpu else None))
+        sides = {}
+        for name, play in (("plain", _plain), ("ours", _ours)):
+            (folder / name).mkdir()
+            own = Training(**(vars(training) | {"folder": folder / name / "run"}))
+            sides[name] = PausedSide(
+                play, own, folder / f"{name}.share", log=folder / f"{name}.log", method="fork"
+            )
+            stack.callback(sides[name].leave)
+        for turn in range(3 if place.quick else _EPOCHS):
+            begun = time.monotonic()
+            for name in ("plain", "ours") if turn % 2 else ("ours", "plain"):
+                watched.attribute_to(name if turn else None)
+                costs[name].append(sides[name].turn().seconds)
+            if 2 * time.monotonic() - begun > ends and turn > 1:
+                break
+    plain, ours = (costs[name][1:] for name in ("plain", "ours"))
+    shares = [float((folder / f"{name}.share").read_text()) for name in ("plain", "ours")]
+    return [
+        Path(training.model).stem,
+        len(ours),
+        *(images / statistics.median(seconds) for seconds in (plain, ours)),
+        f"{Middle.of(ratios(plain, ours)):.3f}",
+        *(watched.mean(name) for name in ("plain", "ours")),
+        *(100 * share for share in shares),
+    ]
+
+
+STEP = Step(
+    "throughput",
+    "Training images per second of an epoch, validation of 100 photographs and saving included: 2,000 photographs, "
+    "imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by epoch, another one first "
+    "each time; who waits is stopped with its loader workers. The ratio is the median of those of epochs side by "
+    "side, with its 95 % interval. The GPU's utilisation is NVML's, ten times a second, validation and saving "
+    "included; it waits for data between the end of one batch and the beginning of the next.",
+    (
+        "model", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "GPU busy, plain, %",
+        "GPU busy, ours, %", "waits for data, plain, %", "waits for data, ours, %",
+    ),
+    _measure,
+    seconds=160,
+)  # fmt: skip

@@ -1,0 +1,174 @@
+"""Trainings of this project in a process of their own, and what they leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.child import kill_own_group
+from include.training.contract import EXACT, TrainingRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from include.training.contract import EpochReport
+    from include.training.trainers import WholeState
+
+_UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
+
+
+class Unwatched:
+    """Takes no notice of the epochs (an EpochReporter)."""
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Go on."""
+        return True
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training in Ultralytics' words; workers are those of its loader, also on a CPU."""
+
+    task: str
+    model: str
+    data: Path
+    folder: Path
+    epochs: int
+    device: str
+    workers: int = 0
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    recover: bool = False
+
+    @property
+    def last(self) -> Path:
+        """Where its state is."""
+        return self.folder / "weights" / "last.pt"
+
+    def request(self) -> TrainingRequest:
+        """As include.training takes it."""
+        request = TrainingRequest(
+            task=self.task,
+            model=self.model,
+            data=self.data,
+            save_dir=self.folder,
+            epochs=self.epochs,
+            device=self.device,
+            arguments={"plots": False, **self.arguments},
+            identity={"benchmark": self.folder.name},
+        )
+        if not self.recover:
+            return request
+        best = self.last.with_name("best.pt")
+        best_from = best if best.exists() else None
+        return replace(request, resume_from=self.last, best_from=best_from, recover=True)
+
+    @contextmanager
+    def trainer(self) -> Iterator[WholeState]:
+        """Build its trainer."""
+        from include.training.run import prepared
+
+        with prepared(self.request(), Unwatched()) as trainer:
+            trainer.args.workers = self.workers
+            yield trainer
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a training leaves: hashes of its state by part, and what was said about its exactness."""
+
+    digests: Mapping[str, str]
+    pending: int
+    """Batches whose gradient waits for an optimizer step."""
+    inexact_reason: str | None
+    unordered: tuple[str, ...] = ()
+    """Operators that warned that they are not deterministic."""
+
+
+def train_to_the_end(training: Training) -> Left:
+    """Train, and say what is left."""
+    with training.trainer() as trainer, unordered_operators() as operators:
+        trainer.train()
+    return replace(left_by(training), unordered=tuple(sorted(operators)))
+
+
+def train_until_killed(training: Training, epoch: int, batch: int) -> None:
+    """Train, and kill this process with its loader workers after a batch; both count from 0.
+
+    It must leave a state to go on from, so it may be a batch later.
+    """
+
+    def kill(trainer: WholeState) -> None:
+        done.append(trainer.epoch)
+        if trainer.epoch == epoch and done.count(epoch) > batch and training.last.exists():
+            kill_own_group()
+
+    done: list[int] = []
+    with training.trainer() as trainer:
+        trainer.add_callback("on_train_batch_end", kill)
+        trainer.train()
+    raise AssertionError(f"The training ended before batch {batch + 1} of epoch {epoch + 1}")
+
+
+def left_by(training: Training) -> Left:
+    """Read the state of a training."""
+    from include.checkpoints.loading import load_training_state
+
+    state = load_training_state(training.last)
+    exact = state[EXACT]
+    parts = {"live": exact["live"], "ema": exact["ema"], "optimizer": state["optimizer"]}
+    digests = {name: digest_of(part) for name, part in parts.items()}
+    return Left(digests, exact["pending"], exact["inexact_reason"])
+
+
+def digest_of(part: object) -> str:
+    """SHA-256 of nested tensors and plain values: their names, types and bits."""
+    digest = hashlib.sha256()
+    for name, value in _flat("", part):
+        digest.update(f"{name} ".encode())
+        if hasattr(value, "numpy"):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode() + _bits(value))
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def _bits(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    bits: bytes = tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return bits
+
+
+def _flat(name: str, part: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from _flat(f"{name}.{key}", value)
+    elif isinstance(part, (list, tuple)):
+        for number, value in enumerate(part):
+            yield from _flat(f"{name}.{number}", value)
+    else:
+        yield name, part
+
+
+@contextmanager
+def unordered_operators() -> Iterator[set[str]]:
+    """Collect the operators that warn under `deterministic=True`."""
+    found: set[str] = set()
+
+    def note(message: Warning | str, *arguments: Any, **options: Any) -> None:
+        if match := _UNORDERED.search(str(message)):
+            found.add(match[1] or match[2])
+        else:
+            shown(message, *arguments, **options)
+
+    shown: Callable[..., None] = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note  # type: ignore[assignment]
+        yield found

@@ -1,0 +1,105 @@
+"""How fast a training loader delivers samples, and how many images it decodes for them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+    from pathlib import Path
+
+BATCH = 16
+SETTLED_BATCHES = 72
+"""After so many, every image that a mosaic may ask for has been decoded once."""
+
+WHOLE_DATA_SET = "ours, whole data set"
+LOADERS = ("plain", "ours", WHOLE_DATA_SET)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Samples a second; processor seconds and decoded images a sample."""
+
+    speed: float
+    work: float
+    decoded: float
+
+
+def measure_pace(loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES) -> Pace:
+    """Take batches as fast as they come, and time those after the first `settled`."""
+    delivered = _forever(loader)
+    for _ in range(settled):
+        next(delivered)
+    images, worked, started = decoded.value, _processor_seconds(loader), time.perf_counter()
+    samples = sum(len(next(delivered)["im_file"]) for _ in range(batches))
+    seconds = time.perf_counter() - started
+    work, read = _processor_seconds(loader) - worked, decoded.value - images
+    return Pace(samples / seconds, work / samples, read / samples)
+
+
+@contextmanager
+def training_loader(
+    name: str, data: Path, folder: Path, workers: int, imgsz: int = 640, batch: int = BATCH
+) -> Iterator[tuple[Any, Synchronized[int]]]:
+    """A training loader of that kind, and the count of images that it and its workers decode."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    from include.training.order import seed_samples
+
+    overrides: dict[str, Any] = {
+        "model": "yolo11n.yaml",
+        "data": str(data),
+        "save_dir": str(folder),
+        "device": "cpu",
+    }
+    overrides |= {"imgsz": imgsz, "batch": batch, "plots": False}
+    trainer = DetectionTrainer(overrides=overrides)
+    trainer.args.workers = workers  # Ultralytics sets none on a CPU
+    trainer.setup_model()
+    loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
+    if name != "plain":
+        seed_samples(loader, seed=0, rank=0, replicas=1, on_gpu=workers > 0)
+    if name == WHOLE_DATA_SET:
+        loader.dataset.transforms.transforms[0].transforms[0].buffer_enabled = False
+    with counted_decodes() as decoded:
+        try:
+            yield loader, decoded
+        finally:
+            loader.close()
+
+
+@contextmanager
+def counted_decodes() -> Iterator[Synchronized[int]]:
+    """Count in shared memory, which the workers inherit; a lock costs nothing beside an image."""
+    from ultralytics.data import base
+
+    decoded, read = multiprocessing.Value("l", 0), base.imread
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        with decoded.get_lock():
+            decoded.value += 1
+        return read(*arguments, **options)
+
+    base.imread = counting
+    try:
+        yield decoded
+    finally:
+        base.imread = read
+
+
+def _processor_seconds(loader: Any) -> float:
+    """Of this process and the loader's workers."""
+    workers = [psutil.Process(worker.pid).cpu_times() for worker in getattr(loader.iterator, "_workers", ())]
+    return time.process_time() + sum(times.user + times.system for times in workers)
+
+
+def _forever(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
