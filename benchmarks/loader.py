@@ -6,16 +6,17 @@ python -m benchmarks.loader [--quick]
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Middle, ratios
 from benchmarks.material import photos
-from benchmarks.pace import BATCH, LOADERS, Pace, measure_pace, training_loader
+from benchmarks.pace import BATCH, LOADERS, measure_pace, training_loader
 from benchmarks.place import main
 from benchmarks.table import Table, progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from benchmarks.pace import Pace
 
 
 def measure(folder: Path, quick: bool) -> Table:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
-    from pathlib import Path
 
 BATCH = 16
 SETTLED_BATCHES = 72
@@ -32,7 +32,9 @@ class Pace:
     decoded: float
 
 
-def measure_pace(loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES) -> Pace:
+def measure_pace(
+    loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES
+) -> Pace:
     """Take batches as fast as they come, and time those after the first `settled`."""
     delivered = _forever(loader)
     for _ in range(settled):

@@ -80,7 +80,11 @@ class Side:
     """A training in a process of its own, seen from the process that measures."""
 
     def __init__(
-        self, play: Callable[..., None], *arguments: Any, log: Path, method: Literal["spawn", "fork"] = "spawn"
+        self,
+        play: Callable[..., None],
+        *arguments: Any,
+        log: Path,
+        method: Literal["spawn", "fork"] = "spawn",
     ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]

@@ -13,12 +13,16 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.gpu.packages import ensure_ultralytics
 from benchmarks.gpu.page import table_of
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.record import FILE_NAME, Record
-from benchmarks.gpu.step import Step, run
+from benchmarks.gpu.step import run
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.step import Step
 
 _LEAST_SECONDS = 5.0
 """No step is worth beginning with less."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import ChildDied, started
 from benchmarks.gpu.photographs import photographs
-from benchmarks.gpu.place import Place, processors
+from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Left, Training, left_by, train_to_the_end, train_until_killed
+from benchmarks.gpu.trainings import Training, left_by, train_to_the_end, train_until_killed
 from include.training.contract import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+    from benchmarks.gpu.trainings import Left
 
 EPOCHS = 3
 _BEFORE, _AFTER = 8, 4
@@ -25,11 +29,11 @@ COLUMNS = (
 )  # fmt: skip
 
 _ABOUT = (
-    f"{EPOCHS} epochs of {{images}} from scratch, uninterrupted, twice; then killed with SIGKILL in epoch 2 and "
-    f"resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`, or what "
-    f"differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no warm-up, mosaic until "
-    f"the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it. Pending batches are those "
-    "whose gradient waits for an optimizer step where epoch 1 ends."
+    f"{EPOCHS} epochs of {{images}} from scratch, uninterrupted, twice; then killed with SIGKILL in epoch 2"
+    f" and resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`,"
+    f" or what differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no "
+    f"warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it."
+    f" Pending batches are those whose gradient waits for an optimizer step where epoch 1 ends."
 )
 
 
@@ -41,7 +45,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
     """Several tasks at once: most of the time is that in which processes start."""
     tasks = [task for task in MODEL_SUFFIX if task != "detect"]
-    at_once = max(1, processors() // 4)
+    at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
         with ExitStack() as stack:
             children = []
@@ -52,19 +56,28 @@ def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
                 yield child.result()
 
 
-def compare(place: Place, task: str, model: str, device: str | None = None) -> Sequence[Any]:
+def compare(
+    place: Place,
+    task: str,
+    model: str,
+    device: str | None = None,
+    to_the_end: Callable[[Training], Left] = train_to_the_end,
+    until_killed: Callable[[Training, int, int], None] = train_until_killed,
+) -> Sequence[Any]:
     """Train three times at once, one of them with an interruption; returns the row of the table."""
     folder = place.own(f"exact-{task}-{model}-{device or place.device}")
     whole = _training(place, task, model, folder / "whole", device or place.device)
     again, killed = (replace(whole, folder=folder / name) for name in ("again", "killed"))
     with ExitStack() as stack:
         runs = [
-            stack.enter_context(started(train_to_the_end, one, log=one.folder.with_suffix(".log")))
+            stack.enter_context(started(to_the_end, one, log=one.folder.with_suffix(".log")))
             for one in (whole, again)
         ]
         workers = 1 if place.quick else _AFTER
         log = killed.folder.with_suffix(".log")
-        interrupted = stack.enter_context(started(_interrupted, killed, workers, log, log=log))
+        interrupted = stack.enter_context(
+            started(_interrupted, killed, workers, log, to_the_end, until_killed, log=log)
+        )
         one, other = (run.result() for run in runs)
         pending, resumed = interrupted.result()
     said = {left.inexact_reason for left in (one, other, resumed)} - {None}
@@ -93,14 +106,20 @@ def _training(place: Place, task: str, model: str, folder: Path, device: str) ->
     return Training(task, place.architecture(task, model), data, folder, EPOCHS, device, workers, arguments)
 
 
-def _interrupted(training: Training, workers: int, log: Path) -> tuple[int, Left]:
+def _interrupted(
+    training: Training,
+    workers: int,
+    log: Path,
+    to_the_end: Callable[[Training], Left],
+    until_killed: Callable[[Training, int, int], None],
+) -> tuple[int, Left]:
     """Also returns how many batches were pending where the attempt that goes on began."""
-    with started(train_until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
+    with started(until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
         child.result()
     with started(left_by, training, log=log) as reader:
         pending = reader.result().pending
     goes_on = replace(training, recover=True, workers=workers)
-    with started(train_to_the_end, goes_on, log=log) as other:
+    with started(to_the_end, goes_on, log=log) as other:
         return pending, other.result()
 
 
@@ -109,9 +128,7 @@ def _difference(one: Left, other: Left) -> str:
     return f"DIFFERENT: {', '.join(different)}" if different else "equal"
 
 
-DETECT = Step(
-    "exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90
-)
+DETECT = Step("exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90)
 OTHERS = Step(
     "exact, other tasks",
     "The same for the other tasks, several of them at once.",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import started
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step
-from benchmarks.pace import Pace, measure_pace, training_loader
+from benchmarks.pace import measure_pace, training_loader
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.gpu.place import Place
+    from benchmarks.pace import Pace
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -42,9 +42,9 @@ def _pace(name: str, data: Path, folder: Path, workers: int, quick: bool) -> Pac
 
 STEP = Step(
     "loader",
-    "The loader alone: samples a second, decoded images for each of them, and processor time. 2,000 photographs, "
-    "imgsz=640, batch=16, all augmentations, no cache; 64 batches after every image that a mosaic may ask for was "
-    "decoded once.",
+    "The loader alone: samples a second, decoded images for each of them, and processor time. 2,000 "
+    "photographs, imgsz=640, batch=16, all augmentations, no cache; 64 batches after every image that a "
+    "mosaic may ask for was decoded once.",
     (
         "workers", "plain, samples/s", "ours, samples/s", "ours / plain", "plain, decoded images",
         "ours, decoded images", "plain, processor ms", "ours, processor ms",

@@ -1,8 +1,8 @@
 """The pinned Ultralytics, and what it needs beside torch and the usual scientific packages, as wheels.
 
-`python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads them; a GPU machine without a network installs
-them from that folder. It must have torch 2.9 or later, torchvision, numpy, scipy, matplotlib, OpenCV, pillow,
-PyYAML, requests, psutil and nvidia-ml-py.
+`python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads them; a GPU machine without a network
+installs them from that folder. It must have torch 2.9 or later, torchvision, numpy, scipy, matplotlib,
+OpenCV, pillow, PyYAML, requests, psutil and nvidia-ml-py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/gpu.md: `python -m benchmarks.gpu.page gpu-results/results.jsonl` puts the results of a run into it."""
+"""The page of the results: `python -m benchmarks.gpu.page gpu-results/results.jsonl` writes docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ def table_of(step: Step, outcome: Outcome) -> str:
 
 def _remark(outcome: Outcome) -> str:
     if outcome.status in {"skipped", "failed"}:
-        return f"\n{outcome.status.capitalize()}: {outcome.reason}.\n"
+        return f"\n{outcome.status.capitalize()}: {outcome.reason.rstrip('.')}.\n"
     return ""
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -34,7 +34,9 @@ def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, 
     if folder.exists():
         return data
     staged = folder.with_suffix(".part")
-    numbers = [*((split, number) for split, count in (("train", train), ("val", val)) for number in range(count))]
+    numbers = [
+        *((split, number) for split, count in (("train", train), ("val", val)) for number in range(count))
+    ]
     for split in ("train", "val"):
         for part in CLASSES if task == "classify" else ("images", "labels"):
             (staged / (f"{split}/{part}" if task == "classify" else f"{part}/{split}")).mkdir(parents=True)
@@ -73,7 +75,8 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
     names = names or list(rng.choice(CLASSES, rng.integers(1, _COLUMNS + 1)))
     width = size[0] / len(names)
     for column, name in enumerate(names):
-        corners = _corners(name, width, size[1], rng) + [(column + 0.5) * width, 0]
+        corners = _corners(name, width, size[1], rng)
+        corners[:, 0] += (column + 0.5) * width
         colour = rng.integers(0, 255, 3).tolist()
         cv2.fillPoly(image, [corners.round().astype(np.int32)], colour, lineType=cv2.LINE_AA)
         if task != "classify":
@@ -86,7 +89,7 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
 
 
 def _background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw soft light, things of middling size, and the noise of a sensor: about as dear to decode as a photograph."""
+    """Draw soft light, middling things and a sensor's noise: it decodes about like a photograph."""
     import cv2
     import numpy as np
 

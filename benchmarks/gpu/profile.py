@@ -18,6 +18,7 @@ from benchmarks.gpu.watching import driver_version
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
+    from include.training.trainers import WholeState
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -35,31 +36,33 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 
 
 def _train_and_look(training: Training) -> list[Sequence[Any]]:
-    """Train one epoch; only then everything is set as it is in a training."""
+    """Train one epoch, and look while it lasts: afterwards Ultralytics takes its settings back."""
+    found: list[Sequence[Any]] = []
+    with training.trainer() as trainer, unordered_operators() as operators:
+        trainer.add_callback("on_train_epoch_end", lambda trainer: found.extend(_settings(trainer)))
+        trainer.train()
+    return [*found, ("operators that warn", ", ".join(sorted(operators)) or "none")]
+
+
+def _settings(trainer: WholeState) -> Iterator[Sequence[Any]]:
     import torch
 
-    with training.trainer() as trainer, unordered_operators() as operators:
-        trainer.train()
-        found: list[Sequence[Any]] = [(name, value) for name, value in trainer.profile.items()]
+    yield from trainer.profile.items()
     if trainer.device.type == "cuda":
         properties = torch.cuda.get_device_properties(trainer.device)
-        found.append(("GPU memory", f"{properties.total_memory / 1e9:.0f} GB"))
-    return [
-        *found,
-        ("AMP", trainer.amp),
-        ("deterministic algorithms", torch.are_deterministic_algorithms_enabled()),
-        ("cuDNN deterministic", torch.backends.cudnn.deterministic),
-        ("cuDNN benchmark", torch.backends.cudnn.benchmark),
-        ("TF32 in convolutions", torch.backends.cudnn.allow_tf32),
-        ("CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")),
-        ("operators that warn", ", ".join(sorted(operators)) or "none"),
-    ]
+        yield "GPU memory", f"{properties.total_memory / 1e9:.0f} GB"
+    yield "AMP", trainer.amp
+    yield "deterministic algorithms", torch.are_deterministic_algorithms_enabled()
+    yield "cuDNN deterministic", torch.backends.cudnn.deterministic
+    yield "cuDNN benchmark", torch.backends.cudnn.benchmark
+    yield "TF32 in convolutions", torch.backends.cudnn.allow_tf32
+    yield "CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")
 
 
 STEP = Step(
     "profile",
-    "Card, driver, processors, versions, and what a training sets for determinism. Operators that warn are those "
-    "of one epoch of detect that have no deterministic implementation under `deterministic=True`.",
+    "Card, driver, processors, versions, and what a training sets for determinism. Operators that warn are "
+    "those of one epoch of detect that have no deterministic implementation under `deterministic=True`.",
     ("what", "value"),
     _measure,
     seconds=60,

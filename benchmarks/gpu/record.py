@@ -1,4 +1,4 @@
-"""The results: one JSON object a line, appended as soon as it is known, so that a run that is cut off keeps them."""
+"""The results: a JSON object a line, appended at once, so that a run that is cut off keeps what it found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step of the benchmark, run in a process of its own, so that neither a hang nor a CUDA error ends the others."""
+"""A step of the benchmark, in a process of its own: neither a hang nor a CUDA error ends the others."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ class Step:
     """After so many it is stopped."""
     needs_gpu: bool = False
 
+    def rows(self, place: Place) -> Iterable[Sequence[Any]]:
+        """Measure. Raises Skipped where the place has not what the step needs."""
+        if self.needs_gpu and not place.on_gpu:
+            raise Skipped("it needs CUDA")
+        return self.measure(place)
+
 
 def run(step: Step, place: Place, record: Record, seconds: float) -> None:
     """Run the step for at most so many seconds, and record its rows and how it ended."""
@@ -64,9 +70,7 @@ def _run_here(step: Step, place: Place, record: Record, begun: float) -> None:
     redirect(record.path.with_name(f"{step.name}.log".replace(" ", "-")))
     status, reason = "done", ""
     try:
-        if step.needs_gpu and not place.on_gpu:
-            raise Skipped("it needs CUDA")
-        for row in step.measure(place):
+        for row in step.rows(place):
             record.add_row(step.name, row)
     except Skipped as skipped:
         status, reason = "skipped", str(skipped)

@@ -17,10 +17,11 @@ from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.trainings import Training
 from benchmarks.gpu.watching import Utilisation
-from benchmarks.sides import Cost, Side, Turns
+from benchmarks.sides import Side
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
+    from benchmarks.sides import Cost, Turns
 
 MODELS = ("yolo11n", "yolo26n")
 _EPOCHS = 1000
@@ -48,7 +49,7 @@ class PausedSide(Side):
 class Waiting:
     """How long a training waited for its data: from the end of one batch to the beginning of the next.
 
-    Ultralytics prints the losses after each batch, for which it waits for the GPU: that has nothing to do then.
+    Ultralytics prints the losses after each batch, for which it waits for the GPU: that is idle then.
     """
 
     seconds: float = 0.0
@@ -94,7 +95,6 @@ def _plain(turns: Turns, training: Training, share: Path) -> None:
     model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
     waiting.add_to(model)
     model.add_callback("on_fit_epoch_end", end_epoch)
-    model.add_callback("on_train_start", lambda trainer: setattr(trainer.args, "workers", training.workers))
     model.train(
         data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
         project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
@@ -149,7 +149,8 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
             for name in ("plain", "ours") if turn % 2 else ("ours", "plain"):
                 watched.attribute_to(name if turn else None)
                 costs[name].append(sides[name].turn().seconds)
-            if 2 * time.monotonic() - begun > ends and turn > 1:
+            now = time.monotonic()
+            if turn > 1 and now + (now - begun) > ends:
                 break
     plain, ours = (costs[name][1:] for name in ("plain", "ours"))
     shares = [float((folder / f"{name}.share").read_text()) for name in ("plain", "ours")]
@@ -165,11 +166,12 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
 
 STEP = Step(
     "throughput",
-    "Training images per second of an epoch, validation of 100 photographs and saving included: 2,000 photographs, "
-    "imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by epoch, another one first "
-    "each time; who waits is stopped with its loader workers. The ratio is the median of those of epochs side by "
-    "side, with its 95 % interval. The GPU's utilisation is NVML's, ten times a second, validation and saving "
-    "included; it waits for data between the end of one batch and the beginning of the next.",
+    "Training images per second of an epoch, validation of 100 photographs and saving included: 2,000 "
+    "photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
+    "epoch, another one first each time; who waits is stopped with its loader workers. The ratio is the "
+    "median of those of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
+    "times a second, validation and saving included; it waits for data between the end of one batch and the"
+    " beginning of the next.",
     (
         "model", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "GPU busy, plain, %",
         "GPU busy, ours, %", "waits for data, plain, %", "waits for data, ours, %",

@@ -60,7 +60,7 @@ class Training:
             epochs=self.epochs,
             device=self.device,
             arguments={"plots": False, **self.arguments},
-            identity={"benchmark": self.folder.name},
+            identity={"benchmark": self.task},
         )
         if not self.recover:
             return request

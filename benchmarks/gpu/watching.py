@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 
 @contextmanager
@@ -59,7 +59,7 @@ class Utilisation:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Utilisation:
+    def __enter__(self) -> Self:
         if self._gpu is not None:
             self._thread.start()
         return self

@@ -1,0 +1,117 @@
+"""A training whose GPU's memory somebody else has, and how long one that is stopped keeps its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.child import ChildDied, ChildFailed, started
+from benchmarks.gpu.packages import ROOT
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.step import Step, kill_with_children
+from benchmarks.gpu.trainings import Training, train_until_killed
+from benchmarks.gpu.watching import used_memory
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
+_TAKEN = 0.9
+_SLACK = 100 * 2**20
+"""Bytes by which the memory in use may differ and count as free again."""
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    data = photographs(place.folder, "detect", 172, 16)
+    folder = place.own("memory")
+    training = Training(
+        "detect", "yolo11n", data, folder / "run", 3, place.device, 4, {"imgsz": 640, "batch": 64}
+    )
+    log = folder / "run.log"
+    with started(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
+        child.result()
+    with started(_hold, _TAKEN, folder / "held", log=folder / "hold.log"):
+        _wait_for(folder / "held", 30)
+        yield f"resumed while {_TAKEN:.0%} of the memory is taken", _go_on(training, log)
+    yield "resumed when it is free again", _go_on(training, log)
+    yield from _release(replace(training, folder=folder / "stopped", epochs=1000), int(place.device))
+
+
+def _go_on(training: Training, log: Path) -> str:
+    with started(_batch_of_resumed, replace(training, recover=True), log=log) as child:
+        try:
+            return child.result()
+        except (ChildFailed, ChildDied) as error:
+            return str(error)
+
+
+def _batch_of_resumed(training: Training) -> str:
+    with training.trainer() as trainer:
+        trainer.train()
+        reason = trainer.inexact_reason or "no"
+        return f"finished with batch={trainer.batch_size}; outside the guarantee: {reason}"
+
+
+def _hold(share: float, held: Path) -> None:
+    """Take that share of the GPU's memory until this process is killed."""
+    import torch
+
+    _, total = torch.cuda.mem_get_info(0)
+    taken = torch.empty(int(total * share), dtype=torch.uint8, device="cuda:0")
+    held.write_text(str(taken.numel()))
+    time.sleep(3600)
+
+
+def _wait_for(path: Path, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{path.name} is not there after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def _release(training: Training, gpu: int) -> Iterator[Sequence[Any]]:
+    """Send SIGTERM to the command line's training in mid-epoch, and watch the memory of the GPU."""
+    before = used_memory(gpu)
+    command = [
+        sys.executable, "-m", "include.training", "--data", str(training.data), "--model", training.model,
+        "--epochs", str(training.epochs), "--device", training.device, "--save-dir", str(training.folder),
+        "--set", "imgsz=640", "batch=64", "plots=false",
+    ]  # fmt: skip
+    with training.folder.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait_for(training.last, 60)
+            held = used_memory(gpu) - before
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            while used_memory(gpu) > before + _SLACK:
+                if time.monotonic() - told > 60:
+                    raise TimeoutError("The memory is not free a minute after SIGTERM")
+                time.sleep(0.02)
+            freed = time.monotonic() - told
+            process.wait(60)
+        finally:
+            kill_with_children(process.pid)
+            process.wait()
+    yield "memory of a training, MB", held / 1e6
+    yield "from SIGTERM to free memory, s", freed
+    yield "from SIGTERM to the end of the process, s", time.monotonic() - told
+
+
+STEP = Step(
+    "memory",
+    "YOLO11n, imgsz=640, batch=64, killed in epoch 2 and resumed while another process holds 90 % of the "
+    "GPU's memory; then when that is free again. A training that is told to stop (SIGTERM, in mid-epoch) "
+    "and how long it keeps its memory on the GPU.",
+    ("what", "found"),
+    _measure,
+    seconds=90,
+    needs_gpu=True,
+)

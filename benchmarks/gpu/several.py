@@ -1,0 +1,101 @@
+"""One training on two GPUs."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.child import kill_own_group, started
+from benchmarks.gpu.exact import compare
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.step import Skipped, Step
+from benchmarks.gpu.trainings import Training, left_by
+from benchmarks.gpu.watching import count_gpus
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+    from benchmarks.gpu.trainings import Left
+    from include.training.contract import EpochReport
+
+_BOTH = "0,1"
+
+
+class _Seconds:
+    """Keeps how long each epoch took (an EpochReporter)."""
+
+    def __init__(self) -> None:
+        self.epochs: list[float] = []
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Go on."""
+        self.epochs.append(epoch.seconds)
+        return True
+
+
+class _Kills:
+    """Kills this process a second after an epoch, in the middle of the next one (an EpochReporter).
+
+    The processes that train end with it.
+    """
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Go on until then."""
+        if epoch.epoch == 0:
+            threading.Timer(1.0, kill_own_group).start()
+        return True
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    if (gpus := count_gpus()) < 2:
+        raise Skipped(f"it needs two GPUs, and this machine has {gpus}")
+    row = compare(place, "detect", "yolo11n", _BOTH, _train_to_the_end, _train_until_killed)
+    yield "two whole runs", row[1]
+    yield "killed and resumed", row[2]
+    yield "outside the guarantee", row[7]
+    data = photographs(place.folder, "detect", 2000, 100)
+    for device, batch in (("0", 64), (_BOTH, 128)):
+        training = Training(
+            "detect", "yolo11n", data, place.folder / f"several-{device}", 5, device, 8,
+            {"imgsz": 640, "batch": batch},
+        )  # fmt: skip
+        with started(_epoch_seconds, training, log=place.folder / f"several-{device}.log") as child:
+            yield f"images/s on device={device}", 2000 / statistics.median(child.result()[1:])
+
+
+def _train_to_the_end(training: Training) -> Left:
+    from include.training.run import train
+
+    train(_with_workers(training).request(), _Seconds())
+    return left_by(training)
+
+
+def _train_until_killed(training: Training, *_: int) -> None:
+    from include.training.run import train
+
+    train(_with_workers(training).request(), _Kills())
+
+
+def _epoch_seconds(training: Training) -> list[float]:
+    from include.training.run import train
+
+    seconds = _Seconds()
+    train(_with_workers(training).request(), seconds)
+    return seconds.epochs
+
+
+def _with_workers(training: Training) -> Training:
+    return replace(training, arguments={**training.arguments, "workers": training.workers})
+
+
+STEP = Step(
+    "several GPUs",
+    "Joined by NCCL: exactness as above on two GPUs, and images/s of our epochs on one GPU (batch=64) and "
+    "on two (batch=128).",
+    ("what", "found"),
+    _measure,
+    seconds=120,
+    needs_gpu=True,
+)

@@ -1,0 +1,104 @@
+"""How long a process takes until it has trained its first batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.child import ChildDied, started
+from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.step import Step, kill_with_children
+from benchmarks.gpu.trainings import Training, train_until_killed
+from benchmarks.sides import redirect
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    if place.quick:
+        data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
+        arguments: dict[str, object] = {"imgsz": 64, "batch": 4}
+    else:
+        data = photographs(place.folder, "detect", 2000, 100)
+        arguments = {"imgsz": 640, "batch": 64}
+    folder = place.own("start")
+    training = Training(
+        "detect", place.architecture("detect"), data, folder / "whole", 3, place.device,
+        8 if place.on_gpu else 0, arguments,
+    )  # fmt: skip
+    log = folder / "state.log"
+    with started(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
+        child.result()
+    resumed = folder / "resumed"
+    shutil.copytree(training.folder, resumed)
+    starts = {
+        "plain": replace(training, folder=folder / "plain"),
+        "ours, cold": replace(training, folder=folder / "cold"),
+        "ours, resumed": replace(training, folder=resumed, recover=True),
+    }
+    for name, one in starts.items():
+        log = folder / f"{one.folder.name}.log"
+        first = _seconds(name == "plain", one, log)
+        yield [name, first, None if place.quick else _seconds(name == "plain", one, log)]
+
+
+def _seconds(plain: bool, training: Training, log: Path) -> float:
+    """From the start of a new process, with all imports, to the end of its first batch."""
+    connection, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_until_first_batch, args=(plain, training, theirs, log))
+    begun = time.time()
+    process.start()
+    theirs.close()
+    try:
+        moment: float = connection.recv()
+    except EOFError:
+        raise ChildDied(f"The training ended before its first batch: {log.name} says why.") from None
+    finally:
+        kill_with_children(process.pid)
+        process.join()
+        connection.close()
+    return moment - begun
+
+
+def _until_first_batch(plain: bool, training: Training, connection: Connection, log: Path) -> None:
+    def tell(_: Any) -> None:
+        connection.send(time.time())
+        time.sleep(3600)  # until it is killed
+
+    os.setsid()
+    redirect(log)
+    if not plain:
+        with training.trainer() as trainer:
+            trainer.add_callback("on_train_batch_end", tell)
+            trainer.train()
+        return
+    from ultralytics import YOLO
+
+    model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
+    model.add_callback("on_train_batch_end", tell)
+    model.train(
+        data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
+        project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
+    )  # fmt: skip
+
+
+STEP = Step(
+    "start",
+    "Seconds from the start of a process, imports included, to the end of its first batch, twice each: "
+    "YOLO11n on 2,000 photographs, imgsz=640, batch=64. Resumed is an attempt that goes on after a kill in "
+    "epoch 2.",
+    ("process", "first", "second"),
+    _measure,
+    seconds=120,
+)

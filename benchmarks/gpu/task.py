@@ -1,0 +1,59 @@
+"""The task `train` under a real scheduler, with CUDA in a process that Airflow has forked."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gpu.step import Skipped, Step
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
+
+def _measure(place: Place) -> Iterator[Sequence[Any]]:
+    if find_spec("airflow") is None:
+        raise Skipped("Airflow is not installed here")
+    if place.quick:
+        raise Skipped("it starts a whole Airflow, which takes minutes: leave out --quick")
+    from include.stack.local import Stack
+    from include.stack.steps import quiet
+    from tests.airflow_client import Airflow
+    from tests.scheduled_trainings import Training, small_job
+
+    folder = place.own("stack")
+    for above in (folder, place.folder):
+        above.chmod(0o711)  # PostgreSQL runs as another user where this is root
+    stack = Stack.at(folder)
+    try:
+        stack.up(quiet())
+        api = Airflow(stack)
+        api.run("migrate_schema", {})
+        training = Training(
+            api, stack, small_job(place.folder, 30) | {"job_id": "on-gpu", "device": place.device}
+        )
+        training.reaches(2)
+        told = time.monotonic()
+        training.kill("in mid-epoch", training.process(), how=signal.SIGTERM)
+        yield "from SIGTERM to the end of the process, s", time.monotonic() - told
+        training.reaches(training.recorded + 1)
+        yield "from SIGTERM to the next recorded epoch, s", time.monotonic() - told
+        row = training.ends(place.seconds_left)
+        kill = training.reported()[0]
+        yield "epochs that were trained twice", kill.lost
+        yield "status of the job", row["status"]
+    finally:
+        stack.down(quiet())
+
+
+STEP = Step(
+    "the task",
+    "`train_yolo` under the local stack's scheduler, which forks the process of `train`; SIGTERM to it in "
+    "mid-epoch, and Airflow starts the next attempt.",
+    ("what", "found"),
+    _measure,
+    seconds=240,
+)
