@@ -1,12 +1,32 @@
-"""The page of the results: `python -m benchmarks.gpu.page gpu-results/results.jsonl` writes docs/gpu.md."""
+"""The page of the results: `python -m benchmarks.gpu.page gpu-results/results.jsonl` fills docs/gpu.md."""
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.gpu.record import Record
+
 if TYPE_CHECKING:
-    from benchmarks.gpu.record import Outcome
+    from benchmarks.gpu.record import Outcome, Run
     from benchmarks.gpu.step import Step
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
+
+NO_CLAIM = "# On a GPU: nobody has run this yet, and no claim is made"
+
+_RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
+
+
+def render(page: str, run: Run) -> str:
+    """Return the page with the run's tables in place of those that it has. Raises ValueError for a CPU's."""
+    if run.about and run.about["device"] == "cpu":
+        raise ValueError(f"`{run.about['command']}` was run on a CPU; {PAGE.name} is about GPUs.")
+    _, _, rest = page.partition("\n")
+    results = f"\n{_tables(run)}\n"
+    return f"{_heading(run)}\n{_RESULTS.sub(lambda _: results, rest)}"
 
 
 def table_of(step: Step, outcome: Outcome) -> str:
@@ -14,6 +34,23 @@ def table_of(step: Step, outcome: Outcome) -> str:
     lines = [step.columns, ["---"] * len(step.columns), *outcome.rows]
     table = "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
     return f"## {step.name}\n\n{step.about}\n\n{table}\n{_remark(outcome)}"
+
+
+def _heading(run: Run) -> str:
+    if not run.about:
+        return NO_CLAIM
+    return f"# On a GPU: {_card(run)}, {run.about['date']}, `{run.about['command']}`"
+
+
+def _card(run: Run) -> str:
+    found = dict(run.outcome("profile").rows)
+    return str(found.get("device", "a card that did not say its name"))
+
+
+def _tables(run: Run) -> str:
+    from benchmarks.gpu.steps import STEPS
+
+    return "\n".join(table_of(step, run.outcome(step.name)) for step in STEPS)
 
 
 def _remark(outcome: Outcome) -> str:
@@ -28,3 +65,17 @@ def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def main() -> None:
+    """Put the newest run of the file that the command line names into the page."""
+    latest = Record(Path(sys.argv[1])).latest()
+    try:
+        page = render(PAGE.read_text(encoding="utf-8"), latest)
+    except ValueError as error:
+        sys.exit(str(error))
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -98,7 +98,8 @@ def _background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         grid = rng.standard_normal((max(2, cells * size[1] // size[0]), cells, 3), np.float32)
         image += strength * cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
     image += 6 * rng.standard_normal(image.shape, np.float32)
-    return image.clip(0, 255).astype(np.uint8)
+    pixels: np.ndarray = image.clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def _corners(name: str, width: float, height: int, rng: np.random.Generator) -> np.ndarray:

@@ -170,5 +170,5 @@ def unordered_operators() -> Iterator[set[str]]:
     shown: Callable[..., None] = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = note  # type: ignore[assignment]
+        warnings.showwarning = note
         yield found
