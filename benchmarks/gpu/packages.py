@@ -8,6 +8,7 @@ OpenCV, pillow, PyYAML, requests, psutil and nvidia-ml-py.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
         subprocess.run([*command, "--find-links", str(wheels), "--target", str(target), *wanted], check=True)
     sys.path.insert(0, str(target))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
     importlib.invalidate_caches()
 
 
