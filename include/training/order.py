@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -22,20 +22,23 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from ultralytics.data.augment import Mosaic
 from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
+from include.training.recent import RecentImages, Slot
+
 if TYPE_CHECKING:
     from ultralytics.data.build import InfiniteDataLoader
+
+    from include.training.recent import Image
 
 _WINDOW = 8
 """Mosaic partners come from so many batches, as in Ultralytics' own buffer."""
 
+_PREFETCH = 4
+"""Batches that each worker of Ultralytics' training loader prepares ahead."""
+
 _LANES = (8, 4, 2, 1)
-"""Partners come from every eighth batch, where an epoch is long enough: 8 is the default of `workers`.
-
-On a CPU they come from every batch, because Ultralytics loads without workers there.
+"""Partners come from every eighth batch, where an epoch is long enough: those are what a worker of eight,
+Ultralytics' default, has in its buffer. On a CPU they come from every batch: there it has no workers.
 """
-
-_MOST_KEPT = 1000
-"""Decoded images that a loader worker keeps at most, as in Ultralytics' own buffer."""
 
 
 def seed_of(*place: int | str) -> int:
@@ -108,13 +111,22 @@ class _Partners(list[int]):
         return
 
 
+@dataclass(frozen=True)
+class _Window:
+    """The samples that a batch's mosaics may take, and where each lies while it is recent."""
+
+    batch: int
+    rank: int
+    partners: _Partners
+    slots: dict[int, Slot]
+
+
 class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
     """Labelled images, by EpochOrder's numbers.
 
     The partners of a mosaic come from the latest batches, those of the epoch before included; with lanes from
-    every lanes-th batch back from its own, so that with a usual number of workers each finds them among the
-    images that it has decoded itself, as with Ultralytics' own buffer. Which ones are still in memory changes
-    the time that is needed and nothing else.
+    every lanes-th batch back from its own. Which of them are still in memory changes the time that is needed
+    and nothing else.
     """
 
     max_buffer_length: float
@@ -125,41 +137,70 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
         possible = (lanes for lanes in _LANES if lanes <= most_lanes)
         self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
-        self.window: tuple[tuple[int, int], _Partners] | None = None
-        self.kept: OrderedDict[int, None] = OrderedDict()
-        share = max(1, self.lanes // max(1, workers))
-        self.most_kept = min(_MOST_KEPT, self.max_buffer_length * share)
+        self.window: _Window | None = None
+        self._own: int | None = None
+        self.recent: RecentImages | None = None
         self.max_buffer_length = math.inf  # not YOLODataset evicts, but load_image below
-        for mosaic in _mosaics(self.transforms):
+        mosaics = list(_mosaics(self.transforms))
+        for mosaic in mosaics:
             mosaic.buffer_enabled = True  # off with cache="ram", which is given up where memory is short
+        if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
+            asked_for = self.lanes * (_WINDOW - 1) + 1
+            begun = _PREFETCH * workers  # by workers that are ahead of the slowest one
+            side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
+            self.recent = RecentImages(asked_for + begun, self.batch_size, side, self.channels)
+
+    def close_mosaic(self, hyp: Any) -> None:
+        """Do without mosaics from now on, and without the images that are kept for them."""
+        super().close_mosaic(hyp)
+        self.recent = None
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        epoch, position = self._sample(number)
-        self.buffer = self._partners(epoch, position)
-        index = int(self._indices(epoch, np.array(position)))
-        if index in self.kept:
-            self.kept.move_to_end(index)  # it will be a partner from now on
-        return super().__getitem__(index)  # type: ignore[no-any-return]
+        sample = self._build(number)
+        if self.recent is not None and not self.recent.is_unchanged():
+            recent, self.recent = self.recent, None  # replaced while it was read: decode all of it
+            sample = self._build(number)
+            self.recent = recent
+        return sample
 
-    def load_image(self, i: int, *args: Any, **options: Any) -> Any:
-        """Read an image, or take it from those that are kept; the one whose own turn is longest ago goes."""
+    def _build(self, number: int) -> dict[str, Any]:
+        epoch, position = self._sample(number)
+        if self.recent is not None:
+            self.recent.begin_sample()
+        self.buffer = self._window_of(epoch, position).partners
+        self._own = int(self._indices(epoch, np.array(position)))
+        return super().__getitem__(self._own)  # type: ignore[no-any-return]
+
+    def load_image(self, i: int, *args: Any, **options: Any) -> Image:
+        """Read an image, or take it from the recent ones."""
+        if not self.augment or self.cache == "ram":
+            image: Image = super().load_image(i, *args, **options)
+            return image
+        slot = self.window.slots.get(i) if self.window and self.recent else None
+        if self.recent is not None and slot is not None and (found := self.recent.get(slot)):
+            pixels, original, shape = found
+            return (pixels.copy() if i == self._own else pixels), original, shape
         image = super().load_image(i, *args, **options)
-        if self.augment and self.cache != "ram" and i not in self.kept:
-            self.kept[i] = None
-            if len(self.kept) > self.most_kept:
-                oldest, _ = self.kept.popitem(last=False)
-                self.ims[oldest] = self.im_hw0[oldest] = self.im_hw[oldest] = None
+        self.ims[i] = self.im_hw0[i] = self.im_hw[i] = None
+        if self.recent is not None and slot is not None:
+            self.recent.put(slot, image)
         return image
 
-    def _partners(self, epoch: int, position: int) -> _Partners:
-        """The samples of the window that ends with the position's own batch."""
+    def _window_of(self, epoch: int, position: int) -> _Window:
+        """The window that ends with the position's own batch."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
-        if self.window is None or self.window[0] != (batch, rank):
-            window = [batch - back * self.lanes for back in range(_WINDOW)]
-            samples = [index for each in window if each >= 0 for index in self._batch(each, rank)]
-            self.window = (batch, rank), _Partners(samples)
-        return self.window[1]
+        if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
+            numbers = [batch - back * self.lanes for back in range(_WINDOW)]
+            samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
+            slots = {
+                index: Slot(number, place)
+                for number in sorted(samples)  # an image of two epochs lies where it was later
+                for place, index in enumerate(samples[number])
+            }
+            partners = _Partners(index for indices in samples.values() for index in indices)
+            self.window = _Window(batch, rank, partners, slots)
+        return self.window
 
     def _batch(self, number: int, rank: int) -> list[int]:
         """The samples of one GPU's batch, counted from the beginning of the training."""

@@ -1,0 +1,94 @@
+"""Decoded images that all workers of a loader share, so that each image is decoded about once an epoch.
+
+A mosaic's partners come from recent batches, which other workers have decoded. The images lie in memory that
+the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch takes
+the place of one that is too old to be asked for. Nobody locks: who reads looks afterwards whether the image
+was replaced meanwhile, and does its work again. Two that write at once write the same.
+
+That rests on writes that others see in their order, as on x86. Elsewhere each worker has a ring of its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import platform
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+MOST_IMAGES = 8000
+_SHARE_OF_MEMORY = 0.25
+"""A ring takes at most so many images, and at most this share of the machine's memory."""
+
+_FREE = 0
+_TAG, _SHAPE, _ORIGINAL = 0, slice(1, 3), slice(3, 5)
+
+Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
+"""As Ultralytics' load_image returns it: the pixels, the file's height and width, the pixels' own."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an image lies while its batch is recent. batch counts from the beginning of the training."""
+
+    batch: int
+    position: int
+
+
+class RecentImages:
+    """The ring. It belongs to the process that makes it and to those that this one forks."""
+
+    def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
+        self._pixels_size = side * side * channels
+        fitting = int(psutil.virtual_memory().total * _SHARE_OF_MEMORY) // self._pixels_size
+        self._batch_size, self._channels = batch_size, channels
+        self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
+        images = self._batches * batch_size
+        self._heads = np.frombuffer(_memory(images * 5 * 8), np.int64).reshape(images, 5)
+        self._pixels = np.frombuffer(_memory(images * self._pixels_size), np.uint8)
+        self._taken: list[tuple[int, int]] = []
+
+    def get(self, slot: Slot) -> Image | None:
+        """Return the image, whose pixels nobody may change; None where it is not there (any more)."""
+        place, tag = self._place(slot)
+        head = self._heads[place]
+        if head[_TAG] != tag:
+            return None
+        self._taken.append((place, tag))
+        height, width = (int(length) for length in head[_SHAPE])
+        begin = place * self._pixels_size
+        pixels = self._pixels[begin : begin + height * width * self._channels]
+        pixels = pixels.reshape(height, width, self._channels)
+        pixels.flags.writeable = False
+        original = int(head[_ORIGINAL][0]), int(head[_ORIGINAL][1])
+        return pixels, original, (height, width)
+
+    def put(self, slot: Slot, image: Image) -> None:
+        """Keep a copy of the image, if it is of the usual kind."""
+        pixels, original, shape = image
+        if pixels.dtype != np.uint8 or pixels.size > self._pixels_size or pixels.shape[2] != self._channels:
+            return
+        place, tag = self._place(slot)
+        head = self._heads[place]
+        head[_TAG] = _FREE
+        begin = place * self._pixels_size
+        self._pixels[begin : begin + pixels.size] = pixels.reshape(-1)
+        head[_SHAPE], head[_ORIGINAL] = shape, original
+        head[_TAG] = tag  # last, so that whoever sees it sees the pixels
+
+    def begin_sample(self) -> None:
+        """Forget what was taken for the sample before."""
+        self._taken.clear()
+
+    def is_unchanged(self) -> bool:
+        """Whether all images that were taken for the sample are still there, so that it is made of them."""
+        return all(self._heads[place, _TAG] == tag for place, tag in self._taken)
+
+    def _place(self, slot: Slot) -> tuple[int, int]:
+        return slot.batch % self._batches * self._batch_size + slot.position, slot.batch + 1
+
+
+def _memory(size: int) -> mmap.mmap:
+    in_order = platform.machine() in {"x86_64", "AMD64"}
+    return mmap.mmap(-1, size, mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if in_order else mmap.MAP_PRIVATE))

@@ -1,0 +1,71 @@
+"""The training loader decodes an image about once an epoch, and its samples do not depend on who has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.pace import training_loader
+from include.training import recent
+from include.training.recent import RecentImages, Slot
+from tests.tiny_datasets import build
+
+IMAGES, BATCH, EPOCHS = 65, 1, 3
+"""So many batches that a mosaic's partners come from every eighth one."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("detect", tmp_path_factory.mktemp("data"), train=IMAGES, val=4)
+
+
+@pytest.fixture(autouse=True)
+def sixteen_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics starts no more workers than there are processors."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+
+
+def epochs(data: Path, folder: Path, workers: int) -> tuple[str, float]:
+    """What the loader delivers in some epochs, as a hash, and how many images it decodes for a sample."""
+    digest, samples = hashlib.sha256(), 0
+    with training_loader("ours", data, folder, workers, imgsz=64, batch=BATCH) as (loader, decoded):
+        assert (loader.num_workers, loader.dataset.lanes) == (workers, 8)
+        for _ in range(EPOCHS):
+            for batch in loader:
+                digest.update(batch["img"].numpy().tobytes() + batch["bboxes"].numpy().tobytes())
+                samples += len(batch["im_file"])
+        return digest.hexdigest(), decoded.value / samples
+
+
+def test_an_image_is_decoded_about_once_with_any_number_of_workers(data: Path, tmp_path: Path) -> None:
+    found = {workers: epochs(data, tmp_path, workers) for workers in (1, 3, 12)}
+    assert len({digest for digest, _ in found.values()}) == 1
+    assert {workers: decoded for workers, (_, decoded) in found.items() if decoded > 1.5} == {}
+
+
+def test_images_that_are_replaced_while_a_sample_is_made_of_them_change_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = epochs(data, tmp_path, 3)
+    monkeypatch.setattr(recent, "MOST_IMAGES", BATCH)  # so that every batch replaces the one before
+    assert epochs(data, tmp_path, 3)[0] == whole
+
+
+def test_who_took_an_image_learns_that_it_was_replaced() -> None:
+    images = RecentImages(batches=1, batch_size=2, side=4, channels=3)
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    images.put(Slot(0, 1), (pixels, (20, 40), (2, 4)))
+    taken = images.get(Slot(0, 1))
+    assert taken is not None
+    assert np.array_equal(taken[0], pixels)
+    assert taken[1:] == ((20, 40), (2, 4))
+    assert images.is_unchanged()
+    images.put(Slot(1, 1), (pixels, (20, 40), (2, 4)))
+    assert not images.is_unchanged()
+    assert images.get(Slot(0, 1)) is None
+    images.begin_sample()
+    assert images.is_unchanged()
