@@ -144,6 +144,10 @@ class Exact(BaseTrainer):  # type: ignore[misc]
             self.start_epoch = begun
         if repeat:
             self._pending = 0
+            criterion = unwrap_model(self.model).criterion
+            if hasattr(criterion, "update"):  # it has been, for the epoch that is repeated
+                criterion.updates = epoch - 1
+                criterion.update()
         return repeat
 
     # State

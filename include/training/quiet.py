@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import unicodedata
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,8 +40,11 @@ def tame_ultralytics() -> None:
 
     YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font ask the
     network first and read that variable only afterwards. Both take a ConnectionError for an answer.
+
+    Its clock is stopped, too: where finding boxes takes long, a validation would leave out the rest of a
+    batch, and the fitness would depend on what else the machine does.
     """
-    from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads
+    from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms
 
     from include.training.label_caches import install_safe_caches
 
@@ -54,6 +58,7 @@ def tame_ultralytics() -> None:
     install_safe_caches()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(USER_CONFIG_DIR / "torchinductor"))
     close_other_doors()
+    nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
 
 
 def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
