@@ -42,7 +42,7 @@ def epochs(data: Path, folder: Path, workers: int) -> tuple[str, float]:
 
 
 def test_an_image_is_decoded_about_once_with_any_number_of_workers(data: Path, tmp_path: Path) -> None:
-    found = {workers: epochs(data, tmp_path, workers) for workers in (1, 3, 12)}
+    found = {workers: epochs(data, tmp_path, workers) for workers in (3, 12)}
     assert len({digest for digest, _ in found.values()}) == 1
     assert {workers: decoded for workers, (_, decoded) in found.items() if decoded > 1.5} == {}
 

@@ -17,7 +17,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.training.contract import MODEL_SUFFIX, DiskError, StateMismatch, TrainingError, TrainingRequest
+from include.training.contract import (
+    MODEL_SUFFIX,
+    DeviceUnusable,
+    DiskError,
+    StateMismatch,
+    TrainingError,
+    TrainingRequest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         result = _train(options)
-    except (TrainingError, DiskError) as error:
+    except (TrainingError, DeviceUnusable, DiskError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt as error:

@@ -24,6 +24,22 @@ class DeviceNotAvailable(TrainingError):
     """The requested device does not exist on this machine."""
 
 
+class DeviceUnusable(Exception):
+    """This machine's device cannot be used now. Later, or on another machine, it goes on."""
+
+
+class NoGpuFree(DeviceUnusable):
+    """Other trainings have all GPUs that this one may take, an attempt of its own perhaps that is ending."""
+
+
+class GpuLost(DeviceUnusable):
+    """The machine has a GPU, or the training had one, and none can be used."""
+
+
+class MemoryTaken(DeviceUnusable):
+    """Memory ran out where it was enough before: somebody else uses it."""
+
+
 class DiskError(Exception):
     """This machine's disk does not take a checkpoint. Another machine's may."""
 

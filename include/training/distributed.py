@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import EpochReport, TrainingError, TrainingResult
+from include.training.contract import DeviceUnusable, EpochReport, TrainingError, TrainingResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,7 +159,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter) -> TrainingResult:
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the one that explains the others: ranks that lose one of them fail too."""
-    for kind in (TrainingError, RankDied, Exception):
+    for kind in (TrainingError, DeviceUnusable, RankDied, Exception):
         for error in errors:
             if isinstance(error, kind):
                 raise error

@@ -28,20 +28,24 @@ log = logging.getLogger(__name__)
 KEPT = ("optimizer", "lr0", "seed", "pretrained")
 """What stays as it was when the training began; `optimizer=auto` has set the first two by then."""
 
+_MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
+
 
 @dataclass(frozen=True)
 class RestoredState:
     """A training that is ready to go on.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
-    ended tells that no epoch is left, stopped that none is wanted; inexact_reason, where it is known already,
-    why the weights may differ from those of an uninterrupted training.
+    ended tells that no epoch is left, stopped that none is wanted; fits_memory that epochs were trained with
+    this batch and image size; inexact_reason, where it is known already, why the weights may differ from
+    those of an uninterrupted training.
     """
 
     path: Path
     best_epoch: int
     ended: bool = False
     stopped: bool = False
+    fits_memory: bool = False
     inexact_reason: str | None = None
 
 
@@ -56,7 +60,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
     state["train_args"] = _known_arguments(request, state["train_args"], source)
-    ended = False
+    trained, ended = state["train_args"], False
     if request.recover:
         require_identity(state, request.identity, source)
         state["train_args"] = {**state["train_args"], **_machine_arguments(request)}
@@ -74,7 +78,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    return RestoredState(private, best_epoch, ended, request.stop and not ended, lost)
+    fits = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
+    return RestoredState(private, best_epoch, ended, request.stop and not ended, fits, lost)
 
 
 def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:

@@ -24,7 +24,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.loading import BEST_EPOCH
 from include.training.construction import limited_size
-from include.training.contract import EXACT, EpochReport, TrainingError
+from include.training.contract import EXACT, EpochReport, MemoryTaken, TrainingError
 from include.training.exact import Exact
 from include.training.saving import put_in_place, snapshot, strip, whole_state, write
 from include.training.sentences import in_one_line, is_out_of_memory
@@ -45,6 +45,9 @@ _WRONG_INPUT = (
     AssertionError,
 )
 """What Ultralytics raises while it sets up for arguments and data that do not fit together."""
+
+
+_MOST_OOM_RETRIES = 3
 
 
 class WholeState(Exact):
@@ -71,6 +74,7 @@ class WholeState(Exact):
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
         self._stopped = restored is not None and restored.stopped
+        self._fits_memory = restored is not None and restored.fits_memory
         self._ended = self._stopped or (restored is not None and restored.ended)
         self.best_epoch = restored.best_epoch if restored else -1
         self.best_metrics: dict[str, float | None] = {}
@@ -80,13 +84,14 @@ class WholeState(Exact):
             raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
         if restored and restored.inexact_reason:
             self.leave_guarantee(restored.inexact_reason)
+        self.add_callback("on_train_epoch_start", WholeState._keep_batch)
         self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
 
     def train(self) -> None:
         """Train; whatever happens, leave no loader process behind.
 
-        Raises TrainingError where memory runs out in the first epoch, although Ultralytics has halved the
-        batch (three times, on a GPU). Later somebody else has taken the memory: that error is passed on.
+        Raises TrainingError where memory runs out in the first epoch of all, although Ultralytics has halved
+        the batch (three times, on a GPU), MemoryTaken where epochs were trained with this batch before.
         """
         try:
             if self._ended:
@@ -95,12 +100,15 @@ class WholeState(Exact):
             else:
                 super().train()
         except Exception as error:
-            if not is_out_of_memory(error) or getattr(self, "epoch", 0) > self.start_epoch:
+            if not is_out_of_memory(error):
                 raise
-            raise TrainingError(
-                f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}; "
-                "give a smaller batch or imgsz, or a smaller model"
-            ) from error
+            what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
+            if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
+                raise MemoryTaken(
+                    f"{what}, with which epochs were trained before: another program uses the memory. The "
+                    "training goes on when it is free, or on another machine"
+                ) from error
+            raise TrainingError(f"{what}; give a smaller batch or imgsz, or a smaller model") from error
         finally:
             for name in ("train_loader", "test_loader"):
                 loader = getattr(self, name, None)
@@ -215,6 +223,11 @@ class WholeState(Exact):
         if self.fitness is not None and waited >= self.stopper.patience:
             return "early_stopping"
         return "time_budget"
+
+    def _keep_batch(self) -> None:
+        """Let Ultralytics not halve a batch that was trained with: this number of tries is its limit."""
+        if self._fits_memory:
+            self._oom_retries = _MOST_OOM_RETRIES
 
     def _strip_best(self) -> None:
         epoch = strip(self.best, self.best, self.read_results_csv())

@@ -1,0 +1,114 @@
+"""What goes wrong on GPUs and on busy machines, shown on a CPU."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import nms
+from ultralytics.utils.torch_utils import unwrap_model
+
+from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.quiet import tame_ultralytics
+from include.training.run import prepared, train
+from tests.tiny_models import architecture
+from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+
+SETTINGS: dict[str, Any] = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False}
+
+
+def asked(folder: Path) -> TrainingRequest:
+    return request(
+        "detect",
+        folder,
+        images=18,
+        model=str(folder / "tiny.yaml") if (folder / "tiny.yaml").exists() else architecture(folder),
+        epochs=4,
+        save_dir=folder / "run",
+        arguments=SETTINGS,
+        identity={"job": "a"},
+    )
+
+
+def out_of_memory(trainer: Any) -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def interrupt(wanted: TrainingRequest, after: int) -> None:
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=after))
+
+
+def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(tmp_path: Path) -> None:
+    wanted = asked(tmp_path)
+    interrupt(wanted, after=2)
+    with prepared(recovery(wanted), Epochs()) as trainer:
+        trainer.preprocess_batch = out_of_memory
+        with pytest.raises(MemoryTaken, match=r"batch=4 and imgsz=64, with which epochs were trained before"):
+            trainer.train()
+        assert trainer.batch_size == 4
+
+
+def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path) -> None:
+    parent = asked(tmp_path)
+    interrupt(parent, after=2)
+    larger = TrainingRequest(
+        **(vars(recovery(parent)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
+    )
+    with prepared(larger, Epochs()) as trainer:
+        trainer.preprocess_batch = out_of_memory
+        with pytest.raises(TrainingError, match="ran out of memory with batch=2 and"):
+            trainer.train()
+
+
+class NanOnce:
+    """Makes the loss of the last batch of an epoch NaN, the first time that it is trained."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.done = epoch, False
+
+    def __call__(self, trainer: Any) -> None:
+        if trainer.epoch == self.epoch and not self.done:
+            self.done = True
+            trainer.loss = torch.tensor(float("nan"))
+
+
+def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
+    """Train with a NaN in epoch 1; returns the weight of the first head's loss in each epoch."""
+    weights: dict[int, float] = {}
+    with prepared(wanted, reporter) as trainer:
+        trainer.add_callback("on_train_epoch_end", NanOnce(1))
+        trainer.add_callback(
+            "on_train_batch_end", lambda t: weights.update({t.epoch: unwrap_model(t.model).criterion.o2m})
+        )
+        trainer.train()
+    return list(weights.values())
+
+
+def test_the_loss_weights_are_right_after_an_epoch_that_was_repeated(tmp_path: Path) -> None:
+    model = Path(architecture(tmp_path))
+    model.write_text(f"end2end: true\n{model.read_text()}")  # two heads, as YOLO26 has
+    wanted = asked(tmp_path)
+    weights = train_with_nan(wanted, Epochs())
+    assert weights == pytest.approx([0.8 - epoch * 0.7 / 3 for epoch in range(4)])
+    whole = weights_of(wanted.save_dir / "weights" / "last.pt")
+    with pytest.raises(GivesUp.Enough):
+        train_with_nan(wanted, GivesUp(after=2))
+    train(recovery(wanted), Epochs())
+    assert weights_of(wanted.save_dir / "weights" / "last.pt") == whole
+
+
+def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tame_ultralytics()
+    ticks = itertools.count(step=1000)
+    monkeypatch.setattr(nms, "time", SimpleNamespace(time=lambda: next(ticks)))
+    validator = DetectionValidator(args={"task": "detect", "conf": 0.1, "iou": 0.7})
+    validator.end2end, validator.nc = False, 2
+    torch.manual_seed(0)
+    found = validator.postprocess(torch.rand(3, 4 + 2, 50))
+    assert [len(each["conf"]) > 0 for each in found] == [True, True, True]
