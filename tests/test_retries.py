@@ -20,6 +20,7 @@ from include.pipeline.interruptions import start_attempt
 from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+from include.training.contract import MemoryTaken, NoGpuFree
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -213,3 +214,12 @@ def test_an_attempt_that_is_over_says_nothing_of_the_one_after_it(task: Task) ->
     task.begin()
     with pytest.raises(AirflowFailException):
         task.begin()
+
+
+def test_waiting_for_a_gpu_is_no_error(task: Task) -> None:
+    for error in [NoGpuFree("No GPU is free"), MemoryTaken("cuda:0 ran out of memory")] * 3:
+        action, reason = task.fail(error, CountErrors())
+        assert action is RetryAction.RETRY
+        assert str(error) in reason
+    _, reason = task.fail(ValueError("wrong"), CountErrors())
+    assert reason.startswith("Error 1 of at most 2")

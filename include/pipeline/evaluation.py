@@ -24,6 +24,7 @@ from include.pipeline.payloads import parse_result
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.training.contract import TrainingError
 from include.training.evaluate import evaluate
+from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
         root = make_trusted_folder(settings.training_root)
         with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=root) as folder:
             store = CheckpointStore(client, settings.bucket)
-            measure = _measure(plan, data, store, Path(folder))
-            challenger_reaches = measure(trained.path, trained.sha256)
-            champion_reaches = measure(champion.path, champion.sha256) if champion else None
+            with claimed(_one_device(plan), settings.gpu_locks) as device:
+                measure = _measure(plan, data, store, Path(folder), device)
+                challenger_reaches = measure(trained.path, trained.sha256)
+                champion_reaches = measure(champion.path, champion.sha256) if champion else None
     return Measured(
         dataset=dataset.source,
         dataset_fingerprint=dataset.fingerprint,
@@ -75,13 +77,18 @@ def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
     return DatasetReference.model_validate(found)
 
 
+def _one_device(plan: RetrainPlan) -> str | None:
+    """The first of those that the plan trains on."""
+    device = plan.spec().device
+    return device.partition(",")[0] if device else None
+
+
 def _measure(
-    plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path
+    plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
     """The one way to measure that is used for both models."""
     spec = plan.spec()
     batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
-    device = spec.device.partition(",")[0] if spec.device else None
 
     def measure(uri: str, sha256: str) -> Evaluation:
         weights = folder / f"{sha256}.pt"

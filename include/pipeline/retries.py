@@ -1,4 +1,4 @@
-"""When a failed task is retried: always after outages and preemptions, a few times after errors."""
+"""When a failed task is retried: always after outages, preemptions and taken GPUs, a few times after errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow.sdk import RetryDecision, RetryPolicy
 from include.pipeline.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
 from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
+from include.training.contract import DeviceUnusable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,7 +32,8 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
-    """Ends a task at its error number `errors`; the task's `retries` alone bound preemptions and outages.
+    """Ends a task at its error number `errors`; the task's `retries` alone bound preemptions, outages, and
+    waiting for a GPU.
 
     Airflow asks no policy after a SIGKILL, nor for AirflowFailException, which is final. The count begins
     anew when the task was called with other arguments or was cleared by somebody.
@@ -49,6 +51,8 @@ class CountErrors(RetryPolicy):
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
+        if isinstance(exception, DeviceUnusable):
+            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
         if may_pass(exception):
             return RetryDecision.retry(
                 min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY),

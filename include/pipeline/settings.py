@@ -69,6 +69,11 @@ class Settings:
         return DatasetRoots(self.dataset_folders, self.training_root)
 
     @property
+    def gpu_locks(self) -> Path:
+        """One file for each GPU of this machine that a training has had, locked while it has it."""
+        return self.training_root / ".gpus"
+
+    @property
     def dataset_cache(self) -> Path:
         """Fetched and generated data. The dot keeps it apart from job ids, which never begin with one."""
         return self.training_root / ".datasets"

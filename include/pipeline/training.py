@@ -22,6 +22,7 @@ from include.pipeline.recovery import Recovery
 from include.pipeline.snapshots import attempt_folder, remove_abandoned
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import TrainingRequest
+from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -74,17 +75,19 @@ class TrainingAttempt:
         """Train to the end, and return when both final files are in S3, verified.
 
         Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
-        time. After any other error, too, the next attempt goes on from the newest state.
+        time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree
+        before anything has begun.
         """
-        with interruptible() as interruption:
+        locks = self._settings.gpu_locks
+        with interruptible() as interruption, claimed(self._job.spec.device, locks) as device:
             try:
-                return self._run(interruption)
+                return self._run(interruption, device)
             except FencedOut as error:
                 self._row.own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
                 raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
 
-    def _run(self, interruption: Interruption) -> TrainingManifest:
+    def _run(self, interruption: Interruption, device: str | None) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
         shutil.rmtree(self._inputs, ignore_errors=True)
@@ -95,7 +98,7 @@ class TrainingAttempt:
         reader = S3ObjectReader(s3_client())
         data = patiently(lambda: materialize(self._dataset, cache, reader, roots)).data
         store, beginning, stop = patiently(self._begin)
-        request = patiently(lambda: self._request(data, beginning, store, stop))
+        request = patiently(lambda: self._request(data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
             durable_epoch = beginning.epoch if beginning.last is not None else None
             result = self._train(request, store, interruption, tracker, durable_epoch)
@@ -142,7 +145,7 @@ class TrainingAttempt:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
     def _request(
-        self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool
+        self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool, device: str | None
     ) -> TrainingRequest:
         spec = self._job.spec
         model = spec.model or ""
@@ -154,7 +157,7 @@ class TrainingAttempt:
             data=data,
             save_dir=self._save_dir,
             epochs=spec.epochs,
-            device=spec.device,
+            device=device,
             arguments=spec.arguments(),
             resume_from=beginning.last,
             best_from=beginning.best,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import DeviceNotAvailable
+from include.training.contract import DeviceNotAvailable, GpuLost
+from include.training.gpus import VISIBLE, has_hardware
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,12 +57,17 @@ def choose_device(requested: str | None) -> str:
     """Return Ultralytics' word for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
     None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for what this
-    machine does not have.
+    machine does not have, GpuLost where it has a GPU that torch cannot use.
     """
     import torch
 
     name = (requested or "auto").strip().lower()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus and name not in {"cpu", "mps"} and _should_have_gpu():
+        raise GpuLost(
+            f"device={requested or 'auto'}: this machine has an NVIDIA GPU, but torch cannot use it. Its "
+            "driver does not answer or is too old: see nvidia-smi. Give device=cpu to train on the CPU"
+        )
     if name == "auto":
         if not gpus:
             log.warning("No GPU on this machine: training on the CPU, which is many times slower.")
@@ -74,6 +81,14 @@ def choose_device(requested: str | None) -> str:
         if len(set(numbers)) == len(numbers) and max(numbers) < gpus:
             return ",".join(map(str, numbers))
     raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(gpus)}")
+
+
+def _should_have_gpu() -> bool:
+    """Whether there is a GPU, nobody has hidden it on purpose, and torch was built to use it."""
+    import torch
+
+    hidden = os.environ.get(VISIBLE, "0").strip() in {"", "-1"}
+    return torch.version.cuda is not None and not hidden and has_hardware()
 
 
 def _remedy(gpus: int) -> str:

@@ -11,8 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.loading import load_training_state
 from include.training.arguments import check_overrides
-from include.training.contract import MODEL_SUFFIX, TrainingError, TrainingResult
+from include.training.contract import (
+    EXACT,
+    MODEL_SUFFIX,
+    DeviceNotAvailable,
+    GpuLost,
+    TrainingError,
+    TrainingResult,
+)
 from include.training.devices import check_shared, choose_device, count_devices, describe_device
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
@@ -56,10 +64,12 @@ def prepared(request: TrainingRequest, reporter: EpochReporter) -> Iterator[Whol
 @contextmanager
 def planned(request: TrainingRequest) -> Iterator[Plan]:
     """Check the request, and put into save_dir what its training begins with. Raises TrainingError."""
-    device = choose_device(request.device)
     _require_trusted(request.save_dir)  # before links on the way to it are resolved
     request = dataclasses.replace(
-        request, data=request.data.resolve(), save_dir=request.save_dir.resolve(), device=device
+        request,
+        data=request.data.resolve(),
+        save_dir=request.save_dir.resolve(),
+        device=_device_of(request),
     )
     _check(request)
     tame_ultralytics()
@@ -104,6 +114,29 @@ class Plan:
         trainer = self.trainer(reporter)
         trainer.train()
         return _result(trainer, seconds=time.monotonic() - started)
+
+
+def _device_of(request: TrainingRequest) -> str:
+    """Choose the device. A training that had a GPU goes on on a GPU: raises GpuLost where there is none."""
+    try:
+        device = choose_device(request.device)
+    except DeviceNotAvailable:
+        if not _had_gpu(request):
+            raise
+        device = "cpu"
+    if device != "cpu" or request.device == "cpu" or not _had_gpu(request):
+        return device
+    raise GpuLost(
+        f"{request.resume_from} is of a training on a GPU, and this machine has none that can be used: the "
+        "training goes on on another one. Give device=cpu if it is to go on on a CPU"
+    )
+
+
+def _had_gpu(request: TrainingRequest) -> bool:
+    if not request.recover or request.resume_from is None:
+        return False
+    state = load_training_state(request.resume_from, request.task)
+    return "cuda" in state.get(EXACT, {}).get("profile", {})
 
 
 def _check(request: TrainingRequest) -> None:

@@ -1,0 +1,188 @@
+"""Which GPU a training takes: a free one, under a lock that ends with this process.
+
+GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES when it is initialised and never again,
+so a claim has to be made before. In that variable GPUs stand by UUID, whose meaning does not change.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree
+from include.trusted_folders import make_trusted_folder
+
+log = logging.getLogger(__name__)
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_NUMBERS = re.compile(r"cuda|(cuda:)?\d+(,\d+)*")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or a part of one (MIG)."""
+
+    uuid: str
+    name: str
+
+
+@contextmanager
+def claimed(device: str | None, locks: Path) -> Iterator[str | None]:
+    """Claim what `device` asks for, make it all that CUDA sees, and give what Ultralytics takes for it.
+
+    None and auto take one GPU that is free; numbers count those that CUDA_VISIBLE_DEVICES leaves, in NVML's
+    order. Without a GPU nothing is claimed. locks is a folder that all trainings of this machine share.
+
+    Raises NoGpuFree where others have them, GpuLost where the driver fails, DeviceNotAvailable for a number
+    that there is no GPU for.
+    """
+    wanted = (device or "auto").strip().lower()
+    if wanted != "auto" and not _NUMBERS.fullmatch(wanted):
+        yield device
+        return
+    gpus = visible(list_gpus(), os.environ.get(VISIBLE))
+    if not gpus:
+        yield device  # choose_device says what follows
+        return
+    with ExitStack() as stack:
+        taken = _claim_any(gpus, locks, stack) if wanted == "auto" else _claim(wanted, gpus, locks, stack)
+        stack.enter_context(_environment(VISIBLE, ",".join(gpu.uuid for gpu in taken)))
+        log.info("Training on %s.", ", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in taken))
+        yield ",".join(map(str, range(len(taken))))
+
+
+def visible(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
+    """Those of the machine that CUDA_VISIBLE_DEVICES leaves, in its order; it ends at what does not exist."""
+    if variable is None:
+        return list(gpus)
+    left: list[Gpu] = []
+    for entry in map(str.strip, variable.split(",")):
+        found = _find(entry, gpus)
+        if found is None or found in left:
+            break
+        left.append(found)
+    return left
+
+
+def list_gpus() -> list[Gpu]:
+    """Ask the driver; none without one. Where a GPU is divided (MIG), its parts stand for it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        return [_described(part) for handle in handles for part in _parts(handle) or [handle]]
+    except pynvml.NVMLError as error:
+        raise GpuLost(f"The driver cannot list this machine's GPUs: {error}") from error
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def has_hardware(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has an NVIDIA GPU, whether or not its driver answers."""
+    return any(devices.glob("nvidia[0-9]*"))
+
+
+def _find(entry: str, gpus: Sequence[Gpu]) -> Gpu | None:
+    if entry.isdecimal():
+        return gpus[int(entry)] if int(entry) < len(gpus) else None
+    matching = [gpu for gpu in gpus if entry and gpu.uuid.startswith(entry)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
+    for gpu in gpus:
+        if _lock(gpu, locks, stack):
+            return [gpu]
+    names = ", ".join(gpu.uuid for gpu in gpus)
+    raise NoGpuFree(
+        f"No GPU is free: other trainings have {names}. This one begins when one of them ends; give the "
+        "worker no more --concurrency than it has GPUs"
+    )
+
+
+def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
+    numbers = [int(number) for number in re.findall(r"\d+", wanted)] or [0]
+    if len(set(numbers)) < len(numbers) or max(numbers) >= len(gpus):
+        raise DeviceNotAvailable(
+            f"device={wanted} is not available: this machine's GPUs are numbered 0 to {len(gpus) - 1}; give "
+            "one of these numbers, or several with commas between them, each once, or auto"
+        )
+    for number in numbers:
+        if not _lock(gpus[number], locks, stack):
+            raise NoGpuFree(
+                f"device={wanted}: another training has GPU {number} of this machine. This one begins when "
+                "that ends; give auto to take any that is free"
+            )
+    return [gpus[number] for number in numbers]
+
+
+def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
+    """Try to lock the GPU until `stack` closes or this process ends, whatever becomes of its children."""
+    make_trusted_folder(locks)
+    descriptor = os.open(locks / f"{gpu.uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    held = _Held(descriptor)
+    stack.callback(held.close)
+    return True
+
+
+class _Held:
+    """A lock's descriptor. A child that kept it would keep the lock when this process is killed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        os.register_at_fork(after_in_child=self.close)
+
+    def close(self) -> None:
+        """Close it, once."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _parts(handle: Any) -> list[Any]:
+    """The MIG devices of a GPU; none where it is not divided."""
+    import pynvml
+
+    parts = []
+    with suppress(pynvml.NVMLError):
+        for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with suppress(pynvml.NVMLError_NotFound):
+                parts.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))
+    return parts
+
+
+def _described(handle: Any) -> Gpu:
+    import pynvml
+
+    return Gpu(str(pynvml.nvmlDeviceGetUUID(handle)), str(pynvml.nvmlDeviceGetName(handle)))
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
