@@ -1,4 +1,4 @@
-"""When a failed task is retried: always after outages, preemptions and taken GPUs, a few times after errors."""
+"""When a failed task is retried: always after outages, preemptions and taken GPUs, rarely after errors."""
 
 from __future__ import annotations
 

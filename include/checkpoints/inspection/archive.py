@@ -19,8 +19,8 @@ MAX_ENTRIES = 100_000
 
 MAX_DIRECTORY = 16 * 1024**2
 MAX_PICKLE = 32 * 1024**2
-"""In bytes. The objects of the largest whole state take 2 MB, and the metrics of 100,000 epochs 15 MB; weights
-are not among them."""
+"""In bytes, without weights: the objects of the largest whole state take 2 MB, the metrics of 100,000 epochs
+15 MB."""
 
 MAX_BESIDE = 1024
 """Bytes of an entry that says how the file was written."""
