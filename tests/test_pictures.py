@@ -19,6 +19,7 @@ from PIL import Image
 
 from include.api import connections
 from include.checkpoints.store import CheckpointStore
+from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
@@ -31,7 +32,6 @@ from include.pipeline.training import TrainingAttempt
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
-from tests.dataset_steps import check_dataset
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import build
 from tests.tiny_models import architecture
@@ -234,7 +234,8 @@ def test_a_training_leaves_what_it_has_drawn(
     ).model_copy(update={"model": architecture(tmp_path)})
     settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
-    dataset = check_dataset(str(spec.dataset), "detect", settings.dataset_cache, reader)
+    cache, roots = settings.dataset_cache, settings.dataset_roots
+    dataset = check_dataset(str(spec.dataset), "detect", cache, reader, roots)
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
+from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
@@ -18,7 +19,6 @@ from include.pipeline.settings import Settings
 from include.pipeline.training import TrainingAttempt
 from include.schema.migrations import apply
 from tests import platforms
-from tests.dataset_steps import check_dataset
 from tests.jobs import claim
 from tests.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.tiny_datasets import build
@@ -58,9 +58,9 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
 def train(spec: TrainingSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
     settings = Settings(bucket="unused", training_root=folder, dataset_folders=(folder.parent,))
-    dataset = check_dataset(
-        str(spec.dataset), "detect", settings.dataset_cache, S3ObjectReader(store._client)
-    )
+    reader = S3ObjectReader(store._client)
+    cache, roots = settings.dataset_cache, settings.dataset_roots
+    dataset = check_dataset(str(spec.dataset), "detect", cache, reader, roots)
     with psycopg.connect(database_url) as connection:
         claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
