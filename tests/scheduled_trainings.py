@@ -21,9 +21,8 @@ from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.crash import task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
-from tests.tiny_models import architecture
 from tests.tiny_trainings import weights_of
-from tests.untrained import best
+from tests.untrained import stored_start
 
 DAG = "train_yolo"
 
@@ -33,14 +32,11 @@ _BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) epoch (\d+)
 def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
     """The parameters of a job whose epochs take less than a second: a tiny detector on the bundled digits.
 
-    It starts from weights in S3, for a job takes no model of its worker. Ultralytics' defaults otherwise: all
-    augmentation, and accumulation over the ends of epochs.
+    Ultralytics' defaults otherwise: all augmentation, and accumulation over the ends of epochs.
     """
-    weights = best("detect", folder / "tiny.pt", architecture=architecture(folder))
-    stack.s3.client().upload_file(str(weights), DEFAULT_BUCKET, "start/tiny.pt")
     return {
         "dataset": "digits",
-        "model": f"s3://{DEFAULT_BUCKET}/start/tiny.pt",
+        "model": stored_start(stack.s3.client(), DEFAULT_BUCKET, folder),
         "imgsz": 64,
         "batch": 4,
         "epochs": epochs,

@@ -34,7 +34,7 @@ from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import build
-from tests.tiny_models import architecture
+from tests.untrained import stored_start
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -225,13 +225,14 @@ def test_a_training_leaves_what_it_has_drawn(
     build("detect", tmp_path / "data", train=8, val=4)
     spec = TrainingSpec(
         dataset=str(tmp_path / "data" / "data.yaml"),
+        model=stored_start(s3_client, bucket, tmp_path),
         task="detect",
         epochs=2,
         imgsz=64,
         batch=4,
         device="cpu",
         overrides={"plots": plots},
-    ).model_copy(update={"model": architecture(tmp_path)})
+    )
     settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
     cache, roots = settings.dataset_cache, settings.dataset_roots

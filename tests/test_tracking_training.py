@@ -22,8 +22,8 @@ from tests import platforms
 from tests.jobs import claim
 from tests.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.tiny_datasets import build
-from tests.tiny_models import architecture
 from tests.tiny_trainings import Epochs, request
+from tests.untrained import stored_start
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -74,13 +74,14 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
     build("detect", tmp_path / "data", train=8, val=4)
     spec = TrainingSpec(
         dataset=str(tmp_path / "data" / "data.yaml"),
+        model=stored_start(s3_client, bucket, tmp_path),
         task="detect",
         epochs=2,
         imgsz=64,
         batch=4,
         device="cpu",
         overrides={"plots": False},
-    ).model_copy(update={"model": architecture(tmp_path)})
+    )
     store = CheckpointStore(s3_client, bucket, run_id="run1")
 
     manifest = train(spec, tmp_path / "training", database_url, store)

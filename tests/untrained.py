@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from ultralytics.nn.tasks import (
@@ -15,6 +16,10 @@ from ultralytics.nn.tasks import (
 
 from include.training.contract import MODEL_SUFFIX
 from tests.tiny_datasets import CLASSES
+from tests.tiny_models import architecture as tiny
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _MODELS = {
     "detect": DetectionModel,
@@ -36,3 +41,10 @@ def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture
     state = {"model": model.half(), "train_args": {"task": task, "imgsz": 64}, "epoch": -1, "version": "8.4"}
     torch.save(state | dict.fromkeys(("ema", "optimizer", "best_fitness")), path)
     return path
+
+
+def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
+    """Store the weights of a tiny detector, for jobs, which take no model of their worker; return the URI."""
+    weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
+    client.upload_file(str(weights), bucket, "start/tiny.pt")
+    return f"s3://{bucket}/start/tiny.pt"
