@@ -444,7 +444,9 @@ def test_files_that_name_code_are_refused(
 def test_files_that_some_loader_takes_for_a_program_are_refused(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
-    for content in (*OTHER_FORMATS.values(), LAYOUTS["a pickle twice, the bad one last"]):
+    formats = "the format before, fourth stream", "a bare pickle of protocol 0", "a tar"
+    twice = LAYOUTS["a pickle twice, the bad one last"]
+    for content in (*(OTHER_FORMATS[name] for name in formats), twice):
         _store(s3_client, bucket, content, crafted())
         assert "is refused: it " in refused(complete(), 422)
     assert row(connection)["best_checkpoint_path"] is None
