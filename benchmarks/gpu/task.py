@@ -33,7 +33,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         api = Airflow(stack)
         api.run("migrate_schema", {})
         training = Training(
-            api, stack, small_job(place.folder, 30) | {"job_id": "on-gpu", "device": place.device}
+            api, stack, small_job(stack, place.folder, 30) | {"job_id": "on-gpu", "device": place.device}
         )
         training.reaches(2)
         told = time.monotonic()
