@@ -179,10 +179,10 @@ def _restore_best(
 
 def _is_its_own_best(state: Mapping[str, Any]) -> bool:
     """Whether no epoch was better than the state's last one. Without validation each is the best in turn."""
-    if state.get(EXACT, {}).get(BEST_EPOCH) == state["epoch"]:
-        return True
     fitness = state["best_fitness"]
-    return fitness is not None and fitness == state["train_metrics"].get("fitness")
+    if fitness is None:
+        return bool(state.get(EXACT, {}).get(BEST_EPOCH) == state["epoch"])
+    return bool(fitness == state["train_metrics"].get("fitness"))
 
 
 def _copy(source: Path, target: Path) -> None:
