@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_the_page_makes_no_claim_without_results() -> None:
 
 def test_results_of_a_gpu_go_into_the_page_with_its_name() -> None:
     about = {"command": "python -m benchmarks.gpu", "date": "2027-01-02", "device": "0"}
-    rows = [["driver", "600.1"], ["device", "NVIDIA H100"]]
+    rows: list[Sequence[str]] = [("driver", "600.1"), ("device", "NVIDIA H100")]
     page = render(PAGE.read_text(encoding="utf-8"), Run(about, {"profile": Outcome(rows, "done")}))
     assert page.startswith("# On a GPU: NVIDIA H100, 2027-01-02, `python -m benchmarks.gpu`\n")
     assert "| driver | 600.1 |" in page

@@ -44,24 +44,26 @@ def interrupt(wanted: TrainingRequest, after: int) -> None:
         train(wanted, GivesUp(after=after))
 
 
-def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(tmp_path: Path) -> None:
+def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = asked(tmp_path)
     interrupt(wanted, after=2)
     with prepared(recovery(wanted), Epochs()) as trainer:
-        trainer.preprocess_batch = out_of_memory
+        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(MemoryTaken, match=r"batch=4 and imgsz=64, with which epochs were trained before"):
             trainer.train()
         assert trainer.batch_size == 4
 
 
-def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path) -> None:
+def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = asked(tmp_path)
     interrupt(parent, after=2)
     larger = TrainingRequest(
         **(vars(recovery(parent)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
     )
     with prepared(larger, Epochs()) as trainer:
-        trainer.preprocess_batch = out_of_memory
+        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=2 and"):
             trainer.train()
 

@@ -43,7 +43,7 @@ def _heading(run: Run) -> str:
 
 
 def _card(run: Run) -> str:
-    found = dict(run.outcome("profile").rows)
+    found = {row[0]: row[1] for row in run.outcome("profile").rows}
     return str(found.get("device", "a card that did not say its name"))
 
 

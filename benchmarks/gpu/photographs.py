@@ -109,4 +109,6 @@ def _corners(name: str, width: float, height: int, rng: np.random.Generator) -> 
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     radius = rng.uniform(0.15, 0.4) * min(width, height)
-    return np.array(_CORNERS[name]) @ turn.T * radius + [0, height * rng.uniform(0.47, 0.53)]
+    corners: np.ndarray = np.array(_CORNERS[name]) @ turn.T * radius
+    corners[:, 1] += height * rng.uniform(0.47, 0.53)
+    return corners

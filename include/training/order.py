@@ -8,6 +8,7 @@ workers, and however far they have prefetched.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ultralytics.data.build import InfiniteDataLoader
 
     from include.training.recent import Image
+
+log = logging.getLogger(__name__)
 
 _WINDOW = 8
 """Mosaic partners come from so many batches, as in Ultralytics' own buffer."""
@@ -139,16 +142,27 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
         self.window: _Window | None = None
         self._own: int | None = None
+        self.all_fit = False
         self.recent: RecentImages | None = None
         self.max_buffer_length = math.inf  # not YOLODataset evicts, but load_image below
         mosaics = list(_mosaics(self.transforms))
         for mosaic in mosaics:
             mosaic.buffer_enabled = True  # off with cache="ram", which is given up where memory is short
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
-            asked_for = self.lanes * (_WINDOW - 1) + 1
-            begun = _PREFETCH * workers  # by workers that are ahead of the slowest one
-            side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
-            self.recent = RecentImages(asked_for + begun, self.batch_size, side, self.channels)
+            self.recent = self._make_room(workers)
+
+    def _make_room(self, workers: int) -> RecentImages | None:
+        """Make room for the images that mosaics may ask for, or for all where those are fewer."""
+        asked_for = self.lanes * (_WINDOW - 1) + 1
+        begun = _PREFETCH * workers  # by workers that are ahead of the slowest one
+        self.all_fit = len(self) <= (asked_for + begun) * self.batch_size
+        side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
+        batches = (len(self), 1) if self.all_fit else (asked_for + begun, self.batch_size)
+        try:
+            return RecentImages(*batches, side, self.channels)
+        except OSError as error:
+            log.warning("No memory to keep decoded images in (%s): mosaics decode them anew.", error.strerror)
+            return None
 
     def close_mosaic(self, hyp: Any) -> None:
         """Do without mosaics from now on, and without the images that are kept for them."""
@@ -194,7 +208,7 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
             numbers = [batch - back * self.lanes for back in range(_WINDOW)]
             samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
             slots = {
-                index: Slot(number, place)
+                index: Slot(index, 0) if self.all_fit else Slot(number, place)
                 for number in sorted(samples)  # an image of two epochs lies where it was later
                 for place, index in enumerate(samples[number])
             }

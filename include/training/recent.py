@@ -30,7 +30,10 @@ Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an image lies while its batch is recent. batch counts from the beginning of the training."""
+    """Where an image lies while its batch is recent.
+
+    batch counts from the beginning of the training. Where there is room for all images, each is a batch.
+    """
 
     batch: int
     position: int

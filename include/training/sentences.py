@@ -15,5 +15,5 @@ def in_one_line(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the GPU or on the machine: torch and OpenCV have no common type for it."""
     said = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "insufficient memory")
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
     return isinstance(error, MemoryError) or any(word in said for word in words)
