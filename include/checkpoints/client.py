@@ -18,7 +18,7 @@ def client_config() -> Config:
 
     return Config(
         connect_timeout=10,
-        read_timeout=60,  # what S3 copies itself, 256 MiB at once, it answers only when it is done
+        read_timeout=120,  # what S3 copies itself, up to 5 GiB, it answers only when it is done
         retries={"mode": "standard", "total_max_attempts": 6},
         tcp_keepalive=True,
         request_checksum_calculation="when_required",

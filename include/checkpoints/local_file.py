@@ -21,17 +21,18 @@ _MAX_PARTS = 10_000  # S3's own limit
 class TransferLimits:
     """Sizes in bytes: what goes in parts, and how.
 
-    A file above `threshold` goes in parts of `part_size`, `parallel_parts` at a time: on a slow or broken
-    link it is a part that is sent again, and not the whole. S3 takes at most 5 GiB in one PUT. S3 itself
-    copies `copied_at_once` in one request, because it answers only when that is done.
+    A file above `threshold` goes in parts of `part_size`, `parallel_parts` at a time, of which those that
+    arrived are kept. S3 takes, and copies, at most 5 GiB in one request. Nothing below that goes in parts:
+    one PUT is refused by S3 if its bytes or its condition are wrong, while the checksum of parts is composite
+    and not every server checks the condition of putting them together atomically.
 
     Where the answer to a PUT does not come for `answer_seconds`, it is looked whether the object is there.
     """
 
-    threshold: int = 128 * 1024**2
-    part_size: int = 16 * 1024**2
+    threshold: int = 5 * 1024**3
+    part_size: int = 64 * 1024**2
     parallel_parts: int = 4
-    copied_at_once: int = 256 * 1024**2
+    copied_at_once: int = 5 * 1024**3
     answer_seconds: float = 5.0
 
 
