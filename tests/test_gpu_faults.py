@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import nms
 from ultralytics.utils.torch_utils import unwrap_model
 
+from include.checkpoints.loading import load_checkpoint
 from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.profile import numeric_profile
 from include.training.quiet import tame_ultralytics
+from include.training.resume import restore
 from include.training.run import prepared, train
 from tests.tiny_models import architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
@@ -114,3 +119,24 @@ def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytes
     torch.manual_seed(0)
     found = validator.postprocess(torch.rand(3, 4 + 2, 50))
     assert [len(each["conf"]) > 0 for each in found] == [True, True, True]
+
+
+def test_the_profile_of_a_gpu_training_names_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = numeric_profile(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    on_gpu = numeric_profile(torch.device("cuda:0"))
+    assert on_gpu["device"] == "NVIDIA H100"
+    assert on_gpu["cpu"] == on_cpu["device"]
+    assert on_gpu["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert str(on_gpu["opencv"]).endswith(cv2.getCPUFeaturesLine())
+
+
+def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) -> None:
+    wanted = asked(tmp_path)
+    interrupt(wanted, after=1)
+    moved = replace(recovery(wanted), device="0")
+    assert moved.resume_from is not None
+    assert load_checkpoint(moved.resume_from)["train_args"]["workers"] == 0
+    assert "workers" not in load_checkpoint(restore(moved, moved.resume_from).path)["train_args"]
+    told = replace(moved, arguments={"workers": 3})
+    assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3

@@ -81,6 +81,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"qwertz": 1}, "qwertz is not a training argument of Ultralytics; they are listed at https://"),
     ({"format": "onnx"}, "format is not a training argument"),
     ({"mosaic": 1.5}, "mosaic=1.5 is refused: it must be a number between 0 and 1"),
+    ({"quantize": "INT8"}, "quantize='INT8' is refused: training with it needs nvidia-modelopt"),
+    ({"quantize": 8}, "quantize=8 is refused: training with it needs nvidia-modelopt"),
     ({"mosaic": float("nan")}, "mosaic=nan is refused"),
     ({"mosaic": True}, "mosaic=True is refused"),
     ({"close_mosaic": 2.5}, "close_mosaic=2.5 is refused: it must be a whole number"),

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.limits import OVERRIDES_DEPTH, OVERRIDES_VALUES, TEXT
-from include.refusals import is_one_line, shown
+from include.plain_text import is_one_line
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +49,9 @@ FILES: dict[str, str] = {
 """Arguments whose text names a file of the machine that trains, with what to do instead.
 
 Ultralytics would open any path and fetch any URL."""
+
+_INT8 = {"8", "8.0", "int8", "w8a8"}
+"""What Ultralytics takes for quantization-aware training with 8 bits."""
 
 _IN_WORDS = {
     "bool": "true or false",
@@ -141,6 +145,11 @@ def _check_value(name: str, value: Any) -> None:
         choices = {choice.lower() for choice in argument["choices"]}
         if value.lower() not in choices:
             raise ValueError(f"{name}={shown(value)} is refused: it must be {_in_words(argument)}")
+    if name == "quantize" and str(value).lower() in _INT8:
+        raise ValueError(
+            f"quantize={shown(value)} is refused: training with it needs nvidia-modelopt, which is not among "
+            "the requirements; train without it, and quantize the finished best.pt when it is exported"
+        )
     if name == "fraction" and value == 0:
         raise ValueError("fraction=0 is refused: nothing would be left to train on")
 

@@ -157,9 +157,9 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         begun = _PREFETCH * workers  # by workers that are ahead of the slowest one
         self.all_fit = len(self) <= (asked_for + begun) * self.batch_size
         side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
-        batches = (len(self), 1) if self.all_fit else (asked_for + begun, self.batch_size)
+        batches, size = (len(self), 1) if self.all_fit else (asked_for + begun, self.batch_size)
         try:
-            return RecentImages(*batches, side, self.channels)
+            return RecentImages(batches, size, side, self.channels)
         except OSError as error:
             log.warning("No memory to keep decoded images in (%s): mosaics decode them anew.", error.strerror)
             return None

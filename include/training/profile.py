@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +23,14 @@ _LIBRARIES = (
     "opencv-python-headless",
     "numpy",
     "pillow",
+    "albumentations",
 )
 
 
 def numeric_profile(device: torch.device) -> dict[str, str | int]:
-    """Versions of the libraries that compute, the model of the device, and the number of CPU threads.
+    """Versions of the libraries that compute, the models of device and CPU, and the number of CPU threads.
 
+    The CPU decodes and augments also where a GPU trains, and OpenCV and NumPy choose by its instructions.
     Two machines of equal profile compute equal bits, on a GPU under `deterministic=True`.
     """
     import torch
@@ -38,12 +41,17 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
             "device": torch.cuda.get_device_name(device),
             "cuda": str(torch.version.cuda),
             "cudnn": int(torch.backends.cudnn.version() or 0),  # type: ignore[no-untyped-call]
+            "cpu": _cpu_model(),
         }
     elif device.type == "cpu":
-        profile |= {"device": _cpu_model(), "instructions": torch.backends.cpu.get_cpu_capability()}
+        profile["device"] = _cpu_model()
     else:
         profile["device"] = f"{device.type} {platform.processor()}"
-    return profile | {"threads": torch.get_num_threads()}
+    return profile | {
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "opencv": _opencv(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
@@ -57,6 +65,14 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
+
+
+def _opencv() -> str:
+    """Say which build of OpenCV it is, and which instructions it uses on this CPU."""
+    import cv2
+
+    build = blake2b(cv2.getBuildInformation().encode(), digest_size=4).hexdigest()
+    return f"{build} {cv2.getCPUFeaturesLine()}"
 
 
 def _cpu_model() -> str:

@@ -63,7 +63,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     trained, ended = state["train_args"], False
     if request.recover:
         require_identity(state, request.identity, source)
-        state["train_args"] = {**state["train_args"], **_machine_arguments(request)}
+        state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
         ended = bool(state[EXACT]["ended"])
     else:
         state["train_args"] = _arguments(request, state["train_args"], finished)
@@ -121,8 +121,15 @@ def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
     return {name: request.arguments[name] for name in ("workers",) if name in request.arguments}
 
 
+def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the workers that Ultralytics sets on a CPU, none, where a GPU goes on: it would starve."""
+    moves = request.device != "cpu" and trained.get("device") == "cpu"
+    return {name: value for name, value in trained.items() if not (moves and name == "workers")}
+
+
 def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
     changes = dict(request.arguments)
+    trained = _without_workers_of_cpu(request, trained)
     for name in KEPT:
         value = changes.pop(name, None)
         if value not in {None, "auto", trained.get(name)}:
@@ -136,8 +143,6 @@ def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: i
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
             f"give epochs larger than {finished}"
         )
-    if request.device != "cpu" and trained.get("device") == "cpu" and "workers" not in changes:
-        arguments.pop("workers", None)  # Ultralytics sets 0 on a CPU, which would starve a GPU
     return {**arguments, "epochs": epochs}
 
 
