@@ -12,6 +12,8 @@ _UNSEEN = re.compile(
     "\ud800-\udfff]"  # halves of a pair, which no text can hold
 )
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 def escape_controls(text: str) -> str:
     r"""Write each such character as Python does, \x1b or \u202e; tabs and line feeds stay as they are."""
@@ -33,3 +35,11 @@ def escape_all_controls(value: Any) -> Any:
 def is_plain_line(text: str) -> bool:
     """Tell whether the text is one line that is what it seems to be."""
     return not ("\n" in text or "\t" in text or _UNSEEN.search(text))
+
+
+def is_one_line(text: str) -> bool:
+    """Tell whether text in any script is one line that UTF-8 and PostgreSQL can hold.
+
+    Unlike `is_plain_line` it allows marks of direction, which names in some scripts need.
+    """
+    return not _CONTROL.search(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 80
 _OTHERS_NAMED = 10
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
@@ -29,11 +26,6 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     except (ValueError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def is_one_line(text: str) -> bool:
-    """Tell whether `text` holds no control character and nothing that UTF-8 (and PostgreSQL) cannot hold."""
-    return not _CONTROL.search(text)
 
 
 def shorten(text: str, longest: int) -> str:

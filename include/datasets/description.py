@@ -10,7 +10,8 @@ from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
 from include.datasets.keypoints import read_keypoints
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
-from include.refusals import is_one_line, shown
+from include.plain_text import is_one_line
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

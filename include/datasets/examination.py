@@ -9,7 +9,8 @@ from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.validate import validate
-from include.refusals import is_one_line, shown
+from include.plain_text import is_one_line
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from include.datasets.samples import Layout

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from include.limits import CLASS_NAME, KEYPOINTS
-from include.refusals import is_one_line, shown
+from include.plain_text import is_one_line
+from include.refusals import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

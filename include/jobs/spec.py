@@ -25,7 +25,8 @@ from pydantic import (
 
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.limits import TEXT
-from include.refusals import is_one_line, sentence, shown
+from include.plain_text import is_one_line
+from include.refusals import sentence, shown
 from include.training.architectures import is_architecture, similar_architecture
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
