@@ -52,11 +52,10 @@ class CountErrors(RetryPolicy):
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
         if isinstance(exception, DeviceUnusable):
-            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
+            return RetryDecision.retry(_delay(try_number), reason=f"{_sentence(exception)}; {attempt}")
         if may_pass(exception):
             return RetryDecision.retry(
-                min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY),
-                reason=f"A server is unavailable ({_sentence(exception)}), {attempt}",
+                _delay(try_number), reason=f"A server is unavailable ({_sentence(exception)}), {attempt}"
             )
         if context is None:
             return RetryDecision.default()
@@ -87,6 +86,11 @@ class CountErrors(RetryPolicy):
         count = (before if isinstance(before, int) else 0) + 1
         store.set(_KEY, {"fingerprint": fingerprint, "count": count, "last": _sentence(exception)})
         return count
+
+
+def _delay(try_number: int) -> timedelta:
+    """Return a pause that grows from 15 seconds to 5 minutes."""
+    return min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY)
 
 
 def _sentence(exception: BaseException) -> str:
