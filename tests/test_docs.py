@@ -20,12 +20,26 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+def _headings(document: Path) -> set[str]:
+    """The names by which links reach its headings."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8"))
+    for target, heading in links:
+        page = document.parent / target if target else document
+        assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
+
+
 def test_every_ticked_box_of_the_checklist_names_a_test_that_exists() -> None:
     checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
     boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n)", checklist, flags=re.MULTILINE | re.DOTALL)
     assert len(boxes) > 15
     for box in boxes:
-        named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", box)
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", box)
         assert named, box
         for file, test in named:
             assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
