@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,3 +141,14 @@ def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) 
     assert "workers" not in load_checkpoint(restore(moved, moved.resume_from).path)["train_args"]
     told = replace(moved, arguments={"workers": 3})
     assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3
+
+
+def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_path: Path) -> None:
+    with prepared(asked(tmp_path), GivesUp(after=1)) as trainer:
+        trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
+        held: list[weakref.ref[Any]] = []
+        with pytest.raises(GivesUp.Enough) as told:
+            trainer.train()
+        assert held
+        assert [reference() for reference in held] == [None, None]
+        assert told.value.__traceback__ is not None  # who handles it still can say where it was

@@ -7,6 +7,7 @@ integrations (MLflow, Weights & Biases, its own platform, …) which the user's 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,9 @@ _WRONG_INPUT = (
 
 _MOST_OOM_RETRIES = 3
 
+_ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
+"""Attributes of a trainer that hold memory of its device."""
+
 
 class WholeState(Exact):
     """Reports each epoch once, writes checkpoints atomically, and strips best.pt alone.
@@ -88,7 +92,7 @@ class WholeState(Exact):
         self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
 
     def train(self) -> None:
-        """Train; whatever happens, leave no loader process behind.
+        """Train; whatever happens, leave no loader process behind, and after an error no device memory.
 
         Raises TrainingError where memory runs out in the first epoch of all, although Ultralytics has halved
         the batch (three times, on a GPU), MemoryTaken where epochs were trained with this batch before.
@@ -99,7 +103,8 @@ class WholeState(Exact):
                 self.final_eval()
             else:
                 super().train()
-        except Exception as error:
+        except BaseException as error:
+            self._free_device(error)
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
@@ -223,6 +228,19 @@ class WholeState(Exact):
         if self.fitness is not None and waited >= self.stopper.patience:
             return "early_stopping"
         return "time_budget"
+
+    def _free_device(self, error: BaseException) -> None:
+        """Give the device's memory back at once: there may be much to upload, and the next attempt begins.
+
+        The frames that the error went through hold the batch and the loss.
+        """
+        raised: BaseException | None = error
+        while raised is not None:
+            traceback.clear_frames(raised.__traceback__)
+            raised = raised.__cause__ or raised.__context__
+        for name in _ON_DEVICE:
+            setattr(self, name, None)
+        self._clear_memory()
 
     def _keep_batch(self) -> None:
         """Let Ultralytics not halve a batch that was trained with: this number of tries is its limit."""
