@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def _saves(trainer: WholeState, rounds: int) -> Sequence[Any]:
     import torch
     from ultralytics.engine.trainer import BaseTrainer
 
-    from include.training.saving import snapshot, to_host, whole_state
+    from include.training.saving import snapshot, whole_state
 
     best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither way writes best.pt
     last, handed = trainer.last, trainer.last.with_name("handed.pt")
@@ -57,8 +58,8 @@ def _saves(trainer: WholeState, rounds: int) -> Sequence[Any]:
 
     plain, plain_memory = _timed(plain_save, trainer, rounds)
     ours, ours_memory = _timed(trainer.save_model, trainer, rounds)
-    copying, _ = _timed(lambda: to_host(whole_state(trainer)), trainer, rounds)
-    host = to_host(whole_state(trainer))
+    copying, _ = _timed(lambda: _to_host(whole_state(trainer)), trainer, rounds)
+    host = _to_host(whole_state(trainer))
     serialising, _ = _timed(lambda: torch.save(host, plain_last), trainer, rounds)
     handing, _ = _timed(lambda: snapshot(last, handed), trainer, rounds)
     trainer.best_fitness = best_fitness
@@ -66,6 +67,17 @@ def _saves(trainer: WholeState, rounds: int) -> Sequence[Any]:
     for path in (plain_last, handed):
         path.unlink()
     return [size, plain, ours, copying, serialising, handing, plain_memory, ours_memory]
+
+
+def _to_host(state: Any) -> Any:
+    """Copy the tensors of nested plain values to the host's memory; those on the host stay."""
+    import torch
+
+    if torch.is_tensor(state):
+        return state.cpu()
+    if isinstance(state, dict):
+        return {name: _to_host(value) for name, value in state.items()}
+    return deepcopy(state).cpu() if isinstance(state, torch.nn.Module) else state
 
 
 def _timed(act: Callable[[], object], trainer: WholeState, rounds: int) -> tuple[float, float | None]:

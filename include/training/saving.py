@@ -61,17 +61,6 @@ def whole_state(trainer: Exact) -> dict[str, Any]:
     }
 
 
-def to_host(state: Any) -> Any:
-    """Copy the tensors of nested plain values to the host's memory, in one go; those on the host stay."""
-    if torch.is_tensor(state):
-        return state.cpu()
-    if isinstance(state, dict):
-        return {name: to_host(value) for name, value in state.items()}
-    if isinstance(state, torch.nn.Module):
-        return deepcopy(state).cpu()
-    return state
-
-
 def _replace_non_finite(trainer: Exact) -> None:
     """Take the live weight where the EMA holds a NaN: one would stay in the average for ever."""
     average = trainer.ema.ema.state_dict()
