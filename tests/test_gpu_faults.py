@@ -18,7 +18,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
-from include.training.profile import numeric_profile
+from include.training.profile import differences, numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
 from include.training.run import prepared, train
@@ -120,6 +120,13 @@ def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytes
     torch.manual_seed(0)
     found = validator.postprocess(torch.rand(3, 4 + 2, 50))
     assert [len(each["conf"]) > 0 for each in found] == [True, True, True]
+
+
+def test_a_state_of_the_version_before_differs_in_nothing_that_it_did_not_keep() -> None:
+    now = numeric_profile(torch.device("cpu"))
+    before = {name: value for name, value in now.items() if name != "opencv"}
+    assert differences(before, now) == []
+    assert differences(before | {"numpy": "1.0"}, now) == [f"numpy {now['numpy']} instead of 1.0"]
 
 
 def test_the_profile_of_a_gpu_training_names_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:

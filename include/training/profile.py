@@ -26,6 +26,9 @@ _LIBRARIES = (
     "albumentations",
 )
 
+_KEPT_LATER = ("cpu", "instructions", "opencv")
+"""Names that states of version 0.1.0 do not all have."""
+
 
 def numeric_profile(device: torch.device) -> dict[str, str | int]:
     """Versions of the libraries that compute, the models of device and CPU, and the number of CPU threads.
@@ -55,8 +58,12 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
 
 
 def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
-    """What is not the same, such as "torch 2.14.0 instead of 2.15.0"."""
-    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    """What is not the same, such as "torch 2.14.0 instead of 2.15.0".
+
+    What an earlier version of this project did not keep in a state is not compared.
+    """
+    compared = [name for name in dict.fromkeys([*before, *now]) if name in before or name not in _KEPT_LATER]
+    names = [name for name in compared if before.get(name) != now.get(name)]
     return [f"{name} {now.get(name, 'none')} instead of {before.get(name, 'none')}" for name in names]
 
 
