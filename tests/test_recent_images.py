@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -69,3 +70,40 @@ def test_who_took_an_image_learns_that_it_was_replaced() -> None:
     assert images.get(Slot(0, 1)) is None
     images.begin_sample()
     assert images.is_unchanged()
+
+
+def test_an_image_that_was_replaced_and_came_back_counts_as_replaced() -> None:
+    images = RecentImages(batches=1, batch_size=1, side=4, channels=3)
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for batch in (0, 1, 0):
+        if batch:
+            assert images.get(Slot(0, 0)) is not None
+        images.put(Slot(batch, 0), (pixels, (4, 4), (4, 4)))
+    assert images.get(Slot(0, 0)) is not None
+    assert not images.is_unchanged()
+
+
+def test_two_workers_that_write_to_one_place_never_mix_their_images() -> None:
+    """Where memory is short, two batches that are both recent share a place."""
+    images = RecentImages(batches=1, batch_size=1, side=256, channels=3)
+
+    def write(batch: int) -> None:
+        pixels = np.full((256, 256, 3), batch, np.uint8)
+        for _ in range(4000):
+            images.put(Slot(batch, 0), (pixels, (256, 256), (256, 256)))
+
+    writers = [multiprocessing.get_context("fork").Process(target=write, args=(batch,)) for batch in (1, 2)]
+    for writer in writers:
+        writer.start()
+    mixed = read = 0
+    while any(writer.is_alive() for writer in writers):
+        for batch in (1, 2):
+            images.begin_sample()
+            found = images.get(Slot(batch, 0))
+            if found is not None:
+                copied = found[0].copy()
+                if images.is_unchanged():
+                    read += 1
+                    mixed += bool((copied != batch).any())
+    assert read
+    assert mixed == 0

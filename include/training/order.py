@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,6 +159,8 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         self.all_fit = len(self) <= (asked_for + begun) * self.batch_size
         side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
         batches, size = (len(self), 1) if self.all_fit else (asked_for + begun, self.batch_size)
+        if multiprocessing.get_start_method() != "fork":  # other workers would each get a copy
+            return None
         try:
             return RecentImages(batches, size, side, self.channels)
         except OSError as error:

@@ -2,27 +2,36 @@
 
 A mosaic's partners come from recent batches, which other workers have decoded. The images lie in memory that
 the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch takes
-the place of one that is too old to be asked for. Nobody locks: who reads looks afterwards whether the image
-was replaced meanwhile, and does its work again. Two that write at once write the same.
+the place of one that is too old to be asked for, or, where memory is short, of one that still is. So who
+writes locks the place, and who reads looks afterwards whether it was written to meanwhile, and then does its
+work again.
 
 That rests on writes that others see in their order, as on x86. Elsewhere each worker has a ring of its own.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 import platform
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
-"""A ring takes at most so many images, and at most this share of the machine's memory."""
+"""A ring takes at most so many images, and at most this share of the memory of its machine or container."""
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _FREE = 0
-_TAG, _SHAPE, _ORIGINAL = 0, slice(1, 3), slice(3, 5)
+_TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
+_HEAD = 6
 
 Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
 """As Ultralytics' load_image returns it: the pixels, the file's height and width, the pixels' own."""
@@ -44,21 +53,24 @@ class RecentImages:
 
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
-        fitting = int(psutil.virtual_memory().total * _SHARE_OF_MEMORY) // self._pixels_size
+        fitting = int(_memory_limit() * _SHARE_OF_MEMORY) // self._pixels_size
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
         images = self._batches * batch_size
-        self._heads = np.frombuffer(_memory(images * 5 * 8), np.int64).reshape(images, 5)
+        self._heads = np.frombuffer(_memory(images * _HEAD * 8), np.int64).reshape(images, _HEAD)
         self._pixels = np.frombuffer(_memory(images * self._pixels_size), np.uint8)
         self._taken: list[tuple[int, int]] = []
+        # A byte of it stands for each place; the kernel drops the lock of a worker that is killed.
+        self._locks = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the ring
 
     def get(self, slot: Slot) -> Image | None:
         """Return the image, whose pixels nobody may change; None where it is not there (any more)."""
         place, tag = self._place(slot)
         head = self._heads[place]
+        version = int(head[_VERSION])  # first, so that a write that begins now is noticed
         if head[_TAG] != tag:
             return None
-        self._taken.append((place, tag))
+        self._taken.append((place, version))
         height, width = (int(length) for length in head[_SHAPE])
         begin = place * self._pixels_size
         pixels = self._pixels[begin : begin + height * width * self._channels]
@@ -74,22 +86,38 @@ class RecentImages:
             return
         place, tag = self._place(slot)
         head = self._heads[place]
-        head[_TAG] = _FREE
-        begin = place * self._pixels_size
-        self._pixels[begin : begin + pixels.size] = pixels.reshape(-1)
-        head[_SHAPE], head[_ORIGINAL] = shape, original
-        head[_TAG] = tag  # last, so that whoever sees it sees the pixels
+        fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, place)
+        try:
+            if head[_TAG] == tag:  # another worker was faster
+                return
+            head[_TAG] = _FREE
+            head[_VERSION] += 1
+            begin = place * self._pixels_size
+            self._pixels[begin : begin + pixels.size] = pixels.reshape(-1)
+            head[_SHAPE], head[_ORIGINAL] = shape, original
+            head[_TAG] = tag  # last, so that whoever sees it sees the pixels
+        finally:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
 
     def begin_sample(self) -> None:
         """Forget what was taken for the sample before."""
         self._taken.clear()
 
     def is_unchanged(self) -> bool:
-        """Whether all images that were taken for the sample are still there, so that it is made of them."""
-        return all(self._heads[place, _TAG] == tag for place, tag in self._taken)
+        """Whether nothing was written over the images that were taken for the sample."""
+        return all(self._heads[place, _VERSION] == version for place, version in self._taken)
 
     def _place(self, slot: Slot) -> tuple[int, int]:
         return slot.batch % self._batches * self._batch_size + slot.position, slot.batch + 1
+
+
+def _memory_limit() -> int:
+    """Return the bytes that this process may share with the other ranks of its training."""
+    limit = psutil.virtual_memory().total
+    for path in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no limit
+            limit = min(limit, int(Path(path).read_text(encoding="ascii")))
+    return limit // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def _memory(size: int) -> mmap.mmap:
