@@ -21,7 +21,18 @@ from include.checkpoints.inspection.errors import ForeignCode, InspectionError, 
 from include.checkpoints.inspection.inspect import LocalSource, inspect_file, judge_source
 from include.checkpoints.inspection.unpickler import MAX_OBJECTS
 from tests import crafted_checkpoints as craft
-from tests.crafted_checkpoints import ARCHITECTURE, Raw, call, crafted, name, new, pickled, tensor, value
+from tests.crafted_checkpoints import (
+    ARCHITECTURE,
+    Raw,
+    call,
+    crafted,
+    layer,
+    name,
+    new,
+    pickled,
+    tensor,
+    value,
+)
 from tests.crafted_layouts import LAYOUTS, OTHER_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,6 +102,17 @@ RUNS: dict[str, Payload] = {
 MODEL = "ultralytics.nn.tasks.DetectionModel"
 
 CODE: dict[str, Raw] = {
+    "a class in the place of a method": craft.checkpoint(
+        model=craft.model(float=name("torch.nn.modules.linear.Identity"))
+    ),
+    "a value in the place of a method": craft.checkpoint(model=craft.model(to=None)),
+    "another forward": craft.checkpoint(model=craft.model(forward=1)),
+    "classes among the values of a layer": craft.checkpoint(
+        model=craft.model(note=[name("torch.nn.modules.linear.Identity")])
+    ),
+    "a layer that counts its layers again": craft.checkpoint(
+        note=layer("torch.nn.modules.rnn.LSTM", all_weights=[[0]], num_layers=2**40)
+    ),
     "a model that fetches": call(
         "ultralytics.nn.distill_model.DistillationModel", "http://127.0.0.1:1/x.pt", None
     ),
@@ -169,6 +191,15 @@ def _described(**changes: Any) -> Raw:
 
 
 UNFIT: dict[str, Raw] = {
+    "heads that multiply a list": craft.checkpoint(
+        model=craft.model(note=layer("ultralytics.nn.modules.block.AAttn", head_dim=[0], num_heads=2**40))
+    ),
+    "a layer that makes images three thousand times as large": craft.checkpoint(
+        model=craft.model(note=layer("torch.nn.modules.upsampling.Upsample", scale_factor=3000.0, size=None))
+    ),
+    "a distillation of a thousand layers": craft.checkpoint(
+        model=craft.model(path="ultralytics.nn.distill_model.DistillationModel", feats_idx=[0] * 1000)
+    ),
     "more numbers than are stored": craft.checkpoint(note=tensor(10**12, items=10**12)),
     "a tensor beyond its numbers": craft.checkpoint(note=tensor(200, items=108)),
     "a tensor that repeats one number": craft.checkpoint(

@@ -6,6 +6,7 @@ connections, processes, changes to files, and foreign libraries.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -16,8 +17,9 @@ from typing import Any
 
 _REFUSED = {
     "os.chmod", "os.chown", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.link", "os.mkdir",
-    "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.spawn", "os.symlink",
-    "os.system", "os.truncate", "os.unsetenv", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open",
+    "os.posix_spawn", "os.putenv", "os.remove", "os.removexattr", "os.rename", "os.rmdir", "os.setxattr",
+    "os.spawn", "os.symlink", "os.system", "os.truncate", "os.unsetenv", "os.utime", "pty.spawn",
+    "urllib.Request", "webbrowser.open",
 }  # fmt: skip
 _REFUSED_FAMILIES = (
     "ctypes.",
@@ -45,6 +47,9 @@ def reading_only() -> Iterator[None]:
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
+    # What is collected meanwhile is not of the file, and may remove files of its own.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         yield
     except Exception as error:
@@ -53,6 +58,8 @@ def reading_only() -> Iterator[None]:
         cause = error
     finally:
         _guarded.refused = None
+        if collecting:
+            gc.enable()
     if refused:
         raise SideEffect(f"does more than to be read ({refused[0]}), so do not load it") from cause
 

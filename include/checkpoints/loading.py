@@ -74,7 +74,9 @@ def load_inspected(path: Path) -> dict[str, Any]:
         raise _unsafe(path, error) from None
     except SideEffect as error:
         raise _unsafe(path, error) from error
-    except (MemoryError, OSError):
+    except MemoryError as error:
+        raise _unsafe(path, "takes more memory than there is") from error
+    except OSError:
         raise
     except Exception as error:  # whatever a damaged file makes the unpickler raise
         raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
@@ -130,7 +132,7 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
         task=str(arguments.get("task", "detect")),
         model=Path(str(architecture.get("yaml_file", ""))).name,
         data=str(arguments.get("data") or ""),
-        epoch=epoch if epoch >= 0 else None,
+        epoch=epoch if epoch is not None and epoch >= 0 else None,
         epochs=int(arguments.get("epochs") or 0),
         has_optimizer=bool(state.get("optimizer")),  # its `state` is empty until the first step
         fitness=_number((state.get("train_metrics") or {}).get("fitness")),

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             status = 1
         else:
-            sys.stdout.write(json.dumps({"file": str(path), **asdict(contents)}, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps({"file": str(path), **asdict(contents)}) + "\n")
     return status
 
 

@@ -24,6 +24,8 @@ MAX_SCALE = 16
 
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
+MAX_NAMES = 10_000_000
+"""Characters of all names of classes together: one name may be there many times at no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
@@ -53,6 +55,8 @@ def check_names(names: Any) -> None:
     texts = names.values() if isinstance(names, dict) else names
     if not all(isinstance(text, str) and len(text) <= MAX_NAME for text in texts):
         raise NotACheckpoint(f"holds a class whose name is no text of at most {MAX_NAME:,} characters")
+    if sum(map(len, texts)) > MAX_NAMES:
+        raise TooLarge(f"holds names of classes of more than {MAX_NAMES:,} characters")
 
 
 def _rows(architecture: Mapping[str, Any], part: str) -> list[Any]:

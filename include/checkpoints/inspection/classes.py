@@ -49,6 +49,12 @@ def is_known(path: str) -> bool:
 
 
 @cache
+def methods() -> frozenset[str]:
+    """What a layer does, so that no attribute in a file may have these names."""
+    return frozenset(json.loads(TABLE.read_text(encoding="utf-8"))["methods"])
+
+
+@cache
 def layers() -> frozenset[str]:
     """What a row of an architecture may be, as it is written there (Conv, nn.Upsample)."""
     return frozenset(

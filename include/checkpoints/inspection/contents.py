@@ -11,12 +11,27 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from include.checkpoints.inspection.architecture import check_architecture, check_names
-from include.checkpoints.inspection.classes import ALIASES, DISTILLED, FEATURE_HOOK, MODELS, is_module
+from include.checkpoints.inspection.architecture import (
+    MAX_CHANNELS,
+    MAX_SCALE,
+    check_architecture,
+    check_names,
+)
+from include.checkpoints.inspection.classes import (
+    ALIASES,
+    DISTILLED,
+    FEATURE_HOOK,
+    MODELS,
+    is_module,
+    methods,
+)
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
-from include.checkpoints.inspection.symbols import Constant, Instance, Ordered, Tensor
+from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Tensor
 
 MAX_DEPTH = 200
+MAX_FEATURES = 16
+"""Layers that a distillation compares; Ultralytics compares three."""
+
 MAX_PATHS = 20_000_000
 """Ways to objects: more than there are objects where some are in several others, as in a bomb."""
 
@@ -97,9 +112,12 @@ def _children(value: Any) -> list[Any]:
 
 
 def _check_instance(instance: Instance) -> None:
+    state = instance.state or {}
+    if any(_holds_name(value) for value in state.values()):
+        raise ForeignCode("holds a class or function where a layer has a value, so do not load it")
     if not is_module(instance.path):
         return
-    state = instance.state or {}
+    _check_attributes(instance.path, state)
     parts = [state.get(name) for name in ("_parameters", "_buffers", "_modules")]
     values = [list(part.values()) for part in parts if isinstance(part, dict)]
     if len(values) != len(parts):
@@ -115,6 +133,46 @@ def _check_instance(instance: Instance) -> None:
                 "holds a layer that calls something else before or after its own work; it may be harmful, "
                 "so do not load it"
             )
+
+
+def _holds_name(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(isinstance(each, Name) for each in value.values())
+    return any(isinstance(each, Name) for each in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _check_attributes(path: str, state: Mapping[str, Any]) -> None:
+    """Check what a layer computes with while it is loaded, or as soon as somebody uses it."""
+    if hidden := methods() & state.keys():
+        raise ForeignCode(f"holds a layer whose {min(hidden)} is replaced, so do not load it")
+    forward = state.get("forward")
+    if forward is not None and not (isinstance(forward, Constant) and forward.kind == "method"):
+        raise ForeignCode("holds a layer whose forward is replaced, so do not load it")
+    name = path.rpartition(".")[2]
+    if name == "AAttn" and not all(
+        _is_count(state.get(each), MAX_CHANNELS) for each in ("head_dim", "num_heads")
+    ):
+        raise TooLarge(f"holds an AAttn whose heads are not numbers up to {MAX_CHANNELS:,}")
+    if name.startswith("Upsampl") and not _is_small_scale(state):
+        raise TooLarge(f"holds a layer that makes images more than {MAX_SCALE} times as large")
+    if path == DISTILLED:
+        for each in ("feats_idx", "teacher_feats_idx"):
+            layers = state.get(each, [])
+            if not isinstance(layers, (list, tuple)) or len(layers) > MAX_FEATURES:
+                raise TooLarge(f"holds a distillation of more than {MAX_FEATURES} layers")
+
+
+def _is_count(value: Any, limit: int) -> bool:
+    return type(value) is int and 0 < value <= limit
+
+
+def _is_small_scale(state: Mapping[str, Any]) -> bool:
+    scale = state.get("scale_factor")
+    scales = scale if isinstance(scale, (list, tuple)) else [scale]
+    numbers = [each for each in scales if each is not None]
+    return state.get("size") is None and all(
+        type(each) in (int, float) and 0 < each <= MAX_SCALE for each in numbers
+    )
 
 
 def _are_features(hooks: Any) -> bool:

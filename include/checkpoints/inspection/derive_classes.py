@@ -18,6 +18,12 @@ from include.checkpoints.inspection.classes import DISTILLED, FEATURE_HOOK, TABL
 _NOT = {"TorchVision"}
 """Fetches a model of torchvision, whose classes no checkpoint here may hold."""
 
+_NOT_MODULES = {"torch.nn.modules.rnn"}
+"""Recurrent layers, which no YOLO has: they count their layers again while they are loaded."""
+
+_KEPT_METHODS = {"forward", "type"}
+"""Methods of a layer that attributes of Ultralytics' files hide."""
+
 _TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
 """How a classifier prepares its images: kept in its checkpoint."""
 
@@ -34,6 +40,7 @@ def derive() -> dict[str, Any]:
     }
     distilled, _, model = DISTILLED.rpartition(".")
     _, _, hook = FEATURE_HOOK.rpartition(".")
+    methods = {each for each in dir(torch.nn.Module) if not each.startswith("__")} - _KEPT_METHODS
     others = {
         name: _classes(import_module(name), object)
         for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")
@@ -42,12 +49,14 @@ def derive() -> dict[str, Any]:
         "torch": torch.__version__.partition("+")[0],
         "ultralytics": ultralytics.__version__,
         "modules": {**{name: found for name, found in modules.items() if found}, distilled: [model]},
+        "methods": sorted(each for each in methods if callable(getattr(torch.nn.Module, each))),
         "others": {**others, distilled: [hook], "torchvision.transforms.transforms": list(_TRANSFORMS)},
     }
 
 
 def _submodules(package: ModuleType) -> list[pkgutil.ModuleInfo]:
-    return list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
+    found = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    return [each for each in found if each.name not in _NOT_MODULES]
 
 
 def _classes(module: ModuleType, base: type) -> list[str]:
