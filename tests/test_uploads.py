@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -181,3 +182,23 @@ def test_a_bucket_that_is_gone_does_not_end_the_upload_of_what_was_trained(
 ) -> None:
     with pytest.raises(RefusedForNow, match="CHECKPOINT_BUCKET"):
         publish_final(manifest, CheckpointStore(s3_client, f"{settings.bucket}-gone"))
+
+
+def test_no_other_file_of_the_machine_is_sent_whatever_the_manifest_says(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings, tmp_path: Path
+) -> None:
+    secret = tmp_path / "airflow.cfg"
+    secret.write_text("fernet_key = secret")
+    changed = manifest.model_copy(update={"best": Checkpoint.of_file(secret, epoch=1)})
+    with pytest.raises(LocalFileMissing, match=r"airflow\.cfg is not where this machine keeps it"):
+        upload(changed, "best", store, settings)
+    assert not store.holds("job", "best", changed.best)
+
+
+def test_an_upload_whose_files_are_gone_and_in_s3_is_done(
+    manifest: TrainingManifest, store: CheckpointStore, settings: Settings
+) -> None:
+    publish_final(manifest, store)
+    shutil.rmtree(settings.training_root)
+    settings.training_root.symlink_to("/nonexistent")  # as in the midst of being removed by the other upload
+    assert upload(manifest, "best", store, settings).path == store.uri("job", "best")

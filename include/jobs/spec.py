@@ -245,6 +245,8 @@ class TrainingSpec(BaseModel):
                 f"resume_from={self.resume_from!r} is this job itself; what is resumed becomes a new job: "
                 "give another job_id"
             )
+        elif self.model is not None and self.task is not None:
+            _check_model_fits(self.model, self.task)  # what the parent's spec or an XCom says of it
         return self
 
     @classmethod

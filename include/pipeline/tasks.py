@@ -95,9 +95,15 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
 
     resolved = parse_result(ResolvedJob, job, "resolve_config")
     _require_this_run(resolved, context)
+    reference = parse_result(DatasetReference, dataset, "check_dataset")
+    if reference.source != resolved.spec.dataset:
+        raise AirflowFailException(
+            f"The XCom of check_dataset is of {reference.source!r}, but the job's dataset is "
+            f"{resolved.spec.dataset!r}: somebody has changed it. Clear check_dataset and all tasks after it."
+        )
     attempt = TrainingAttempt(
         resolved,
-        parse_result(DatasetReference, dataset, "check_dataset"),
+        reference,
         context["ti"].try_number,
         Settings.from_environment(),
         lambda: _store(resolved.origin_run_id),

@@ -6,8 +6,10 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.checkpoints.errors import LocalFileMissing
 from include.pipeline.patience import persistent
 from include.trusted_folders import require_trusted_folder
 
@@ -32,13 +34,28 @@ def upload(
     """
     local = manifest.best if kind == "best" else manifest.last
     folder = settings.job_folder(manifest.job_id)
-    if os.path.lexists(folder):  # another machine may have trained
-        require_trusted_folder(folder)
+    if not store.holds(manifest.job_id, kind, local):
+        _require_own(local, kind, settings.run_folder(manifest.job_id))
     store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
     if not manifest.keep_local and _both_stored(manifest, store):
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
     return replace(local, path=store.uri(manifest.job_id, kind))
+
+
+def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:
+    """Raise LocalFileMissing for any other file of this machine than the job's own.
+
+    The manifest came by XCom, which people may edit, and perhaps from a machine with another TRAINING_ROOT.
+    """
+    if os.path.lexists(run_folder):
+        require_trusted_folder(run_folder)
+    own = run_folder.resolve() / "weights" / f"{kind}.pt"
+    if Path(local.path).resolve() != own:
+        raise LocalFileMissing(
+            f"{kind}.pt of this training (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
+            f"where this machine keeps it, {own}; clear the task `train` of this run, then it is made again"
+        )
 
 
 def _both_stored(manifest: TrainingManifest, store: CheckpointStore) -> bool:
