@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from include.checkpoints.deadline import WatchedRequest
+from include.checkpoints.deadline import WatchedRequest, check_deadline, forget_deadline
 from include.checkpoints.errors import StoreError, UploadGivenUp
 
 if TYPE_CHECKING:
@@ -42,9 +42,16 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
 
 
 def _found(look: Callable[[], str | None]) -> str | None:
+    """Look, which is no sign that the upload gets on."""
+    check_deadline()
     try:
-        return look()
+        return copy_context().run(_without_deadline, look)
     except UploadGivenUp:
         raise
     except StoreError:  # the request that is waited for tells of it
         return None
+
+
+def _without_deadline(look: Callable[[], str | None]) -> str | None:
+    forget_deadline()
+    return look()

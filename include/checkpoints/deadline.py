@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +28,16 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._at = time.monotonic() + seconds
+        self._ended = False
 
     def end_now(self) -> None:
-        """Expire now."""
-        self._at = -math.inf
+        """Expire now, and for good."""
+        self._ended = True
 
     @property
     def over(self) -> bool:
         """Whether it has passed."""
-        return time.monotonic() >= self._at
+        return self._ended or time.monotonic() >= self._at
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -90,8 +90,7 @@ class StallDeadline(Deadline):
     def answered(self) -> None:
         """Move the end."""
         self._counted = 0
-        if not math.isinf(self._at):
-            self._at = time.monotonic() + self._seconds
+        self._at = time.monotonic() + self._seconds
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
@@ -135,6 +134,11 @@ def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
     if (deadline := _CURRENT.get()) is not None:
         deadline.check()
         deadline.sent(bytes_transferred)
+
+
+def forget_deadline() -> None:
+    """Let the requests of this thread's context neither end with a deadline nor move it."""
+    _CURRENT.set(None)
 
 
 def obey_deadlines(client: S3Client) -> None:
