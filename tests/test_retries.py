@@ -223,3 +223,10 @@ def test_waiting_for_a_gpu_is_no_error(task: Task) -> None:
         assert str(error) in reason
     _, reason = task.fail(ValueError("wrong"), CountErrors())
     assert reason.startswith("Error 1 of at most 2")
+
+
+def test_kills_that_are_not_in_a_row_never_end_a_task(task: Task) -> None:
+    for _ in range(20):
+        task.begin()
+        task.begin()
+        task.end(StoreError("S3 is away"))

@@ -35,7 +35,7 @@ def no_retry(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except final as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(escape_controls(str(error))) from error
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def recorded_failure(context: Context, *errors: type[Exception]) -> Iterator[Non
         if _concerns_this_attempt(error):
             reason = _reason(context, error)
             patiently(lambda: _write(context, reason, again=True))
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(escape_controls(str(error))) from error
 
 
 def record_task_failure(context: Context) -> None:

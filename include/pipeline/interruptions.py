@@ -80,7 +80,8 @@ def _begin(context: Context, progress: int) -> int:
     before = _noted(context)
     if before is not None and progress <= before["progress"]:
         again = before["attempt"] == attempt  # a deferred task that comes back
-        killed = before["killed"] + (0 if before["explained"] or again else 1)
+        if not before["explained"]:
+            killed = before["killed"] + (0 if again else 1)
     noted = {"attempt": attempt, "progress": progress, "killed": killed, "explained": False}
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
     return killed

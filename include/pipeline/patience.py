@@ -79,7 +79,15 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, AirflowTaskTimeout):
         return True  # only tasks that merely wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
-    return isinstance(error, (StoreError, StorageUnavailable, BackendUnavailable, *database_errors()))
+    servers = (StoreError, StorageUnavailable, BackendUnavailable)
+    return isinstance(error, servers + database_errors() + _schema_behind())
+
+
+def _schema_behind() -> tuple[type[Exception], ...]:
+    """What psycopg raises during an update, between the new code and `migrate_schema`."""
+    from psycopg.errors import UndefinedColumn, UndefinedTable
+
+    return UndefinedColumn, UndefinedTable
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
 from include.pipeline.snapshots import attempt_folder, remove_abandoned
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
-from include.training.contract import TrainingRequest
+from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
 from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
 
@@ -78,14 +79,26 @@ class TrainingAttempt:
         time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree
         before anything has begun.
         """
-        locks = self._settings.gpu_locks
-        with interruptible() as interruption, claimed(self._job.spec.device, locks) as device:
+        with interruptible() as interruption, ExitStack() as stack:
+            device = self._claim_device(stack)
             try:
                 return self._run(interruption, device)
             except FencedOut as error:
                 self._row.own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
                 raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
+
+    def _claim_device(self, stack: ExitStack) -> str | None:
+        """Claim the job's GPUs until `stack` closes.
+
+        A machine without them is the wrong one for a training that has had them: raises GpuLost.
+        """
+        try:
+            return stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
+        except DeviceNotAvailable as error:
+            if patiently(self.durable_epochs) == 0:
+                raise
+            raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
 
     def _run(self, interruption: Interruption, device: str | None) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
