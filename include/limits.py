@@ -53,6 +53,9 @@ LIST_BYTES = 256 * MIB
 IMAGES = 1_500_000
 """In one split."""
 
+REPEATS = 100
+"""Of one image in a list, each of which becomes files of its own."""
+
 FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
 """What a check collects before it stops: nobody reads more."""

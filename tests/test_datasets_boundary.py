@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from include.datasets.examination import examine
 from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import LocalPath, find_local
+from include.training.quiet import PlainLines
 from tests import dataset_steps
 from tests.dataset_steps import describe, refusal
 from tests.tiny_datasets import build
@@ -306,3 +308,20 @@ def test_a_yaml_that_cannot_be_read_is_located_and_not_quoted(folder: Path, cach
     for text in (f"a: [{SECRET}", f"{SECRET}\n\t- x: {{", f"'{SECRET}\n", f"? {SECRET}\n: &a [*b]"):
         (folder / "data.yaml").write_text(text)
         assert "c2VjcmV0" not in refusal(folder, "detect", cache)
+
+
+def test_ultralytics_does_not_quote_what_took_the_place_of_a_label_after_the_check() -> None:
+    quoted = "train: /data/a.png: ignoring corrupt image/label: could not convert string to float: 'secret'"
+    record = logging.LogRecord("ultralytics", logging.WARNING, "", 0, quoted, None, None)
+    assert PlainLines().filter(record)
+    assert record.getMessage() == (
+        "train: /data/a.png: ignoring corrupt image/label; `check_dataset` says why"
+    )
+
+
+def test_an_image_may_be_listed_a_hundred_times(folder: Path, cache: Path) -> None:
+    build("detect", folder)
+    (folder / "data.yaml").write_text("train: list.txt\nval: images/val\nnames: [box, arrow]\n")
+    image = next((folder / "images" / "train").iterdir()).name
+    (folder / "list.txt").write_text(f"images/train/{image}\n" * 101)
+    assert "lists an image more than 100 times, which is the limit" in examined(folder, cache, "detect")

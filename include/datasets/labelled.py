@@ -14,7 +14,7 @@ from include.datasets.description import SPLITS, find_description, read_descript
 from include.datasets.errors import DatasetError, Finding
 from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolved_samples
 from include.datasets.text import read_lines
-from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES
+from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
 from include.refusals import shown
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class _Reader:
         for image, name in sorted(images, key=lambda pair: pair[1]):
             repeat = f"repeat{seen[name]}/" if seen[name] else ""
             seen[name] += 1
+            if seen[name] > REPEATS:
+                raise DatasetError(
+                    f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
+                    "the limit; list each fewer times, or train for more epochs"
+                )
             own = self.fetched and image.is_relative_to(self.boundary.folder)
             yield image, label_path(image, self.boundary.folder if own else None), repeat + name
 

@@ -133,7 +133,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
             sent = from_json(body)
             name = sent.get("username") if isinstance(sent, dict) else ""
         else:
-            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[-1]
+            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[0]  # as FAB reads it
     except ValueError:
         name = ""
     return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()

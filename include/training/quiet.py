@@ -13,6 +13,9 @@ from typing import NoReturn
 
 from include.checkpoints.loading import close_other_doors
 
+_CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
+"""What follows may quote a file that was put in the place of a label after the check."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -22,6 +25,7 @@ class PlainLines(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record`; drop it where nothing is left to say."""
         text = _ANSI.sub("", record.getMessage()).strip("\r\n")
+        text = _CORRUPT.sub(r"\1; `check_dataset` says why", text)
         if text.startswith((" ", "Optimizer stripped from")):
             return False  # a row of a table whose heading was a progress bar; a name for a moment, each epoch
         kept = "".join(
