@@ -141,11 +141,15 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
 
 
 @pytest.fixture(scope="module")
-def worse(api: Airflow, airflow_stack: Stack, retrained: str) -> str:
+def worse(
+    api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """A run whose training fails at first, then learns nothing; returns its id."""
     client = airflow_stack.s3.client()
     whole = body(client, START)
-    replace(client, START, b"no weights", {})
+    # A checkpoint that may be loaded, and which `train` refuses: it is of another task.
+    other = best("classify", tmp_path_factory.mktemp("other") / "best.pt")
+    replace(client, START, other.read_bytes(), {})
     parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
     conf = {"plan": "shapes", "start_from": "scratch", "parameters": parameters}
     run_id = api.trigger("retrain_yolo", conf)
