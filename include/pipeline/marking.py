@@ -27,6 +27,10 @@ _HOW_TO_RESUME = (
     "Its durable state is kept: clear train and everything downstream, or trigger the job again, to resume"
 )
 
+_AFTER_RUN_SECONDS = 2.0
+"""Airflow fails the running tasks of a run that is marked, too. What the person marked is recorded: the first
+reason stays."""
+
 
 def register() -> None:
     """Register the listeners in this process, the API server."""
@@ -54,15 +58,16 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
 @hookimpl
 def on_task_instance_failed(task_instance: Any) -> None:
     """Record that somebody marked a task as failed, which ends its run."""
-    _record(task_instance, f"Task {task_instance.task_id} was marked as failed by hand. {_HOW_TO_RESUME}.")
+    reason = f"Task {task_instance.task_id} was marked as failed by hand. {_HOW_TO_RESUME}."
+    _record(task_instance, reason, _AFTER_RUN_SECONDS)
 
 
-def _record(marked: Any, reason: str) -> None:
+def _record(marked: Any, reason: str, seconds: float = 0) -> None:
     """Write the reason in a thread, so that the request does not wait for the training database."""
     if marked.dag_id == TRAINING_DAG:
-        threading.Thread(
-            target=_write, args=(marked.dag_id, marked.run_id, reason), name="marked", daemon=True
-        ).start()
+        write = threading.Timer(seconds, _write, (marked.dag_id, marked.run_id, reason))
+        write.daemon = True
+        write.start()
 
 
 def _write(dag_id: str, run_id: str, reason: str) -> None:
