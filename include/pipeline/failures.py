@@ -46,14 +46,15 @@ def recorded_failure(context: Context, *errors: type[Exception]) -> Iterator[Non
     """
     from include.pipeline.patience import patiently
 
-    final: tuple[type[Exception], ...] = (*errors, UntrustedFolder)
     try:
-        yield
-    except final as error:
-        if _concerns_this_attempt(error):
+        with no_retry(*errors):
+            yield
+    except AirflowFailException as failure:
+        error = failure.__cause__
+        if error is not None and _concerns_this_attempt(error):
             reason = _reason(context, error)
             patiently(lambda: _write(context, reason, again=True))
-        raise AirflowFailException(escape_controls(str(error))) from error
+        raise
 
 
 def record_task_failure(context: Context) -> None:

@@ -33,14 +33,17 @@ def upload(
     another account of this machine could have prepared these.
     """
     local = manifest.best if kind == "best" else manifest.last
-    folder = settings.job_folder(manifest.job_id)
-    if not store.holds(manifest.job_id, kind, local):
+    uri = store.uri(manifest.job_id, kind)
+    if store.holds(manifest.job_id, kind, local):
+        log.info("%s holds these bytes already; nothing sent.", uri)
+    else:
         _require_own(local, kind, settings.run_folder(manifest.job_id))
-    store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
+        store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
     if not manifest.keep_local and _both_stored(manifest, store):
+        folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
-    return replace(local, path=store.uri(manifest.job_id, kind))
+    return replace(local, path=uri)
 
 
 def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:

@@ -32,10 +32,11 @@ FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
 @cache
 def _table() -> dict[str, frozenset[str]]:
     table = json.loads(TABLE.read_text(encoding="utf-8"))
-    return {
+    classes = {
         kind: frozenset(f"{module}.{name}" for module, names in table[kind].items() for name in names)
         for kind in ("modules", "others")
     }
+    return classes | {"methods": frozenset(table["methods"])}
 
 
 def is_module(path: str) -> bool:
@@ -48,10 +49,9 @@ def is_known(path: str) -> bool:
     return is_module(path) or ALIASES.get(path, path) in _table()["others"]
 
 
-@cache
 def methods() -> frozenset[str]:
     """What a layer does, so that no attribute in a file may have these names."""
-    return frozenset(json.loads(TABLE.read_text(encoding="utf-8"))["methods"])
+    return _table()["methods"]
 
 
 @cache
