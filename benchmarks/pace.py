@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 SETTLED_BATCHES = 72
-"""After so many, every image that a mosaic may ask for has been decoded once."""
+"""Batches after which every image that a mosaic may ask for has been decoded once."""
 
 WHOLE_DATA_SET = "ours, whole data set"
 LOADERS = ("plain", "ours", WHOLE_DATA_SET)

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="Measure this project on a GPU, without a network."
     )
-    parser.add_argument("--minutes", type=float, default=8, help="stop after so many; default 8")
+    parser.add_argument("--minutes", type=float, default=8, help="minutes after which it stops; default 8")
     parser.add_argument(
         "--device", default="auto", help="a GPU's number, or cpu; default the first GPU, or else the CPU"
     )

@@ -37,7 +37,7 @@ class Step:
     columns: tuple[str, ...]
     measure: Callable[[Place], Iterable[Sequence[Any]]]
     seconds: float
-    """After so many it is stopped."""
+    """Time limit: a step that takes longer is stopped."""
     needs_gpu: bool = False
 
     def rows(self, place: Place) -> Iterable[Sequence[Any]]:
@@ -48,7 +48,7 @@ class Step:
 
 
 def run(step: Step, place: Place, record: Record, seconds: float) -> None:
-    """Run the step for at most so many seconds, and record its rows and how it ended."""
+    """Run the step within the time limit in seconds, and record its rows and how it ended."""
     begun = time.monotonic()
     place = replace(place, ends=begun + seconds)
     process = _FORK.Process(target=_run_here, args=(step, place, record, begun))
