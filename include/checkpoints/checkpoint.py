@@ -17,17 +17,25 @@ class Checkpoint:
     """One checkpoint file, identified by its content.
 
     path is a local path or an s3:// URI; sha256 is of the whole file, in lower-case hex; size is in bytes;
-    epoch counts from 0, as Ultralytics does: the last epoch whose training went into the file.
+    epoch counts from 0, as Ultralytics does: the last finished epoch whose training went into the file, -1
+    before the first one. batch is how many batches of the epoch after it went into it, too: 0 for a state at
+    an epoch's end.
     """
 
     path: str
     sha256: str
     size: int
     epoch: int
+    batch: int = 0
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How far the training was: of two states of one training, the one with the larger is newer."""
+        return self.epoch, self.batch
 
     @classmethod
-    def of_file(cls, path: Path, epoch: int) -> Checkpoint:
+    def of_file(cls, path: Path, epoch: int, batch: int = 0) -> Checkpoint:
         """Identify the file at `path`. Reads it once; raises FileNotFoundError if it is not there."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch)
+        return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)

@@ -119,9 +119,55 @@ class EpochReporter(Protocol):
     """Takes each finished epoch's numbers. An exception it raises ends the training."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`, whose state last.pt already holds; say whether to go on.
+        """Record `epoch`; say whether to go on.
 
-        Where it answers False the training ends with this epoch, and last.pt can be resumed.
+        last.pt holds its state already, unless a StateReporter is told of that. Where it answers False the
+        training ends with this epoch, and last.pt can be resumed.
+        """
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is: after each batch, and when its last batch of an epoch is to be validated.
+
+    epoch is the last finished one, from 0, or -1; batch is how many batches of the one after it are finished,
+    of `batches`. trained_seconds is the time that went into them since the training began, in all attempts,
+    without what was lost.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    trained_seconds: float
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What last.pt holds: the state after `batch` batches (0: none) of the epoch that comes after `epoch`.
+
+    is_best tells that best.pt is to be made of it: no epoch before was better.
+    """
+
+    epoch: int
+    batch: int
+    is_best: bool
+    trained_seconds: float
+
+
+class StateReporter(Protocol):
+    """Decides when a state is saved within an epoch, and takes each one. What it raises ends the training."""
+
+    def progress(self, progress: Progress) -> bool:
+        """Say whether the state is to be saved now; asked after each batch, in the training's thread.
+
+        It is then saved in the background, but for one that is asked for while another is being written: that
+        is left out, and the question comes again after the next batch.
+        """
+
+    def saved(self, state: SavedState) -> None:
+        """Take the state that last.pt holds as long as this does not return; called in a thread of its own.
+
+        last.pt may not be changed, and is replaced by the next state under a new inode.
         """
 
 
