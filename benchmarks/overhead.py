@@ -39,9 +39,9 @@ def measure(folder: Path, quick: bool) -> Table:
         data, images = digits(folder / "digits")
         setting = Setting(data, 4 if quick else 40, {"imgsz": 64})
         table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
-        seldom = replace(setting, publish_interval=30.0)
+        seldom = replace(setting, publish_every=10)
         table.add(
-            f"{images} scenes of 64 px, publish_interval=30",
+            f"{images} scenes of 64 px, publish_every=10",
             *_compare(seldom, images, folder / "seldom", services),
         )
         data, images = photos(folder / "photos", *((32, 8) if quick else (300, 60)))

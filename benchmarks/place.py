@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.store import CheckpointStore
-    from include.pipeline.epochs import JobRecord
+    from include.pipeline.job_record import JobRecord
 
 BUCKET = "benchmarks"
 
@@ -66,7 +66,7 @@ class Services:
 
     def row(self, job_id: str, attempt: int = 1) -> JobRecord:
         """The row of a job that `begin` has made."""
-        from include.pipeline.epochs import JobRecord
+        from include.pipeline.job_record import JobRecord
 
         return JobRecord(job_id, job_id, attempt, self._connection)
 

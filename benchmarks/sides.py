@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.place import Services
     from include.checkpoints.publisher import BackgroundPublisher
-    from include.pipeline.epochs import EpochEnd
+    from include.pipeline.reporter import JobReporter
     from include.training.contract import EpochReport
 
 PATIENCE_SECONDS = 120.0
@@ -28,13 +28,13 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Setting:
-    """One training in Ultralytics' words, and the seconds between two of our states in S3."""
+    """One training in Ultralytics' words, and the epochs between two of our states in S3."""
 
     data: Path
     epochs: int
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str = "yolo11n"
-    publish_interval: float = 0.0
+    publish_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,9 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
 
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
     from include.pipeline.epoch_recorder import EpochRecorder
-    from include.pipeline.epochs import EpochEnd
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
+    from include.pipeline.reporter import JobReporter
     from include.pipeline.tracking import Tracker
     from include.training.contract import TrainingRequest
     from include.training.run import train
@@ -205,16 +205,16 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
         epochs=setting.epochs,
         arguments=setting.arguments,
     )
-    limits = PublishLimits(interval_seconds=setting.publish_interval)
+    limits = PublishLimits(every_epochs=setting.publish_every)
     untracked = Tracker(None, job_id, None, row.open)
     with (
         EpochRecorder(row) as recorder,
         BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher,
     ):
         last = folder / "weights" / "last.pt"
-        epoch_end = EpochEnd(recorder, publisher, untracked, Interruption(), last, folder)
-        waits = publisher if not setting.publish_interval else None
-        result = train(request, InTurns(turns, epoch_end, waits))
+        reporter = JobReporter(recorder, publisher, untracked, Interruption(), last, folder, 60.0)
+        waits = publisher if setting.publish_every == 1 else None
+        result = train(request, InTurns(turns, reporter, waits), reporter)
     store.upload(result.best, job_id, "best", __version__)
     store.upload(result.last, job_id, "last", __version__)
     turns.end()
@@ -227,15 +227,15 @@ class InTurns:
     has one, it ends with the turn at the latest, and `publisher` is waited for.
     """
 
-    def __init__(self, turns: Turns, epoch_end: EpochEnd, publisher: BackgroundPublisher | None) -> None:
-        self._turns, self._epoch_end, self._publisher = turns, epoch_end, publisher
+    def __init__(self, turns: Turns, reporter: JobReporter, publisher: BackgroundPublisher | None) -> None:
+        self._turns, self._reporter, self._publisher = turns, reporter, publisher
         self._published: int | None = None
 
     def report(self, epoch: EpochReport) -> bool:
         """Wait for the next turn, and begin it by handing the state over."""
         self._turns.over(self._settle)
         self._published = epoch.epoch
-        return self._epoch_end.report(epoch)
+        return self._reporter.report(epoch)
 
     def _settle(self) -> None:
         if self._publisher:
@@ -245,7 +245,7 @@ class InTurns:
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
     """Return when that epoch is stored. Raises TimeoutError."""
     until = time.monotonic() + PATIENCE_SECONDS
-    while epoch is not None and publisher.durable_epoch != epoch:
+    while epoch is not None and publisher.durable != (epoch, 0):
         if time.monotonic() > until:
             raise TimeoutError(f"Epoch {epoch + 1} is not in S3 after {PATIENCE_SECONDS:.0f} s")
         time.sleep(0.01)

@@ -122,7 +122,14 @@ class Run:
         self._durable: Queue[int] = Queue()
         self._failures = Failures()
         self._publisher = partial(
-            BackgroundPublisher, store, "job", "8.4", strip, self._durable.put, limits, grace_seconds=0
+            BackgroundPublisher,
+            store,
+            "job",
+            "8.4",
+            strip,
+            lambda epoch, batch: self._durable.put(epoch),
+            limits,
+            grace_seconds=0,
         )
 
     def __enter__(self) -> Self:
@@ -344,6 +351,6 @@ def test_closing_breaks_off_an_upload_that_hangs(
 
     assert not thread.is_alive()
     assert left == []
-    assert run.publisher.durable_epoch is None
+    assert run.publisher.durable is None
     names = [each["Key"] for each in own_s3.client().list_objects_v2(Bucket=own_bucket)["Contents"]]
     assert names == ["checkpoints/job/best.pt"]

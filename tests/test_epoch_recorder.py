@@ -15,7 +15,7 @@ from include.pipeline import database, epoch_recorder
 from include.pipeline.connections import training_database
 from include.pipeline.database import TimeLimitedConnection
 from include.pipeline.epoch_recorder import EpochRecorder
-from include.pipeline.epochs import JobRecord
+from include.pipeline.job_record import JobRecord
 from tests.airflow_client import until
 from tests.cutting_proxy import CuttingProxy
 from tests.jobs import epoch_report, started

@@ -90,18 +90,21 @@ class Killed:
             assert attempt.status() == 0, attempt.log.read_text()
 
     def _account(self, attempt: Attempt, where: str) -> None:
-        """It has gone on from what was saved before, and at most the epoch that it had begun is lost."""
+        """It has gone on from what was saved before, and at most what was being written is lost.
+
+        Here an epoch takes as long as to write its state.
+        """
         place = f"seed {self.seed}, kill {self.kills}, {where}:\n"
         assert attempt.status() == -signal.SIGKILL, place + attempt.log.read_text()
         before, self.kills = self.saved, self.kills + 1
         self.saved = int(load_checkpoint(self.last)["epoch"]) if self.last.exists() else -1
         if begun := attempt.begun:
             assert begun == [*range(before + 1, begun[-1] + 1)], place
-            assert begun[-1] - self.saved <= 1, place
+            assert begun[-1] - self.saved <= 2, place
 
 
 def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
-    call = command(folder, epochs, "--recover")
+    call = command(folder, epochs, "--recover", "--save-seconds", "0.02")  # after most batches
 
     def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
         return Attempt(main, call, folder=folder / f"attempt-{number}", machine=machine, dies_at=dies_at)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -19,10 +19,7 @@ from include.checkpoints.errors import FencedOut
 from include.checkpoints.lag import Lag
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
-from include.pipeline.epochs import EpochEnd
-from include.pipeline.preemption import Interruption
 from include.stack import ports
-from include.training.contract import EpochReport
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,7 +55,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 class Durable(Queue[int]):
     """The epochs that became durable, as the publisher told them."""
 
-    def __call__(self, epoch: int) -> None:
+    def __call__(self, epoch: int, batch: int) -> None:
         self.put(epoch)
 
     def wait_for(self, epoch: int) -> None:
@@ -76,7 +73,7 @@ def strip(whole: Path, deployable: Path) -> None:
 
 
 def publisher_of(
-    store: CheckpointStore, durable: Callable[[int], None], limits: PublishLimits = QUICK, **options: Any
+    store: CheckpointStore, durable: Callable[[int, int], None], limits: PublishLimits = QUICK, **options: Any
 ) -> BackgroundPublisher:
     return BackgroundPublisher(store, "job", "8.4", strip, durable, limits, **options)
 
@@ -147,7 +144,7 @@ def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     stored = store.head("job", "last")
     assert stored is not None
     assert stored.checkpoint is not None
-    assert stored.checkpoint.epoch == publisher.durable_epoch == 4
+    assert (stored.checkpoint.epoch, 0) == publisher.durable == (4, 0)
     assert body(s3_client, bucket) == b"state of epoch 4"
     assert body(s3_client, bucket, "best.pt") == b"weights of state of epoch 4"
     assert list(copies.iterdir()) == []
@@ -205,16 +202,18 @@ def test_only_every_nth_epoch_is_stored_and_the_newest_at_the_end(
     ]
 
 
-def test_no_upload_begins_within_the_interval_except_at_the_end(
-    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
+def test_a_state_within_an_epoch_is_stored_whatever_epochs_are_and_says_its_batch(
+    store: CheckpointStore, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
-    with publisher_of(store, durable, PublishLimits(interval_seconds=3600)) as publisher:
-        publisher.publish(snapshot(0))
+    with publisher_of(store, durable, PublishLimits(every_epochs=10)) as publisher:
+        publisher.publish(replace(snapshot(0), batch=7))
         durable.wait_for(0)
-        for epoch in range(1, 4):
-            publisher.publish(snapshot(epoch))
-
-    assert [content for _, content in written] == [b"state of epoch 0", b"state of epoch 3"]
+        assert publisher.durable == (0, 7)
+        stored = store.head("job", "last")
+        assert stored is not None
+        assert stored.checkpoint is not None
+        assert stored.checkpoint.position == (0, 7)
+        assert str(stored).startswith("batch 7 of epoch 2, SHA-256")
 
 
 def test_a_snapshot_outlives_a_training_that_fails(
@@ -297,26 +296,6 @@ def test_a_best_that_failed_is_not_forgotten_for_a_newer_state(
     ]
 
 
-def test_without_validation_best_is_not_sent_after_every_epoch(
-    store: CheckpointStore,
-    written: list[tuple[str, bytes]],
-    durable: Durable,
-    tmp_path: Path,
-    copies: Path,
-) -> None:
-    last = tmp_path / "last.pt"
-    last.write_bytes(b"state")
-    nobody_records = cast("Any", SimpleNamespace(record=lambda epoch: False, recorded=lambda: None))
-    with publisher_of(store, durable) as publisher:
-        epochs = EpochEnd(nobody_records, publisher, nobody_records, Interruption(), last, copies)
-        for epoch, fitness in ((0, None), (1, 0.5)):
-            epochs.report(EpochReport(epoch, 2, {}, fitness, 1.0, 0.0, is_best=True, inexact_reason=None))
-            durable.wait_for(epoch)
-
-    # The second epoch tells that it is the fitness that decides.
-    assert [name for name, _ in written] == ["last.pt", "best.pt"]
-
-
 def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
     store: CheckpointStore,
     s3_client: S3Client,
@@ -325,8 +304,8 @@ def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
     durable: Durable,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fails(epoch: int) -> None:
-        durable(epoch)
+    def fails(epoch: int, batch: int) -> None:
+        durable(epoch, batch)
         raise ConnectionError("database")
 
     with publisher_of(store, fails) as publisher:
@@ -335,7 +314,7 @@ def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
         publisher.publish(snapshot(1))
 
     assert body(s3_client, bucket) == b"state of epoch 1"
-    assert "Epoch 1 is durable, but that could not be told" in caplog.text
+    assert "The state of epoch 1 is durable, but that could not be told" in caplog.text
 
 
 def test_a_server_that_is_gone_stops_no_training(
@@ -346,8 +325,8 @@ def test_a_server_that_is_gone_stops_no_training(
         publisher.publish(snapshot(1))
 
     assert "does not answer" in caplog.text
-    assert "Epoch 2 is not durable: S3 did not take it in time" in caplog.text
-    assert publisher.durable_epoch is None
+    assert "The state of epoch 2 is not durable: S3 did not take it in time" in caplog.text
+    assert publisher.durable is None
     assert list(copies.iterdir()) == []
 
 
@@ -407,47 +386,47 @@ def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lag = Lag(epochs=5, seconds=3600)
-    lag.trying(0, now=0)
-    lag.stored(0)
-    lag.trying(1, now=0)
+    lag.trying((0, 0), now=0)
+    lag.stored((0, 0))
+    lag.trying((1, 0), now=0)
     said = []
     for epoch in range(1, 23):
-        lag.look(epoch, now=0)
+        lag.look((epoch, 0), now=0)
         said.append(len(caplog.records))
-    lag.stored(22)
+    lag.stored((22, 0))
 
     # more than 5, 10 and 20 epochs are finished that S3 did not take
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
-    assert "Epoch 7 is finished, but only epoch 1 is durable" in warnings(caplog)[0]
+    assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
     assert warnings(caplog)[-1] == "S3 takes the state of the training again: epoch 23 is durable."
 
 
 def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
-    lag.trying(0, now=1000)
+    lag.trying((0, 0), now=1000)
     for now in (1300, 1301, 1600, 1601, 1602):
-        lag.look(0, now)
+        lag.look((0, 0), now)
 
     assert len(warnings(caplog)) == 2
-    assert "none is durable in S3: for 301 s S3 has not taken" in warnings(caplog)[0]
+    assert "nothing is durable in S3: for 301 s S3 has not taken" in warnings(caplog)[0]
 
 
 def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptureFixture) -> None:
-    lag = Lag(epochs=5, seconds=300, durable=3)
-    lag.trying(4, now=0)
-    lag.look(5, now=301)
+    lag = Lag(epochs=5, seconds=300, durable=(3, 0))
+    lag.trying((4, 0), now=0)
+    lag.look((5, 0), now=301)
 
     assert "only epoch 4 is durable" in warnings(caplog)[0]
 
 
 def test_what_is_not_due_yet_is_no_lag(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
-    lag.trying(0, now=0)
-    lag.stored(0)
-    lag.look(100, now=10_000)
-    lag.trying(100, now=10_000)
-    lag.look(101, now=10_001)
-    lag.stored(100)
+    lag.trying((0, 0), now=0)
+    lag.stored((0, 0))
+    lag.look((100, 0), now=10_000)
+    lag.trying((100, 0), now=10_000)
+    lag.look((101, 0), now=10_001)
+    lag.stored((100, 0))
 
     assert not warnings(caplog)
 
@@ -463,4 +442,4 @@ def test_a_publisher_whose_server_is_gone_warns_of_the_lag(
     publisher.publish(snapshot(3))
     publisher.close(0)
 
-    assert "Epoch 4 is finished, but none is durable in S3" in caplog.text
+    assert "The training is at epoch 4, but nothing is durable in S3" in caplog.text

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
+    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
 
 JOB = ResolvedJob(
     job_id="job",
@@ -77,14 +77,14 @@ class Machine:
         return CheckpointStore(self.client, self.bucket, run_id=run_id)
 
     def begin(
-        self, attempt: int = 2, durable_epoch: int | None = None, job: ResolvedJob = JOB, **identity: Any
+        self, attempt: int = 2, durable: Position | None = None, job: ResolvedJob = JOB, **identity: Any
     ) -> Beginning:
         inputs = self.folder / "inputs"
         inputs.mkdir(parents=True, exist_ok=True)
         found = Recovery(
             job, job.identity() | identity, attempt, self.store(job.origin_run_id), inputs, self.weights
         )
-        return found.begin(durable_epoch)
+        return found.begin(durable)
 
     def epoch_of(self, kind: StoredKind) -> int:
         """Of which epoch what S3 has is."""
@@ -134,7 +134,7 @@ def test_another_machine_goes_on_after_what_is_in_s3(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1)
-    beginning = machine.begin(durable_epoch=1)
+    beginning = machine.begin(durable=(1, 0))
     assert (beginning.epoch, beginning.own) == (1, True)
     assert beginning.last is not None
     assert weights_of(beginning.last) == weights_of(states / "1.pt")
@@ -166,7 +166,7 @@ def test_an_older_attempt_that_writes_meanwhile_is_noticed(
     inputs = machine.folder / "inputs"
     inputs.mkdir()
     with pytest.raises(FencedOut):
-        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin(0)
+        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin((0, 0))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
     machine: Machine, stored: Callable[..., None], local: Path
 ) -> None:
     stored(0)
-    beginning = machine.begin(durable_epoch=0)
+    beginning = machine.begin(durable=(0, 0))
     assert (beginning.epoch, beginning.best) == (2, local / "best.pt")
     assert machine.epoch_of("last") == 2
     assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
@@ -200,7 +200,7 @@ def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
     outdated = load_checkpoint(local / "best.pt")
     outdated[BEST_EPOCH] = 1
     save(outdated, local / "best.pt")
-    assert machine.begin(durable_epoch=0).best == machine.folder / "inputs" / "best.pt"
+    assert machine.begin(durable=(0, 0)).best == machine.folder / "inputs" / "best.pt"
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
@@ -211,7 +211,7 @@ def test_what_a_power_cut_damaged_on_this_machine_is_not_used(
     content = bytearray((local / name).read_bytes())
     content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
     (local / name).write_bytes(content)
-    beginning = machine.begin(durable_epoch=0)
+    beginning = machine.begin(durable=(0, 0))
     assert beginning.epoch == (0 if name == "last.pt" else 2)
     assert beginning.best == machine.folder / "inputs" / "best.pt"
 
@@ -240,7 +240,7 @@ def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
 ) -> None:
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/last.pt")
-    beginning = machine.begin(durable_epoch=1)
+    beginning = machine.begin(durable=(1, 0))
     assert beginning.epoch == 0
     assert "last.pt is damaged" in caplog.text
     assert "Going back to" in caplog.text
@@ -253,7 +253,7 @@ def test_a_last_pt_that_is_gone_is_replaced_by_the_generation_before(
 ) -> None:
     stored(0, 1)
     machine.client.delete_object(Bucket=machine.bucket, Key="checkpoints/job/last.pt")
-    assert machine.begin(durable_epoch=1).epoch == 0
+    assert machine.begin(durable=(1, 0)).epoch == 0
 
 
 def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Callable[..., None]) -> None:
@@ -261,12 +261,12 @@ def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Cal
     machine.flip_a_byte("checkpoints/job/last.pt")
     machine.flip_a_byte("checkpoints/job/last.previous.pt")
     with pytest.raises(CorruptCheckpoint, match=r"no whole generation before it either: restore one .*fresh"):
-        machine.begin(durable_epoch=1)
+        machine.begin(durable=(1, 0))
 
 
 def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> None:
     with pytest.raises(CheckpointNotFound, match=r"had stored its state after epoch 2, but .* is gone"):
-        machine.begin(durable_epoch=1)
+        machine.begin(durable=(1, 0))
 
 
 def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
@@ -305,7 +305,7 @@ def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     assert (beginning.epoch, beginning.own) == (1, False)
     for kind in ("best", "last"):  # a second crash loses nothing, whatever becomes of the parent
         machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
-    again = machine.begin(attempt=2, durable_epoch=1, job=child)
+    again = machine.begin(attempt=2, durable=(1, 0), job=child)
     assert again == beginning
     assert again.last is not None
     assert weights_of(again.last) == weights_of(states / "1.pt")
@@ -325,7 +325,7 @@ def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
     own = machine.folder / "own.pt"
     strip(states / "2.pt", own)
     machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
-    beginning = machine.begin(attempt=2, durable_epoch=1, job=child)
+    beginning = machine.begin(attempt=2, durable=(1, 0), job=child)
     assert (beginning.epoch, beginning.own) == (1, False)
     assert beginning.best is not None
     assert beginning.best.read_bytes() == own.read_bytes()
@@ -344,7 +344,7 @@ def test_a_child_whose_last_pt_was_put_back_to_its_parents_goes_on_from_the_gene
     machine.begin(attempt=1, job=child)
     stored(1, 2)
     machine.put_back("0.pt", states)
-    beginning = machine.begin(attempt=2, durable_epoch=2, job=child)
+    beginning = machine.begin(attempt=2, durable=(2, 0), job=child)
     assert (beginning.epoch, beginning.own) == (1, True)
     assert machine.epoch_of("last") == 1
 
@@ -354,7 +354,7 @@ def test_a_last_pt_that_was_put_back_to_an_older_state_is_not_preferred_to_the_g
 ) -> None:
     stored(0, 1, 2)
     machine.put_back("0.pt", states)
-    assert machine.begin(attempt=2, durable_epoch=2).epoch == 1
+    assert machine.begin(attempt=2, durable=(2, 0)).epoch == 1
     assert machine.epoch_of("last") == 1
     assert machine.epoch_of("last.previous") == 1  # and not the older one
 
@@ -365,7 +365,7 @@ def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
     stored(0, 1, job_id="parent", run_id="manual__0")
     parent = ResumePoint(job_id="parent", last=Checkpoint.of_file(states / "1.pt", 1), best=None)
     with pytest.raises(CheckpointNotFound, match="had stored its state after epoch 51"):
-        machine.begin(durable_epoch=50, job=JOB.model_copy(update={"resume": parent}))
+        machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
 
 
 def test_the_numbers_of_every_finished_epoch_come_with_the_state(
@@ -386,7 +386,7 @@ def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
         machine.weights.mkdir()
         (machine.weights / "last.pt").touch()
     with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
-        machine.begin(durable_epoch=3 if at_stake == "in S3" else None)
+        machine.begin(durable=(3, 0) if at_stake == "in S3" else None)
     assert may_pass(caught.value) == (at_stake != "nothing")
 
 
@@ -400,7 +400,7 @@ def test_the_best_of_a_training_without_validation_is_made_of_its_state(
     save(state, machine.folder / "state.pt")
     machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 1), "job", "last", "8.4")
 
-    beginning = machine.begin(durable_epoch=1)
+    beginning = machine.begin(durable=(1, 0))
     asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
     asked = dataclasses.replace(asked, resume_from=beginning.last, best_from=beginning.best, recover=True)
     restored = restore(asked, asked.resume_from or Path())

@@ -136,7 +136,7 @@ def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -
         assert training.status() == 143
         log = training.log.read_text()
         assert log.endswith(
-            "error: terminated; the same call with --recover goes on after the last finished epoch\n"
+            "error: terminated; the same call with --recover goes on after the batch that was saved last\n"
         )
         assert "Traceback" not in log
     epoch = require_resumable(last).epoch
@@ -157,7 +157,7 @@ def test_without_recover_a_training_is_replaced(tmp_path: Path) -> None:
 
 def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
     call = Call(tmp_path)
-    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+    with call(dies_at=Place("on_train_epoch_start", 3)) as training:  # the first epoch's state is written
         training.status()
     with call("--recover", epochs=4) as training:
         assert training.status() == 1

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 CheckpointKind = Literal["best", "last"]
+Position = tuple[int, int]
+"""How far a training is: the last finished epoch, from 0, or -1, and the batches after it."""
+
 StoredKind = Literal["best", "last", "last.previous"]
 """What is kept of a job in S3: last.previous is the generation that the present last replaced."""
 
@@ -29,7 +32,7 @@ class Checkpoint:
     batch: int = 0
 
     @property
-    def position(self) -> tuple[int, int]:
+    def position(self) -> Position:
         """How far the training was: of two states of one training, the one with the larger is newer."""
         return self.epoch, self.batch
 
@@ -39,3 +42,9 @@ class Checkpoint:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)
+
+
+def in_words(position: Position) -> str:
+    """Say how far a training was, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
+    epoch, batch = position
+    return f"batch {batch} of epoch {epoch + 2}" if batch else f"epoch {epoch + 1}"

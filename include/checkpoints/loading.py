@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -15,7 +15,7 @@ from typing import Any
 from include.checkpoints.guard import SideEffect, reading_only
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_file
-from include.training.contract import NotResumable, UnreadableCheckpoint
+from include.training.contract import BATCH, EXACT, NotResumable, UnreadableCheckpoint
 
 BEST_EPOCH = "best_epoch"
 """Key of our own in a stripped best.pt: the epoch it was saved in, which stripping sets to -1."""
@@ -25,7 +25,8 @@ BEST_EPOCH = "best_epoch"
 class CheckpointInfo:
     """What a checkpoint says about itself.
 
-    epoch is the last finished one, counted from 0, or None in a stripped file; epochs is the planned number.
+    epoch is the last finished one, counted from 0, or None in a stripped file and before the first one has
+    ended; batch is how many batches of the one after it are in the state; epochs is the planned number.
     model is the YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of its
     epoch, best_fitness the best one up to it; either is None where there was no validation.
     """
@@ -35,6 +36,7 @@ class CheckpointInfo:
     model: str
     data: str
     epoch: int | None
+    batch: int
     epochs: int
     has_optimizer: bool
     fitness: float | None
@@ -44,7 +46,7 @@ class CheckpointInfo:
     @property
     def is_whole(self) -> bool:
         """Whether a training can continue from it."""
-        return self.has_optimizer and self.epoch is not None
+        return self.has_optimizer and (self.epoch is not None or self.batch > 0)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -133,12 +135,18 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
         model=Path(str(architecture.get("yaml_file", ""))).name,
         data=str(arguments.get("data") or ""),
         epoch=epoch if epoch is not None and epoch >= 0 else None,
+        batch=batches_of(state),
         epochs=int(arguments.get("epochs") or 0),
         has_optimizer=bool(state.get("optimizer")),  # its `state` is empty until the first step
         fitness=_number((state.get("train_metrics") or {}).get("fitness")),
         best_fitness=_number(state.get("best_fitness")),
         ultralytics_version=str(state.get("version", "")),
     )
+
+
+def batches_of(state: Mapping[str, Any]) -> int:
+    """How many batches of the epoch after its last finished one went into a state of ours."""
+    return int((state.get(EXACT) or {}).get(BATCH, 0))
 
 
 def inspect_checkpoint(path: Path) -> CheckpointInfo:

@@ -13,6 +13,7 @@ from include.checkpoints.checkpoint import Checkpoint
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
+_BATCH = re.compile(r"\d{1,9}")
 
 
 def metadata_of(
@@ -25,15 +26,17 @@ def metadata_of(
         "job-id": job_id,
         "ultralytics-version": ultralytics_version,
     }
+    if checkpoint.batch:
+        metadata["batch"] = str(checkpoint.batch)
     return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
 def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """The checkpoint that the metadata of an object of `size` bytes describes; None if they are not ours."""
-    sha256, epoch = metadata.get("sha256", ""), metadata.get("epoch", "")
-    if not _SHA256.fullmatch(sha256) or not _EPOCH.fullmatch(epoch):
+    sha256, epoch, batch = metadata.get("sha256", ""), metadata.get("epoch", ""), metadata.get("batch", "0")
+    if not (_SHA256.fullmatch(sha256) and _EPOCH.fullmatch(epoch) and _BATCH.fullmatch(batch)):
         return None
-    return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch))
+    return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch), batch=int(batch))
 
 
 def run_id_in(metadata: Mapping[str, str]) -> str | None:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import Checkpoint, in_words
 from include.checkpoints.deadline import Deadline, StallDeadline
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.lag import Lag
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from include.checkpoints.checkpoint import CheckpointKind
+    from include.checkpoints.checkpoint import CheckpointKind, Position
     from include.checkpoints.store import CheckpointStore
 
 __all__ = ["BackgroundPublisher", "PublishLimits", "Snapshot"]
@@ -39,9 +39,9 @@ class BackgroundPublisher:
     next `publish` and by `close`.
 
     strip writes the deployable best.pt (second path) of a whole state (first path); where it fails, last.pt
-    is stored without it, and it is tried again. on_durable is told each epoch whose last.pt was verified in
-    S3; an exception of its own is logged. Both are called in the thread. durable_epoch is what is stored
-    already.
+    is stored without it, and it is tried again. on_durable is told the epoch and the batch of each last.pt
+    that was verified in S3; an exception of its own is logged. Both are called in the thread. durable is how
+    far the state is that is stored already.
 
     As a context manager it stores what waits when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -53,10 +53,10 @@ class BackgroundPublisher:
         job_id: str,
         ultralytics_version: str,
         strip: Callable[[Path, Path], object],
-        on_durable: Callable[[int], None],
+        on_durable: Callable[[int, int], None],
         limits: PublishLimits | None = None,
         *,
-        durable_epoch: int | None = None,
+        durable: Position | None = None,
         drain_seconds: float = 600.0,
         grace_seconds: float = 20.0,
     ) -> None:
@@ -73,17 +73,17 @@ class BackgroundPublisher:
         self._due = self._closing = self._abandoned = False
         self._not_before = 0.0
         self._pause = self._limits.first_pause
-        self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable_epoch)
+        self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable)
         self._deadline: Deadline = Deadline(0)
-        self._durable_epoch = durable_epoch
+        self._durable = durable
         self._fenced: FencedOut | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{job_id}", daemon=True)
         self._thread.start()
 
     @property
-    def durable_epoch(self) -> int | None:
-        """The last epoch (from 0) whose state is stored; None before the first."""
-        return self._durable_epoch
+    def durable(self) -> Position | None:
+        """How far the newest stored state is; None before the first."""
+        return self._durable
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take the file away, at once, and delete it when it is not needed any more.
@@ -94,8 +94,9 @@ class BackgroundPublisher:
             self._files.add(snapshot.last)
             if not self._abandoned:
                 self._waiting = Work.of(snapshot).instead_of(self._waiting)
-                self._due = self._due or (snapshot.epoch + 1) % self._limits.every_epochs == 0
-                self._lag.look(snapshot.epoch, time.monotonic())
+                at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
+                self._due = self._due or snapshot.batch > 0 or at_epoch
+                self._lag.look(snapshot.position, time.monotonic())
             self._delete_unused()
             self._changed.notify()
         if self._fenced is not None:
@@ -104,7 +105,7 @@ class BackgroundPublisher:
     def close(self, drain_seconds: float | None = None) -> None:
         """Store the newest snapshot within that time (None: `drain_seconds`), then write nothing more.
 
-        An upload that goes on then is broken off; `durable_epoch` tells what is stored. Raises FencedOut.
+        An upload that goes on then is broken off; `durable` tells what is stored. Raises FencedOut.
         What interrupts the wait, such as Preempted, leaves `grace_seconds` more, and is passed on.
         """
         with self._changed:
@@ -138,7 +139,8 @@ class BackgroundPublisher:
     def _end(self) -> None:
         with self._changed:
             if newest := self._waiting or self._in_hand or self._broken_off:
-                log.warning("Epoch %d is not durable: S3 did not take it in time.", newest.last.epoch + 1)
+                newest_words = in_words(newest.last.position)
+                log.warning("The state of %s is not durable: S3 did not take it in time.", newest_words)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
 
@@ -146,7 +148,7 @@ class BackgroundPublisher:
         while (work := self._next_work()) is not None:
             try:
                 problem = self._store_best(work.best) if work.best else None
-                self._upload(work.last.last, "last", work.last.epoch)
+                self._upload(work.last.last, "last", work.last.position)
             except FencedOut as error:
                 self._stop(error)
             except Exception as error:  # whatever it is, what comes later must become durable all the same
@@ -174,8 +176,7 @@ class BackgroundPublisher:
         else:
             self._waiting, self._due = None, False
         self._in_hand = work
-        self._not_before = now + self._limits.interval_seconds
-        self._lag.trying(work.last.epoch, now)
+        self._lag.trying(work.last.position, now)
 
     def _store_best(self, best: Snapshot) -> Exception | None:
         """Store the deployable file of that state; returns why it could not even be made, as on a full disk.
@@ -186,7 +187,7 @@ class BackgroundPublisher:
             path = self._stripped_of(best)
         except Exception as error:
             return error
-        self._upload(path, "best", best.epoch)
+        self._upload(path, "best", best.position)
         return None
 
     def _stripped_of(self, best: Snapshot) -> Path:
@@ -204,29 +205,30 @@ class BackgroundPublisher:
             self._delete_unused()
         return path
 
-    def _upload(self, path: Path, kind: CheckpointKind, epoch: int) -> None:
+    def _upload(self, path: Path, kind: CheckpointKind, position: Position) -> None:
         with self._changed:
             limits = self._limits
             deadline = self._deadline = StallDeadline(limits.stalled_seconds, limits.least_bytes)
             if self._abandoned:
                 deadline.end_now()
-        checkpoint = Checkpoint.of_file(path, epoch)
+        checkpoint = Checkpoint.of_file(path, *position)
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
     def _finish(self, work: Work, problem: Exception | None) -> None:
         """The state is durable, and its best.pt too unless there was a problem with it."""
-        epoch = work.last.epoch
+        position = work.last.position
         with self._changed:
-            self._durable_epoch = epoch
-            self._lag.stored(epoch)
+            self._durable = position
+            self._lag.stored(position)
             if problem is None:
                 self._in_hand = None
                 self._pause = self._limits.first_pause
                 self._delete_unused()
         try:
-            self._on_durable(epoch)
+            self._on_durable(*position)
         except Exception:
-            log.warning("Epoch %d is durable, but that could not be told.", epoch + 1, exc_info=True)
+            said = in_words(position)
+            log.warning("The state of %s is durable, but that could not be told.", said, exc_info=True)
         if problem is not None:
             self._try_later(work, problem)
 
@@ -242,13 +244,15 @@ class BackgroundPublisher:
             self._in_hand = None
             self._not_before = now + pause
             self._pause = min(2 * pause, self._limits.longest_pause)
-            self._lag.look((self._waiting or work).last.epoch, now)
+            self._lag.look((self._waiting or work).last.position, now)
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
-        what = "The best.pt of epoch" if work.last.epoch == self._durable_epoch else "Epoch"
+        is_stored = work.best is not None and work.last.position == self._durable
+        what = "The best.pt" if is_stored else "The state"
+        position = work.best.position if is_stored and work.best else work.last.position
         log.warning(
-            "%s %d is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
-            what, work.last.epoch + 1, error, pause, exc_info=unexpected,
+            "%s of %s is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
+            what, in_words(position), error, pause, exc_info=unexpected,
         )  # fmt: skip
 
     def _stop(self, error: FencedOut) -> None:

@@ -6,11 +6,10 @@ import logging
 import re
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.client import client_config
 from include.checkpoints.deadline import obey_deadlines
 from include.checkpoints.errors import (
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
+    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
     from include.checkpoints.deadline import Deadline
     from include.checkpoints.inspection.contents import Contents
 
@@ -211,7 +210,7 @@ class CheckpointStore:
                 f"{location.uri} does not exist: job {job_id} has stored no {kind}.pt"
             ) from error
         self._writer.meet(location, object_.etag)
-        return Checkpoint(path=str(to), sha256=stored.sha256, size=stored.size, epoch=stored.epoch)
+        return replace(stored, path=str(to))
 
     def require_checkpoint(self, uri: str) -> Contents:
         """Say what the checkpoint at `uri`, in any bucket, is: nothing in it is run, little of it is read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.checkpoints.checkpoint import in_words
 from include.checkpoints.errors import explained, is_not_found
 from include.checkpoints.metadata import checkpoint_in, run_id_in
 
@@ -39,7 +40,7 @@ class StoredCheckpoint:
         there = self.checkpoint
         if there is None:
             return "an object that this project did not write"
-        return f"epoch {there.epoch + 1}, SHA-256 {there.sha256}, {there.size} bytes"
+        return f"{in_words(there.position)}, SHA-256 {there.sha256}, {there.size} bytes"
 
 
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:

@@ -1,22 +1,28 @@
-"""Records epochs in the database, in a thread of its own, so that training never waits long for it."""
+"""Records epochs and progress in the database, in a thread of its own: training never waits long for it."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from include.jobs.job import StopRequest
 from include.pipeline.patience import database_errors
+from include.training.contract import Progress
 
 if TYPE_CHECKING:
-    from include.pipeline.epochs import JobRecord
+    from include.pipeline.job_record import JobRecord
     from include.training.contract import EpochReport
 
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5.0
 """How long the training waits for an epoch to be recorded, as long as the database responds."""
+
+_PROGRESS_SECONDS = 10.0
+"""How often the progress within an epoch is recorded; a request to stop at once is noticed then."""
 
 _RETRY_SECONDS = 15.0
 """A failed write is retried with the next epoch, or after this time: epochs may take hours."""
@@ -26,8 +32,8 @@ class EpochRecorder:
     """Writes epochs to the database as they finish, in a thread of its own.
 
     A database that is down or hangs does not stop the training: epochs are queued, and the training does not
-    wait again until one was written. Only OwnershipLost ends the training: another run or attempt owns the
-    job. As a context manager it stops writing when the block ends.
+    wait again until one was written. It never waits for progress to be recorded. Only OwnershipLost ends the
+    training: another run or attempt owns the job. As a context manager it stops writing when the block ends.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -35,7 +41,10 @@ class EpochRecorder:
         self._changed = threading.Condition()  # guards everything below
         self._waiting: deque[EpochReport] = deque()
         self._tries = 0
-        self._asked = self._over = self._stop = False
+        self._progress: Progress | None = None
+        self._progress_due = time.monotonic() + _PROGRESS_SECONDS
+        self._stop = StopRequest.NONE
+        self._asked = self._over = False
         self._problem: Exception | None = None
         self._error: Exception | None = None
         self._inexact_reason: str | None = None
@@ -64,6 +73,18 @@ class EpochRecorder:
                 if not settled:
                     self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
             self._raise_error()
+            return self._stop is not StopRequest.NONE
+
+    def progress(self, progress: Progress) -> StopRequest:
+        """Let `progress` be recorded; return whether the job is to stop, as far as that is known.
+
+        Raises OwnershipLost.
+        """
+        with self._changed:
+            self._progress = progress
+            if time.monotonic() >= self._progress_due:
+                self._changed.notify_all()
+            self._raise_error()
             return self._stop
 
     def flush(self) -> bool:
@@ -75,7 +96,7 @@ class EpochRecorder:
             self._raise_error()
             if self._waiting and self._problem is not None:
                 raise self._problem
-            return self._stop
+            return self._stop is not StopRequest.NONE
 
     @property
     def _failed(self) -> bool:
@@ -90,9 +111,9 @@ class EpochRecorder:
             raise self._error
 
     def _run(self) -> None:
-        while (epoch := self._next()) is not None:
+        while (entry := self._next()) is not None:
             try:
-                stop = self._write(epoch)
+                stop = self._write(entry)
             except database_errors() as error:
                 with self._changed:
                     self._tries += 1
@@ -106,20 +127,34 @@ class EpochRecorder:
             else:
                 with self._changed:
                     self._stop = stop
-                    self._waiting.popleft()
+                    if self._waiting and self._waiting[0] is entry:
+                        self._waiting.popleft()
                     self._report_recovery()
                     self._changed.notify_all()
 
-    def _next(self) -> EpochReport | None:
-        """Return the next epoch to write, after a pause where the last write failed; None at the end."""
+    def _next(self) -> EpochReport | Progress | None:
+        """Return what to write next, after a pause where the last write failed; None at the end."""
         with self._changed:
             if self._problem is not None:
                 self._changed.wait_for(lambda: self._asked or self._over, _RETRY_SECONDS)
-            self._changed.wait_for(lambda: self._waiting or self._over)
+            self._changed.wait_for(lambda: self._waiting or self._over or self._progress_is_due)
             self._asked = False
-            return None if self._over else self._waiting[0]
+            if self._over:
+                return None
+            if self._waiting:
+                return self._waiting[0]
+            progress, self._progress = self._progress, None
+            self._progress_due = time.monotonic() + _PROGRESS_SECONDS
+            return progress
 
-    def _write(self, epoch: EpochReport) -> bool:
+    @property
+    def _progress_is_due(self) -> bool:
+        return self._progress is not None and time.monotonic() >= self._progress_due
+
+    def _write(self, entry: EpochReport | Progress) -> StopRequest:
+        return self._row.progress(entry) if isinstance(entry, Progress) else self._write_epoch(entry)
+
+    def _write_epoch(self, epoch: EpochReport) -> StopRequest:
         stop = self._row.epoch(epoch)
         if epoch.inexact_reason is not None and epoch.inexact_reason != self._inexact_reason:
             self._row.inexact(epoch.inexact_reason)

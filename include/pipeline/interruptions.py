@@ -32,7 +32,7 @@ def stop_after_repeated_kills(context: Context) -> None:
     start_attempt(context, progress=0)
 
 
-def start_attempt(context: Context, progress: int) -> None:
+def start_attempt(context: Context, progress: float) -> None:
     """Store that an attempt starts, with the progress so far.
 
     Raises AirflowFailException if the last three attempts were killed and made no progress. If Airflow does
@@ -74,7 +74,7 @@ def fingerprint_of(context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _begin(context: Context, progress: int) -> int:
+def _begin(context: Context, progress: float) -> int:
     """Store the attempt; return how many before it were killed in a row without progress."""
     attempt, killed = context["ti"].try_number, 0
     before = _noted(context)

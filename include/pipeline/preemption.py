@@ -1,4 +1,4 @@
-"""A machine that is taken away: SIGTERM ends a training with time left to make its last epoch durable.
+"""A machine that is taken away: SIGTERM ends a training with time left to make its last batch durable.
 
 Airflow passes SIGTERM on to the task's process, where its own handler does nothing for a Python task: the
 task would go on until it is killed.
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: which signal a process gets when its parent dies."""
 
+_BATCH_SECONDS = 20.0
+"""How long SIGTERM waits for the end of a batch, or of a validation, so that nothing is lost."""
+
 
 class Preempted(BaseException):
     """This process was asked to end. Another attempt goes on from the last durable epoch.
@@ -30,7 +34,7 @@ class Preempted(BaseException):
 
     def __init__(self) -> None:
         super().__init__(
-            "The worker was asked to stop (SIGTERM). The next attempt goes on from the last durable epoch."
+            "The worker was asked to stop (SIGTERM). The next attempt goes on from the last durable state."
         )
 
 
@@ -42,6 +46,15 @@ class Interruption:
         self._holds = 0
         self._requested = False
         self._announced = False
+        self._awaits_batch = False
+        self._deadline = 0.0
+
+    def await_batch(self) -> None:
+        """From now on SIGTERM raises nothing at once: who trains asks `requested` after each batch.
+
+        Where no batch ends within 20 s, it is raised all the same.
+        """
+        self._awaits_batch = True
 
     @property
     def requested(self) -> bool:
@@ -75,7 +88,12 @@ class Interruption:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        self._requested = True
+        if not self._requested:
+            self._requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
+            if self._awaits_batch:
+                again = threading.Timer(_BATCH_SECONDS, os.kill, (self._process, number))
+                again.daemon = True
+                again.start()
         self._announce()
 
     def over(self) -> None:
@@ -84,7 +102,8 @@ class Interruption:
 
     def _announce(self) -> None:
         """Raise Preempted, once: a second time it would tear apart what the first has set off."""
-        if self._requested and not self._announced and not self._holds:
+        waits = self._holds or (self._awaits_batch and time.monotonic() < self._deadline)
+        if self._requested and not self._announced and not waits:
             self.check()
 
 

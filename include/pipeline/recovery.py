@@ -10,16 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import Checkpoint, in_words
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
-from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
+from include.checkpoints.loading import BEST_EPOCH, batches_of, load_checkpoint, load_training_state
 from include.pipeline.patience import persistent
 from include.training.contract import EXACT, NotResumable, StateMismatch, UnreadableCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from include.checkpoints.checkpoint import CheckpointKind, StoredKind
+    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.pipeline.payloads import ResolvedJob, ResumePoint
@@ -37,14 +37,17 @@ _ATTEMPT = "attempt"
 class Beginning:
     """The state that an attempt begins with; without one (last is None) it begins at the start.
 
-    own tells that it is of this very training. epoch is the last finished one, from 0, or -1; finished has
-    the numbers of each finished one, with its seconds, as results.csv has them.
+    own tells that it is of this very training. epoch is the last finished one, from 0, or -1, batch how many
+    of the one after it are in the state, trained_seconds the time that all of it took; finished has the
+    numbers of each finished epoch, with its seconds, as results.csv has them.
     """
 
     last: Path | None = None
     best: Path | None = None
     epoch: int = -1
+    batch: int = 0
     own: bool = False
+    trained_seconds: float = 0.0
     finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
 
 
@@ -74,8 +77,13 @@ class _Found:
     replaces: Checkpoint | None = None
 
     @property
-    def epoch(self) -> int:
-        return int(self.state["epoch"])
+    def position(self) -> Position:
+        return int(self.state["epoch"]), batches_of(self.state)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether it is of a later batch than what S3 has."""
+        return self.replaces is None or self.position > self.replaces.position
 
 
 class Recovery:
@@ -94,60 +102,67 @@ class Recovery:
         self._store, self._inputs, self._weights = store, inputs, weights
         self._task = job.spec.task or "detect"
 
-    def begin(self, durable_epoch: int | None) -> Beginning:
+    def begin(self, durable: Position | None) -> Beginning:
         """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
 
-        durable_epoch is what the job's row says: with one, nothing found is an error and no new start.
+        durable is what the job's row says of it: with that, nothing found is an error and no new start.
         Raises CheckpointNotFound, CorruptCheckpoint and StateMismatch, which another attempt would meet
         again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
         a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
-        at_stake = durable_epoch is not None or (self._weights / "last.pt").is_file()
+        at_stake = durable is not None or (self._weights / "last.pt").is_file()
         with persistent() if at_stake else nullcontext():
             for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
                 self._store.head(self._job.job_id, kind)
-            return self._begin(durable_epoch)
+            return self._begin(durable)
 
-    def _begin(self, durable_epoch: int | None) -> Beginning:
-        own = self._newest(durable_epoch)
+    def _begin(self, durable: Position | None) -> Beginning:
+        own = self._newest(durable)
         if own is not None:
             best = self._best_of(own)
             self._take_over(own, best)
-            log.info("Going on after epoch %d, from %s.", own.epoch + 1, own.where)
-            return Beginning(own.path, best, own.epoch, own=True, finished=finished_epochs(own.state))
+            log.info("Going on after %s, from %s.", in_words(own.position), own.where)
+            return Beginning(
+                own.path,
+                best,
+                *own.position,
+                own=True,
+                trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
+                finished=finished_epochs(own.state),
+            )
         parent = self._job.resume
-        if parent is not None and (durable_epoch is None or durable_epoch <= parent.epoch):
+        if parent is not None and (durable is None or durable <= parent.last.position):
             return self._from_parent(parent)
-        if durable_epoch is not None:
+        if durable is not None:
             raise CheckpointNotFound(
-                f"Job {self._job.job_id} had stored its state after epoch {durable_epoch + 1}, but "
+                f"Job {self._job.job_id} had stored its state after {in_words(durable)}, but "
                 f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
                 "start over"
             )
         return Beginning()
 
-    def _newest(self, durable_epoch: int | None) -> _Found | None:
+    def _newest(self, durable: Position | None) -> _Found | None:
         """The newest of the states here and in S3: S3 lags where it could not be reached."""
         local = self._on_this_machine()
         try:
-            stored = self._in_store(durable_epoch)
+            stored = self._in_store(durable)
         except CorruptCheckpoint:
             if local is None:
                 raise
             return local
-        if local is None or (stored is not None and stored.epoch > local.epoch):
+        if local is None or (stored is not None and stored.position > local.position):
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _in_store(self, durable_epoch: int | None) -> _Found | None:
+    def _in_store(self, durable: Position | None) -> _Found | None:
         """This training's last.pt, or the generation before.
 
-        That one counts where last.pt is damaged or gone, and where the row knows of a later epoch and it is
+        That one counts where last.pt is damaged or gone, and where the row knows of a later state and it is
         newer: what should not have been written over last.pt may have been.
         """
         found: _Found | None = None
         problem: Exception | None = None
-        for kind, stored in self._own_generations(durable_epoch):
+        for kind, stored in self._own_generations(durable):
             try:
                 candidate = self._fetch(kind, stored)
             except StateMismatch:
@@ -156,9 +171,9 @@ class Recovery:
                 log.warning("%s. Looking for the generation before it.", error)
                 problem = problem or error
                 continue
-            if found is None or candidate.epoch > found.epoch:
+            if found is None or candidate.position > found.position:
                 found = candidate
-            if durable_epoch is None or found.epoch >= durable_epoch:
+            if durable is None or found.position >= durable:
                 break
         if found is None and problem is not None:
             raise CorruptCheckpoint(
@@ -166,10 +181,10 @@ class Recovery:
                 "give fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
-            log.warning("Going back to %s, of epoch %d.", found.where, found.epoch + 1)
+            log.warning("Going back to %s, of %s.", found.where, in_words(found.position))
         return found
 
-    def _own_generations(self, durable_epoch: int | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
+    def _own_generations(self, durable: Position | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
         """What this training has stored itself: not the parent's state, with which the job was seeded."""
         parent = self._job.resume
         for kind in _GENERATIONS:
@@ -178,7 +193,7 @@ class Recovery:
                 continue
             if parent is None or not stored.is_the_same_as(parent.last):
                 yield kind, stored
-            elif durable_epoch is None or durable_epoch <= parent.epoch:
+            elif durable is None or durable <= parent.last.position:
                 return  # nothing was stored after it
 
     def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _Found:
@@ -212,8 +227,7 @@ class Recovery:
 
         from include.training.saving import save, strip
 
-        newer = own.replaces is None or own.epoch > own.replaces.epoch
-        if best is not None and best.parent == self._weights and newer:
+        if best is not None and best.parent == self._weights and own.is_newer:
             deployable = self._inputs / "best.pt"
             epoch = strip(best, deployable)
             # First, as always: this last.pt may refer to a best.pt that never got to S3.
@@ -221,12 +235,12 @@ class Recovery:
         own.state[EXACT][_ATTEMPT] = self._attempt
         save(own.state, own.path)
         self._store.upload(
-            Checkpoint.of_file(own.path, own.epoch),
+            Checkpoint.of_file(own.path, *own.position),
             self._job.job_id,
             "last",
             __version__,
-            # The same epoch again would take the place of the generation that is worth keeping.
-            keep_previous=own.replaces is not None and newer,
+            # The same state again would take the place of the generation that is worth keeping.
+            keep_previous=own.replaces is not None and own.is_newer,
         )
 
     def _best_of(self, own: _Found) -> Path | None:
@@ -269,8 +283,8 @@ class Recovery:
         there = self._store.seed(parent.job_id, job_id, "last", parent.last)
         source = job_id if there.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
-        log.info("Continuing job %s after its epoch %d.", parent.job_id, parent.epoch + 1)
-        return Beginning(Path(last.path), Path(best.path) if best else None, parent.epoch)
+        log.info("Continuing job %s after its %s.", parent.job_id, in_words(parent.last.position))
+        return Beginning(Path(last.path), Path(best.path) if best else None, *parent.last.position)
 
 
 def _require_whole(path: Path) -> None:

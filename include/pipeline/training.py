@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
-from include.pipeline.epochs import EpochEnd, JobRecord
+from include.pipeline.job_record import JobRecord
 from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.pictures import remove_local_pictures, store_pictures
 from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
+from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.snapshots import attempt_folder, remove_abandoned
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
@@ -29,8 +31,10 @@ from include.trusted_folders import make_trusted_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from include.checkpoints.checkpoint import Position
     from include.checkpoints.store import CheckpointStore
     from include.datasets.reference import DatasetReference
+    from include.jobs.job import TrainingJob
     from include.pipeline.payloads import ResolvedJob
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
@@ -67,10 +71,12 @@ class TrainingAttempt:
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
 
-    def durable_epochs(self) -> int:
-        """How many epochs are safe in S3 by the row. Raises OwnershipLost."""
-        durable = self._row.own().durable_epoch
-        return 0 if durable is None else durable + 1
+    def durable_progress(self) -> float:
+        """How many epochs are safe in S3 by the row, and which part of one more. Raises OwnershipLost."""
+        row = self._row.own()
+        if row.durable_epoch is None:
+            return 0.0
+        return row.durable_epoch + 1 + (row.durable_batch or 0) / (1 + (row.batches or 0))
 
     def run(self) -> TrainingManifest:
         """Train to the end, and return when both final files are in S3, verified.
@@ -96,7 +102,7 @@ class TrainingAttempt:
         try:
             return stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
         except DeviceNotAvailable as error:
-            if patiently(self.durable_epochs) == 0:
+            if patiently(self.durable_progress) == 0:
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
 
@@ -113,8 +119,7 @@ class TrainingAttempt:
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
-            durable_epoch = beginning.epoch if beginning.last is not None else None
-            result = self._train(request, store, interruption, tracker, durable_epoch)
+            result = self._train(request, store, interruption, tracker, beginning)
             manifest = TrainingManifest.of(self._job, result)
             patiently(lambda: publish_final(manifest, store))
             job = self._job
@@ -139,7 +144,7 @@ class TrainingAttempt:
                 self._save_dir / "weights",
             )
             try:
-                beginning = recovery.begin(row.durable_epoch)
+                beginning = recovery.begin(_durable(row))
             except FencedOut as error:
                 log.warning("%s. Looking again what is there.", error)
                 continue
@@ -151,7 +156,7 @@ class TrainingAttempt:
             if not beginning.own:
                 remove_local_pictures(self._save_dir)
             if beginning.last is not None:
-                self._row.durable(beginning.epoch)
+                self._row.durable(beginning.epoch, beginning.batch)
             return store, beginning, beginning.own and row.stop_requested and row.status == "running"
 
     def _identity(self) -> dict[str, object]:
@@ -185,33 +190,63 @@ class TrainingAttempt:
         store: CheckpointStore,
         interruption: Interruption,
         tracker: Tracker,
-        durable_epoch: int | None,
+        beginning: Beginning,
     ) -> TrainingResult:
         from ultralytics import __version__
 
-        from include.training.run import train
         from include.training.saving import strip
 
         spec = self._job.spec
-        limits = PublishLimits(every_epochs=spec.publish_every, interval_seconds=spec.publish_interval)
         publisher = BackgroundPublisher(
             store,
             self._job.job_id,
             __version__,
             strip,
             self._row.durable,
-            limits,
-            durable_epoch=durable_epoch,
+            PublishLimits(every_epochs=spec.publish_every),
+            durable=(beginning.epoch, beginning.batch) if beginning.last is not None else None,
             drain_seconds=_DRAIN_SECONDS,
             grace_seconds=_GRACE_SECONDS,
         )
         last = self._save_dir / "weights" / "last.pt"
         with EpochRecorder(self._row) as recorder:
             with attempt_folder(self._snapshots) as snapshots, publisher:
-                epoch_end = EpochEnd(recorder, publisher, tracker, interruption, last, snapshots)
-                result = train(request, epoch_end)
+                reporter = JobReporter(
+                    recorder,
+                    publisher,
+                    tracker,
+                    interruption,
+                    last,
+                    snapshots,
+                    spec.publish_seconds,
+                    beginning.trained_seconds,
+                )
+                result = train_until_stopped(request, reporter)
             patiently(recorder.flush)
         return result
+
+
+def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
+    """Train; a training that is to stop at once ends with the state that it left last."""
+    from include.training.run import train
+
+    try:
+        return train(request, reporter, reporter)
+    except StoppedNow:
+        weights = request.save_dir / "weights"
+        best = weights / "best.pt"
+        stopped = replace(
+            request,
+            resume_from=weights / "last.pt",
+            best_from=best if best.exists() else None,
+            recover=True,
+            stop=True,
+        )
+        return train(stopped, reporter, reporter)
+
+
+def _durable(row: TrainingJob) -> Position | None:
+    return None if row.durable_epoch is None else (row.durable_epoch, row.durable_batch or 0)
 
 
 @persistent()

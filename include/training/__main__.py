@@ -1,6 +1,7 @@
 """Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
 
-One line of log for each epoch goes to stderr, the result as JSON to stdout. Exit status: 0 trained, 1 could
+One line of log for each epoch goes to stderr, the result as JSON to stdout. The state is saved after each
+epoch, and within one every --save-seconds. Exit status: 0 trained, 1 could
 not be trained (the reason is one sentence on stderr), 2 wrong usage, 130 interrupted, 143 terminated. After
 a call that was interrupted, or killed, the same call with --recover goes on to the same weights.
 """
@@ -29,7 +30,7 @@ from include.training.contract import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.training.contract import EpochReport, TrainingResult
+    from include.training.contract import EpochReport, Progress, SavedState, TrainingResult
 
 
 class _Terminated(KeyboardInterrupt):
@@ -42,6 +43,24 @@ class _NoReporter:
     def report(self, epoch: EpochReport) -> bool:
         """Go on after each epoch."""
         return True
+
+
+class _Periodic:
+    """Wants a state whenever so many seconds of training are in none (a StateReporter)."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._saved: float | None = None
+
+    def progress(self, progress: Progress) -> bool:
+        """Say whether it is time."""
+        if self._saved is None:
+            self._saved = progress.trained_seconds
+        return progress.trained_seconds - self._saved >= self._seconds
+
+    def saved(self, state: SavedState) -> None:
+        """Begin to count anew."""
+        self._saved = state.trained_seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         what, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         sys.stderr.write(
-            f"error: {what}; the same call with --recover goes on after the last finished epoch\n"
+            f"error: {what}; the same call with --recover goes on after the batch that was saved last\n"
         )
         return status
     sys.stdout.write(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
@@ -72,7 +91,8 @@ def _train(options: argparse.Namespace) -> TrainingResult:
     from include.training.run import train
 
     request = _request(options)
-    return train(_recovery(request) if options.recover else request, _NoReporter())
+    states = _Periodic(options.save_seconds)
+    return train(_recovery(request) if options.recover else request, _NoReporter(), states)
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
@@ -119,7 +139,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     except StateMismatch:
         if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
             raise
-        return request  # the call did not finish its first epoch: last.pt is what it began with
+        return request  # the call did not save a state: last.pt is what it began with
     return dataclasses.replace(
         request, resume_from=last, best_from=best if best.is_file() else None, recover=True
     )
@@ -153,6 +173,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with what an interrupted call with the same arguments left in --save-dir, if it left a "
         "state; without this a training there is replaced",
+    )
+    parser.add_argument(
+        "--save-seconds",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how much training may be lost: within an epoch the state is saved so often; default 60",
     )
     parser.add_argument(
         "--set",

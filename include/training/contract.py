@@ -15,6 +15,9 @@ MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-p
 EXACT = "exact"
 """Key of last.pt that holds what Ultralytics' own keys lack of a training's state."""
 
+BATCH = "batch"
+"""Key in it of how many batches of the epoch after the last finished one went into the state."""
+
 
 class TrainingError(Exception):
     """A training that cannot go on, with a sentence for the person who reads the task's log."""

@@ -2,8 +2,9 @@
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and learn nothing
 from them. Here the ranks get a Plan, and a connection to this process. Over it rank 0 reports each epoch and
-waits for the answer, so that what speaks to the world (records, publishes, may be interrupted) stays here. A
-rank ends when its connection does, so that none outlives this process, however that ends.
+each saved state and waits for the answer, so that what speaks to the world (records, publishes, may be
+interrupted) stays here. A rank ends when its connection does, so that none outlives this process, however
+that ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over them after every batch. What differs are the running statistics of batch
@@ -29,14 +30,21 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import DeviceUnusable, EpochReport, TrainingError, TrainingResult
+from include.training.contract import (
+    DeviceUnusable,
+    EpochReport,
+    Progress,
+    SavedState,
+    TrainingError,
+    TrainingResult,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    from include.training.contract import EpochReporter
+    from include.training.contract import EpochReporter, StateReporter
     from include.training.run import Plan
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -52,16 +60,41 @@ class RankDied(RankFailed):
 
 
 def train_in_ranks(
-    plan: Plan, ranks: int, reporter: EpochReporter, program: str = "include.training.rank"
+    plan: Plan,
+    ranks: int,
+    reporter: EpochReporter,
+    states: StateReporter | None = None,
+    program: str = "include.training.rank",
 ) -> TrainingResult:
     """Train in `ranks` processes and return rank 0's result; none of them is left afterwards, in any case.
 
     program is the module that each process runs. Raises TrainingError as a training in this process does,
     RankFailed for what has no sentence of its own; an exception of the reporter is passed on.
     """
-    with _started(plan, ranks, program) as started:
-        result = _serve(started, reporter)
+    with _started(Work(plan, saves_states=states is not None), ranks, program) as started:
+        result = _serve(started, reporter, states)
     return replace(result, device=f"{result.device} and {ranks - 1} more")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a rank gets to do; saves_states tells that rank 0 reports progress, and states within epochs."""
+
+    plan: Plan
+    saves_states: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What this process says to rank 0.
+
+    go_on answers an EpochReport; taken says that the file of a SavedState is not needed any more; save asks
+    for a state after the batch.
+    """
+
+    go_on: bool | None = None
+    taken: bool = False
+    save: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +126,7 @@ class _Rank:
 
 
 @contextmanager
-def _started(plan: Plan, ranks: int, program: str) -> Iterator[list[_Rank]]:
+def _started(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
     """Start the processes; kill them in the end, each even where killing another one fails."""
     store = _meeting_point()
     environment = os.environ | {
@@ -121,7 +154,7 @@ def _started(plan: Plan, ranks: int, program: str) -> Iterator[list[_Rank]]:
             stack.callback(rank.kill)
             started.append(rank)
             with suppress(OSError):  # a rank that is dead already is noticed later
-                ours.send(plan)
+                ours.send(work)
         yield started
 
 
@@ -141,7 +174,7 @@ def _meeting_point() -> TCPStore:
     )
 
 
-def _serve(ranks: Sequence[_Rank], reporter: EpochReporter) -> TrainingResult:
+def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporter | None) -> TrainingResult:
     """Pass on what the ranks say until rank 0 says the result."""
     by_connection = {rank.connection: rank for rank in ranks}
     while True:
@@ -152,7 +185,13 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter) -> TrainingResult:
             if isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, EpochReport):
-                rank.connection.send(reporter.report(message))
+                rank.connection.send(Answer(go_on=reporter.report(message)))
+            elif isinstance(message, Progress) and states is not None:
+                if states.progress(message):
+                    rank.connection.send(Answer(save=True))
+            elif isinstance(message, SavedState) and states is not None:
+                states.saved(message)
+                rank.connection.send(Answer(taken=True))
             elif isinstance(message, TrainingResult):
                 return message
 

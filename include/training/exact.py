@@ -1,4 +1,4 @@
-"""A training that can be interrupted after any epoch and goes on to the same bits.
+"""A training that can be interrupted after any batch and goes on to the same bits.
 
 Ultralytics' own resume rounds the weights, forgets the gradient that is being accumulated, and draws other
 random numbers. Here the state is kept in full precision, accumulation goes on where it was, and randomness is
@@ -17,14 +17,12 @@ import torch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
-from include.training.contract import EXACT
+from include.training.contract import BATCH, EXACT
 from include.training.order import fix_order, seed_of, seed_samples
 from include.training.profile import differences, numeric_profile
 
 if TYPE_CHECKING:
-    from ultralytics.data.build import InfiniteDataLoader
-
-    from include.training.order import EpochOrder
+    from include.training.order import EpochOrder, FromBatch
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +35,8 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     epoch: int
     start_epoch: int
+    tloss: dict[str, torch.Tensor] | None
+    loss: torch.Tensor
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -45,18 +45,21 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         self._pending = 0  # batches whose gradient waits for an optimizer step
         self._in_batch = False
         self._batch = -1
+        self._resumed_batches = 0  # of the first epoch, that went into the state
+        self._resumed_losses: dict[str, torch.Tensor] | None = None
         self._gradients: Mapping[str, torch.Tensor] = {}
         self._loader_epoch: int | None = None
         super().__init__(overrides=overrides)
         self.add_callback("on_train_epoch_start", Exact._begin_epoch)
         self.add_callback("on_train_batch_start", Exact._begin_batch)
         self.add_callback("on_train_batch_end", Exact._end_batch)
+        self.add_callback("on_train_epoch_end", Exact._restore_losses)
 
     # Data
 
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
-    ) -> InfiniteDataLoader:
+    ) -> FromBatch:
         """Build a loader whose samples and order depend on seed and epoch alone."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
@@ -81,14 +84,17 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     def _close_dataloader_mosaic(self) -> None:
         super()._close_dataloader_mosaic()
-        self._order.next_epoch = self.epoch  # Ultralytics resets the loader now, with what it had prefetched
+        self._begin_order()  # Ultralytics resets the loader now, with what it had prefetched
 
     def _align_loader(self) -> None:
         """Let the loader deliver this epoch: after a resume and a repeated epoch it would another."""
         if self._loader_epoch != self.epoch:
             self.train_loader.reset()
-            self._order.next_epoch = self.epoch
+            self._begin_order()
         self._loader_epoch = self.epoch + 1
+
+    def _begin_order(self) -> None:
+        self._order.begin_at(self.epoch, self.train_loader.first_batch * self.train_loader.batch_size)
 
     # Gradient accumulation
 
@@ -112,7 +118,8 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         self._pending = 0
 
     def _begin_epoch(self) -> None:
-        self._batch, self._in_batch = -1, False
+        self.train_loader.first_batch, self._resumed_batches = self._resumed_batches, 0
+        self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
         if self._gradients:  # here and not on resume, because Ultralytics zeroes them before the first epoch
             for name, parameter in unwrap_model(self.model).named_parameters():
@@ -121,12 +128,18 @@ class Exact(BaseTrainer):  # type: ignore[misc]
             self._gradients = {}
 
     def _begin_batch(self) -> None:
+        self._restore_losses()
         self._batch += 1
         self._pending += 1
         self._in_batch = True
 
     def _end_batch(self) -> None:
         self._in_batch = False
+
+    def _restore_losses(self) -> None:
+        """Go on with the running losses. Here, because Ultralytics forgets them before the first batch."""
+        if self._resumed_losses is not None:
+            self.tloss, self._resumed_losses = self._resumed_losses, None
 
     def _build_train_pipeline(self) -> None:
         halved = self._in_batch  # Ultralytics starts over with half a batch where memory ran out
@@ -152,8 +165,11 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     # State
 
-    def exact_state(self) -> dict[str, Any]:
-        """What Ultralytics' checkpoint lacks, as tensors and plain values; not copied."""
+    def exact_state(self, batches: int) -> dict[str, Any]:
+        """What Ultralytics' checkpoint lacks, as tensors and plain values; not copied.
+
+        batches is how many of an epoch went into it that has not ended.
+        """
         model = unwrap_model(self.model)
         gradients = model.named_parameters() if self._pending else ()
         return {
@@ -161,6 +177,11 @@ class Exact(BaseTrainer):  # type: ignore[misc]
             "ema": self.ema.ema.state_dict(),
             "gradients": {name: p.grad for name, p in gradients if p.grad is not None},
             "pending": self._pending,
+            BATCH: batches,
+            "batches": len(self.train_loader),
+            "batch_size": self.batch_size,
+            "losses": self.tloss if batches else None,
+            "loss": self.loss.detach() if batches else None,
             "profile": self.profile,
             "inexact_reason": self.inexact_reason,
         }
@@ -195,9 +216,13 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Restore Ultralytics' part of the state, then ours over it."""
-        super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return
+        if ckpt["epoch"] >= 0:
+            super().resume_training(ckpt)
+        else:
+            self._load_checkpoint_state(ckpt)  # what Ultralytics does for later epochs only
+            self.start_epoch = 0
         exact = ckpt.get(EXACT)
         if exact is None:
             self.leave_guarantee("the last.pt that was resumed is none of ours: its weights are rounded")
@@ -205,9 +230,29 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         unwrap_model(self.model).load_state_dict(exact["live"])
         self.ema.ema.load_state_dict(exact["ema"])
         self._gradients, self._pending = exact["gradients"], exact["pending"]
+        self._resume_within_epoch(ckpt, exact)
         self._restore_profile(exact["profile"])
         if exact["inexact_reason"]:
             self.inexact_reason = exact["inexact_reason"]
+
+    def _resume_within_epoch(self, ckpt: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
+        batches = exact.get(BATCH, 0)
+        if not batches:
+            return
+        if (exact["batches"], exact["batch_size"]) != (len(self.train_loader), self.batch_size):
+            log.warning("The data or the batch are others than before: the epoch begins anew.")
+            self._gradients, self._pending = {}, 0
+            return
+        self._resumed_batches = batches
+        self._resumed_losses = {name: loss.to(self.device) for name, loss in exact["losses"].items()}
+        self.loss_names, self.loss_items = tuple(self._resumed_losses), self._resumed_losses
+        self.loss = exact["loss"].to(self.device)
+        model = unwrap_model(self.model)
+        if getattr(model, "criterion", None) is None:
+            model.criterion = model.init_criterion()  # where no batch is left, nothing else makes it
+        # What the epoch before was like is in the states within this one, too.
+        self.metrics = {name: value for name, value in ckpt["train_metrics"].items() if name != "fitness"}
+        self.fitness = ckpt["train_metrics"]["fitness"]
 
     def _restore_profile(self, before: Mapping[str, str | int]) -> None:
         """Compute with as many threads as before; say what else is different on this machine."""

@@ -12,7 +12,7 @@ import logging
 import math
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import ultralytics.engine.trainer
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from ultralytics.data.augment import Mosaic
+from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
 from include.training.recent import RecentImages, Slot
 
 if TYPE_CHECKING:
-    from ultralytics.data.build import InfiniteDataLoader
-
     from include.training.recent import Image
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
 class EpochOrder(Sampler[int]):
     """Yields `epoch * samples + position` for the positions of one epoch, and of the next one the next time.
 
+    `begin_at` changes where the next time begins.
+
     With several replicas (GPUs), each gets every replicas-th position, and the first ones once more where
     they do not divide evenly, as in torch's DistributedSampler.
     """
@@ -67,16 +69,44 @@ class EpochOrder(Sampler[int]):
     def __init__(self, samples: int, rank: int = 0, replicas: int = 1) -> None:
         self.samples = samples
         self.rank, self.replicas = rank, replicas
-        self.next_epoch = 0
+        self._next = (0, 0)
+
+    def begin_at(self, epoch: int, sample: int = 0) -> None:
+        """Yield that epoch the next time, without this replica's samples before the `sample`-th."""
+        self._next = epoch, sample
 
     def __iter__(self) -> Iterator[int]:
-        first = self.next_epoch * self.samples
-        self.next_epoch += 1  # a loader's workers ask for the next epoch before this one is over
-        for position in range(self.rank, len(self) * self.replicas, self.replicas):
-            yield first + position % self.samples
+        epoch, sample = self._next
+        self._next = epoch + 1, 0  # a loader's workers ask for the next epoch before this one is over
+        for position in range(self.rank, len(self) * self.replicas, self.replicas)[sample:]:
+            yield epoch * self.samples + position % self.samples
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.replicas)
+
+
+class FromBatch(InfiniteDataLoader):  # type: ignore[misc]
+    """Delivers an epoch from its `first_batch` on, when its sampler does.
+
+    Its length stays that of a whole epoch, and Ultralytics' loop counts the batches from that one: it
+    enumerates the loader with `counted`.
+    """
+
+    first_batch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.iterator is None:
+            self.iterator = self._get_iterator()
+        for _ in range(self.first_batch, len(self)):
+            yield next(self.iterator)
+
+
+def counted(values: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
+    """Enumerate, a FromBatch from its first batch on."""
+    return enumerate(values, values.first_batch if isinstance(values, FromBatch) else start)
+
+
+ultralytics.engine.trainer.enumerate = counted  # the loop's count drives warm-up and running losses
 
 
 class _Seeded:
@@ -236,6 +266,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, most_lanes=_LANES[0] if on_gpu else 1)
+    loader.__class__ = FromBatch
     order = EpochOrder(len(data), rank, replicas)
     loader.batch_sampler.sampler.sampler = order
     return order

@@ -6,10 +6,12 @@ FD is its end of the connection to the process that started it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
@@ -22,21 +24,27 @@ from include.training.quiet import tame_ultralytics
 from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:
-    from include.training.contract import EpochReport, EpochReporter
-    from include.training.run import Plan
+    from include.training.contract import EpochReport, Progress, SavedState
+    from include.training.distributed import Answer, Work
+
+_PROGRESS_SECONDS = 0.5
 
 
 class _Parent(QueueHandler):
-    """The process that started this one: gets the log and the epochs (a logging handler, an EpochReporter).
+    """The process that started this one: gets the log, the epochs and the states.
 
-    When it is gone, or closes the connection, this process is killed with its loader workers.
+    It is a logging handler, an EpochReporter and a StateReporter. When it is gone, or closes the connection,
+    this process is killed with its loader workers.
     """
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         super().__init__(SimpleQueue())
         self._connection = connection
         self._sending = threading.Lock()
-        self._answers: SimpleQueue[bool] = SimpleQueue()
+        self._go_on: SimpleQueue[bool] = SimpleQueue()
+        self._taken: SimpleQueue[bool] = SimpleQueue()
+        self._state_wanted = threading.Event()
+        self._told = -math.inf
         self._thread = threading.Thread(target=self._listen, daemon=True)
         # A loader worker that held the connection would keep the death of this process a secret.
         os.register_at_fork(after_in_child=self._forget)
@@ -57,7 +65,22 @@ class _Parent(QueueHandler):
     def report(self, epoch: EpochReport) -> bool:
         """Report to the parent, and wait for its answer."""
         self.send(epoch)
-        return self._answers.get()
+        return self._go_on.get()
+
+    def progress(self, progress: Progress) -> bool:
+        """Tell the parent now and then; say whether it has asked for a state meanwhile."""
+        now = time.monotonic()
+        if now >= self._told + _PROGRESS_SECONDS or progress.batch == progress.batches:
+            self._told = now
+            self.send(progress)
+        wanted = self._state_wanted.is_set()
+        self._state_wanted.clear()
+        return wanted
+
+    def saved(self, state: SavedState) -> None:
+        """Tell the parent, and wait until it has taken the file."""
+        self.send(state)
+        self._taken.get()
 
     def wait_to_be_killed(self) -> None:
         """Stay until the parent has what it wants: a process that ends before is one that failed."""
@@ -66,9 +89,17 @@ class _Parent(QueueHandler):
     def _listen(self) -> None:
         try:
             while True:
-                self._answers.put(self._connection.recv())
+                self._take(self._connection.recv())
         except (EOFError, OSError):
             os.killpg(0, signal.SIGKILL)
+
+    def _take(self, answer: Answer) -> None:
+        if answer.go_on is not None:
+            self._go_on.put(answer.go_on)
+        if answer.taken:
+            self._taken.put(True)
+        if answer.save:
+            self._state_wanted.set()
 
     def _forget(self) -> None:
         logging.getLogger().removeHandler(self)
@@ -88,7 +119,7 @@ def main() -> None:
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whether the training ends is for the parent to decide
-    plan: Plan = connection.recv()
+    work: Work = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
     parent.listen()
     parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the others say everything once more
@@ -96,7 +127,7 @@ def main() -> None:
     logging.getLogger().addHandler(parent)
     tame_ultralytics()
     try:
-        _train(plan, rank, parent)
+        _train(work, rank, parent)
     except (TrainingError, DeviceUnusable) as error:
         parent.send(error)
     except BaseException as error:
@@ -106,11 +137,11 @@ def main() -> None:
     parent.wait_to_be_killed()
 
 
-def _train(plan: Plan, rank: int, parent: _Parent) -> None:
-    reporter: EpochReporter = parent if rank == 0 else _Silent()
-    result = plan.train(reporter)
+def _train(work: Work, rank: int, parent: _Parent) -> None:
     if rank == 0:
-        parent.send(result)
+        parent.send(work.plan.train(parent, parent if work.saves_states else None))
+    else:
+        work.plan.train(_Silent())
 
 
 if __name__ == "__main__":

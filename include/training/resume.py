@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.loading import BEST_EPOCH, load_checkpoint, load_training_state
+from include.checkpoints.loading import BEST_EPOCH, batches_of, load_checkpoint, load_training_state
 from include.training.arguments import OURS, check_overrides, known_arguments
-from include.training.contract import EXACT, StateMismatch, TrainingError, UnreadableCheckpoint
+from include.training.contract import (
+    EXACT,
+    NotResumable,
+    StateMismatch,
+    TrainingError,
+    UnreadableCheckpoint,
+)
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -36,6 +42,7 @@ class RestoredState:
     """A training that is ready to go on.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
+    within_epoch tells that batches of an epoch are in it that has not ended.
     ended tells that no epoch is left, stopped that none is wanted; fits_memory that epochs were trained with
     this batch and image size; inexact_reason, where it is known already, why the weights may differ from
     those of an uninterrupted training.
@@ -43,6 +50,7 @@ class RestoredState:
 
     path: Path
     best_epoch: int
+    within_epoch: bool = False
     ended: bool = False
     stopped: bool = False
     fits_memory: bool = False
@@ -56,6 +64,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     this one is to be recovered, TrainingError where no epoch is left to train or a teacher is not given.
     """
     from include.training.saving import clear_staged, save
+    from include.training.state_writer import epoch_end_of
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
@@ -74,12 +83,29 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
     # After best.pt, so that an attempt that finds this last.pt finds what it refers to. Ultralytics needs it,
     # too, where an epoch ends in NaN.
-    _copy(source, weights / "last.pt")
+    last = weights / "last.pt"
+    _copy(source, last)
+    _keep_epoch_end(state, request, epoch_end_of(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
     fits = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
-    return RestoredState(private, best_epoch, ended, request.stop and not ended, fits, lost)
+    within_epoch = batches_of(state) > 0
+    return RestoredState(private, best_epoch, within_epoch, ended, request.stop and not ended, fits, lost)
+
+
+def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
+    """Keep what an attempt left at `path` where it is of the same training, when the epoch began."""
+    if not path.exists():
+        return
+    try:
+        found = load_training_state(path, request.task)
+        require_identity(found, request.identity, path)
+        if (found["epoch"], batches_of(found)) == (state["epoch"], 0) and batches_of(state):
+            return
+    except NotResumable as error:
+        log.info("What lies in %s is not used: %s.", path, error)
+    path.unlink()
 
 
 def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
@@ -177,13 +203,20 @@ def _restore_best(
         _copy(request.best_from, best)
         return kept_epoch, None
     best.unlink(missing_ok=True)
+    if state["epoch"] < 0:
+        return -1, None  # there has been none
     state["best_fitness"] = None
     log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
     return -1, "the best.pt of the epochs before was lost"
 
 
 def _is_its_own_best(state: Mapping[str, Any]) -> bool:
-    """Whether no epoch was better than the state's last one. Without validation each is the best in turn."""
+    """Whether no epoch was better than the state's last one. Without validation each is the best in turn.
+
+    A state within an epoch has weights of its own, which are those of no epoch.
+    """
+    if batches_of(state):
+        return False
     fitness = state["best_fitness"]
     if fitness is None:
         return bool(state.get(EXACT, {}).get(BEST_EPOCH) == state["epoch"])

@@ -31,34 +31,40 @@ from include.trusted_folders import UntrustedFolder, require_trusted_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.training.contract import EpochReporter, TrainingRequest
+    from include.training.contract import EpochReporter, StateReporter, TrainingRequest
     from include.training.resume import RestoredState
     from include.training.trainers import WholeState
 
 
-def train(request: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
+def train(
+    request: TrainingRequest, reporter: EpochReporter, states: StateReporter | None = None
+) -> TrainingResult:
     """Train as `request` says, reporting each epoch, and return what the training left behind.
 
     Below save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an
-    earlier training there is replaced. Raises TrainingError (DeviceNotAvailable, NotResumable) with a
-    sentence for what cannot be trained; an exception of the reporter ends the training and is passed on.
+    earlier training there is replaced. With `states` it is saved within epochs too, in the background.
+
+    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence for what cannot be trained; an
+    exception of who is reported to ends the training and is passed on.
     """
     from include.training.distributed import train_in_ranks
 
     started = time.monotonic()
     with planned(request) as plan:
         if (gpus := count_devices(plan.device)) > 1:
-            result = train_in_ranks(plan, gpus, LoggedEpochs(reporter))
+            result = train_in_ranks(plan, gpus, LoggedEpochs(reporter), states)
         else:
-            result = plan.train(LoggedEpochs(reporter))
+            result = plan.train(LoggedEpochs(reporter), states)
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
 @contextmanager
-def prepared(request: TrainingRequest, reporter: EpochReporter) -> Iterator[WholeState]:
+def prepared(
+    request: TrainingRequest, reporter: EpochReporter, states: StateReporter | None = None
+) -> Iterator[WholeState]:
     """The trainer that is about to do what `train` does, on one device. Raises TrainingError."""
     with planned(request) as plan:
-        yield plan.trainer(LoggedEpochs(reporter))
+        yield plan.trainer(LoggedEpochs(reporter), states)
 
 
 @contextmanager
@@ -96,22 +102,22 @@ class Plan:
         device = str(self.overrides["device"])
         return device.partition(",")[0] if self.restored and self.restored.ended else device
 
-    def trainer(self, reporter: EpochReporter) -> WholeState:
+    def trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> WholeState:
         """Build the task's trainer. Raises TrainingError."""
         from include.training.trainers import TRAINERS
 
         overrides = self.overrides | {"device": self.device}
-        trainer = TRAINERS[self.task](overrides, reporter, self.identity, self.restored)
+        trainer = TRAINERS[self.task](overrides, reporter, self.identity, self.restored, states)
         try:
             check_shared(trainer.world_size, vars(trainer.args))  # complete only now, where it is resumed
         except ValueError as error:
             raise TrainingError(str(error)) from None
         return trainer
 
-    def train(self, reporter: EpochReporter) -> TrainingResult:
+    def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
         """Run it in this process. In the result, seconds are those of the loop and the final validation."""
         started = time.monotonic()
-        trainer = self.trainer(reporter)
+        trainer = self.trainer(reporter, states)
         trainer.train()
         return _result(trainer, seconds=time.monotonic() - started)
 
@@ -196,7 +202,7 @@ def _clear(save_dir: Path) -> None:
     """Remove what an earlier training left, so that nobody takes it for this one's."""
     from include.training.saving import clear_staged
 
-    for name in ("last.pt", "best.pt"):
+    for name in ("last.pt", "best.pt", "epoch-end.pt"):
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
     # Ultralytics does this too, but where there are several processes they would race for it.
@@ -210,7 +216,7 @@ def _result(trainer: WholeState, seconds: float) -> TrainingResult:
     fitness = metrics.pop("fitness", None)
     return TrainingResult(
         best=Checkpoint.of_file(trainer.best, trainer.best_epoch),
-        last=Checkpoint.of_file(trainer.last, trainer.epoch),
+        last=Checkpoint.of_file(trainer.last, trainer.epoch, trainer.batches),
         epoch=trainer.epoch,
         best_epoch=trainer.best_epoch,
         epochs=max(trainer.epochs, trainer.epoch + 1),

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from include.training.exact import Exact
 
 
-def whole_state(trainer: Exact) -> dict[str, Any]:
+def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
     """Everything a training needs to go on, in Ultralytics' own keys and one of ours.
+
+    With `batches` it is the state after so many of the epoch that has begun, else that at the epoch's end.
+    Its tensors are the training's own, but for those of `ema`, a model of half precision.
 
     Written anew after BaseTrainer.save_model (8.4.190), which leaves no room for more keys, copies the
     optimizer and rounds it. Plain Ultralytics loads and resumes it like its own.
@@ -41,7 +44,7 @@ def whole_state(trainer: Exact) -> dict[str, Any]:
     strip_qat(rounded)
     stopper = trainer.stopper
     return {
-        "epoch": trainer.epoch,
+        "epoch": trainer.epoch - 1 if batches else trainer.epoch,
         "best_fitness": trainer.best_fitness,
         "stopper": {"best_fitness": stopper.best_fitness, "best_epoch": stopper.best_epoch},
         "model": None,
@@ -50,14 +53,14 @@ def whole_state(trainer: Exact) -> dict[str, Any]:
         "modelopt": quantized,
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
-        "train_args": vars(trainer.args),
+        "train_args": dict(vars(trainer.args)),
         "train_metrics": {**trainer.metrics, "fitness": trainer.fitness},
         "train_results": trainer.read_results_csv(),
         "date": datetime.now(UTC).isoformat(),
         "version": ultralytics.__version__,
         "license": "AGPL-3.0 (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
-        EXACT: trainer.exact_state(),
+        EXACT: trainer.exact_state(batches),
     }
 
 

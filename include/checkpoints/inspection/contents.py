@@ -245,6 +245,13 @@ def _is_number_or_none(value: Any) -> bool:
     )
 
 
+def _batches(state: Mapping[str, Any]) -> int:
+    """How many batches of an epoch that has not ended went into a state of ours."""
+    exact = state.get("exact")
+    batches = exact.get("batch", 0) if isinstance(exact, dict) else 0
+    return batches if type(batches) is int else 0
+
+
 def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
@@ -254,7 +261,7 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
         task=task,
         model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,
         epoch=epoch if epoch is not None and epoch >= 0 else None,
-        resumable=bool(state.get("optimizer")) and epoch is not None and epoch >= 0,
+        resumable=bool(state.get("optimizer")) and epoch is not None and (epoch >= 0 or _batches(state) > 0),
         classes=tuple(names.values() if isinstance(names, dict) else names),
         ultralytics_version=str(state.get("version") or ""),
     )

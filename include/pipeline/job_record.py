@@ -1,0 +1,74 @@
+"""The job's row as one attempt at its training writes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from psycopg import Connection
+
+    from include.jobs.job import StopRequest, TrainingJob
+    from include.pipeline.recovery import Beginning
+    from include.training.contract import EpochReport, Progress
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The job's row as one attempt writes it: every statement names run and attempt.
+
+    open connects to the training database; each method does so once, from any thread. Those that write raise
+    OwnershipLost where another run, or a newer attempt, owns the job by now.
+    """
+
+    job_id: str
+    run_id: str
+    attempt: int
+    open: Callable[[], AbstractContextManager[Connection[Any]]]
+
+    def own(self) -> TrainingJob:
+        """The row as it is now, if it is this attempt's to write."""
+        with self.open() as connection:
+            return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
+
+    def begin(self, beginning: Beginning) -> int:
+        """The attempt begins; returns how many recorded epochs it repeats. What was not recorded now is."""
+        with self.open() as connection:
+            jobs = JobRepository(connection)
+            repeated = jobs.start_training(
+                self.job_id,
+                self.run_id,
+                self.attempt,
+                beginning.epoch + 1,
+                beginning.batch,
+                beginning.trained_seconds,
+            )
+            jobs.fill_epochs(self.job_id, beginning.finished)
+        return repeated
+
+    def epoch(self, report: EpochReport) -> StopRequest:
+        """Record a finished epoch; returns whether the job is to stop."""
+        with self.open() as connection:
+            return JobRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
+
+    def progress(self, progress: Progress) -> StopRequest:
+        """Record how far the training is within its epoch; returns whether the job is to stop."""
+        with self.open() as connection:
+            return JobRepository(connection).record_progress(
+                self.job_id, self.run_id, self.attempt, **asdict(progress)
+            )
+
+    def durable(self, epoch: int, batch: int) -> None:
+        """Record that the state after `epoch`, and `batch` batches, is in S3."""
+        with self.open() as connection:
+            JobRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
+
+    def inexact(self, reason: str) -> None:
+        """Record why the weights need not be those of an uninterrupted training."""
+        with self.open() as connection:
+            JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

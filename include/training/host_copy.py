@@ -1,0 +1,63 @@
+"""A copy of a training's state on the host: the training goes on while the copy is written to the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], None]]:
+    """Copy each tensor in nested containers and modules; returns the copy, and what waits until it is there.
+
+    What the training changes after this call is not in the copy. On a GPU the copies are only enqueued here,
+    on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread does not.
+    Modules in `state` must be the caller's own: they are moved. Tensors that are one stay one.
+    """
+    if device.type != "cuda":
+        return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None
+    training = torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(training)
+    with torch.cuda.stream(stream):
+        copy = _Copier(_pinned, lambda module: module._apply(_pinned)).of(state)
+    # Memory that becomes free now is used by this stream alone, and so only after it was copied.
+    training.wait_stream(stream)
+    return copy, stream.record_event().synchronize
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.clone()
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+class _Copier:
+    def __init__(
+        self,
+        copy: Callable[[torch.Tensor], torch.Tensor],
+        move: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        self._copy, self._move = copy, move
+        self._copies: dict[tuple[object, ...], torch.Tensor] = {}
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._of_tensor(value.detach())
+        if isinstance(value, nn.Module):
+            return self._move(value)
+        if isinstance(value, Mapping):
+            return {key: self.of(each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.of(each) for each in value)
+        return value
+
+    def _of_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() == 0:
+            return self._copy(tensor)
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if place not in self._copies:
+            self._copies[place] = self._copy(tensor)
+        return self._copies[place]

@@ -1,0 +1,134 @@
+"""Writes the states of a training in a thread of its own, and tells of each one when it is in place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from include.training.saving import put_in_place, snapshot, write
+from include.training.sentences import in_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from include.training.contract import SavedState
+
+log = logging.getLogger(__name__)
+
+
+def epoch_end_of(last: Path) -> Path:
+    """Where the state of the last finished epoch lies while last.pt is of a later batch.
+
+    An epoch that is repeated begins with it, whenever states were saved meanwhile.
+    """
+    return last.with_name("epoch-end.pt")
+
+
+@dataclass(frozen=True)
+class _Job:
+    state: dict[str, Any]
+    wait: Callable[[], None]
+    saved: SavedState
+    becomes_best: bool
+
+
+class StateWriter:
+    """Writes one state at a time, and tells `on_saved` of it while last.pt holds it.
+
+    What goes wrong there is raised by the next call, in the training's thread. Start it with `with`; in the
+    end it writes what it was given, also after an error of the training.
+    """
+
+    def __init__(
+        self,
+        last: Path,
+        best: Path,
+        on_saved: Callable[[SavedState], object],
+        *,
+        goes_on_within_epoch: bool = False,
+    ) -> None:
+        self._last, self._best, self._on_saved = last, best, on_saved
+        self._last_ends_epoch = not goes_on_within_epoch
+        self._changed = threading.Condition()  # guards everything below
+        self._job: _Job | None = None
+        self._error: BaseException | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="states", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join()
+        if kind is None:
+            self.check()
+        elif self._error is not None:
+            log.warning("The newest state could not be saved: %s", in_one_line(self._error))
+
+    @property
+    def goes_on_within_epoch(self) -> bool:
+        """Whether last.pt is the state after a batch that was not an epoch's last."""
+        return not self._last_ends_epoch
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a state is being written."""
+        return self._job is not None
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def write(
+        self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
+    ) -> None:
+        """Write a copy of the state that nobody changes, as soon as `wait` says that it is complete.
+
+        For when no other one is being written.
+        """
+        with self._changed:
+            self._job = _Job(state, wait, saved, becomes_best)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all that was given is in its place and told of."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._job is None)
+        self.check()
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                self._save(job)
+            except BaseException as error:
+                self._error = error
+            with self._changed:
+                self._job = None
+                self._changed.notify_all()
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._job is not None or self._over)
+            return self._job
+
+    def _save(self, job: _Job) -> None:
+        job.wait()
+        staged = write(job.state, self._last)
+        epoch_end = epoch_end_of(self._last)
+        if job.becomes_best:  # first, so that last.pt never refers to a best.pt that is not there
+            snapshot(staged, self._best)
+        if job.saved.batch and self._last_ends_epoch and self._last.exists():
+            snapshot(self._last, epoch_end)
+        put_in_place(staged, self._last)
+        self._last_ends_epoch = not job.saved.batch
+        if self._last_ends_epoch:
+            epoch_end.unlink(missing_ok=True)
+        self._on_saved(job.saved)

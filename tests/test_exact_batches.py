@@ -1,0 +1,279 @@
+"""A training that is interrupted after any batch and goes on ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from include.checkpoints.loading import load_checkpoint
+from include.training.contract import EXACT, EpochReport, Progress, SavedState, TrainingRequest
+from include.training.run import prepared, train
+from tests.tiny_datasets import TASKS
+from tests.tiny_models import BATCHES, IMAGES, architecture
+from tests.tiny_trainings import Epochs, recovery, request, weights_of
+
+EPOCHS = 4
+Position = tuple[int, int]
+
+
+class EndsAt(Epochs):
+    """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
+
+    A position is the last finished epoch and the batches after it.
+    """
+
+    class Enough(Exception):
+        pass
+
+    def __init__(self, *positions: Position) -> None:
+        super().__init__()
+        self.positions = positions
+        self.saved_states: list[SavedState] = []
+
+    def progress(self, progress: Progress) -> bool:
+        return (progress.epoch, progress.batch) in self.positions
+
+    def saved(self, state: SavedState) -> None:
+        self.saved_states.append(state)
+        if self.positions[-1:] == ((state.epoch, state.batch),):
+            raise self.Enough
+
+
+def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
+    """Four epochs of five batches, the last one of two images; optimizer steps end with neither."""
+    given = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False, "close_mosaic": 2} | arguments
+    model = given.pop("model", None) or architecture(folder, task)
+    return request(
+        task,
+        folder,
+        images=images,
+        model=model,
+        epochs=EPOCHS,
+        save_dir=folder / "run",
+        arguments=given,
+        identity={"job": "a"},
+    )
+
+
+def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
+    with prepared(wanted, reporter, reporter) as trainer:
+        trainer.args.workers = workers
+        trainer.train()
+
+
+def interrupted(wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()) -> EndsAt:
+    """Train with an interruption at each position; returns what the last attempt reported."""
+    attempt = wanted
+    for count, position in enumerate(positions):
+        with pytest.raises(EndsAt.Enough):
+            run(attempt, EndsAt(position), workers[count] if workers else 0)
+        state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
+        assert (state["epoch"], state[EXACT]["batch"]) == position
+        attempt = recovery(wanted)
+        if not attempt.best_from or not attempt.best_from.exists():
+            attempt = replace(attempt, best_from=None)
+    rest = EndsAt()
+    run(attempt, rest, workers[-1] if workers else 0)
+    return rest
+
+
+def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> tuple[str, list[EpochReport]]:
+    reports = EndsAt()
+    run(wanted, reports, workers)
+    digest = weights_of(wanted.save_dir / "weights" / "last.pt")
+    shutil.rmtree(wanted.save_dir)
+    return digest, reports.reports
+
+
+def last_of(wanted: TrainingRequest) -> str:
+    return weights_of(wanted.save_dir / "weights" / "last.pt")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
+    wanted = asked(task, tmp_path)
+    whole, reports = uninterrupted(wanted, workers=1)
+    rest = interrupted(wanted, (-1, 2), (0, 4), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
+    assert last_of(wanted) == whole
+    assert rest.reports[-1].metrics == reports[-1].metrics  # the running losses of the epoch among them
+    assert rest.reports[-1].inexact_reason is None
+
+
+def test_the_first_epoch_of_a_model_with_two_heads_can_be_interrupted_at_its_last_batch(
+    tmp_path: Path,
+) -> None:
+    """The balance of the heads changes with the epoch that no batch is left of."""
+    wanted = asked("detect", tmp_path, model="yolo26n")
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, BATCHES), (0, 2))
+    assert last_of(wanted) == whole
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True, "warmup_epochs": 1},
+        {"optimizer": "MuSGD", "nbs": 64, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5},
+        {"cache": "ram", "warmup_epochs": 0, "close_mosaic": 0},
+        {"val": False, "dropout": 0.5, "close_mosaic": 4},
+    ],
+    ids="-".join,
+)
+def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, **arguments)
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, 1), (1, 3), (2, 2))
+    assert last_of(wanted) == whole
+
+
+def test_mosaic_finds_the_partners_that_an_interrupted_attempt_had_decoded(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, images=66, batch=2, nbs=8)
+    whole, _ = uninterrupted(wanted, workers=1)
+    interrupted(wanted, (0, 20), (1, 31), workers=(2, 0, 1))
+    assert last_of(wanted) == whole
+
+
+def test_states_that_are_saved_change_nothing(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    whole, _ = uninterrupted(wanted)
+    saves = EndsAt((-1, 2), (0, 1), (2, 4), (9, 9))
+    run(wanted, saves)
+    assert last_of(wanted) == whole
+    assert [(state.epoch, state.batch) for state in saves.saved_states] == [
+        (-1, 2), (0, 0), (0, 1), (1, 0), (2, 0), (2, 4), (3, 0),
+    ]  # fmt: skip
+    times = [state.trained_seconds for state in saves.saved_states]
+    assert times == sorted(times)
+    assert times[0] > 0
+    assert not (wanted.save_dir / "weights" / "epoch-end.pt").exists()
+
+
+def test_the_time_of_an_epoch_counts_both_attempts(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    first, rest = EndsAt((0, 4)), EndsAt()
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, first)
+    before = load_checkpoint(wanted.save_dir / "weights" / "last.pt")[EXACT]
+    run(recovery(wanted), rest)
+    assert rest.reports[0].seconds > before["epoch_seconds"] > 0
+    assert (
+        rest.saved_states[0].trained_seconds
+        > before["trained_seconds"]
+        > first.saved_states[0].trained_seconds
+    )
+
+
+class Poisons(EndsAt):
+    """Makes a weight NaN in the second epoch, once, after a state was saved in it."""
+
+    def __init__(self, *positions: Position) -> None:
+        super().__init__(*positions)
+        self.model: Any = None
+        self.poisoned = False
+        self.asked = 0
+
+    def progress(self, progress: Progress) -> bool:
+        if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
+            self.poisoned = True
+            with torch.no_grad():
+                next(self.model().parameters()).fill_(torch.nan)
+        wanted = super().progress(progress)
+        self.asked += wanted
+        return wanted
+
+
+def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
+    with prepared(wanted, reporter, reporter) as trainer:
+        reporter.model = lambda: trainer.model
+        trainer.train()
+
+
+def test_an_epoch_that_ends_in_nan_begins_again_whatever_was_saved_in_it(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    poisoned(wanted, Poisons())
+    whole = last_of(wanted)
+    shutil.rmtree(wanted.save_dir)
+
+    poisoned(wanted, Poisons((-1, 3), (0, 2), (9, 9)))
+    assert last_of(wanted) == whole
+    shutil.rmtree(wanted.save_dir)
+
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    rest = Poisons()
+    poisoned(recovery(wanted), rest)
+    assert last_of(wanted) == whole
+    assert rest.reports[-1].inexact_reason is None
+
+
+def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_nan(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    (wanted.save_dir / "weights" / "epoch-end.pt").unlink()
+    rest = Poisons()
+    poisoned(recovery(wanted), rest)
+    assert "epoch 2 ended in NaN after it was resumed in its middle" in (
+        rest.reports[-1].inexact_reason or ""
+    )
+
+
+def test_nothing_is_saved_once_the_losses_are_nan(tmp_path: Path) -> None:
+    wanted, reporter = asked("detect", tmp_path), Poisons((0, 5), (9, 9))
+    poisoned(wanted, reporter)
+    assert reporter.asked == 2  # in the epoch that ends in NaN, and when it is repeated
+    assert [(state.epoch, state.batch) for state in reporter.saved_states].count((0, 5)) == 1
+
+
+def test_stopped_in_its_first_epoch_it_leaves_the_best_that_there_is_and_goes_on(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    whole, _ = uninterrupted(wanted)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((-1, 3)))
+    attempt = replace(recovery(wanted), best_from=None)
+    stopped = train(replace(attempt, stop=True), Epochs())
+    assert (stopped.stop_reason, stopped.epoch, stopped.last.position) == ("stopped", -1, (-1, 3))
+    assert stopped.fitness is not None
+    assert load_checkpoint(Path(stopped.best.path))["optimizer"] is None
+    run(attempt, EndsAt())
+    assert last_of(wanted) == whole
+
+
+def test_a_new_job_goes_on_in_the_batch_too_and_begins_the_epoch_anew_with_another_batch_size(
+    tmp_path: Path,
+) -> None:
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((1, 3)))
+    parent = wanted.save_dir / "weights"
+    child = replace(
+        wanted,
+        save_dir=tmp_path / "child",
+        resume_from=parent / "last.pt",
+        best_from=parent / "best.pt",
+        arguments={},
+    )
+    within = EndsAt()
+    run(child, within)
+    assert [report.epoch for report in within.reports] == [2, 3]
+    steps = EndsAt()
+    run(replace(child, save_dir=tmp_path / "other", arguments={"batch": 6}), steps)
+    assert [report.epoch for report in steps.reports] == [2, 3]
+
+
+def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginning(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    begun: list[int] = []
+    model = YOLO(wanted.save_dir / "weights" / "last.pt")
+    model.add_callback("on_train_epoch_start", lambda trainer: begun.append(trainer.epoch))
+    model.train(resume=True)
+    assert begun == [1, 2, 3]
