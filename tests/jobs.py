@@ -54,6 +54,7 @@ def record_checkpoints(
         "run_id": run_id,
         "status": status,
         "epoch": "2",
+        "batch": "0",
         "epochs": "3",
         "metrics": '{"metrics/mAP50(B)": 0.9, "val/box_loss": null}',
         "best_checkpoint_path": f"s3://bucket/checkpoints/{job_id}/best.pt",

@@ -26,7 +26,7 @@ from tests.untrained import stored_start
 
 DAG = "train_yolo"
 
-_BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) epoch (\d+)")
+_BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
 
 
 def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
@@ -186,7 +186,11 @@ class Training:
                 moment = datetime.fromisoformat(line["timestamp"]).timestamp()
                 begun = _BEGUN.match(str(line.get("event")))
                 if moment > kill.moment and begun:
-                    return replace(kill, went_on_after=int(begun[1]) - 1, seconds=moment - kill.moment)
+                    return replace(
+                        kill,
+                        went_on_after=int(begun[2]) - (2 if begun[1] else 1),
+                        seconds=moment - kill.moment,
+                    )
         return kill
 
     def _lines(self, attempt: int, task_id: str) -> list[dict[str, Any]]:

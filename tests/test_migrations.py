@@ -145,6 +145,9 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0006", "origin", "external"),
         ("0006", "checkpoint_uploader", "ada"),
         ("0006", "checkpoint_finding", "best.pt is damaged"),
+        ("0007", "durable_batch", "120"),
+        ("0007", "lost_seconds", "12.5"),
+        ("0007", "stop_after_epoch", "true"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(

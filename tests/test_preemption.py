@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from include.pipeline import preemption
 from include.pipeline.preemption import Preempted, interruptible
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def test_sigterm_ends_the_block_and_code_that_catches_every_error_does_not_hold_
                 steps.append("swallowed, as Ultralytics does")
             steps.append("went on")
 
-    with pytest.raises(Preempted, match="goes on from the last durable epoch"):
+    with pytest.raises(Preempted, match="goes on from the last durable state"):
         train()
     assert steps == []
 
@@ -142,6 +143,7 @@ def _read(process: subprocess.Popen[str]) -> str:
 
 FORKING = """
 import os, time
+from include.pipeline import preemption
 from include.pipeline.preemption import Preempted, interruptible
 try:
     with interruptible():
@@ -173,6 +175,7 @@ LOADING = """
 import os
 import time
 from torch.utils.data import DataLoader
+from include.pipeline import preemption
 from include.pipeline.preemption import Preempted, interruptible
 
 class Slow(list):
@@ -203,6 +206,7 @@ def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_is_no_error() 
 
 ORPHAN = """
 import os, time
+from include.pipeline import preemption
 from include.pipeline.preemption import Preempted, interruptible
 if os.fork():
     time.sleep(60)
@@ -220,3 +224,20 @@ def test_a_training_whose_supervisor_died_does_not_go_on_unseen() -> None:
     with _run(ORPHAN) as process:
         os.kill(int(_read(process)), signal.SIGKILL)
         assert _read(process) == "preempted"
+
+
+def test_a_signal_that_waits_for_a_batch_is_not_sent_again_when_the_training_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received: list[int] = []
+    monkeypatch.setattr(preemption, "_BATCH_SECONDS", 0.2)
+    former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with interruptible() as interruption:
+            interruption.await_batch()
+            _ask_to_stop()
+            assert interruption.requested
+        assert not signal.sigtimedwait([signal.SIGUSR1], 0.5)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert received == []

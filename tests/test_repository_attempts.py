@@ -11,7 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.jobs.job import StopRequest
 from include.jobs.repository import JobRepository, OwnershipLost
+from include.training.contract import Progress
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 
 Write = Callable[[JobRepository, str, int], object]
@@ -19,6 +21,9 @@ Write = Callable[[JobRepository, str, int], object]
 WRITES: dict[str, Write] = {
     "start_training": lambda jobs, run_id, attempt: jobs.start_training("a", run_id, attempt, first_epoch=0),
     "record_epoch": lambda jobs, run_id, attempt: jobs.record_epoch("a", run_id, attempt, epoch_report(2)),
+    "record_progress": lambda jobs, run_id, attempt: jobs.record_progress(
+        "a", run_id, attempt, Progress(1, 3, 5, 60.0)
+    ),
     "record_durable": lambda jobs, run_id, attempt: jobs.record_durable("a", run_id, attempt, 2),
     "record_inexact": lambda jobs, run_id, attempt: jobs.record_inexact("a", run_id, attempt, "time="),
 }
@@ -138,11 +143,46 @@ def test_of_many_attempts_at_once_the_newest_owns_the_job(jobs: JobRepository, m
     assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"attempt": 8}]
 
 
+def durable_of(jobs: JobRepository) -> tuple[int | None, int | None]:
+    job = recorded(jobs)
+    return job.durable_epoch, job.durable_batch
+
+
 def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
     started(jobs)
-    for epoch, durable in ((0, 0), (3, 3), (2, 3), (3, 3), (4, 4)):
-        jobs.record_durable("a", "run1", 1, epoch)
-        assert recorded(jobs).durable_epoch == durable
+    assert durable_of(jobs) == (None, None)
+    newest = (-1, 0)
+    for state in ((-1, 7), (-1, 3), (0, 0), (3, 0), (2, 9), (3, 0), (3, 5), (3, 4), (4, 0)):
+        jobs.record_durable("a", "run1", 1, *state)
+        newest = max(newest, state)
+        assert durable_of(jobs) == newest
+
+
+def test_an_attempt_goes_back_to_the_state_that_it_found_and_what_was_trained_since_is_lost(
+    jobs: JobRepository,
+) -> None:
+    started(jobs, epochs=2)
+    assert jobs.record_progress("a", "run1", 1, Progress(1, 40, 50, 100.0)) is StopRequest.NONE
+    jobs.record_durable("a", "run1", 1, 1, 40)
+    job = recorded(jobs)
+    assert (job.epoch, job.batch, job.batches, job.trained_seconds, job.lost_seconds) == (
+        1,
+        40,
+        50,
+        100.0,
+        0.0,
+    )
+    jobs.start_training("a", "run1", 2, first_epoch=2, batch=30, trained_seconds=90.0)
+    job = recorded(jobs)
+    assert (job.epoch, job.batch, job.trained_seconds, job.lost_seconds) == (1, 30, 90.0, 10.0)
+    assert durable_of(jobs) == (1, 30)
+    jobs.start_training("a", "run1", 3, first_epoch=1, trained_seconds=50.0)
+    job = recorded(jobs)
+    assert (job.epoch, job.batch, job.trained_seconds, job.lost_seconds) == (0, None, 50.0, 50.0)
+    assert durable_of(jobs) == (0, 0)
+    jobs.start_training("a", "run1", 4, first_epoch=0)
+    assert durable_of(jobs) == (None, 0)
+    assert recorded(jobs).lost_seconds == 100.0
 
 
 def test_the_first_reason_why_weights_may_differ_stays(jobs: JobRepository) -> None:
@@ -155,16 +195,27 @@ def test_the_first_reason_why_weights_may_differ_stays(jobs: JobRepository) -> N
 
 def test_a_request_to_stop_is_read_at_the_end_of_an_epoch(jobs: JobRepository) -> None:
     started(jobs)
-    assert jobs.record_epoch("a", "run1", 1, epoch_report(0)) is False
+    assert jobs.record_epoch("a", "run1", 1, epoch_report(0)) is StopRequest.NONE
     assert jobs.request_stop("a") is True
-    assert jobs.record_epoch("a", "run1", 1, epoch_report(1)) is True
+    assert jobs.record_epoch("a", "run1", 1, epoch_report(1)) is StopRequest.NOW
+
+
+def test_what_is_to_stop_now_does_not_wait_for_its_epoch_any_more(jobs: JobRepository) -> None:
+    started(jobs)
+    heard = []
+    for after_epoch in (True, True, False, True):
+        jobs.request_stop("a", after_epoch=after_epoch)
+        heard.append(jobs.record_progress("a", "run1", 1, Progress(-1, 3, 50, 1.0)))
+    assert heard == [StopRequest.AFTER_EPOCH, StopRequest.AFTER_EPOCH, StopRequest.NOW, StopRequest.NOW]
+    jobs.fail_run("train_yolo", "run1", "out of memory")
+    assert recorded(jobs).stop_after_epoch is False
 
 
 def test_a_request_to_stop_outlives_an_attempt_that_was_killed(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     jobs.request_stop("a")
     jobs.start_training("a", "run1", 2, first_epoch=1)
-    assert jobs.record_epoch("a", "run1", 2, epoch_report(1)) is True
+    assert jobs.record_epoch("a", "run1", 2, epoch_report(1)) is StopRequest.NOW
 
 
 def test_a_request_to_stop_outlives_a_claim_that_its_run_repeats(jobs: JobRepository) -> None:

@@ -91,6 +91,7 @@ def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Conn
         "job_id": "a",
         "status": "running",
         "stop_requested": False,
+        "stop_after_epoch": False,
         "dag_id": "train_yolo",
         "run_id": "run2",
         "origin_run_id": "run2",

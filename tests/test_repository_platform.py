@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.jobs.job import StopRequest
 from include.jobs.repository import (
     JobNotCreatable,
     JobRepository,
@@ -54,7 +55,7 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
     assert (claimed.status, claimed.run_id, claimed.origin_run_id) == ("running", "run1", "run1")
     assert claimed.started_at is not None
     jobs.start_training("7", "run1", 1, first_epoch=0)
-    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is False
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NONE
     assert len(jobs.epochs("7")) == 1
 
 
@@ -63,7 +64,7 @@ def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycop
     assert jobs.request_stop("7") is True
     assert claim(jobs, "7").stop_requested is True
     jobs.start_training("7", "run1", 1, first_epoch=0)
-    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is True
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NOW
 
 
 @pytest.mark.parametrize("status", ["state", "varchar(20)"])

@@ -27,13 +27,19 @@ _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 class Progress(BaseModel):
     """How far a job is. Epochs are counted here: three finished ones are 3, and the last of them is epoch 2.
 
-    durable_epochs are those that a lost machine cannot take away any more. epoch_seconds is what the last
-    epoch took, eta_seconds what the rest will take as of recorded_at; null unless the job runs.
+    batch is how many batches of the next epoch are trained, of `batches`. durable_epochs, and durable_batch
+    after them, are what a lost machine cannot take away any more. epoch_seconds is what the last epoch took,
+    eta_seconds what the rest will take as of recorded_at; null unless the job runs. goodput is the share of
+    the time since the start that went into training that counts; null where that is not known.
     """
 
     finished_epochs: int | None
     epochs: int | None
+    batch: int | None
+    batches: int | None
     durable_epochs: int | None
+    durable_batch: int | None
+    goodput: float | None
     eta_seconds: float | None
     epoch_seconds: float | None
     recorded_at: datetime | None
@@ -100,7 +106,7 @@ def _response(job: TrainingJob, around: Surroundings, now: datetime) -> Training
         model=named(row["spec"], "model"),
         dataset=named(row["spec"], "dataset"),
         duration_seconds=_duration(job, now),
-        progress=_progress(job, around),
+        progress=_progress(job, around, _duration(job, now)),
         fitness_curve=list(around.curve),
         lineage=JobLineage(
             parent_job_id=job.parent_job_id,
@@ -127,11 +133,15 @@ def _duration(job: TrainingJob, now: datetime) -> float | None:
     return max(0.0, (ended - job.started_at).total_seconds()) if ended else None
 
 
-def _progress(job: TrainingJob, around: Surroundings) -> Progress:
+def _progress(job: TrainingJob, around: Surroundings, duration: float | None) -> Progress:
     return Progress(
         finished_epochs=_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
+        batch=job.batch,
+        batches=job.batches,
         durable_epochs=_finished(job, job.durable_epoch),
+        durable_batch=job.durable_batch,
+        goodput=min(job.trained_seconds / duration, 1.0) if job.trained_seconds and duration else None,
         eta_seconds=around.eta_seconds if job.status == JobStatus.RUNNING else None,
         epoch_seconds=around.seconds,
         recorded_at=around.recorded_at,

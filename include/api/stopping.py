@@ -1,10 +1,12 @@
-"""Stopping a job at the end of its epoch: its state is kept, and it can be resumed."""
+"""Stopping a job, now or at the end of its epoch: its state is kept, and it can be resumed."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
 
 from include.api.access import may_start
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
@@ -16,6 +18,15 @@ from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.pipeline.settings import TRAINING_DAG
 
+
+class StopBody(BaseModel):
+    """When the job is to stop."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: Literal["now", "after_epoch"] = "now"
+
+
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
 
 
@@ -24,9 +35,16 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINI
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def stop_job(job_id: JobId, database: Database) -> TrainingJobResponse:
-    """Ask a job to stop after the epoch it is in; asked again, it is the same."""
-    stopping = JobRepository(database).request_stop(job_id)
+def stop_job(
+    job_id: JobId,
+    database: Database,
+    asked: StopBody = StopBody(),  # noqa: B008 - it is frozen
+) -> TrainingJobResponse:
+    """Ask a job to stop, after the batch it is in or with `after_epoch` after its epoch; it keeps its state.
+
+    It notices within ten seconds. Asked again, it is the same; what is to stop now does not wait any more.
+    """
+    stopping = JobRepository(database).request_stop(job_id, after_epoch=asked.when == "after_epoch")
     job = JobListing(database).require(job_id)
     if not stopping:
         raise Refused(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from include.checkpoints.checkpoint import in_words
 from include.checkpoints.errors import StoreError, StoreUnreachable
 from include.checkpoints.location import S3Location
 from include.checkpoints.reading import read_object
@@ -59,7 +60,7 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
         stored = stored_checkpoint(before, head).checkpoint if head else None
         if stored is not None:
             return (
-                f"The generation before it is there, {before.uri} after epoch {stored.epoch + 1}: "
+                f"The generation before it is there, {before.uri} after {in_words(stored.position)}: "
                 "docs/operations.md says how to go back to it"
             )
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import namedtuple_row
 
 from include.audit.findings import Finding, FindingKind
+from include.checkpoints.checkpoint import in_words
 from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 
@@ -47,9 +48,9 @@ def find_stuck(
 
 
 def _record_failure(connection: Connection[Any], row: Any) -> str | None:
-    state = f"its state after epoch {row.durable_epoch + 1} is in S3" if row.durable_epoch is not None else (
-        "no state of it was stored"
-    )  # fmt: skip
+    state = "no state of it was stored"
+    if row.durable_epoch is not None:
+        state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
         f"Run {row.run_id} ended without recording it, as after a kill of all its processes; {state}. Clear "
         "the run's failed task with all after it, or trigger the job again: it goes on from there"

@@ -11,6 +11,9 @@ from urllib.parse import quote, unquote
 
 from include.checkpoints.checkpoint import Checkpoint
 
+SEEDED_FROM = "seeded-from"
+"""Key of the job whose checkpoint was copied to begin another one with."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
 _BATCH = re.compile(r"\d{1,9}")

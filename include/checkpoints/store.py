@@ -25,7 +25,7 @@ from include.checkpoints.errors import (
 )
 from include.checkpoints.fetching import fetched, require_size
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
-from include.checkpoints.metadata import checkpoint_in, metadata_of
+from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
 from include.checkpoints.reading import inspect_object
 from include.checkpoints.sending import LocalFile, TransferLimits
 from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
@@ -172,6 +172,7 @@ class CheckpointStore:
         if kind == "last" and head:
             self._keep_previous(job_id, head)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
+        metadata[SEEDED_FROM] = parent_job_id
         try:
             seeded = self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
         except SourceChanged as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import in_words
 from include.checkpoints.errors import explained, is_not_found
-from include.checkpoints.metadata import checkpoint_in, run_id_in
+from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, run_id_in
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,6 +22,7 @@ class StoredCheckpoint:
     """An object at a checkpoint's place. checkpoint is None if this project did not write it.
 
     run_id is the Dag run that stored it, so that another training of the same job id is told apart.
+    seeded_from is the job that it was copied from, where this one began with another one's state.
     """
 
     uri: str
@@ -30,6 +31,7 @@ class StoredCheckpoint:
     job_id: str | None
     run_id: str | None
     ultralytics_version: str | None
+    seeded_from: str | None = None
 
     def is_the_same_as(self, wanted: Checkpoint) -> bool:
         """The object holds the very bytes of `wanted`."""
@@ -71,4 +73,5 @@ def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> St
         job_id=metadata.get("job-id"),
         run_id=run_id_in(metadata),
         ultralytics_version=metadata.get("ultralytics-version"),
+        seeded_from=metadata.get(SEEDED_FROM),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -19,6 +19,21 @@ class JobStatus(StrEnum):
     STOPPED = "stopped"
 
 
+class StopRequest(Enum):
+    """Whether a job is to stop, and when: at the end of its epoch, or after the batch that it is in."""
+
+    NONE = "none"
+    AFTER_EPOCH = "after_epoch"
+    NOW = "now"
+
+    @classmethod
+    def of(cls, requested: bool, after_epoch: bool) -> StopRequest:
+        """What the two columns of a row say."""
+        if not requested:
+            return cls.NONE
+        return cls.AFTER_EPOCH if after_epoch else cls.NOW
+
+
 def _object_or_none(value: object) -> object:
     return value if isinstance(value, dict) else None
 
@@ -30,16 +45,20 @@ JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
-    status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here. The
-    owner is the run `run_id` of Dag `dag_id`, and in it try number `attempt` of the task `train` (None until
-    one began). origin_run_id is the run that began this training from its start: objects in S3 belong to the
-    training if their metadata names that run. epoch is the last finished one, durable_epoch the last whose
-    state was verified in S3, resumed_epoch the parent's last one, which a job with a parent continues after;
-    all from 0; epochs is the planned number. inexact_reason is None while the weights are those of a training
-    that was never interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256
-    in lower-case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
-    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin is
-    "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are
+    status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here.
+    The owner is the run `run_id` of Dag `dag_id`, and in it try number `attempt` of the task `train`
+    (None until one began). origin_run_id is the run that began this training from its start: objects in
+    S3 belong to the training if their metadata names that run. epoch is the last finished one,
+    resumed_epoch the parent's last one, which a job with a parent continues after; both from 0; epochs is
+    the planned number. batch is how many batches after it are trained, of `batches`. durable_epoch and
+    durable_batch say the same of the newest state that was verified in S3: in the first epoch
+    durable_epoch is -1. trained_seconds is the training that counts, lost_seconds the training that had
+    to be repeated. A job that is to stop ends after the batch it is in, or with stop_after_epoch at the
+    end of its epoch. inexact_reason is None while the weights are those of a training that was never
+    interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
+    case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
+    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin
+    is "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are
     complete, and checkpoint_finding tells why they cannot be loaded here, if they cannot.
     """
 
@@ -48,6 +67,7 @@ class TrainingJob(BaseModel):
     job_id: str
     status: str | None
     stop_requested: bool
+    stop_after_epoch: bool
     dag_id: str | None
     run_id: str | None
     origin_run_id: str | None
@@ -56,8 +76,13 @@ class TrainingJob(BaseModel):
     resumed_epoch: int | None
     spec: JsonObject
     epoch: int | None
+    batch: int | None
+    batches: int | None
     durable_epoch: int | None
+    durable_batch: int | None
     epochs: int | None
+    trained_seconds: float | None
+    lost_seconds: float | None
     metrics: JsonObject
     best_checkpoint_path: str | None
     best_checkpoint_sha256: str | None

@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from include.jobs.job import RecordedEpoch, TrainingJob
+from include.jobs.job import RecordedEpoch, StopRequest, TrainingJob
 from include.jobs.queries import query
 from include.limits import ERROR_BYTES
 from include.refusals import shorten
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from include.training.contract import EpochReport
+    from include.training.contract import EpochReport, Progress
 
 
 _EPOCHS_AT_ONCE = 1000
@@ -127,16 +127,34 @@ class JobRepository:
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 
-    def start_training(self, job_id: str, run_id: str, attempt: int, first_epoch: int) -> int:
+    def start_training(
+        self,
+        job_id: str,
+        run_id: str,
+        attempt: int,
+        first_epoch: int,
+        batch: int = 0,
+        trained_seconds: float = 0.0,
+    ) -> int:
         """Mark that an attempt begins at `first_epoch`, and return how many recorded epochs it repeats.
 
-        attempt is Airflow's try number. From here on no older one of this run writes; the row runs (again),
-        tells of no epoch that is to come, and names no objects until the attempt has ended. A request to stop
-        stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if `run_id` is not the
-        job's owner or a newer attempt of it began.
+        batch is how many batches of that epoch its state has already, trained_seconds the training that
+        is in it; what the row says beyond that is lost. attempt is Airflow's try number. From here on no
+        older one of this run writes; the row runs (again), tells of no epoch that is to come, and names
+        no objects until the attempt has ended. A request to stop stays open unless the job had ended.
+        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner or a newer attempt of
+        it began.
         """
         with self._connection.transaction():
-            self._as_owner("start_training", job_id, run_id, attempt, first_epoch=first_epoch)
+            self._as_owner(
+                "start_training",
+                job_id,
+                run_id,
+                attempt,
+                first_epoch=first_epoch,
+                batch=batch,
+                trained_seconds=trained_seconds,
+            )
             return self._changed("delete_epochs", {"job_id": job_id, "first_epoch": first_epoch})
 
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
@@ -146,14 +164,14 @@ class JobRepository:
             raise OwnershipLost(_lost(job_id, run_id, job))
         return job
 
-    def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> bool:
+    def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
         """Record one finished epoch, make its numbers the job's own, and return whether the job is to stop.
 
         An epoch recorded twice is one row. Raises OwnershipLost, and writes nothing, if the job belongs to
         another run or attempt.
         """
         with self._connection.transaction():
-            (stop_requested,) = self._as_owner(
+            stop = self._as_owner(
                 "record_epoch",
                 job_id,
                 run_id,
@@ -164,16 +182,36 @@ class JobRepository:
                 fitness=finite(report.fitness),
                 seconds=finite(report.seconds),
                 eta_seconds=finite(report.eta_seconds),
+                trained_seconds=finite(report.trained_seconds),
             )
-        return bool(stop_requested)
+        return StopRequest.of(*stop)
 
-    def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int) -> None:
-        """Record that the state after `epoch` was verified in S3. A later one that is recorded already stays.
+    def record_progress(self, job_id: str, run_id: str, attempt: int, progress: Progress) -> StopRequest:
+        """Record how far the job is within its epoch, and return whether it is to stop.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
         with self._connection.transaction():
-            self._as_owner("record_durable", job_id, run_id, attempt, epoch=epoch)
+            stop = self._as_owner(
+                "record_progress",
+                job_id,
+                run_id,
+                attempt,
+                batch=progress.batch,
+                batches=progress.batches,
+                trained_seconds=progress.trained_seconds,
+            )
+        return StopRequest.of(*stop)
+
+    def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
+        """Record that the state after `epoch`, and `batch` batches of the next one, was verified in S3.
+
+        A later one that is recorded already stays.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            self._as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
 
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
         """Record why the weights need not be those of an uninterrupted training. The first reason stays.
@@ -200,10 +238,14 @@ class JobRepository:
             self._changed("mark_external", {**values, "job_id": job_id})
             return self._get(job_id)
 
-    def request_stop(self, job_id: str) -> bool:
-        """Ask that the job stops after the epoch it is in. False if it neither waits nor runs."""
+    def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
+        """Ask that the job stops, after the batch or the epoch it is in. False if it neither waits nor runs.
+
+        Who is to stop after the batch is not asked to wait for the epoch's end any more.
+        """
+        values = {"job_id": job_id, "after_epoch": after_epoch}
         with self._connection.transaction():
-            return self._changed("request_stop", {"job_id": job_id}) == 1
+            return self._changed("request_stop", values) == 1
 
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.

@@ -42,6 +42,12 @@ Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""
 
+_MEANS = {"publish_every", "publish_seconds", "keep_local"}
+"""How a job keeps its states: each run of it says so anew."""
+
+_REPLACED = {"publish_interval": "publish_seconds"}
+"""Parameters of earlier versions, which the specs of their jobs still have."""
+
 _JOB: JsonDict = {"section": "Job"}
 _DATA: JsonDict = {"section": "Data and model"}
 _TRAINING: JsonDict = {"section": "Training"}
@@ -194,11 +200,12 @@ class TrainingSpec(BaseModel):
         description="Epochs between two states in S3 while it trains; the final state is always stored.",
         json_schema_extra=_CONTINUING,
     )
-    publish_interval: float = Field(
-        0,
-        ge=0,
+    publish_seconds: float = Field(
+        60,
+        ge=10,
         le=86_400,
-        description="Seconds that lie at least between two states in S3; the final state is always stored.",
+        description="Seconds of training that may be lost: a state is also saved within an epoch when the "
+        "last one is older than this.",
         json_schema_extra=_CONTINUING,
     )
     keep_local: bool = Field(
@@ -206,6 +213,13 @@ class TrainingSpec(BaseModel):
         description="Keep the local files after both checkpoints were verified in S3.",
         json_schema_extra=_CONTINUING,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_replaced(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name not in _REPLACED}
 
     @field_validator("batch")
     @classmethod
@@ -252,6 +266,13 @@ class TrainingSpec(BaseModel):
     @classmethod
     def parse(cls, params: dict[str, Any]) -> TrainingSpec:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
+        for name in _REPLACED.keys() & params.keys():
+            raise SpecError(f"{name}={shown(params[name])} is no parameter any more; give {_REPLACED[name]}")
+        return cls.stored(params)
+
+    @classmethod
+    def stored(cls, params: dict[str, Any]) -> TrainingSpec:
+        """Validate what a row says, as `parse` does, but for what an earlier version has written."""
         try:
             return cls.model_validate(params)
         except ValidationError as error:
@@ -266,7 +287,7 @@ class TrainingSpec(BaseModel):
                     f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is continued; "
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
-        own = {"job_id", "fresh", "resume_from", "publish_every", "publish_interval", "keep_local"}
+        own = {"job_id", "fresh", "resume_from", *_MEANS}
         if self.device is None and count_devices(parent.device) > 1:
             # A run takes a slot of the pool for each GPU that its own parameters name.
             raise SpecError(
@@ -291,7 +312,7 @@ class TrainingSpec(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted training must not change when it goes on; all that is given but its means."""
-        means = {"job_id", "fresh", "device", "workers", "publish_every", "publish_interval", "keep_local"}
+        means = {"job_id", "fresh", "device", "workers", *_MEANS}
         return self.model_dump(mode="json", exclude=means, exclude_none=True)
 
     def arguments(self) -> dict[str, Any]:

@@ -201,6 +201,7 @@ class Completion:
             "finding": "; ".join(findings) or None,
             "status": told.status,
             "epoch": job.epoch if told.epoch is None else told.epoch,
+            "batch": 0,
             "epochs": told.epochs,
             "metrics": None if metrics is None else Jsonb(finite(metrics)),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.repository import JobRepository
@@ -59,9 +59,7 @@ class JobRecord:
     def progress(self, progress: Progress) -> StopRequest:
         """Record how far the training is within its epoch; returns whether the job is to stop."""
         with self.open() as connection:
-            return JobRepository(connection).record_progress(
-                self.job_id, self.run_id, self.attempt, **asdict(progress)
-            )
+            return JobRepository(connection).record_progress(self.job_id, self.run_id, self.attempt, progress)
 
     def durable(self, epoch: int, batch: int) -> None:
         """Record that the state after `epoch`, and `batch` batches, is in S3."""

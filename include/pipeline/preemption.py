@@ -48,6 +48,7 @@ class Interruption:
         self._announced = False
         self._awaits_batch = False
         self._deadline = 0.0
+        self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
         """From now on SIGTERM raises nothing at once: who trains asks `requested` after each batch.
@@ -91,14 +92,17 @@ class Interruption:
         if not self._requested:
             self._requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
             if self._awaits_batch:
-                again = threading.Timer(_BATCH_SECONDS, os.kill, (self._process, number))
-                again.daemon = True
-                again.start()
+                self._again = threading.Timer(_BATCH_SECONDS, os.kill, (self._process, number))
+                self._again.daemon = True
+                self._again.start()
         self._announce()
 
     def over(self) -> None:
         """Raise nothing any more."""
         self._announced = True
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()  # before the signal does what it did without this
 
     def _announce(self) -> None:
         """Raise Preempted, once: a second time it would tear apart what the first has set off."""

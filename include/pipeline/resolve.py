@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from include.checkpoints.checkpoint import in_words
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
@@ -156,7 +157,7 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
             f"job_id={job_id!r} has no training in training_jobs, but {stored.uri} holds its state after "
-            f"epoch {stored.checkpoint.epoch + 1}: its row was deleted. Restore the row to resume, give "
+            f"{in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
             "fresh=true to start over, or choose another job_id"
         )
 
@@ -190,18 +191,20 @@ def _own_state(
         expired = row.last_checkpoint_expired_at
         gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
-            f"job_id={row.job_id!r} had stored its state after epoch {row.durable_epoch + 1}, but "
+            f"job_id={row.job_id!r} had stored its state after "
+            f"{in_words((row.durable_epoch, row.durable_batch or 0))}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
         )
     return None
 
 
 def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """The parent's state in the job's own prefix, if the job has finished no epoch of its own.
+    """The parent's state in the job's own prefix, if the job has stored none of its own.
 
     So it does not matter what has become of the parent meanwhile.
     """
-    if own.checkpoint is None or own.checkpoint.epoch != row.resumed_epoch:
+    # Earlier versions did not write down that an object is a seed; their states were of an epoch's end.
+    if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")
     belongs = best is not None and best.run_id == row.origin_run_id
@@ -212,7 +215,7 @@ def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointSt
 
 def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """The spec of a job that goes on. Raises SpecError, naming what differs from what it began with."""
-    begun = TrainingSpec.parse(dict(row.spec or {}))
+    begun = TrainingSpec.stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.continuing(begun)
     spec = spec.with_defaults()
@@ -258,7 +261,7 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
             f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
             f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
         )
-    if last.checkpoint is None or last.checkpoint.epoch < 0:
+    if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
             "this project or was stripped of its optimizer; start a new training with it as `model`"
@@ -270,8 +273,9 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
         )
     if not _is_of(parent, last, parent.last_checkpoint_sha256):
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name (epoch "
-            f"{last.checkpoint.epoch + 1}); the present one is {parent.status} and stored nothing to resume"
+            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
+            f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
+            "to resume"
         )
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _is_of(parent, best, parent.best_checkpoint_sha256):
@@ -291,7 +295,7 @@ def _spec_of(parent: TrainingJob) -> TrainingSpec:
         raise SpecError(
             f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
         )
-    return TrainingSpec.parse(dict(parent.spec))
+    return TrainingSpec.stored(dict(parent.spec))
 
 
 def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoint) -> None:

@@ -106,6 +106,7 @@ class EpochReport:
     epoch took with its validation; eta_seconds is what the remaining epochs will take at the average of this
     attempt. is_best tells that best.pt is of this epoch. inexact_reason is None while an interrupted training
     ends with the weights of an uninterrupted one, or the reason why that is not promised any more.
+    trained_seconds is as in Progress.
     """
 
     epoch: int
@@ -116,6 +117,7 @@ class EpochReport:
     eta_seconds: float
     is_best: bool
     inexact_reason: str | None
+    trained_seconds: float = 0.0
 
 
 class EpochReporter(Protocol):

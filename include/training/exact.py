@@ -73,7 +73,7 @@ class Exact(BaseTrainer):  # type: ignore[misc]
             self._loader_epoch = None
         else:
             fix_order(loader, self.args.seed)
-        return loader
+        return loader  # type: ignore[no-any-return]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Seed what the batch itself draws: its size with multi_scale, equal on all GPUs; dropout."""

@@ -19,13 +19,17 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
     if device.type != "cuda":
         return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None
     training = torch.cuda.current_stream(device)
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(training)
     with torch.cuda.stream(stream):
-        copy = _Copier(_pinned, lambda module: module._apply(_pinned)).of(state)
+        copy = _Copier(_pinned, _move).of(state)
     # Memory that becomes free now is used by this stream alone, and so only after it was copied.
     training.wait_stream(stream)
     return copy, stream.record_event().synchronize
+
+
+def _move(module: nn.Module) -> nn.Module:
+    return module._apply(_pinned)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _pinned(tensor: torch.Tensor) -> torch.Tensor:

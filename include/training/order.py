@@ -93,6 +93,7 @@ class FromBatch(InfiniteDataLoader):  # type: ignore[misc]
     """
 
     first_batch = 0
+    iterator: Any
 
     def __iter__(self) -> Iterator[Any]:
         if self.iterator is None:

@@ -77,6 +77,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     else:
         state["train_args"] = _arguments(request, state["train_args"], finished)
         _renew_patience(state, finished)
+        if state.get(EXACT):
+            state[EXACT]["trained_seconds"] = 0.0  # this training's, not its parent's
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)

@@ -358,6 +358,7 @@ class WholeState(Exact):
                 eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
                 is_best=self.best_fitness == self.fitness,
                 inexact_reason=self.inexact_reason,
+                trained_seconds=self.trained_seconds,
             )
         )
         if not go_on and not self.stop:

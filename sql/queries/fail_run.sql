@@ -3,6 +3,7 @@ UPDATE training_jobs
 SET
     status = 'failed',
     stop_requested = FALSE,
+    stop_after_epoch = NULL,
     error = %(error)s,
     updated_at = now()
 WHERE dag_id = %(dag_id)s

@@ -5,6 +5,7 @@ SELECT
     dag_id::text AS dag_id,
     run_id::text AS run_id,
     durable_epoch,
+    durable_batch,
     updated_at::timestamptz AS updated_at
 FROM training_jobs
 WHERE job_id > %(after)s

@@ -5,8 +5,12 @@ UPDATE training_jobs
 SET
     status = %(status)s,
     stop_requested = FALSE,
-    epoch = %(epoch)s::integer,
+    stop_after_epoch = NULL,
+    -- A job that was stopped in its first epoch has finished none.
+    epoch = NULLIF(%(epoch)s::integer, -1),
+    batch = %(batch)s::integer,
     durable_epoch = %(epoch)s::integer,
+    durable_batch = %(batch)s::integer,
     epochs = COALESCE(%(epochs)s::integer, epochs),
     metrics = %(metrics)s::jsonb,
     best_checkpoint_path = %(best_checkpoint_path)s,

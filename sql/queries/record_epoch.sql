@@ -4,6 +4,8 @@ WITH owned AS (
     UPDATE training_jobs
     SET
         epoch = %(epoch)s,
+        batch = 0,
+        trained_seconds = %(trained_seconds)s,
         epochs = %(epochs)s,
         metrics = %(metrics)s::jsonb,
         updated_at = now()
@@ -12,7 +14,8 @@ WITH owned AS (
         AND COALESCE(attempt, %(attempt)s) = %(attempt)s
     RETURNING
         job_id,
-        stop_requested
+        stop_requested,
+        stop_after_epoch
 ),
 recorded AS (
     INSERT INTO training_epochs (job_id, epoch, metrics, fitness, seconds, eta_seconds)
@@ -32,5 +35,7 @@ recorded AS (
         eta_seconds = EXCLUDED.eta_seconds,
         recorded_at = now()
 )
-SELECT COALESCE(stop_requested, FALSE)
+SELECT
+    COALESCE(stop_requested, FALSE),
+    COALESCE(stop_after_epoch, FALSE)
 FROM owned;

@@ -6,6 +6,11 @@ SET
     epochs = %(epochs)s,
     metrics = NULL,
     durable_epoch = NULL,
+    batch = NULL,
+    batches = NULL,
+    durable_batch = NULL,
+    trained_seconds = NULL,
+    lost_seconds = NULL,
     inexact_reason = NULL,
     started_at = now()
 WHERE job_id = %(job_id)s

@@ -1,16 +1,25 @@
 -- An attempt begins: from here on no older one writes, and until it ends the row names no objects, because it
--- replaces them. Where epochs are repeated, the row goes back to the one before them, in what is durable too.
+-- replaces them. Where epochs or batches are repeated, the row goes back to what the attempt begins with, in what
+-- is durable too, and the time that went into them is lost.
 UPDATE training_jobs
 SET
     status = 'running',
     -- A job that had ended and begins again is wanted, whatever was asked for before.
     stop_requested = COALESCE(stop_requested AND status = 'running', FALSE),
+    stop_after_epoch = CASE WHEN status = 'running' THEN stop_after_epoch END,
     attempt = %(attempt)s,
     epoch = CASE WHEN epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1) ELSE epoch END,
-    durable_epoch = CASE
-        WHEN durable_epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1)
-        ELSE durable_epoch
+    batch = NULLIF(%(batch)s::integer, 0),
+    durable_batch = CASE
+        WHEN (durable_epoch, COALESCE(durable_batch, 0)) > (%(first_epoch)s - 1, %(batch)s::integer) THEN %(batch)s
+        ELSE durable_batch
     END,
+    durable_epoch = CASE
+        WHEN %(first_epoch)s = 0 AND %(batch)s::integer = 0 THEN NULL
+        ELSE LEAST(durable_epoch, %(first_epoch)s - 1)
+    END,
+    lost_seconds = COALESCE(lost_seconds, 0) + GREATEST(trained_seconds - %(trained_seconds)s::double precision, 0),
+    trained_seconds = %(trained_seconds)s::double precision,
     metrics = CASE
         WHEN epoch >= %(first_epoch)s THEN (
             SELECT recorded.metrics

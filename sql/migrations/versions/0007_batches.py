@@ -1,0 +1,34 @@
+"""How far a job is within an epoch, how much of its training counted, and when it is to stop."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from include.schema.adoption import add_missing
+from include.schema.columns import Column
+from include.schema.revision import Revision, creating
+
+revision = "0007"
+down_revision = "0006"
+
+COLUMNS = {
+    "training_jobs": (
+        Column("batch", "integer"),
+        Column("batches", "integer"),
+        Column("durable_batch", "integer"),
+        Column("trained_seconds", "double precision"),
+        Column("lost_seconds", "double precision"),
+        Column("stop_after_epoch", "boolean"),
+    )
+}
+
+
+def upgrade() -> None:
+    """Add the columns that are missing."""
+    with creating(revision, op.get_context()) as here:
+        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+
+
+def downgrade() -> None:
+    """Remove those that upgrade added."""
+    Revision(revision, op.get_context()).drop_created()
