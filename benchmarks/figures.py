@@ -55,12 +55,3 @@ class Difference:
         """Of two samples of at least two values each; they may vary unequally."""
         error = math.sqrt(statistics.variance(one) / len(one) + statistics.variance(other) / len(other))
         return cls(statistics.mean(one) - statistics.mean(other), error)
-
-
-def lost_epochs(reached: float, durable: int | None) -> float:
-    """How many epochs have to be trained again.
-
-    reached is how many were trained, with the fraction of the last; durable is the last one whose state is
-    left, from 0, or None.
-    """
-    return reached - (0 if durable is None else durable + 1)

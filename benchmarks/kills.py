@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Middle, lost_epochs
+from benchmarks.figures import Middle
 from benchmarks.material import digits
 from benchmarks.place import local_services, main
 from benchmarks.sides import redirect
@@ -64,8 +64,8 @@ def measure(folder: Path, quick: bool) -> Table:
                     starts[name].append(measured)
             attempt.train_on(epochs=dice.uniform(1, 2.5))
             reached = attempt.kill()
-            lost["here"].append(lost_epochs(reached, _epoch_here(root / JOB)))
-            lost["in S3"].append(lost_epochs(reached, _epoch_in_s3(services)))
+            lost["here"].append(reached - _state_here(root / JOB))
+            lost["in S3"].append(reached - _state_in_s3(services, attempt.batches))
     return _table(starts, lost, images, kills)
 
 
@@ -132,6 +132,11 @@ class Attempt:
         while (reached := self._next()).epochs + 1 / reached.batches < until:
             pass
 
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return self._reached.batches if self._reached else 1
+
     def kill(self) -> float:
         """End it with SIGKILL; returns how many epochs were trained."""
         self._process.kill()
@@ -163,7 +168,7 @@ def _watched(train: Callable[..., None], folder: Path, connection: Connection, *
 
     def batch_ends(trainer: Any) -> None:
         nonlocal done
-        done += 1
+        done = getattr(trainer, "_batch", done) + 1  # ours may go on within an epoch
         say(trainer)
 
     def say(trainer: Any) -> None:
@@ -206,16 +211,24 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     ).run()
 
 
-def _epoch_here(job_folder: Path) -> int | None:
+def _state_here(job_folder: Path) -> float:
+    """How many epochs are in the state on this machine, with the fraction of the last."""
     from include.checkpoints.loading import load_checkpoint
+    from include.training.contract import BATCH, EXACT
 
     last = job_folder / "runs" / "train" / "weights" / "last.pt"
-    return int(load_checkpoint(last)["epoch"]) if last.exists() else None
+    if not last.exists():
+        return 0.0
+    state = load_checkpoint(last)
+    return float(state["epoch"] + 1 + state[EXACT][BATCH] / state[EXACT]["batches"])
 
 
-def _epoch_in_s3(services: Services) -> int | None:
+def _state_in_s3(services: Services, batches: int) -> float:
+    """The same of the state in S3, with so many batches in an epoch."""
     stored = services.store(JOB).head(JOB, "last")
-    return stored.checkpoint.epoch if stored and stored.checkpoint else None
+    if stored is None or stored.checkpoint is None:
+        return 0.0
+    return stored.checkpoint.epoch + 1 + stored.checkpoint.batch / batches
 
 
 if __name__ == "__main__":

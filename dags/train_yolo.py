@@ -81,7 +81,7 @@ def train_yolo() -> None:
         pre_execute=None,  # its body counts kills, because it knows the durable progress
     )
     def train(job: Json, dataset: Json) -> Json:
-        """Train, from the newest state there is; each epoch's becomes durable while the next one trains."""
+        """Train, from the newest state there is; others become durable while it trains on."""
         from include.pipeline.tasks import train_resolved_job
 
         return train_resolved_job(job, dataset, get_current_context()).model_dump(mode="json")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmarks.figures import Difference, Middle, lost_epochs, ratios
+from benchmarks.figures import Difference, Middle, ratios
 
 
 def test_the_interval_of_a_median_is_the_one_in_the_tables_of_the_sign_test() -> None:
@@ -34,8 +34,3 @@ def test_a_difference_has_the_standard_error_of_both_means() -> None:
     difference = Difference.of([4.0, 6.0], [1.0, 2.0, 3.0])
     assert difference.mean == pytest.approx(3)
     assert difference.error == pytest.approx(math.sqrt(2 / 2 + 1 / 3))
-
-
-def test_lost_is_what_no_state_holds() -> None:
-    assert lost_epochs(3.25, durable=2) == pytest.approx(0.25)
-    assert lost_epochs(0.5, durable=None) == pytest.approx(0.5)

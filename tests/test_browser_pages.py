@@ -133,6 +133,27 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
     expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
 
 
+def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    within: dict[str, Any] = {"batch": 310, "batches": 500, "durable_batch": 250}
+    within |= {"trained_seconds": 3200.0, "lost_seconds": 41.0, "attempt": 3}
+    record_training(recorded, "pages-within", status="running", epochs=10, finished=2, **within)
+    page = visit().open("job?id=pages-within")
+    expect(page.get_by_text("epoch 2 of 10 + batch 310 of 500")).to_be_visible()
+    expect(page.get_by_text("epoch 3, batch 250 of 500")).to_be_visible()
+    expect(page.get_by_text("41 s", exact=True)).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^8\d %$"))).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop after this epoch").click()
+    expect(page.get_by_text("The training ends with the epoch it is in")).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_role("button", name="Stop after this epoch")).to_have_count(0)
+    page.get_by_role("button", name="Stop now").click()
+    expect(page.get_by_text("The training ends after the batch it is in")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+
+
 def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

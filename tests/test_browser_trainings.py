@@ -81,8 +81,8 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     until(lambda: _done(bar) > before + 1, "two more epochs in the page", seconds=60)
     assert visitor.frame.locator("html").evaluate("html => html.neverReloaded")
 
+    visitor.frame.get_by_role("button", name="Stop", exact=True).click()
     visitor.frame.get_by_role("button", name="Stop after this epoch").click()
-    visitor.frame.get_by_role("button", name="Yes, stop").click()
     resume = visitor.frame.get_by_role("link", name="Resume with more epochs")
     expect(resume).to_be_visible(timeout=120_000)
     assert job_row(airflow_stack, running)["status"] == "stopped"

@@ -12,8 +12,7 @@ import torch
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EXACT, EpochReport, EpochReporter, StateMismatch, TrainingRequest
 from include.training.run import train
-from tests.tiny_datasets import TASKS
-from tests.tiny_models import IMAGES, architecture
+from tests.tiny_models import IMAGES
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
 DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 2}
@@ -56,50 +55,6 @@ def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> str:
     digest = weights_of(wanted.save_dir / "weights" / "last.pt")
     shutil.rmtree(wanted.save_dir)
     return digest
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_ends_with_the_same_weights_with_other_numbers_of_workers(
-    task: str, tmp_path: Path
-) -> None:
-    wanted = asked(task, tmp_path, model=architecture(tmp_path, task))
-    whole = uninterrupted(wanted, workers=1)
-    assert interrupted(wanted, 1, 3, workers=(2, 0, 1)) == whole
-
-
-@pytest.mark.parametrize("model", ["yolo11n", "yolo26n"])
-def test_the_models_that_people_train_end_with_the_same_weights(model: str, tmp_path: Path) -> None:
-    """The second one has two heads, whose balance changes with the epochs."""
-    wanted = asked("detect", tmp_path, model=model)
-    assert interrupted(wanted, 1, 3) == uninterrupted(wanted)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True},
-        {"optimizer": "MuSGD", "nbs": 12, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5},
-        {"cache": "ram", "nbs": 8, "warmup_epochs": 0},
-        {"cache": "disk", "mosaic": 0.5, "degrees": 20, "single_cls": True},
-        {"rect": True, "mosaic": 0.0, "freeze": 3},
-        {"val": False, "batch": 64, "seed": 7},
-    ],
-    ids="-".join,
-)
-def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path, model=architecture(tmp_path), **arguments)
-    assert interrupted(wanted, 2, 4) == uninterrupted(wanted)
-
-
-def test_mosaic_finds_the_same_partners_with_any_number_of_workers(tmp_path: Path) -> None:
-    """Enough batches for several lanes, whose images are then kept by different workers."""
-    wanted = asked("detect", tmp_path, images=66, model=architecture(tmp_path), batch=2, nbs=8)
-    assert interrupted(wanted, 3, workers=(2, 0)) == uninterrupted(wanted, workers=1)
-
-
-def test_dropout_draws_the_same(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path, dropout=0.5)
-    assert interrupted(wanted, 1, 2, 3, 4) == uninterrupted(wanted)
 
 
 def test_the_bits_depend_on_the_seed(tmp_path: Path) -> None:

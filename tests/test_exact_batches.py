@@ -10,38 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from include.checkpoints.checkpoint import Position
 from include.checkpoints.loading import load_checkpoint
-from include.training.contract import EXACT, EpochReport, Progress, SavedState, TrainingRequest
+from include.training.contract import EXACT, EpochReport, Progress, TrainingRequest
 from include.training.run import prepared, train
 from tests.tiny_datasets import TASKS
 from tests.tiny_models import BATCHES, IMAGES, architecture
-from tests.tiny_trainings import Epochs, recovery, request, weights_of
+from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
 
 EPOCHS = 4
-Position = tuple[int, int]
-
-
-class EndsAt(Epochs):
-    """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
-
-    A position is the last finished epoch and the batches after it.
-    """
-
-    class Enough(Exception):
-        pass
-
-    def __init__(self, *positions: Position) -> None:
-        super().__init__()
-        self.positions = positions
-        self.saved_states: list[SavedState] = []
-
-    def progress(self, progress: Progress) -> bool:
-        return (progress.epoch, progress.batch) in self.positions
-
-    def saved(self, state: SavedState) -> None:
-        self.saved_states.append(state)
-        if self.positions[-1:] == ((state.epoch, state.batch),):
-            raise self.Enough
 
 
 def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
@@ -98,19 +75,22 @@ def last_of(wanted: TrainingRequest) -> str:
 def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
     wanted = asked(task, tmp_path)
     whole, reports = uninterrupted(wanted, workers=1)
-    rest = interrupted(wanted, (-1, 2), (0, 4), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
+    rest = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
     assert last_of(wanted) == whole
     assert rest.reports[-1].metrics == reports[-1].metrics  # the running losses of the epoch among them
     assert rest.reports[-1].inexact_reason is None
 
 
-def test_the_first_epoch_of_a_model_with_two_heads_can_be_interrupted_at_its_last_batch(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("model", "positions"), [("yolo11n", [(0, 0)]), ("yolo26n", [(-1, BATCHES), (1, 2)])]
+)
+def test_the_models_that_people_train_end_with_the_same_weights(
+    model: str, positions: list[Position], tmp_path: Path
 ) -> None:
-    """The balance of the heads changes with the epoch that no batch is left of."""
-    wanted = asked("detect", tmp_path, model="yolo26n")
+    """The second one has two heads, whose balance changes with each epoch, also where no batch is left."""
+    wanted = asked("detect", tmp_path, model=model)
     whole, _ = uninterrupted(wanted)
-    interrupted(wanted, (-1, BATCHES), (0, 2))
+    interrupted(wanted, *positions)
     assert last_of(wanted) == whole
 
 
@@ -119,15 +99,24 @@ def test_the_first_epoch_of_a_model_with_two_heads_can_be_interrupted_at_its_las
     [
         {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True, "warmup_epochs": 1},
         {"optimizer": "MuSGD", "nbs": 64, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5},
-        {"cache": "ram", "warmup_epochs": 0, "close_mosaic": 0},
-        {"val": False, "dropout": 0.5, "close_mosaic": 4},
+        {"cache": "ram", "nbs": 8, "warmup_epochs": 0, "close_mosaic": 0},
+        {"cache": "disk", "mosaic": 0.5, "degrees": 20, "single_cls": True},
+        {"rect": True, "mosaic": 0.0, "freeze": 3},
+        {"val": False, "batch": 8, "seed": 7, "close_mosaic": 4},
     ],
     ids="-".join,
 )
 def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path, **arguments)
     whole, _ = uninterrupted(wanted)
-    interrupted(wanted, (-1, 1), (1, 3), (2, 2))
+    interrupted(wanted, (-1, 1), (1, 0), (2, 2))
+    assert last_of(wanted) == whole
+
+
+def test_dropout_draws_the_same(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path, dropout=0.5)
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, 3), (0, 0), (2, 1))
     assert last_of(wanted) == whole
 
 

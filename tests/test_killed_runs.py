@@ -212,6 +212,7 @@ def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
     airflow_stack.up(quiet())
     row = training.ends()
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
-    (going_on,) = re.findall(r"Going on after epoch (\d+),", training.log(training.attempt))
-    assert int(going_on) - 1 >= recorded
+    begins = r"Going on after (?:batch (\d+) of )?epoch (\d+),"
+    ((batch, epoch),) = re.findall(begins, training.log(training.attempt))
+    assert int(epoch) - (2 if batch else 1) >= recorded
     assert stored_weights(airflow_stack, "down-and-up", tmp_path) == uninterrupted

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from include.checkpoints.checkpoint import Position
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
     EXACT,
     MODEL_SUFFIX,
     EpochReport,
     EpochReporter,
+    Progress,
+    SavedState,
     TrainingRequest,
 )
 from include.training.run import prepared
@@ -47,6 +50,29 @@ class GivesUp:
         if epoch.epoch + 1 >= self.after:
             raise self.Enough(f"{self.after} epochs are enough")
         return True
+
+
+class EndsAt(Epochs):
+    """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
+
+    A position is the last finished epoch and the batches after it.
+    """
+
+    class Enough(Exception):
+        pass
+
+    def __init__(self, *positions: Position) -> None:
+        super().__init__()
+        self.positions = positions
+        self.saved_states: list[SavedState] = []
+
+    def progress(self, progress: Progress) -> bool:
+        return (progress.epoch, progress.batch) in self.positions
+
+    def saved(self, state: SavedState) -> None:
+        self.saved_states.append(state)
+        if self.positions[-1:] == ((state.epoch, state.batch),):
+            raise self.Enough
 
 
 def request(

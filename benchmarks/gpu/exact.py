@@ -32,8 +32,9 @@ _ABOUT = (
     f"{EPOCHS} epochs of {{images}} from scratch, uninterrupted, twice; then killed with SIGKILL in epoch 2"
     f" and resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`,"
     f" or what differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no "
-    f"warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it."
-    f" Pending batches are those whose gradient waits for an optimizer step where epoch 1 ends."
+    f"warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it;"
+    f" the state is saved after every second batch. Pending batches are those whose gradient waits for an"
+    f" optimizer step where the resumed attempt begins."
 )
 
 
@@ -103,7 +104,17 @@ def _training(place: Place, task: str, model: str, folder: Path, device: str) ->
         data = photographs(place.folder, task, 172, 16)
         arguments |= {"imgsz": 320, "batch": 16}
     workers = 2 if place.quick else _BEFORE
-    return Training(task, place.architecture(task, model), data, folder, EPOCHS, device, workers, arguments)
+    return Training(
+        task,
+        place.architecture(task, model),
+        data,
+        folder,
+        EPOCHS,
+        device,
+        workers,
+        arguments,
+        save_batches=2,
+    )
 
 
 def _interrupted(

@@ -57,7 +57,7 @@ def _saves(trainer: WholeState, rounds: int) -> Sequence[Any]:
         trainer.last = last
 
     plain, plain_memory = _timed(plain_save, trainer, rounds)
-    ours, ours_memory = _timed(trainer.save_model, trainer, rounds)
+    ours, ours_memory = _timed(trainer.save_model, trainer, rounds, trainer.state_writer.flush)
     copying, _ = _timed(lambda: _to_host(whole_state(trainer)), trainer, rounds)
     host = _to_host(whole_state(trainer))
     serialising, _ = _timed(lambda: torch.save(host, plain_last), trainer, rounds)
@@ -80,7 +80,12 @@ def _to_host(state: Any) -> Any:
     return deepcopy(state).cpu() if isinstance(state, torch.nn.Module) else state
 
 
-def _timed(act: Callable[[], object], trainer: WholeState, rounds: int) -> tuple[float, float | None]:
+def _timed(
+    act: Callable[[], object],
+    trainer: WholeState,
+    rounds: int,
+    afterwards: Callable[[], object] = lambda: None,
+) -> tuple[float, float | None]:
     """Milliseconds (the median, without the first round), and the MB of GPU memory that it needs at most."""
     import torch
 
@@ -97,15 +102,17 @@ def _timed(act: Callable[[], object], trainer: WholeState, rounds: int) -> tuple
             torch.cuda.synchronize()
             extra = (torch.cuda.max_memory_allocated() - before) / 1e6
         taken.append(1000 * (time.perf_counter() - begun))
+        afterwards()
     return statistics.median(taken[1:]), extra
 
 
 STEP = Step(
     "save",
     "The whole state in training, gradients that wait for an optimizer step included, saved while the "
-    "training stands still: medians of seven. The pause is how long `save_model` takes, plain and ours; of "
-    "ours, the copy to the host, the serialisation into a file, and the hand-over of the file to who "
-    "uploads it, each alone. Memory is what the GPU needs beside the training, at its peak.",
+    "training stands still: medians of seven. The pause is how long `save_model` takes, plain and ours, "
+    "until the GPU has copied. Then what is done with ours, each alone: the copy to the host, the "
+    "serialisation into a file, and the hand-over of the file to who uploads it; the last two by a thread. "
+    "Memory is what the GPU needs beside the training, at its peak.",
     (
         "model", "last.pt, MB", "pause, plain, ms", "pause, ours, ms", "copy, ms", "serialisation, ms",
         "hand-over, ms", "GPU memory, plain, MB", "GPU memory, ours, MB",

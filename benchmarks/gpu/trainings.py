@@ -17,23 +17,39 @@ from include.training.contract import EXACT, TrainingRequest
 if TYPE_CHECKING:
     import torch
 
-    from include.training.contract import EpochReport
+    from include.training.contract import EpochReport, Progress, SavedState
     from include.training.trainers import WholeState
 
 _UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 
 
 class Unwatched:
-    """Takes no notice of the epochs (an EpochReporter)."""
+    """Takes no notice of epochs and states (an EpochReporter and StateReporter).
+
+    A state is saved after every so many batches; 0: only at the end of epochs.
+    """
+
+    def __init__(self, batches: int = 0) -> None:
+        self._batches = batches
 
     def report(self, epoch: EpochReport) -> bool:
         """Go on."""
         return True
 
+    def progress(self, progress: Progress) -> bool:
+        """Want a state where it is time."""
+        return self._batches > 0 and progress.batch % self._batches == 0
+
+    def saved(self, state: SavedState) -> None:
+        """Leave it where it is."""
+
 
 @dataclass(frozen=True)
 class Training:
-    """One training in Ultralytics' words; workers are those of its loader, also on a CPU."""
+    """One training in Ultralytics' words; workers are those of its loader, also on a CPU.
+
+    Its state is saved at the end of each epoch, and within one after every `save_batches` batches.
+    """
 
     task: str
     model: str
@@ -44,6 +60,7 @@ class Training:
     workers: int = 0
     arguments: Mapping[str, object] = field(default_factory=dict)
     recover: bool = False
+    save_batches: int = 0
 
     @property
     def last(self) -> Path:
@@ -73,7 +90,8 @@ class Training:
         """Build its trainer."""
         from include.training.run import prepared
 
-        with prepared(self.request(), Unwatched()) as trainer:
+        unwatched = Unwatched(self.save_batches)
+        with prepared(self.request(), unwatched, unwatched) as trainer:
             trainer.args.workers = self.workers
             yield trainer
 

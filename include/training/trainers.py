@@ -6,8 +6,8 @@ integrations (MLflow, Weights & Biases, its own platform, …) which the user's 
 
 from __future__ import annotations
 
+import logging
 import math
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch.distributed as dist
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -25,28 +24,25 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
-from include.checkpoints.loading import BEST_EPOCH
 from include.training.construction import limited_size
 from include.training.contract import (
     BATCH,
     EXACT,
     EpochReport,
     MemoryTaken,
-    Progress,
-    SavedState,
     TrainingError,
 )
-from include.training.exact import Exact
-from include.training.host_copy import copy_to_host
-from include.training.saving import snapshot, strip, whole_state
+from include.training.saving import snapshot, strip
 from include.training.sentences import in_one_line, is_out_of_memory
-from include.training.state_writer import StateWriter, epoch_end_of
+from include.training.states import KeepsStates
 
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
 
     from include.training.contract import EpochReporter, StateReporter
     from include.training.resume import RestoredState
+
+log = logging.getLogger(__name__)
 
 _WRONG_INPUT = (
     ValueError,
@@ -66,19 +62,15 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 """Attributes of a trainer that hold memory of its device."""
 
 
-class WholeState(Exact):
-    """Reports each epoch once, writes checkpoints atomically, and strips best.pt alone.
+class WholeState(KeepsStates):
+    """Reports each epoch once, and strips best.pt alone.
 
-    A mixin that comes before one of Ultralytics' task trainers. best_epoch is the epoch of best.pt from 0, -1
-    until it is known; best_metrics are those of the final validation. batches is how many of
-    the epoch after `epoch` are in last.pt, where the training was stopped in it. state_writer is what writes
-    last.pt, in the background.
+    A mixin that comes before one of Ultralytics' task trainers. best_metrics are those of the final
+    validation. batches is how many of the epoch after `epoch` are in last.pt, where the training was stopped
+    in it.
     """
 
     epochs: int
-    stop: bool
-    last: Path
-    best: Path
 
     def __init__(
         self,
@@ -88,34 +80,22 @@ class WholeState(Exact):
         restored: RestoredState | None = None,
         states: StateReporter | None = None,
     ) -> None:
-        self._reporter, self._states = reporter, states
-        self._identity = dict(identity)
+        self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self._trained_before = self._epoch_before = 0.0  # seconds, of other attempts
-        self._loop_begun = self._epoch_begun = time.monotonic()
         self._stopped = restored is not None and restored.stopped
         self._fits_memory = restored is not None and restored.fits_memory
         self._ended = self._stopped or (restored is not None and restored.ended)
-        self.best_epoch = restored.best_epoch if restored else -1
         self.batches = 0
         self.best_metrics: dict[str, float | None] = {}
         try:
-            super().__init__(overrides)
+            super().__init__(overrides, identity, restored, states)
         except _WRONG_INPUT as error:
             raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
         if restored and restored.inexact_reason:
             self.leave_guarantee(restored.inexact_reason)
-        self.add_callback("on_train_start", WholeState._begin_loop)
         self.add_callback("on_train_epoch_start", WholeState._keep_batch)
-        self.add_callback("on_train_batch_end", WholeState._report_batch)
         self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
-        self.state_writer = StateWriter(
-            self.last,
-            self.best,
-            states.saved if states else lambda _: None,
-            goes_on_within_epoch=restored is not None and restored.within_epoch,
-        )
 
     def train(self) -> None:
         """Train; whatever happens, leave no loader process behind, and after an error no device memory.
@@ -196,79 +176,10 @@ class WholeState(Exact):
         self._epoch_metrics = metrics
         super().save_metrics(metrics)
 
-    def save_model(self) -> bool:
-        """Save the epoch's end: last.pt, and best.pt if it improved. A kill never leaves half a file.
-
-        Who is told of states is told later: it is written in the background.
-        """
-        improved = self.best_fitness == self.fitness
-        if improved:
-            self.best_epoch = self.epoch
-        self.state_writer.flush()
-        self._save(0, becomes_best=improved)
-        if self._states is None:
-            self.state_writer.flush()
-        return True
-
-    def _save(self, batches: int, *, becomes_best: bool) -> None:
-        state = whole_state(self, batches)
-        # Without validation every epoch is the best: then who is told makes best.pt in the end.
-        is_best = becomes_best and self.fitness is not None
-        saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
-        self.state_writer.write(*copy_to_host(state, self.device), saved, becomes_best=becomes_best)
-
-    def _report_batch(self) -> None:
-        """Save the state where that is wanted, but not one that would end in NaN."""
-        if RANK not in {-1, 0} or self._states is None:
-            return
-        self.state_writer.check()
-        batches = self._batch + 1
-        progress = Progress(self.epoch - 1, batches, len(self.train_loader), self.trained_seconds)
-        if not self._states.progress(progress) or self.state_writer.is_busy:
-            return
-        if all(loss.isfinite() for loss in (self.tloss or {}).values()):
-            self._save(batches, becomes_best=False)
-
-    @property
-    def trained_seconds(self) -> float:
-        """Seconds of training since it began, in all attempts, without what was lost."""
-        return self._trained_before + time.monotonic() - self._loop_begun
-
-    def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Repeat an epoch from the state at its beginning, whatever was saved since."""
-        self.state_writer.flush()
-        if RANK != -1:
-            dist.barrier()  # rank 0 writes the files that all read
-        last, epoch_end = self.last, epoch_end_of(self.last)
-        if epoch_end.exists():
-            self.last = epoch_end
-        try:
-            repeat = super()._handle_nan_recovery(epoch)
-        finally:
-            self.last = last
-        if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
-            self.leave_guarantee(
-                f"epoch {epoch + 1} ended in NaN after it was resumed in its middle: its beginning was lost"
-            )
-        return repeat
-
-    def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add what tells an attempt that goes on whose state this is, and whether the training had ended."""
-        return super().exact_state(batches) | {
-            "identity": self._identity,
-            "ended": bool(self.stop),
-            BEST_EPOCH: self.best_epoch,
-            "trained_seconds": self.trained_seconds,
-            "epoch_seconds": self._epoch_before + time.monotonic() - self._epoch_begun if batches else 0.0,
-        }
-
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Restore the state; of a training that had ended only what its final validation needs."""
         if not self._ended or ckpt is None:
             super().resume_training(ckpt)
-            if ckpt is not None and self.resume and ckpt.get(EXACT):
-                self._trained_before = ckpt[EXACT].get("trained_seconds", 0.0)
-                self._epoch_before = ckpt[EXACT].get("epoch_seconds", 0.0)
             return
         self.epoch, self.start_epoch = ckpt["epoch"], ckpt["epoch"] + 1
         self.batches = ckpt[EXACT].get(BATCH, 0)
@@ -323,12 +234,8 @@ class WholeState(Exact):
             setattr(self, name, None)
         self._clear_memory()
 
-    def _begin_loop(self) -> None:
-        self._loop_begun = time.monotonic()
-
     def _keep_batch(self) -> None:
         """Let Ultralytics not halve a batch that was trained with: this number of tries is its limit."""
-        self._epoch_begun = time.monotonic()
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 
@@ -338,7 +245,7 @@ class WholeState(Exact):
             self.best_epoch = epoch
 
     def _report_epoch(self) -> None:
-        seconds, self._epoch_before = self._epoch_before + self.epoch_time, 0.0
+        seconds = self.seconds_before + self.epoch_time
         self._seconds.append(seconds)
         remaining = 0 if self.stop else max(self.epochs - self.epoch - 1, 0)
         validated = self.fitness is not None

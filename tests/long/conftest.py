@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     report = config.stash[_REPORT]
-    if report.rows:
+    if report.rows or report.interrupted:
         terminalreporter.section(str(report.path))
         terminalreporter.write_line(report.write())
 

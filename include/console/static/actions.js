@@ -9,7 +9,7 @@ export function Actions({ job, setJob, report }) {
   if (!mayStart) return null;
   const id = encodeURIComponent(job.job_id);
   const resumable = !isActive(job) && job.links.last_checkpoint !== null;
-  const stoppable = isActive(job) && !job.stop_requested;
+  const stoppable = isActive(job) && (!job.stop_requested || job.stop_after_epoch);
   return html`
     ${stoppable && html`<${Stop} job=${job} setJob=${setJob} report=${report} />`}
     ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
@@ -20,10 +20,11 @@ function Stop({ job, setJob, report }) {
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
   const confirm = useRef(null);
-  const stop = async () => {
+  const stop = async (when) => {
     setBusy(true);
     try {
-      setJob(await ask(training(["jobs", job.job_id, "stop"]), { method: "POST" }));
+      setJob(await ask(training(["jobs", job.job_id, "stop"]), { method: "POST", body: { when } }));
+      setAsking(false);
       report(null);
     } catch (problem) {
       report(problem);
@@ -35,10 +36,14 @@ function Stop({ job, setJob, report }) {
     setAsking(true);
     setTimeout(() => confirm.current?.focus());
   };
-  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>Stop after this epoch</button>`;
-  return html`<span class="confirm" role="group" aria-label="Stop after this epoch">
-    <span>Really stop?</span>
-    <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${stop}>Yes, stop</button>
+  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>Stop</button>`;
+  const later = !job.stop_requested;
+  return html`<span class="confirm" role="group" aria-label="Stop this training">
+    <span>Its state is kept; it can be resumed at that batch.</span>
+    <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${() => stop("now")}
+      title="After the batch it is in">Stop now</button>
+    ${later && html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
+      title="Its numbers are then those of a whole epoch">Stop after this epoch</button>`}
     <button type="button" class="button quiet" onClick=${() => setAsking(false)}>No, go on</button>
   </span>`;
 }

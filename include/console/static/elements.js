@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "./h.js";
 import { whoLooks } from "./api.js";
 import { AirflowLink, LOGIN } from "./outside.js";
 import { ago, moment, number, remaining } from "./format.js";
-import { finishedEpochs, timeLeft } from "./progress.js";
+import { finishedEpochs, timeLeft, trainedEpochs } from "./progress.js";
 
 const STATUS = {
   completed: ["success", "M20 6 9 17l-5-5"],
@@ -32,7 +32,7 @@ export function Status({ of: state }) {
 export function Progress({ job, name = "Progress" }) {
   const { epochs } = job.progress;
   const finished = finishedEpochs(job);
-  const share = epochs ? Math.min(1, finished / epochs) : 0;
+  const share = epochs ? Math.min(1, trainedEpochs(job) / epochs) : 0;
   const left = remaining(timeLeft(job));
   const said = `${finished} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
   return html`<div class="progress progress-${STATUS[job.status]?.[0] ?? "queued"}" role="progressbar" aria-label=${name}

@@ -6,6 +6,19 @@ export function finishedEpochs(job) {
   return job.progress.finished_epochs ?? inherited;
 }
 
+/** Epochs that are trained, with the part of the one that goes on. */
+export function trainedEpochs(job) {
+  const { batch, batches } = job.progress;
+  return finishedEpochs(job) + (batch && batches ? Math.min(1, batch / batches) : 0);
+}
+
+/** What is safe in S3, in words: an epoch, or a batch of the one after it; null where nothing is. */
+export function durable(job) {
+  const { durable_epochs: epochs, durable_batch: batch, batches } = job.progress;
+  if (batch) return `epoch ${(epochs ?? 0) + 1}, batch ${batch}${batches ? ` of ${batches}` : ""}`;
+  return epochs ? `epoch ${epochs}` : null;
+}
+
 /** Seconds that are left, less what has passed since they were estimated; null where nothing is known. */
 export function timeLeft(job, now = Date.now()) {
   const { eta_seconds: estimated, recorded_at: at } = job.progress;

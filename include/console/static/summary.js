@@ -6,18 +6,19 @@ import { duration, moment, remaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { AirflowLink, runPage } from "./outside.js";
-import { finishedEpochs, timeLeft } from "./progress.js";
+import { durable, finishedEpochs, timeLeft } from "./progress.js";
 
 export function Summary({ job }) {
   const finished = finishedEpochs(job);
-  const { epochs, epoch_seconds: seconds } = job.progress;
+  const { epochs, epoch_seconds: seconds, batch, batches } = job.progress;
   const running = job.status === "running";
   const left = remaining(timeLeft(job, useNow(running)));
   return html`<${Notes} job=${job} />
     <div class="card summary">
       <div class="summary-head">
         <${Status} of=${job.status} />
-        <span class="number">epoch ${finished} of ${epochs ?? "?"}</span>
+        <span class="number">epoch ${finished} of ${epochs ?? "?"}${running && batch && batches && html`
+          <small class="muted"> + batch ${batch} of ${batches}</small>`}</span>
         <span class="muted">${running && [left && `${left} left`, seconds && `${duration(seconds)} for the last epoch`].filter(Boolean).join(", ")}</span>
       </div>
       <${Progress} job=${job} />
@@ -26,13 +27,13 @@ export function Summary({ job }) {
 }
 
 function Notes({ job }) {
-  const resume = `Resuming goes on after epoch ${job.progress.durable_epochs}.`;
+  const safe = durable(job);
   return html`
     ${job.error && html`<${Note} kind="failed" title="The training failed">
       <p>${job.error}</p>${job.links.dataset_report && html`<p><a download=${`${job.job_id}-dataset.json`}
-        href=${training(["jobs", job.job_id, "dataset-report"])}>Download all problems of the dataset</a></p>`}${job.progress.durable_epochs > 0 && html`<p class="muted">${resume}</p>`}</${Note}>`}
+        href=${training(["jobs", job.job_id, "dataset-report"])}>Download all problems of the dataset</a></p>`}${safe && html`<p class="muted">Resuming goes on after ${safe}.</p>`}</${Note}>`}
     ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
-      The training ends with the epoch it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
+      The training ends ${job.stop_after_epoch ? "with the epoch" : "after the batch"} it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
     ${job.origin === "external" && html`<${Note} kind="warning" title="Not trained here">
       <p>Uploaded by ${job.checkpoint_uploader ?? "somebody"}, not produced by a training run here.
         ${job.checkpoint_finding ? html`${" "}The files cannot be loaded here: ${job.checkpoint_finding}.`
@@ -45,20 +46,24 @@ function Notes({ job }) {
 function Facts({ job }) {
   const quality = headline(job.metrics);
   const second = quality?.label === "mAP50-95" ? job.metrics["metrics/mAP50(B)"] : undefined;
-  const { durable_epochs: durable } = job.progress;
-  const finished = finishedEpochs(job);
+  const { durable_epochs: safe, goodput } = job.progress;
+  const behind = finishedEpochs(job) - (safe ?? 0);
   return html`<dl class="facts">
     ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} />${second !== undefined && html`
       ${" "}<small class="muted">mAP50 <${Figure} value=${second} /></small>`}</${Fact}>`}
     <${Fact} name="Model">${job.model ?? "–"}${job.task && html` <small class="muted">${job.task}</small>`}</${Fact}>
     <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
-    <${Fact} name="Safe in S3"><span class="number">${durable ? `epoch ${durable}` : "nothing yet"}</span>
-      ${finished > (durable ?? 0) && html` <small class="muted">${finished - (durable ?? 0)} behind</small>`}</${Fact}>
+    <${Fact} name="Safe in S3"><span class="number">${durable(job) ?? "nothing yet"}</span>
+      ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>
     <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
     <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} /></${Fact}>
     ${job.triggered_by && html`<${Fact} name="Started by">${job.triggered_by}</${Fact}>`}
     ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
     ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}
+    ${job.lost_seconds >= 1 && html`<${Fact} name="Trained again"><span class="number"
+      title="What was trained after the newest state when it was interrupted.">${duration(job.lost_seconds)}</span></${Fact}>`}
+    ${goodput !== null && html`<${Fact} name="Goodput"><span class="number"
+      title="The share of the time since its start that went into training that counts.">${Math.round(goodput * 100)} %</span></${Fact}>`}
     ${job.dag_id && job.run_id && html`<${Fact} name="Run"><${Owner} job=${job} /></${Fact}>`}
   </dl>`;
 }

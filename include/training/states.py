@@ -1,0 +1,150 @@
+"""When the state of a training is saved, and what it says beside the training itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from ultralytics.utils import RANK
+
+from include.checkpoints.loading import BEST_EPOCH
+from include.training.contract import EXACT, Progress, SavedState
+from include.training.exact import Exact
+from include.training.host_copy import copy_to_host
+from include.training.saving import whole_state
+from include.training.state_writer import StateWriter, epoch_end_of
+
+if TYPE_CHECKING:
+    from include.training.contract import StateReporter
+    from include.training.resume import RestoredState
+
+log = logging.getLogger(__name__)
+
+
+class KeepsStates(Exact):
+    """Saves the whole state at each epoch's end, and within one where a StateReporter wants it.
+
+    It is written in the background by state_writer, atomically: a kill never leaves half a file. best_epoch
+    is the epoch of best.pt from 0, -1 until it is known.
+    """
+
+    stop: bool
+    last: Path
+    best: Path
+
+    def __init__(
+        self,
+        overrides: dict[str, Any],
+        identity: Mapping[str, object],
+        restored: RestoredState | None,
+        states: StateReporter | None,
+    ) -> None:
+        self._states = states
+        self._identity = dict(identity)
+        self._is_under_way = False
+        self._trained_before = 0.0  # seconds, by other attempts
+        self.seconds_before = self._resumed_seconds = 0.0  # of them those in the epoch that goes on
+        self._loop_begun = self._epoch_begun = time.monotonic()
+        self.best_epoch = restored.best_epoch if restored else -1
+        super().__init__(overrides)
+        self.add_callback("on_train_start", KeepsStates._begin_loop)
+        self.add_callback("on_train_epoch_start", KeepsStates._begin_epoch_clock)
+        self.add_callback("on_train_batch_end", KeepsStates._report_batch)
+        self.state_writer = StateWriter(
+            self.last,
+            self.best,
+            states.saved if states else lambda _: None,
+            goes_on_within_epoch=restored is not None and restored.within_epoch,
+        )
+
+    def save_model(self) -> bool:
+        """Save the epoch's end: last.pt, and best.pt if it improved.
+
+        Where nobody is told of states, they are in place when this returns.
+        """
+        improved = self.best_fitness == self.fitness
+        if improved:
+            self.best_epoch = self.epoch
+        self.state_writer.flush()
+        self._save(0, becomes_best=improved)
+        if self._states is None:
+            self.state_writer.flush()
+        return True
+
+    def _save(self, batches: int, *, becomes_best: bool) -> None:
+        state = whole_state(self, batches)
+        # Without validation every epoch is the best: then who is told makes best.pt in the end.
+        is_best = becomes_best and self.fitness is not None
+        saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
+        self.state_writer.write(*copy_to_host(state, self.device), saved, becomes_best=becomes_best)
+
+    def _report_batch(self) -> None:
+        """Save the state where that is wanted, but not one that would end in NaN."""
+        if RANK not in {-1, 0}:
+            return
+        batches = self._batch + 1
+        if not self._is_under_way:
+            self._is_under_way = True
+            log.info("This attempt trains: batch %d of epoch %d is finished.", batches, self.epoch + 1)
+        if self._states is None:
+            return
+        self.state_writer.check()
+        progress = Progress(self.epoch - 1, batches, len(self.train_loader), self.trained_seconds)
+        if not self._states.progress(progress) or self.state_writer.is_busy:
+            return
+        if all(loss.isfinite() for loss in (self.tloss or {}).values()):
+            self._save(batches, becomes_best=False)
+
+    @property
+    def trained_seconds(self) -> float:
+        """Seconds of training since it began, in all attempts, without what was lost."""
+        return self._trained_before + time.monotonic() - self._loop_begun
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Repeat an epoch from the state at its beginning, whatever was saved since."""
+        self.state_writer.flush()
+        if RANK != -1:
+            dist.barrier()  # rank 0 writes the files that all read
+        last, epoch_end = self.last, epoch_end_of(self.last)
+        if epoch_end.exists():
+            self.last = epoch_end
+        try:
+            repeat = super()._handle_nan_recovery(epoch)
+        finally:
+            self.last = last
+        if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
+            self.leave_guarantee(
+                f"epoch {epoch + 1} ended in NaN after it was resumed in its middle: its beginning was lost"
+            )
+        return repeat
+
+    def exact_state(self, batches: int) -> dict[str, Any]:
+        """Add what tells an attempt that goes on whose state this is, and whether the training had ended."""
+        return super().exact_state(batches) | {
+            "identity": self._identity,
+            "ended": bool(self.stop),
+            BEST_EPOCH: self.best_epoch,
+            "trained_seconds": self.trained_seconds,
+            "epoch_seconds": self._seconds_of_epoch() if batches else 0.0,
+        }
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Restore the state, and how long it took to get there."""
+        super().resume_training(ckpt)
+        if ckpt is not None and self.resume and ckpt.get(EXACT):
+            self._trained_before = ckpt[EXACT].get("trained_seconds", 0.0)
+            self._resumed_seconds = ckpt[EXACT].get("epoch_seconds", 0.0)
+
+    def _begin_loop(self) -> None:
+        self._loop_begun = time.monotonic()
+
+    def _begin_epoch_clock(self) -> None:
+        self._epoch_begun = time.monotonic()
+        self.seconds_before, self._resumed_seconds = self._resumed_seconds, 0.0
+
+    def _seconds_of_epoch(self) -> float:
+        return self.seconds_before + time.monotonic() - self._epoch_begun

@@ -1,0 +1,35 @@
+"""An attempt at `train` that is interrupted after some batch goes on there, on another machine too."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.schema.migrations import apply
+from tests import platforms
+from tests.interrupted_attempts import Place, Trial, store_model
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def place(s3: S3, s3_client: S3Client, bucket: str, database_url: str, tmp_path: Path) -> Place:
+    apply(platforms.engine(database_url))
+    return Place(s3, s3_client, bucket, database_url, tmp_path)
+
+
+def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
+    store_model(place, "classify")
+    weights = Trial(place, "whole", "classify", 1, epochs=4).end()
+    rng = random.Random(seed := random.randrange(2**32))
+    again = Trial(place, "again", "classify", 1, epochs=4)
+    again.interrupt("stop", rng, disk_lost=True)
+    again.interrupt("terminate", rng, disk_lost=False)
+    assert again.end() == weights, f"seed {seed}"
+    assert [each.how for each in again.interruptions] == ["stop", "terminate"]

@@ -1,0 +1,96 @@
+"""What earlier versions have written is taken over: rows, states, and the XComs of jobs that run meanwhile.
+
+tests/upgrades has a folder for each, named by its last revision of the schema: a whole last.pt after two of
+three epochs with the model it began with, and the job's row, identity and XCom.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from include.checkpoints.inspection.inspect import inspect_file
+from include.checkpoints.loading import load_checkpoint
+from include.jobs.job import StopRequest
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError, TrainingSpec
+from include.pipeline.payloads import ResolvedJob
+from include.schema.migrations import apply
+from include.training.contract import EXACT, Progress
+from include.training.run import train
+from tests import platforms
+from tests.jobs import recorded
+from tests.tiny_trainings import EndsAt, recovery, request
+
+VERSIONS = sorted(path.name for path in (Path(__file__).parent / "upgrades").iterdir())
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(version: str) -> Path:
+    return Path(__file__).parent / "upgrades" / version
+
+
+@pytest.fixture
+def written(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+
+
+def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path, tmp_path: Path) -> None:
+    assert inspect_file(folder / "last.pt").resumable
+    identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
+    asked = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
+    weights = asked.save_dir / "weights"
+    weights.mkdir(parents=True)
+    shutil.copy(folder / "last.pt", weights / "last.pt")
+    shutil.copy(folder / "last.pt", weights / "best.pt")
+
+    states = EndsAt((1, 2), (9, 9))
+    result = train(recovery(asked), states, states)
+
+    assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
+    assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]
+    reason = states.reports[-1].inexact_reason
+    assert reason is None or reason.startswith("epoch 3 goes on with")  # another machine than the one of then
+
+
+def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
+    version: str, written: dict[str, Any], database_url: str
+) -> None:
+    engine = platforms.engine(database_url)
+    apply(engine, version)
+    row = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in written["row"].items()}
+    names, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"INSERT INTO training_jobs ({names}) VALUES ({values})", row)
+    apply(engine)
+
+    with psycopg.connect(database_url) as connection:
+        jobs = JobRepository(connection)
+        assert jobs.start_training("old", "manual__1", 2, first_epoch=2, trained_seconds=0.0) == 0
+        job = recorded(jobs, "old")
+        assert (job.durable_epoch, job.durable_batch, job.lost_seconds) == (1, None, 0.0)
+        assert jobs.record_progress("old", "manual__1", 2, Progress(1, 3, 5, 4.0)) is StopRequest.NONE
+        jobs.record_durable("old", "manual__1", 2, 1, 3)
+        assert recorded(jobs, "old").durable_batch == 3
+    assert TrainingSpec.stored(dict(job.spec or {})).publish_seconds == 60
+
+
+def test_the_xcom_of_a_running_job_is_read_and_its_training_is_the_same(written: dict[str, Any]) -> None:
+    job = ResolvedJob.model_validate(written["xcom"])
+    assert job.identity() == written["identity"]
+
+
+def test_a_parameter_that_was_replaced_is_refused_by_name(written: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no parameter any more; give publish_sec"):
+        TrainingSpec.parse(written["row"]["spec"])
