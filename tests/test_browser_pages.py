@@ -141,7 +141,7 @@ def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     record_training(recorded, "pages-within", status="running", epochs=10, finished=2, **within)
     page = visit().open("job?id=pages-within")
     expect(page.get_by_text("epoch 2 of 10 + batch 310 of 500")).to_be_visible()
-    expect(page.get_by_text("epoch 3, batch 250 of 500")).to_be_visible()
+    expect(page.get_by_text("epoch 3, batch 250 of 500", exact=True)).to_be_visible()
     expect(page.get_by_text("41 s", exact=True)).to_be_visible()
     expect(page.get_by_text(re.compile(r"^8\d %$"))).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()

@@ -37,7 +37,7 @@ function Checkpoint({ job, kind, purpose, use, after }) {
     ${path && html`<p class="path"><code>${path}</code></p>`}
     ${sha256 && html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
       <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`}
-    ${there && !path && html`<p class="muted">The newest one that was verified in S3${durable(job) ? `, of ${durable(job)}` : ""};
+    ${there && !path && html`<p class="muted">The newest one that was verified in S3${kind === "last" && durable(job) ? `, after ${durable(job)}` : ""};
       the final one is recorded when the training ends.</p>`}
     ${there && html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>${after && html`<p class="muted">${after}</p>`}</details>`}
   </article>`;
