@@ -201,6 +201,14 @@ class TrainingSpec(BaseModel):
         description="Seconds that lie at least between two states in S3; the final state is always stored.",
         json_schema_extra=_CONTINUING,
     )
+    hang_timeout: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        description="Seconds without a finished batch after which a training is killed and resumed. Empty: "
+        "300, or 20 times the median batch if that is longer.",
+        json_schema_extra=_CONTINUING,
+    )
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints were verified in S3.",
@@ -292,7 +300,7 @@ class TrainingSpec(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What an interrupted training must not change when it goes on; all that is given but its means."""
         means = {"job_id", "fresh", "device", "workers", "publish_every", "publish_interval", "keep_local"}
-        return self.model_dump(mode="json", exclude=means, exclude_none=True)
+        return self.model_dump(mode="json", exclude=means | {"hang_timeout"}, exclude_none=True)
 
     def arguments(self) -> dict[str, Any]:
         """The given ones of Ultralytics' training arguments, but task, model, data, epochs and device."""

@@ -25,6 +25,9 @@ from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
 from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
+from include.watchdog.attempt import watched
+from include.watchdog.limits import Limits
+from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from include.pipeline.recovery import Beginning
     from include.pipeline.settings import Settings
     from include.training.contract import TrainingResult
+    from include.training.heartbeat import Heartbeats
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +70,17 @@ class TrainingAttempt:
         folder = settings.job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
+        self._watch_folder = folder / "watchdog"
+        self._heartbeats: Heartbeats | None = None
 
     def durable_epochs(self) -> int:
         """How many epochs are safe in S3 by the row. Raises OwnershipLost."""
         durable = self._row.own().durable_epoch
         return 0 if durable is None else durable + 1
+
+    def trace(self) -> Trace | None:
+        """What an attempt that was killed has left on this machine. Raises UntrustedFolder."""
+        return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
         """Train to the end, and return when both final files are in S3, verified.
@@ -81,6 +91,8 @@ class TrainingAttempt:
         """
         with interruptible() as interruption, ExitStack() as stack:
             device = self._claim_device(stack)
+            limits = Limits.of(self._job.spec.hang_timeout)
+            self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
             try:
                 return self._run(interruption, device)
             except FencedOut as error:
@@ -177,6 +189,7 @@ class TrainingAttempt:
             identity=self._identity(),
             recover=beginning.own,
             stop=stop,
+            heartbeats=self._heartbeats,
         )
 
     def _train(
