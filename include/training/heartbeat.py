@@ -80,7 +80,10 @@ class Beat:
 
 def read_beats(folder: Path) -> list[Beat]:
     """Read what each process in the folder shows, in the order of their ranks."""
-    beats = [Beat.read(path) for path in folder.glob("*.beat")]
+    beats = []
+    for path in folder.glob("*.beat"):
+        with suppress(OSError):  # somebody removes the folder
+            beats.append(Beat.read(path))
     return sorted((beat for beat in beats if beat), key=lambda beat: beat.rank)
 
 

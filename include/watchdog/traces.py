@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -33,8 +34,9 @@ class Trace:
     batch: int
 
     def write(self, folder: Path) -> None:
-        """Leave it for the next attempt."""
-        (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Leave it for the next attempt, if the folder is still there."""
+        with suppress(OSError):
+            (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:

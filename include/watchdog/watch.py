@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from include.training.heartbeat import Phase, read_beats
+from include.watchdog.processes import Member
 from include.watchdog.traces import place
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 
-_LONGEST_LOOK = 5 * LOOK_SECONDS
+_LONGEST_LOOK = 3 * LOOK_SECONDS
 """What counts of the time between two looks. Where more has passed, this process was stopped too: with its
 machine (suspended, a paused container) or by a machine that swaps."""
 
@@ -118,7 +119,7 @@ class Watch:
 
     def _stopped(self, now: float) -> Hang | None:
         """A trainer that was stopped, also while it trains nothing: it fetches data, or publishes."""
-        if self._root.status() != psutil.STATUS_STOPPED:
+        if not Member(self._root, "the trainer").is_stopped:
             self._stopped_since = None
             return None
         self._stopped_since = now if self._stopped_since is None else self._stopped_since
