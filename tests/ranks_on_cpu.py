@@ -18,8 +18,8 @@ from include.training import rank
 
 def stand_in() -> None:
     from ultralytics.engine import validator
+    from ultralytics.engine.trainer import BaseTrainer
 
-    from include.training.exact import Exact
     from include.training.trainers import WholeState
 
     class OnCpu(nn.parallel.DistributedDataParallel):
@@ -36,7 +36,7 @@ def stand_in() -> None:
 
     set_up = WholeState.__init__
     WholeState.__init__ = on_cpu  # type: ignore[method-assign, assignment]
-    Exact._setup_ddp = setup_ddp
+    BaseTrainer._setup_ddp = setup_ddp
     nn.parallel.DistributedDataParallel = OnCpu  # type: ignore[assignment, misc]
     validator.get_torch_device_backend = lambda _: SimpleNamespace(current_device=lambda: 0)
     backend = validator.AutoBackend

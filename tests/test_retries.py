@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
 from include.training.contract import MemoryTaken, NoGpuFree
+from include.watchdog.traces import HANG, Trace
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,7 +45,7 @@ class Task:
         return self.stored.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        self.stored[key] = value
+        self.stored[key] = json.loads(json.dumps(value))
 
     @property
     def context(self) -> Context:
@@ -56,10 +59,10 @@ class Task:
         self.attempt += 1
         return self._decide(error, policy)
 
-    def begin(self, progress: int = 0) -> None:
-        """The next attempt begins, with so much that is durable."""
+    def begin(self, progress: int | Sequence[int] = 0, trace: Trace | None = None) -> None:
+        """The next attempt begins, with so much that is durable, and what the one before has left."""
         self.attempt += 1
-        start_attempt(self.context, progress)
+        start_attempt(self.context, progress, trace)
 
     def end(self, error: BaseException) -> None:
         """The present attempt ends with an error; where this is not called, it was killed."""
@@ -182,6 +185,37 @@ def test_kills_between_which_something_became_durable_never_end_a_task(task: Tas
     for progress in range(20):
         task.begin(progress)
         task.begin(progress)
+
+
+def test_progress_may_be_a_position(task: Task) -> None:
+    for position in [(0, 0), (0, 5), (0, 40), (1, 0), (1, 5)]:
+        task.begin(position)
+        task.begin(position)
+    task.begin((1, 5))
+    with pytest.raises(AirflowFailException):
+        task.begin((1, 5))
+
+
+def hang(attempt: int) -> Trace:
+    return Trace(attempt, HANG, "No batch has finished for 300 s", 3, 7)
+
+
+def test_three_hangs_in_a_row_end_the_task_and_name_the_hang(task: Task) -> None:
+    task.begin()
+    task.begin(trace=hang(1))
+    task.begin(trace=hang(2))
+    with pytest.raises(AirflowFailException, match=r"Most likely it hangs \(3 of 3 times\).*; then clear t"):
+        task.begin(trace=hang(3))
+
+
+def test_a_trace_that_lies_on_this_machine_of_an_older_attempt_says_nothing_of_the_last_one(
+    task: Task,
+) -> None:
+    task.begin()
+    for _ in range(2):
+        task.begin(trace=hang(1))
+    with pytest.raises(AirflowFailException, match=r"it hangs \(1 of 3 times\)"):
+        task.begin(trace=hang(1))
 
 
 @pytest.mark.parametrize("explained", [Preempted(), StoreError("S3 is away"), FULL])

@@ -45,6 +45,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "weights that would be downloaded": ({"model": "yolo11n.pt"}, "give 'yolo11n' to train from scratch"),
     "negative learning rate": ({"lr0": -0.1}, "lr0=-0.1"),
     "no time": ({"time": 0}, "time=0"),
+    "a hang of five seconds": ({"hang_timeout": 5}, "hang_timeout=5 is refused"),
     "resume from a bad id": ({"resume_from": "../x"}, "resume_from='../x' is refused"),
     "resume from itself": ({"job_id": "a", "resume_from": "a"}, "is this job itself"),
     "unknown override": ({"overrides": {"mosiac": 0.5}}, "mosiac"),
@@ -105,6 +106,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"overrides": {"mosaic": 0.0, "cos_lr": True}},
     {"resume_from": "earlier.job-1", "epochs": 20},
     {"dataset": None, "model": None, "keep_local": False},
+    {"hang_timeout": 10},
     {"model": "yolo11n.yaml"},
     {"model": "yolov8x-p6"},
     {"model": "rtdetr-l.yml"},
@@ -189,6 +191,16 @@ def test_only_given_arguments_reach_ultralytics() -> None:
     spec = TrainingSpec.parse({"batch": 8.0, "lr0": 0.1, "epochs": 3, "overrides": {"mosaic": 0.0}})
     assert spec.arguments() == {"batch": 8, "lr0": 0.1, "mosaic": 0.0}
     assert isinstance(spec.arguments()["batch"], int)
+
+
+@pytest.mark.parametrize("means", [{"hang_timeout": 600.0}, {"device": "0"}, {"keep_local": True}])
+def test_what_changes_nothing_that_is_computed_is_no_part_of_a_trainings_identity(
+    means: dict[str, Any],
+) -> None:
+    given = {"job_id": "a", "epochs": 3}
+    assert (
+        TrainingSpec.parse(given | means).identity() == TrainingSpec.parse(given).identity() == {"epochs": 3}
+    )
 
 
 def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:

@@ -42,8 +42,8 @@ Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""
 
-_MEANS = {"publish_every", "publish_seconds", "keep_local"}
-"""How a job keeps its states: each run of it says so anew."""
+_MEANS = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
+"""How a job keeps its states and is watched: each run of it says so anew."""
 
 _REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions, which the specs of their jobs still have."""
@@ -206,6 +206,14 @@ class TrainingSpec(BaseModel):
         le=86_400,
         description="Seconds of training that may be lost: a state is also saved within an epoch when the "
         "last one is older than this.",
+        json_schema_extra=_CONTINUING,
+    )
+    hang_timeout: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        description="Seconds without a finished batch after which a training is killed and resumed. Empty: "
+        "300, or 20 times the median batch if that is longer.",
         json_schema_extra=_CONTINUING,
     )
     keep_local: bool = Field(

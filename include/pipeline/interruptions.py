@@ -3,7 +3,8 @@
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
 the task `retries` times. So each attempt stores its number in task_state_store when it starts, and the retry
 policy adds that its end was explained (by an error, an outage, a preemption). An attempt without an
-explanation was killed, or lost with its machine.
+explanation was killed, or lost with its machine. What the watchdog of such an attempt has found out is kept
+too, so that the last one can say what the cause most likely is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
+from include.watchdog.traces import Trace, likely_cause
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
@@ -32,24 +37,24 @@ def stop_after_repeated_kills(context: Context) -> None:
     start_attempt(context, progress=0)
 
 
-def start_attempt(context: Context, progress: float) -> None:
-    """Store that an attempt starts, with the progress so far.
+def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
+    """Store that an attempt starts, with the progress so far: any number or tuple that only grows.
+
+    trace is what the attempt before this one left behind, if it left anything on this machine.
 
     Raises AirflowFailException if the last three attempts were killed and made no progress. If Airflow does
     not respond, this attempt is not counted.
     """
     try:
-        killed = _begin(context, progress)
+        kills = _begin(context, progress, trace)
     except AirflowRuntimeError as error:
         log.warning("Could not look up how often this task was killed: %s", error)
         return
-    if killed >= MAX_KILLS:
+    if len(kills) >= MAX_KILLS:
         task = context["ti"].task_id
         raise AirflowFailException(
-            f"The process of this task was killed {killed} times in a row without durable progress, so it "
-            "is not retried. Most likely its machine has too little memory (`dmesg` shows whether the "
-            "kernel's OOM killer ended it), or its data make it crash. Use a smaller batch, fewer workers "
-            f"or a larger machine; then clear {task} and everything downstream"
+            f"The process of this task was killed {len(kills)} times in a row without durable progress, so "
+            f"it is not retried. {likely_cause(kills)}; then clear {task} and everything downstream"
         )
 
 
@@ -74,17 +79,27 @@ def fingerprint_of(context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _begin(context: Context, progress: float) -> int:
-    """Store the attempt; return how many before it were killed in a row without progress."""
-    attempt, killed = context["ti"].try_number, 0
-    before = _noted(context)
-    if before is not None and progress <= before["progress"]:
-        again = before["attempt"] == attempt  # a deferred task that comes back
-        if not before["explained"]:
-            killed = before["killed"] + (0 if again else 1)
-    noted = {"attempt": attempt, "progress": progress, "killed": killed, "explained": False}
+def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
+    """Store the attempt; return the traces of those before it that were killed in a row without progress."""
+    attempt = context["ti"].try_number
+    before, kills = _noted(context), []
+    if before and not before["explained"] and _position(progress) <= _position(before["progress"]):
+        kills = [Trace(**each) if each else None for each in before.get("kills", [])]
+        if before["attempt"] != attempt:  # otherwise it is a deferred task that comes back
+            kills.append(trace if trace and trace.attempt == before["attempt"] else None)
+    noted: dict[str, Any] = {
+        "attempt": attempt,
+        "progress": progress,
+        "kills": [each.as_json() if each else None for each in kills],
+        "explained": False,
+    }
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
-    return killed
+    return kills
+
+
+def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
+    """Make comparable what has been JSON in between."""
+    return (progress,) if isinstance(progress, int) else tuple(progress)
 
 
 def _noted(context: Context) -> dict[str, Any] | None:

@@ -111,7 +111,7 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
     with recorded_failure(
         context, TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException
     ):
-        start_attempt(context, patiently(attempt.durable_progress))
+        start_attempt(context, patiently(attempt.durable_progress), attempt.trace())
         return attempt.run()
 
 

@@ -27,6 +27,9 @@ from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
 from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
+from include.watchdog.attempt import watched
+from include.watchdog.limits import Limits
+from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from include.pipeline.recovery import Beginning
     from include.pipeline.settings import Settings
     from include.training.contract import TrainingResult
+    from include.training.heartbeat import Heartbeats
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +74,17 @@ class TrainingAttempt:
         folder = settings.job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
+        self._watch_folder = folder / "watchdog"
+        self._heartbeats: Heartbeats | None = None
 
-    def durable_progress(self) -> float:
-        """How many epochs are safe in S3 by the row, and which part of one more. Raises OwnershipLost."""
-        row = self._row.own()
-        if row.durable_epoch is None:
-            return 0.0
-        return row.durable_epoch + 1 + (row.durable_batch or 0) / (1 + (row.batches or 0))
+    def durable_progress(self) -> tuple[int, int]:
+        """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
+        epoch, batch = _durable(self._row.own()) or (-1, 0)
+        return epoch + 1, batch
+
+    def trace(self) -> Trace | None:
+        """What an attempt that was killed has left on this machine. Raises UntrustedFolder."""
+        return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
         """Train to the end, and return when both final files are in S3, verified.
@@ -87,6 +95,8 @@ class TrainingAttempt:
         """
         with interruptible() as interruption, ExitStack() as stack:
             device = self._claim_device(stack)
+            limits = Limits.of(self._job.spec.hang_timeout)
+            self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
             try:
                 return self._run(interruption, device)
             except FencedOut as error:
@@ -102,7 +112,7 @@ class TrainingAttempt:
         try:
             return stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
         except DeviceNotAvailable as error:
-            if patiently(self.durable_progress) == 0:
+            if patiently(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
 
@@ -182,6 +192,7 @@ class TrainingAttempt:
             identity=self._identity(),
             recover=beginning.own,
             stop=stop,
+            heartbeats=self._heartbeats,
         )
 
     def _train(

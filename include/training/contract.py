@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
+from include.training.heartbeat import Heartbeats  # noqa: TC001
 
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
@@ -80,6 +81,8 @@ class TrainingRequest:
     `resume_from` is this very training's state, left by an attempt that was interrupted: the training goes on
     as if nothing had happened, with no argument changed; where it had ended already, only the final
     validation is done, and with `stop` so it is in any case. A state of another identity is refused.
+
+    heartbeats says where each process shows that it lives, if anybody looks.
     """
 
     task: str
@@ -94,6 +97,7 @@ class TrainingRequest:
     identity: Mapping[str, object] = field(default_factory=dict)
     recover: bool = False
     stop: bool = False
+    heartbeats: Heartbeats | None = None
 
 
 @dataclass(frozen=True)

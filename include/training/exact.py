@@ -11,6 +11,7 @@ import logging
 import math
 import random
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +38,9 @@ class Exact(BaseTrainer):  # type: ignore[misc]
     start_epoch: int
     tloss: dict[str, torch.Tensor] | None
     loss: torch.Tensor
+    collective_timeout = timedelta(minutes=40)
+    """How long ranks wait for each other. It must outlast what rank 0 does alone: scan the labels, fill the
+    caches, sum up a validation, write the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -191,6 +195,10 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         if self.inexact_reason is None:
             self.inexact_reason = reason
             log.warning("Outside the guarantee of equal weights: %s.", reason)
+
+    def _setup_ddp(self) -> None:
+        super()._setup_ddp()
+        torch.distributed.set_timeout(self.collective_timeout)  # Ultralytics: three hours
 
     def _setup_train(self) -> None:
         self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}

@@ -22,6 +22,7 @@ from include.training.contract import (
     TrainingResult,
 )
 from include.training.devices import check_shared, choose_device, count_devices, describe_device
+from include.training.heartbeat import beating
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
 from include.training.quiet import tame_ultralytics
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.training.contract import EpochReporter, StateReporter, TrainingRequest
+    from include.training.heartbeat import Heartbeats
     from include.training.resume import RestoredState
     from include.training.trainers import WholeState
 
@@ -95,6 +97,7 @@ class Plan:
     overrides: dict[str, Any]
     identity: dict[str, object]
     restored: RestoredState | None = None
+    heartbeats: Heartbeats | None = None
 
     @property
     def device(self) -> str:
@@ -117,8 +120,12 @@ class Plan:
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
         """Run it in this process. In the result, seconds are those of the loop and the final validation."""
         started = time.monotonic()
-        trainer = self.trainer(reporter, states)
-        trainer.train()
+        with beating(self.heartbeats) as heart:
+            trainer = self.trainer(reporter, states)
+            if self.heartbeats and heart:
+                trainer.collective_timeout = self.heartbeats.patience
+                heart.follow(trainer)
+            trainer.train()
         return _result(trainer, seconds=time.monotonic() - started)
 
 
@@ -187,7 +194,8 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
     if request.resume_from is not None:
         restored = restore(request, request.resume_from)
         try:
-            yield Plan(request.task, overrides | {"resume": str(restored.path)}, identity, restored)
+            overrides |= {"resume": str(restored.path)}
+            yield Plan(request.task, overrides, identity, restored, request.heartbeats)
         finally:
             restored.path.unlink(missing_ok=True)
         return
@@ -195,7 +203,7 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
     _clear(request.save_dir)
-    yield Plan(request.task, overrides, identity)
+    yield Plan(request.task, overrides, identity, heartbeats=request.heartbeats)
 
 
 def _clear(save_dir: Path) -> None:

@@ -1,0 +1,117 @@
+"""Watches the process that started it: `python -m include.watchdog FOLDER ATTEMPT LIMITS`, by `watched`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from include.watchdog.gpu_state import gpu_state
+from include.watchdog.limits import Limits
+from include.watchdog.memory import count_oom_kills
+from include.watchdog.processes import kill_all, kill_group, leads_group, members
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace
+from include.watchdog.watch import LOOK_SECONDS, Watch
+
+if TYPE_CHECKING:
+    from include.watchdog.processes import Member
+    from include.watchdog.watch import Hang
+
+_REPORT_SECONDS = 120.0
+"""For the report. Whoever reads the log may hang as well, and the attempt must end all the same."""
+
+
+def main() -> None:
+    """Watch until the parent dies, or until it hangs."""
+    folder, attempt, limits = Path(sys.argv[1]), int(sys.argv[2]), Limits(**json.loads(sys.argv[3]))
+    root = psutil.Process(os.getppid())
+    watchdog = _Watchdog(root, folder, attempt, limits)
+    (folder / "watching").touch()
+    watchdog.run()
+
+
+class _Watchdog:
+    def __init__(self, root: psutil.Process, folder: Path, attempt: int, limits: Limits) -> None:
+        self._root, self._folder, self._attempt = root, folder, attempt
+        self._watch = Watch(root, folder, limits)
+        self._oom_kills = count_oom_kills()
+        self._death = _Death(root.pid)
+
+    def run(self) -> None:
+        while not self._death.awaited(LOOK_SECONDS):
+            hang = self._watch.look()
+            if hang:
+                self._end(hang)
+                return
+        self._bury()
+
+    def _end(self, hang: Hang) -> None:
+        """Say what is known of the hang, and kill the attempt."""
+        ranks = self._watch.ranks()
+        attempt = members(self._root, ranks)
+        stuck = [f"{member} is {member.state}" for member in attempt if member.is_stuck]
+        detail = "; ".join([hang.sentence, *stuck])
+        Trace(self._attempt, HANG, detail, hang.epoch, hang.batch).write(self._folder)
+        report = threading.Thread(target=_report, args=(detail, attempt, self._folder), daemon=True)
+        report.start()
+        report.join(_REPORT_SECONDS)
+        kill_all(members(self._root, ranks), [*ranks])
+        if self._death.led_group:
+            kill_group(self._root.pid)
+        os._exit(0)  # not held by a report that nobody reads
+
+    def _bury(self) -> None:
+        """The parent was killed: leave a trace of it, and nothing else that it has started."""
+        struck = (count_oom_kills() or 0) > (self._oom_kills or 0)
+        detail = "The kernel's OOM killer ended a process while it ran" if struck else "It was killed"
+        epoch, batch = self._watch.position()
+        Trace(self._attempt, MEMORY if struck else UNKNOWN, detail, epoch, batch).write(self._folder)
+        for rank in self._watch.ranks():
+            kill_group(rank)
+        if self._death.led_group:
+            kill_group(self._root.pid)
+
+
+class _Death:
+    """Waits for a process to die. led_group tells whether it had a process group of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._poll = select.poll()
+        self._has_descriptor = hasattr(os, "pidfd_open")
+        if self._has_descriptor:
+            self._poll.register(os.pidfd_open(pid), select.POLLIN)
+        self.led_group = leads_group(pid)
+
+    def awaited(self, seconds: float) -> bool:
+        """Wait so long; tell whether it is dead."""
+        if self._has_descriptor:
+            return bool(self._poll.poll(seconds * 1000))
+        time.sleep(seconds)
+        return os.getppid() != self._pid
+
+
+def _report(detail: str, attempt: list[Member], folder: Path) -> None:
+    _say(f"{detail}. This attempt hangs and is killed; the next one resumes from the last durable state.")
+    running = [member for member in attempt if not member.is_stopped]
+    for member in [*running, *(member for member in attempt if member.is_stopped)]:
+        _say(f"--- {member.describe()}")
+        _say(member.stacks(folder) or "(no stacks: it does not write any)")
+    for line in gpu_state():
+        _say(f"--- {line}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Has an attempt watched by a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.training.heartbeat import Heartbeats, write_no_stacks, write_stacks_when_asked
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.watchdog.limits import Limits
+
+log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
+    """Have this process and all that it starts watched until the block ends; give what a training needs.
+
+    Where one of them hangs, the watchdog writes why to stderr and a Trace into `folder`, and kills all of
+    them with SIGKILL. It does so to those that are left where this process is killed. It ends with this
+    process, whatever becomes of it. What an earlier attempt left in `folder` is removed.
+    """
+    make_trusted_folder(folder)  # before anything in it is removed
+    shutil.rmtree(folder)
+    make_trusted_folder(folder)
+    write_stacks_when_asked(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "include.watchdog", str(folder), str(attempt), json.dumps(asdict(limits))],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # what is sent to this process's group is not meant for it
+    )
+    try:
+        yield Heartbeats(folder, limits.patience)
+    finally:
+        if process.poll() is not None:
+            log.warning("The watchdog of this attempt ended before it (status %d).", process.returncode)
+        process.kill()
+        process.wait()
+        write_no_stacks()

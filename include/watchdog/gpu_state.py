@@ -1,0 +1,74 @@
+"""Print what the driver says of this machine's GPUs: `python -m include.watchdog.gpu_state`.
+
+A program of its own, because a driver that hangs would hold whoever asks it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 15.0
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def gpu_state() -> list[str]:
+    """Ask in another process and wait some seconds; one line for each GPU, none without an NVIDIA driver."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and no wait: in a driver that hangs it does not even die
+        return [f"GPU: the driver has not answered for {_SECONDS:.0f} s"]
+    return said.splitlines()
+
+
+def main() -> None:
+    """Print a line for each GPU."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            line = _line(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number))
+        except pynvml.NVMLError as error:
+            line = f"the driver cannot tell: {error}"
+        sys.stdout.write(f"GPU {number}: {line}\n")
+
+
+def _line(nvml: Any, gpu: Any) -> str:
+    memory, busy = nvml.nvmlDeviceGetMemoryInfo(gpu), nvml.nvmlDeviceGetUtilizationRates(gpu)
+    processes = ", ".join(str(process.pid) for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+    parts = [
+        f"{nvml.nvmlDeviceGetName(gpu)} ({nvml.nvmlDeviceGetUUID(gpu)})",
+        f"{memory.used / 2**30:.1f} of {memory.total / 2**30:.1f} GiB used",
+        f"{busy.gpu} % busy",
+        f"{nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)} °C",
+        f"processes {processes or 'none'}",
+    ]
+    try:
+        errors = nvml.nvmlDeviceGetTotalEccErrors(
+            gpu, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+        )
+        parts.append(f"{errors} uncorrected ECC errors since the driver was loaded")
+    except nvml.NVMLError:
+        pass  # a GPU without ECC
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    main()

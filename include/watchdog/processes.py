@@ -1,0 +1,194 @@
+"""The processes of an attempt: who they are, what they are doing, and how all of them end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from include.training.heartbeat import STACKS_SIGNAL, stacks_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_STACKS_SECONDS = 3.0
+"""For a process to write its stacks. It takes milliseconds, and minutes on a machine that swaps."""
+
+_GIB = 2**30
+
+_STATES = {
+    psutil.STATUS_STOPPED: "stopped (SIGSTOP)",
+    psutil.STATUS_TRACING_STOP: "stopped by a debugger",
+    psutil.STATUS_DISK_SLEEP: "in the kernel, where no signal reaches it (a disk, a network file system or a "
+    "driver that does not answer)",
+    psutil.STATUS_ZOMBIE: "dead",
+    psutil.STATUS_RUNNING: "running",
+    psutil.STATUS_SLEEPING: "waiting",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One process of an attempt. role is what it is for a person, such as "rank 1"."""
+
+    process: psutil.Process
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.role} (process {self.process.pid})"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped from outside."""
+        return self._status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it can be the reason of a hang by its state alone."""
+        return self.is_stopped or self._status() == psutil.STATUS_DISK_SLEEP
+
+    @property
+    def state(self) -> str:
+        """What it is doing, as the kernel tells it."""
+        status = self._status()
+        return _STATES.get(status, status)
+
+    def describe(self) -> str:
+        """Describe it in one line: state, where in the kernel, memory and CPU time."""
+        try:
+            with self.process.oneshot():
+                memory = self.process.memory_info().rss / _GIB
+                times = self.process.cpu_times()
+        except psutil.Error:
+            return f"{self}: {self.state}"
+        where = _waiting_in(self.process.pid)
+        waiting = f" in {where}" if where else ""
+        used = times.user + times.system
+        return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
+
+    def stacks(self, folder: Path) -> str:
+        """Have it write the stacks of its threads; a stopped one goes on for that, and is stopped again.
+
+        Empty where it does not write any: a process that is no part of the training, or one in the kernel.
+        """
+        path, pid = stacks_file(folder, self.process.pid), self.process.pid
+        if not path.exists() or not _catches(pid, STACKS_SIGNAL):
+            return ""
+        stopped = self.is_stopped
+        with suppress(ProcessLookupError):
+            os.kill(pid, STACKS_SIGNAL)
+            if stopped:
+                os.kill(pid, signal.SIGCONT)
+            try:
+                return _complete(path)
+            finally:
+                if stopped:
+                    os.kill(pid, signal.SIGSTOP)
+        return ""
+
+    def _status(self) -> str:
+        try:
+            return self.process.status()
+        except psutil.Error:
+            return psutil.STATUS_ZOMBIE
+
+
+def members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
+    """List the trainer, its ranks and their loader workers; ranks says which process is which rank.
+
+    This process and its children are left out.
+    """
+    found = [Member(root, "the trainer")]
+    own = os.getpid()
+    for process in _children(root):
+        if process.pid == own:
+            continue
+        if process.pid in ranks:
+            found.append(Member(process, f"rank {ranks[process.pid]}"))
+            role = f"a loader worker of rank {ranks[process.pid]}"
+        else:
+            found.append(Member(process, _role(process, root, "a loader worker")))
+            role = "a process of a loader worker"
+        found += [Member(child, _role(child, process, role)) for child in _children(process, deep=True)]
+    return found
+
+
+def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
+    """SIGKILL to all of an attempt, the first one last, with the process groups of its ranks.
+
+    They are stopped before: the first one would take the death of a worker for an error of its own, and
+    report that.
+    """
+    for signal_number in (signal.SIGSTOP, signal.SIGKILL):
+        for member in reversed(attempt):
+            with suppress(psutil.Error):
+                member.process.send_signal(signal_number)
+            if signal_number == signal.SIGKILL and member.process.pid in groups:
+                kill_group(member.process.pid)
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL to what is left of the process group that this process leads or led."""
+    if leader != os.getpgrp():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def leads_group(pid: int) -> bool:
+    """Whether the process has a process group of its own, which holds nobody but what it has started."""
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=deep)
+    except psutil.Error:
+        return []
+
+
+def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
+    """Loader workers are forked, and have their parent's command line."""
+    try:
+        command = process.cmdline()
+        return forked if command == parent.cmdline() else " ".join(command)[:100] or process.name()
+    except psutil.Error:
+        return "a process that has ended"
+
+
+def _waiting_in(pid: int) -> str:
+    try:
+        name = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return ""
+    return "" if name == "0" else name
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal: without one it would die of it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _complete(path: Path) -> str:
+    """What is written into the file, as soon as it does not grow any more."""
+    deadline, size = time.monotonic() + _STACKS_SECONDS, 0
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        grown = path.stat().st_size
+        if grown and grown == size:
+            break
+        size = grown
+    return path.read_text(errors="replace").strip()

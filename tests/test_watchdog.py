@@ -1,0 +1,336 @@
+"""What hangs is noticed from outside, explained and killed, and the next attempt ends with the same weights.
+
+Everything is real: the processes that train, what stops them, and the watchdog. Only its limits are short.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.training.heartbeat import Phase, read_beats
+from include.watchdog.limits import Limits
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
+from tests.test_retries import Task
+from tests.tiny_trainings import weights_of
+
+ROOT = Path(__file__).parents[1]
+
+SHORT = Limits(training=3, elsewhere=60)
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+
+from include.watchdog.attempt import watched
+from include.watchdog.limits import Limits
+from tests import hanging
+
+folder, attempt, limits, how = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4:]
+with watched(folder / "watchdog", attempt, Limits(**limits)) as heartbeats:
+    hanging.fetch() if how == ["fetch-for-ever"] else hanging.train(folder, heartbeats, *how)
+"""
+
+
+class Attempt:
+    """One attempt at the training in a folder, in a process of its own as the task has one."""
+
+    def __init__(self, folder: Path, number: int, limits: Limits, *how: str) -> None:
+        self.watchdog, self._log = folder / "watchdog", folder / f"log-{number}"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(folder), str(number), json.dumps(asdict(limits)), *how],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.root = psutil.Process(self._process.pid)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """Every process of it, the watchdog too."""
+        return [self.root, *self.root.children(recursive=True)]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that the attempt brings about."""
+        while not condition():
+            assert self._process.poll() is None, self.log
+            time.sleep(0.01)
+
+    def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
+        """Wait until each of its processes is in this epoch, from 0, or in a later one, amid its batches."""
+
+        def trains() -> bool:
+            beats = read_beats(self.watchdog)
+            in_training = [b for b in beats if b.phase is Phase.TRAINING and b.epoch >= epoch]
+            return len(in_training) == processes
+
+        self.until(trains)
+
+    def status(self) -> int:
+        """Wait for its end; minus the signal that killed it."""
+        return self._process.wait(120)
+
+    def kill(self) -> None:
+        for process in self.family:
+            with suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def attempt(folder: Path, number: int = 1, limits: Limits = SHORT, *how: str) -> Iterator[Attempt]:
+    started = Attempt(folder, number, limits, *how)
+    try:
+        yield started
+    finally:
+        with suppress(psutil.Error):
+            started.kill()
+
+
+def left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=30)[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with attempt(folder) as whole:
+        assert whole.status() == 0, whole.log
+    return weights_of(folder / "run" / "weights" / "last.pt")
+
+
+def test_a_trainer_that_was_stopped_is_explained_and_killed_and_the_next_attempt_ends_with_the_same_weights(
+    uninterrupted: str, tmp_path: Path
+) -> None:
+    with attempt(tmp_path) as stopped:
+        stopped.until_it_trains()
+        family = stopped.family
+        stopped.root.suspend()
+        assert stopped.status() == -signal.SIGKILL
+        assert left(family) == []
+        pid = stopped.root.pid
+        first = next(
+            line for line in stopped.log.splitlines() if line.startswith("No batch has finished for ")
+        )
+        assert f"the trainer (process {pid}) is stopped (SIGSTOP)" in first
+        assert "the next one resumes from the last durable state" in first
+        assert " in _do_train" in stopped.log
+    trace = Trace.read(stopped.watchdog)
+    assert trace is not None
+    assert (trace.attempt, trace.cause) == (1, HANG)
+    assert trace.epoch >= 1
+    with attempt(tmp_path, 2) as next_one:
+        assert next_one.status() == 0, next_one.log
+        assert Trace.read(next_one.watchdog) is None
+    assert weights_of(tmp_path / "run" / "weights" / "last.pt") == uninterrupted
+
+
+def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "hold-the-gil") as holding:
+        assert holding.status() == -signal.SIGKILL, holding.log
+        assert "after batch 0 of epoch 2" in holding.log
+        assert " in hold_the_interpreter_lock" in holding.log
+
+
+def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--workers=2") as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        family = loading.family
+        worker.suspend()
+        assert loading.status() == -signal.SIGKILL
+        assert left(family) == []
+        assert f"a loader worker (process {worker.pid}) is stopped (SIGSTOP)" in loading.log
+        assert " in _worker_loop" in loading.log
+        assert "DataLoader worker" not in loading.log  # the trainer had no time to call it an error
+
+
+def test_one_stopped_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
+        ranks.until_it_trains(processes=2)
+        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[1].pid)
+        rank.suspend()
+        assert ranks.status() == -signal.SIGKILL
+        assert left(family) == []
+        assert f"rank 1 (process {rank.pid}) is stopped (SIGSTOP)" in ranks.log
+        assert "--- rank 0 (process " in ranks.log
+        assert "--- a loader worker of rank 0 (process " in ranks.log
+        assert " in train_in_ranks" in ranks.log
+        assert " in _do_train" in ranks.log
+
+
+def test_a_stopped_rank_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
+        ranks.until_it_trains(processes=2)
+        family = ranks.family
+        psutil.Process(read_beats(ranks.watchdog)[1].pid).suspend()
+        ranks.root.kill()
+        assert left(family) == []
+
+
+def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--workers=2") as killed:
+        killed.until_it_trains()
+        family = killed.family
+        for process in killed.root.children():
+            if process.cmdline() == killed.root.cmdline():
+                process.suspend()  # so that it does not notice by itself
+        killed.root.kill()
+        assert killed.status() == -signal.SIGKILL
+        assert left(family) == []
+        trace = Trace.read(killed.watchdog)
+        assert trace is not None
+        assert (trace.attempt, trace.cause) == (1, UNKNOWN)
+        assert trace.epoch >= 1
+
+
+def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=60), "slow-validation") as slow:
+        assert slow.status() == 0, slow.log
+        assert "slept" in slow.log
+
+
+def test_a_watchdog_that_was_stopped_itself_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=4, elsewhere=60)) as suspended:
+        suspended.until_it_trains()
+        family = [p for p in suspended.family if p.is_running()]
+        for process in (*family, *family):
+            process.suspend()
+        time.sleep(6)
+        for process in family:
+            process.resume()
+        assert suspended.status() == 0, suspended.log
+
+
+def test_a_trainer_that_was_stopped_while_it_trains_nothing_is_killed_too(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "fetch-for-ever") as fetching:
+        fetching.until(lambda: "fetching" in fetching.log)
+        fetching.until((fetching.watchdog / "watching").exists)
+        time.sleep(SHORT.training + 2)  # whoever fetches is left alone
+        fetching.root.suspend()
+        assert fetching.status() == -signal.SIGKILL
+        assert "The trainer has been stopped for " in fetching.log
+
+
+def test_three_hangs_in_a_row_end_the_job_with_a_sentence_that_names_the_hang(tmp_path: Path) -> None:
+    task = Task({"job_id": "mine"})
+    for number in (1, 2, 3):
+        task.begin((2, 17), Trace.read(tmp_path / "watchdog"))
+        with attempt(tmp_path, number, Limits(training=1, elsewhere=60), "fetch-for-ever") as fetching:
+            fetching.until(lambda: "fetching" in fetching.log)
+            fetching.root.suspend()
+            assert fetching.status() == -signal.SIGKILL
+    with pytest.raises(AirflowFailException) as end:
+        task.begin((2, 17), Trace.read(tmp_path / "watchdog"))
+    assert "Most likely it hangs (3 of 3 times). The trainer has been stopped for " in str(end.value)
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group with little memory, for processes that enter it."""
+    memory = Path("/sys/fs/cgroup/memory")
+    group = (memory if memory.is_dir() else memory.parent) / f"watchdog-{os.getpid()}"
+    limit = group / ("memory.limit_in_bytes" if memory.is_dir() else "memory.max")
+    try:
+        group.mkdir()
+        limit.write_text(str(3 * 2**29))
+    except OSError as error:
+        pytest.skip(f"needs a control group of its own: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_cause(
+    memory_group: Path, tmp_path: Path
+) -> None:
+    with attempt(tmp_path, 1, SHORT, "take-all-memory") as greedy:
+        (memory_group / "cgroup.procs").write_text(str(greedy.root.pid))  # and what it starts from now on
+        greedy.until_it_trains(epoch=0)
+        family = greedy.family
+        assert greedy.status() == -signal.SIGKILL, greedy.log
+        assert left(family) == []
+        trace = Trace.read(greedy.watchdog)
+        assert trace is not None
+        assert (trace.cause, trace.epoch) == (MEMORY, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "phase", "batches", "limit"),
+    [
+        (None, Phase.TRAINING, [], 300),
+        (None, Phase.TRAINING, [1.0, 2.0, 900.0], 300),
+        (None, Phase.TRAINING, [20.0, 30.0, 40.0], 600),
+        (None, Phase.STARTING, [], 1800),
+        (None, Phase.BETWEEN, [200.0], 4000),
+        (10, Phase.TRAINING, [20.0], 10),
+        (10, Phase.STARTING, [], 120),
+        (3600, Phase.BETWEEN, [], 21600),
+    ],
+)
+def test_the_limit_follows_from_the_parameter_the_phase_and_the_batches(
+    given: float | None, phase: Phase, batches: list[float], limit: float
+) -> None:
+    assert Limits.of(given).limit(phase, batches) == limit
+
+
+@pytest.mark.parametrize("given", [None, 10, 600])
+def test_ranks_wait_for_each_other_longer_than_the_watchdog_and_for_minutes_only(given: float | None) -> None:
+    limits = Limits.of(given)
+    assert limits.elsewhere < limits.patience.total_seconds() < limits.elsewhere + 3600
+
+
+def trace(number: int, cause: str, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
+    return Trace(number, cause, detail or f"Attempt {number} ended", epoch, batch)
+
+
+SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
+    "hangs": (
+        [trace(1, HANG, batch=1), trace(2, HANG, batch=2), trace(3, HANG, detail="No batch for 300 s")],
+        r"^Most likely it hangs \(3 of 3 times\)\. No batch for 300 s\. Look at the stacks .* hang_timeout$",
+    ),
+    "hangs at one sample": (
+        [trace(number, HANG) for number in (1, 2, 3)],
+        r"it hangs .*, each time after batch 7 of epoch 4: a bad sample may be the reason\.",
+    ),
+    "memory": (
+        [trace(1, MEMORY), None, trace(3, MEMORY)],
+        r"^Most likely its machine has too little memory \(2 of 3 times\)\. .* smaller batch",
+    ),
+    "a bad sample": (
+        [trace(number, UNKNOWN) for number in (1, 2, 3)],
+        r"^Most likely a bad sample makes it crash: it died each time after batch 7 of epoch 4\.",
+    ),
+    "different places": (
+        [trace(number, UNKNOWN, batch=number) for number in (1, 2, 3)],
+        r"^Most likely its machine has too little memory \(`dmesg` shows .*, or its data make it crash\.",
+    ),
+    "before the first epoch": ([trace(number, UNKNOWN, epoch=-1) for number in (1, 2, 3)], "`dmesg` shows"),
+    "nothing known": ([None, None, None], "`dmesg` shows"),
+}
+
+
+@pytest.mark.parametrize(("traces", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_the_likely_cause_is_what_most_attempts_left_behind(
+    traces: list[Trace | None], sentence: str
+) -> None:
+    assert re.search(sentence, likely_cause(traces))
