@@ -140,7 +140,9 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_noticed(
 
     build("detect", folder)
     upload_files(s3_client, bucket, folder)
-    with pytest.raises(DatasetChanged, match=r"labels/train/0\.txt was replaced while it was being fetched"):
+    with pytest.raises(
+        DatasetChanged, match=r"labels/train/0\.txt was replaced after the dataset was listed"
+    ):
         check_dataset(f"s3://{bucket}/", "detect", cache, Racing(s3_client))
     assert not list(cache.rglob("content*"))
 

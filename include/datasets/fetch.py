@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
     from include.datasets.samples import Layout
     from include.datasets.sources import Source
-    from include.datasets.storage import ObjectReader
+    from include.datasets.storage import Listings, ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +40,24 @@ class LocalDataset:
 
 
 def materialize(
-    reference: DatasetReference, cache: Path, s3: ObjectReader | None, roots: DatasetRoots = _NO_ROOTS
+    reference: DatasetReference,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots = _NO_ROOTS,
+    listings: Listings | None = None,
 ) -> LocalDataset:
     """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
 
-    roots tell where a path may lead on this machine, whatever the machine that checked it allows.
+    roots tell where a path may lead on this machine, whatever the machine that checked it allows. listings
+    have what was checked below an S3 prefix; without one of it, nothing there may have changed.
 
-    Raises DatasetChanged when the source holds something else by now, DatasetError when it is gone,
-    StorageUnavailable when S3 does not answer, UntrustedFolder for a cache that others could have prepared.
+    Raises DatasetChanged when the source no longer holds that content, StorageMisconfigured and other
+    DatasetErrors when it cannot be had, StorageUnavailable when S3 does not answer, UntrustedFolder for a
+    cache that others could have prepared.
     """
     cache = make_trusted_folder(cache).resolve()
     origin = parse_source(reference.source, reference.task)
-    place, _ = locate(origin, reference.source, cache, s3, roots, reference.fingerprint)
+    place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
     view = home / _view_name(place, reference.task)
     if not place.fetched or not is_complete(view):
@@ -69,6 +75,7 @@ def locate(
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots,
+    listings: Listings | None = None,
     expected: str | None = None,
 ) -> tuple[Place, str | None]:
     """Find the data on this machine, fetching them if need be; returns where they lie, and their fingerprint.
@@ -83,13 +90,18 @@ def locate(
             content, fingerprint = _digits(cache), digits.FINGERPRINT
             require_expected(fingerprint, expected, source)
         case S3Zip() | S3Tree():
-            content, fingerprint = _fetched(origin, source, cache, s3, expected)
+            content, fingerprint = _fetched(origin, source, cache, s3, listings, expected)
     yaml = origin.yaml if isinstance(origin, S3Tree) else None
     return Place(content / yaml if yaml else content, source, content), fingerprint
 
 
 def _fetched(
-    origin: S3Zip | S3Tree, source: str, cache: Path, s3: ObjectReader | None, expected: str | None
+    origin: S3Zip | S3Tree,
+    source: str,
+    cache: Path,
+    s3: ObjectReader | None,
+    listings: Listings | None,
+    expected: str | None,
 ) -> tuple[Path, str]:
     if expected is not None and is_complete(content := cache / expected / "content"):
         log.info("Dataset %s is in the cache.", source)
@@ -100,7 +112,7 @@ def _fetched(
         )
     if isinstance(origin, S3Zip):
         return fetch_zip(origin, cache, s3, expected)
-    return fetch_tree(origin, cache, s3, expected)
+    return fetch_tree(origin, cache, s3, listings, expected)
 
 
 def _digits(cache: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialize
+from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
@@ -29,7 +30,10 @@ from include.trusted_folders import make_trusted_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mypy_boto3_s3 import S3Client
+
     from include.checkpoints.store import CheckpointStore
+    from include.datasets.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
     from include.pipeline.payloads import ResolvedJob
     from include.pipeline.preemption import Interruption
@@ -107,9 +111,8 @@ class TrainingAttempt:
         for folder in (self._inputs, self._snapshots):
             make_trusted_folder(folder)
         remove_abandoned(self._snapshots)
-        cache, roots = self._settings.dataset_cache, self._settings.dataset_roots
-        reader = S3ObjectReader(s3_client())
-        data = patiently(lambda: materialize(self._dataset, cache, reader, roots)).data
+        client = s3_client()
+        data = patiently(lambda: self._bring_data(client)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
@@ -121,6 +124,22 @@ class TrainingAttempt:
             store_pictures(self._save_dir, self._settings.bucket, job.job_id, job.origin_run_id)
             tracker.end(as_recorded(manifest, store))
         return manifest
+
+    def _bring_data(self, client: S3Client) -> LocalDataset:
+        """Bring the checked data here. Where a state exists, what S3 refuses counts as temporary."""
+        settings = self._settings
+        with persistent(self._has_state):
+            return materialize(
+                self._dataset,
+                settings.dataset_cache,
+                S3ObjectReader(client),
+                settings.dataset_roots,
+                S3Listings(client, settings.bucket),
+            )
+
+    def _has_state(self) -> bool:
+        """Whether this training has a state, in S3 by the row or on this machine."""
+        return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_epochs() > 0
 
     def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
         """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
