@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,8 +81,9 @@ def test_another_run_goes_on_with_the_data_that_the_training_was_begun_with(
     claim(jobs, run_id="run2", expected="run1")
     job = use("another", run_id="run2")
     assert check(job) == begun
-    local = attempt(job, begun)._bring_data(connected_client())
-    assert len(images(local)) == begun.train_images + begun.val_images
+    with ExitStack() as stack:
+        local = attempt(job, begun)._bring_data(connected_client(), stack)
+        assert len(images(local)) == begun.train_images + begun.val_images
 
 
 def test_a_training_without_a_state_and_another_of_that_name_take_the_newest_data(
@@ -123,8 +125,8 @@ def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
     started(jobs, epochs=epochs)
     job = use("another")
     wrong_keys(monkeypatch)
-    with pytest.raises(RefusedForNow if epochs else StorageMisconfigured) as refused:
-        attempt(job, reference)._bring_data(connected_client())
+    with pytest.raises(RefusedForNow if epochs else StorageMisconfigured) as refused, ExitStack() as stack:
+        attempt(job, reference)._bring_data(connected_client(), stack)
     assert may_pass(refused.value) == (epochs > 0)
     with pytest.raises(RefusedForNow if epochs else AirflowFailException):
         check(job)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.datasets import check, fetch
+from include.datasets import check
 from include.datasets.errors import DatasetChanged
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
-from tests.dataset_steps import images, roots_beside, upload_files
+from tests.dataset_steps import images, materialize, roots_beside, upload_files
 from tests.tiny_datasets import build
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Prefix:
 
     def materialize(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
         cache = self._folder / machine
-        return fetch.materialize(reference, cache, self._reader, roots_beside(cache), self._listings)
+        return materialize(reference, cache, self._reader, self._listings)
 
     def originals(self) -> list[bytes]:
         return sorted(path.read_bytes() for path in (self._folder / "data").rglob("*.png"))
@@ -111,5 +111,5 @@ def test_a_data_yaml_that_was_asked_for_is_part_of_the_listing(prefix: Prefix, t
     reader, listings = S3ObjectReader(prefix.client), S3Listings(prefix.client, prefix.bucket)
     reference = check.check_dataset(source, "detect", cache, reader, roots_beside(cache), listings)
     prefix.put(NEW)
-    local = fetch.materialize(reference, other, reader, roots_beside(other), listings)
+    local = materialize(reference, other, reader, listings)
     assert images(local) == prefix.originals()

@@ -14,11 +14,10 @@ import pytest
 from include.datasets.check import check_dataset
 from include.datasets.download import download
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
 from tests.dataset_fetcher import CountingReader
-from tests.dataset_steps import describe, images, upload_files, upload_zip
+from tests.dataset_steps import describe, images, materialize, upload_files, upload_zip
 from tests.tiny_datasets import TASKS, build
 
 if TYPE_CHECKING:

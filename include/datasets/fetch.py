@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
 from include.datasets.view import data_of_view, fill_view
+from include.datasets.view_lock import own_view
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from include.datasets.reference import DatasetReference
@@ -39,14 +42,17 @@ class LocalDataset:
     fingerprint: str
 
 
-def materialize(
+@contextmanager
+def materialized(
     reference: DatasetReference,
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
     listings: Listings | None = None,
-) -> LocalDataset:
+) -> Iterator[LocalDataset]:
     """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
+
+    Until the end no other training writes where this one does, see view_lock.py.
 
     roots tell where a path may lead on this machine, whatever the machine that checked it allows. listings
     have what was checked below an S3 prefix; without one of it, nothing there may have changed.
@@ -59,14 +65,16 @@ def materialize(
     origin = parse_source(reference.source, reference.task)
     place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
-    view = home / _view_name(place, reference.task)
-    if not place.fetched or not is_complete(view):
-        layout = read_layout(place, reference.task)
-        if not place.fetched:
-            _require_unchanged(layout, reference)
-        complete_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
-    log.info("Dataset %s is ready in %s.", reference.source, view)
-    return LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
+    with own_view(home, _view_name(place, reference.task)) as view:
+        if not place.fetched or not is_complete(view):
+            layout = read_layout(place, reference.task)
+            if not place.fetched:
+                _require_unchanged(layout, reference)
+            complete_folder(
+                home, view.name, lambda partial: fill_view(layout, partial, view), reference.source
+            )
+        log.info("Dataset %s is ready in %s.", reference.source, view)
+        yield LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
 
 
 def locate(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-from include.datasets.fetch import materialize
+from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
@@ -86,7 +86,7 @@ class TrainingAttempt:
         with interruptible() as interruption, ExitStack() as stack:
             device = self._claim_device(stack)
             try:
-                return self._run(interruption, device)
+                return self._run(interruption, device, stack)
             except FencedOut as error:
                 self._row.own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
@@ -104,7 +104,7 @@ class TrainingAttempt:
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
 
-    def _run(self, interruption: Interruption, device: str | None) -> TrainingManifest:
+    def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
         shutil.rmtree(self._inputs, ignore_errors=True)
@@ -112,7 +112,7 @@ class TrainingAttempt:
             make_trusted_folder(folder)
         remove_abandoned(self._snapshots)
         client = s3_client()
-        data = patiently(lambda: self._bring_data(client)).data
+        data = patiently(lambda: self._bring_data(client, stack)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
@@ -125,17 +125,21 @@ class TrainingAttempt:
             tracker.end(as_recorded(manifest, store))
         return manifest
 
-    def _bring_data(self, client: S3Client) -> LocalDataset:
-        """Bring the checked data here. Where a state exists, what S3 refuses counts as temporary."""
+    def _bring_data(self, client: S3Client, stack: ExitStack) -> LocalDataset:
+        """Bring the checked data here, for this training alone until `stack` closes.
+
+        Where a state exists, what S3 refuses counts as temporary.
+        """
         settings = self._settings
+        local = materialized(
+            self._dataset,
+            settings.dataset_cache,
+            S3ObjectReader(client),
+            settings.dataset_roots,
+            S3Listings(client, settings.bucket),
+        )
         with persistent(self._has_state):
-            return materialize(
-                self._dataset,
-                settings.dataset_cache,
-                S3ObjectReader(client),
-                settings.dataset_roots,
-                S3Listings(client, settings.bucket),
-            )
+            return stack.enter_context(local)
 
     def _has_state(self) -> bool:
         """Whether this training has a state, in S3 by the row or on this machine."""
