@@ -97,6 +97,9 @@ ARCHIVE_DIRECTORY = 256 * MIB
 PREFIX_OBJECTS = 4_000_000
 """Below an S3 prefix: a label for each image of both splits, and some more."""
 
+LISTING_LINE = 8 * KIB
+"""Bytes of an object's name, size and ETag as JSON, in which a character takes up to six."""
+
 # Images
 
 IMAGE_BYTES = 1 * GIB

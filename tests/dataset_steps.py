@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from include.datasets.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
-    from include.datasets.storage import ObjectReader
+    from include.datasets.storage import Listings, ObjectReader
     from include.stack.s3 import S3
 
 
@@ -31,8 +31,16 @@ def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) 
     return check.check_dataset(source, task, cache, s3, roots_beside(cache))
 
 
-def materialize(reference: DatasetReference, cache: Path, s3: ObjectReader | None) -> LocalDataset:
-    return fetch.materialize(reference, cache, s3, roots_beside(cache))
+def materialize(
+    reference: DatasetReference,
+    cache: Path,
+    s3: ObjectReader | None,
+    listings: Listings | None = None,
+    roots: DatasetRoots | None = None,
+) -> LocalDataset:
+    """What a training leaves there for the next one."""
+    with fetch.materialized(reference, cache, s3, roots or roots_beside(cache), listings) as local:
+        return local
 
 
 def refusal(source: Path | str, task: str, cache: Path) -> str:

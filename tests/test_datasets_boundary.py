@@ -16,12 +16,11 @@ from include.datasets.boundary import DatasetRoots
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
-from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import LocalPath, find_local
 from include.training.quiet import PlainLines
 from tests import dataset_steps
-from tests.dataset_steps import describe, refusal
+from tests.dataset_steps import describe, materialize, refusal
 from tests.tiny_datasets import build
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ def test_links_inside_the_dataset_are_good(folder: Path, cache: Path) -> None:
         path.symlink_to(Path("../../pool", moved.name))
     reference = dataset_steps.check_dataset(str(data), "detect", cache, None)
     assert reference.train_images == 8
-    view = dataset_steps.materialize(reference, cache, None).data.parent
+    view = materialize(reference, cache, None).data.parent
     links = [path.readlink() for path in (view / "images" / "train").iterdir()]
     assert {link.parent for link in links} == {pool}, "what the view links to is what was checked"
 
@@ -287,9 +286,9 @@ def test_the_path_of_a_data_yaml_may_be_another_folder_below_the_roots(folder: P
 def test_the_machine_that_trains_follows_its_own_roots(folder: Path, cache: Path) -> None:
     reference = dataset_steps.check_dataset(str(build("detect", folder)), "detect", cache, None)
     with pytest.raises(DatasetError, match="DATASET_ROOTS is not set"):
-        materialize(reference, cache, None)
+        materialize(reference, cache, None, roots=DatasetRoots())
     with pytest.raises(DatasetError, match="lies in TRAINING_ROOT"):
-        materialize(reference, cache, None, DatasetRoots((folder.parent,), folder.parent))
+        materialize(reference, cache, None, roots=DatasetRoots((folder.parent,), folder.parent))
 
 
 def test_a_file_that_became_a_link_after_the_check_is_not_trained_on(
@@ -300,7 +299,7 @@ def test_a_file_that_became_a_link_after_the_check_is_not_trained_on(
     label.unlink()
     label.symlink_to(secrets / "airflow.txt")
     with pytest.raises(DatasetError, match=r"labels/train/0\.txt: it leads outside"):
-        dataset_steps.materialize(reference, cache, None)
+        materialize(reference, cache, None)
 
 
 def test_a_yaml_that_cannot_be_read_is_located_and_not_quoted(folder: Path, cache: Path) -> None:

@@ -14,11 +14,10 @@ import pytest
 from include.datasets.check import check_dataset
 from include.datasets.download import download
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.fetch import materialize
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
 from tests.dataset_fetcher import CountingReader
-from tests.dataset_steps import describe, images, upload_files, upload_zip
+from tests.dataset_steps import describe, images, materialize, upload_files, upload_zip
 from tests.tiny_datasets import TASKS, build
 
 if TYPE_CHECKING:
@@ -140,7 +139,9 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_noticed(
 
     build("detect", folder)
     upload_files(s3_client, bucket, folder)
-    with pytest.raises(DatasetChanged, match=r"labels/train/0\.txt was replaced while it was being fetched"):
+    with pytest.raises(
+        DatasetChanged, match=r"labels/train/0\.txt was replaced after the dataset was listed"
+    ):
         check_dataset(f"s3://{bucket}/", "detect", cache, Racing(s3_client))
     assert not list(cache.rglob("content*"))
 

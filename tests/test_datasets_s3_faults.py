@@ -16,12 +16,11 @@ from botocore.config import Config
 
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError, StorageUnavailable
-from include.datasets.fetch import materialize
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from tests.cutting_proxy import CuttingProxy
 from tests.dataset_fetcher import CountingReader
-from tests.dataset_steps import arguments, images, upload_files, upload_zip
+from tests.dataset_steps import arguments, images, materialize, upload_files, upload_zip
 from tests.tiny_datasets import build
 
 if TYPE_CHECKING:
@@ -162,4 +161,4 @@ def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(
     assert (home / "content.partial").is_dir()
     assert not (home / "content").exists()
     assert len(images(materialize(reference, cache, reader))) == 12
-    assert {path.name for path in home.iterdir()} == {"content", "view-detect", "lock"}
+    assert {path.name for path in home.iterdir()} == {"content", "view-detect", "view-detect.lock", "lock"}

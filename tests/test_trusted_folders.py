@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.datasets import digits
 from include.datasets.check import check_dataset
-from include.datasets.fetch import materialize
 from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import no_retry
 from include.pipeline.payloads import ResolvedJob
@@ -20,6 +19,7 @@ from include.pipeline.settings import Settings
 from include.pipeline.training import TrainingAttempt
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.conftest import reachable_directory
+from tests.dataset_steps import materialize
 from tests.strangers import IS_ROOT, as_account, in_child
 
 US, OUR_GROUP, SHARED = 12_345, 12_345, 23_456

@@ -17,7 +17,7 @@ from include.trusted_folders import make_trusted_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.datasets.storage import ObjectReader
+    from include.datasets.storage import Listings, ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,16 @@ _NO_ROOTS = DatasetRoots()
 
 
 def check_dataset(
-    source: str, task: str, cache: Path, s3: ObjectReader | None, roots: DatasetRoots = _NO_ROOTS
+    source: str,
+    task: str,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots = _NO_ROOTS,
+    listings: Listings | None = None,
 ) -> DatasetReference:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
+
+    listings keep what is below an S3 prefix now, for `materialize` on other machines.
 
     Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
     StorageUnavailable when S3 does not answer; UntrustedFolder for a cache that others could have prepared.
@@ -39,7 +46,7 @@ def check_dataset(
     if isinstance(origin, Digits):
         return digits.reference()
     cache = make_trusted_folder(cache).resolve()
-    place, fingerprint = locate(origin, source, cache, s3, roots)
+    place, fingerprint = locate(origin, source, cache, s3, roots, listings)
     found = run_confined(examine, place.as_json(), task, fingerprint, source=source)
     reference = DatasetReference(source=source, task=task, **found)
     log.info("Dataset %s is good: %s", source, reference.model_dump_json(exclude={"classes"}))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.sources import S3Tree
-    from include.datasets.storage import ObjectReader, StoredObject
+    from include.datasets.storage import Listings, NamedObjects, ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,20 @@ def fetch_zip(
 
 
 def fetch_tree(
-    origin: S3Tree, cache: Path, reader: ObjectReader, expected: str | None = None
+    origin: S3Tree,
+    cache: Path,
+    reader: ObjectReader,
+    listings: Listings | None = None,
+    expected: str | None = None,
 ) -> tuple[Path, str]:
-    """Bring the objects below a prefix here, as `fetch_zip` does."""
+    """Bring the objects below a prefix here and return their folder and fingerprint.
+
+    Without `expected` they are what is there now, and their listing is kept. With it they are those of the
+    kept listing, whatever else is there by now; raises DatasetChanged, naming the object, if one of them was
+    replaced or deleted.
+    """
     uri = f"s3://{origin.bucket}/{origin.prefix}"
-    objects, fingerprint = _listed(origin, reader, uri)
-    require_expected(fingerprint, expected, uri)
+    objects, fingerprint = _wanted(origin, reader, listings, expected, uri)
 
     def fill(target: Path) -> None:
         require_room(target, sum(stored.size for _, stored in objects), uri)
@@ -79,6 +87,24 @@ def fetch_tree(
     return complete_folder(cache / fingerprint, "content", fill, uri), fingerprint
 
 
+def _wanted(
+    origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
+) -> tuple[NamedObjects, str]:
+    """The objects to fetch, and their fingerprint."""
+    if expected is not None and listings is not None:
+        checked = listings.load(expected, origin)
+        if checked is not None:
+            return checked, expected
+        log.warning(
+            "No listing of %s is kept from when it was checked; nothing below it may have changed.", uri
+        )
+    objects, fingerprint = _listed(origin, reader, uri)
+    require_expected(fingerprint, expected, uri)
+    if listings is not None:
+        listings.save(fingerprint, objects, origin.yaml)
+    return objects, fingerprint
+
+
 def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
     """The fingerprint of what is in S3 now, which is that of the content once it is here: nothing is fetched.
 
@@ -89,7 +115,7 @@ def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
     return _listed(origin, reader, f"s3://{origin.bucket}/{origin.prefix}")[1]
 
 
-def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[list[tuple[str, StoredObject]], str]:
+def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[NamedObjects, str]:
     """The objects below the prefix by their names relative to it, and their fingerprint."""
     objects = list(itertools.islice(_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
     if len(objects) > PREFIX_OBJECTS:
@@ -124,9 +150,9 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
     """Raise DatasetChanged if `fingerprint` is not the one that was checked."""
     if expected is not None and fingerprint != expected:
         raise DatasetChanged(
-            f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}); "
-            "clear "
-            "check_dataset to check and train on what is there now"
+            f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "
+            "Restore it, or start over with what is there now: clear check_dataset, or, where the job has a "
+            "durable state, trigger it with fresh=true"
         )
 
 

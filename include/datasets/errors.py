@@ -69,6 +69,10 @@ class DatasetChanged(DatasetError):
     """The content is no longer what `check_dataset` saw."""
 
 
+class StorageMisconfigured(DatasetError):
+    """The keys or the bucket are wrong. Somebody can correct that, and the same request succeeds."""
+
+
 class StorageUnavailable(Exception):
     """S3 does not answer. Not a DatasetError: the data may be good, and another attempt may reach it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,17 @@ from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
 from include.datasets.view import data_of_view, fill_view
+from include.datasets.view_lock import own_view
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from include.datasets.reference import DatasetReference
     from include.datasets.samples import Layout
     from include.datasets.sources import Source
-    from include.datasets.storage import ObjectReader
+    from include.datasets.storage import Listings, ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -39,28 +42,39 @@ class LocalDataset:
     fingerprint: str
 
 
-def materialize(
-    reference: DatasetReference, cache: Path, s3: ObjectReader | None, roots: DatasetRoots = _NO_ROOTS
-) -> LocalDataset:
+@contextmanager
+def materialized(
+    reference: DatasetReference,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots = _NO_ROOTS,
+    listings: Listings | None = None,
+) -> Iterator[LocalDataset]:
     """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
 
-    roots tell where a path may lead on this machine, whatever the machine that checked it allows.
+    Until the end no other training writes where this one does, see view_lock.py.
 
-    Raises DatasetChanged when the source holds something else by now, DatasetError when it is gone,
-    StorageUnavailable when S3 does not answer, UntrustedFolder for a cache that others could have prepared.
+    roots tell where a path may lead on this machine, whatever the machine that checked it allows. listings
+    have what was checked below an S3 prefix; without one of it, nothing there may have changed.
+
+    Raises DatasetChanged when the source no longer holds that content, StorageMisconfigured and other
+    DatasetErrors when it cannot be had, StorageUnavailable when S3 does not answer, UntrustedFolder for a
+    cache that others could have prepared.
     """
     cache = make_trusted_folder(cache).resolve()
     origin = parse_source(reference.source, reference.task)
-    place, _ = locate(origin, reference.source, cache, s3, roots, reference.fingerprint)
+    place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
-    view = home / _view_name(place, reference.task)
-    if not place.fetched or not is_complete(view):
-        layout = read_layout(place, reference.task)
-        if not place.fetched:
-            _require_unchanged(layout, reference)
-        complete_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
-    log.info("Dataset %s is ready in %s.", reference.source, view)
-    return LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
+    with own_view(home, _view_name(place, reference.task)) as view:
+        if not place.fetched or not is_complete(view):
+            layout = read_layout(place, reference.task)
+            if not place.fetched:
+                _require_unchanged(layout, reference)
+            complete_folder(
+                home, view.name, lambda partial: fill_view(layout, partial, view), reference.source
+            )
+        log.info("Dataset %s is ready in %s.", reference.source, view)
+        yield LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
 
 
 def locate(
@@ -69,6 +83,7 @@ def locate(
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots,
+    listings: Listings | None = None,
     expected: str | None = None,
 ) -> tuple[Place, str | None]:
     """Find the data on this machine, fetching them if need be; returns where they lie, and their fingerprint.
@@ -83,13 +98,18 @@ def locate(
             content, fingerprint = _digits(cache), digits.FINGERPRINT
             require_expected(fingerprint, expected, source)
         case S3Zip() | S3Tree():
-            content, fingerprint = _fetched(origin, source, cache, s3, expected)
+            content, fingerprint = _fetched(origin, source, cache, s3, listings, expected)
     yaml = origin.yaml if isinstance(origin, S3Tree) else None
     return Place(content / yaml if yaml else content, source, content), fingerprint
 
 
 def _fetched(
-    origin: S3Zip | S3Tree, source: str, cache: Path, s3: ObjectReader | None, expected: str | None
+    origin: S3Zip | S3Tree,
+    source: str,
+    cache: Path,
+    s3: ObjectReader | None,
+    listings: Listings | None,
+    expected: str | None,
 ) -> tuple[Path, str]:
     if expected is not None and is_complete(content := cache / expected / "content"):
         log.info("Dataset %s is in the cache.", source)
@@ -100,7 +120,7 @@ def _fetched(
         )
     if isinstance(origin, S3Zip):
         return fetch_zip(origin, cache, s3, expected)
-    return fetch_tree(origin, cache, s3, expected)
+    return fetch_tree(origin, cache, s3, listings, expected)
 
 
 def _digits(cache: Path) -> Path:

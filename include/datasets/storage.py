@@ -1,4 +1,4 @@
-"""What this package needs of an object store. `include.datasets.s3` is the implementation."""
+"""What this package needs of an object store. `s3.py` and `listings.py` implement it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from include.datasets.sources import S3Tree
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class StoredObject:
         return f"s3://{self.bucket}/{self.key}"
 
 
+NamedObjects = list[tuple[str, StoredObject]]
+"""Objects with their names relative to the prefix."""
+
+
 class ObjectReader(Protocol):
     """Reads objects.
 
@@ -39,3 +45,13 @@ class ObjectReader(Protocol):
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
+
+
+class Listings(Protocol):
+    """Keeps what was checked below S3 prefixes, by fingerprint. Raises what ObjectReader does."""
+
+    def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
+        """Keep a listing; yaml is the data YAML that was asked for."""
+
+    def load(self, fingerprint: str, origin: S3Tree) -> NamedObjects | None:
+        """Return the objects that were checked; None where no intact listing is kept."""

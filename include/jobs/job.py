@@ -103,6 +103,13 @@ class TrainingJob(BaseModel):
     completed_at: datetime | None
     updated_at: datetime | None
 
+    @property
+    def has_own_state(self) -> bool:
+        """Whether a state of its own is in S3, beyond the one that it continues."""
+        if self.durable_epoch is None:
+            return False
+        return self.resumed_epoch is None or self.durable_epoch > self.resumed_epoch
+
 
 class RecordedEpoch(BaseModel):
     """One row of `training_epochs`: the numbers of one finished epoch, counted from 0.

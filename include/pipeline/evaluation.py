@@ -13,13 +13,15 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CorruptCheckpoint, StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.datasets.errors import DatasetError
-from include.datasets.fetch import materialize
+from include.datasets.fetch import materialized
+from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.models.repository import ModelRepository
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.contest import Challenge, Challenger, Measured, Retraining
 from include.pipeline.failures import no_retry
+from include.pipeline.patience import persistent
 from include.pipeline.payloads import parse_result
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.training.contract import TrainingError
@@ -47,16 +49,24 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
         champion = ModelRepository(connection).production(plan.name)
     if champion is not None and champion.job_id == trained.job_id:
         raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
-    with no_retry(DatasetError, StoreRefusal, TrainingError):
-        reader = S3ObjectReader(client)
-        data = materialize(dataset, settings.dataset_cache, reader, settings.dataset_roots).data
-        root = make_trusted_folder(settings.training_root)
-        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=root) as folder:
-            store = CheckpointStore(client, settings.bucket)
-            with claimed(_one_device(plan), settings.gpu_locks) as device:
-                measure = _measure(plan, data, store, Path(folder), device)
-                challenger_reaches = measure(trained.path, trained.sha256)
-                champion_reaches = measure(champion.path, champion.sha256) if champion else None
+    with (
+        no_retry(DatasetError, StoreRefusal, TrainingError),
+        persistent(),
+        materialized(
+            dataset,
+            settings.dataset_cache,
+            S3ObjectReader(client),
+            settings.dataset_roots,
+            S3Listings(client, settings.bucket),
+        ) as local,
+        tempfile.TemporaryDirectory(
+            prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
+        ) as folder,
+        claimed(_one_device(plan), settings.gpu_locks) as device,
+    ):
+        measure = _measure(plan, local.data, CheckpointStore(client, settings.bucket), Path(folder), device)
+        challenger_reaches = measure(trained.path, trained.sha256)
+        champion_reaches = measure(champion.path, champion.sha256) if champion else None
     return Measured(
         dataset=dataset.source,
         dataset_fingerprint=dataset.fingerprint,

@@ -17,7 +17,7 @@ from include.checkpoints.errors import (
     StoreMisconfigured,
     StoreRefusal,
 )
-from include.datasets.errors import StorageUnavailable
+from include.datasets.errors import StorageMisconfigured, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,14 +49,17 @@ def patiently(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
 
 
 @contextmanager
-def persistent() -> Iterator[None]:
+def persistent(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Raise RefusedForNow for what somebody has to correct in S3: keys, a clock, the bucket.
 
     For what handles a state that exists: days of training must not be given up for a key that was rotated.
+    Whether there is one is asked of `at_stake`, after a refusal only.
     """
     try:
         yield
-    except StoreMisconfigured as error:
+    except (StoreMisconfigured, StorageMisconfigured) as error:
+        if not at_stake():
+            raise
         raise RefusedForNow(
             f"{error}. The state of this training is kept, and this is tried again until it succeeds"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -110,8 +109,7 @@ class Recovery:
         again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
         a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
-        at_stake = durable is not None or (self._weights / "last.pt").is_file()
-        with persistent() if at_stake else nullcontext():
+        with persistent(lambda: durable is not None or (self._weights / "last.pt").is_file()):
             for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
                 self._store.head(self._job.job_id, kind)
             return self._begin(durable)

@@ -94,6 +94,16 @@ def resolve(
     )
 
 
+def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
+    """Whether the job that `params` ask for has stored a state, so that it must not be given up lightly."""
+    try:
+        spec = TrainingSpec.parse(dict(params))
+    except SpecError:
+        return False
+    row = jobs.get(spec.job_id or _generated_job_id(spec, run))
+    return row is not None and row.has_own_state
+
+
 @contextmanager
 def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
     """Write into a row that waits for its first run why it will not get one."""

@@ -30,6 +30,7 @@ from include.pipeline.contest import (
 )
 from include.pipeline.failures import no_retry
 from include.pipeline.notes import leave_note
+from include.pipeline.patience import persistent
 from include.pipeline.payloads import parse_result
 from include.pipeline.plans import deployed_plans
 from include.pipeline.promotion import announce
@@ -148,7 +149,7 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
         "champion_metrics": numbers(found.champion) if found.champion else None,
         "reason": decision.reason,
     }
-    with training_db() as connection, no_retry(ModelError, StoreRefusal):
+    with training_db() as connection, no_retry(ModelError, StoreRefusal), persistent():
         models = ModelRepository(connection)
         version = register_copy(
             connection,
@@ -191,7 +192,7 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
             with training_db() as connection, no_retry(ModelError):
                 ModelRepository(connection).reject(judged.name, judged.version, refused)
         raise _skipped(context, f"Version {judged.version} of model {judged.name} was refused: {refused}.")
-    with training_db() as connection, no_retry(ModelError, StoreRefusal):
+    with training_db() as connection, no_retry(ModelError, StoreRefusal), persistent():
         promoted = promote(
             connection,
             s3_client(),

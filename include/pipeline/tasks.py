@@ -15,20 +15,22 @@ from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
+from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
 from include.pipeline.audits import live_runs
+from include.pipeline.checked_dataset import CheckedDatasets, is_begun
 from include.pipeline.connections import s3_client, training_database, training_db
 from include.pipeline.failures import no_retry, recorded_failure
 from include.pipeline.interruptions import start_attempt
 from include.pipeline.notify import notify
-from include.pipeline.patience import patiently
+from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import ResolvedJob, TrainingManifest, parse_result
 from include.pipeline.reports import with_report
-from include.pipeline.resolve import RunIdentity, reason_in_waiting_row, resolve
+from include.pipeline.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
@@ -68,9 +70,14 @@ def resolve_run(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns."""
     dag_run = context["dag_run"]
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
-    with training_db() as connection, no_retry(SpecError, RepositoryError, StoreRefusal):
-        # The conf and not `params`: it holds unknown keys too, which have to be refused.
-        conf, jobs = dag_run.conf or {}, JobRepository(connection)
+    # The conf and not `params`: it holds unknown keys too, which have to be refused.
+    conf = dag_run.conf or {}
+    with (
+        training_db() as connection,
+        no_retry(SpecError, RepositoryError, StoreRefusal),
+        persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
+    ):
+        jobs = JobRepository(connection)
         with reason_in_waiting_row(conf.get("job_id"), jobs):
             require_conditional_writes(s3_client(), Settings.from_environment().bucket)
         job = resolve(conf, run, jobs, _store(), is_running)
@@ -79,14 +86,29 @@ def resolve_run(context: Context) -> ResolvedJob:
 
 
 def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference:
-    """Find and check the job's data."""
+    """Find and check the job's data; a training that goes on keeps those that it was begun with."""
     resolved, settings = parse_result(ResolvedJob, job, "resolve_config"), Settings.from_environment()
     dataset, task = cast("str", resolved.spec.dataset), cast("str", resolved.spec.task)
-    with recorded_failure(context, DatasetError):
+    client = s3_client()
+    checked = CheckedDatasets(client, settings.bucket)
+    begun = is_begun(resolved)
+    with recorded_failure(context, DatasetError, StoreRefusal), persistent(lambda: begun):
+        if begun and (reference := checked.load(resolved)) is not None:
+            log.info("Job %s goes on with the dataset that it was begun with: %s", resolved.job_id, reference)
+            return reference
         try:
-            return check_dataset(dataset, task, settings.dataset_cache, _reader(), settings.dataset_roots)
+            reference = check_dataset(
+                dataset,
+                task,
+                settings.dataset_cache,
+                S3ObjectReader(client),
+                settings.dataset_roots,
+                S3Listings(client, settings.bucket),
+            )
         except DatasetError as error:
             raise with_report(error, resolved, settings.bucket) from error
+        checked.save(resolved, reference)
+        return reference
 
 
 def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Context) -> TrainingManifest:
@@ -153,7 +175,3 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
     """The checkpoints; to write there, with the run that began the training they belong to."""
     return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=origin_run_id)
-
-
-def _reader() -> S3ObjectReader:
-    return S3ObjectReader(s3_client())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-from include.datasets.fetch import materialize
+from include.datasets.fetch import materialized
+from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
@@ -34,8 +35,11 @@ from include.watchdog.traces import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mypy_boto3_s3 import S3Client
+
     from include.checkpoints.checkpoint import Position
     from include.checkpoints.store import CheckpointStore
+    from include.datasets.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
     from include.jobs.job import TrainingJob
     from include.pipeline.payloads import ResolvedJob
@@ -98,7 +102,7 @@ class TrainingAttempt:
             limits = Limits.of(self._job.spec.hang_timeout)
             self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
             try:
-                return self._run(interruption, device)
+                return self._run(interruption, device, stack)
             except FencedOut as error:
                 self._row.own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
@@ -116,16 +120,15 @@ class TrainingAttempt:
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
 
-    def _run(self, interruption: Interruption, device: str | None) -> TrainingManifest:
+    def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
         shutil.rmtree(self._inputs, ignore_errors=True)
         for folder in (self._inputs, self._snapshots):
             make_trusted_folder(folder)
         remove_abandoned(self._snapshots)
-        cache, roots = self._settings.dataset_cache, self._settings.dataset_roots
-        reader = S3ObjectReader(s3_client())
-        data = patiently(lambda: materialize(self._dataset, cache, reader, roots)).data
+        client = s3_client()
+        data = patiently(lambda: self._bring_data(client, stack)).data
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
@@ -136,6 +139,26 @@ class TrainingAttempt:
             store_pictures(self._save_dir, self._settings.bucket, job.job_id, job.origin_run_id)
             tracker.end(as_recorded(manifest, store))
         return manifest
+
+    def _bring_data(self, client: S3Client, stack: ExitStack) -> LocalDataset:
+        """Bring the checked data here, for this training alone until `stack` closes.
+
+        Where a state exists, what S3 refuses counts as temporary.
+        """
+        settings = self._settings
+        local = materialized(
+            self._dataset,
+            settings.dataset_cache,
+            S3ObjectReader(client),
+            settings.dataset_roots,
+            S3Listings(client, settings.bucket),
+        )
+        with persistent(self._has_state):
+            return stack.enter_context(local)
+
+    def _has_state(self) -> bool:
+        """Whether this training has a state, in S3 by the row or on this machine."""
+        return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
     def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
         """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
