@@ -111,7 +111,7 @@ def train_yolo() -> None:
             "run_id": "{{ run_id }}",
             "status": "{{ 'stopped' if result_of(ti, 'train').stop_reason == 'stopped' else 'completed' }}",
             "epoch": "{{ result_of(ti, 'train').epoch }}",
-            "batch": "{{ result_of(ti, 'train').last.batch }}",
+            "batch": "{{ result_of(ti, 'train').last.batch | default(0) }}",  # earlier versions had none
             "epochs": "{{ result_of(ti, 'train').epochs }}",
             "metrics": "{{ result_of(ti, 'train').metrics | tojson }}",
             "best_checkpoint_path": "{{ result_of(ti, 'upload_best').path }}",

@@ -136,7 +136,7 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
 def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
-    within: dict[str, Any] = {"batch": 310, "batches": 500, "durable_batch": 250}
+    within: dict[str, Any] = {"epoch_batch": 310, "epoch_batches": 500, "durable_batch": 250}
     within |= {"trained_seconds": 3200.0, "lost_seconds": 41.0, "attempt": 3}
     record_training(recorded, "pages-within", status="running", epochs=10, finished=2, **within)
     page = visit().open("job?id=pages-within")

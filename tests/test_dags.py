@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +56,14 @@ def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed:
     assert parsed["errors"] == {}
     on_demand = {"train_yolo", "migrate_schema", "promote_model", "retrain_yolo"}
     assert set(parsed["dags"]) == on_demand | SCHEDULED
+
+
+def test_a_manifest_of_an_earlier_version_is_recorded_too(dags: dict[str, Any]) -> None:
+    """It says nothing of batches; a run may be between `train` and its record when this one is installed."""
+    recording = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
+    template = Environment(undefined=StrictUndefined).from_string(recording["batch"])  # noqa: S701
+    for last, batch in (({"epoch": 2}, "0"), ({"epoch": 2, "batch": 7}, "7")):
+        assert template.render(ti=None, result_of=lambda *_, last=last: {"last": last}) == batch
 
 
 def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_job_that_is_stopped_goes_on_with_the_same_parameters_only(
     stopped = training.ends()
     assert (stopped["status"], stopped["stop_requested"], stopped["completed_at"]) == ("stopped", False, None)
     assert stopped["durable_epoch"] == stopped["epoch"] < EPOCHS - 1
-    assert stopped["durable_batch"] == stopped["batch"]
+    assert stopped["durable_batch"] == stopped["epoch_batch"]
     require_named_objects(airflow_stack, stopped, tmp_path)
 
     changed = Training(api, airflow_stack, conf | {"imgsz": 96})
@@ -150,7 +150,7 @@ def test_a_job_that_is_stopped_goes_on_with_the_same_parameters_only(
     again = Training(api, airflow_stack, conf)
     row = again.ends()
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
-    assert f"Going on after {in_words((stopped['epoch'], stopped['batch']))}," in again.log(1)
+    assert f"Going on after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted
 
 

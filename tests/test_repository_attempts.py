@@ -158,6 +158,12 @@ def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
         assert durable_of(jobs) == newest
 
 
+def test_progress_that_was_overtaken_by_its_epochs_end_tells_of_no_batch(jobs: JobRepository) -> None:
+    started(jobs, epochs=2)
+    jobs.record_progress("a", "run1", 1, Progress(0, 50, 50, 0.5))
+    assert recorded(jobs).epoch_batch == 0
+
+
 def test_an_attempt_goes_back_to_the_state_that_it_found_and_what_was_trained_since_is_lost(
     jobs: JobRepository,
 ) -> None:
@@ -165,7 +171,7 @@ def test_an_attempt_goes_back_to_the_state_that_it_found_and_what_was_trained_si
     assert jobs.record_progress("a", "run1", 1, Progress(1, 40, 50, 100.0)) is StopRequest.NONE
     jobs.record_durable("a", "run1", 1, 1, 40)
     job = recorded(jobs)
-    assert (job.epoch, job.batch, job.batches, job.trained_seconds, job.lost_seconds) == (
+    assert (job.epoch, job.epoch_batch, job.epoch_batches, job.trained_seconds, job.lost_seconds) == (
         1,
         40,
         50,
@@ -174,11 +180,11 @@ def test_an_attempt_goes_back_to_the_state_that_it_found_and_what_was_trained_si
     )
     jobs.start_training("a", "run1", 2, first_epoch=2, batch=30, trained_seconds=90.0)
     job = recorded(jobs)
-    assert (job.epoch, job.batch, job.trained_seconds, job.lost_seconds) == (1, 30, 90.0, 10.0)
+    assert (job.epoch, job.epoch_batch, job.trained_seconds, job.lost_seconds) == (1, 30, 90.0, 10.0)
     assert durable_of(jobs) == (1, 30)
     jobs.start_training("a", "run1", 3, first_epoch=1, trained_seconds=50.0)
     job = recorded(jobs)
-    assert (job.epoch, job.batch, job.trained_seconds, job.lost_seconds) == (0, None, 50.0, 50.0)
+    assert (job.epoch, job.epoch_batch, job.trained_seconds, job.lost_seconds) == (0, None, 50.0, 50.0)
     assert durable_of(jobs) == (0, 0)
     jobs.start_training("a", "run1", 4, first_epoch=0)
     assert durable_of(jobs) == (None, 0)
@@ -226,8 +232,18 @@ def test_a_request_to_stop_outlives_a_claim_that_its_run_repeats(jobs: JobReposi
 
 def test_a_request_to_stop_is_not_for_the_run_that_comes_after(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
-    jobs.request_stop("a")
-    assert claim(jobs, run_id="run2", expected="run1").stop_requested is False
+    jobs.request_stop("a", after_epoch=True)
+    claimed = claim(jobs, run_id="run2", expected="run1")
+    assert (claimed.stop_requested, claimed.stop_after_epoch) == (False, False)
+
+
+def test_a_request_to_stop_a_job_that_is_refused_is_over(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
+    jobs.request_stop("a", after_epoch=True)
+    assert jobs.refuse("a", "wrong parameters")
+    assert recorded(jobs).stop_after_epoch is False
 
 
 def test_only_a_job_that_waits_or_runs_can_be_asked_to_stop(

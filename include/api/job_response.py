@@ -137,8 +137,8 @@ def _progress(job: TrainingJob, around: Surroundings, duration: float | None) ->
     return Progress(
         finished_epochs=_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
-        batch=job.batch,
-        batches=job.batches,
+        batch=job.epoch_batch,
+        batches=job.epoch_batches,
         durable_epochs=_finished(job, job.durable_epoch),
         durable_batch=job.durable_batch,
         goodput=min(job.trained_seconds / duration, 1.0) if job.trained_seconds and duration else None,

@@ -50,11 +50,11 @@ class TrainingJob(BaseModel):
     (None until one began). origin_run_id is the run that began this training from its start: objects in
     S3 belong to the training if their metadata names that run. epoch is the last finished one,
     resumed_epoch the parent's last one, which a job with a parent continues after; both from 0; epochs is
-    the planned number. batch is how many batches after it are trained, of `batches`. durable_epoch and
-    durable_batch say the same of the newest state that was verified in S3: in the first epoch
-    durable_epoch is -1. trained_seconds is the training that counts, lost_seconds the training that had
-    to be repeated. A job that is to stop ends after the batch it is in, or with stop_after_epoch at the
-    end of its epoch. inexact_reason is None while the weights are those of a training that was never
+    the planned number. epoch_batch is how many batches after it are trained, of epoch_batches.
+    durable_epoch and durable_batch say the same of the newest state that was verified in S3: in the first
+    epoch durable_epoch is -1. trained_seconds is the training that counts, lost_seconds the training that
+    had to be repeated. A job that is to stop ends after the batch it is in, or with stop_after_epoch at
+    the end of its epoch. inexact_reason is None while the weights are those of a training that was never
     interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
     case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
     last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin
@@ -76,8 +76,8 @@ class TrainingJob(BaseModel):
     resumed_epoch: int | None
     spec: JsonObject
     epoch: int | None
-    batch: int | None
-    batches: int | None
+    epoch_batch: int | None
+    epoch_batches: int | None
     durable_epoch: int | None
     durable_batch: int | None
     epochs: int | None

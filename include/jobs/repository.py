@@ -197,6 +197,7 @@ class JobRepository:
                 job_id,
                 run_id,
                 attempt,
+                epoch=progress.epoch,
                 batch=progress.batch,
                 batches=progress.batches,
                 trained_seconds=progress.trained_seconds,

@@ -8,7 +8,7 @@ SET
     stop_after_epoch = NULL,
     -- A job that was stopped in its first epoch has finished none.
     epoch = NULLIF(%(epoch)s::integer, -1),
-    batch = %(batch)s::integer,
+    epoch_batch = %(batch)s::integer,
     durable_epoch = %(epoch)s::integer,
     durable_batch = %(batch)s::integer,
     epochs = COALESCE(%(epochs)s::integer, epochs),

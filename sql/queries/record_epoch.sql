@@ -4,7 +4,7 @@ WITH owned AS (
     UPDATE training_jobs
     SET
         epoch = %(epoch)s,
-        batch = 0,
+        epoch_batch = 0,
         trained_seconds = %(trained_seconds)s,
         epochs = %(epochs)s,
         metrics = %(metrics)s::jsonb,

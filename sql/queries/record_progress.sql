@@ -1,9 +1,10 @@
--- Writes nothing, and returns nothing, if the attempt does not own the job any more.
+-- Writes nothing, and returns nothing, if the attempt does not own the job any more. Progress that was overtaken by
+-- the end of its epoch tells of no batch.
 UPDATE training_jobs
 SET
-    batch = %(batch)s,
-    batches = %(batches)s,
-    trained_seconds = %(trained_seconds)s,
+    epoch_batch = CASE WHEN COALESCE(epoch, -1) <= %(epoch)s THEN %(batch)s ELSE epoch_batch END,
+    epoch_batches = %(batches)s,
+    trained_seconds = GREATEST(trained_seconds, %(trained_seconds)s),
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s

@@ -9,13 +9,13 @@ SET
     stop_after_epoch = CASE WHEN status = 'running' THEN stop_after_epoch END,
     attempt = %(attempt)s,
     epoch = CASE WHEN epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1) ELSE epoch END,
-    batch = NULLIF(%(batch)s::integer, 0),
+    epoch_batch = NULLIF(%(batch)s::integer, 0),
     durable_batch = CASE
         WHEN (durable_epoch, COALESCE(durable_batch, 0)) > (%(first_epoch)s - 1, %(batch)s::integer) THEN %(batch)s
         ELSE durable_batch
     END,
     durable_epoch = CASE
-        WHEN %(first_epoch)s = 0 AND %(batch)s::integer = 0 THEN NULL
+        WHEN durable_epoch IS NULL OR (%(first_epoch)s = 0 AND %(batch)s::integer = 0) THEN NULL
         ELSE LEAST(durable_epoch, %(first_epoch)s - 1)
     END,
     lost_seconds = COALESCE(lost_seconds, 0) + GREATEST(trained_seconds - %(trained_seconds)s::double precision, 0),

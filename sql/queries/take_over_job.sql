@@ -19,7 +19,9 @@ SET
         AND (job.status = 'queued' OR (job.status = 'running' AND job.run_id = %(run_id)s)),
         FALSE
     ),
-    stop_after_epoch = CASE WHEN job.status IN ('queued', 'running') THEN job.stop_after_epoch END,
+    stop_after_epoch = CASE
+        WHEN job.status = 'queued' OR (job.status = 'running' AND job.run_id = %(run_id)s) THEN job.stop_after_epoch
+    END,
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
     -- A row from before revision 0003 was trained by one run alone.

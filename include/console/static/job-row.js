@@ -2,7 +2,7 @@
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { duration, remaining } from "./format.js";
-import { finishedEpochs, timeLeft } from "./progress.js";
+import { durable, finishedEpochs, timeLeft } from "./progress.js";
 import { headline, short } from "./metrics.js";
 
 /** Name of each column, and what is shown instead of it. */
@@ -47,12 +47,13 @@ function Quality({ job }) {
   </span>`;
 }
 
-/** The last epoch that is safe in S3, against the last one that was trained. */
+/** What is safe in S3, against the last epoch that was trained. */
 function Durable({ job }) {
-  const { durable_epochs: durable } = job.progress;
+  const { durable_epochs: epochs, durable_batch: batch } = job.progress;
   const finished = finishedEpochs(job);
-  if (!finished) return html`<span class="muted">–</span>`;
-  const behind = (durable ?? 0) < finished;
-  const title = `${durable ?? 0} of ${finished} finished epochs are safe in S3`;
-  return html`<span title=${title} class=${behind && job.status !== "running" ? "behind" : ""}>${durable ?? 0} / ${finished}</span>`;
+  const safe = durable(job);
+  if (!finished && !safe) return html`<span class="muted">–</span>`;
+  const behind = (epochs ?? 0) < finished;
+  const title = `Safe in S3: ${safe ?? "nothing"}, of ${finished} finished epochs`;
+  return html`<span title=${title} class=${behind && job.status !== "running" ? "behind" : ""}>${epochs ?? 0}${batch ? "+" : ""} / ${finished}</span>`;
 }

@@ -13,8 +13,8 @@ down_revision = "0006"
 
 COLUMNS = {
     "training_jobs": (
-        Column("batch", "integer"),
-        Column("batches", "integer"),
+        Column("epoch_batch", "integer"),
+        Column("epoch_batches", "integer"),
         Column("durable_batch", "integer"),
         Column("trained_seconds", "double precision"),
         Column("lost_seconds", "double precision"),
