@@ -56,7 +56,7 @@ def idle(airflow_stack: Stack) -> Iterator[list[Connection]]:
 
 @pytest.fixture
 def server(airflow_stack: Stack) -> psutil.Process:
-    [service] = [each for each in airflow_stack.airflow._services if each.name == "api-server"]
+    [service] = [each for each in airflow_stack.airflow.services if each.name == "api-server"]
     process = processes.running(service)
     assert process is not None
     return process

@@ -20,6 +20,7 @@ from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
 from tests.strangers import as_stranger, readable_by_others
+from tests.test_stack_supervisor import until
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -140,3 +141,20 @@ def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, 
 
     assert (tmp_path / "drained").exists() == told
     assert processes.running(service) is None
+
+
+def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_stack: Stack) -> None:
+    (service,) = [each for each in airflow_stack.airflow.services if each.name == "scheduler"]
+    scheduler = processes.running(service)
+    assert scheduler is not None
+    workers = scheduler.children(recursive=True)
+    assert len(workers) >= 6
+    scheduler.kill()
+    until(lambda: processes.running(service) not in {None, scheduler})
+    assert not [each for each in workers if each.is_running()]
+    until(lambda: len(_processes_of(service)) > len(workers))
+
+
+def _processes_of(service: Service) -> list[psutil.Process]:
+    process = processes.running(service)
+    return [process, *process.children(recursive=True)] if process else []

@@ -136,7 +136,7 @@ def test_s3_keeps_no_file_in_the_folder_of_everybody(stack: Stack, s3: S3) -> No
 def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None:
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
-        service = stack.s3._service
+        service = stack.s3.service
         earlier = replace(
             service, command=tuple(word for word in service.command if not word.startswith("-config_dir"))
         )

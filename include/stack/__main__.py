@@ -11,6 +11,7 @@ from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
 from include.stack.local import STATE, Stack
 from include.stack.state import StateFolder
+from include.stack.status import service_states
 from include.stack.steps import Steps
 
 INTERRUPTED = 130
@@ -78,8 +79,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _status(stack: Stack, steps: Steps) -> None:
-    for name, where in stack.services().items():
-        steps.say(f"{name}: {where}")
+    for name, state in service_states(stack).items():
+        steps.say(f"{name}: {state}")
 
 
 def _env(stack: Stack) -> None:

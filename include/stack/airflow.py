@@ -103,7 +103,7 @@ class Airflow:
         """Start what does not run, and wait until all is healthy. Returns False when all were running."""
         if self.running():
             return False
-        *others, scheduler = self._services
+        *others, scheduler = self.services
         # The scheduler comes last: a task that it starts needs the API server, and would fail without.
         for services in (others, [scheduler]):
             for service in services:
@@ -118,8 +118,8 @@ class Airflow:
         The scheduler stops first, with its tasks: a training needs the API server while it makes its last
         epoch durable.
         """
-        scheduler = [service for service in self._services if service.name == "scheduler"]
-        others = [service for service in self._services if service.name != "scheduler"]
+        scheduler = [service for service in self.services if service.name == "scheduler"]
+        others = [service for service in self.services if service.name != "scheduler"]
         stopped = [processes.stop_all(scheduler), processes.stop_all(others)]
         return any(stopped)
 
@@ -129,7 +129,7 @@ class Airflow:
 
     def parts(self) -> dict[str, bool]:
         """Each part, and whether its process is there."""
-        return {service.name: processes.running(service) is not None for service in self._services}
+        return {service.name: processes.running(service) is not None for service in self.services}
 
     def listening(self) -> bool:
         """Whether the part that needs the port is there."""
@@ -158,7 +158,8 @@ class Airflow:
         return inherited | own | connections | dict(self.variables)
 
     @cached_property
-    def _services(self) -> tuple[Service, ...]:
+    def services(self) -> tuple[Service, ...]:
+        """The processes of all parts, in the order in which they start."""
         return tuple(
             Service(
                 name=name,

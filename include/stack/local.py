@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.pipeline.settings import DEFAULT_BUCKET, GPU_POOL
-from include.stack import ports
-from include.stack.airflow import REPOSITORY, Airflow
+from include.stack import ports, processes
+from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import Postgres
+from include.stack.processes import Service
+from include.stack.restarts import History
 from include.stack.s3 import S3
 from include.stack.state import USERNAME, StackPorts, StateFolder
 
@@ -177,17 +181,28 @@ class Stack:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
         return [*lines, f'export PATH="$PATH":{programs}']
 
-    def services(self) -> dict[str, str]:
-        """Each service by name, and where it is, or that it is stopped."""
-        listening = {
-            "PostgreSQL": (self.postgres.running(), f"{LOOPBACK}:{self.ports.postgres}"),
-            "S3": (self.s3.running(), self.s3.endpoint_url),
-            **{
-                f"Airflow {part}": (running, self.url if part == "api-server" else "running")
-                for part, running in self.airflow.parts().items()
-            },
-        }
-        return {name: where if running else "stopped" for name, (running, where) in listening.items()}
+    @property
+    def supervisor(self) -> Service:
+        """What starts services again that have died."""
+        settings = json.dumps(dict(self.postgres_settings))
+        return Service(
+            name="supervisor",
+            command=(sys.executable, "-m", "include.stack.supervisor", str(self.state.path), settings),
+            environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
+            directory=self.state.path,
+            state=self.state.path,
+            # It may be waiting for trainings of a scheduler that died.
+            stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
+        )
+
+    def supervised(self) -> list[Service]:
+        """What the supervisor looks after, in the order in which it starts."""
+        return [self.postgres.service, self.s3.service, *self.airflow.services]
+
+    @property
+    def restarts(self) -> History:
+        """How often services were started again."""
+        return History(self.state.path / "restarts.json")
 
     def running(self) -> bool:
         """Whether every service is there."""
@@ -205,6 +220,8 @@ class Stack:
                 started = self.airflow.start()
                 self.api.ensure_pool(GPU_POOL, 1, "One slot a GPU: trainings wait here for their turn.")
                 step.result = _started(started, self.url)
+            self.restarts.forget()
+            processes.start(self.supervisor)
 
     def start_servers(self, steps: Steps) -> None:
         """Start PostgreSQL and S3 only, with their databases and bucket. Raises StackError."""
@@ -257,6 +274,7 @@ class Stack:
         self.state.remember(StackPorts.choose())
 
     def _stop(self, steps: Steps) -> None:
+        processes.stop(self.supervisor)
         for title, service in (
             ("Airflow", self.airflow),
             ("S3 server", self.s3),

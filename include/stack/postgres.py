@@ -49,21 +49,21 @@ class Postgres:
 
     def start(self) -> bool:
         """Create the data folder if there is none, and start. Returns False when the server was running."""
-        if processes.running(self._service):
+        if processes.running(self.service):
             return False
         if not (self.data / "PG_VERSION").exists():
             self._create_data()
-        processes.start(self._service)
-        processes.wait_until_ready(self._service, self._answers, START_SECONDS)
+        processes.start(self.service)
+        processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return True
 
     def stop(self) -> bool:
         """Stop the server, rolling back what is open. Returns False when it was not running."""
-        return processes.stop(self._service)
+        return processes.stop(self.service)
 
     def running(self) -> bool:
         """Whether the server's process is there."""
-        return processes.running(self._service) is not None
+        return processes.running(self.service) is not None
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq URL; passwords here are URL-safe."""
@@ -101,7 +101,8 @@ class Postgres:
         return SYSTEM_USER
 
     @cached_property
-    def _service(self) -> Service:
+    def service(self) -> Service:
+        """Its process."""
         options = {
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
@@ -120,6 +121,7 @@ class Postgres:
             state=self.state,
             stop_signal=signal.SIGINT,
             user=self._user,
+            children_work_in=self.data,
         )
 
     @cached_property

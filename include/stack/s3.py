@@ -67,21 +67,21 @@ class S3:
 
     def start(self) -> bool:
         """Start the server. Returns False when it was running already."""
-        if processes.running(self._service):
+        if processes.running(self.service):
             return False
         private_folder(self._data)
         prepare_certificates(self.security)
-        processes.start(self._service)
-        processes.wait_until_ready(self._service, self._answers, START_SECONDS)
+        processes.start(self.service)
+        processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return True
 
     def stop(self) -> bool:
         """Stop the server. Returns False when it was not running."""
-        return processes.stop(self._service)
+        return processes.stop(self.service)
 
     def running(self) -> bool:
         """Whether the server's process is there."""
-        return processes.running(self._service) is not None
+        return processes.running(self.service) is not None
 
     def client(self) -> S3Client:
         """A client that fails at once where there is no server."""
@@ -114,7 +114,8 @@ class S3:
         return self.state / "s3"
 
     @cached_property
-    def _service(self) -> Service:
+    def service(self) -> Service:
+        """Its process."""
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         if not weed.exists():
             raise StackError(

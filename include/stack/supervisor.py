@@ -1,0 +1,100 @@
+"""Starts services of the local stack again that have died, as Compose does with `restart: unless-stopped`.
+
+A process of its own, beside the services: `python -m include.stack.supervisor STATE SETTINGS`. A service is
+supervised from its start until it is stopped on purpose, which its pid file tells. One that dies again soon
+after its start waits longer each time, and is given up after some tries, until `make up`.
+
+Not supervisord or circus: both supervise only their own children, so that after their own death everything
+would have to be stopped, trainings too. This one finds what runs by its pid file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.stack import processes
+from include.stack.errors import StackError
+from include.stack.restarts import Restarts, pause_before
+
+if TYPE_CHECKING:
+    from include.stack.processes import Service
+    from include.stack.restarts import History
+
+log = logging.getLogger(__name__)
+
+STEADY_SECONDS = 300.0
+"""A service that lived as long was well: its next death is the first of a new row."""
+
+LOOK_SECONDS = 1.0
+
+
+class Supervisor:
+    """Looks after the services, in their order: those that others need come first."""
+
+    def __init__(
+        self, services: Sequence[Service], history: History, pause: Callable[[int], float] = pause_before
+    ) -> None:
+        self._services = services
+        self._history = history
+        self._pause = pause
+
+    def look(self) -> None:
+        """Start again what has died, unless it is too early or was given up."""
+        history = self._history.read()
+        for service in self._services:
+            restarts, now = history.get(service.name, Restarts()), time.time()
+            if processes.has_died(service):
+                if not restarts.is_given_up and now >= restarts.last + self._pause(restarts.in_row):
+                    self._revive(service, restarts.one_more(now))
+            elif restarts.in_row and now > restarts.last + STEADY_SECONDS:
+                self._history.note(service.name, replace(restarts, in_row=0))
+
+    def _revive(self, service: Service, restarts: Restarts) -> None:
+        try:
+            if not processes.revive(service):
+                return
+        except (OSError, StackError):
+            log.exception("%s has died and could not be started.", service.name)
+        self._history.note(service.name, restarts)
+        log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
+        if restarts.is_given_up:
+            log.error(
+                "%s died %d times in a row: if it dies once more, it stays stopped until `make up`.",
+                service.name,
+                restarts.in_row,
+            )
+
+
+def main() -> None:
+    """Supervise the stack of the given state folder until SIGTERM."""
+    from include.stack.local import Stack
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    stack = Stack.at(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    while not stopped.wait(LOOK_SECONDS):
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        try:
+            # Anew each time: `make up` may have chosen other ports.
+            Supervisor(stack.supervised(), stack.restarts).look()
+        except Exception:
+            # A full disk, say. Whoever supervises must not be what dies.
+            log.exception("Looking again in %.0f s.", LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

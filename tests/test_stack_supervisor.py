@@ -1,0 +1,155 @@
+"""Services of the local stack that die, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from include.stack import processes
+from include.stack.local import Stack
+from include.stack.processes import Service
+from include.stack.restarts import MOST_RESTARTS, History
+from include.stack.status import service_states
+from include.stack.steps import quiet
+from include.stack.supervisor import Supervisor
+from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+
+PARENT = """
+import os, time
+from pathlib import Path
+
+Path("child").write_text(str(os.fork() or os.getpid()))
+time.sleep(600)
+"""
+
+
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def service_of(folder: Path, program: str) -> Service:
+    """A service that runs `program`, in its own folder."""
+    return Service("example", (sys.executable, "-c", program), os.environ, folder, folder)
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Iterator[Service]:
+    """A running service with a child."""
+    service = service_of(tmp_path, PARENT)
+    processes.start(service)
+    until(lambda: len(of_service(service)) == 2)
+    yield service
+    processes.stop(service)
+
+
+def of_service(service: Service) -> list[psutil.Process]:
+    """Whatever runs the command of the service."""
+    return [
+        each
+        for each in psutil.process_iter(["cmdline", "cwd"])
+        if each.info["cmdline"] == list(service.command) and each.info["cwd"] == str(service.directory)
+    ]
+
+
+def kill(service: Service) -> psutil.Process:
+    """SIGKILL to the process that was started, and to nothing else."""
+    process = processes.running(service)
+    assert process is not None
+    process.kill()
+    until(lambda: processes.running(service) is None)
+    return process
+
+
+def test_what_a_killed_service_has_left_behind_is_stopped(parent: Service) -> None:
+    kill(parent)
+    assert len(of_service(parent)) == 1
+    assert processes.stop(parent)
+    assert not of_service(parent)
+
+
+def test_a_killed_service_starts_again_without_what_it_has_left_behind(parent: Service) -> None:
+    (child,) = set(of_service(parent)) - {kill(parent)}
+    Supervisor([parent], History(parent.state / "restarts.json")).look()
+    until(lambda: len(of_service(parent)) == 2)
+    assert child not in of_service(parent)
+
+
+def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
+    processes.stop(parent)
+    Supervisor([parent], History(parent.state / "restarts.json")).look()
+    assert not of_service(parent)
+
+
+def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_path: Path) -> None:
+    service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
+    at_once = Supervisor([service], history, pause=lambda in_row: 0.0)
+    processes.start(service)
+    for _ in range(MOST_RESTARTS + 2):
+        until(lambda: processes.running(service) is None)
+        at_once.look()
+    until(lambda: processes.running(service) is None)
+    assert history.read()["example"].total == MOST_RESTARTS
+    assert history.read()["example"].is_given_up
+
+
+def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) -> None:
+    history = History(parent.state / "restarts.json")
+    supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
+    for _ in range(2):
+        kill(parent)
+        supervisor.look()
+    assert history.read()["example"].total == 1
+    assert processes.running(parent) is None
+
+
+@pytest.fixture(scope="module")
+def supervised() -> Iterator[Stack]:
+    """PostgreSQL and S3, supervised."""
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        try:
+            stack.start_servers(quiet())
+            processes.start(stack.supervisor)
+            yield stack
+        finally:
+            stack.down(quiet())
+
+
+def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervised: Stack) -> None:
+    kill(supervised.s3.service)
+    until(supervised.s3.running)
+    until(lambda: "restarted once" in service_states(supervised)["S3"])
+    assert service_states(supervised)["Supervisor"] == "running"
+
+
+def processes_below(folder: Path) -> list[psutil.Process]:
+    """Whatever runs in the folder."""
+    return [
+        each
+        for each in psutil.process_iter(["cwd"])
+        if each.info["cwd"] and Path(each.info["cwd"]).is_relative_to(folder)
+    ]
+
+
+def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack) -> None:
+    busy = psycopg.connect(supervised.training_db_url)
+    busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
+    kill(supervised.supervisor)
+    kill(supervised.postgres.service)
+    kill(supervised.s3.service)
+    assert processes_below(supervised.postgres.data)
+    supervised.down(quiet())
+    assert not processes_below(supervised.state.path)
+    assert not processes_below(supervised.postgres.data)
+    busy.close()
