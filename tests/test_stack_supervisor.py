@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +17,15 @@ from include.stack import processes
 from include.stack.local import Stack
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History
-from include.stack.status import service_states
+from include.stack.status import service_state, service_states
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
 
 PARENT = """
 import os, time
-from pathlib import Path
 
-Path("child").write_text(str(os.fork() or os.getpid()))
+os.fork()
 time.sleep(600)
 """
 
@@ -99,8 +99,13 @@ def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_p
         until(lambda: processes.running(service) is None)
         at_once.look()
     until(lambda: processes.running(service) is None)
-    assert history.read()["example"].total == MOST_RESTARTS
-    assert history.read()["example"].is_given_up
+    restarts = history.read()["example"]
+    assert restarts.total == MOST_RESTARTS
+    assert re.fullmatch(
+        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: correct what {service.log} says, "
+        r"then `make up`",
+        service_state(service, "running", restarts),
+    )
 
 
 def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) -> None:
@@ -131,6 +136,14 @@ def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervise
     until(supervised.s3.running)
     until(lambda: "restarted once" in service_states(supervised)["S3"])
     assert service_states(supervised)["Supervisor"] == "running"
+
+
+def test_stopping_the_supervisor_stops_nothing_that_it_has_started_again(supervised: Stack) -> None:
+    kill(supervised.s3.service)
+    until(supervised.s3.running)
+    processes.stop(supervised.supervisor)
+    assert supervised.s3.running()
+    processes.start(supervised.supervisor)
 
 
 def processes_below(folder: Path) -> list[psutil.Process]:

@@ -23,10 +23,10 @@ class Remembered:
     is_stopping: bool
 
     @classmethod
-    def of(cls, service: Service) -> Remembered | None:
+    def read(cls, pid_file: Path) -> Remembered | None:
         """None where the service was never started, or was stopped."""
         try:
-            pid, started, *stopping = service.pid_file.read_text().split()
+            pid, started, *stopping = pid_file.read_text().split()
             return cls(int(pid), float(started), bool(stopping))
         except (FileNotFoundError, ValueError):
             return None
@@ -60,7 +60,7 @@ class Family:
 
 def family_of(service: Service) -> Family:
     """Find the service's process and what it has started, even if it is dead itself."""
-    remembered = Remembered.of(service)
+    remembered = Remembered.read(service.pid_file)
     if remembered is None:
         return Family((), (), ())
     head = remembered.process()
@@ -72,7 +72,15 @@ def family_of(service: Service) -> Family:
         # Executor workers without a task would wait for ever for their scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
     told = _children(head, recursive=False) if service.stops_children else []
-    return Family((head, *left.union(_children(head))), (head, *told), (head,))
+    members = left.union(_children(head)) - _of_other_services(service)
+    return Family((head, *members), (head, *told), (head,))
+
+
+def _of_other_services(service: Service) -> set[psutil.Process]:
+    """What must not be stopped with this one: the supervisor is the parent of what it has started again."""
+    files = set(service.pid_file.parent.glob("*.pid")) - {service.pid_file}
+    heads = [remembered.process() for file in files if (remembered := Remembered.read(file))]
+    return {each for head in heads if head for each in (head, *_children(head))}
 
 
 def _is_child(process: psutil.Process, service: Service, session: int | None) -> bool:

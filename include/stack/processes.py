@@ -62,13 +62,13 @@ class Service:
 
 def running(service: Service) -> psutil.Process | None:
     """The service's process, or None when it does not run."""
-    remembered = Remembered.of(service)
+    remembered = Remembered.read(service.pid_file)
     return remembered.process() if remembered else None
 
 
 def has_died(service: Service) -> bool:
     """Whether it was started, and ended though nobody stopped it."""
-    remembered = Remembered.of(service)
+    remembered = Remembered.read(service.pid_file)
     return remembered is not None and not remembered.is_stopping and remembered.process() is None
 
 
@@ -173,7 +173,7 @@ def _remember(service: Service, process: psutil.Process) -> None:
 
 
 def _announce_stop(service: Service) -> None:
-    if remembered := Remembered.of(service):
+    if remembered := Remembered.read(service.pid_file):
         service.pid_file.write_text(f"{remembered.pid} {remembered.started} stopping\n")
 
 

@@ -26,11 +26,13 @@ def service_states(stack: Stack) -> dict[str, str]:
     }
     history = stack.restarts.read()
     return {
-        name: _state(service, where, history.get(service.name)) for name, (service, where) in listed.items()
+        name: service_state(service, where, history.get(service.name))
+        for name, (service, where) in listed.items()
     }
 
 
-def _state(service: Service, where: str, restarts: Restarts | None) -> str:
+def service_state(service: Service, where: str, restarts: Restarts | None) -> str:
+    """Where it is, or that it is stopped, and what the supervisor did about it."""
     runs = processes.running(service) is not None
     shown = [where if runs else "stopped"]
     if restarts:
