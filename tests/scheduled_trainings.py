@@ -49,7 +49,8 @@ class Kill:
     """A process that ended too early, and what it cost. Epochs count from 0; epoch is the last recorded one.
 
     went_on_after is the epoch whose state the next attempt began with, -1 where none did; seconds pass until
-    it has that state.
+    it has that state, of them started_after until its process says a word, and trains_after until it has
+    finished a batch.
     """
 
     stage: str
@@ -58,6 +59,8 @@ class Kill:
     moment: float
     went_on_after: int = -1
     seconds: float | None = None
+    started_after: float | None = None
+    trains_after: float | None = None
 
     @property
     def lost(self) -> int:
@@ -182,15 +185,20 @@ class Training:
 
     def _continued(self, kill: Kill) -> Kill:
         for attempt in range(kill.attempt, self.attempt + 1):
+            started = found = None
             for line in self._lines(attempt, "train"):
-                moment = datetime.fromisoformat(line["timestamp"]).timestamp()
-                begun = _BEGUN.match(str(line.get("event")))
-                if moment > kill.moment and begun:
-                    return replace(
-                        kill,
-                        went_on_after=int(begun[2]) - (2 if begun[1] else 1),
-                        seconds=moment - kill.moment,
-                    )
+                after = datetime.fromisoformat(line["timestamp"]).timestamp() - kill.moment
+                if after <= 0:
+                    continue
+                started = after if started is None else started
+                said = str(line.get("event"))
+                if found is None and (begun := _BEGUN.match(said)):
+                    epoch = int(begun[2]) - (2 if begun[1] else 1)
+                    found = replace(kill, went_on_after=epoch, seconds=after, started_after=started)
+                elif found is not None and said.startswith("This attempt trains"):
+                    return replace(found, trains_after=after)
+            if found is not None:
+                return found
         return kill
 
     def _lines(self, attempt: int, task_id: str) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ have cost at most.
 """
 
 _HEAD = """\
-| killed | stage | attempt | epoch | epochs repeated | goes on after | same weights in the end |
-|---|---|---:|---:|---:|---:|---|
+| killed | stage | attempt | epoch | repeated | starts after | has its state | first batch | same weights |
+|---|---|---:|---:|---:|---:|---:|---:|---|
 """
 
 
@@ -51,9 +51,10 @@ class Report:
         """Add the kills of one training, in their order."""
         self.kills += len(kills)
         for kill in kills:
-            seconds = f"{kill.seconds:.1f} s" if kill.seconds is not None else ""
+            moments = (kill.started_after, kill.seconds, kill.trains_after)
+            after = ["" if seconds is None else f"{seconds:.1f} s" for seconds in moments]
             at = str(kill.epoch + 1) if kill.epoch >= 0 else "none"
-            cells = (whom, kill.stage, kill.attempt, at, kill.lost, seconds, "yes" if same else "**no**")
+            cells = (whom, kill.stage, kill.attempt, at, kill.lost, *after, "yes" if same else "**no**")
             self.rows.append(f"| {' | '.join(map(str, cells))} |\n")
 
     def write(self) -> str:
