@@ -186,6 +186,7 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
 
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
     from include.pipeline.epoch_recorder import EpochRecorder
+    from include.pipeline.memory_watch import MemoryWatch
     from include.pipeline.preemption import Interruption
     from include.pipeline.recovery import Beginning
     from include.pipeline.reporter import JobReporter
@@ -212,7 +213,8 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
         BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher,
     ):
         last = folder / "weights" / "last.pt"
-        reporter = JobReporter(recorder, publisher, untracked, Interruption(), last, folder, 60.0)
+        memory = MemoryWatch()
+        reporter = JobReporter(recorder, publisher, untracked, Interruption(), memory, last, folder, 60.0)
         waits = publisher if setting.publish_every == 1 else None
         result = train(request, InTurns(turns, reporter, waits), reporter)
     store.upload(result.best, job_id, "best", __version__)

@@ -18,10 +18,11 @@ from include.jobs.repository import JobRepository, OwnershipLost
 from include.pipeline import epoch_recorder, preemption
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.job_record import JobRecord
+from include.pipeline.memory_watch import MemoryWatch
 from include.pipeline.preemption import Interruption, Preempted, interruptible
 from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.tracking import Tracker
-from include.training.contract import Progress, SavedState
+from include.training.contract import MemoryShort, Progress, SavedState
 from tests.airflow_client import until
 from tests.jobs import epoch_report, started
 
@@ -49,7 +50,7 @@ def _no_best(whole: Path, deployable: Path) -> None:
     raise AssertionError("no state is the best one")
 
 
-Open = Callable[[Interruption], Any]
+Open = Callable[..., Any]
 
 
 @pytest.fixture
@@ -65,13 +66,14 @@ def reporter(
     store = CheckpointStore(s3_client, bucket)
 
     @contextmanager
-    def opened(interruption: Interruption) -> Iterator[JobReporter]:
+    def opened(interruption: Interruption, memory: MemoryWatch | None = None) -> Iterator[JobReporter]:
+        memory = memory or MemoryWatch()
         with (
             EpochRecorder(row) as recorder,
             BackgroundPublisher(store, "a", "8.4", _no_best, row.durable, grace_seconds=10) as publisher,
         ):
             tracker = Tracker(None, "a", None, row.open)
-            yield JobReporter(recorder, publisher, tracker, interruption, last, snapshots, 60.0)
+            yield JobReporter(recorder, publisher, tracker, interruption, memory, last, snapshots, 60.0)
 
     return opened
 
@@ -168,3 +170,37 @@ def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothin
     with pytest.raises(OwnershipLost):
         train()
     assert CheckpointStore(s3_client, bucket).head("a", "last") is None
+
+
+def used_bytes() -> int:
+    return int(Path("/proc/self/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
+
+
+def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> None:
+    usual = used_bytes()
+    memory = MemoryWatch(limit=int(usual / 0.8), least_seconds=0)
+
+    def train() -> None:
+        with reporter(Interruption(), memory) as opened:
+            assert not opened.progress(at(1, 1.0))
+            memory.look()
+            ballast = b"1" * int(usual * 0.25)
+            memory.look()
+            assert opened.progress(at(2, 2.0))
+            opened.saved(saved(at(2, 2.0)))
+            opened.progress(at(3, 3.0))
+            del ballast
+
+    with pytest.raises(MemoryShort, match="GiB more than when it began to train: before the kernel kills it"):
+        train()
+
+
+def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
+    reporter: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = MemoryWatch(limit=used_bytes(), least_seconds=0)
+    with reporter(Interruption(), memory) as opened:
+        for batch in range(1, 4):
+            assert not opened.progress(at(batch, 1.0))
+            memory.look()
+    assert caplog.text.count("from the beginning: the kernel may kill it") == 1

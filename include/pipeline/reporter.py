@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.publisher import Snapshot
 from include.jobs.job import StopRequest
 from include.jobs.repository import OwnershipLost
+from include.training.contract import MemoryShort
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Position
     from include.checkpoints.publisher import BackgroundPublisher
     from include.pipeline.epoch_recorder import EpochRecorder
+    from include.pipeline.memory_watch import MemoryWatch
     from include.pipeline.preemption import Interruption
     from include.pipeline.tracking import Tracker
     from include.training.contract import EpochReport, Progress, SavedState
@@ -27,8 +29,8 @@ class JobReporter:
     """Records epochs and progress, and hands each state to the publisher (an Epoch- and StateReporter).
 
     A state is wanted when `publish_seconds` of training are in none; before a validation that would take
-    longer than what is left of them; and at once where SIGTERM has come or the job is to stop: when that
-    state is saved, Preempted or StoppedNow is raised.
+    longer than what is left of them; and at once where SIGTERM has come, memory is short or the job is to
+    stop: when that state is saved, Preempted, MemoryShort or StoppedNow is raised.
     """
 
     def __init__(
@@ -37,13 +39,14 @@ class JobReporter:
         publisher: BackgroundPublisher,
         tracker: Tracker,
         interruption: Interruption,
+        memory: MemoryWatch,
         last: Path,
         snapshots: Path,
         publish_seconds: float,
         trained_seconds: float = 0.0,
     ) -> None:
         self._recorder, self._publisher, self._tracker = recorder, publisher, tracker
-        self._interruption = interruption
+        self._interruption, self._memory = interruption, memory
         self._last, self._snapshots = last, snapshots
         self._publish_seconds = publish_seconds
         self._saved_seconds = trained_seconds
@@ -67,17 +70,21 @@ class JobReporter:
     def progress(self, progress: Progress) -> bool:
         """Record how far the training is, and say whether its state is to be saved now."""
         self._interruption.await_batch()
+        self._memory.begin()
         try:
             stop = self._recorder.progress(progress)
         except OwnershipLost:
             self._publisher.close(0)
             raise
-        if not self._interruption.requested and stop is not StopRequest.NOW:
+        is_to_end = self._interruption.requested or self._memory.shortage or stop is StopRequest.NOW
+        if not is_to_end:
             return self._is_due(progress)
         if self._wanted_at is None:
             self._wanted_at = (progress.epoch, progress.batch)
         if self._saved is not None and self._saved >= self._wanted_at:
             self._interruption.check()
+            if self._memory.shortage:
+                raise MemoryShort(self._memory.shortage)
             raise StoppedNow
         return True
 

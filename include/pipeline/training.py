@@ -17,6 +17,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.job_record import JobRecord
+from include.pipeline.memory_watch import MemoryWatch
 from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.pictures import remove_local_pictures, store_pictures
@@ -244,12 +245,13 @@ class TrainingAttempt:
         )
         last = self._save_dir / "weights" / "last.pt"
         with EpochRecorder(self._row) as recorder:
-            with attempt_folder(self._snapshots) as snapshots, publisher:
+            with MemoryWatch() as memory, attempt_folder(self._snapshots) as snapshots, publisher:
                 reporter = JobReporter(
                     recorder,
                     publisher,
                     tracker,
                     interruption,
+                    memory,
                     last,
                     snapshots,
                     spec.publish_seconds,

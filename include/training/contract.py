@@ -44,6 +44,10 @@ class MemoryTaken(DeviceUnusable):
     """Memory ran out where it was enough before: somebody else uses it."""
 
 
+class MemoryShort(DeviceUnusable):
+    """The training has grown until the machine's memory is nearly used up: the next attempt has room."""
+
+
 class DiskError(Exception):
     """This machine's disk does not take a checkpoint. Another machine's may."""
 

@@ -16,18 +16,15 @@ import mmap
 import os
 import platform
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import psutil
+
+from include.training.memory_limit import memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
 """A ring takes at most so many images, and at most this share of the memory of its machine or container."""
-
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
@@ -53,7 +50,8 @@ class RecentImages:
 
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
-        fitting = int(_memory_limit() * _SHARE_OF_MEMORY) // self._pixels_size
+        share = _SHARE_OF_MEMORY / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # for all ranks together
+        fitting = int(memory_limit() * share) // self._pixels_size
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
         images = self._batches * batch_size
@@ -109,15 +107,6 @@ class RecentImages:
 
     def _place(self, slot: Slot) -> tuple[int, int]:
         return slot.batch % self._batches * self._batch_size + slot.position, slot.batch + 1
-
-
-def _memory_limit() -> int:
-    """Return the bytes that this process may share with the other ranks of its training."""
-    limit = psutil.virtual_memory().total
-    for path in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no limit
-            limit = min(limit, int(Path(path).read_text(encoding="ascii")))
-    return limit // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def _memory(size: int) -> mmap.mmap:

@@ -1,0 +1,112 @@
+"""Notices that an attempt grows until the kernel would kill it, and lets it begin again before that."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+from include.training.memory_limit import memory_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 10.0
+
+_FULL = 0.92
+"""Share of the limit that an attempt may use itself."""
+
+_GROWN = 0.1
+"""A new attempt has room again where this one has grown by so much of the limit since it began to train, """
+
+_LEAST_SECONDS = 300.0
+"""and in more than a moment: else it would begin again and again."""
+
+_PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
+_GIB = 1024**3
+
+
+class MemoryWatch:
+    """Adds up what this process and all that it has started use, every ten seconds, in a thread.
+
+    Pages that several share count once. limit is that of the machine or its container, in bytes. What was
+    used when it began to train, with `begin`, is what is usual; growth within least_seconds is, too.
+    """
+
+    def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
+        self._limit = memory_limit() if limit is None else limit
+        self._least_seconds = least_seconds
+        self._begun: float | None = None
+        self._first: int | None = None
+        self._warned = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self.shortage: str | None = None
+        """The sentence that says that this attempt is to end, once it is."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def begin(self) -> None:
+        """The first batch is trained: images that are kept in memory are there."""
+        if self._begun is None:
+            self._begun = time.monotonic()
+
+    def look(self) -> None:
+        """Find out whether memory is short."""
+        if self._begun is None or self.shortage is not None:
+            return
+        used = sum(_pss(process) for process in _family())
+        if self._first is None:
+            self._first = used
+        if used < _FULL * self._limit:
+            return
+        figures = f"{used / _GIB:.1f} GiB of {self._limit / _GIB:.1f} GiB"
+        grown = used - self._first
+        since = time.monotonic() - self._begun
+        if grown >= _GROWN * self._limit and since >= self._least_seconds:
+            self.shortage = (
+                f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than when "
+                "it began to train: before the kernel kills it, its state is saved, and the next one begins "
+                "with room again. Where that recurs, give fewer workers, or cache=false or disk"
+            )
+        elif not self._warned:
+            self._warned = True
+            log.warning(
+                "This attempt uses %s, from the beginning: the kernel may kill it. Give a smaller batch, "
+                "fewer workers, or cache=false or disk.",
+                figures,
+            )
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            self.look()
+
+
+def _family() -> Iterator[psutil.Process]:
+    own = psutil.Process()
+    yield own
+    with suppress(psutil.Error):
+        yield from own.children(recursive=True)
+
+
+def _pss(process: psutil.Process) -> int:
+    """Its proportional set size in bytes; 0 for one that has ended or is somebody else's."""
+    try:
+        found = _PSS.search(Path(f"/proc/{process.pid}/smaps_rollup").read_bytes())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

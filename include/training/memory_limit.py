@@ -1,0 +1,19 @@
+"""How much memory a process of a training may use."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory_limit() -> int:
+    """Return the bytes of this machine, or of the container that limits them."""
+    limit = psutil.virtual_memory().total
+    for path in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no limit
+            limit = min(limit, int(Path(path).read_text(encoding="ascii")))
+    return limit
