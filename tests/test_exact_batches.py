@@ -13,6 +13,7 @@ import torch
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EXACT, EpochReport, Progress, TrainingRequest
+from include.training.resume import restore
 from include.training.run import prepared, train
 from tests.tiny_datasets import TASKS
 from tests.tiny_models import BATCHES, IMAGES, architecture
@@ -43,12 +44,16 @@ def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
         trainer.train()
 
 
-def interrupted(wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()) -> EndsAt:
-    """Train with an interruption at each position; returns what the last attempt reported."""
-    attempt = wanted
+def interrupted(
+    wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()
+) -> list[EpochReport]:
+    """Train with an interruption at each position; returns what the attempts reported."""
+    attempt, reports = wanted, []
     for count, position in enumerate(positions):
+        ends = EndsAt(position)
         with pytest.raises(EndsAt.Enough):
-            run(attempt, EndsAt(position), workers[count] if workers else 0)
+            run(attempt, ends, workers[count] if workers else 0)
+        reports += ends.reports
         state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
         assert (state["epoch"], state[EXACT]["batch"]) == position
         attempt = recovery(wanted)
@@ -56,7 +61,7 @@ def interrupted(wanted: TrainingRequest, *positions: Position, workers: tuple[in
             attempt = replace(attempt, best_from=None)
     rest = EndsAt()
     run(attempt, rest, workers[-1] if workers else 0)
-    return rest
+    return reports + rest.reports
 
 
 def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> tuple[str, list[EpochReport]]:
@@ -75,10 +80,11 @@ def last_of(wanted: TrainingRequest) -> str:
 def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
     wanted = asked(task, tmp_path)
     whole, reports = uninterrupted(wanted, workers=1)
-    rest = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
+    again = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
     assert last_of(wanted) == whole
-    assert rest.reports[-1].metrics == reports[-1].metrics  # the running losses of the epoch among them
-    assert rest.reports[-1].inexact_reason is None
+    told = {report.epoch: report.metrics for report in again}  # running losses and learning rates among them
+    assert [told[report.epoch] for report in reports] == [report.metrics for report in reports]
+    assert again[-1].inexact_reason is None
 
 
 @pytest.mark.parametrize(
@@ -212,11 +218,12 @@ def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_
     )
 
 
-def test_nothing_is_saved_once_the_losses_are_nan(tmp_path: Path) -> None:
-    wanted, reporter = asked("detect", tmp_path), Poisons((0, 5), (9, 9))
+def test_nothing_is_saved_in_an_epoch_once_it_is_nan_nor_when_it_is_repeated(tmp_path: Path) -> None:
+    """A state of the first time would seem to be newer than one of the second."""
+    wanted, reporter = asked("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
     poisoned(wanted, reporter)
-    assert reporter.asked == 2  # in the epoch that ends in NaN, and when it is repeated
-    assert [(state.epoch, state.batch) for state in reporter.saved_states].count((0, 5)) == 1
+    assert reporter.asked == 4
+    assert [(state.epoch, state.batch) for state in reporter.saved_states] == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
 def test_stopped_in_its_first_epoch_it_leaves_the_best_that_there_is_and_goes_on(tmp_path: Path) -> None:
@@ -266,3 +273,26 @@ def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginni
     model.add_callback("on_train_epoch_start", lambda trainer: begun.append(trainer.epoch))
     model.train(resume=True)
     assert begun == [1, 2, 3]
+
+
+def test_memory_that_runs_out_in_the_first_epoch_after_a_resume_may_halve_the_batch(tmp_path: Path) -> None:
+    """No epoch has shown yet that the batch fits."""
+    wanted = asked("detect", tmp_path)
+    for position, fits in (((-1, 3), False), ((0, 3), True)):
+        with pytest.raises(EndsAt.Enough):
+            run(wanted, EndsAt(position))
+        attempt = recovery(wanted)
+        assert attempt.resume_from is not None
+        best = attempt.best_from if attempt.best_from and attempt.best_from.exists() else None
+        assert restore(replace(attempt, best_from=best), attempt.resume_from).fits_memory is fits
+
+
+def test_a_new_job_with_other_data_begins_the_epoch_anew(tmp_path: Path) -> None:
+    wanted = replace(asked("detect", tmp_path), identity={"job": "a", "data": "0" * 64})
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((1, 3)))
+    last = wanted.save_dir / "weights" / "last.pt"
+    for data, batches in (("0" * 64, 3), ("1" * 64, 0)):
+        child = replace(wanted, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
+        restored = restore(replace(child, best_from=last.with_name("best.pt")), last)
+        assert load_checkpoint(restored.path)[EXACT]["batch"] == batches

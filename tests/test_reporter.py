@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,25 @@ def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs:
             assert not opened.progress(at(batch, 1.0))
             signal.sigtimedwait([], 0.02)
         assert opened.report(epoch_report(1)) is False
+
+
+def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it_at_once(
+    reporter: Open, jobs: JobRepository
+) -> None:
+    """No state of it is saved; one that was saved the first time is none to stop with."""
+
+    def train() -> None:
+        with interruptible() as interruption, reporter(interruption) as opened:
+            opened.saved(saved(at(80, 50.0)))
+            jobs.request_stop("a")
+            for batch in range(1, 20):
+                assert not opened.progress(replace(at(batch, 200.0), is_repeated=True))
+                signal.sigtimedwait([], 0.02)
+            os.kill(os.getpid(), signal.SIGTERM)
+            opened.progress(replace(at(20, 200.0), is_repeated=True))
+
+    with pytest.raises(Preempted):
+        train()
 
 
 def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothing_more(

@@ -158,6 +158,15 @@ def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
         assert durable_of(jobs) == newest
 
 
+def test_a_child_has_a_state_of_its_own_from_its_first_batch_on(jobs: JobRepository) -> None:
+    claim(jobs, resumed_epoch=8, parent_job_id="parent")
+    jobs.start_training("a", "run1", 1, first_epoch=9)
+    jobs.record_durable("a", "run1", 1, 8)
+    assert not recorded(jobs).has_own_state
+    jobs.record_durable("a", "run1", 1, 8, 3)
+    assert recorded(jobs).has_own_state
+
+
 def test_progress_that_was_overtaken_by_its_epochs_end_tells_of_no_batch(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
     jobs.record_progress("a", "run1", 1, Progress(0, 50, 50, 0.5))

@@ -108,7 +108,8 @@ class TrainingJob(BaseModel):
         """Whether a state of its own is in S3, beyond the one that it continues."""
         if self.durable_epoch is None:
             return False
-        return self.resumed_epoch is None or self.durable_epoch > self.resumed_epoch
+        durable = (self.durable_epoch, self.durable_batch or 0)
+        return self.resumed_epoch is None or durable > (self.resumed_epoch, 0)
 
 
 class RecordedEpoch(BaseModel):

@@ -72,10 +72,15 @@ class JobReporter:
         self._interruption.await_batch()
         self._memory.begin()
         try:
-            stop = self._recorder.progress(progress)
+            with self._interruption.held():
+                stop = self._recorder.progress(progress)
         except OwnershipLost:
             self._publisher.close(0)
             raise
+        if progress.is_repeated:
+            # Nothing of this epoch is saved: who stops waits for its end, and the machine does not.
+            self._interruption.check()
+            return False
         is_to_end = self._interruption.requested or self._memory.shortage or stop is StopRequest.NOW
         if not is_to_end:
             return self._is_due(progress)

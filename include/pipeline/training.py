@@ -14,6 +14,7 @@ from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
+from include.jobs.job import StopRequest
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.job_record import JobRecord
@@ -191,7 +192,7 @@ class TrainingAttempt:
                 remove_local_pictures(self._save_dir)
             if beginning.last is not None:
                 self._row.durable(beginning.epoch, beginning.batch)
-            return store, beginning, beginning.own and row.stop_requested and row.status == "running"
+            return store, beginning, beginning.own and row.status == "running" and _is_to_stop(row, beginning)
 
     def _identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
@@ -279,6 +280,13 @@ def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Trai
             stop=True,
         )
         return train(stopped, reporter, reporter)
+
+
+def _is_to_stop(row: TrainingJob, beginning: Beginning) -> bool:
+    """Whether somebody wants that it stops where it begins: at an epoch's end, if that was said."""
+    stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
+    at_epoch_end = beginning.epoch >= 0 and beginning.batch == 0
+    return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
 
 
 def _durable(row: TrainingJob) -> Position | None:

@@ -145,13 +145,15 @@ class Progress:
 
     epoch is the last finished one, from 0, or -1; batch is how many batches of the one after it are finished,
     of `batches`. trained_seconds is the time that went into them since the training began, in all attempts,
-    without what was lost.
+    without what was lost. is_repeated tells that the epoch is trained once more, after a NaN or with half the
+    batch: no state within it is saved, because one of the first time would seem to be newer.
     """
 
     epoch: int
     batch: int
     batches: int
     trained_seconds: float
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,14 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         self._batch = -1
         self._resumed_batches = 0  # of the first epoch, that went into the state
         self._resumed_losses: dict[str, torch.Tensor] | None = None
+        self._resumed_rates: list[float] = []
         self._gradients: Mapping[str, torch.Tensor] = {}
         self._loader_epoch: int | None = None
         super().__init__(overrides=overrides)
         self.add_callback("on_train_epoch_start", Exact._begin_epoch)
         self.add_callback("on_train_batch_start", Exact._begin_batch)
         self.add_callback("on_train_batch_end", Exact._end_batch)
-        self.add_callback("on_train_epoch_end", Exact._restore_losses)
+        self.add_callback("on_train_epoch_end", Exact._end_epoch_without_batches)
 
     # Data
 
@@ -139,6 +140,15 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     def _end_batch(self) -> None:
         self._in_batch = False
+
+    def _end_epoch_without_batches(self) -> None:
+        """End an epoch of which all batches had been trained before: as the last of them left it."""
+        if self._resumed_losses is None:
+            return
+        self._restore_losses()
+        for group, rate in zip(self.optimizer.param_groups, self._resumed_rates, strict=True):
+            group["lr"] = rate
+        self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
         """Go on with the running losses. Here, because Ultralytics forgets them before the first batch."""
@@ -255,6 +265,7 @@ class Exact(BaseTrainer):  # type: ignore[misc]
         self._resumed_losses = {name: loss.to(self.device) for name, loss in exact["losses"].items()}
         self.loss_names, self.loss_items = tuple(self._resumed_losses), self._resumed_losses
         self.loss = exact["loss"].to(self.device)
+        self._resumed_rates = [group["lr"] for group in ckpt["optimizer"]["param_groups"]]
         model = unwrap_model(self.model)
         if getattr(model, "criterion", None) is None:
             model.criterion = model.init_criterion()  # where no batch is left, nothing else makes it

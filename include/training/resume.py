@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.loading import BEST_EPOCH, batches_of, load_checkpoint, load_training_state
 from include.training.arguments import OURS, check_overrides, known_arguments
 from include.training.contract import (
+    BATCH,
     EXACT,
     NotResumable,
     StateMismatch,
@@ -74,11 +75,12 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         require_identity(state, request.identity, source)
         state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
         ended = bool(state[EXACT]["ended"])
+        if ended or request.stop:
+            _validate_on_one_device(state)
     else:
         state["train_args"] = _arguments(request, state["train_args"], finished)
         _renew_patience(state, finished)
-        if state.get(EXACT):
-            state[EXACT]["trained_seconds"] = 0.0  # this training's, not its parent's
+        _make_its_own(state, trained, request)
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
@@ -91,9 +93,32 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    fits = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
+    same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
+    fits = finished > 0 and same
     within_epoch = batches_of(state) > 0
     return RestoredState(private, best_epoch, within_epoch, ended, request.stop and not ended, fits, lost)
+
+
+def _make_its_own(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
+    """Make another training's state the beginning of this one: with its own clock, and its own data.
+
+    With other data, or images of another size, the epoch that the state is in begins anew.
+    """
+    exact = state.get(EXACT)
+    if not exact:
+        return
+    exact["trained_seconds"] = 0.0
+    data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
+    if batches_of(state) and (data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")):
+        log.warning("The data are others than before: the epoch begins anew.")
+        exact |= {BATCH: 0, "gradients": {}, "pending": 0}
+
+
+def _validate_on_one_device(state: dict[str, Any]) -> None:
+    """Let the one device that validates take as many images at once as each of several did."""
+    batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
+    if isinstance(batch, int) and batch > 0:
+        state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}
 
 
 def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
@@ -200,10 +225,13 @@ def _restore_best(
         _copy(source, best)
         return int(state["epoch"]), None
     if request.best_from is not None:
-        if kept_epoch < state.get(EXACT, {}).get(BEST_EPOCH, -1):
+        lost = None
+        best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
+        if kept_epoch < best_epoch:
             log.warning("%s is of an epoch before the best one: it stays until one is better.", best)
+            lost = f"the best.pt of epoch {best_epoch + 1} was lost"
         _copy(request.best_from, best)
-        return kept_epoch, None
+        return kept_epoch, lost
     best.unlink(missing_ok=True)
     if state["epoch"] < 0:
         return -1, None  # there has been none

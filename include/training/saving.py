@@ -32,7 +32,8 @@ def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
     Written anew after BaseTrainer.save_model (8.4.190), which leaves no room for more keys, copies the
     optimizer and rounds it. Plain Ultralytics loads and resumes it like its own.
     """
-    _replace_non_finite(trainer)
+    if not batches:
+        _replace_non_finite(trainer)
     network = trainer.ema.ema
     quantized = qat_state(network)
     rounded = deepcopy(network).half().to(memory_format=torch.contiguous_format)
@@ -64,12 +65,22 @@ def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
     }
 
 
+def has_finite_weights(trainer: Exact) -> bool:
+    """Whether the live weights and their average are finite: no state that is not is worth keeping."""
+    models = (unwrap_model(trainer.model), trainer.ema.ema)
+    return all(_is_finite(model.state_dict()) for model in models)
+
+
+def _is_finite(weights: Mapping[str, torch.Tensor]) -> bool:
+    """One question to the device instead of hundreds: the sum of finite numbers is finite."""
+    floating = [tensor for tensor in weights.values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
+
+
 def _replace_non_finite(trainer: Exact) -> None:
     """Take the live weight where the EMA holds a NaN: one would stay in the average for ever."""
     average = trainer.ema.ema.state_dict()
-    floating = [tensor for tensor in average.values() if tensor.is_floating_point()]
-    # One question to the device instead of hundreds: the sum of finite numbers is finite
-    if torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all():
+    if _is_finite(average):
         return
     live = unwrap_model(trainer.model).state_dict()
     for name, tensor in average.items():

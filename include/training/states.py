@@ -15,7 +15,7 @@ from include.checkpoints.loading import BEST_EPOCH
 from include.training.contract import EXACT, Progress, SavedState
 from include.training.exact import Exact
 from include.training.host_copy import copy_to_host
-from include.training.saving import whole_state
+from include.training.saving import has_finite_weights, whole_state
 from include.training.state_writer import StateWriter, epoch_end_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class KeepsStates(Exact):
         self._states = states
         self._identity = dict(identity)
         self._is_under_way = False
+        self._repeated_epoch: int | None = None
         self._trained_before = 0.0  # seconds, by other attempts
         self.seconds_before = self._resumed_seconds = 0.0  # of them those in the epoch that goes on
         self._loop_begun = self._epoch_begun = time.monotonic()
@@ -93,10 +94,13 @@ class KeepsStates(Exact):
         if self._states is None:
             return
         self.state_writer.check()
-        progress = Progress(self.epoch - 1, batches, len(self.train_loader), self.trained_seconds)
-        if not self._states.progress(progress) or self.state_writer.is_busy:
+        is_repeated = self.epoch == self._repeated_epoch
+        progress = Progress(
+            self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
+        )
+        if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:
             return
-        if all(loss.isfinite() for loss in (self.tloss or {}).values()):
+        if all(loss.isfinite() for loss in (self.tloss or {}).values()) and has_finite_weights(self):
             self._save(batches, becomes_best=False)
 
     @property
@@ -116,6 +120,8 @@ class KeepsStates(Exact):
             repeat = super()._handle_nan_recovery(epoch)
         finally:
             self.last = last
+        if repeat:
+            self._repeated_epoch = epoch
         if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
             self.leave_guarantee(
                 f"epoch {epoch + 1} ended in NaN after it was resumed in its middle: its beginning was lost"
@@ -131,6 +137,11 @@ class KeepsStates(Exact):
             "trained_seconds": self.trained_seconds,
             "epoch_seconds": self._seconds_of_epoch() if batches else 0.0,
         }
+
+    def _build_train_pipeline(self) -> None:
+        if self._in_batch:  # with half the batch, because memory ran out: the epoch begins anew
+            self._repeated_epoch = self.epoch
+        super()._build_train_pipeline()
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Restore the state, and how long it took to get there."""
