@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from include.stack import processes
+from include.stack.families import start_of
 from include.stack.local import Stack
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History
@@ -166,3 +167,12 @@ def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack
     assert not processes_below(supervised.state.path)
     assert not processes_below(supervised.postgres.data)
     busy.close()
+
+
+def test_a_clock_that_is_set_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil reckons from when the machine was started, which moves with the clock."""
+    own = psutil.Process()
+    before = start_of(own)
+    set_back = psutil.Process.create_time(own) - 3600
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: set_back)
+    assert start_of(psutil.Process()) == before

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
+from include.datasets.arrays import is_whole
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
-    """Write down who uses the view. Where its last user was killed or failed, remove the images it cached.
+    """Write down who uses the view. Where its last user was killed, remove what it has cached in part.
 
-    One of them may be half written, which Ultralytics does not always notice. It does for label caches.
+    Ultralytics does not always notice a decoded image that is not whole. It does for label caches.
     """
     if _user(descriptor) is not None:
-        log.info("The last training with %s was interrupted: removing the images that it cached.", view)
         for image in view.rglob("*.npy"):
-            image.unlink()
+            if not is_whole(image):
+                log.info("Removing %s, which an interrupted training has not finished.", image)
+                image.unlink()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 

@@ -13,13 +13,27 @@ import psutil
 if TYPE_CHECKING:
     from include.stack.processes import Service
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def start_of(process: psutil.Process) -> str:
+    """What tells a process from a later one of its number, and does not change when the clock is set.
+
+    Raises psutil.NoSuchProcess.
+    """
+    try:
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{_BOOT.read_text().strip()}:{ticks}"
+    except FileNotFoundError:  # no Linux, or no such process
+        return str(process.create_time())
+
 
 @dataclass(frozen=True)
 class Remembered:
     """What a pid file says."""
 
     pid: int
-    started: float
+    started: str
     is_stopping: bool
 
     @classmethod
@@ -27,7 +41,7 @@ class Remembered:
         """None where the service was never started, or was stopped."""
         try:
             pid, started, *stopping = pid_file.read_text().split()
-            return cls(int(pid), float(started), bool(stopping))
+            return cls(int(pid), started, bool(stopping))
         except (FileNotFoundError, ValueError):
             return None
 
@@ -35,14 +49,14 @@ class Remembered:
         """The living process."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            if process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE:
+            if start_of(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
     def is_pid_used_again(self) -> bool:
         """Whether another process has it: then nothing is left of the session, which kept it taken."""
         with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.pid).create_time() != self.started
+            return start_of(psutil.Process(self.pid)) != self.started
         return False
 
 

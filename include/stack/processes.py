@@ -17,7 +17,7 @@ from typing import TypedDict
 import psutil
 
 from include.stack.errors import StackError, last_lines
-from include.stack.families import Remembered, family_of
+from include.stack.families import Remembered, family_of, start_of
 from include.stack.private_files import UMASK, private_folder
 
 STOP_SECONDS = 20.0
@@ -169,7 +169,7 @@ def _end(services: Sequence[Service]) -> bool:
 
 
 def _remember(service: Service, process: psutil.Process) -> None:
-    service.pid_file.write_text(f"{process.pid} {process.create_time()}\n")
+    service.pid_file.write_text(f"{process.pid} {start_of(process)}\n")
 
 
 def _announce_stop(service: Service) -> None:

@@ -8,6 +8,7 @@ Standard library only: the watchdog reads with the same code, without torch.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import mmap
 import os
 import signal
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
 
 STACKS_SIGNAL = signal.SIGUSR1
 """At it, each process of a training writes the stacks of its threads, whether or not it can run Python."""
@@ -155,19 +158,24 @@ class Heart:
 
 @contextmanager
 def beating(heartbeats: Heartbeats | None) -> Iterator[Heart | None]:
-    """Let this process show that it lives until the block ends; without a folder, do nothing."""
+    """Let this process show that it lives until the block ends; without a folder, or a disk, do nothing."""
     if heartbeats is None:
         yield None
         return
     write_stacks_when_asked(heartbeats.folder)
-    with (heartbeats.folder / f"{os.getpid()}.beat").open("w+b") as file:
-        file.truncate(_FORMAT.size)
-        with mmap.mmap(file.fileno(), _FORMAT.size) as mapped:
-            heart = Heart(mapped, int(os.environ.get("RANK", "-1")))
-            try:
-                yield heart
-            finally:
-                heart.over()
+    path = heartbeats.folder / f"{os.getpid()}.beat"
+    try:
+        path.write_bytes(bytes(_FORMAT.size))  # no hole: on a full disk a beat into it would be the end
+    except OSError as error:
+        log.warning("%s could not be written (%s): nobody notices where this training hangs.", path, error)
+        yield None
+        return
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), _FORMAT.size) as mapped:
+        heart = Heart(mapped, int(os.environ.get("RANK", "-1")))
+        try:
+            yield heart
+        finally:
+            heart.over()
 
 
 def stacks_file(folder: Path, pid: int) -> Path:

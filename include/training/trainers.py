@@ -11,10 +11,8 @@ import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -24,6 +22,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
+from include.datasets.arrays import is_whole
 from include.training.construction import limited_size
 from include.training.contract import (
     BATCH,
@@ -290,7 +289,7 @@ class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
         """
         data = super().build_dataset(*args, **options)
         for *_, decoded, _ in data.samples if data.cache_disk else ():
-            if decoded.exists() and not _is_whole(decoded):
+            if decoded.exists() and not is_whole(decoded):
                 decoded.unlink(missing_ok=True)
         return data
 
@@ -310,14 +309,6 @@ TRAINERS: dict[str, type[WholeState]] = {
     "pose": Pose,
     "obb": Obb,
 }
-
-
-def _is_whole(array: Path) -> bool:
-    try:
-        np.load(array, mmap_mode="r")  # compares the size that its header promises with the file's
-    except (ValueError, EOFError):
-        return False
-    return True
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Watches the process that started it: `python -m include.watchdog FOLDER ATTEMPT LIMITS`, by `watched`."""
+"""Watches the process that `watched` runs in: `python -m include.watchdog PID FOLDER ATTEMPT LIMITS`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import select
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,19 +31,24 @@ _REPORT_SECONDS = 120.0
 
 def main() -> None:
     """Watch until the parent dies, or until it hangs."""
-    folder, attempt, limits = Path(sys.argv[1]), int(sys.argv[2]), Limits(**json.loads(sys.argv[3]))
-    root = psutil.Process(os.getppid())
-    watchdog = _Watchdog(root, folder, attempt, limits)
+    pid, folder, attempt = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    limits = Limits(**json.loads(sys.argv[4]))
+    death = _Death(pid)
+    if os.getppid() != pid:
+        return  # it died before: whoever has adopted this process is not to be watched
+    watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits)
     (folder / "watching").touch()
     watchdog.run()
 
 
 class _Watchdog:
-    def __init__(self, root: psutil.Process, folder: Path, attempt: int, limits: Limits) -> None:
+    def __init__(
+        self, root: psutil.Process, death: _Death, folder: Path, attempt: int, limits: Limits
+    ) -> None:
         self._root, self._folder, self._attempt = root, folder, attempt
         self._watch = Watch(root, folder, limits)
         self._oom_kills = count_oom_kills()
-        self._death = _Death(root.pid)
+        self._death = death
 
     def run(self) -> None:
         while not self._death.awaited(LOOK_SECONDS):
@@ -86,8 +92,9 @@ class _Death:
         self._pid = pid
         self._poll = select.poll()
         self._has_descriptor = hasattr(os, "pidfd_open")
-        if self._has_descriptor:
-            self._poll.register(os.pidfd_open(pid), select.POLLIN)
+        with suppress(ProcessLookupError):
+            if self._has_descriptor:
+                self._poll.register(os.pidfd_open(pid), select.POLLIN)
         self.led_group = leads_group(pid)
 
     def awaited(self, seconds: float) -> bool:

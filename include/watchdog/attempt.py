@@ -39,7 +39,10 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     make_trusted_folder(folder)
     write_stacks_when_asked(folder)
     process = subprocess.Popen(
-        [sys.executable, "-m", "include.watchdog", str(folder), str(attempt), json.dumps(asdict(limits))],
+        [
+            *(sys.executable, "-m", "include.watchdog"),
+            *(str(os.getpid()), str(folder), str(attempt), json.dumps(asdict(limits))),
+        ],
         env=os.environ
         | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))},
         stdin=subprocess.DEVNULL,

@@ -27,7 +27,8 @@ class Limits:
     """In seconds: training holds between two batches, elsewhere for everything else.
 
     Elsewhere is what comes before the first batch (and, with `compile`, the first epoch), validation, saving
-    and the final validation. Where medians is not 0, both are at least so many times the median batch.
+    and the final validation. Where medians is not 0, both are at least so many times the median batch, and as
+    long as nobody knows that, elsewhere holds.
     """
 
     training: float
@@ -43,7 +44,8 @@ class Limits:
 
     def limit(self, phase: Phase, batches: Collection[float]) -> float:
         """How long may pass in this phase, after batches that took so long."""
-        fixed = self.training if phase is Phase.TRAINING else self.elsewhere
+        is_known = bool(batches) or not self.medians
+        fixed = self.training if phase is Phase.TRAINING and is_known else self.elsewhere
         return max(fixed, self.medians * median(batches)) if batches else fixed
 
     @property

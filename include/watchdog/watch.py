@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ LOOK_SECONDS = 1.0
 _LONGEST_LOOK = 3 * LOOK_SECONDS
 """What counts of the time between two looks. Where more has passed, this process was stopped too: with its
 machine (suspended, a paused container) or by a machine that swaps."""
+
+_WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
+"""Before its first batch an attempt that has used so much of a processor is at work: labels are read."""
+
+_STARTS = 12
+"""So many times the limit it may do so: a process that hangs may compute, too."""
 
 _BATCHES = 200
 """How many of the newest go into the median."""
@@ -71,6 +78,34 @@ class _Seen:
         self.beat, self.since = beat, now
 
 
+class _Work:
+    """Whether an attempt computes, where it shows nothing else: labels are read, images cached."""
+
+    def __init__(self, root: psutil.Process) -> None:
+        self._root = root
+        self._looked, self._used = 0.0, _cpu_seconds(root)
+
+    def look(self, now: float) -> bool:
+        """Whether it has, in the last half minute; told once of each."""
+        if now - self._looked < _WORK_SECONDS:
+            return False
+        used = _cpu_seconds(self._root)
+        works = used - self._used >= _WORK_SHARE * (now - self._looked)
+        self._looked, self._used = now, used
+        return works
+
+
+def _cpu_seconds(root: psutil.Process) -> float:
+    """Of the process and what it has started, as far as that lives."""
+    seconds = 0.0
+    with suppress(psutil.Error):
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+    return seconds
+
+
 class Watch:
     """What one attempt has shown so far. root is the process that the task's supervisor has started."""
 
@@ -78,16 +113,21 @@ class Watch:
         self._root, self._folder, self._limits = root, folder, limits
         self._clock = Clock()
         self._seen: dict[int, _Seen] = {}
+        self._work = _Work(root)
         self._stopped_since: float | None = None
 
     def look(self) -> Hang | None:
         """Look once; returns what is wrong, if anything is."""
         now = self._clock.read()
+        works = self._work.look(now)
         for beat in read_beats(self._folder):
             if beat.phase is Phase.OVER or not psutil.pid_exists(beat.pid):
                 self._seen.pop(beat.pid, None)
             else:
-                self._seen.setdefault(beat.pid, _Seen(beat, now)).look(beat, now)
+                seen = self._seen.setdefault(beat.pid, _Seen(beat, now))
+                seen.look(beat, now)
+                if works and beat.phase is Phase.STARTING and now < _STARTS * self._limits.elsewhere:
+                    seen.since = now
         return self._overdue(now) or self._stopped(now)
 
     def position(self) -> tuple[int, int]:
@@ -96,8 +136,9 @@ class Watch:
         return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
 
     def ranks(self) -> dict[int, int]:
-        """Which process is which rank, where there are several."""
-        return {beat.pid: beat.rank for beat in read_beats(self._folder) if beat.rank >= 0}
+        """Which process is which rank, where there are several and they train."""
+        beats = read_beats(self._folder)
+        return {beat.pid: beat.rank for beat in beats if beat.rank >= 0 and beat.phase is not Phase.OVER}
 
     def _overdue(self, now: float) -> Hang | None:
         """A process whose time is up; of several the one that is least far, for which the others wait."""
