@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -334,3 +335,28 @@ def test_the_likely_cause_is_what_most_attempts_left_behind(
     traces: list[Trace | None], sentence: str
 ) -> None:
     assert re.search(sentence, likely_cause(traces))
+
+
+def test_ranks_wait_for_each_other_as_long_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torch import device, distributed
+    from ultralytics.engine.trainer import BaseTrainer
+
+    from include.training.exact import Exact
+
+    def on_gloo(_: BaseTrainer) -> None:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1, timeout=timedelta(hours=3)
+        )
+
+    monkeypatch.setattr(BaseTrainer, "_setup_ddp", on_gloo)
+    trainer = Exact.__new__(Exact)
+    trainer.collective_timeout = Limits.of(600).patience
+    trainer._setup_ddp()
+    try:
+        group = distributed.group.WORLD
+        assert group is not None
+        assert group._get_backend(device("cpu")).options._timeout == timedelta(seconds=3600 + 600)
+    finally:
+        distributed.destroy_process_group()
