@@ -212,14 +212,16 @@ def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_pat
 
 
 def test_a_watchdog_that_was_stopped_itself_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, Limits(training=4, elsewhere=60)) as suspended:
+    with attempt(tmp_path, 1, Limits(training=8, elsewhere=60)) as suspended:
         suspended.until_it_trains()
-        family = [p for p in suspended.family if p.is_running()]
-        for process in (*family, *family):
-            process.suspend()
-        time.sleep(6)
-        for process in family:
-            process.resume()
+        watchdog = next(p for p in suspended.root.children() if "include.watchdog" in p.cmdline())
+        suspended.root.suspend()
+        time.sleep(1.5)  # the watchdog sees that nothing happens
+        watchdog.suspend()
+        time.sleep(9)
+        watchdog.resume()
+        time.sleep(1.5)  # and sees it again
+        suspended.root.resume()
         assert suspended.status() == 0, suspended.log
 
 
