@@ -1,0 +1,54 @@
+"""Every fault at every moment of a job: none is lost, none names what is not there, none hangs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.database_faults import DATABASE_FAULTS
+from tests.faults.job import Fault, Job, Moment
+from tests.faults.machine_faults import MACHINE_FAULTS
+from tests.faults.moments import MOMENTS
+from tests.faults.report import Report
+from tests.faults.s3_faults import S3_FAULTS
+from tests.faults.scene import Scene
+
+FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS)
+
+SHORT = {"s3-hung-uploading", "postgresql-frozen-in-a-batch", "kill-9-saving"}
+"""What `make test` injects; `make soak` injects all."""
+
+
+def id_of(fault: Fault, moment: Moment) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"{fault.name} {moment.name}".lower())
+
+
+MATRIX = {id_of(fault, moment): (fault, moment) for fault in FAULTS for moment in MOMENTS}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    whole = metafunc.config.getoption("--faults") == "all"
+    metafunc.parametrize("case", [each for each in MATRIX if whole or each in SHORT])
+
+
+@pytest.fixture(scope="module")
+def report(pytestconfig: pytest.Config) -> Iterator[Report]:
+    report = Report(pytestconfig.getoption("--report"), list(MATRIX))
+    yield report
+    report.write()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uninterrupted(scene: Scene) -> None:
+    """The training that the others are compared with."""
+    assert Job(scene, "uninterrupted").run().problems == []
+
+
+def test_a_job_that_meets_a_fault_keeps_what_was_promised(scene: Scene, report: Report, case: str) -> None:
+    fault, moment = MATRIX[case]
+    job = Job(scene, case, fault)
+    outcome = job.run(moment)
+    report.add(case, fault, moment, outcome)
+    assert outcome.problems == []
