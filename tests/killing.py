@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-PRELOADED = ["pytest", "torchvision", "torch._dynamo", "include.training.run", "include.training.trainers"]
+PRELOADED = [
+    "pytest",
+    "torchvision",
+    "torch._dynamo",
+    "include.training.run",
+    "include.training.trainers",
+    "include.pipeline.tasks",
+    "include.pipeline.training",
+    "airflow.providers.amazon.aws.hooks.s3",
+    "airflow.providers.http.hooks.http",
+    "airflow.providers.postgres.hooks.postgres",
+]
 """What takes seconds to import and starts no thread, which would not survive the fork (polars would)."""
 
 

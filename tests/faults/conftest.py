@@ -28,7 +28,9 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     """All that the jobs need; the bucket and the database go with the servers."""
     client, hold = s3.client(), Hold()
     client.create_bucket(Bucket=(bucket := f"faults-{secrets.token_hex(6)}"))
-    postgres.ensure_database(DATABASE, DATABASE, PASSWORD)  # of a role like a deployment's, with no more rights
+    postgres.ensure_database(
+        DATABASE, DATABASE, PASSWORD
+    )  # of a role like a deployment's, with no more rights
     url = postgres.url(DATABASE, DATABASE, PASSWORD)
     with (
         S3Proxy(s3.endpoint_url, hold) as proxy,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.faults.job import Fault, Job
+from tests.faults.moments import CHECKING
 
 _NAME = "faults"
 
@@ -60,10 +61,41 @@ def _exhausted(job: Job) -> Iterator[None]:
             connection.execute(f"ALTER ROLE {_NAME} CONNECTION LIMIT -1")
 
 
+@contextmanager
+def _ahead(job: Job) -> Iterator[None]:
+    """Somebody migrated with newer code."""
+    with job.scene.connect() as connection:
+        (version,) = connection.execute("SELECT version_num FROM training_schema_version").fetchone() or ("",)
+        connection.execute("UPDATE training_schema_version SET version_num = '9999'")
+        try:
+            yield
+        finally:
+            connection.execute("UPDATE training_schema_version SET version_num = %s", [version])
+
+
+@contextmanager
+def _behind(job: Job) -> Iterator[None]:
+    """The code is newer than the tables: a column is not there yet."""
+    with job.scene.connect() as connection:
+        (version,) = connection.execute("SELECT version_num FROM training_schema_version").fetchone() or ("",)
+        connection.execute("UPDATE training_schema_version SET version_num = '0006'")
+        connection.execute("ALTER TABLE training_jobs RENAME COLUMN durable_batch TO not_yet")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER TABLE training_jobs RENAME COLUMN not_yet TO durable_batch")
+            connection.execute("UPDATE training_schema_version SET version_num = %s", [version])
+
+
+_REFUSED = (CHECKING.name,)
+
 DATABASE_FAULTS = (
     Fault("PostgreSQL connections killed", "PostgreSQL", _killed),
     Fault("PostgreSQL frozen", "PostgreSQL", lambda job: job.scene.database.frozen()),
     Fault("PostgreSQL read-only", "PostgreSQL", _read_only),
     Fault("PostgreSQL row locked", "PostgreSQL", _locked, seconds=7.0),
     Fault("PostgreSQL connections exhausted", "PostgreSQL", _exhausted),
+    Fault("schema behind", "PostgreSQL", _behind),
+    Fault("schema ahead, when it is checked", "PostgreSQL", _ahead, ends=(None,), moments=_REFUSED),
+    Fault("schema behind, when it is checked", "PostgreSQL", _behind, ends=(None,), moments=_REFUSED),
 )

@@ -39,6 +39,7 @@ class Hold:
     def release(self) -> None:
         """Let it pass, and hold no other one."""
         self._wanted = None
+        self._held.clear()
         self._released.set()
 
     def pass_by(self, contact: Contact) -> None:

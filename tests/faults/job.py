@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -32,17 +33,22 @@ RETRY_SECONDS = 0.2
 
 
 class Moment(NamedTuple):
-    """When: a task of train_yolo, and a place in its code or what it asks a server."""
+    """When: a task of train_yolo, and a place in its code or what it asks a server.
+
+    With machine_lost, it is in an attempt that follows one that died with its machine.
+    """
 
     name: str
     task: str
     at: Place | Callable[[Contact], bool]
+    machine_lost: bool = False
 
 
 class Fault(NamedTuple):
     """inject makes it last for a block; the block lasts for so many seconds after the moment.
 
-    ends are the states of the row that it may end in; None is that there is no row any more.
+    ends are the states of the row that it may end in; None is that there is no row any more. moments are those
+    that it makes sense at, by name; None is all. own_data is changed, so no other job's.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Fault(NamedTuple):
     ends: tuple[str | None, ...] = ("completed",)
     machine: Machine = Machine(threads=1)
     processes: int = 1
+    moments: tuple[str, ...] | None = None
+    own_data: bool = False
 
 
 @dataclass
@@ -71,16 +79,19 @@ class Hung(Exception):
     """The job did not end in time."""
 
 
+NONE = Fault("none", "none", lambda job: nullcontext())
+
+
 class Job:
     """One job from its Dag run's first task to its last one."""
 
-    def __init__(self, scene: Scene, job_id: str, fault: Fault | None = None, data: Path | None = None):
+    def __init__(self, scene: Scene, job_id: str, fault: Fault = NONE) -> None:
         self.scene, self.job_id, self.fault = scene, job_id, fault
         self.folder = scene.place.folder / job_id
         self.folder.mkdir()
         self.root = self.folder / "machine"
-        self.data = data or scene.data
-        self.dag_run = Run("run1", scene.conf(job_id, data), self.folder)
+        self.data = scene.data_of(job_id) if fault.own_data else scene.data
+        self.dag_run = Run("run1", scene.conf(job_id, self.data), self.folder)
         self.outcome = Outcome()
         self._deadline = time.monotonic() + LONGEST_SECONDS
         self._attempts: list[tuple[str, Attempt]] = []
@@ -92,6 +103,11 @@ class Job:
     def attempt(self) -> Attempt:
         """The process that is at work."""
         return self._attempts[-1][1]
+
+    @property
+    def task(self) -> str:
+        """The task that it is at work at."""
+        return self._attempts[-1][0]
 
     @property
     def process(self) -> psutil.Process:
@@ -110,6 +126,7 @@ class Job:
             for task in TASKS:
                 if not self._run(task, moment if moment and moment.task == task else None):
                     break
+            self._await_all()
         except Hung as error:
             self.outcome.problems.append(str(error))
         finally:
@@ -119,19 +136,21 @@ class Job:
         self._look_back(moment)
         return self.outcome
 
-    def start(self, task: str, dies_at: Place | None = None, run: Run | None = None) -> Attempt:
-        """Start an attempt at the task."""
+    def start(self, task: str, dies_at: Place | None = None) -> Attempt:
+        """Start the next attempt at the task."""
         number = 1 + sum(name == task for name, _ in self._attempts)
-        fault = self.fault
-        attempt = Attempt(
-            run_task, self.scene.environment(self.root), run or self.dag_run, task, number,
-            fault.processes if fault else 1,
-            folder=self.folder / f"{len(self._attempts):02}-{task}",
-            machine=fault.machine if fault else Machine(threads=1),
-            dies_at=dies_at,
-        )  # fmt: skip
+        attempt = self.make(task, number, self.dag_run, dies_at)
         self._attempts.append((task, attempt))
         return attempt
+
+    def make(self, task: str, number: int, run: Run, dies_at: Place | None = None) -> Attempt:
+        """Start an attempt, also at a task of another run, on this job's machine."""
+        return Attempt(
+            run_task, self.scene.environment(self.root, self.data), run, task, number, self.fault.processes,
+            folder=run.folder / f"{task}-{number}",
+            machine=self.fault.machine,
+            dies_at=dies_at,
+        )  # fmt: skip
 
     def _run(self, task: str, moment: Moment | None) -> bool:
         """Attempt the task until it is done; returns False where it failed for good."""
@@ -149,7 +168,9 @@ class Job:
         raise Hung(f"{task} was not done after {ATTEMPTS} attempts")
 
     def _meet(self, moment: Moment) -> None:
-        assert self.fault is not None
+        if moment.machine_lost:
+            self.start(moment.task, Place("on_train_batch_end", 17)).status()
+            shutil.rmtree(self.root)
         place = moment.at if isinstance(moment.at, Place) else None
         if not isinstance(moment.at, Place):
             self.scene.hold.next(moment.at)
@@ -163,6 +184,11 @@ class Job:
             time.sleep(self.fault.seconds)
         self._healed, self._before = time.monotonic(), self._progress()
 
+    def _await_all(self) -> None:
+        """An attempt that was overtaken has to notice it, and to end by itself."""
+        for task, attempt in self._attempts:
+            self._until(lambda: attempt.ends_within(0), f"an attempt at {task} does not end")  # noqa: B023
+
     def _is_there(self, attempt: Attempt) -> bool:
         if attempt.ends_within(0):
             raise Hung(f"the attempt ended before the moment: {attempt.log.read_text()[-2000:]}")
@@ -170,6 +196,7 @@ class Job:
 
     def _wait(self) -> int:
         """Return the attempt's status; notice when the job has got on after the fault."""
+
         def ended() -> bool:
             done = self.attempt.ends_within(0)
             if self._healed and self.outcome.recovered is None and (done or self._progress() != self._before):
@@ -196,7 +223,7 @@ class Job:
         outcome.attempts = sum(name == (moment.task if moment else "") for name, _ in self._attempts)
         outcome.lost = (row.lost_seconds or 0.0) if row else 0.0
         outcome.sentence = self._sentence(row)
-        if outcome.status not in (self.fault.ends if self.fault else ("completed",)):
+        if outcome.status not in (self.fault.ends):
             outcome.problems.append(f"the row is {outcome.status}: {outcome.sentence}")
         if row is not None:
             self._look_at_objects(row)
@@ -224,23 +251,24 @@ class Job:
                 self._compare(Path(found.path))
 
     def _compare(self, last: Path) -> None:
-        weights, processes = weights_of(last), self.fault.processes if self.fault else 1
+        weights, processes = weights_of(last), self.fault.processes
         expected = self.scene.weights.setdefault(processes, weights)
         self.outcome.weights = "equal" if weights == expected else "different"
         if self.outcome.status == "completed" and weights != expected:
             self.outcome.problems.append("other weights than those of the uninterrupted training")
 
     def _said(self) -> list[str]:
-        lines = [line for _, each in self._attempts for line in each.log.read_text().splitlines()]
+        logs = [attempt.log for _, attempt in self._attempts if attempt.log.exists()]
+        lines = [line for log in logs for line in log.read_text().splitlines()]
         return [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
 
     def _sentence(self, row: TrainingJob | None) -> str:
-        """What a person reads first of the fault: in the row, else in the log, warnings before the rest."""
+        """What a person reads first of the fault: in the row, else as a warning in the log."""
         if row is not None and row.error:
             return self._plain(row.error)
         said = self._said()[self._said_before :]
         warnings = [line for line in said if not line.startswith("INFO ")]
-        return self._plain((warnings or said or [" "])[0].partition(" ")[2])
+        return self._plain(warnings[0].partition(" ")[2]) if warnings else ""
 
     def _plain(self, text: str) -> str:
         """Without what differs from run to run."""
@@ -257,16 +285,10 @@ class Job:
         return text
 
     def _left(self) -> list[str]:
-        """Processes of this job that are still there; each carries the folder among its open files."""
+        """Processes of this job that are still there; each has its log open."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if str(self.folder / "") in " ".join(os.readlink(f"/proc/{process.pid}/fd/{n}") for n in (1, 2)):
+                if os.readlink(f"/proc/{process.pid}/fd/2").startswith(f"{self.folder}/"):
                     found.append(" ".join(process.cmdline())[:200])
         return found
-
-
-def nothing(job: Job) -> AbstractContextManager[None]:
-    """Inject no fault."""
-    del job
-    return nullcontext()

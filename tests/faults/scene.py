@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -90,7 +91,11 @@ class Scene:
         """To the database itself as superuser, past the door; each statement is a transaction of its own."""
         return psycopg.connect(self.superuser_url, autocommit=True)
 
-    def environment(self, root: Path) -> dict[str, str]:
+    def data_of(self, job_id: str) -> Path:
+        """A copy of the data set that one job may have to itself."""
+        return Path(shutil.copytree(self.data, self.place.folder / f"{job_id}-data"))
+
+    def environment(self, root: Path, data: Path) -> dict[str, str]:
         """What Airflow gives its tasks."""
         s3 = json.loads(self.place.environment()["AIRFLOW_CONN_TRAINING_S3"])
         s3["extra"] |= {"endpoint_url": self.s3.endpoint_url}
@@ -100,15 +105,15 @@ class Scene:
             "AIRFLOW_CONN_TRAINING_BACKEND": json.dumps({"conn_type": "http", "host": self.backend.url}),
             "CHECKPOINT_BUCKET": self.place.bucket,
             "TRAINING_ROOT": str(root),
-            "DATASET_ROOTS": str(self.data),
+            "DATASET_ROOTS": str(data),
         }
 
-    def conf(self, job_id: str, data: Path | None = None) -> dict[str, Any]:
+    def conf(self, job_id: str, data: Path) -> dict[str, Any]:
         """The parameters of a job here."""
         return {
             "job_id": job_id,
             "task": TASK,
-            "dataset": str(data or self.data),
+            "dataset": str(data),
             "model": f"s3://{self.place.bucket}/{TASK}.pt",
             "epochs": EPOCHS,
             "imgsz": 64,

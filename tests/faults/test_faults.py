@@ -10,12 +10,13 @@ import pytest
 from tests.faults.database_faults import DATABASE_FAULTS
 from tests.faults.job import Fault, Job, Moment
 from tests.faults.machine_faults import MACHINE_FAULTS
-from tests.faults.moments import MOMENTS
+from tests.faults.moments import CHECKING, MOMENTS
+from tests.faults.people_faults import PEOPLE_FAULTS
 from tests.faults.report import Report
 from tests.faults.s3_faults import S3_FAULTS
 from tests.faults.scene import Scene
 
-FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS)
+FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
 
 SHORT = {"s3-hung-uploading", "postgresql-frozen-in-a-batch", "kill-9-saving"}
 """What `make test` injects; `make soak` injects all."""
@@ -25,7 +26,16 @@ def id_of(fault: Fault, moment: Moment) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{fault.name} {moment.name}".lower())
 
 
-MATRIX = {id_of(fault, moment): (fault, moment) for fault in FAULTS for moment in MOMENTS}
+def makes_sense(fault: Fault, moment: Moment) -> bool:
+    return moment.name in fault.moments if fault.moments else moment is not CHECKING
+
+
+MATRIX = {
+    id_of(fault, moment): (fault, moment)
+    for fault in FAULTS
+    for moment in (CHECKING, *MOMENTS)
+    if makes_sense(fault, moment)
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
