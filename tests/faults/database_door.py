@@ -19,7 +19,8 @@ class DatabaseDoor:
 
     def __init__(self, url: str, hold: Hold) -> None:
         self._place = urlsplit(url)
-        assert self._place.hostname is not None and self._place.port is not None
+        assert self._place.hostname
+        assert self._place.port
         self._server = (self._place.hostname, self._place.port)
         self._hold = hold
         self._open = threading.Event()

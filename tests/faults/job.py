@@ -47,8 +47,8 @@ class Moment(NamedTuple):
 class Fault(NamedTuple):
     """inject makes it last for a block; the block lasts for so many seconds after the moment.
 
-    ends are the states of the row that it may end in; None is that there is no row any more. moments are those
-    that it makes sense at, by name; None is all. own_data is changed, so no other job's.
+    ends are the states of the row that it may end in; None is that there is no row any more. moments are
+    those that it makes sense at, by name; None is all. own_data is changed, so no other job's.
     """
 
     name: str
@@ -199,9 +199,9 @@ class Job:
 
         def ended() -> bool:
             done = self.attempt.ends_within(0)
-            if self._healed and self.outcome.recovered is None and (done or self._progress() != self._before):
-                if not done or self.attempt.status() == DONE:
-                    self.outcome.recovered = time.monotonic() - self._healed
+            if self._healed and self.outcome.recovered is None:
+                on = self.attempt.status() == DONE if done else self._progress() != self._before
+                self.outcome.recovered = time.monotonic() - self._healed if on else None
             return done
 
         self._until(ended, "hung")
@@ -241,7 +241,7 @@ class Job:
                     self.outcome.problems.append(f"the row names no {kind}.pt")
                 continue
             try:
-                found = store.download(self.job_id, kind, self.folder / f"{kind}.pt")  # type: ignore[arg-type]
+                found = store.download(self.job_id, kind, self.folder / f"{kind}.pt")
             except Exception as error:
                 self.outcome.problems.append(f"the row names {kind}.pt, but: {error}")
                 continue
@@ -289,6 +289,6 @@ class Job:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if os.readlink(f"/proc/{process.pid}/fd/2").startswith(f"{self.folder}/"):
+                if Path(f"/proc/{process.pid}/fd/2").readlink().is_relative_to(self.folder):
                     found.append(" ".join(process.cmdline())[:200])
         return found

@@ -92,7 +92,10 @@ PEOPLE_FAULTS = (
         "objects deleted", "people", _once(_delete_objects), seconds=0, ends=("completed", "failed"),
         moments=_ALL_BUT_THE_END,
     ),
-    Fault("bucket deleted", "people", _without_bucket, ends=("completed", "failed"), moments=_ALL_BUT_THE_END),
+    Fault(
+        "bucket deleted", "people", _without_bucket, ends=("completed", "failed"),
+        moments=_ALL_BUT_THE_END,
+    ),
     Fault("stop requested", "people", _once(_stop), seconds=0, ends=("completed", "stopped")),
     Fault(
         "data changed", "people", _once(_change_data), seconds=0, ends=("completed", "failed"), own_data=True

@@ -1,4 +1,4 @@
-"""docs/reliability.md: what became of each job, one row each; a row of an earlier run stays until it is repeated."""
+"""docs/reliability.md: what became of each job. An earlier row stays until it is repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Report:
 
     def add(self, case: str, fault: Fault, moment: Moment, outcome: Outcome) -> None:
         """Put a row in the place of the case's earlier one."""
-        after = "–" if outcome.recovered is None else f"{outcome.recovered:.1f} s"
+        after = "" if outcome.recovered is None else f"{outcome.recovered:.1f} s"
         ended = outcome.status or "no row"
         if outcome.problems:
             ended = f"**broken**: {'; '.join(outcome.problems)}"

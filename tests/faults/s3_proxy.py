@@ -45,7 +45,8 @@ class S3Proxy:
 
     def __init__(self, endpoint_url: str, hold: Hold) -> None:
         address = urlsplit(endpoint_url)
-        assert address.hostname is not None and address.port is not None
+        assert address.hostname
+        assert address.port
         self.server = (address.hostname, address.port)
         self.hold = hold
         self.behave: Behaviour = _forward
@@ -169,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - as the base class calls them
 
     def _ask(self, server: tuple[str, int], body: bytes) -> Answer:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _OURS}
@@ -195,5 +196,5 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Write nothing: pytest shows what matters."""

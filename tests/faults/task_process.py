@@ -74,11 +74,12 @@ def run_task(environment: dict[str, str], run: Run, task: str, attempt: int, pro
 
     from include.pipeline import epoch_recorder, interruptions, tasks
     from include.pipeline.failures import record_task_failure
+    from include.pipeline.payloads import parse_result
     from include.pipeline.retries import DEFAULT_ARGS, CountErrors
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
-    tasks.is_running = lambda dag_id, run_id: True  # type: ignore[assignment] # asks Airflow
-    tasks.parse_result = _saving_often(tasks.parse_result)
+    tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
+    tasks.parse_result = _saving_often(parse_result)  # type: ignore[attr-defined]
     if processes > 1:
         from tests.interrupted_attempts import _share_cpu
 
@@ -90,7 +91,7 @@ def run_task(environment: dict[str, str], run: Run, task: str, attempt: int, pro
             interruptions.stop_after_repeated_kills(context)
         result = _program(task)(run, context)
     except Exception as error:
-        log.error("%s: %s", type(error).__name__, str(error).strip())
+        log.error("%s: %s", type(error).__name__, str(error).strip())  # noqa: TRY400 - as people read it
         policy = CountErrors() if task == "train" else DEFAULT_ARGS["retry_policy"]
         if not isinstance(error, AirflowFailException):
             decision = policy.evaluate(error, attempt, 50, context)
