@@ -7,9 +7,10 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from tests.faults.hold import Contact
 from tests.faults.scene import Scene
-from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_task
+from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
 from tests.killing import Attempt, Machine, Place
 from tests.tiny_trainings import weights_of
 
@@ -75,6 +76,14 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
+def _together(moment: Moment | None) -> Iterator[tuple[str, ...]]:
+    """Group the tasks: the training and the moment's task have processes of their own."""
+    alone = {"train", moment.task if moment else "train"}
+    for is_alone, tasks in groupby(TASKS, alone.__contains__):
+        group = tuple(tasks)
+        yield from [(each,) for each in group] if is_alone else [group]
+
+
 class Hung(Exception):
     """The job did not end in time."""
 
@@ -94,7 +103,7 @@ class Job:
         self.dag_run = Run("run1", scene.conf(job_id, self.data), self.folder)
         self.outcome = Outcome()
         self._deadline = time.monotonic() + LONGEST_SECONDS
-        self._attempts: list[tuple[str, Attempt]] = []
+        self._attempts: list[tuple[Sequence[str], Attempt]] = []
         self._healed: float | None = None
         self._before: Any = None
         self._said_before = 0
@@ -105,8 +114,8 @@ class Job:
         return self._attempts[-1][1]
 
     @property
-    def task(self) -> str:
-        """The task that it is at work at."""
+    def tasks(self) -> Sequence[str]:
+        """The tasks that it is at work at."""
         return self._attempts[-1][0]
 
     @property
@@ -123,8 +132,8 @@ class Job:
     def run(self, moment: Moment | None = None) -> Outcome:
         """Let the job meet its fault at the moment, and go on to its end."""
         try:
-            for task in TASKS:
-                if not self._run(task, moment if moment and moment.task == task else None):
+            for tasks in _together(moment):
+                if not self._run(tasks, moment if moment and moment.task in tasks else None):
                     break
             self._await_all()
         except Hung as error:
@@ -136,45 +145,45 @@ class Job:
         self._look_back(moment)
         return self.outcome
 
-    def start(self, task: str, dies_at: Place | None = None) -> Attempt:
-        """Start the next attempt at the task."""
-        number = 1 + sum(name == task for name, _ in self._attempts)
-        attempt = self.make(task, number, self.dag_run, dies_at)
-        self._attempts.append((task, attempt))
+    def start(self, tasks: Sequence[str], dies_at: Place | None = None) -> Attempt:
+        """Start the next attempt at the tasks."""
+        number = 1 + sum(each == tasks for each, _ in self._attempts)
+        attempt = self.make(tasks, number, self.dag_run, dies_at)
+        self._attempts.append((tasks, attempt))
         return attempt
 
-    def make(self, task: str, number: int, run: Run, dies_at: Place | None = None) -> Attempt:
-        """Start an attempt, also at a task of another run, on this job's machine."""
+    def make(self, tasks: Sequence[str], number: int, run: Run, dies_at: Place | None = None) -> Attempt:
+        """Start an attempt, also at tasks of another run, on this job's machine."""
         return Attempt(
-            run_task, self.scene.environment(self.root, self.data), run, task, number, self.fault.processes,
-            folder=run.folder / f"{task}-{number}",
+            run_tasks, self.scene.environment(self.root, self.data), run, tasks, number, self.fault.processes,
+            folder=run.folder / f"{tasks[0]}-{number}",
             machine=self.fault.machine,
             dies_at=dies_at,
         )  # fmt: skip
 
-    def _run(self, task: str, moment: Moment | None) -> bool:
-        """Attempt the task until it is done; returns False where it failed for good."""
+    def _run(self, tasks: Sequence[str], moment: Moment | None) -> bool:
+        """Attempt the tasks until they are done; returns False where one failed for good."""
         for _ in range(ATTEMPTS):
             if moment and self._healed is None:
-                self._meet(moment)
+                self._meet(tasks, moment)
             else:
-                self.start(task)
+                self.start(tasks)
             status = self._wait()
             if status in (DONE, FAILED):
                 return status == DONE
             if status not in (AGAIN, -signal.SIGKILL, 143):
-                self.outcome.problems.append(f"{task} ended with status {status}")
+                self.outcome.problems.append(f"{tasks} ended with status {status}")
             time.sleep(RETRY_SECONDS)
-        raise Hung(f"{task} was not done after {ATTEMPTS} attempts")
+        raise Hung(f"{tasks} were not done after {ATTEMPTS} attempts")
 
-    def _meet(self, moment: Moment) -> None:
+    def _meet(self, tasks: Sequence[str], moment: Moment) -> None:
         if moment.machine_lost:
-            self.start(moment.task, Place("on_train_batch_end", 17)).status()
+            self.start(tasks, Place("on_train_batch_end", 17)).status()
             shutil.rmtree(self.root)
         place = moment.at if isinstance(moment.at, Place) else None
         if not isinstance(moment.at, Place):
             self.scene.hold.next(moment.at)
-        attempt = self.start(moment.task, place)
+        attempt = self.start(tasks, place)
         self._until(lambda: self._is_there(attempt), f"{moment.name} was not reached")
         self._said_before = len(self._said())
         with self.fault.inject(self):
@@ -186,8 +195,8 @@ class Job:
 
     def _await_all(self) -> None:
         """An attempt that was overtaken has to notice it, and to end by itself."""
-        for task, attempt in self._attempts:
-            self._until(lambda: attempt.ends_within(0), f"an attempt at {task} does not end")  # noqa: B023
+        for tasks, attempt in self._attempts:
+            self._until(lambda: attempt.ends_within(0), f"an attempt at {tasks} does not end")  # noqa: B023
 
     def _is_there(self, attempt: Attempt) -> bool:
         if attempt.ends_within(0):
@@ -220,7 +229,7 @@ class Job:
     def _look_back(self, moment: Moment | None) -> None:
         row, outcome = self.row, self.outcome
         outcome.status = row.status if row else None
-        outcome.attempts = sum(name == (moment.task if moment else "") for name, _ in self._attempts)
+        outcome.attempts = sum(moment is not None and moment.task in tasks for tasks, _ in self._attempts)
         outcome.lost = (row.lost_seconds or 0.0) if row else 0.0
         outcome.sentence = self._sentence(row)
         if outcome.status not in (self.fault.ends):

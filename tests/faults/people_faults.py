@@ -69,7 +69,7 @@ def _trigger_again(job: Job) -> None:
     """Another run with the same id is refused while this one goes on."""
     folder = job.folder / "second-run"
     folder.mkdir()
-    with job.make("resolve_config", 1, job.dag_run._replace(run_id="run2", folder=folder)) as attempt:
+    with job.make(["resolve_config"], 1, job.dag_run._replace(run_id="run2", folder=folder)) as attempt:
         if attempt.status() != FAILED:
             job.outcome.problems.append("a second run of the same id was not refused")
 
@@ -77,7 +77,7 @@ def _trigger_again(job: Job) -> None:
 @contextmanager
 def _overtaken(job: Job) -> Iterator[None]:
     """Airflow takes the attempt for dead and starts the next one, while it still works."""
-    job.start(job.task)
+    job.start(job.tasks)
     yield
 
 

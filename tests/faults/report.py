@@ -37,6 +37,7 @@ class Report:
             f"{outcome.lost:.2f} s", outcome.attempts, outcome.weights, f"`{case}`",
         )  # fmt: skip
         self._rows[case] = f"| {' | '.join(map(str, cells))} |"
+        self.write()
 
     def write(self) -> None:
         """Write the file: the text before the table stays."""

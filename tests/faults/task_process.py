@@ -1,4 +1,4 @@
-"""One attempt at one task of `train_yolo`, in a process of its own; Airflow itself is left out."""
+"""One attempt at tasks of `train_yolo`, in a process of its own; Airflow itself is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +44,11 @@ class Run(NamedTuple):
 
     def result(self, task: str) -> Any:
         """Return what the task returned, from its JSON."""
-        return json.loads((self.folder / f"{task}.json").read_text())
+        return json.loads(self.path(task).read_text())
+
+    def path(self, task: str) -> Path:
+        """Where that is."""
+        return self.folder / f"{task}.json"
 
 
 class Notes:
@@ -65,17 +69,18 @@ class Notes:
         return cast("dict[str, Any]", json.loads(self._path.read_text())) if self._path.exists() else {}
 
 
-def run_task(environment: dict[str, str], run: Run, task: str, attempt: int, processes: int) -> int:
-    """Do what the task does; what it returns is written into the run's folder."""
+def run_tasks(
+    environment: dict[str, str], run: Run, names: Sequence[str], attempt: int, processes: int
+) -> int:
+    """Do what the tasks do, one after the other; what each returns is written into the run's folder.
+
+    Tasks that are done are left out. In Airflow each has a process to itself; here that costs seconds.
+    """
     os.environ |= environment
     _give_up_root()
     _speak()
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from include.pipeline import epoch_recorder, interruptions, tasks
-    from include.pipeline.failures import record_task_failure
+    from include.pipeline import epoch_recorder, tasks
     from include.pipeline.payloads import parse_result
-    from include.pipeline.retries import DEFAULT_ARGS, CountErrors
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
@@ -84,6 +89,19 @@ def run_task(environment: dict[str, str], run: Run, task: str, attempt: int, pro
         from tests.interrupted_attempts import _share_cpu
 
         _share_cpu(processes)
+    for name in names:
+        if not run.path(name).exists() and (status := _run_task(run, name, attempt)) != DONE:
+            return status
+    return DONE
+
+
+def _run_task(run: Run, task: str, attempt: int) -> int:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.pipeline import interruptions
+    from include.pipeline.failures import record_task_failure
+    from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+
     context = _context(run, task, attempt)
     log = logging.getLogger("include.task")
     try:
@@ -99,8 +117,9 @@ def run_task(environment: dict[str, str], run: Run, task: str, attempt: int, pro
                 return AGAIN
         record_task_failure(cast("Any", context | {"exception": error}))
         return FAILED
-    (run.folder / f"{task}.json.part").write_text(json.dumps(result))
-    (run.folder / f"{task}.json.part").rename(run.folder / f"{task}.json")
+    part = run.path(task).with_suffix(".part")
+    part.write_text(json.dumps(result))
+    part.rename(run.path(task))
     return DONE
 
 

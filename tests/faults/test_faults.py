@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.faults.scene import Scene
 
 FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
 
-SHORT = {"s3-hung-uploading", "postgresql-frozen-in-a-batch", "kill-9-saving"}
+SHORT = {"s3-wrong-bytes-recovering", "postgresql-connections-killed-in-a-batch"}
 """What `make test` injects; `make soak` injects all."""
 
 
@@ -44,10 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(pytestconfig: pytest.Config) -> Iterator[Report]:
-    report = Report(pytestconfig.getoption("--report"), list(MATRIX))
-    yield report
-    report.write()
+def report(pytestconfig: pytest.Config) -> Report:
+    return Report(pytestconfig.getoption("--report"), list(MATRIX))
 
 
 @pytest.fixture(scope="module", autouse=True)
