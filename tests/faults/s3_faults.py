@@ -14,7 +14,8 @@ def _half(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def _wrong(body: bytes) -> bytes:
+def wrong(body: bytes) -> bytes:
+    """Flip one bit in the middle."""
     middle = len(body) // 2
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
@@ -29,6 +30,6 @@ S3_FAULTS = (
     _behaving("S3 clock skew", answering(403, "RequestTimeTooSkewed")),
     _behaving("S3 error inside 200", answering(200, "InternalError")),
     _behaving("S3 truncated bytes", spoiling(_half)),
-    _behaving("S3 wrong bytes", spoiling(_wrong)),
+    _behaving("S3 wrong bytes", spoiling(wrong)),
     _behaving("S3 slow link", slow(200_000)),
 )
