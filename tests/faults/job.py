@@ -272,12 +272,13 @@ class Job:
         return [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
 
     def _sentence(self, row: TrainingJob | None) -> str:
-        """What a person reads first of the fault: in the row, else as a warning in the log."""
+        """What a person reads first of the fault: in the row, else in the log."""
         if row is not None and row.error:
             return self._plain(row.error)
-        said = self._said()[self._said_before :]
+        said = [line for line in self._said()[self._said_before :] if "No GPU on this machine" not in line]
         warnings = [line for line in said if not line.startswith("INFO ")]
-        return self._plain(warnings[0].partition(" ")[2]) if warnings else ""
+        resumed = [line for line in said if line.startswith("INFO Going on after")]
+        return self._plain((warnings + resumed)[0].partition(" ")[2]) if warnings + resumed else ""
 
     def _plain(self, text: str) -> str:
         """Without what differs from run to run."""
