@@ -22,8 +22,7 @@ class Report:
     def __init__(self, path: str | None, cases: Sequence[str]) -> None:
         self._path = Path(path) if path else None
         self._cases = cases
-        self._text = self._path.read_text(encoding="utf-8") if self._path and self._path.exists() else _HEAD
-        found = (_ROW.match(line) for line in self._text.splitlines())
+        found = (_ROW.match(line) for line in self._text().splitlines())
         self._rows = {match[1]: match[0] for match in found if match}
 
     def add(self, case: str, fault: Fault, moment: Moment, outcome: Outcome) -> None:
@@ -43,9 +42,12 @@ class Report:
         """Write the file: the text before the table stays."""
         if self._path is None:
             return
-        before = self._text.partition(_HEAD.splitlines()[0])[0]
+        before = self._text().partition(_HEAD.splitlines()[0])[0]
         rows = [self._rows[case] for case in self._cases if case in self._rows]
         self._path.write_text(f"{before}{_HEAD}" + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+    def _text(self) -> str:
+        return self._path.read_text(encoding="utf-8") if self._path and self._path.exists() else ""
 
 
 def _cut(text: str) -> str:

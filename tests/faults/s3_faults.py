@@ -6,8 +6,12 @@ from tests.faults.job import Fault
 from tests.faults.s3_proxy import Behaviour, answering, slow, spoiling
 
 
-def _behaving(name: str, behaviour: Behaviour) -> Fault:
-    return Fault(name, "S3", lambda job: job.scene.s3.behaving(behaviour))
+def _behaving(name: str, behaviour: Behaviour, moments: tuple[str, ...] | None = None) -> Fault:
+    return Fault(name, "S3", lambda job: job.scene.s3.behaving(behaviour), moments=moments)
+
+
+_DOWNLOADS = ("waiting", "starting", "recovering")
+"""When something is read."""
 
 
 def _half(body: bytes) -> bytes:
@@ -29,7 +33,7 @@ S3_FAULTS = (
     _behaving("S3 keys rotated", answering(403, "InvalidAccessKeyId")),
     _behaving("S3 clock skew", answering(403, "RequestTimeTooSkewed")),
     _behaving("S3 error inside 200", answering(200, "InternalError")),
-    _behaving("S3 truncated bytes", spoiling(_half)),
-    _behaving("S3 wrong bytes", spoiling(wrong)),
+    _behaving("S3 truncated bytes", spoiling(_half), _DOWNLOADS),
+    _behaving("S3 wrong bytes", spoiling(wrong), _DOWNLOADS),
     _behaving("S3 slow link", slow(200_000)),
 )
