@@ -47,8 +47,8 @@ test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks 
 test-long: setup-dev ## kill trainings a hundred times, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
-soak: setup-dev ## feed hostile files and requests for an hour; ARGS="--fuzz-inputs 1000" for a shorter one
-	@$(RUN) -m pytest tests/fuzz tests/test_api_properties.py --timeout 0 --fuzz-inputs 20000 $(ARGS)
+soak: setup-dev ## feed hostile files and requests, and inject every fault, for hours; ARGS="-k name" picks some
+	@$(RUN) -m pytest tests/fuzz tests/test_api_properties.py tests/faults --timeout 0 --fuzz-inputs 20000 --faults all --report docs/reliability.md $(ARGS)
 
 screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
 	@$(RUN) -m tests.screenshots

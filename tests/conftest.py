@@ -47,6 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-inputs", type=int, default=50, help="how many inputs of each kind tests/fuzz makes up"
     )
+    parser.addoption(
+        "--faults", choices=("short", "all"), default="short", help="which faults tests/faults injects"
+    )
+    parser.addoption("--report", help="where to write the table of the kills, or of the faults")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-PRELOADED = ["pytest", "torchvision", "torch._dynamo", "include.training.run", "include.training.trainers"]
+PRELOADED = [
+    "pytest",
+    "torchvision",
+    "torch._dynamo",
+    "include.training.run",
+    "include.training.trainers",
+    "include.pipeline.tasks",
+    "include.pipeline.training",
+    "airflow.providers.amazon.aws.hooks.s3",
+    "airflow.providers.http.hooks.http",
+    "airflow.providers.postgres.hooks.postgres",
+]
 """What takes seconds to import and starts no thread, which would not survive the fork (polars would)."""
 
 
 class Place(NamedTuple):
-    """Where a process dies: when it gets to `name` for the `times`-th time.
+    """Where a process dies, or gets another signal: when it gets to `name` for the `times`-th time.
 
     name is one of Ultralytics' callbacks ("on_val_start"), or an operation of the interpreter's audit events
     and the file that it is about to be done to ("os.rename last.pt.part").
@@ -32,6 +43,7 @@ class Place(NamedTuple):
 
     name: str
     times: int = 1
+    signal: int = signal.SIGKILL
 
 
 class Machine(NamedTuple):
@@ -93,6 +105,11 @@ class Attempt:
         assert self._process.exitcode is not None
         return self._process.exitcode
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end, but no longer than that; returns whether it has ended."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
 
 def _run(
     program: Callable[..., int],
@@ -125,14 +142,14 @@ def _run(
 
 
 def die_at(place: Place) -> None:
-    """Have this process killed when it gets to `place`, also where one of its loader workers does."""
+    """Have this process killed (or stopped) at `place`, also where one of its loader workers gets there."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     own, times = os.getpid(), count(1)
 
     def reach(*_: object) -> None:
         if next(times) == place.times:
-            os.kill(own, signal.SIGKILL)
+            os.kill(own, place.signal)
 
     operation, _, name = place.name.partition(" ")
     if not name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1024**2
 _BREAKS = 5  # a connection that breaks more often without bringing anything is not worth waiting for
+
+_REREAD_SECONDS = (0.2, 3.5)
+"""How long to wait before wrong bytes are read again: what is wrong a third time is wrong in S3."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,27 @@ def fetched(
         file = part.open("xb")
     try:
         with file, explained(client, location):
-            downloaded = _Download(client, location, file, to, largest).run()
+            downloaded = _read_until_whole(client, location, file, to, largest)
         yield downloaded
         with _local_disk(to):
             part.replace(to)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _read_until_whole(
+    client: S3Client, location: S3Location, file: IO[bytes], to: Path, largest: int | None
+) -> FetchedObject:
+    """Download, again where the bytes are not those that were stored: they may be wrong on their way only."""
+    for pause in _REREAD_SECONDS:
+        downloaded = _Download(client, location, file, to, largest).run()
+        if downloaded.metadata.get("sha256") in (None, downloaded.sha256):
+            return downloaded
+        log.warning("What arrived of %s is not what was stored; reading it again.", location.uri)
+        time.sleep(pause)
+        file.seek(0)
+        file.truncate()
+    return _Download(client, location, file, to, largest).run()
 
 
 class _Download:

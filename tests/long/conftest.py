@@ -21,14 +21,8 @@ EPOCHS = 50
 _REPORT = pytest.StashKey[Report]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--report", default=".stack/killed-runs.md", help="where to write the table of the kills"
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_REPORT] = Report(Path(config.getoption("--report")))
+    config.stash[_REPORT] = Report(Path(config.getoption("--report") or ".stack/killed-runs.md"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

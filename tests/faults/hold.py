@@ -1,0 +1,56 @@
+"""Holds one contact with a server, so that a fault can be injected while it is under way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Contact(NamedTuple):
+    """What goes to a server: a request to S3, or a connection to PostgreSQL."""
+
+    server: str
+    method: str = ""
+    path: str = ""
+
+
+@dataclass
+class Hold:
+    """Both proxies ask it before they pass anything on."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _wanted: Callable[[Contact], bool] | None = None
+    _held: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def next(self, wanted: Callable[[Contact], bool]) -> None:
+        """Hold the next contact that `wanted` is true of."""
+        self._held.clear()
+        self._released.clear()
+        self._wanted = wanted
+
+    def is_held(self) -> bool:
+        """Whether a contact is held."""
+        return self._held.is_set()
+
+    def release(self) -> None:
+        """Let it pass, and hold no other one."""
+        self._wanted = None
+        self._held.clear()
+        self._released.set()
+
+    def pass_by(self, contact: Contact) -> None:
+        """Return at once, or when the contact is released."""
+        with self._lock:
+            if self._wanted is None or not self._wanted(contact):
+                return
+            self._wanted = None
+        self._held.set()
+        self._released.wait()
+
+
+Injected = AbstractContextManager[None]
+"""A fault that lasts for the block."""

@@ -1,0 +1,47 @@
+"""The moments of a job, in their order."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.faults.hold import Contact
+from tests.faults.job import Moment
+from tests.killing import Place
+
+
+def _any(contact: Contact) -> bool:
+    """What the task asks first, of whichever server."""
+    return bool(contact.server)
+
+
+def _sends_last(contact: Contact) -> bool:
+    return contact.method == "PUT" and contact.path.endswith("/last.pt")
+
+
+def _reads_last(contact: Contact) -> bool:
+    return contact.method == "GET" and contact.path.endswith("/last.pt")
+
+
+def _stops_at(name: str, times: int = 1) -> Place:
+    """The process stops there by itself, and goes on when the fault is in place."""
+    return Place(name, times, signal.SIGSTOP)
+
+
+IN_A_BATCH = 17
+"""Of 36 batches of the training: in its second epoch."""
+
+CHECKING = Moment("checking the schema", "check_schema", _any)
+
+MOMENTS = (
+    Moment("waiting", "resolve_config", _any),
+    Moment("starting", "train", _any),
+    Moment("in a batch", "train", _stops_at("on_train_batch_end", IN_A_BATCH)),
+    Moment("saving", "train", _stops_at("os.rename last.pt.part", 2)),
+    Moment("uploading", "train", _sends_last),
+    Moment("validating", "train", _stops_at("on_val_start", 2)),
+    Moment("ending", "train", _stops_at("on_train_end")),
+    Moment("recovering", "train", _reads_last, machine_lost=True),
+    Moment("upload tasks", "upload_last", _any),
+    Moment("record", "record_checkpoints", _any),
+    Moment("notify", "notify_backend", _any),
+)

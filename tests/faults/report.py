@@ -1,0 +1,55 @@
+"""docs/reliability.md: what became of each job. An earlier row stays until it is repeated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.job import Fault, Moment, Outcome
+
+_HEAD = """\
+| fault | moment | what a person saw | ended | went on after | training lost | attempts | same weights | row |
+|---|---|---|---|---:|---:|---:|---|---|
+"""
+_ROW = re.compile(r"^\|.*\| `([a-z0-9-]+)` \|$")
+_LONGEST = 260
+
+
+class Report:
+    """The rows of the file at `path`, in the order of `cases`; without a path nothing is written."""
+
+    def __init__(self, path: str | None, cases: Sequence[str]) -> None:
+        self._path = Path(path) if path else None
+        self._cases = cases
+        found = (_ROW.match(line) for line in self._text().splitlines())
+        self._rows = {match[1]: match[0] for match in found if match}
+
+    def add(self, case: str, fault: Fault, moment: Moment, outcome: Outcome) -> None:
+        """Put a row in the place of the case's earlier one."""
+        after = "" if outcome.recovered is None else f"{outcome.recovered:.1f} s"
+        ended = outcome.status or "no row"
+        if outcome.problems:
+            ended = f"**broken**: {'; '.join(outcome.problems)}"
+        cells = (
+            fault.name, moment.name, _cut(outcome.sentence) or "nothing", _cut(ended), after,
+            f"{outcome.lost:.2f} s", outcome.attempts, outcome.weights, f"`{case}`",
+        )  # fmt: skip
+        self._rows[case] = f"| {' | '.join(map(str, cells))} |"
+        self.write()
+
+    def write(self) -> None:
+        """Write the file: the text before the table stays."""
+        if self._path is None:
+            return
+        before = self._text().partition(_HEAD.splitlines()[0])[0]
+        rows = [self._rows[case] for case in self._cases if case in self._rows]
+        self._path.write_text(f"{before}{_HEAD}" + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+    def _text(self) -> str:
+        return self._path.read_text(encoding="utf-8") if self._path and self._path.exists() else ""
+
+
+def _cut(text: str) -> str:
+    text = text.replace("|", "\\|").replace("\n", " ").strip()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

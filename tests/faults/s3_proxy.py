@@ -1,0 +1,200 @@
+"""An S3 server that fails: a proxy that reads each request whole and decides what becomes of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from tests.faults.hold import Contact, Hold
+
+_SLICE_SECONDS = 0.05
+_OURS = {"connection", "expect", "transfer-encoding", "keep-alive"}
+"""Headers that belong to one connection, not to the request."""
+
+
+class Answer(NamedTuple):
+    """What a server answers to a request."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Request(NamedTuple):
+    """What is asked, and `forward`, which asks the real server."""
+
+    method: str
+    path: str
+    body: bytes
+    forward: Callable[[], Answer]
+
+
+Behaviour = Callable[[Request], Answer | None]
+"""None closes the connection without an answer."""
+
+
+class S3Proxy:
+    """Forwards to `endpoint_url`, one request a connection, until it is told to behave otherwise."""
+
+    def __init__(self, endpoint_url: str, hold: Hold) -> None:
+        address = urlsplit(endpoint_url)
+        assert address.hostname
+        assert address.port
+        self.server = (address.hostname, address.port)
+        self.hold = hold
+        self.behave: Behaviour = _forward
+        self._listen(0)
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where this proxy listens."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @contextmanager
+    def behaving(self, behaviour: Behaviour) -> Iterator[None]:
+        """Do that to every request of the block."""
+        self.behave = behaviour
+        try:
+            yield
+        finally:
+            self.behave = _forward
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Answer nothing during the block; the connections end with it, without an answer."""
+        ended = threading.Event()
+
+        def hang(_: Request) -> None:
+            ended.wait()
+
+        try:
+            with self.behaving(hang):
+                yield
+        finally:
+            ended.set()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Nobody listens on the port meanwhile, and what is under way is not answered."""
+        with self.behaving(lambda _: None):
+            self._close()
+            try:
+                yield
+            finally:
+                self._listen(self._port)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hold.release()
+        self._close()
+
+    def _listen(self, port: int) -> None:
+        self._listener = _Server(("127.0.0.1", port), self)
+        self._port = int(self._listener.server_address[1])
+        threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
+
+    def _close(self) -> None:
+        self._listener.shutdown()
+        self._listener.server_close()
+
+
+def answering(status: int, code: str) -> Behaviour:
+    """Answer every request with that error of S3."""
+    body = f"<Error><Code>{code}</Code><Message>Injected.</Message></Error>".encode()
+    return lambda _: Answer(status, [("Content-Type", "application/xml")], body)
+
+
+def spoiling(spoil: Callable[[bytes], bytes]) -> Behaviour:
+    """Change the bytes of each object that is read; its length stays as it was announced."""
+
+    def behave(request: Request) -> Answer:
+        answer = request.forward()
+        is_object = request.method == "GET" and request.path.partition("?")[0].endswith(".pt")
+        return answer._replace(body=spoil(answer.body)) if is_object and answer.status < 300 else answer
+
+    return behave
+
+
+def slow(bytes_per_second: int) -> Behaviour:
+    """Take as long for each body as such a link would."""
+
+    def behave(request: Request) -> Answer:
+        time.sleep(len(request.body) / bytes_per_second)
+        answer = request.forward()
+        time.sleep(len(answer.body) / bytes_per_second)
+        return answer
+
+    return behave
+
+
+def _forward(request: Request) -> Answer:
+    return request.forward()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], proxy: S3Proxy) -> None:
+        self.proxy = proxy
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that are killed close their connections."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        proxy = self.server.proxy
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        proxy.hold.pass_by(Contact("s3", self.command, urlsplit(self.path).path))
+        request = Request(self.command, self.path, body, lambda: self._ask(proxy.server, body))
+        answer = proxy.behave(request)
+        self.close_connection = True
+        if answer is not None:
+            with suppress(OSError):
+                self._pass_on(answer)
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - as the base class calls them
+
+    def _ask(self, server: tuple[str, int], body: bytes) -> Answer:
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _OURS}
+        connection = HTTPConnection(*server, timeout=60)
+        try:
+            connection.request(self.command, self.path, body or None, headers)
+            response = connection.getresponse()
+            return Answer(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+    def _pass_on(self, answer: Answer) -> None:
+        """An announced length stays: what is cut short is seen as that."""
+        names = {name.lower() for name, _ in answer.headers}
+        self.send_response_only(answer.status)
+        for name, value in answer.headers:
+            if name.lower() not in _OURS:
+                self.send_header(name, value)
+        if "content-length" not in names:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, *args: Any) -> None:
+        """Write nothing: pytest shows what matters."""

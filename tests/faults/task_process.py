@@ -1,0 +1,232 @@
+"""One attempt at tasks of `train_yolo`, in a process of its own; Airflow itself is left out."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+from tests.interrupted_attempts import PUBLISH_SECONDS
+
+DAG = "train_yolo"
+TASKS = (
+    "check_schema",
+    "resolve_config",
+    "check_dataset",
+    "train",
+    "upload_best",
+    "upload_last",
+    "record_checkpoints",
+    "notify_backend",
+)
+"""In the order in which they run here; Airflow runs both uploads at once."""
+
+DONE, AGAIN, FAILED = 0, 75, 76
+"""Exit statuses: the task is done; Airflow would start it again; it failed for good."""
+
+SAID = "SAID "
+"""Begins each line of the log that a person would read in Airflow's log of the task."""
+
+
+class Run(NamedTuple):
+    """A Dag run: its conf, and a folder with what its tasks returned and noted."""
+
+    run_id: str
+    conf: dict[str, Any]
+    folder: Path
+
+    def result(self, task: str) -> Any:
+        """Return what the task returned, from its JSON."""
+        return json.loads(self.path(task).read_text())
+
+    def path(self, task: str) -> Path:
+        """Where that is."""
+        return self.folder / f"{task}.json"
+
+
+class Notes:
+    """The task_state_store of one task, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, key: str) -> Any:
+        """Return what is noted under the key, or None."""
+        return self._all().get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        """Note it."""
+        self._path.write_text(json.dumps(self._all() | {key: value}))
+
+    def _all(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", json.loads(self._path.read_text())) if self._path.exists() else {}
+
+
+def run_tasks(
+    environment: dict[str, str], run: Run, names: Sequence[str], attempt: int, processes: int
+) -> int:
+    """Do what the tasks do, one after the other; what each returns is written into the run's folder.
+
+    Tasks that are done are left out. In Airflow each has a process to itself; here that costs seconds.
+    """
+    os.environ |= environment
+    _give_up_root()
+    _speak()
+    from include.pipeline import epoch_recorder, tasks
+    from include.pipeline.payloads import parse_result
+
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
+    tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
+    tasks.parse_result = _saving_often(parse_result)  # type: ignore[attr-defined]
+    if processes > 1:
+        from tests.interrupted_attempts import _share_cpu
+
+        _share_cpu(processes)
+    for name in names:
+        if not run.path(name).exists() and (status := _run_task(run, name, attempt)) != DONE:
+            return status
+    return DONE
+
+
+def _run_task(run: Run, task: str, attempt: int) -> int:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.pipeline import interruptions
+    from include.pipeline.failures import record_task_failure
+    from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+
+    context = _context(run, task, attempt)
+    log = logging.getLogger("include.task")
+    try:
+        if task != "train":
+            interruptions.stop_after_repeated_kills(context)
+        result = _program(task)(run, context)
+    except Exception as error:
+        log.error("%s: %s", type(error).__name__, str(error).strip())  # noqa: TRY400 - as people read it
+        policy = CountErrors() if task == "train" else DEFAULT_ARGS["retry_policy"]
+        if not isinstance(error, AirflowFailException):
+            decision = policy.evaluate(error, attempt, 50, context)
+            if decision.action.name == "RETRY":
+                return AGAIN
+        record_task_failure(cast("Any", context | {"exception": error}))
+        return FAILED
+    part = run.path(task).with_suffix(".part")
+    part.write_text(json.dumps(result))
+    part.rename(run.path(task))
+    return DONE
+
+
+def _program(task: str) -> Callable[[Run, Any], Any]:
+    from include.pipeline import tasks
+
+    def dumped(model: Any) -> Any:
+        return model.model_dump(mode="json")
+
+    programs: dict[str, Callable[[Run, Any], Any]] = {
+        "check_schema": lambda run, context: tasks.require_current_schema(),
+        "resolve_config": lambda run, context: dumped(tasks.resolve_run(context)),
+        "check_dataset": lambda run, context: dumped(
+            tasks.check_job_dataset(run.result("resolve_config"), context)
+        ),
+        "train": lambda run, context: dumped(
+            tasks.train_resolved_job(run.result("resolve_config"), run.result("check_dataset"), context)
+        ),
+        "upload_best": lambda run, context: tasks.upload_checkpoint(run.result("train"), "best", context),
+        "upload_last": lambda run, context: tasks.upload_checkpoint(run.result("train"), "last", context),
+        "record_checkpoints": lambda run, context: _record(run),
+        "notify_backend": lambda run, context: tasks.notify_completion(run.result("resolve_config"), context),
+    }
+    return programs[task]
+
+
+def _record(run: Run) -> None:
+    """Do what the SQLExecuteQueryOperator does, with the hook, the statement and the handler that it has."""
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    from include.jobs.queries import query
+    from include.pipeline.record import exactly_one_row
+    from include.pipeline.settings import DATABASE_LIMITS, TRAINING_DB
+
+    manifest = run.result("train")
+    values = {
+        "job_id": manifest["job_id"],
+        "run_id": run.run_id,
+        "status": "stopped" if manifest["stop_reason"] == "stopped" else "completed",
+        "epoch": manifest["epoch"],
+        "batch": manifest["last"]["batch"],
+        "epochs": manifest["epochs"],
+        "metrics": json.dumps(manifest["metrics"]),
+    }
+    for kind in ("best", "last"):
+        stored = run.result(f"upload_{kind}")
+        for name in ("path", "sha256", "size"):
+            values[f"{kind}_checkpoint_{name}"] = stored[name]
+    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
+    hook.run(
+        query("record_checkpoints").decode(), parameters=values, handler=exactly_one_row, autocommit=False
+    )
+
+
+def _saving_often(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Let jobs save their state within an epoch of a second, for which a spec has no number small enough."""
+
+    def parse_result(model: type, value: Any, sender: str) -> Any:
+        parsed = parse(model, value, sender)
+        if not hasattr(parsed, "spec"):
+            return parsed
+        spec = parsed.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
+        return parsed.model_copy(update={"spec": spec})
+
+    return parse_result
+
+
+def _context(run: Run, task: str, attempt: int) -> Any:
+    dag_run = SimpleNamespace(
+        dag_id=DAG,
+        run_id=run.run_id,
+        run_after=datetime.now(UTC),
+        triggering_user_name="ada",
+        conf=run.conf,
+    )
+    return {
+        "dag": SimpleNamespace(dag_id=DAG),
+        "dag_run": dag_run,
+        "run_id": run.run_id,
+        "task": SimpleNamespace(op_args=[], op_kwargs={}),
+        "task_state_store": Notes(run.folder / f"{task}.notes.json"),
+        "ti": SimpleNamespace(task_id=task, try_number=attempt, max_tries=50),
+    }
+
+
+def _give_up_root() -> None:
+    """Let folders be read-only for root, too: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    if os.geteuid() == 0:
+        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+        rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, in two halves
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.capget(header, rights)
+        for index in range(3):
+            rights[index] &= ~0b110
+        if libc.capset(header, rights):
+            raise OSError(ctypes.get_errno(), "capset")
+
+
+def _speak() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    ours = logging.getLogger("include")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{SAID}{record.levelname} {' '.join(record.getMessage().split())}"

@@ -1,0 +1,61 @@
+"""Every fault at every moment of a job: none is lost, none names what is not there, none hangs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.faults.database_faults import DATABASE_FAULTS
+from tests.faults.job import Fault, Job, Moment
+from tests.faults.machine_faults import MACHINE_FAULTS
+from tests.faults.moments import CHECKING, MOMENTS
+from tests.faults.people_faults import PEOPLE_FAULTS
+from tests.faults.report import Report
+from tests.faults.s3_faults import S3_FAULTS
+from tests.faults.scene import Scene
+
+FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
+
+SHORT = {"s3-wrong-bytes-recovering", "postgresql-connections-killed-in-a-batch"}
+"""What `make test` injects; `make soak` injects all."""
+
+
+def id_of(fault: Fault, moment: Moment) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"{fault.name} {moment.name}".lower())
+
+
+def makes_sense(fault: Fault, moment: Moment) -> bool:
+    return moment.name in fault.moments if fault.moments else moment is not CHECKING
+
+
+MATRIX = {
+    id_of(fault, moment): (fault, moment)
+    for fault in FAULTS
+    for moment in (CHECKING, *MOMENTS)
+    if makes_sense(fault, moment)
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    whole = metafunc.config.getoption("--faults") == "all"
+    metafunc.parametrize("case", [each for each in MATRIX if whole or each in SHORT])
+
+
+@pytest.fixture(scope="module")
+def report(pytestconfig: pytest.Config) -> Report:
+    return Report(pytestconfig.getoption("--report"), list(MATRIX))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uninterrupted(scene: Scene) -> None:
+    """The training that the others are compared with."""
+    assert Job(scene, "uninterrupted").run().problems == []
+
+
+def test_a_job_that_meets_a_fault_keeps_what_was_promised(scene: Scene, report: Report, case: str) -> None:
+    fault, moment = MATRIX[case]
+    job = Job(scene, case, fault)
+    outcome = job.run(moment)
+    report.add(case, fault, moment, outcome)
+    assert outcome.problems == []
