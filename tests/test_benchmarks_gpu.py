@@ -46,9 +46,10 @@ def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
 
 def test_the_killed_training_of_every_task_ends_with_the_bits_of_the_whole_ones(run: Run) -> None:
     rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
-    assert {row[0]: (row[1], row[2], row[6]) for row in rows} == dict.fromkeys(
-        ["tiny", "tiny-seg", "tiny-cls", "tiny-pose", "tiny-obb"], ("equal", "equal", 2)
+    assert {row[0]: (row[1], row[2]) for row in rows} == dict.fromkeys(
+        ["tiny", "tiny-seg", "tiny-cls", "tiny-pose", "tiny-obb"], ("equal", "equal")
     )
+    assert all(row[6] > 0 for row in rows)  # gradients were pending where the resumed attempt began
 
 
 def test_the_page_makes_no_claim_without_results() -> None:

@@ -89,7 +89,7 @@ def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None)
             kills.append(trace if trace and trace.attempt == before["attempt"] else None)
     noted: dict[str, Any] = {
         "attempt": attempt,
-        "progress": progress,
+        "progress": list(_position(progress)),
         "kills": [each.as_json() if each else None for each in kills],
         "explained": False,
     }
