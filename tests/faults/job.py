@@ -244,6 +244,7 @@ class Job:
             (r"127\.0\.0\.1:\d+|127\.0\.0\.1\", port \d+|port \d+", "server"),
             (r"\b[0-9a-f]{32,}\b", "…"),
             (r"pid(\(s\))? \d+", "pid …"),
+            (r"\.\d+\.part", ".part"),
             (r"(?<=\S) in [0-9.]+ s\b", ""),
         ):
             text = re.sub(pattern, put, text)
