@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.job import Fault, Job
+from tests.faults.fault import Fault
+from tests.faults.job import Job
 from tests.faults.moments import CHECKING
 
 _NAME = "faults"

@@ -8,21 +8,21 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
-from tests.faults.hold import Contact
+from tests.faults.fault import NONE, Fault, Moment, Outcome
+from tests.faults.moments import IN_A_BATCH
 from tests.faults.scene import Scene
 from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
-from tests.killing import Attempt, Machine, Place
+from tests.killing import Attempt, Place
 from tests.tiny_trainings import weights_of
 
 LONGEST_SECONDS = 150.0
@@ -31,49 +31,6 @@ LONGEST_SECONDS = 150.0
 ATTEMPTS = 12
 RETRY_SECONDS = 0.2
 """Between two attempts, instead of the seconds or minutes that Airflow waits."""
-
-
-class Moment(NamedTuple):
-    """When: a task of train_yolo, and a place in its code or what it asks a server.
-
-    With machine_lost, it is in an attempt that follows one that died with its machine.
-    """
-
-    name: str
-    task: str
-    at: Place | Callable[[Contact], bool]
-    machine_lost: bool = False
-
-
-class Fault(NamedTuple):
-    """inject makes it last for a block; the block lasts for so many seconds after the moment.
-
-    ends are the states of the row that it may end in; None is that there is no row any more. moments are
-    those that it makes sense at, by name; None is all. own_data is changed, so no other job's.
-    """
-
-    name: str
-    group: str
-    inject: Callable[[Job], AbstractContextManager[None]]
-    seconds: float = 3.0
-    ends: tuple[str | None, ...] = ("completed",)
-    machine: Machine = Machine(threads=1)
-    processes: int = 1
-    moments: tuple[str, ...] | None = None
-    own_data: bool = False
-
-
-@dataclass
-class Outcome:
-    """What is reported of a job; problems are broken promises, in words."""
-
-    status: str | None = None
-    sentence: str = ""
-    recovered: float | None = None
-    lost: float = 0.0
-    attempts: int = 0
-    weights: str = "none"
-    problems: list[str] = field(default_factory=list)
 
 
 def _together(moment: Moment | None) -> Iterator[tuple[str, ...]]:
@@ -86,9 +43,6 @@ def _together(moment: Moment | None) -> Iterator[tuple[str, ...]]:
 
 class Hung(Exception):
     """The job did not end in time."""
-
-
-NONE = Fault("none", "none", lambda job: nullcontext())
 
 
 class Job:
@@ -178,7 +132,7 @@ class Job:
 
     def _meet(self, tasks: Sequence[str], moment: Moment) -> None:
         if moment.machine_lost:
-            self.start(tasks, Place("on_train_batch_end", 17)).status()
+            self.start(tasks, Place("on_train_batch_end", IN_A_BATCH)).status()
             shutil.rmtree(self.root)
         place = moment.at if isinstance(moment.at, Place) else None
         if not isinstance(moment.at, Place):
@@ -289,6 +243,8 @@ class Job:
             (re.escape(self.job_id), "job"),
             (r"127\.0\.0\.1:\d+|127\.0\.0\.1\", port \d+|port \d+", "server"),
             (r"\b[0-9a-f]{32,}\b", "…"),
+            (r"pid(\(s\))? \d+", "pid …"),
+            (r"\.\d+\.part", ".part"),
             (r"(?<=\S) in [0-9.]+ s\b", ""),
         ):
             text = re.sub(pattern, put, text)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.job import Fault, Job
+from tests.faults.fault import Fault
+from tests.faults.job import Job
 from tests.killing import Machine
 
 

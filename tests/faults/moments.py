@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from tests.faults.fault import Moment
 from tests.faults.hold import Contact
-from tests.faults.job import Moment
 from tests.killing import Place
 
 

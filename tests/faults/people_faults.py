@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from tests.faults.job import Fault, Job
+from tests.faults.fault import Fault
+from tests.faults.job import Job
 from tests.faults.moments import MOMENTS
 from tests.faults.scene import TASK
 from tests.faults.task_process import FAILED

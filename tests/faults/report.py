@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.job import Fault, Moment, Outcome
+from tests.faults.fault import Fault, Moment, Outcome
 
 _HEAD = """\
 | fault | moment | what a person saw | ended | went on after | training lost | attempts | same weights | row |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.job import Fault
+from tests.faults.fault import Fault
 from tests.faults.s3_proxy import Behaviour, answering, slow, spoiling
 
 

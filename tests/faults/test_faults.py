@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tests.faults.database_faults import DATABASE_FAULTS
-from tests.faults.job import Fault, Job, Moment
+from tests.faults.fault import Fault, Moment
+from tests.faults.job import Job
 from tests.faults.machine_faults import MACHINE_FAULTS
 from tests.faults.moments import CHECKING, MOMENTS
 from tests.faults.people_faults import PEOPLE_FAULTS
