@@ -216,6 +216,24 @@ def test_a_state_within_an_epoch_is_stored_whatever_epochs_are_and_says_its_batc
         assert str(stored).startswith("batch 7 of epoch 2, SHA-256")
 
 
+def test_a_snapshot_whose_file_somebody_has_removed_does_not_hold_up_what_comes_later(
+    store: CheckpointStore,
+    snapshot: MakeSnapshot,
+    written: list[tuple[str, bytes]],
+    durable: Durable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with publisher_of(store, durable, PublishLimits(first_pause=3600)) as publisher:
+        removed = snapshot(0)
+        removed.last.unlink()
+        publisher.publish(removed)
+        while "its file is gone" not in caplog.text:
+            threading.Event().wait(0.02)
+        publisher.publish(snapshot(1))
+        durable.wait_for(1)
+    assert written == [("last.pt", b"state of epoch 1")]
+
+
 def test_a_snapshot_outlives_a_training_that_fails(
     store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:

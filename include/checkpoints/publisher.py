@@ -236,6 +236,10 @@ class BackgroundPublisher:
         with self._changed:
             if self._abandoned:
                 return
+            if not work.last.last.exists():
+                log.error("The state of %s cannot be stored: its file is gone.", in_words(work.last.position))
+                self._in_hand = None
+                return
             now, pause = time.monotonic(), self._pause
             if self._store.keeps_parts(self._job_id):
                 self._broken_off = work
