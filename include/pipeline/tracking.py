@@ -62,7 +62,9 @@ def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight
     """The job's row as `record_checkpoints` will leave it, of what it is while `train` ends."""
     foreseen: dict[str, object] = {
         "status": JobStatus.STOPPED if manifest.stop_reason == "stopped" else JobStatus.COMPLETED,
-        "epoch": manifest.epoch,
+        "epoch": manifest.epoch if manifest.epoch >= 0 else None,
+        "epoch_batch": manifest.last.batch,
+        "durable_batch": manifest.last.batch,
         "metrics": manifest.metrics,
         "error": None,
     }
