@@ -154,7 +154,8 @@ def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_
 
 
 def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, SHORT, "--workers=2") as loading:
+    # A worker is waited for at the beginning of an epoch too, where the other limit holds.
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         family = loading.family
