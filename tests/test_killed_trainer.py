@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -13,12 +12,9 @@ import pytest
 
 from include.checkpoints.loading import load_checkpoint
 from include.training.__main__ import main
-from include.training.contract import EpochReport, TrainingRequest
-from include.training.run import train
-from include.training.saving import snapshot, strip
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
-from tests.tiny_models import ARGUMENTS, BATCHES, IMAGES, architecture, command, digests
+from tests.tiny_models import BATCHES, command, digests
 
 EPOCHS = 36
 
@@ -104,7 +100,7 @@ class Killed:
 
 
 def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
-    call = command(folder, epochs, "--recover", "--save-seconds", "0.02")  # after most batches
+    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # within most epochs
 
     def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
         return Attempt(main, call, folder=folder / f"attempt-{number}", machine=machine, dies_at=dies_at)
@@ -155,63 +151,6 @@ def test_a_kill_between_best_pt_and_last_pt_loses_neither(
     training.die_at(place, times=2)
     training.end()
     assert digests(tmp_path / "run") == two_epochs
-
-
-class Publishes:
-    """Takes best.pt and then last.pt to a store after each epoch (an EpochReporter)."""
-
-    def __init__(self, weights: Path, store: Path) -> None:
-        self.weights, self.store = weights, store
-
-    def report(self, epoch: EpochReport) -> bool:
-        if epoch.is_best:
-            strip(self.weights / "best.pt", self.store / "best.pt")
-        snapshot(self.weights / "last.pt", self.store / "last.pt")
-        return True
-
-
-def train_elsewhere(machine: Path, store: Path) -> int:
-    """Train on a machine that has nothing but the data, or go on with what is in the store."""
-    last, best, save_dir = store / "last.pt", store / "best.pt", machine / "run"
-    there = last.exists()
-    request = TrainingRequest(
-        task="detect",
-        model=str(machine / "tiny.yaml") if there else architecture(machine),
-        data=build("detect", machine / "data", train=IMAGES, val=6),
-        save_dir=save_dir,
-        epochs=EPOCHS,
-        device="cpu",
-        arguments=ARGUMENTS,
-        resume_from=last if there else None,
-        best_from=best if there else None,
-        recover=there,
-        identity={"job": "a"},
-    )
-    train(request, Publishes(save_dir / "weights", store))
-    return 0
-
-
-def test_another_machine_that_has_nothing_but_the_published_files_ends_with_the_same_bits(
-    uninterrupted: dict[str, str], tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    store.mkdir()
-
-    def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
-        shutil.rmtree(tmp_path / f"machine-{number - 1}", ignore_errors=True)
-        (folder := tmp_path / f"machine-{number}").mkdir()
-        log = tmp_path / f"attempt-{number}"
-        return Attempt(train_elsewhere, folder, store, folder=log, machine=machine, dies_at=dies_at)
-
-    training = Killed(start, store / "last.pt")
-    training.die_at("on_train_batch_start", times=BATCHES + 2)  # from here on there is something to restore
-    for name in training.rng.sample([*PLACES], 4):
-        training.die_at(name)
-        training.die_some_time()
-    training.die_at("on_val_start", times=EPOCHS - training.saved)
-    training.end()
-    found = digests(tmp_path / f"machine-{training.kills}" / "run")
-    assert found == uninterrupted, f"seed {training.seed}"
 
 
 def test_half_a_decoded_image_that_a_kill_left_is_decoded_anew(tmp_path: Path) -> None:
