@@ -12,15 +12,20 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
+    EXACT,
     EpochReport,
     EpochReporter,
+    Progress,
+    SavedState,
     TrainingError,
     TrainingRequest,
     TrainingResult,
@@ -77,11 +82,8 @@ class Seen(Epochs):
         return psutil.wait_procs(self.processes, timeout=30)[1]
 
 
-@pytest.mark.parametrize("task", ["detect", "classify"])
-def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(
-    task: str, tmp_path: Path
-) -> None:
-    wanted, whole = asked(task, tmp_path, dropout=0.2), Seen()
+def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
+    wanted, whole = asked("classify", tmp_path, dropout=0.2), Seen()
     result = in_two(wanted, whole)
     assert [report.epoch for report in whole.reports] == [0, 1, 2]
     assert {report.inexact_reason for report in whole.reports} == {None}
@@ -98,6 +100,42 @@ def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(
     rest = Epochs()
     result = in_two(recovery(wanted), rest)
     assert [(report.epoch, report.inexact_reason) for report in rest.reports] == [(2, None)]
+    assert weights_of(Path(result.last.path)) == weights
+
+
+class EndsWithinEpoch(GivesUp):
+    """Wants a state at once, and gives up when one within an epoch is saved (Epoch- and StateReporter)."""
+
+    def __init__(self) -> None:
+        super().__init__(after=99)
+        self.states: list[SavedState] = []
+
+    def progress(self, progress: Progress) -> bool:
+        return True
+
+    def saved(self, state: SavedState) -> None:
+        self.states.append(state)
+        if state.batch:
+            raise self.Enough
+
+
+def test_two_processes_go_on_within_an_epoch_to_the_same_weights(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, epochs=2)
+    weights = weights_of(Path(in_two(wanted, Epochs()).last.path))
+    shutil.rmtree(wanted.save_dir)
+
+    ends = EndsWithinEpoch()
+    with planned(wanted) as plan, pytest.raises(EndsWithinEpoch.Enough):
+        train_in_ranks(plan, 2, ends, ends, program=ON_CPU)
+    assert ranks() == {}
+    state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
+    assert (state["epoch"], state[EXACT]["batch"]) == (ends.states[-1].epoch, ends.states[-1].batch)
+    attempt = recovery(wanted)
+    if attempt.best_from is not None and not attempt.best_from.exists():
+        attempt = replace(attempt, best_from=None)
+    rest = Epochs()
+    result = in_two(attempt, rest)
+    assert {report.inexact_reason for report in rest.reports} == {None}
     assert weights_of(Path(result.last.path)) == weights
 
 
