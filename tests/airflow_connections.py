@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
+def connections_to(database_url: str, s3: S3) -> dict[str, str]:
+    """`training_db` and `training_s3`, as a worker's environment names them."""
+    training_s3 = {
+        "conn_type": "aws",
+        "login": s3.access_key,
+        "password": s3.secret_key,
+        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
+    }
+    return {
+        "AIRFLOW_CONN_TRAINING_DB": database_url,
+        "AIRFLOW_CONN_TRAINING_S3": json.dumps(training_s3),
+    }
+
+
 def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: str, root: Path) -> None:
     """Make `training_db` and `training_s3` lead there, with this bucket and this TRAINING_ROOT.
 
@@ -27,14 +41,8 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     idle = database._kept._idle
     while idle:
         idle.pop().opened.close()
-    training_s3 = {
-        "conn_type": "aws",
-        "login": s3.access_key,
-        "password": s3.secret_key,
-        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database_url)
-    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(training_s3))
+    for name, value in connections_to(database_url, s3).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
     monkeypatch.setenv("TRAINING_ROOT", str(root))
     monkeypatch.setenv("DATASET_ROOTS", str(root.parent))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -25,6 +24,7 @@ from include.jobs.spec import TrainingSpec
 from include.pipeline.payloads import ResolvedJob
 from include.pipeline.settings import Settings
 from tests.airflow_client import until
+from tests.airflow_connections import connections_to
 from tests.jobs import claim, recorded
 from tests.killing import Attempt, Machine
 from tests.tiny_datasets import build
@@ -57,16 +57,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Airflow's connections, as a worker's environment names them."""
-        client = {
-            "conn_type": "aws",
-            "login": self.s3.access_key,
-            "password": self.s3.secret_key,
-            "extra": {"endpoint_url": self.s3.endpoint_url, "region_name": self.s3.region},
-        }
-        return {
-            "AIRFLOW_CONN_TRAINING_DB": self.database_url,
-            "AIRFLOW_CONN_TRAINING_S3": json.dumps(client),
-        }
+        return connections_to(self.database_url, self.s3)
 
 
 @dataclass(frozen=True)
@@ -185,7 +176,7 @@ class Trial:
 
 
 def _durable(row: TrainingJob) -> tuple[int, int]:
-    return (-1, 0) if row.durable_epoch is None else (row.durable_epoch, row.durable_batch or 0)
+    return row.durable or (-1, 0)
 
 
 def store_model(place: Place, task: str) -> None:

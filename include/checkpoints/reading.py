@@ -9,6 +9,7 @@ from include.checkpoints.errors import CorruptCheckpoint, UnsafeCheckpoint, expl
 from include.checkpoints.fetching import FetchedObject
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_source
+from include.checkpoints.stored import head_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,6 +32,19 @@ def read_object(client: S3Client, location: S3Location) -> FetchedObject:
             digest.update(block)
             size += len(block)
     return FetchedObject(digest.hexdigest(), size, answer["ETag"], answer["Metadata"])
+
+
+def read_small(client: S3Client, location: S3Location, most: int) -> bytes | None:
+    """Return the object's bytes; None where there is none, or one of more than `most` bytes.
+
+    Raises StoreErrors, also where it is replaced meanwhile.
+    """
+    head = head_object(client, location)
+    if head is None or head["ContentLength"] > most:
+        return None
+    with explained(client, location):
+        answer = client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
+        return answer["Body"].read()
 
 
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:

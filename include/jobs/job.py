@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import Position
 
 
 class JobStatus(StrEnum):
@@ -104,12 +107,16 @@ class TrainingJob(BaseModel):
     updated_at: datetime | None
 
     @property
+    def durable(self) -> Position | None:
+        """How far the newest state is that was verified in S3; None before the first."""
+        return None if self.durable_epoch is None else (self.durable_epoch, self.durable_batch or 0)
+
+    @property
     def has_own_state(self) -> bool:
         """Whether a state of its own is in S3, beyond the one that it continues."""
-        if self.durable_epoch is None:
+        if self.durable is None:
             return False
-        durable = (self.durable_epoch, self.durable_batch or 0)
-        return self.resumed_epoch is None or durable > (self.resumed_epoch, 0)
+        return self.resumed_epoch is None or self.durable > (self.resumed_epoch, 0)
 
 
 class RecordedEpoch(BaseModel):

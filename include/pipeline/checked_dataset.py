@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from include.checkpoints.errors import StoreRefusal, explained
 from include.checkpoints.location import S3Location
-from include.checkpoints.stored import head_object
+from include.checkpoints.reading import read_small
 from include.datasets.reference import DatasetReference
 from include.jobs.repository import JobRepository
 from include.limits import REPORT_BYTES
@@ -62,13 +62,9 @@ class CheckedDatasets:
 
     def load(self, job: ResolvedJob) -> DatasetReference | None:
         """Return what this very training was begun with, None if that is not stored. Raises StoreErrors."""
-        location = self._location(job)
-        head = head_object(self._client, location)
-        if head is None or head["ContentLength"] > REPORT_BYTES:
+        content = read_small(self._client, self._location(job), REPORT_BYTES)
+        if content is None:
             return None
-        with explained(self._client, location):
-            answer = self._client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
-            content = answer["Body"].read()
         try:
             stored = _CheckedDataset.model_validate_json(content)
         except ValidationError:

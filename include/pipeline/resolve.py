@@ -197,12 +197,12 @@ def _own_state(
         stored = checkpoints.head(row.job_id, kind)
         if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
             return stored
-    if row.durable_epoch is not None and row.run_id != run.run_id:
+    if row.durable is not None and row.run_id != run.run_id:
         expired = row.last_checkpoint_expired_at
         gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
             f"job_id={row.job_id!r} had stored its state after "
-            f"{in_words((row.durable_epoch, row.durable_batch or 0))}, but "
+            f"{in_words(row.durable)}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
         )
     return None

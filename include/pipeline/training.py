@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.checkpoint import Position
     from include.checkpoints.store import CheckpointStore
     from include.datasets.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
@@ -85,7 +84,7 @@ class TrainingAttempt:
 
     def durable_progress(self) -> tuple[int, int]:
         """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
-        epoch, batch = _durable(self._row.own()) or (-1, 0)
+        epoch, batch = self._row.own().durable or (-1, 0)
         return epoch + 1, batch
 
     def trace(self) -> Trace | None:
@@ -179,7 +178,7 @@ class TrainingAttempt:
                 self._save_dir / "weights",
             )
             try:
-                beginning = recovery.begin(_durable(row))
+                beginning = recovery.begin(row.durable)
             except FencedOut as error:
                 log.warning("%s. Looking again what is there.", error)
                 continue
@@ -287,10 +286,6 @@ def _is_to_stop(row: TrainingJob, beginning: Beginning) -> bool:
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = beginning.epoch >= 0 and beginning.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
-
-
-def _durable(row: TrainingJob) -> Position | None:
-    return None if row.durable_epoch is None else (row.durable_epoch, row.durable_batch or 0)
 
 
 @persistent()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from include.checkpoints.errors import explained
 from include.checkpoints.location import JOB_ID, S3Location
-from include.checkpoints.stored import head_object
+from include.checkpoints.reading import read_small
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
 
@@ -41,13 +41,9 @@ class ReportStore:
         """Return the job's report; None where there is none, or no such thing. Raises StoreErrors."""
         if not re.fullmatch(JOB_ID, job_id):
             return None
-        location = report_location(self._bucket, job_id)
-        head = head_object(self._client, location)
-        if head is None or head["ContentLength"] > REPORT_BYTES:
+        content = read_small(self._client, report_location(self._bucket, job_id), REPORT_BYTES)
+        if content is None:
             return None
-        with explained(self._client, location):
-            answer = self._client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
-            content = answer["Body"].read()
         try:
             return DatasetReport.model_validate_json(content)
         except ValidationError:

@@ -27,6 +27,7 @@ from include.checkpoints.inspection.classes import (
 )
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Tensor
+from include.training.contract import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
@@ -247,8 +248,8 @@ def _is_number_or_none(value: Any) -> bool:
 
 def _batches(state: Mapping[str, Any]) -> int:
     """How many batches of an epoch that has not ended went into a state of ours."""
-    exact = state.get("exact")
-    batches = exact.get("batch", 0) if isinstance(exact, dict) else 0
+    exact = state.get(EXACT)
+    batches = exact.get(BATCH, 0) if isinstance(exact, dict) else 0
     return batches if type(batches) is int else 0
 
 
