@@ -74,6 +74,11 @@ class Settings:
         return self.training_root / ".gpus"
 
     @property
+    def job_locks(self) -> Path:
+        """One file for each job that trains on this machine, locked while it does."""
+        return self.training_root / ".jobs"
+
+    @property
     def dataset_cache(self) -> Path:
         """Fetched and generated data. The dot keeps it apart from job ids, which never begin with one."""
         return self.training_root / ".datasets"

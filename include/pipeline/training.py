@@ -25,7 +25,7 @@ from include.pipeline.pictures import remove_local_pictures, store_pictures
 from include.pipeline.preemption import interruptible
 from include.pipeline.recovery import Recovery
 from include.pipeline.reporter import JobReporter, StoppedNow
-from include.pipeline.snapshots import attempt_folder, remove_abandoned
+from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
 from include.training.gpus import claimed
@@ -95,10 +95,14 @@ class TrainingAttempt:
         """Train to the end, and return when both final files are in S3, verified.
 
         Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
-        time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree
-        before anything has begun.
+        time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree and
+        StillRunning before anything has begun.
         """
+        job = self._job
         with interruptible() as interruption, ExitStack() as stack:
+            stack.enter_context(
+                sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
+            )
             device = self._claim_device(stack)
             limits = Limits.of(self._job.spec.hang_timeout)
             self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
@@ -124,10 +128,10 @@ class TrainingAttempt:
     def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
-        shutil.rmtree(self._inputs, ignore_errors=True)
         for folder in (self._inputs, self._snapshots):
+            shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)
-        remove_abandoned(self._snapshots)
+        stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
         client = s3_client()
         data = patiently(lambda: self._bring_data(client, stack)).data
         store, beginning, stop = patiently(self._begin)
@@ -245,7 +249,7 @@ class TrainingAttempt:
         )
         last = self._save_dir / "weights" / "last.pt"
         with EpochRecorder(self._row) as recorder:
-            with MemoryWatch() as memory, attempt_folder(self._snapshots) as snapshots, publisher:
+            with MemoryWatch() as memory, publisher:
                 reporter = JobReporter(
                     recorder,
                     publisher,
@@ -253,7 +257,7 @@ class TrainingAttempt:
                     interruption,
                     memory,
                     last,
-                    snapshots,
+                    self._snapshots,
                     spec.publish_seconds,
                     beginning.trained_seconds,
                 )

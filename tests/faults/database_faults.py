@@ -46,6 +46,7 @@ def _read_only(job: Job) -> Iterator[None]:
 
 @contextmanager
 def _locked(job: Job) -> Iterator[None]:
+    job.go_on()  # what was stopped within a transaction would keep its own locks
     with job.scene.connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE training_epochs IN ACCESS EXCLUSIVE MODE")
         connection.execute("SELECT 1 FROM training_jobs WHERE job_id = %s FOR UPDATE", [job.job_id])

@@ -19,14 +19,13 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from tests.faults.fault import NONE, Fault, Moment, Outcome
-from tests.faults.moments import IN_A_BATCH
 from tests.faults.scene import Scene
 from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
 from tests.killing import Attempt, Place
 from tests.tiny_trainings import weights_of
 
-LONGEST_SECONDS = 150.0
-"""For a whole job, which needs half a minute: what takes longer hangs."""
+LONGEST_SECONDS = 300.0
+"""For a whole job, which needs half a minute on an idle machine: what takes ten times as long hangs."""
 
 ATTEMPTS = 12
 RETRY_SECONDS = 0.2
@@ -106,6 +105,11 @@ class Job:
         self._attempts.append((tasks, attempt))
         return attempt
 
+    def go_on(self) -> None:
+        """Let the attempt go on, where it was stopped at the moment."""
+        with suppress(ProcessLookupError):
+            os.kill(self.attempt.pid, signal.SIGCONT)
+
     def make(self, tasks: Sequence[str], number: int, run: Run, dies_at: Place | None = None) -> Attempt:
         """Start an attempt, also at tasks of another run, on this job's machine."""
         return Attempt(
@@ -132,7 +136,11 @@ class Job:
 
     def _meet(self, tasks: Sequence[str], moment: Moment) -> None:
         if moment.machine_lost:
-            self.start(tasks, Place("on_train_batch_end", IN_A_BATCH)).status()
+            with self.start(tasks) as lost:
+                self._until(
+                    lambda: (row := self.row) is not None and row.durable is not None, "nothing is durable"
+                )
+                lost.kill()
             shutil.rmtree(self.root)
         place = moment.at if isinstance(moment.at, Place) else None
         if not isinstance(moment.at, Place):
@@ -141,8 +149,7 @@ class Job:
         self._until(lambda: self._is_there(attempt), f"{moment.name} was not reached")
         self._said_before = len(self._said())
         with self.fault.inject(self):
-            with suppress(ProcessLookupError):
-                os.kill(attempt.pid, signal.SIGCONT)
+            self.go_on()
             self.scene.hold.release()
             time.sleep(self.fault.seconds)
         self._healed, self._before = time.monotonic(), self._progress()

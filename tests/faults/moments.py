@@ -27,7 +27,7 @@ def _stops_at(name: str, times: int = 1) -> Place:
     return Place(name, times, signal.SIGSTOP)
 
 
-IN_A_BATCH = 17
+_IN_A_BATCH = 17
 """Of 36 batches of the training: in its second epoch."""
 
 CHECKING = Moment("checking the schema", "check_schema", _any)
@@ -35,7 +35,7 @@ CHECKING = Moment("checking the schema", "check_schema", _any)
 MOMENTS = (
     Moment("waiting", "resolve_config", _any),
     Moment("starting", "train", _any),
-    Moment("in a batch", "train", _stops_at("on_train_batch_end", IN_A_BATCH)),
+    Moment("in a batch", "train", _stops_at("on_train_batch_end", _IN_A_BATCH)),
     Moment("saving", "train", _stops_at("os.rename last.pt.part", 2)),
     Moment("uploading", "train", _sends_last),
     Moment("validating", "train", _stops_at("on_val_start", 2)),

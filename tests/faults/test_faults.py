@@ -18,7 +18,11 @@ from tests.faults.scene import Scene
 
 FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
 
-SHORT = {"s3-wrong-bytes-recovering", "postgresql-connections-killed-in-a-batch"}
+SHORT = {
+    "s3-wrong-bytes-recovering",
+    "postgresql-connections-killed-in-a-batch",
+    "next-attempt-starts-early-in-a-batch",
+}
 """What `make test` injects; `make soak` injects all."""
 
 
