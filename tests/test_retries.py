@@ -22,8 +22,8 @@ from include.pipeline.interruptions import start_attempt
 from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
-from include.training.contract import MemoryTaken, NoGpuFree
-from include.watchdog.traces import HANG, Trace
+from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
+from include.watchdog.traces import HANG, MEMORY, Trace
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -179,6 +179,20 @@ def test_the_third_kill_in_a_row_without_durable_progress_is_the_last(task: Task
         task.begin(progress=4)
     assert "too little memory" in str(end.value)
     assert "clear train and everything downstream" in str(end.value)
+
+
+def test_an_attempt_that_lost_a_process_counts_as_killed_whatever_number_of_errors_there_was(
+    task: Task,
+) -> None:
+    for number in (1, 2, 3):
+        task.begin(2, Trace(number - 1, MEMORY, "Rank 1 of the training was killed by SIGKILL", 3, number))
+        action, reason = task._decide(ProcessKilled("Rank 1 was killed by SIGKILL"), CountErrors(errors=1))
+        assert (action, reason) == (
+            RetryAction.RETRY,
+            f"ProcessKilled: Rank 1 was killed by SIGKILL; attempt {number} of {RETRIES + 1}.",
+        )
+    with pytest.raises(AirflowFailException, match=r"Most likely its machine has too little memory \(3 of 3"):
+        task.begin(2, Trace(3, MEMORY, "Rank 1 of the training was killed by SIGKILL", 3, 3))
 
 
 def test_kills_between_which_something_became_durable_never_end_a_task(task: Task) -> None:

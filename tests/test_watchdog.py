@@ -206,6 +206,20 @@ def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behi
         assert trace.epoch >= 1
 
 
+def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--workers=2") as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        worker.kill()
+        assert loading.status() == 1
+        assert "ProcessKilled: DataLoader worker (pid" in loading.log
+        trace = Trace.read(loading.watchdog)
+        assert trace is not None
+        assert (trace.attempt, trace.cause) == (1, UNKNOWN)
+        assert trace.epoch >= 1
+        assert re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", trace.detail)
+
+
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, Limits(training=3, elsewhere=60), "slow-validation") as slow:
         assert slow.status() == 0, slow.log

@@ -11,7 +11,7 @@ from airflow.sdk import RetryDecision, RetryPolicy
 from include.pipeline.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
 from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
-from include.training.contract import DeviceUnusable
+from include.training.contract import DeviceUnusable, ProcessKilled
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,7 +35,8 @@ class CountErrors(RetryPolicy):
     """Ends a task at its error number `errors`; the task's `retries` alone bound preemptions, outages, and
     waiting for a GPU.
 
-    Airflow asks no policy after a SIGKILL, nor for AirflowFailException, which is final. The count begins
+    Airflow asks no policy after a SIGKILL, nor for AirflowFailException, which is final. An attempt of which
+    one process was killed counts like one that was killed itself (interruptions.py). The count begins
     anew when the task was called with other arguments or was cleared by somebody.
     """
 
@@ -46,9 +47,11 @@ class CountErrors(RetryPolicy):
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """Decide what follows from `exception`."""
+        attempt = f"attempt {try_number} of {max_tries + 1}."
+        if isinstance(exception, ProcessKilled):
+            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
         if context is not None:
             mark_explained(context)
-        attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
         if isinstance(exception, DeviceUnusable):

@@ -48,6 +48,13 @@ class MemoryShort(DeviceUnusable):
     """The training has grown until the machine's memory is nearly used up: the next attempt has room."""
 
 
+class ProcessKilled(Exception):
+    """A process of the training was killed: by the kernel where memory is short, by a crash, by somebody.
+
+    The attempt counts as one that was killed as a whole.
+    """
+
+
 class DiskError(Exception):
     """This machine's disk does not take a checkpoint. Another machine's may."""
 

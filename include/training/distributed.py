@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from include.training.contract import (
     DeviceUnusable,
     EpochReport,
+    ProcessKilled,
     Progress,
     SavedState,
     TrainingError,
@@ -56,7 +57,7 @@ class RankFailed(Exception):
 
 
 class RankDied(RankFailed):
-    """A process of a training on several GPUs ended without a word."""
+    """A process of a training on several GPUs ended by itself, without a word."""
 
 
 def train_in_ranks(
@@ -68,8 +69,8 @@ def train_in_ranks(
 ) -> TrainingResult:
     """Train in `ranks` processes and return rank 0's result; none of them is left afterwards, in any case.
 
-    program is the module that each process runs. Raises TrainingError as a training in this process does,
-    RankFailed for what has no sentence of its own; an exception of the reporter is passed on.
+    program is the module that each process runs. Raises TrainingError and ProcessKilled as a training in this
+    process does, RankFailed for what has no sentence of its own; an exception of the reporter is passed on.
     """
     with _started(Work(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)
@@ -104,19 +105,20 @@ class _Rank:
     connection: Connection[Any, Any]
 
     def receive(self) -> object:
-        """The next message; RankDied where none comes any more."""
+        """The next message; where none comes any more, why."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            return RankDied(f"Rank {self.number} of the training {self._end()}.")
+            return self._end()
 
-    def _end(self) -> str:
+    def _end(self) -> RankDied | ProcessKilled:
         # Its number must stay taken until the whole group is killed, so it is only looked at.
         ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None  # noqa: S101 - only without waiting there may be none
+        whose = f"Rank {self.number} of the training"
         if ended.si_code == os.CLD_EXITED:
-            return f"ended by itself with status {ended.si_status}"
-        return f"was killed by {signal.Signals(ended.si_status).name}"
+            return RankDied(f"{whose} ended by itself with status {ended.si_status}")
+        return ProcessKilled(f"{whose} was killed by {signal.Signals(ended.si_status).name}")
 
     def kill(self) -> None:
         """End the process and its loader workers. Nothing has to be saved: last.pt is whole at any moment."""
@@ -198,7 +200,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the one that explains the others: ranks that lose one of them fail too."""
-    for kind in (TrainingError, DeviceUnusable, RankDied, Exception):
+    for kind in (TrainingError, DeviceUnusable, ProcessKilled, RankDied, Exception):
         for error in errors:
             if isinstance(error, kind):
                 raise error

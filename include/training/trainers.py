@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from include.training.contract import (
     EXACT,
     EpochReport,
     MemoryTaken,
+    ProcessKilled,
     TrainingError,
 )
 from include.training.saving import snapshot, strip
@@ -54,6 +56,9 @@ _WRONG_INPUT = (
 )
 """What Ultralytics raises while it sets up for arguments and data that do not fit together."""
 
+
+_WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
+"""What PyTorch raises then. A worker that raises something passes that on instead."""
 
 _MOST_OOM_RETRIES = 3
 
@@ -100,7 +105,8 @@ class WholeState(KeepsStates):
         """Train; whatever happens, leave no loader process behind, and after an error no device memory.
 
         Raises TrainingError where memory runs out in the first epoch of all, although Ultralytics has halved
-        the batch (three times, on a GPU), MemoryTaken where epochs were trained with this batch before.
+        the batch (three times, on a GPU), MemoryTaken where epochs were trained with this batch before, and
+        ProcessKilled where a loader worker was killed.
         """
         try:
             if self._ended:
@@ -111,6 +117,8 @@ class WholeState(KeepsStates):
                     super().train()
         except BaseException as error:
             self._free_device(error)
+            if _WORKER_KILLED.match(str(error)):
+                raise ProcessKilled(in_one_line(error)) from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"

@@ -16,9 +16,9 @@ import psutil
 
 from include.watchdog.gpu_state import gpu_state
 from include.watchdog.limits import Limits
-from include.watchdog.memory import count_oom_kills
+from include.watchdog.memory import OomKills
 from include.watchdog.processes import kill_all, kill_group, leads_group, members
-from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace
+from include.watchdog.traces import HANG, Trace, bury
 from include.watchdog.watch import LOOK_SECONDS, Watch
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Watchdog:
     ) -> None:
         self._root, self._folder, self._attempt = root, folder, attempt
         self._watch = Watch(root, folder, limits)
-        self._oom_kills = count_oom_kills()
+        self._oom_kills = OomKills()
         self._death = death
 
     def run(self) -> None:
@@ -75,10 +75,7 @@ class _Watchdog:
 
     def _bury(self) -> None:
         """The parent was killed: leave a trace of it, and nothing else that it has started."""
-        struck = (count_oom_kills() or 0) > (self._oom_kills or 0)
-        detail = "The kernel's OOM killer ended a process while it ran" if struck else "It was killed"
-        epoch, batch = self._watch.position()
-        Trace(self._attempt, MEMORY if struck else UNKNOWN, detail, epoch, batch).write(self._folder)
+        bury(self._folder, self._attempt, self._oom_kills, "It was killed")
         for rank in self._watch.ranks():
             kill_group(rank)
         if self._death.led_group:

@@ -13,8 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats, write_no_stacks, write_stacks_when_asked
 from include.trusted_folders import make_trusted_folder
+from include.watchdog.memory import OomKills
+from include.watchdog.traces import bury
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,8 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     Where one of them hangs, the watchdog writes why to stderr and a Trace into `folder`, and kills all of
     them with SIGKILL. It does so to those that are left where this process is killed. It ends with this
     process, whatever becomes of it. What an earlier attempt left in `folder` is removed.
+
+    A Trace is left, too, where ProcessKilled comes out of the block, of a process that this one has started.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)
@@ -49,8 +54,12 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # what is sent to this process's group is not meant for it
     )
+    kills = OomKills()
     try:
         yield Heartbeats(folder, limits.patience)
+    except ProcessKilled as error:
+        bury(folder, attempt, kills, str(error))
+        raise
     finally:
         if process.poll() is not None:
             log.warning("The watchdog of this attempt ended before it (status %d).", process.returncode)

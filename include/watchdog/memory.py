@@ -8,6 +8,18 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+class OomKills:
+    """Tells whether the kernel has struck since this was made."""
+
+    def __init__(self) -> None:
+        self._before = count_oom_kills() or 0
+
+    @property
+    def struck(self) -> bool:
+        """Whether it has."""
+        return (count_oom_kills() or 0) > self._before
+
+
 def count_oom_kills(process: str = "self") -> int | None:
     """How often the kernel's OOM killer struck in the process's control group, or else on this machine.
 

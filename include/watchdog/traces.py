@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from include.training.heartbeat import read_beats
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from include.watchdog.memory import OomKills
 
 _FILE = "trace.json"
 
@@ -55,6 +58,18 @@ class Trace:
     def as_json(self) -> dict[str, Any]:
         """The reverse of Trace(**…)."""
         return asdict(self)
+
+
+def bury(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
+    """Leave a trace of an attempt of which a process was killed, and of where the attempt was.
+
+    what says so in a sentence without its full stop.
+    """
+    beats = read_beats(folder)
+    epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
+    cause = MEMORY if kills.struck else UNKNOWN
+    detail = f"{what}: by the kernel, for lack of memory" if kills.struck else what
+    Trace(attempt, cause, detail, epoch, batch).write(folder)
 
 
 def place(epoch: int, batch: int) -> str:
