@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,11 +22,14 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.training.heartbeat import Phase, read_beats
+from include.training.heartbeat import Heartbeats, Phase, beating, read_beats
+from include.training.run import planned
+from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
 from tests.test_retries import Task
-from tests.tiny_trainings import weights_of
+from tests.tiny_models import architecture
+from tests.tiny_trainings import Epochs, request, weights_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -218,6 +221,19 @@ def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path:
         assert (trace.attempt, trace.cause) == (1, UNKNOWN)
         assert trace.epoch >= 1
         assert re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", trace.detail)
+
+
+def test_reading_labels_shows_that_an_attempt_lives_before_its_first_batch(tmp_path: Path) -> None:
+    asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
+    with planned(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
+        make_trusted_folder(tmp_path / "beats")
+        with beating(plan.heartbeats):
+            trainer = plan.trainer(Epochs())
+            (before,) = read_beats(tmp_path / "beats")
+            trainer._setup_train()
+            (after,) = read_beats(tmp_path / "beats")
+    assert after.phase is before.phase is Phase.STARTING
+    assert after.beats - before.beats >= 8 + 4  # images of both splits, whose labels were read
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:

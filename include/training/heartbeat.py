@@ -58,7 +58,8 @@ class Heartbeats:
 
 @dataclass(frozen=True)
 class Beat:
-    """What a process has shown of itself: beats grows with each batch, trained or validated.
+    """What a process has shown of itself: beats grows with each batch, trained or validated, and before the
+    first one with all that moves a progress bar (reading labels, caching images).
 
     rank is -1 where one process trains alone. epoch counts from 0, and is -1 before the first one; batch
     counts its finished batches.
@@ -128,6 +129,11 @@ class Heart:
         self._beats += 1
         self._show()
 
+    def prepare(self) -> None:
+        """Show that something was done before the first batch."""
+        if self._phase is Phase.STARTING:
+            self.beat()
+
     def over(self) -> None:
         """Say that nothing is to be expected any more."""
         self._phase = Phase.OVER
@@ -173,9 +179,28 @@ def beating(heartbeats: Heartbeats | None) -> Iterator[Heart | None]:
     with path.open("r+b") as file, mmap.mmap(file.fileno(), _FORMAT.size) as mapped:
         heart = Heart(mapped, int(os.environ.get("RANK", "-1")))
         try:
-            yield heart
+            with _progress_bars_move(heart):
+                yield heart
         finally:
             heart.over()
+
+
+@contextmanager
+def _progress_bars_move(heart: Heart) -> Iterator[None]:
+    """Over a slow network images may be cached for an hour, in which Ultralytics calls no callback."""
+    from ultralytics.utils.tqdm import TQDM
+
+    update = TQDM.update
+
+    def update_and_beat(bar: TQDM, n: int = 1) -> None:
+        heart.prepare()
+        update(bar, n)
+
+    TQDM.update = update_and_beat
+    try:
+        yield
+    finally:
+        TQDM.update = update
 
 
 def stacks_file(folder: Path, pid: int) -> Path:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from tests.faults.fault import Fault
+from tests.faults.moments import MOMENTS
 from tests.faults.s3_proxy import Behaviour, answering, slow, spoiling
 
 
-def _behaving(name: str, behaviour: Behaviour, moments: tuple[str, ...] | None = None) -> Fault:
-    return Fault(name, "S3", lambda job: job.scene.s3.behaving(behaviour), moments=moments)
+def _behaving(
+    name: str,
+    behaviour: Behaviour,
+    moments: tuple[str, ...] | None = None,
+    ends: tuple[str | None, ...] = ("completed",),
+) -> Fault:
+    return Fault(name, "S3", lambda job: job.scene.s3.behaving(behaviour), moments=moments, ends=ends)
 
+
+def _refusing(name: str, code: str) -> tuple[Fault, Fault]:
+    """What somebody has to correct: refused with a sentence, until the training has something to lose."""
+    behaviour = answering(403, code)
+    return (
+        _behaving(name, behaviour, _NOTHING_AT_STAKE, ends=("failed", None)),
+        _behaving(name, behaviour, tuple(m.name for m in MOMENTS if m.name not in _NOTHING_AT_STAKE)),
+    )
+
+
+_NOTHING_AT_STAKE = ("waiting", "starting")
 
 _DOWNLOADS = ("waiting", "starting", "recovering")
 """When something is read."""
@@ -29,9 +46,9 @@ S3_FAULTS = (
     Fault("S3 hung", "S3", lambda job: job.scene.s3.hanging()),
     _behaving("S3 answers 500", answering(500, "InternalError")),
     _behaving("S3 answers 503", answering(503, "SlowDown")),
-    _behaving("S3 answers 403", answering(403, "AccessDenied")),
-    _behaving("S3 keys rotated", answering(403, "InvalidAccessKeyId")),
-    _behaving("S3 clock skew", answering(403, "RequestTimeTooSkewed")),
+    *_refusing("S3 answers 403", "AccessDenied"),
+    *_refusing("S3 keys rotated", "InvalidAccessKeyId"),
+    *_refusing("S3 clock skew", "RequestTimeTooSkewed"),
     _behaving("S3 error inside 200", answering(200, "InternalError")),
     _behaving("S3 truncated bytes", spoiling(_half), _DOWNLOADS),
     _behaving("S3 wrong bytes", spoiling(wrong), _DOWNLOADS),
