@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from include.datasets.disk import PASSING, is_lack_of_memory
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
+from include.python_path import with_this_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +102,8 @@ def run_confined(
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    path = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
     # Each of glibc's arenas reserves 64 MiB of addresses, and each thread would get one.
-    return kept | {"PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"}
+    return with_this_project(kept) | {"MALLOC_ARENA_MAX": "2"}
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:

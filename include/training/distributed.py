@@ -27,9 +27,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.python_path import with_this_project
 from include.training.contract import (
     DeviceUnusable,
     EpochReport,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from include.training.contract import EpochReporter, StateReporter
     from include.training.run import Plan
 
-_ROOT = Path(__file__).resolve().parents[2]
 _LOOPBACK = "127.0.0.1"
 
 
@@ -131,12 +130,11 @@ class _Rank:
 def _started(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
     """Start the processes; kill them in the end, each even where killing another one fails."""
     store = _meeting_point()
-    environment = os.environ | {
+    environment = with_this_project(os.environ) | {
         "WORLD_SIZE": str(ranks),
         "MASTER_ADDR": _LOOPBACK,
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": str(True),  # says that the server at that address is there already
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
     }
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     with ExitStack() as stack:

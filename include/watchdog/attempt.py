@@ -10,9 +10,9 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.python_path import with_this_project
 from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats, write_no_stacks, write_stacks_when_asked
 from include.trusted_folders import make_trusted_folder
@@ -21,12 +21,11 @@ from include.watchdog.traces import bury
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from include.watchdog.limits import Limits
 
 log = logging.getLogger(__name__)
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -48,8 +47,7 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
             *(sys.executable, "-m", "include.watchdog"),
             *(str(os.getpid()), str(folder), str(attempt), json.dumps(asdict(limits))),
         ],
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))},
+        env=with_this_project(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # what is sent to this process's group is not meant for it

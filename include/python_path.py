@@ -1,0 +1,15 @@
+"""How a Python process that this one starts finds this project, wherever both were started from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def with_this_project(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with this project first on PYTHONPATH."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), environment.get("PYTHONPATH")]))
+    return {**environment, "PYTHONPATH": path}
