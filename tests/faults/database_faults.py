@@ -46,7 +46,7 @@ def _read_only(job: Job) -> Iterator[None]:
 
 @contextmanager
 def _locked(job: Job) -> Iterator[None]:
-    job.go_on()  # what was stopped within a transaction would keep its own locks
+    job.go_on()  # what was stopped within a transaction would keep its locks on the table
     with job.scene.connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE training_epochs IN ACCESS EXCLUSIVE MODE")
         connection.execute("SELECT 1 FROM training_jobs WHERE job_id = %s FOR UPDATE", [job.job_id])
@@ -78,6 +78,7 @@ def _ahead(job: Job) -> Iterator[None]:
 @contextmanager
 def _behind(job: Job) -> Iterator[None]:
     """The code is newer than the tables: a column is not there yet."""
+    job.go_on()  # what was stopped within a transaction would keep its locks on the table
     with job.scene.connect() as connection:
         (version,) = connection.execute("SELECT version_num FROM training_schema_version").fetchone() or ("",)
         connection.execute("UPDATE training_schema_version SET version_num = '0006'")
