@@ -6,6 +6,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -16,11 +18,19 @@ from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import no_retry
 from include.pipeline.payloads import ResolvedJob
 from include.pipeline.settings import Settings
+from include.pipeline.tasks import train_resolved_job
 from include.pipeline.training import TrainingAttempt
+from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
+from tests.airflow_connections import context_of, lead_to
 from tests.conftest import reachable_directory
 from tests.dataset_steps import materialize
+from tests.jobs import started
 from tests.strangers import IS_ROOT, as_account, in_child
+
+if TYPE_CHECKING:
+    from include.jobs.repository import JobRepository
+    from include.stack.s3 import S3
 
 US, OUR_GROUP, SHARED = 12_345, 12_345, 23_456
 SOMEBODY = 54_321
@@ -252,3 +262,25 @@ def test_what_others_could_have_prepared_fails_for_good(
     folder.chmod(0o777)
     with pytest.raises(AirflowFailException, match=f"can (write to|replace) {folder}"), no_retry():
         ENTRIES[entry](settings)
+
+
+@pytest.mark.parametrize(("epochs", "error"), [(0, AirflowFailException), (1, MachineUnusable)])
+def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
+    epochs: int,
+    error: type[Exception],
+    place: Path,
+    jobs: JobRepository,
+    migrated_url: str,
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started(jobs, epochs=epochs)
+    lead_to(monkeypatch, migrated_url, s3, "bucket", made(place / "root", 0o777))
+    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    with pytest.raises(error, match=r"can replace .*/root"):
+        train_resolved_job(
+            job.model_dump(mode="json"),
+            digits.reference().model_dump(mode="json"),
+            context_of({}, ti=SimpleNamespace(task_id="train", try_number=1)),
+        )

@@ -11,7 +11,7 @@ from airflow.sdk import RetryDecision, RetryPolicy
 from include.pipeline.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
 from include.pipeline.patience import may_pass
 from include.pipeline.preemption import Preempted
-from include.training.contract import DeviceUnusable, ProcessKilled
+from include.training.contract import MachineUnusable, ProcessKilled
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,7 +54,7 @@ class CountErrors(RetryPolicy):
             mark_explained(context)
         if isinstance(exception, Preempted):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
-        if isinstance(exception, DeviceUnusable):
+        if isinstance(exception, MachineUnusable):
             return RetryDecision.retry(_delay(try_number), reason=f"{_sentence(exception)}; {attempt}")
         if may_pass(exception):
             return RetryDecision.retry(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.training.contract import DeviceUnusable
+from include.training.contract import MachineUnusable
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _WAIT_SECONDS = 60.0
 """For the end of what was killed (it ends late while it is in the kernel), or of what no signal reaches."""
 
 
-class StillRunning(DeviceUnusable):
+class StillRunning(MachineUnusable):
     """Another attempt at the job has its folder. Later, or on another machine, this one goes on."""
 
 

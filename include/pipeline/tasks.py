@@ -130,8 +130,11 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
         Settings.from_environment(),
         lambda: _store(resolved.origin_run_id),
     )
-    with recorded_failure(
-        context, TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException
+    with (
+        recorded_failure(
+            context, TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException
+        ),
+        attempt.elsewhere_if_begun(),
     ):
         start_attempt(context, patiently(attempt.durable_progress), attempt.trace())
         return attempt.run()

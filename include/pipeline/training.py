@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,15 @@ from include.pipeline.recovery import Recovery
 from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
-from include.training.contract import DeviceNotAvailable, GpuLost, TrainingRequest
+from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
 from include.training.gpus import claimed
-from include.trusted_folders import make_trusted_folder
+from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watched
 from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
@@ -86,6 +86,21 @@ class TrainingAttempt:
         """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
         epoch, batch = self._row.own().durable or (-1, 0)
         return epoch + 1, batch
+
+    @contextmanager
+    def elsewhere_if_begun(self) -> Iterator[None]:
+        """Raise MachineUnusable for UntrustedFolder, where this training has a state that is safe in S3.
+
+        A machine that was set up wrongly must not end what another one can go on with.
+        """
+        try:
+            yield
+        except UntrustedFolder as error:
+            if patiently(self.durable_progress) == (0, 0):
+                raise
+            raise MachineUnusable(
+                f"{error}. This training goes on on another machine, or here when that was corrected"
+            ) from error
 
     def trace(self) -> Trace | None:
         """What an attempt that was killed has left on this machine. Raises UntrustedFolder."""

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from include.training.contract import (
     MODEL_SUFFIX,
-    DeviceUnusable,
     DiskError,
+    MachineUnusable,
     StateMismatch,
     TrainingError,
     TrainingRequest,
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         result = _train(options)
-    except (TrainingError, DeviceUnusable, DiskError) as error:
+    except (TrainingError, MachineUnusable, DiskError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt as error:

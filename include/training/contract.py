@@ -28,23 +28,23 @@ class DeviceNotAvailable(TrainingError):
     """The requested device does not exist on this machine."""
 
 
-class DeviceUnusable(Exception):
-    """This machine's device cannot be used now. Later, or on another machine, it goes on."""
+class MachineUnusable(Exception):
+    """This machine cannot be used now. Later, or on another machine, the training goes on."""
 
 
-class NoGpuFree(DeviceUnusable):
+class NoGpuFree(MachineUnusable):
     """Other trainings have all GPUs that this one may take, an attempt of its own perhaps that is ending."""
 
 
-class GpuLost(DeviceUnusable):
+class GpuLost(MachineUnusable):
     """The machine has a GPU, or the training had one, and none can be used."""
 
 
-class MemoryTaken(DeviceUnusable):
+class MemoryTaken(MachineUnusable):
     """Memory ran out where it was enough before: somebody else uses it."""
 
 
-class MemoryShort(DeviceUnusable):
+class MemoryShort(MachineUnusable):
     """The training has grown until the machine's memory is nearly used up: the next attempt has room."""
 
 

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.python_path import with_this_project
 from include.training.contract import (
-    DeviceUnusable,
     EpochReport,
+    MachineUnusable,
     ProcessKilled,
     Progress,
     SavedState,
@@ -198,7 +198,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the one that explains the others: ranks that lose one of them fail too."""
-    for kind in (TrainingError, DeviceUnusable, ProcessKilled, RankDied, Exception):
+    for kind in (TrainingError, MachineUnusable, ProcessKilled, RankDied, Exception):
         for error in errors:
             if isinstance(error, kind):
                 raise error

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import DeviceUnusable, ProcessKilled, TrainingError
+from include.training.contract import MachineUnusable, ProcessKilled, TrainingError
 from include.training.distributed import RankFailed
 from include.training.quiet import tame_ultralytics
 from include.training.sentences import in_one_line
@@ -128,7 +128,7 @@ def main() -> None:
     tame_ultralytics()
     try:
         _train(work, rank, parent)
-    except (TrainingError, DeviceUnusable, ProcessKilled) as error:
+    except (TrainingError, MachineUnusable, ProcessKilled) as error:
         parent.send(error)
     except BaseException as error:
         failure = RankFailed(f"Rank {rank} failed with {type(error).__name__}: {in_one_line(error)}")

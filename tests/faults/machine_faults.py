@@ -14,6 +14,7 @@ import psutil
 
 from tests.faults.fault import Fault
 from tests.faults.job import Job
+from tests.faults.moments import MOMENTS
 from tests.killing import Machine
 
 
@@ -95,6 +96,9 @@ _FULL_BYTES = 48 * 1024
 """Less than any checkpoint here."""
 
 _TRAINING = ("in a batch", "saving", "validating")
+_ONCE_IT_HAS_BEGUN = tuple(moment.name for moment in MOMENTS if moment.name != "starting")
+"""At the start a machine that was set up wrongly is refused with a sentence."""
+
 _WORKERS = Machine(threads=1, workers=2)
 
 MACHINE_FAULTS = (
@@ -106,6 +110,7 @@ MACHINE_FAULTS = (
     ),
     Fault("one of two ranks killed", "machine", _rank_killed, seconds=0, processes=2, moments=("uploading",)),
     Fault("disk full", "machine", _disk_full),
-    Fault("folder read-only", "machine", _read_only),
+    Fault("folder read-only", "machine", _read_only, ends=("failed",), moments=("starting",)),
+    Fault("folder read-only", "machine", _read_only, moments=_ONCE_IT_HAS_BEGUN),
     Fault("folder removed", "machine", _folder_removed, seconds=0),
 )
