@@ -106,6 +106,22 @@ def test_content_that_changed_after_the_check_is_not_trained_on(
         materialize(reference, cache, None)
 
 
+def test_files_that_change_while_a_training_uses_them_are_noticed(folder: Path, cache: Path) -> None:
+    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    local = materialize(reference, cache, None)
+    label = folder / "labels" / "train" / "0.txt"
+    content = label.read_text()
+    assert local.is_unchanged()
+    os.utime(label, (1, 1))
+    assert local.is_unchanged()
+    label.write_text(content.replace("5", "6", 1))
+    assert not local.is_unchanged()
+    label.write_text(content)
+    assert local.is_unchanged()
+    label.unlink()
+    assert not local.is_unchanged()
+
+
 def test_a_path_that_is_missing_on_the_training_machine_is_named(folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
     shutil.rmtree(folder)

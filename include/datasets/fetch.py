@@ -21,7 +21,7 @@ from include.datasets.view_lock import own_view
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from include.datasets.reference import DatasetReference
@@ -40,6 +40,8 @@ class LocalDataset:
 
     data: Path
     fingerprint: str
+    is_unchanged: Callable[[], bool]
+    """Whether its files are still the same: what was not fetched is its owner's, who may change it."""
 
 
 @contextmanager
@@ -65,16 +67,17 @@ def materialized(
     origin = parse_source(reference.source, reference.task)
     place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
+    is_unchanged = _nobody_changes
     with own_view(home, _view_name(place, reference.task)) as view:
         if not place.fetched or not is_complete(view):
             layout = read_layout(place, reference.task)
             if not place.fetched:
-                _require_unchanged(layout, reference)
+                is_unchanged = _require_unchanged(layout, reference)
             complete_folder(
                 home, view.name, lambda partial: fill_view(layout, partial, view), reference.source
             )
         log.info("Dataset %s is ready in %s.", reference.source, view)
-        yield LocalDataset(data_of_view(view, reference.task), reference.fingerprint)
+        yield LocalDataset(data_of_view(view, reference.task), reference.fingerprint, is_unchanged)
 
 
 def locate(
@@ -144,7 +147,23 @@ def _view_name(place: Place, task: str) -> str:
     return f"view-{task}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
 
 
-def _require_unchanged(layout: Layout, reference: DatasetReference) -> None:
-    if reference.stat_digest is not None and stat_digest(layout) == reference.stat_digest:
-        return
-    require_expected(content_fingerprint(layout, reference.source), reference.fingerprint, reference.source)
+def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
+    """Raise DatasetChanged unless the files are those that were checked; return whether they still are."""
+    before = stat_digest(layout)
+    if before != reference.stat_digest:
+        found = content_fingerprint(layout, reference.source)
+        require_expected(found, reference.fingerprint, reference.source)
+
+    def is_unchanged() -> bool:
+        if stat_digest(layout) == before:
+            return True
+        try:
+            return content_fingerprint(layout, reference.source) == reference.fingerprint
+        except DatasetError:  # one of them is gone
+            return False
+
+    return is_unchanged
+
+
+def _nobody_changes() -> bool:
+    return True

@@ -148,11 +148,13 @@ class TrainingAttempt:
             make_trusted_folder(folder)
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
         client = s3_client()
-        data = patiently(lambda: self._bring_data(client, stack)).data
+        dataset = patiently(lambda: self._bring_data(client, stack))
         store, beginning, stop = patiently(self._begin)
-        request = patiently(lambda: self._request(data, beginning, store, stop, device))
+        request = patiently(lambda: self._request(dataset.data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
             result = self._train(request, store, interruption, tracker, beginning)
+            if not dataset.is_unchanged():
+                patiently(self._record_changed_data)
             manifest = TrainingManifest.of(self._job, result)
             patiently(lambda: publish_final(manifest, store))
             job = self._job
@@ -175,6 +177,14 @@ class TrainingAttempt:
         )
         with persistent(self._has_state):
             return stack.enter_context(local)
+
+    def _record_changed_data(self) -> None:
+        reason = (
+            f"files of dataset {self._dataset.source} were changed while it trained on them; an S3 prefix or "
+            "a zip stays as it was checked"
+        )
+        log.warning("Outside the guarantee of equal weights: %s.", reason)
+        self._row.inexact(reason)
 
     def _has_state(self) -> bool:
         """Whether this training has a state, in S3 by the row or on this machine."""

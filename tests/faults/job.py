@@ -218,13 +218,13 @@ class Job:
             if found.sha256 != sha256:
                 self.outcome.problems.append(f"{kind}.pt is not the one that the row names")
             if kind == "last":
-                self._compare(Path(found.path))
+                self._compare(Path(found.path), row.inexact_reason)
 
-    def _compare(self, last: Path) -> None:
+    def _compare(self, last: Path, inexact_reason: str | None) -> None:
         weights, processes = weights_of(last), self.fault.processes
         expected = self.scene.weights.setdefault(processes, weights)
         self.outcome.weights = "equal" if weights == expected else "different"
-        if self.outcome.status == "completed" and weights != expected:
+        if self.outcome.status == "completed" and weights != expected and not inexact_reason:
             self.outcome.problems.append("other weights than those of the uninterrupted training")
 
     def _said(self) -> list[str]:
@@ -234,8 +234,8 @@ class Job:
 
     def _sentence(self, row: TrainingJob | None) -> str:
         """What a person reads first of the fault: in the row, else in the log."""
-        if row is not None and row.error:
-            return self._plain(row.error)
+        if row is not None and (reason := row.error or row.inexact_reason):
+            return self._plain(reason)
         said = [line for line in self._said()[self._said_before :] if "No GPU on this machine" not in line]
         warnings = [line for line in said if not line.startswith("INFO ")]
         resumed = [line for line in said if line.startswith("INFO Going on after")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from tests.faults.fault import Fault
 from tests.faults.job import Job
@@ -44,14 +44,15 @@ def _delete_objects(job: Job) -> None:
 def _without_bucket(job: Job) -> Iterator[None]:
     """It is made anew, and the model that jobs begin with put there again."""
     place = job.scene.place
-    for page in place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket):
-        for each in page.get("Contents", []):
-            place.client.delete_object(Bucket=place.bucket, Key=each["Key"])
-    place.client.delete_bucket(Bucket=place.bucket)
     try:
+        for page in place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket):
+            for each in page.get("Contents", []):
+                place.client.delete_object(Bucket=place.bucket, Key=each["Key"])
+        place.client.delete_bucket(Bucket=place.bucket)
         yield
     finally:
-        place.client.create_bucket(Bucket=place.bucket)
+        with suppress(place.client.exceptions.BucketAlreadyOwnedByYou):
+            place.client.create_bucket(Bucket=place.bucket)
         store_model(place, TASK)
 
 
