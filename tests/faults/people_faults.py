@@ -43,7 +43,7 @@ def _delete_objects(job: Job) -> None:
 @contextmanager
 def _without_bucket(job: Job) -> Iterator[None]:
     """It is made anew, and the model that jobs begin with put there again."""
-    place = job.scene.place
+    place, exceptions = job.scene.place, job.scene.place.client.exceptions
     try:
         for page in place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket):
             for each in page.get("Contents", []):
@@ -51,7 +51,7 @@ def _without_bucket(job: Job) -> Iterator[None]:
         place.client.delete_bucket(Bucket=place.bucket)
         yield
     finally:
-        with suppress(place.client.exceptions.BucketAlreadyOwnedByYou):
+        with suppress(exceptions.BucketAlreadyExists, exceptions.BucketAlreadyOwnedByYou):
             place.client.create_bucket(Bucket=place.bucket)
         store_model(place, TASK)
 
