@@ -19,6 +19,7 @@ from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
 from tests.auditing import BEST, LAST, World, audited
 from tests.cutting_proxy import CuttingProxy
+from tests.dataset_steps import arguments
 from tests.model_versions import replace
 
 if TYPE_CHECKING:
@@ -110,12 +111,7 @@ def test_bytes_that_cannot_be_read_are_found_while_the_server_answers(world: Wor
     world.change("a", last_checkpoint_sha256=whole.sha256, last_checkpoint_size=whole.size)
     with CuttingProxy(s3.endpoint_url, received=150_000) as proxy:
         world.client = boto3.client(
-            "s3",
-            endpoint_url=proxy.endpoint_url,
-            aws_access_key_id=s3.access_key,
-            aws_secret_access_key=s3.secret_key,
-            region_name=s3.region,
-            config=client_config(),
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config()
         )
         world.audit(full=True)
     assert world.finding()["path"] == world.uri("a", "last.pt")

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _BLOCK = 1024**2
 _BREAKS = 5  # a connection that breaks more often without bringing anything is not worth waiting for
 
-_REREAD_SECONDS = (0.2, 3.5)
+REREAD_SECONDS = (0.2, 3.5)
 """How long to wait before wrong bytes are read again: what is wrong a third time is wrong in S3."""
 
 
@@ -42,9 +42,11 @@ class FetchedObject:
 
 @contextmanager
 def fetched(
-    client: S3Client, location: S3Location, to: Path, largest: int | None = None
+    client: S3Client, location: S3Location, to: Path, largest: int | None = None, sha256: str | None = None
 ) -> Iterator[FetchedObject]:
     """Download next to `to`, let the caller check what came, then rename; after an exception nothing is left.
+
+    What has another hash than sha256, or than the one in the object's metadata, is read again before.
 
     Raises ObjectNotFound, UnsafeCheckpoint (more than `largest` bytes), LocalDiskError (no space),
     StoreUnreachable and the other StoreErrors.
@@ -55,7 +57,7 @@ def fetched(
         file = part.open("xb")
     try:
         with file, explained(client, location):
-            downloaded = _read_until_whole(client, location, file, to, largest)
+            downloaded = _read_until_whole(_Download(client, location, file, to, largest), sha256)
         yield downloaded
         with _local_disk(to):
             part.replace(to)
@@ -63,39 +65,37 @@ def fetched(
         part.unlink(missing_ok=True)
 
 
-def _read_until_whole(
-    client: S3Client, location: S3Location, file: IO[bytes], to: Path, largest: int | None
-) -> FetchedObject:
+def _read_until_whole(download: _Download, sha256: str | None) -> FetchedObject:
     """Download, again where the bytes are not those that were stored: they may be wrong on their way only."""
-    for pause in _REREAD_SECONDS:
-        downloaded = _Download(client, location, file, to, largest).run()
-        if downloaded.metadata.get("sha256") in (None, downloaded.sha256):
+    for pause in REREAD_SECONDS:
+        downloaded = download.run()
+        if (sha256 or downloaded.metadata.get("sha256")) in (None, downloaded.sha256):
             return downloaded
-        log.warning("What arrived of %s is not what was stored; reading it again.", location.uri)
+        log.warning("What arrived of %s is not what was stored; reading it again.", download.location.uri)
         time.sleep(pause)
-        file.seek(0)
-        file.truncate()
-    return _Download(client, location, file, to, largest).run()
+    return download.run()
 
 
 class _Download:
-    """The transfer of one object, which goes on where a broken connection left it."""
+    """The transfer of one object into a file, which goes on where a broken connection left it."""
 
     def __init__(
         self, client: S3Client, location: S3Location, file: IO[bytes], to: Path, largest: int | None
     ) -> None:
-        self._client, self._location, self._file, self._to = client, location, file, to
+        self.location = location
+        self._client, self._file, self._to = client, file, to
         self._largest = largest
-        self._hash = hashlib.sha256()
-        self._received = 0
 
     def run(self) -> FetchedObject:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        first = answer = self._client.get_object(Bucket=self._location.bucket, Key=self._location.key)
+        self._hash, self._received = hashlib.sha256(), 0
+        self._file.seek(0)
+        self._file.truncate()
+        first = answer = self._client.get_object(Bucket=self.location.bucket, Key=self.location.key)
         size, breaks = first["ContentLength"], 0
         if self._largest is not None:
-            require_size(self._location.uri, size, self._largest)
+            require_size(self.location.uri, size, self._largest)
         self._require_space(size)
         while True:
             before = self._received
@@ -108,7 +108,7 @@ class _Download:
                     raise
                 log.warning(
                     "The download of %s broke off after %d of %d bytes (%s); going on from there.",
-                    self._location.uri, self._received, size, error,
+                    self.location.uri, self._received, size, error,
                 )  # fmt: skip
             if self._received == size:
                 break
@@ -126,8 +126,8 @@ class _Download:
 
     def _continue(self, etag: str) -> GetObjectOutputTypeDef:
         return self._client.get_object(
-            Bucket=self._location.bucket,
-            Key=self._location.key,
+            Bucket=self.location.bucket,
+            Key=self.location.key,
             Range=f"bytes={self._received}-",
             IfMatch=etag,
         )
@@ -136,7 +136,7 @@ class _Download:
         free = shutil.disk_usage(self._to.parent).free
         if free < size:
             raise LocalDiskError(
-                f"{self._location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
+                f"{self.location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
                 "make room, or set TRAINING_ROOT to a larger disk"
             )
 

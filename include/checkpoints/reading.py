@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import CorruptCheckpoint, UnsafeCheckpoint, explained, is_condition_failed
-from include.checkpoints.fetching import FetchedObject
+from include.checkpoints.errors import (
+    CorruptCheckpoint,
+    StoreError,
+    UnsafeCheckpoint,
+    explained,
+    is_condition_failed,
+)
+from include.checkpoints.fetching import REREAD_SECONDS, FetchedObject
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_source
 from include.checkpoints.stored import head_object
@@ -20,18 +27,45 @@ if TYPE_CHECKING:
 _BLOCK = 1024**2
 
 
+def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
+    """Read an object until it is certain what it holds, also where it carries no SHA-256.
+
+    That is so when its ETag is the MD5 of what arrived. It need not be one; then three equal readings count.
+    Raises StoreError where they differ, and what `read_object` raises.
+    """
+    readings = []
+    for pause in (0.0, *REREAD_SECONDS):
+        time.sleep(pause)
+        md5 = hashlib.md5(usedforsecurity=False)
+        read = _read(client, location, hashlib.sha256(), md5)
+        if read.etag.strip('"') == md5.hexdigest():
+            return read
+        readings.append(read)
+    if len({read.sha256 for read in readings}) > 1:
+        raise StoreError(f"{location.uri} was read three times, and not with the same bytes each time")
+    return readings[0]
+
+
 def read_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read the whole object, keep nothing of it, and say what it was.
 
     Raises ObjectNotFound, CorruptCheckpoint (where the server itself finds it damaged) and other StoreErrors.
     """
-    digest, size = hashlib.sha256(), 0
+    return _read(client, location, hashlib.sha256())
+
+
+def _read(
+    client: S3Client, location: S3Location, sha256: hashlib._Hash, *more: hashlib._Hash
+) -> FetchedObject:
+    """Feed all that the object holds to the digests."""
+    size = 0
     with explained(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         for block in answer["Body"].iter_chunks(_BLOCK):
-            digest.update(block)
+            for digest in (sha256, *more):
+                digest.update(block)
             size += len(block)
-    return FetchedObject(digest.hexdigest(), size, answer["ETag"], answer["Metadata"])
+    return FetchedObject(sha256.hexdigest(), size, answer["ETag"], answer["Metadata"])
 
 
 def read_small(client: S3Client, location: S3Location, most: int) -> bytes | None:
@@ -50,10 +84,16 @@ def read_small(client: S3Client, location: S3Location, most: int) -> bytes | Non
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
     """Say what the checkpoint in S3 is. Of its `size` bytes only the directory and the pickle are read.
 
-    Raises UnsafeCheckpoint, CorruptCheckpoint where it is not the one with that ETag, and other StoreErrors.
+    What is refused is looked at again when it is certain what the object holds. Raises UnsafeCheckpoint,
+    CorruptCheckpoint where it is not the one with that ETag, and other StoreErrors.
     """
+    source = ObjectSource(client, location, size, etag)
     try:
-        return inspect_source(ObjectSource(client, location, size, etag))
+        return inspect_source(source)
+    except InspectionError:
+        settled_object(client, location)
+    try:
+        return inspect_source(source)
     except InspectionError as error:
         raise UnsafeCheckpoint(f"{location.uri} {error}") from error
 
