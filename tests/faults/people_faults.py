@@ -95,12 +95,13 @@ PEOPLE_FAULTS = (
         moments=_ALL_BUT_THE_END,
     ),
     Fault(
-        "bucket deleted", "people", _without_bucket, ends=("completed", "failed"),
+        "bucket deleted", "people", _without_bucket, ends=("completed", "failed", None),
         moments=_ALL_BUT_THE_END,
     ),
     Fault("stop requested", "people", _once(_stop), seconds=0, ends=("completed", "stopped")),
     Fault(
-        "data changed", "people", _once(_change_data), seconds=0, ends=("completed", "failed"), own_data=True
+        "data changed", "people", _once(_change_data), seconds=0, ends=("completed", "failed"),
+        moments=_ONCE_IT_HAS_A_ROW, own_data=True,
     ),
     Fault(
         "same id triggered again", "people", _once(_trigger_again), seconds=0, moments=_ONCE_IT_HAS_A_ROW
