@@ -9,6 +9,7 @@ from typing import Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.training.heartbeat import Heartbeats  # noqa: TC001
+from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
@@ -18,6 +19,12 @@ EXACT = "exact"
 
 BATCH = "batch"
 """Key in it of how many batches of the epoch after the last finished one went into the state."""
+
+LOSS_WATCH = "loss_watch"
+"""Key in it of what the rules for the loss have seen and done."""
+
+BEGINNINGS = "beginnings"
+"""Key in it of the states that a roll-back may go to, oldest first; absent where no rule rolls back."""
 
 
 class TrainingError(Exception):
@@ -93,7 +100,8 @@ class TrainingRequest:
     as if nothing had happened, with no argument changed; where it had ended already, only the final
     validation is done, and with `stop` so it is in any case. A state of another identity is refused.
 
-    heartbeats says where each process shows that it lives, if anybody looks.
+    loss_rules says what happens where the loss jumps or is not a number. heartbeats says where each process
+    shows that it lives, if anybody looks.
     """
 
     task: str
@@ -108,6 +116,7 @@ class TrainingRequest:
     identity: Mapping[str, object] = field(default_factory=dict)
     recover: bool = False
     stop: bool = False
+    loss_rules: LossRules = NO_RULES
     heartbeats: Heartbeats | None = None
 
 

@@ -124,6 +124,7 @@ class Exact(BaseTrainer):  # type: ignore[misc]
 
     def _begin_epoch(self) -> None:
         self.train_loader.first_batch, self._resumed_batches = self._resumed_batches, 0
+        self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
         if self._gradients:  # here and not on resume, because Ultralytics zeroes them before the first epoch

@@ -86,19 +86,22 @@ class EpochOrder(Sampler[int]):
 
 
 class FromBatch(InfiniteDataLoader):  # type: ignore[misc]
-    """Delivers an epoch from its `first_batch` on, when its sampler does.
+    """Delivers an epoch from its `first_batch` on, when its sampler does, until `is_cut`.
 
     Its length stays that of a whole epoch, and Ultralytics' loop counts the batches from that one: it
     enumerates the loader with `counted`.
     """
 
     first_batch = 0
+    is_cut = False
     iterator: Any
 
     def __iter__(self) -> Iterator[Any]:
         if self.iterator is None:
             self.iterator = self._get_iterator()
         for _ in range(self.first_batch, len(self)):
+            if self.is_cut:
+                return
             yield next(self.iterator)
 
 

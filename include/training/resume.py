@@ -21,6 +21,7 @@ from include.training.arguments import OURS, check_overrides, known_arguments
 from include.training.contract import (
     BATCH,
     EXACT,
+    LOSS_WATCH,
     NotResumable,
     StateMismatch,
     TrainingError,
@@ -102,12 +103,14 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 def _make_its_own(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
     """Make another training's state the beginning of this one: with its own clock, and its own data.
 
+    Its losses are not compared with the other's, but a learning rate that was lowered stays so.
     With other data, or images of another size, the epoch that the state is in begins anew.
     """
     exact = state.get(EXACT)
     if not exact:
         return
     exact["trained_seconds"] = 0.0
+    exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
     if batches_of(state) and (data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")):
         log.warning("The data are others than before: the epoch begins anew.")

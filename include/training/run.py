@@ -23,6 +23,7 @@ from include.training.contract import (
 )
 from include.training.devices import check_shared, choose_device, count_devices, describe_device
 from include.training.heartbeat import beating
+from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs
 from include.training.quiet import tame_ultralytics
@@ -97,6 +98,7 @@ class Plan:
     overrides: dict[str, Any]
     identity: dict[str, object]
     restored: RestoredState | None = None
+    loss_rules: LossRules = NO_RULES
     heartbeats: Heartbeats | None = None
 
     @property
@@ -110,7 +112,9 @@ class Plan:
         from include.training.trainers import TRAINERS
 
         overrides = self.overrides | {"device": self.device}
-        trainer = TRAINERS[self.task](overrides, reporter, self.identity, self.restored, states)
+        trainer = TRAINERS[self.task](
+            overrides, reporter, self.identity, self.restored, states, self.loss_rules
+        )
         try:
             check_shared(trainer.world_size, vars(trainer.args))  # complete only now, where it is resumed
         except ValueError as error:
@@ -195,7 +199,7 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
         restored = restore(request, request.resume_from)
         try:
             overrides |= {"resume": str(restored.path)}
-            yield Plan(request.task, overrides, identity, restored, request.heartbeats)
+            yield Plan(request.task, overrides, identity, restored, request.loss_rules, request.heartbeats)
         finally:
             restored.path.unlink(missing_ok=True)
         return
@@ -203,7 +207,13 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
     _clear(request.save_dir)
-    yield Plan(request.task, overrides, identity, heartbeats=request.heartbeats)
+    yield Plan(
+        request.task,
+        overrides,
+        identity,
+        loss_rules=request.loss_rules,
+        heartbeats=request.heartbeats,
+    )
 
 
 def _clear(save_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -68,19 +68,19 @@ def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
 def has_finite_weights(trainer: Exact) -> bool:
     """Whether the live weights and their average are finite: no state that is not is worth keeping."""
     models = (unwrap_model(trainer.model), trainer.ema.ema)
-    return all(_is_finite(model.state_dict()) for model in models)
+    return all(are_finite(model.state_dict().values()) for model in models)
 
 
-def _is_finite(weights: Mapping[str, torch.Tensor]) -> bool:
-    """One question to the device instead of hundreds: the sum of finite numbers is finite."""
-    floating = [tensor for tensor in weights.values() if tensor.is_floating_point()]
+def are_finite(weights: Iterable[torch.Tensor]) -> bool:
+    """Ask the device once instead of hundreds of times: the sum of finite numbers is finite."""
+    floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
 
 
 def _replace_non_finite(trainer: Exact) -> None:
     """Take the live weight where the EMA holds a NaN: one would stay in the average for ever."""
     average = trainer.ema.ema.state_dict()
-    if _is_finite(average):
+    if are_finite(average.values()):
         return
     live = unwrap_model(trainer.model).state_dict()
     for name, tensor in average.items():

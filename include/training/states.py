@@ -12,20 +12,21 @@ import torch.distributed as dist
 from ultralytics.utils import RANK
 
 from include.checkpoints.loading import BEST_EPOCH
-from include.training.contract import EXACT, Progress, SavedState
-from include.training.exact import Exact
+from include.training.contract import BEGINNINGS, EXACT, Progress, SavedState
 from include.training.host_copy import copy_to_host
+from include.training.loss_guard import WatchesLoss
 from include.training.saving import has_finite_weights, whole_state
 from include.training.state_writer import StateWriter, epoch_end_of
 
 if TYPE_CHECKING:
     from include.training.contract import StateReporter
+    from include.training.loss_rules import LossRules
     from include.training.resume import RestoredState
 
 log = logging.getLogger(__name__)
 
 
-class KeepsStates(Exact):
+class KeepsStates(WatchesLoss):
     """Saves the whole state at each epoch's end, and within one where a StateReporter wants it.
 
     It is written in the background by state_writer, atomically: a kill never leaves half a file. best_epoch
@@ -42,6 +43,7 @@ class KeepsStates(Exact):
         identity: Mapping[str, object],
         restored: RestoredState | None,
         states: StateReporter | None,
+        loss_rules: LossRules,
     ) -> None:
         self._states = states
         self._identity = dict(identity)
@@ -51,7 +53,7 @@ class KeepsStates(Exact):
         self.seconds_before = self._resumed_seconds = 0.0  # of them those in the epoch that goes on
         self._loop_begun = self._epoch_begun = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
-        super().__init__(overrides)
+        super().__init__(overrides, loss_rules)
         self.add_callback("on_train_start", KeepsStates._begin_loop)
         self.add_callback("on_train_epoch_start", KeepsStates._begin_epoch_clock)
         self.add_callback("on_train_batch_end", KeepsStates._report_batch)
@@ -81,17 +83,20 @@ class KeepsStates(Exact):
         # Without validation every epoch is the best: then who is told makes best.pt in the end.
         is_best = becomes_best and self.fitness is not None
         saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
-        self.state_writer.write(*copy_to_host(state, self.device), saved, becomes_best=becomes_best)
+        copy, wait = copy_to_host(state, self.device)
+        if self.beginnings and not self.stop:
+            copy[EXACT][BEGINNINGS] = self.beginnings
+        self.state_writer.write(copy, wait, saved, becomes_best=becomes_best)
 
     def _report_batch(self) -> None:
-        """Save the state where that is wanted, but not one that would end in NaN."""
+        """Save the state where that is wanted, but not one that would end in NaN or be rolled back from."""
         if RANK not in {-1, 0}:
             return
         batches = self._batch + 1
         if not self._is_under_way:
             self._is_under_way = True
             log.info("This attempt trains: batch %d of epoch %d is finished.", batches, self.epoch + 1)
-        if self._states is None:
+        if self._states is None or self.train_loader.is_cut:
             return
         self.state_writer.check()
         is_repeated = self.epoch == self._repeated_epoch
@@ -99,6 +104,8 @@ class KeepsStates(Exact):
             self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
         )
         if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:
+            return
+        if self._watch.is_undecided:
             return
         if all(loss.isfinite() for loss in (self.tloss or {}).values()) and has_finite_weights(self):
             self._save(batches, becomes_best=False)

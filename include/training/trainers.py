@@ -33,6 +33,7 @@ from include.training.contract import (
     ProcessKilled,
     TrainingError,
 )
+from include.training.loss_rules import NO_RULES
 from include.training.saving import snapshot, strip
 from include.training.sentences import in_one_line, is_out_of_memory
 from include.training.states import KeepsStates
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
 
     from include.training.contract import EpochReporter, StateReporter
+    from include.training.loss_rules import LossRules
     from include.training.resume import RestoredState
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class WholeState(KeepsStates):
         identity: Mapping[str, object],
         restored: RestoredState | None = None,
         states: StateReporter | None = None,
+        loss_rules: LossRules = NO_RULES,
     ) -> None:
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
@@ -93,7 +96,7 @@ class WholeState(KeepsStates):
         self.batches = 0
         self.best_metrics: dict[str, float | None] = {}
         try:
-            super().__init__(overrides, identity, restored, states)
+            super().__init__(overrides, identity, restored, states, loss_rules)
         except _WRONG_INPUT as error:
             raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
         if restored and restored.inexact_reason:

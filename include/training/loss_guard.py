@@ -1,0 +1,207 @@
+"""Follows the rules for a training's loss: warns, ends the training, or takes it back to an earlier state.
+
+A roll-back restores weights, their average and the optimizer as they were at the beginning of an epoch, ends
+the epoch that is under way, and lowers the learning rate. Epochs are not counted back: the training goes on
+with the next one, and so with other data than those that it diverged on. That is how PaLM was trained
+(Chowdhery et al. 2022, 5.1: go back by about 100 steps, leave out 200 to 500 batches). It also keeps every
+state newer than those before it, and bounds the time of a training however often it is rolled back.
+
+All of it is part of the training's state: the losses that were seen, the learning rate, and the states to go
+back to. So a training that is interrupted, and goes on on another machine, is rolled back after the same
+batch to the same bits. With several processes all see the mean of their losses and do the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
+
+from include.training.contract import BEGINNINGS, EXACT, LOSS_WATCH, TrainingError
+from include.training.exact import Exact
+from include.training.host_copy import copy_to_host
+from include.training.loss_rules import MOST_ROLL_BACKS, Action, LossWatch
+from include.training.saving import are_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from include.training.loss_rules import LossRules
+
+log = logging.getLogger(__name__)
+
+_REPETITIONS = 3
+"""How often Ultralytics repeats an epoch that ends in NaN."""
+
+
+class WatchesLoss(Exact):
+    """Looks at the loss of each batch where a rule asks for it.
+
+    The look waits for the GPU no longer than Ultralytics does, which reads the running losses after each
+    batch for its progress bar. rate is what the planned learning rate is multiplied by.
+    """
+
+    lf: Callable[[int], float]
+
+    def __init__(self, overrides: dict[str, Any], rules: LossRules) -> None:
+        self._rules = rules
+        self._watch = LossWatch(rules)
+        self._rate = 1.0
+        self._roll_backs = 0
+        self._beginnings: list[dict[str, Any]] = []
+        super().__init__(overrides)
+        if rules.roll_back:
+            self.add_callback("on_train_epoch_start", WatchesLoss._keep_beginning)
+        if rules.look_at_batches:
+            self.add_callback("on_train_batch_end", WatchesLoss._look_at_batch)
+
+    def _setup_scheduler(self) -> None:
+        super()._setup_scheduler()
+        planned = self.lf
+        self.lf = lambda epoch: planned(epoch) * self._rate  # warm-up, too, reads it from here
+        self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
+
+    def _keep_beginning(self) -> None:
+        """Keep what a roll-back needs on the host: a GPU's memory is for training.
+
+        An attempt that goes on within an epoch has its beginning, unless no rule asked for it before.
+        """
+        if self.train_loader.first_batch and self._beginnings:
+            return
+        beginning, wait = copy_to_host(
+            {
+                "epoch": self.epoch,
+                "live": unwrap_model(self.model).state_dict(),
+                "ema": self.ema.ema.state_dict(),
+                "updates": self.ema.updates,
+                "optimizer": self.optimizer.state_dict()["state"],
+                "scaler": self.scaler.state_dict(),
+            },
+            self.device,
+        )
+        wait()
+        # A new list, because the one before may be about to be written.
+        self._beginnings = [*self._beginnings, beginning][-self._rules.states :]
+
+    def _look_at_batch(self) -> None:
+        ends_epoch = self._batch + 1 == len(self.train_loader)
+        loss = self._mean_loss()
+        if ends_epoch and not self._has_finite_weights():
+            loss = math.nan  # it was finite before the last step
+        finding = self._watch.look(loss, ends_epoch=ends_epoch)
+        if finding is None:
+            return
+        what = f"The loss {finding.what}, in batch {self._batch + 1} of epoch {self.epoch + 1}"
+        if finding.action is Action.WARN:
+            log.warning("%s.", what)
+        elif finding.action is Action.STOP:
+            raise TrainingError(
+                f"{what}, and its rule is 'stop'. Look at the data; then start a new job with a smaller lr0, "
+                "or continue this one in a new job with resume_from and the rule 'roll back'"
+            )
+        elif self._roll_backs == MOST_ROLL_BACKS:
+            raise TrainingError(
+                f"{what}, after {MOST_ROLL_BACKS} roll-backs, with {self._rate:.2g} of the planned learning "
+                "rate. Look at the data and the labels; then start a new job with a smaller lr0"
+            )
+        else:
+            self._roll_back(what)
+
+    def _mean_loss(self) -> float:
+        """Add up the parts of the batch's loss; with several processes their mean, equal in all of them."""
+        loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
+        if RANK == -1:
+            return float(loss)
+        losses = [torch.empty_like(loss) for _ in range(dist.get_world_size())]
+        dist.all_gather(losses, loss)
+        return float(torch.cat(losses).mean())
+
+    def _has_finite_weights(self) -> bool:
+        """Look at the parameters alone: buffers differ between processes, and all have to do the same."""
+        return are_finite(self.model.parameters())
+
+    def _roll_back(self, what: str) -> None:
+        beginning, self._beginnings = self._beginnings[0], []
+        self._roll_backs += 1
+        self._rate *= self._rules.rate
+        log.warning(
+            "%s: the training goes back to its state at the beginning of epoch %d, leaves out the rest of "
+            "this one, and goes on with %g of the planned learning rate (roll-back %d of at most %d).",
+            what,
+            beginning["epoch"] + 1,
+            self._rate,
+            self._roll_backs,
+            MOST_ROLL_BACKS,
+        )
+        unwrap_model(self.model).load_state_dict(beginning["live"])
+        # A new one, as Ultralytics' recovery makes it: what a validation has touched cannot be written to.
+        self.ema = ModelEMA(self.model)
+        self.ema.ema.load_state_dict(beginning["ema"])
+        self.ema.updates = beginning["updates"]
+        # Learning rates and momenta of the groups stay: warm-up may have gone on since.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": deepcopy(beginning["optimizer"]), "param_groups": groups})
+        self.scaler.load_state_dict(beginning["scaler"])
+        self.optimizer.zero_grad()
+        self._pending = 0
+        self.train_loader.is_cut = True
+        self._loader_epoch = None
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Let Ultralytics repeat an epoch that ended in NaN, unless a rule has dealt with it.
+
+        Raises TrainingError where that does not help: in the first epoch, and after three repetitions.
+        """
+        if self.train_loader.is_cut:
+            return False
+        is_finite = self._has_finite_weights()
+        if not is_finite:
+            self.loss = torch.full_like(self.loss, math.nan)  # it was finite before the last step
+        try:
+            repeat = super()._handle_nan_recovery(epoch)
+        except RuntimeError as error:
+            if self.nan_recovery_attempts <= _REPETITIONS:
+                raise
+            raise TrainingError(
+                f"Epoch {epoch + 1} ended with a loss that is not a number, and so did its {_REPETITIONS} "
+                "repetitions. Look at the data and the labels; then start a new job with a smaller lr0 or "
+                "amp=false, or continue this one in a new job with resume_from and on_nan='roll back'"
+            ) from error
+        if not repeat and not is_finite:
+            raise TrainingError(
+                "The weights stopped being numbers in the first epoch, before there was a state to repeat it "
+                "from. Look at the data and the labels; then start a new job with a smaller lr0 or amp=false"
+            )
+        return repeat
+
+    # State
+
+    def exact_state(self, batches: int) -> dict[str, Any]:
+        """Add what the rules have seen and done; `beginnings` are apart, because they need no copy."""
+        watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
+        return super().exact_state(batches) | {LOSS_WATCH: watch}
+
+    @property
+    def beginnings(self) -> list[dict[str, Any]]:
+        """The states that a roll-back may go to, oldest first, on the host; nobody changes them."""
+        return self._beginnings
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Restore the state, and go on with what the rules had seen and done."""
+        super().resume_training(ckpt)
+        if ckpt is None or not self.resume:
+            return
+        exact = ckpt.get(EXACT) or {}
+        watch = exact.get(LOSS_WATCH, {})  # a version without rules left none
+        self._rate = watch.get("rate", 1.0)
+        self._roll_backs = watch.get("roll_backs", 0)
+        if "seen" in watch:
+            self._watch.restore(watch["seen"])
+        if self._rules.roll_back:
+            self._beginnings = exact.get(BEGINNINGS, [])[-self._rules.states :]
