@@ -24,6 +24,14 @@ from pydantic import (
 )
 
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
+from include.jobs.loss_parameters import (
+    LossSpike,
+    OnLossSpike,
+    OnNan,
+    RollBackLr,
+    RollBackStates,
+    check_loss_rules,
+)
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, shown
@@ -186,6 +194,11 @@ class TrainingSpec(BaseModel):
         description='Any other Ultralytics training argument, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
         json_schema_extra=_TRAINING,
     )
+    on_loss_spike: OnLossSpike = None
+    loss_spike: LossSpike = None
+    on_nan: OnNan = None
+    roll_back_states: RollBackStates = None
+    roll_back_lr: RollBackLr = None
     resume_from: str | None = Field(
         None,
         pattern=JOB_ID,
@@ -262,6 +275,7 @@ class TrainingSpec(BaseModel):
             _check_dataset_given(self.dataset, self.task or "detect")
             _check_model_fits(self.model, self.task or "detect")
             check_shared(count_devices(self.device), self.arguments())
+            check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise ValueError(
                 f"resume_from={self.resume_from!r} is this job itself; what is resumed becomes a new job: "

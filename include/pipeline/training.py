@@ -15,6 +15,7 @@ from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.job import StopRequest
+from include.jobs.loss_parameters import loss_rules_of
 from include.pipeline.connections import s3_client, training_database
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.job_record import JobRecord
@@ -245,6 +246,7 @@ class TrainingAttempt:
             identity=self._identity(),
             recover=beginning.own,
             stop=stop,
+            loss_rules=loss_rules_of(spec),
             heartbeats=self._heartbeats,
         )
 

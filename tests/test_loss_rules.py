@@ -1,0 +1,94 @@
+"""What counts as a loss that has jumped, and what is ordinary."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from include.training.loss_rules import IN_A_ROW, WINDOW, Action, Finding, LossRules, LossWatch
+
+RULES = LossRules(on_spike=Action.WARN, on_nan=Action.STOP)
+
+
+def found(losses: list[float], rules: LossRules = RULES, batches: int = 1000) -> list[tuple[int, Finding]]:
+    """Every finding with the index of its batch, in epochs of so many batches."""
+    watch = LossWatch(rules)
+    looks = [watch.look(loss, ends_epoch=(index + 1) % batches == 0) for index, loss in enumerate(losses)]
+    return [(index, finding) for index, finding in enumerate(looks) if finding]
+
+
+def test_a_loss_that_stays_high_has_jumped_at_the_third_batch() -> None:
+    losses = [3.0] * 49 + [4.0] + [8.1, 9.0, 10.0]
+    assert found(losses) == [
+        (
+            52,
+            Finding(
+                "was above 2 times the largest of the 50 batches before (4) 3 times in a row, at last 10",
+                Action.WARN,
+            ),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [[8.1, 9.0, 3.0] * 9, [8.0] * 9, [math.nan, 9.0, 9.0, math.inf, 3.0], []],
+    ids=["never three in a row", "not above the limit", "two and a NaN", "nothing"],
+)
+def test_what_comes_down_by_itself_has_not_jumped(after: list[float]) -> None:
+    assert found([3.0] * 49 + [4.0, *after]) == []
+
+
+def test_a_jump_is_told_once_however_long_it_lasts() -> None:
+    assert [index for index, _ in found([3.0] * 50 + [30.0] * 200)] == [52]
+
+
+def test_the_first_losses_of_a_training_are_compared_with_nothing() -> None:
+    assert found([1.0] * 10 + [50.0] * 100) == []
+    assert [index for index, _ in found([1.0] * 20 + [50.0] * 100)] == [22]
+
+
+def test_only_the_newest_batches_count() -> None:
+    assert found([100.0] + [1.0] * (WINDOW - 1) + [5.0] * IN_A_ROW) == []
+    assert [index for index, _ in found([100.0] + [1.0] * WINDOW + [5.0] * IN_A_ROW)] == [WINDOW + IN_A_ROW]
+
+
+def test_images_that_show_nothing_do_not_make_those_with_objects_a_spike() -> None:
+    """So measured with nine empty images in ten: a batch without objects has a hundredth of the loss."""
+    dice = random.Random(0)
+    assert found([12.0 if dice.random() < 0.3 else 0.1 for _ in range(20_000)]) == []
+
+
+def test_a_classifier_that_makes_no_mistakes_may_make_small_ones() -> None:
+    assert found([0.0] * 50 + [0.15] * 50) == []
+
+
+def test_one_nan_is_forgiven_and_three_are_not_nor_one_at_an_epochs_end() -> None:
+    assert found([1.0, math.nan, math.inf, 1.0, math.nan, math.nan, 1.0]) == []
+    assert found([1.0, math.nan, math.nan, math.inf, 1.0]) == [(3, Finding("was inf", Action.STOP))]
+    assert found([1.0, 1.0, math.nan], batches=3) == [(2, Finding("was nan", Action.STOP))]
+
+
+def test_without_its_rule_nothing_is_found() -> None:
+    losses = [1.0] * 50 + [math.nan] * 5 + [50.0] * 5
+    assert [finding.action for _, finding in found(losses, LossRules(on_spike=Action.STOP))] == [Action.STOP]
+    assert [finding.what for _, finding in found(losses, LossRules(on_nan=Action.STOP))] == ["was nan"]
+    assert found(losses, LossRules()) == []
+
+
+def test_a_watch_that_is_restored_anywhere_finds_the_same() -> None:
+    dice = random.Random(1)
+    rules = LossRules(on_spike=Action.WARN, on_nan=Action.STOP, factor=1.01)
+    losses = [1.02**index * dice.choice([0.5, 1.0, 1.0, 1.0, math.nan]) for index in range(600)]
+    whole = found(losses, rules)
+    assert {finding.action for _, finding in whole} == {Action.WARN, Action.STOP}
+    watch, again = LossWatch(rules), []
+    for index, loss in enumerate(losses):
+        if finding := watch.look(loss, ends_epoch=(index + 1) % 1000 == 0):
+            again.append((index, finding))
+        restored = LossWatch(rules)
+        restored.restore(watch.state())
+        watch = restored
+    assert again == whole
