@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class Trial:
     task: str
     processes: int
     epochs: int
+    rules: Mapping[str, Any] = field(default_factory=dict)
     interruptions: list[Interruption] = field(default_factory=list)
     attempts: int = 0
     machines: int = 0
@@ -97,6 +99,7 @@ class Trial:
             imgsz=64,
             batch=4,
             overrides={"plots": False, "nbs": 12, "close_mosaic": 2},
+            **self.rules,
         ).model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         settings = _settings(self.place.bucket, self._root, folder)
         reader = S3ObjectReader(self.place.client)

@@ -22,27 +22,31 @@ from include.training.contract import (
     BEGINNINGS,
     EXACT,
     LOSS_WATCH,
+    EpochReporter,
     Progress,
     SavedState,
     TrainingError,
     TrainingRequest,
 )
+from include.training.distributed import train_in_ranks
 from include.training.loss_rules import NO_RULES, Action, LossRules
-from include.training.run import prepared
+from include.training.run import planned, prepared
 from tests.tiny_models import architecture
-from tests.tiny_trainings import EndsAt, recovery, request, weights_of
+from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
 
 ROLL_BACK = LossRules(on_spike=Action.ROLL_BACK, on_nan=Action.ROLL_BACK)
 BATCHES, EPOCHS = 10, 4
 
 
-def asked(folder: Path, rules: LossRules, task: str = "classify", **arguments: Any) -> TrainingRequest:
+def asked(
+    folder: Path, rules: LossRules, task: str = "classify", images: int = BATCHES, **arguments: Any
+) -> TrainingRequest:
     """Four epochs of ten batches of one image; optimizer steps take four, and do not end with an epoch."""
     given = {"imgsz": 64, "batch": 1, "nbs": 4, "plots": False, "close_mosaic": 1, "warmup_epochs": 0}
     return request(
         task,
         folder,
-        images=BATCHES,
+        images=images,
         model=architecture(folder, task),
         epochs=EPOCHS,
         save_dir=folder / "run",
@@ -149,7 +153,7 @@ def test_an_ordinary_training_breaks_no_rule_and_the_look_changes_nothing(tmp_pa
 
 
 def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(asked(tmp_path, LossRules(on_spike=Action.WARN)), SPIKES)
+    run(asked(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
     said = [record.message for record in caplog.records if "The loss" in record.message]
     assert len(said) == 1
     assert "above 2 times the largest of the 23 batches before" in said[0]
@@ -221,3 +225,23 @@ def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tm
         match=r"^The loss was nan, in batch 2 of epoch 7, after 5 roll-backs, with 0\.031 of",
     ):
         run(wanted, spoils(math.nan, *((epoch, 1) for epoch in range(1, 9))))
+
+
+def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
+    """Train in two processes, of which the second one alone diverges."""
+    with planned(wanted) as plan:
+        train_in_ranks(plan, 2, reporter, program="tests.spoilt_ranks")
+
+
+def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
+    """Each batch has an image for each process; with this seed those of the second one are spoilt."""
+    wanted = asked(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
+    return replace(wanted, epochs=epochs)
+
+
+def test_two_processes_roll_back_together_though_one_alone_diverges(tmp_path: Path) -> None:
+    """One that trained the rest of the epoch would wait for the other for ever."""
+    wanted, reporter = asked_of_two(tmp_path, epochs=3), Epochs()
+    in_two(wanted, reporter)
+    assert [report.epoch for report in reporter.reports] == [0, 1, 2]
+    assert watch_of(wanted)["roll_backs"] == 1

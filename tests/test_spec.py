@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from include.jobs.loss_parameters import loss_rules_of
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.form import params_of
+from include.training.loss_rules import NO_RULES, Action, LossRules
 
 
 def _nested(depth: int) -> list[Any]:
@@ -231,6 +233,23 @@ def test_what_changes_nothing_that_is_computed_is_no_part_of_a_trainings_identit
     assert (
         TrainingSpec.parse(given | means).identity() == TrainingSpec.parse(given).identity() == {"epochs": 3}
     )
+
+
+def test_rules_that_are_not_given_look_at_no_batch_and_numbers_have_defaults() -> None:
+    assert loss_rules_of(TrainingSpec.parse({})) == LossRules() == NO_RULES
+    assert not NO_RULES.look_at_batches
+    given = {"on_loss_spike": "warn", "loss_spike": 3.0, "on_nan": "roll back", "roll_back_states": 2}
+    assert loss_rules_of(TrainingSpec.parse(given)) == LossRules(
+        Action.WARN, Action.ROLL_BACK, factor=3.0, states=2, rate=0.5
+    )
+    assert loss_rules_of(TrainingSpec.parse({"on_nan": "roll back", "roll_back_lr": 0.1})).rate == 0.1
+
+
+def test_a_resumed_job_may_follow_other_rules_than_its_parent() -> None:
+    parent = TrainingSpec.parse({"on_loss_spike": "roll back", "roll_back_states": 2}).with_defaults()
+    child = TrainingSpec.parse({"resume_from": "p", "on_loss_spike": "warn"}).continuing(parent)
+    assert (child.on_loss_spike, loss_rules_of(child).roll_back) == ("warn", False)
+    assert TrainingSpec.parse({"resume_from": "p"}).continuing(parent).on_loss_spike == "roll back"
 
 
 def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:

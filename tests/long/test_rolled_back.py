@@ -1,0 +1,25 @@
+"""Two processes that were rolled back, and interrupted before it or after it, end with the same weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.test_loss_guard import asked_of_two, in_two, on_another_machine, watch_of
+from tests.tiny_trainings import Epochs, GivesUp, weights_of
+
+
+@pytest.mark.parametrize("after", [2, 3], ids=["before", "after"])
+def test_two_processes_that_are_interrupted_end_with_the_same_weights(after: int, tmp_path: Path) -> None:
+    wanted = asked_of_two(tmp_path, epochs=4)
+    in_two(wanted, Epochs())
+    assert watch_of(wanted)["roll_backs"] == 1
+    weights = weights_of(wanted.save_dir / "weights" / "last.pt")
+    shutil.rmtree(wanted.save_dir)
+
+    with pytest.raises(GivesUp.Enough):
+        in_two(wanted, GivesUp(after))
+    in_two(on_another_machine(wanted, tmp_path), Epochs())
+    assert weights_of(wanted.save_dir / "weights" / "last.pt") == weights

@@ -1,0 +1,29 @@
+"""tests.ranks_on_cpu where the second process diverges alone: its weights are spoilt in the third epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from include.training import rank
+from tests.ranks_on_cpu import stand_in
+from tests.test_loss_guard import SPIKES
+
+
+def spoil_one() -> None:
+    from ultralytics.utils import RANK
+
+    from include.training.trainers import WholeState
+
+    def with_spikes(self: WholeState, *arguments: Any) -> None:
+        set_up(self, *arguments)
+        if RANK == 1:
+            self.add_callback("on_train_batch_start", SPIKES)
+
+    set_up = WholeState.__init__
+    WholeState.__init__ = with_spikes  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    stand_in()
+    spoil_one()
+    rank.main()
