@@ -93,11 +93,11 @@ class Watched(EndsAt):
         super().saved(state)
 
 
-def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position) -> Watched:
+def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
     """Train; states are wanted at these positions, and one at the last of them ends the attempt."""
     reporter = Watched(wanted.save_dir, *wants)
     with prepared(wanted, reporter, reporter) as trainer:
-        reporter.trainer = trainer
+        reporter.trainer, trainer.args.workers = trainer, workers
         trainer.add_callback("on_train_batch_start", spoil)
         with suppress(EndsAt.Enough):
             trainer.train()
@@ -122,7 +122,7 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     tmp_path: Path,
 ) -> None:
     wanted = asked(tmp_path, replace(ROLL_BACK, states=2))
-    whole = run(wanted, SPIKES, (1, 4), (1, 5), (1, 6), (9, 9))
+    whole = run(wanted, SPIKES, (1, 4), (1, 5), (1, 6), (9, 9), workers=1)
     assert watch_of(wanted)["roll_backs"] == 1
     assert list(whole.weights) == [(0, 0), (1, 0), (2, 0), (3, 0)]  # none of the spike, nor after it
     assert whole.weights[2, 0] == whole.weights[0, 0]
