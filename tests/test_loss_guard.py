@@ -142,8 +142,19 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     assert rest.reports[-1].inexact_reason is None
 
 
+def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_of_that_one(
+    tmp_path: Path,
+) -> None:
+    wanted = asked(
+        tmp_path, ROLL_BACK, images=11, seed=2
+    )  # with it the next three images are of the other class
+    spiked = run(replace(wanted, epochs=3), spoils(1000.0, (1, 10)))
+    assert watch_of(wanted)["roll_backs"] == 1
+    assert spiked.weights[2, 0] == spiked.weights[0, 0] != spiked.weights[1, 0]
+
+
 def test_an_ordinary_training_breaks_no_rule_and_the_look_changes_nothing(tmp_path: Path) -> None:
-    rules = replace(asked(tmp_path, replace(ROLL_BACK, factor=1.5), "detect"), epochs=3)
+    rules = replace(asked(tmp_path, replace(ROLL_BACK, factor=1.5), "detect", val=False), epochs=3)
     watched = run(rules, spoils(0.0))
     assert watch_of(rules)["roll_backs"] == 0
     assert len(watch_of(rules)["seen"]["usual"]) == 3 * BATCHES

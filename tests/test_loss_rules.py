@@ -45,6 +45,11 @@ def test_a_jump_is_told_once_however_long_it_lasts() -> None:
     assert [index for index, _ in found([3.0] * 50 + [30.0] * 200)] == [52]
 
 
+def test_losses_that_were_rolled_back_from_are_forgotten() -> None:
+    rules = LossRules(on_spike=Action.ROLL_BACK)
+    assert [index for index, _ in found([3.0] * 50 + [30.0] * 3 + [3.0] * 5 + [30.0] * 3, rules)] == [52, 60]
+
+
 def test_the_first_losses_of_a_training_are_compared_with_nothing() -> None:
     assert found([1.0] * 10 + [50.0] * 100) == []
     assert [index for index, _ in found([1.0] * 20 + [50.0] * 100)] == [22]

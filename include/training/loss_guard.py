@@ -70,9 +70,10 @@ class WatchesLoss(Exact):
     def _keep_beginning(self) -> None:
         """Keep what a roll-back needs on the host: a GPU's memory is for training.
 
-        An attempt that goes on within an epoch has its beginning, unless no rule asked for it before.
+        An attempt that goes on within an epoch has its beginning, unless no rule asked for it before. After
+        losses that may be the first of a spike only an earlier beginning is of use.
         """
-        if self.train_loader.first_batch and self._beginnings:
+        if self._beginnings and (self.train_loader.first_batch or self._watch.is_undecided):
             return
         beginning, wait = copy_to_host(
             {

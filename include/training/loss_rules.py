@@ -115,11 +115,12 @@ class LossWatch:
         self._high.append(loss)
         if is_high and len(self._high) < IN_A_ROW:
             return None
-        # High losses become usual only now, or the second one would be compared with the first.
-        self._usual.extend(self._high)
-        self._high = []
+        row, self._high = self._high, []
         if not is_high:
+            self._usual.extend(row)
             return None
+        if action is not Action.ROLL_BACK:
+            self._usual.extend(row)  # only now, or the second one would be compared with the first
         return Finding(
             f"was above {self._rules.factor:g} times the largest of the {compared} batches before "
             f"({largest:.4g}) {IN_A_ROW} times in a row, at last {loss:.4g}",
