@@ -30,6 +30,7 @@ from include.training.contract import (
 )
 from include.training.distributed import train_in_ranks
 from include.training.loss_rules import NO_RULES, Action, LossRules
+from include.training.resume import restore
 from include.training.run import planned, prepared
 from tests.tiny_models import architecture
 from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
@@ -141,6 +142,10 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     assert [told[report.epoch] for report in whole.reports] == [report.metrics for report in whole.reports]
     assert rest.reports[-1].inexact_reason is None
 
+    child = replace(recovery(wanted), save_dir=tmp_path / "child", epochs=9, arguments={}, recover=False)
+    restored = load_checkpoint(restore(child, rest.last).path)
+    assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}  # stays lowered, and losses may be others
+
 
 def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_of_that_one(
     tmp_path: Path,
@@ -175,7 +180,7 @@ def test_a_training_that_is_stopped_keeps_its_state_and_goes_on_as_a_new_job_tha
     tmp_path: Path,
 ) -> None:
     parent = asked(tmp_path, LossRules(on_spike=Action.STOP))
-    with pytest.raises(TrainingError, match=r"largest of the 23 .* in batch 6 of epoch 3, and its rule is"):
+    with pytest.raises(TrainingError, match=r"of the 23 .* in batch 6 of epoch 3, and on_loss_spike='stop'"):
         run(parent, SPIKES, (1, 3), (1, 4), (9, 9))
     weights = parent.save_dir / "weights"
     state = load_checkpoint(weights / "last.pt")
@@ -197,9 +202,7 @@ def test_a_training_that_is_stopped_keeps_its_state_and_goes_on_as_a_new_job_tha
 
 def test_weights_that_are_nan_at_once_end_the_training_by_its_rule(tmp_path: Path) -> None:
     wanted = asked(tmp_path, LossRules(on_nan=Action.STOP))
-    with pytest.raises(
-        TrainingError, match=r"^The loss was nan, in batch 5 of epoch 1, and its rule is 'stop'"
-    ):
+    with pytest.raises(TrainingError, match=r"^The loss was nan, in batch 5 of epoch 1, and on_nan='stop'"):
         run(wanted, spoils(math.nan, (0, 2)))
 
 

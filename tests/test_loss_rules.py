@@ -26,6 +26,7 @@ def test_a_loss_that_stays_high_has_jumped_at_the_third_batch() -> None:
             52,
             Finding(
                 "was above 2 times the largest of the 50 batches before (4) 3 times in a row, at last 10",
+                "on_loss_spike",
                 Action.WARN,
             ),
         )
@@ -72,8 +73,8 @@ def test_a_classifier_that_makes_no_mistakes_may_make_small_ones() -> None:
 
 def test_one_nan_is_forgiven_and_three_are_not_nor_one_at_an_epochs_end() -> None:
     assert found([1.0, math.nan, math.inf, 1.0, math.nan, math.nan, 1.0]) == []
-    assert found([1.0, math.nan, math.nan, math.inf, 1.0]) == [(3, Finding("was inf", Action.STOP))]
-    assert found([1.0, 1.0, math.nan], batches=3) == [(2, Finding("was nan", Action.STOP))]
+    assert found([1.0, math.nan, math.nan, math.inf, 1.0]) == [(3, Finding("was inf", "on_nan", Action.STOP))]
+    assert found([1.0, 1.0, math.nan], batches=3) == [(2, Finding("was nan", "on_nan", Action.STOP))]
 
 
 def test_without_its_rule_nothing_is_found() -> None:

@@ -237,7 +237,7 @@ def test_what_changes_nothing_that_is_computed_is_no_part_of_a_trainings_identit
 
 def test_rules_that_are_not_given_look_at_no_batch_and_numbers_have_defaults() -> None:
     assert loss_rules_of(TrainingSpec.parse({})) == LossRules() == NO_RULES
-    assert not NO_RULES.look_at_batches
+    assert not NO_RULES.needs_losses
     given = {"on_loss_spike": "warn", "loss_spike": 3.0, "on_nan": "roll back", "roll_back_states": 2}
     assert loss_rules_of(TrainingSpec.parse(given)) == LossRules(
         Action.WARN, Action.ROLL_BACK, factor=3.0, states=2, rate=0.5
@@ -248,7 +248,7 @@ def test_rules_that_are_not_given_look_at_no_batch_and_numbers_have_defaults() -
 def test_a_resumed_job_may_follow_other_rules_than_its_parent() -> None:
     parent = TrainingSpec.parse({"on_loss_spike": "roll back", "roll_back_states": 2}).with_defaults()
     child = TrainingSpec.parse({"resume_from": "p", "on_loss_spike": "warn"}).continuing(parent)
-    assert (child.on_loss_spike, loss_rules_of(child).roll_back) == ("warn", False)
+    assert (child.on_loss_spike, loss_rules_of(child).needs_states) == ("warn", False)
     assert TrainingSpec.parse({"resume_from": "p"}).continuing(parent).on_loss_spike == "roll back"
 
 

@@ -84,7 +84,7 @@ def check_loss_rules(spec: TrainingSpec) -> None:
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; give on_loss_spike, "
             "or leave loss_spike out"
         )
-    if loss_rules_of(spec).roll_back:
+    if loss_rules_of(spec).needs_states:
         return
     for name, value in (("roll_back_states", spec.roll_back_states), ("roll_back_lr", spec.roll_back_lr)):
         if value is not None:

@@ -1,14 +1,14 @@
-"""Follows the rules for a training's loss: warns, ends the training, or takes it back to an earlier state.
+"""Applies the rules for a training's loss: warns, ends the training, or takes it back to an earlier state.
 
 A roll-back restores weights, their average and the optimizer as they were at the beginning of an epoch, ends
-the epoch that is under way, and lowers the learning rate. Epochs are not counted back: the training goes on
-with the next one, and so with other data than those that it diverged on. That is how PaLM was trained
-(Chowdhery et al. 2022, 5.1: go back by about 100 steps, leave out 200 to 500 batches). It also keeps every
-state newer than those before it, and bounds the time of a training however often it is rolled back.
+the epoch that is under way, and lowers the learning rate. Epochs are not counted back: the training continues
+with the next one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery
+et al. 2022, 5.1: go back about 100 steps, leave out 200 to 500 batches). Besides, a later state is always one
+of a later epoch or batch, and a training ends however often it is rolled back.
 
-All of it is part of the training's state: the losses that were seen, the learning rate, and the states to go
-back to. So a training that is interrupted, and goes on on another machine, is rolled back after the same
-batch to the same bits. With several processes all see the mean of their losses and do the same.
+The losses that were seen, the learning rate, and the states to go back to belong to the training's state. So
+a training that is interrupted and resumed on another machine is rolled back after the same batch to the same
+bits. With several processes, each sees the mean of their losses, and all do the same.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _REPETITIONS = 3
 
 
 class WatchesLoss(Exact):
-    """Looks at the loss of each batch where a rule asks for it.
+    """Looks at the loss of each batch if a rule needs it.
 
-    The look waits for the GPU no longer than Ultralytics does, which reads the running losses after each
-    batch for its progress bar. rate is what the planned learning rate is multiplied by.
+    Reading it does not make the training wait for the GPU: Ultralytics has just read the running losses for
+    its progress bar.
     """
 
     lf: Callable[[int], float]
@@ -56,9 +56,9 @@ class WatchesLoss(Exact):
         self._roll_backs = 0
         self._beginnings: list[dict[str, Any]] = []
         super().__init__(overrides)
-        if rules.roll_back:
+        if rules.needs_states:
             self.add_callback("on_train_epoch_start", WatchesLoss._keep_beginning)
-        if rules.look_at_batches:
+        if rules.needs_losses:
             self.add_callback("on_train_batch_end", WatchesLoss._look_at_batch)
 
     def _setup_scheduler(self) -> None:
@@ -68,10 +68,10 @@ class WatchesLoss(Exact):
         self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
 
     def _keep_beginning(self) -> None:
-        """Keep what a roll-back needs on the host: a GPU's memory is for training.
+        """Keep the state at the beginning of this epoch, on the host: a GPU's memory is for training.
 
-        An attempt that goes on within an epoch has its beginning, unless no rule asked for it before. After
-        losses that may be the first of a spike only an earlier beginning is of use.
+        An attempt that resumes within an epoch has it already, unless no rule needed it before. It is not
+        kept if the epoch before ended with losses that may be the first of a spike.
         """
         if self._beginnings and (self.train_loader.first_batch or self._watch.is_undecided):
             return
@@ -103,8 +103,8 @@ class WatchesLoss(Exact):
             log.warning("%s.", what)
         elif finding.action is Action.STOP:
             raise TrainingError(
-                f"{what}, and its rule is 'stop'. Look at the data; then start a new job with a smaller lr0, "
-                "or continue this one in a new job with resume_from and the rule 'roll back'"
+                f"{what}, and {finding.rule}='stop'. Look at the data; then start a new job with a smaller "
+                f"lr0, or continue this one in a new job with resume_from and {finding.rule}='roll back'"
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
@@ -115,7 +115,7 @@ class WatchesLoss(Exact):
             self._roll_back(what)
 
     def _mean_loss(self) -> float:
-        """Add up the parts of the batch's loss; with several processes their mean, equal in all of them."""
+        """Add up the parts of the batch's loss; return the mean over all processes, the same in each."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
             return float(loss)
@@ -124,7 +124,7 @@ class WatchesLoss(Exact):
         return float(torch.cat(losses).mean())
 
     def _has_finite_weights(self) -> bool:
-        """Look at the parameters alone: buffers differ between processes, and all have to do the same."""
+        """Check the parameters only: buffers differ between processes, and all have to do the same."""
         return are_finite(self.model.parameters())
 
     def _roll_back(self, what: str) -> None:
@@ -155,9 +155,10 @@ class WatchesLoss(Exact):
         self._loader_epoch = None
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Let Ultralytics repeat an epoch that ended in NaN, unless a rule has dealt with it.
+        """Let Ultralytics repeat an epoch that ended in NaN, unless it was rolled back.
 
-        Raises TrainingError where that does not help: in the first epoch, and after three repetitions.
+        Raises TrainingError if the weights are not finite after the first epoch, or the loss after three
+        repetitions of a later one.
         """
         if self.train_loader.is_cut:
             return False
@@ -184,17 +185,17 @@ class WatchesLoss(Exact):
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add what the rules have seen and done; `beginnings` are apart, because they need no copy."""
+        """Add what the rules have seen and done, without `beginnings`: they need no copy."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
     @property
     def beginnings(self) -> list[dict[str, Any]]:
-        """The states that a roll-back may go to, oldest first, on the host; nobody changes them."""
+        """States that a roll-back may go to, oldest first, on the host; they never change."""
         return self._beginnings
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state, and go on with what the rules had seen and done."""
+        """Restore the state, with what the rules had seen and done."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return
@@ -204,5 +205,5 @@ class WatchesLoss(Exact):
         self._roll_backs = watch.get("roll_backs", 0)
         if "seen" in watch:
             self._watch.restore(watch["seen"])
-        if self._rules.roll_back:
+        if self._rules.needs_states:
             self._beginnings = exact.get(BEGINNINGS, [])[-self._rules.states :]

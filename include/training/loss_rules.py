@@ -1,11 +1,11 @@
-"""What a training does when its loss jumps or stops being a number: the rules, and what recognizes it.
+"""Rules for a training whose loss jumps or is not a number, and the watch that applies them to each batch.
 
-A rule looks at more than one batch. A loss that jumps once mostly comes down by itself: one odd image, or in
-mixed precision a batch that overflowed and was skipped. A training that diverges stays high.
+One high loss breaks no rule, because it usually comes down by itself: an odd image, or in mixed precision a
+batch that overflowed and whose step was skipped. A training that diverges stays high.
 
-The measure is the largest recent loss and not the average one, because in many data sets most images show
-nothing. There the usual loss is a hundredth of that of a batch with objects, and every such batch would be
-taken for a spike. Within three batches in a row no ordinary training that was measured exceeded it by itself.
+A loss is compared with the largest recent one and not with the average, because in many datasets most images
+show nothing. A batch without objects has a hundredth of the loss of one with some, which would seem to be a
+spike. docs/loss-spikes.md has the measurements.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WINDOW = 100
-"""Batches whose largest loss is what the next ones are compared with."""
+"""Number of batches whose largest loss the next one is compared with."""
 
 _LEAST = 20
-"""Batches before the first comparison: a training's first losses say little about the next ones."""
+"""Number of batches before the first comparison: a training's first losses say little about the next."""
 
 _NEGLIGIBLE = 0.1
-"""A loss that no rule takes for high: a classifier has it that is 90 % sure of the right class."""
+"""Smaller losses count as this one, which is that of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
-"""Batches that must exceed the limit one after the other."""
+"""Number of batches in a row that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
-"""How often a training is rolled back before it ends: by then it needs other data or other parameters."""
+"""Roll-backs after which a training fails: by then it needs other data or other parameters."""
 
 
 class Action(StrEnum):
@@ -45,12 +45,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class LossRules:
-    """What to do where the loss jumps, or is not a number; by default nobody looks.
+    """What to do when the loss jumps or is not a number; by default no batch's loss is looked at.
 
-    on_spike is for a loss of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
-    without it Ultralytics' own recovery repeats an epoch that ends in NaN. A roll-back goes to the beginning
-    of the epoch that is under way, or with more `states` of earlier ones, and multiplies the learning rate by
-    `rate`.
+    on_spike is for losses of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
+    without it, Ultralytics repeats an epoch that ends in NaN. A roll-back goes `states` epochs back, counting
+    the one that is under way, to its beginning, and multiplies the learning rate by `rate`.
     """
 
     on_spike: Action | None = None
@@ -60,33 +59,34 @@ class LossRules:
     rate: float = 0.5
 
     @property
-    def look_at_batches(self) -> bool:
+    def needs_losses(self) -> bool:
         """Whether any rule needs the loss of each batch."""
         return self.on_spike is not None or self.on_nan is not None
 
     @property
-    def roll_back(self) -> bool:
+    def needs_states(self) -> bool:
         """Whether any rule needs states to go back to."""
         return Action.ROLL_BACK in {self.on_spike, self.on_nan}
 
 
 NO_RULES = LossRules()
-"""Nobody looks at the loss of a batch, and Ultralytics repeats an epoch that ends in NaN."""
+"""No batch's loss is looked at, and Ultralytics repeats an epoch that ends in NaN."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a batch's loss was, as the predicate of a sentence, and what the rule for that does."""
+    """What a batch's loss was (the predicate of a sentence), the rule it breaks, and what the rule does."""
 
     what: str
+    rule: str
     action: Action
 
 
 class LossWatch:
-    """Takes the loss of each batch, and says which rule it breaks.
+    """Takes the loss of each batch and says which rule it breaks.
 
-    Its memory is plain values, because it belongs to a training's state: what is found after a batch must not
-    depend on when the training was interrupted.
+    What it remembers is saved with a training's state, as plain values: a training that is interrupted must
+    break the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:
@@ -96,9 +96,9 @@ class LossWatch:
         self._nans = 0
 
     def look(self, loss: float, *, ends_epoch: bool) -> Finding | None:
-        """Take the loss of the next batch.
+        """Take the loss of the next batch; return what is wrong, if this batch breaks a rule.
 
-        After an epoch's last batch a state is saved, so there one NaN is enough.
+        One NaN is enough in an epoch's last batch, because a state is saved after it.
         """
         if math.isfinite(loss):
             self._nans = 0
@@ -106,7 +106,7 @@ class LossWatch:
         self._nans += 1
         if self._rules.on_nan is None or not (self._nans == IN_A_ROW or ends_epoch):
             return None
-        return Finding(f"was {loss}", self._rules.on_nan)
+        return Finding(f"was {loss}", "on_nan", self._rules.on_nan)
 
     def _look_for_spike(self, loss: float, action: Action) -> Finding | None:
         compared = len(self._usual)
@@ -124,19 +124,20 @@ class LossWatch:
         return Finding(
             f"was above {self._rules.factor:g} times the largest of the {compared} batches before "
             f"({largest:.4g}) {IN_A_ROW} times in a row, at last {loss:.4g}",
+            "on_loss_spike",
             action,
         )
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the last batch may turn out to be the first of those that break a rule."""
+        """Whether the last batch may turn out to be one of several that break a rule."""
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on."""
+        """Return what `restore` needs."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where another one was, which may have followed other rules."""
+        """Continue where another watch ended, which may have had other rules."""
         self._usual.extend(state["usual"])
         self._high, self._nans = list(state["high"]), state["nans"]
