@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.checkpoints.loading import load_checkpoint
 from include.schema.migrations import apply
+from include.training.contract import EXACT, LOSS_WATCH
 from tests import platforms
 from tests.interrupted_attempts import Place, Trial, store_model
 
@@ -26,7 +28,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, database_url: str, tmp_path:
 
 def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
     """Its states have those in them that a roll-back could go to."""
-    rules = {"on_nan": "roll back", "roll_back_states": 2}
+    rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
     store_model(place, "classify")
     weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()
     rng = random.Random(seed := random.randrange(2**32))
@@ -35,3 +37,5 @@ def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place:
     again.interrupt("terminate", rng, disk_lost=False)
     assert again.end() == weights, f"seed {seed}"
     assert [each.how for each in again.interruptions] == ["stop", "terminate"]
+    state = load_checkpoint(place.folder / "again.pt")[EXACT]
+    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # the rules were followed, in all attempts
