@@ -106,6 +106,14 @@ IMAGE_BYTES = 1 * GIB
 IMAGE_PIXELS = 178_956_970
 """Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and leaves out larger ones."""
 
+# Pretrained weights
+
+WEIGHTS_BYTES = 4 * GIB
+"""Of a file that is a job's `model`: whole states of the largest models take 1.5 GB."""
+
+WEIGHTS_SECONDS = 1_800
+"""For the download of a pretrained file: the largest of them have 150 MB."""
+
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB

@@ -59,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
-    # Read by the stack under test: the plan that is shipped would take minutes.
+    # Read by the stack under test. No test needs a network, and the plan that is shipped would take minutes.
+    os.environ["PRETRAINED_URL"] = "off"
     os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 

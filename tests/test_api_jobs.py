@@ -184,9 +184,9 @@ def test_a_lineage_goes_both_ways(ask: Any) -> None:
     assert [job["job_id"] for job in lineage["jobs"]] == ["rest-a", "rest-b"]
     assert lineage["truncated"] is False
     assert lineage["jobs"][0] == {
-        "job_id": "rest-a", "parent_job_id": None, "resumed_epoch": None, "status": "completed", "epoch": 2,
-        "epochs": 3, "model": "yolo11n", "dataset": "rest-digits", "metrics": {"metrics/mAP50(B)": 0.5},
-        "created_at": "2026-01-01T00:00:00Z",
+        "job_id": "rest-a", "parent_job_id": None, "resumed_epoch": None, "fine_tuned": False,
+        "status": "completed", "epoch": 2, "epochs": 3, "model": "yolo11n", "dataset": "rest-digits",
+        "metrics": {"metrics/mAP50(B)": 0.5}, "created_at": "2026-01-01T00:00:00Z",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,22 +10,33 @@ import pytest
 import yaml
 
 from include.training.architectures import (
+    TABLE,
+    default_weights,
     file_names,
+    find_architecture,
     is_architecture,
+    published_weights,
+    release_url,
     shipped_architectures,
     similar_architecture,
+    similar_weights,
 )
-from include.training.contract import TrainingError
+from include.training.contract import MODEL_SUFFIX, TrainingError
+from include.training.derive_architectures import derive
 from include.training.models import resolve_model
 
 PAYLOAD = "activation: open('trace', 'w')\n"
+
+
+def test_the_table_is_that_of_the_installed_ultralytics() -> None:
+    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
 
 
 def test_every_shipped_architecture_is_known_in_each_of_its_sizes() -> None:
     from ultralytics import cfg
 
     shipped = {path.stem: path for path in Path(cfg.__file__).parent.glob("models/*/*.yaml")}
-    assert shipped.keys() == shipped_architectures()
+    assert shipped.keys() == shipped_architectures().keys()
     for stem, path in shipped.items():
         sizes = yaml.safe_load(path.read_text(encoding="utf-8")).get("scales", {})
         own = re.search(r"v\d+[a-z]", stem)  # yolov10n and the like are files of their own
@@ -63,10 +75,44 @@ def test_what_is_no_plain_name_of_one_is_no_architecture(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("YOLO11n", "yolo11n"), ("yolo11n ", "yolo11n"), ("yolov11n", "yolo11n"), ("qwertz", None)],
+    [
+        ("YOLO11n", "yolo11n"),
+        ("yolo11n ", "yolo11n"),
+        ("yolov11n", "yolo11n"),
+        ("rtdetr-l", None),
+        ("qwertz", None),
+    ],
 )
 def test_a_mistyped_name_suggests_one_that_exists(typed: str, meant: str | None) -> None:
     assert similar_architecture(typed) == meant
+
+
+@pytest.mark.parametrize("name", ["yolov3n", "yolo11z", "yolov10n2", "yolo26n-world"])
+def test_a_size_or_kind_that_is_not_shipped_is_no_architecture(name: str) -> None:
+    assert not is_architecture(name)
+
+
+def test_only_what_is_trained_here_has_a_task() -> None:
+    shipped = shipped_architectures()
+    others = {name for name, each in shipped.items() if each.task is None}
+    assert {"rtdetr-l", "yolov8-rtdetr", "yolov8-world", "yoloe-11"} <= others
+    assert shipped["yolo26-obb"].task == "obb"
+    assert {task for task in published_weights().values() if task} >= set(MODEL_SUFFIX)
+
+
+@pytest.mark.parametrize("task", MODEL_SUFFIX)
+def test_the_default_of_a_task_is_a_published_file_for_it(task: str) -> None:
+    weights = default_weights(task)
+    assert published_weights()[weights] == task
+    architecture = find_architecture(weights.removesuffix(".pt"))
+    assert architecture is not None
+    assert architecture.task == task
+
+
+def test_a_published_file_is_found_by_a_name_that_is_nearly_its() -> None:
+    assert similar_weights("yolov11n.pt") == "yolo11n.pt"
+    assert similar_weights("sam_b.pt") is None
+    assert release_url().startswith("https://github.com/ultralytics/assets/releases/download/v")
 
 
 @pytest.mark.parametrize("name", file_names("yolo11n"))

@@ -148,6 +148,7 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0007", "durable_batch", "120"),
         ("0007", "lost_seconds", "12.5"),
         ("0007", "stop_after_epoch", "true"),
+        ("0008", "initial_weights_sha256", "0f" * 32),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(

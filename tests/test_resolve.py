@@ -21,6 +21,7 @@ from include.pipeline.payloads import ResolvedJob
 from include.pipeline.resolve import RunIdentity, resolve
 from include.schema.migrations import apply
 from include.schema.session import engine_over
+from tests.release_server import finder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,9 +51,17 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 
 
 @pytest.fixture
-def resolving(jobs: JobRepository, store: CheckpointStore) -> Callable[..., ResolvedJob]:
+def resolving(
+    jobs: JobRepository,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> Callable[..., ResolvedJob]:
+    weights = finder(s3_client, bucket, connection)
+
     def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
-        return resolve(params, run, jobs, store, lambda dag_id, run_id: running)
+        return resolve(params, run, jobs, store, lambda dag_id, run_id: running, weights)
 
     return run
 
@@ -332,6 +341,9 @@ def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waits', 'queued')")
     nowhere = replace(s3, ports=replace(s3.ports, s3=1)).client()
     with pytest.raises(StoreError):
-        resolve({"job_id": "waits"}, RUN, jobs, CheckpointStore(nowhere, bucket), lambda *_: False)
+        resolve(
+            {"job_id": "waits"}, RUN, jobs, CheckpointStore(nowhere, bucket), lambda *_: False,
+            finder(nowhere, bucket, connection),
+        )  # fmt: skip
     row = _row(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

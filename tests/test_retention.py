@@ -18,6 +18,7 @@ from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms
 from tests.auditing import LAST, NOTHING, PREVIOUS, World, audited, ended, expired, retained
+from tests.release_server import finder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -203,8 +204,9 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
     retained(world)
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
     store = CheckpointStore(world.client, world.bucket)
+    weights = finder(world.client, world.bucket, world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, JobRepository(world.connection), store, lambda *_: False)
+        resolve(params, run, JobRepository(world.connection), store, lambda *_: False, weights)
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -213,7 +215,8 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
     store = CheckpointStore(world.client, world.bucket)
     jobs = JobRepository(world.connection)
-    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False)
+    weights = finder(world.client, world.bucket, world.connection)
+    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights)
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)

@@ -408,7 +408,7 @@ def test_of_a_large_model_only_what_describes_it_is_read(
 def test_a_model_that_is_too_large_is_refused_and_not_fetched(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.checkpoints.store.MAX_MODEL_BYTES", 100)
+    monkeypatch.setattr("include.checkpoints.store.WEIGHTS_BYTES", 100)
     client.put_object(Bucket=bucket, Key="model.pt", Body=crafted())
     uri = f"s3://{bucket}/model.pt"
 

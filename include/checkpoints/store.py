@@ -30,6 +30,7 @@ from include.checkpoints.reading import inspect_object
 from include.checkpoints.sending import LocalFile, TransferLimits
 from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
 from include.checkpoints.writer import ObjectWriter, changed
+from include.limits import WEIGHTS_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointStore", "StoreError", "StoreRefusal", "StoredCheckpoint", "Upload", "client_config"]
 
 log = logging.getLogger(__name__)
-
-MAX_MODEL_BYTES = 4 * 1024**3
-"""Of a file that is a job's `model`: whole states of the largest models take 1.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -222,18 +220,24 @@ class CheckpointStore:
         head = head_object(self._client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._client.meta.endpoint_url}")
-        require_size(uri, head["ContentLength"], MAX_MODEL_BYTES)
+        require_size(uri, head["ContentLength"], WEIGHTS_BYTES)
         return inspect_object(self._client, location, head["ContentLength"], head["ETag"])
 
-    def fetch_object(self, uri: str, to: Path) -> Path:
+    def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model to start from, or to measure, to the file `to`.
 
-        Its bytes are checked if it carries our checksum. Raises UnsafeCheckpoint where it is too large.
+        Its bytes are checked if it carries our checksum, and have to be those of `sha256` if that is given.
+        Raises CorruptCheckpoint, and UnsafeCheckpoint where it is too large.
         """
-        with fetched(self._client, S3Location.parse(uri), to, MAX_MODEL_BYTES) as object_:
+        with fetched(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES) as object_:
             stored = checkpoint_in(object_.metadata, uri, object_.size)
             if stored:
                 _require_whole(uri, object_.sha256, stored.sha256)
+            if sha256 and object_.sha256 != sha256:
+                raise CorruptCheckpoint(
+                    f"{uri} holds SHA-256 {object_.sha256}, but the job began with {sha256}: somebody "
+                    "replaced it since. Restore it, or give another job_id to train from what is there now"
+                )
         return to
 
     def _location(self, job_id: str, kind: StoredKind) -> S3Location:

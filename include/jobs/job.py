@@ -51,7 +51,9 @@ class TrainingJob(BaseModel):
     status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here.
     The owner is the run `run_id` of Dag `dag_id`, and in it try number `attempt` of the task `train`
     (None until one began). origin_run_id is the run that began this training from its start: objects in
-    S3 belong to the training if their metadata names that run. epoch is the last finished one,
+    S3 belong to the training if their metadata names that run. initial_weights_path and _sha256 are the
+    file in S3 that the training began with, None where it began from scratch. Where its weights are those of
+    another job, parent_job_id is that job and resumed_epoch is None. epoch is the last finished one,
     resumed_epoch the parent's last one, which a job with a parent continues after; both from 0; epochs is
     the planned number. epoch_batch is how many batches after it are trained, of epoch_batches.
     durable_epoch and durable_batch say the same of the newest state that was verified in S3: in the first
@@ -77,6 +79,8 @@ class TrainingJob(BaseModel):
     attempt: int | None
     parent_job_id: str | None
     resumed_epoch: int | None
+    initial_weights_path: str | None
+    initial_weights_sha256: str | None
     spec: JsonObject
     epoch: int | None
     epoch_batch: int | None

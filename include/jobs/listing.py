@@ -77,13 +77,14 @@ class JobPage:
 
 
 class RelatedJob(BaseModel):
-    """A job as one of a lineage."""
+    """A job as one of a lineage. fine_tuned says that it began with its parent's best.pt."""
 
     model_config = ConfigDict(frozen=True)
 
     job_id: str
     parent_job_id: str | None
     resumed_epoch: int | None
+    fine_tuned: bool
     status: str | None
     epoch: int | None
     epochs: int | None

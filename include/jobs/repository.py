@@ -88,6 +88,8 @@ class JobRepository:
         expected_run_id: str | None,
         origin_run_id: str | None = None,
         recreated: bool = False,
+        initial_weights_path: str | None = None,
+        initial_weights_sha256: str | None = None,
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
@@ -95,8 +97,8 @@ class JobRepository:
         saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
         known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
         before begins from the start, and with `fresh` so does one of another run, or of a deleted run with
-        this id (`recreated`); it then belongs to `origin_run_id`, by default this run. What parent_job_id and
-        resumed_epoch say is written either way.
+        this id (`recreated`); it then belongs to `origin_run_id`, by default this run. What parent_job_id,
+        resumed_epoch and the initial weights say is written either way.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
         """
@@ -113,6 +115,8 @@ class JobRepository:
             "expected_run_id": expected_run_id,
             "origin_run_id": origin_run_id or run_id,
             "recreated": recreated,
+            "initial_weights_path": initial_weights_path,
+            "initial_weights_sha256": initial_weights_sha256,
             "first_epoch": 0,
         }
         with self._connection.transaction():

@@ -9,7 +9,6 @@ default.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -35,10 +34,10 @@ from include.jobs.loss_parameters import (
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, shown
-from include.training.architectures import is_architecture, similar_architecture
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
+from include.weights.reference import ModelReference
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -117,8 +116,10 @@ class TrainingSpec(BaseModel):
     model: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="An architecture of Ultralytics such as yolo11n or yolo11n-seg (trained from scratch), "
-        "or s3://…/*.pt to start from. Empty: yolo11n with the suffix of the task, from scratch.",
+        description="yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
+        "job:{job_id} (its best.pt), or model:{name}@{version} (a registered version; without @ the one in "
+        "production). "
+        "Empty: yolo11n with the suffix of the task, from scratch.",
         json_schema_extra=_DATA,
     )
     epochs: int | None = Field(
@@ -242,6 +243,11 @@ class TrainingSpec(BaseModel):
             return values
         return {name: value for name, value in values.items() if name not in _REPLACED}
 
+    @field_validator("model")
+    @classmethod
+    def _names_a_model(cls, model: str | None) -> str | None:
+        return model and ModelReference.parse(model).text
+
     @field_validator("batch")
     @classmethod
     def _images_or_fraction(cls, batch: float | None) -> float | None:
@@ -356,32 +362,5 @@ def _check_dataset_given(dataset: str | None, task: str) -> None:
 
 
 def _check_model_fits(model: str | None, task: str) -> None:
-    """Accept an architecture that carries the suffix of its task, or a .pt in S3, and no file of a worker."""
-    if model is None or re.fullmatch(r"s3://[^/]+/.+\.pt", model):
-        return
-    if not is_architecture(model):
-        raise ValueError(_unknown_model(model))
-    stem = model.removesuffix(".yaml").removesuffix(".yml")
-    built = next((t for t, suffix in MODEL_SUFFIX.items() if suffix and stem.endswith(suffix)), "detect")
-    if built != task:
-        raise ValueError(
-            f"model={model!r} is a model for {built}, but the task is {task}; give task={built!r}, or "
-            f"another model such as {'yolo11n' + MODEL_SUFFIX[task]!r}"
-        )
-
-
-def _unknown_model(model: str) -> str:
-    if "://" in model:
-        return f"model={model!r} cannot be fetched; give a name such as yolo11n, or s3://bucket/key.pt"
-    if model.endswith(".pt"):
-        stem = Path(model).stem
-        scratch = f"give {stem!r} to train from scratch, or " if is_architecture(stem) else ""
-        return (
-            f"model={model!r} would have to be downloaded or to be on every worker; {scratch}put the file "
-            "into S3 and give its s3:// URI"
-        )
-    similar = similar_architecture(model)
-    return (
-        f"model={model!r} is not an architecture that Ultralytics ships, and a job reads no file of a "
-        f"worker; give a name such as {similar or 'yolo11n'}, or s3://bucket/key.pt"
-    )
+    if model is not None:
+        ModelReference.parse(model).require_task(task)

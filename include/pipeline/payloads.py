@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.spec import TrainingSpec
+from include.weights.initial import InitialWeights
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind
@@ -58,7 +59,8 @@ class ResolvedJob(_Payload):
     """A job whose parameters were checked and whose row this run owns.
 
     origin_run_id is the run that began this training: this one, or an earlier one that this one continues.
-    What is null in spec is Ultralytics' own default.
+    What is null in spec is Ultralytics' own default. weights are what the training began with; None where it
+    began from scratch, or from a file in S3 before their hash was kept.
     """
 
     job_id: str
@@ -67,10 +69,17 @@ class ResolvedJob(_Payload):
     origin_run_id: str
     spec: TrainingSpec
     resume: ResumePoint | None = None
+    weights: InitialWeights | None = None
 
     def identity(self) -> dict[str, object]:
         """What makes this training this one: a state in which any of it differs is another training's."""
-        return {"job_id": self.job_id, "origin_run_id": self.origin_run_id, **self.spec.identity()}
+        weights = {"initial_weights": self.weights.sha256} if self.weights else {}
+        return {
+            "job_id": self.job_id,
+            "origin_run_id": self.origin_run_id,
+            **self.spec.identity(),
+            **weights,
+        }
 
 
 class TrainingManifest(_Payload):

@@ -15,12 +15,14 @@ from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.refusals import shown
+from include.weights.initial import InitialWeights
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
+    from include.weights.initial import InitialWeightsFinder
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def resolve(
     jobs: JobRepository,
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
+    finder: InitialWeightsFinder,
 ) -> ResolvedJob:
     """Check `params`, and take over or create the job's row for `run`.
 
@@ -60,19 +63,17 @@ def resolve(
             _refuse_orphaned_state(job_id, checkpoints)
         if row is not None and own is not None:
             spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
-            resumed_epoch = row.resumed_epoch
+            resumed_epoch, weights = row.resumed_epoch, _began_with(row)
         else:
-            spec, resume = _continued(spec, jobs, checkpoints, is_running)
-            spec, resumed_epoch = spec.with_defaults(), resume.epoch if resume else None
-            if resume is None and spec.model is not None and spec.model.startswith("s3://"):
-                checkpoints.require_checkpoint(spec.model)
+            spec, resume, weights = _beginning(spec, job_id, jobs, checkpoints, is_running, finder)
+            resumed_epoch = resume.epoch if resume else None
         job = jobs.claim(
             job_id,
             dag_id=run.dag_id,
             run_id=run.run_id,
             spec=spec.model_dump(mode="json", exclude={"job_id"}),
             epochs=spec.epochs,
-            parent_job_id=spec.resume_from,
+            parent_job_id=spec.resume_from or (weights.job_id if weights else None),
             resumed_epoch=resumed_epoch,
             triggered_by=run.triggered_by,
             fresh=own is None,
@@ -81,6 +82,8 @@ def resolve(
             if recreated
             else run.run_id,
             recreated=recreated,
+            initial_weights_path=weights.path if weights else None,
+            initial_weights_sha256=weights.sha256 if weights else None,
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
@@ -91,6 +94,7 @@ def resolve(
         origin_run_id=job.origin_run_id or run.run_id,
         spec=spec,
         resume=resume,
+        weights=weights,
     )
 
 
@@ -116,20 +120,34 @@ def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]
         raise
 
 
-def _continued(
+def _beginning(
     spec: TrainingSpec,
+    job_id: str,
     jobs: JobRepository,
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
-) -> tuple[TrainingSpec, ResumePoint | None]:
-    """What was asked for with what is taken from the parent, and where that one's state is."""
+    finder: InitialWeightsFinder,
+) -> tuple[TrainingSpec, ResumePoint | None, InitialWeights | None]:
+    """What a training begins with: its parameters, its parent's state or none, and its weights.
+
+    What was not given is taken from the parent, or is the default.
+    """
     if spec.resume_from is None:
-        return spec, None
+        spec = spec.with_defaults()
+        return spec, None, finder.find(spec.model or "", spec.task or "", job_id)
     parent = _parent(spec.resume_from, jobs, is_running)
     resume = _resume_point(parent, checkpoints)
     spec = spec.continuing(_spec_of(parent))
     _refuse_finished(spec, parent, resume)
-    return spec, resume
+    return spec.with_defaults(), resume, _began_with(parent)
+
+
+def _began_with(row: TrainingJob) -> InitialWeights | None:
+    """The weights that a training was begun with, as its row has them."""
+    if row.initial_weights_path is None or row.initial_weights_sha256 is None:
+        return None
+    fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
+    return InitialWeights(path=row.initial_weights_path, sha256=row.initial_weights_sha256, job_id=fine_tuned)
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from include.datasets.boundary import DatasetRoots
+from include.training.architectures import release_url
 
 TRAINING_DB = "training_db"
 TRAINING_S3 = "training_s3"
@@ -37,22 +38,26 @@ class Settings:
 
     s3_public_endpoint is S3 as browsers see it; None where that is the endpoint of connection training_s3.
     dataset_folders are those below which a local dataset may lie; without any, local paths are off.
+    pretrained_url is where pretrained weights are downloaded from that S3 does not have; None: nowhere.
     """
 
     bucket: str
     training_root: Path
     s3_public_endpoint: str | None = None
     dataset_folders: tuple[Path, ...] = ()
+    pretrained_url: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read CHECKPOINT_BUCKET, TRAINING_ROOT, S3_PUBLIC_ENDPOINT_URL and DATASET_ROOTS."""
+        """Read CHECKPOINT_BUCKET, TRAINING_ROOT, S3_PUBLIC_ENDPOINT_URL, DATASET_ROOTS and PRETRAINED_URL."""
         folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
+        pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or release_url()
         return cls(
             bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
             s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
+            pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
         )
 
     def job_folder(self, job_id: str) -> Path:

@@ -21,6 +21,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
+from include.models.repository import ModelRepository
 from include.pipeline.audits import live_runs
 from include.pipeline.checked_dataset import CheckedDatasets, is_begun
 from include.pipeline.connections import s3_client, training_database, training_db
@@ -38,6 +39,8 @@ from include.pipeline.uploads import upload
 from include.schema.current import require_current
 from include.schema.errors import SchemaError
 from include.training.contract import TrainingError
+from include.weights.initial import InitialWeightsFinder
+from include.weights.pretrained import PretrainedStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,9 +81,12 @@ def resolve_run(context: Context) -> ResolvedJob:
         persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
         jobs = JobRepository(connection)
+        client, settings, store = s3_client(), Settings.from_environment(), _store()
         with reason_in_waiting_row(conf.get("job_id"), jobs):
-            require_conditional_writes(s3_client(), Settings.from_environment().bucket)
-        job = resolve(conf, run, jobs, _store(), is_running)
+            require_conditional_writes(client, settings.bucket)
+        pretrained = PretrainedStore(client, settings.bucket, settings.pretrained_url)
+        finder = InitialWeightsFinder(client, store, pretrained, jobs, ModelRepository(connection))
+        job = resolve(conf, run, jobs, store, is_running, finder)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     return job
 

@@ -230,12 +230,9 @@ class TrainingAttempt:
         self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool, device: str | None
     ) -> TrainingRequest:
         spec = self._job.spec
-        model = spec.model or ""
-        if beginning.last is None and model.startswith("s3://"):
-            model = str(store.fetch_object(model, self._inputs / Path(model).name))
         return TrainingRequest(
             task=spec.task or "detect",
-            model=model,
+            model=self._initial_model(store) if beginning.last is None else spec.model or "",
             data=data,
             save_dir=self._save_dir,
             epochs=spec.epochs,
@@ -249,6 +246,16 @@ class TrainingAttempt:
             loss_rules=loss_rules_of(spec),
             heartbeats=self._heartbeats,
         )
+
+    def _initial_model(self, store: CheckpointStore) -> str:
+        """Return the architecture, or the file of weights, which is brought here by its hash."""
+        model, weights = self._job.spec.model or "", self._job.weights
+        if weights is not None:
+            to = self._inputs / Path(weights.path).name
+            return str(store.fetch_object(weights.path, to, weights.sha256))
+        if model.startswith("s3://"):  # of a job that was resolved before hashes were kept
+            return str(store.fetch_object(model, self._inputs / Path(model).name))
+        return model
 
     def _train(
         self,

@@ -1,50 +1,125 @@
-"""The architectures that Ultralytics ships, told from their names without Ultralytics."""
+"""The architectures and pretrained weights of the pinned Ultralytics, told by name without Ultralytics.
+
+architectures.json is made by include.training.derive_architectures.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
+from typing import Any
 
-from include.training.arguments import TABLE
+TABLE = Path(__file__).with_name("architectures.json")
 
 _SIZES = "nslmx"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """A model YAML that Ultralytics ships.
+
+    task is None where our trainers do not train it (RT-DETR, YOLO-World, YOLOE). sizes has a letter for each
+    size that can be asked for in the name; it is empty where the YAML has one size.
+    """
+
+    name: str
+    task: str | None
+    sizes: str
+
+
 @cache
-def shipped_architectures() -> frozenset[str]:
-    """Names of the model YAMLs of the pinned version, without sizes: yolo11-seg, not yolo11n-seg."""
-    return frozenset(json.loads(TABLE.read_text(encoding="utf-8"))["architectures"])
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+@cache
+def shipped_architectures() -> Mapping[str, Architecture]:
+    """Return all of them by the name of their YAML, without size: yolo11-seg, not yolo11n-seg."""
+    return {name: Architecture(name=name, **about) for name, about in _table()["architectures"].items()}
+
+
+def published_weights() -> Mapping[str, str | None]:
+    """Return the task of each pretrained file that Ultralytics publishes, None if it is not trained here."""
+    weights: dict[str, str | None] = _table()["pretrained"]
+    return weights
+
+
+def default_weights(task: str) -> str:
+    """Return the pretrained file that Ultralytics starts `task` from."""
+    return str(_table()["defaults"][task])
+
+
+def release_url() -> str:
+    """Return the address at which the pretrained files of this version lie."""
+    return str(_table()["release"])
+
+
+def ultralytics_version() -> str:
+    """Return the version that the table was derived from."""
+    return str(_table()["ultralytics"])
+
+
+def find_architecture(model: str) -> Architecture | None:
+    """Return the shipped architecture that `model` names, such as yolo11n-seg or yolo11n-seg.yaml."""
+    if not _NAME.match(model):
+        return None
+    shipped = shipped_architectures()
+    whole, (unsized, size) = _whole_name(model), _without_size(model)
+    if whole in shipped:
+        return shipped[whole]
+    found = shipped.get(unsized)
+    return found if found and size in found.sizes else None
 
 
 def is_architecture(model: str) -> bool:
-    """Tell whether `model` is the name of a shipped architecture, as yolo11n-seg or yolo11n-seg.yaml."""
-    return bool(_NAME.match(model)) and not shipped_architectures().isdisjoint(_names(model))
+    """Tell whether `model` is the name of a shipped architecture."""
+    return find_architecture(model) is not None
 
 
 def file_names(model: str) -> list[str]:
     """Return the names under which Ultralytics looks for the YAML, in the working directory first."""
-    return [f"{name}.yaml" for name in _names(model)]
+    return [f"{_whole_name(model)}.yaml", f"{_without_size(model)[0]}.yaml"]
 
 
 def similar_architecture(model: str) -> str | None:
-    """Return the architecture that was most likely meant, in the size that was asked for."""
-    name = model.strip().lower()
-    if is_architecture(name):
-        return name
-    sized = (
-        re.sub(r"\d+(?![\d.])", rf"\g<0>{size}", shipped, count=1)
-        for shipped in sorted(shipped_architectures())
-        for size in _SIZES
-    )
-    return next(iter(get_close_matches(name, filter(is_architecture, sized), n=1)), None)
+    """Return the trainable architecture that was most likely meant, in the size that was asked for."""
+    return _closest(model.strip().lower(), _trainable_names())
 
 
-def _names(model: str) -> list[str]:
-    """The name itself, and without its size, as `yaml_model_load` of ultralytics/nn/tasks.py has it."""
+def similar_weights(name: str) -> str | None:
+    """Return the published, trainable file that was most likely meant."""
+    return _closest(name, [weights for weights, task in published_weights().items() if task])
+
+
+def _closest(name: str, known: list[str]) -> str | None:
+    return next(iter(get_close_matches(name, known, n=1)), None)
+
+
+@cache
+def _trainable_names() -> list[str]:
+    trainable = [each for each in shipped_architectures().values() if each.task]
+    sized = [
+        re.sub(r"\d+(?![\d.])", rf"\g<0>{size}", each.name, count=1)
+        for each in trainable
+        for size in each.sizes
+    ]
+    return sorted({each.name for each in trainable} | {name for name in sized if is_architecture(name)})
+
+
+def _whole_name(model: str) -> str:
     name = re.sub(r"\.ya?ml\Z", "", model)
-    if re.fullmatch(rf"yolov[58][{_SIZES}]6", name):
-        name = f"{name[:-1]}-p6"
-    return [name, re.sub(rf"(\d+)([{_SIZES}])(.+)?\Z", r"\1\3", name)]
+    return f"{name[:-1]}-p6" if re.fullmatch(rf"yolov[58][{_SIZES}]6", name) else name
+
+
+def _without_size(model: str) -> tuple[str, str]:
+    """Return name and letter of the size, taken apart as by `yaml_model_load` of ultralytics/nn/tasks.py."""
+    name = _whole_name(model)
+    found = re.search(rf"(\d+)([{_SIZES}])(.+)?\Z", name)
+    return (name[: found.end(1)] + (found[3] or ""), found[2]) if found else (name, "")

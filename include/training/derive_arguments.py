@@ -1,8 +1,7 @@
 """Derive arguments.json from the installed Ultralytics: `python -m include.training.derive_arguments`.
 
-Names come from its default.yaml, kinds from the lists that its own check uses, architectures are the model
-YAMLs that it ships. Run this again when the pinned version changes; a test compares the file with what is
-installed.
+Names come from its default.yaml, kinds from the lists that its own check uses. Run this again when the pinned
+version changes; a test compares the file with what is installed.
 """
 
 from __future__ import annotations
@@ -45,12 +44,7 @@ def derive() -> dict[str, Any]:
         for section, name, types in _lines(text)
         if section in _SECTIONS or name in _READ_IN_TRAINING_TOO
     }
-    architectures = sorted(path.stem for path in Path(cfg.DEFAULT_CFG_PATH).parent.glob("models/*/*.yaml"))
-    return {
-        "ultralytics": __version__,
-        "arguments": dict(sorted(table.items())),
-        "architectures": architectures,
-    }
+    return {"ultralytics": __version__, "arguments": dict(sorted(table.items()))}
 
 
 def _lines(text: str) -> list[tuple[str, str, list[str]]]:

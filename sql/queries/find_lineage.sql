@@ -1,4 +1,4 @@
--- The job, those that it goes on from, and those that go on from it; the nearest where there are too many. UNION
+-- The job, those that it goes on from or was fine-tuned from, and those that come from it; the nearest where there are too many. UNION
 -- drops what was seen already, so that a circle in the table of a platform ends too.
 WITH RECURSIVE ancestors AS (
     SELECT
@@ -41,6 +41,7 @@ SELECT
     job_id::text AS job_id,
     parent_job_id::text AS parent_job_id,
     resumed_epoch,
+    parent_job_id IS NOT NULL AND resumed_epoch IS NULL AND initial_weights_sha256 IS NOT NULL AS fine_tuned,
     status::text AS status,
     epoch,
     epochs,

@@ -10,6 +10,8 @@ SELECT
     attempt,
     parent_job_id::text AS parent_job_id,
     resumed_epoch,
+    initial_weights_path::text AS initial_weights_path,
+    initial_weights_sha256::text AS initial_weights_sha256,
     spec,
     epoch,
     epoch_batch,

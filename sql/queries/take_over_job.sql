@@ -30,6 +30,8 @@ SET
     attempt = NULL,
     parent_job_id = %(parent_job_id)s,
     resumed_epoch = %(resumed_epoch)s,
+    initial_weights_path = %(initial_weights_path)s,
+    initial_weights_sha256 = %(initial_weights_sha256)s,
     spec = %(spec)s,
     epochs = COALESCE(%(epochs)s, job.epochs),
     best_checkpoint_path = NULL,

@@ -52,6 +52,8 @@ function Facts({ job }) {
     ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} />${second !== undefined && html`
       ${" "}<small class="muted">mAP50 <${Figure} value=${second} /></small>`}</${Fact}>`}
     <${Fact} name="Model">${job.model ?? "–"}${job.task && html` <small class="muted">${job.task}</small>`}</${Fact}>
+    ${job.initial_weights_sha256 && html`<${Fact} name="Initial weights"><code
+      title=${`${job.initial_weights_path}, SHA-256 ${job.initial_weights_sha256}`}>${job.initial_weights_sha256.slice(0, 12)}…</code></${Fact}>`}
     <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
     <${Fact} name="Safe in S3"><span class="number">${durable(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>

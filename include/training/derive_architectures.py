@@ -1,0 +1,68 @@
+"""Derive architectures.json from what is installed: `python -m include.training.derive_architectures`.
+
+Architectures are the model YAMLs that it ships, pretrained weights the files that it publishes. Run this
+again when the pinned version changes; a test compares the file with what is installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from include.training.architectures import TABLE
+
+_OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
+"""Names of what Ultralytics trains with other trainers (YOLOWorld, YOLOE, RTDETR), which we do not use."""
+
+_OF_YOLO = re.compile(r"yolo(v\d|\d)")
+"""Other published files are of segmenters such as SAM, of YOLO-NAS, and of what reads texts."""
+
+_TASKS = {
+    "-seg": "segment",
+    "-cls": "classify",
+    "-pose": "pose",
+    "-obb": "obb",
+    "-sem": "semantic",
+    "-depth": "depth",
+}
+"""How the name of a published file tells its task; without any of these it is detect."""
+
+
+def derive() -> dict[str, Any]:
+    """Return the tables of the installed version, as they stand in architectures.json."""
+    from ultralytics import __version__, cfg
+    from ultralytics.utils import downloads
+
+    models = Path(cfg.DEFAULT_CFG_PATH).parent / "models"
+    release = inspect.signature(downloads.attempt_download_asset).parameters["release"].default
+    weights = sorted(name for name in downloads.GITHUB_ASSETS_NAMES if name.endswith(".pt"))
+    return {
+        "ultralytics": __version__,
+        "release": f"https://github.com/{downloads.GITHUB_ASSETS_REPO}/releases/download/{release}",
+        "defaults": cfg.TASK2MODEL,
+        "architectures": {path.stem: _architecture(path) for path in sorted(models.glob("*/*.yaml"))},
+        "pretrained": {name: _task_of_weights(name) for name in weights},
+    }
+
+
+def _architecture(path: Path) -> dict[str, str | None]:
+    """Return its task, None where it is not trained here, and the letters of its sizes."""
+    import yaml
+    from ultralytics.nn.tasks import guess_model_task
+
+    description = yaml.safe_load(path.read_text(encoding="utf-8"))
+    task = None if _OTHER_TRAINERS.search(path.stem) else guess_model_task(description)
+    return {"task": task, "sizes": "".join(description.get("scales", ()))}
+
+
+def _task_of_weights(name: str) -> str | None:
+    if not _OF_YOLO.match(name) or _OTHER_TRAINERS.search(name):
+        return None
+    return next((task for part, task in _TASKS.items() if part in name), "detect")
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(derive(), indent=1) + "\n", encoding="utf-8")

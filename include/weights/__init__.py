@@ -1,0 +1,1 @@
+"""What a training starts from: the meaning of `model`, and the weights that it names."""

@@ -1,0 +1,151 @@
+"""Fetching a pretrained file over HTTP, from where Ultralytics publishes it or from a mirror."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from base64 import b64encode
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING
+
+from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from requests import Response
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1024**2
+_REDIRECTS = 5
+"""GitHub answers with one."""
+
+
+class DownloadFailed(Exception):
+    """Why a file did not come, as the second half of a sentence that begins with its address."""
+
+
+class _BrokenOff(DownloadFailed):
+    """Another try may succeed."""
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """The most that a download may take: bytes, seconds in all, seconds without a byte, and tries."""
+
+    size: int = WEIGHTS_BYTES
+    seconds: float = WEIGHTS_SECONDS
+    silent_seconds: float = 30
+    tries: int = 3
+    pause: float = 2
+    """Seconds before another try."""
+
+
+def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
+    """Fetch `url` into the file `to`. Redirects are followed, but never from https to http.
+
+    The length and the checksum that the server states are checked. Raises DownloadFailed.
+    """
+    limits = limits or DownloadLimits()
+    deadline = time.monotonic() + limits.seconds
+    for left in reversed(range(limits.tries)):
+        try:
+            with to.open("wb") as file:
+                _fetch(url, file, limits, deadline)
+        except _BrokenOff as error:
+            if left == 0:
+                raise
+            log.warning("%s %s; trying again.", url, error)
+            time.sleep(limits.pause)
+        else:
+            return
+
+
+def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
+    import requests
+
+    try:
+        with requests.Session() as session:
+            session.max_redirects = _REDIRECTS
+            with session.get(
+                url,
+                stream=True,
+                timeout=(10, limits.silent_seconds),
+                headers={"Accept-Encoding": "identity"},  # the length and the checksum are of the file itself
+            ) as response:
+                _require_good(url, response)
+                _receive(response, file, limits, deadline)
+    except requests.TooManyRedirects:
+        raise DownloadFailed(f"redirects more than {_REDIRECTS} times") from None
+    except requests.exceptions.InvalidURL:
+        raise DownloadFailed("is no URL") from None
+    except requests.RequestException as error:
+        raise _BrokenOff(f"cannot be reached ({_short(error)})") from error
+    except OSError as error:
+        raise DownloadFailed(f"could not be written to {file.name}: {error.strerror or error}") from error
+
+
+def _require_good(url: str, response: Response) -> None:
+    if url.startswith("https:") and not response.url.startswith("https:"):
+        raise DownloadFailed(f"redirects to {response.url.partition('?')[0]}, which is not encrypted")
+    status = response.status_code
+    if status == HTTPStatus.NOT_FOUND:
+        raise DownloadFailed("does not exist (HTTP 404)")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise _BrokenOff(f"answers HTTP {status}")
+    if status != HTTPStatus.OK:
+        raise DownloadFailed(f"answers HTTP {status}")
+
+
+def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
+    stated = response.headers.get("Content-Length", "")
+    size = int(stated) if stated.isdigit() else None
+    received, hashes = 0, {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+    if size is not None:
+        _require_size(size, limits)
+    while block := _next_block(response, received, size):
+        received += len(block)
+        _require_size(received, limits)
+        if time.monotonic() > deadline:
+            raise DownloadFailed(
+                f"has sent {received:,} bytes in {limits.seconds:g} seconds, which is too slow"
+            )
+        file.write(block)
+        for each in hashes.values():
+            each.update(block)
+    stated_hashes = {
+        "SHA-256": (response.headers.get("X-Checksum-Sha256"), hashes["sha256"].hexdigest()),  # Artifactory's
+        "MD5": (response.headers.get("Content-MD5"), b64encode(hashes["md5"].digest()).decode()),
+    }
+    for name, (wanted, found) in stated_hashes.items():
+        if wanted is not None and wanted.strip().lower() != found.lower():
+            raise _BrokenOff(f"sent other bytes than it states: {name} {found} instead of {wanted}")
+
+
+def _next_block(response: Response, received: int, size: int | None) -> bytes:
+    """Return what has come; to wait for a full block could take a server that drips bytes for ever."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        block: bytes = response.raw.read1(_BLOCK)
+    except HTTPError as error:
+        raise _BrokenOff(f"broke off after {_of(received, size)} ({_short(error)})") from error
+    if not block and size is not None and received != size:
+        raise _BrokenOff(f"broke off after {_of(received, size)}")
+    return block
+
+
+def _of(received: int, size: int | None) -> str:
+    return f"{received:,} bytes" if size is None else f"{received:,} of {size:,} bytes"
+
+
+def _require_size(size: int, limits: DownloadLimits) -> None:
+    if size > limits.size:
+        raise DownloadFailed(f"has more than {in_words(limits.size)}, which no pretrained file has")
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,137 @@
+"""The weights that a training starts from: found before a GPU is taken, and known by their hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from include.checkpoints.errors import ObjectNotFound
+from include.checkpoints.location import S3Location
+from include.checkpoints.reading import read_object
+from include.checkpoints.stored import head_object, stored_checkpoint
+from include.jobs.spec import SpecError
+from include.models.errors import ModelError
+from include.weights.pretrained import WeightsUnavailable
+from include.weights.reference import ModelKind, ModelReference, require_same_task
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.store import CheckpointStore
+    from include.jobs.repository import JobRepository
+    from include.models.repository import ModelRepository
+    from include.models.version import ModelVersion
+    from include.weights.pretrained import PretrainedStore
+
+
+class InitialWeights(BaseModel):
+    """One file of weights in S3, by its content.
+
+    path is its s3:// URI, sha256 the hash of the whole file. job_id is the job whose best.pt it is, if it is
+    one that has a row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    job_id: str | None = None
+
+
+@dataclass(frozen=True)
+class InitialWeightsFinder:
+    """Finds what `model` names: in S3, among the jobs, and among the registered versions."""
+
+    client: S3Client
+    checkpoints: CheckpointStore
+    pretrained: PretrainedStore
+    jobs: JobRepository
+    models: ModelRepository
+
+    def find(self, model: str, task: str, job_id: str) -> InitialWeights | None:
+        """Return the weights that job `job_id` is to start from; None where `model` is trained from scratch.
+
+        A pretrained file is downloaded where S3 does not have it. Raises SpecError for what cannot be had or
+        is a model for another task, and StoreErrors.
+        """
+        reference = ModelReference.parse(model)
+        match reference.kind:
+            case ModelKind.ARCHITECTURE:
+                return None
+            case ModelKind.PRETRAINED:
+                try:
+                    stored = self.pretrained.require(reference.name)
+                except WeightsUnavailable as error:
+                    raise SpecError(str(error)) from error
+                found = InitialWeights(path=stored.location.uri, sha256=stored.sha256)
+            case ModelKind.OBJECT:
+                found = self._object(reference.name)
+            case ModelKind.JOB:
+                found = self._best_of(reference, job_id)
+            case ModelKind.VERSION:
+                version = self._version(reference)
+                found = self._recorded(reference, version.path, version.sha256, version.job_id)
+        contents = self.checkpoints.require_checkpoint(found.path)
+        try:
+            require_same_task(reference.text, contents.task, task)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+        return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
+
+    def _object(self, uri: str) -> InitialWeights:
+        """An object in any bucket. Without our checksum it is read, to be known by its hash."""
+        location = S3Location.parse(uri)
+        head = head_object(self.client, location)
+        if head is None:
+            raise ObjectNotFound(f"{uri} does not exist at {self.client.meta.endpoint_url}")
+        stored = stored_checkpoint(location, head)
+        if stored.checkpoint is None:
+            self.checkpoints.require_checkpoint(uri)  # before all of it is read
+            return InitialWeights(path=uri, sha256=read_object(self.client, location).sha256)
+        trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
+        return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
+
+    def _best_of(self, reference: ModelReference, job_id: str) -> InitialWeights:
+        if reference.name == job_id:
+            raise SpecError(f"model={reference.text!r} is this job itself; give another job_id")
+        job = self.jobs.get(reference.name)
+        if job is None:
+            raise SpecError(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
+        if job.best_checkpoint_path is None or job.best_checkpoint_sha256 is None:
+            raise SpecError(
+                f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
+                "hash; wait until it is completed, or give another job"
+            )
+        return self._recorded(reference, job.best_checkpoint_path, job.best_checkpoint_sha256, job.job_id)
+
+    def _version(self, reference: ModelReference) -> ModelVersion:
+        try:
+            if reference.version is not None:
+                return self.models.require(reference.name, reference.version)
+            production = self.models.production(reference.name)
+            if production is not None:
+                return production
+            newest = self.models.list(reference.name, limit=1)
+            if not newest:
+                raise self.models.unknown(reference.name)
+        except ModelError as error:
+            raise SpecError(f"model={reference.text!r}: {error}") from None
+        raise SpecError(
+            f"model={reference.text!r}: no version of it is in production; name one, such as "
+            f"model:{reference.name}@{newest[0].version}, which is the newest"
+        )
+
+    def _recorded(self, reference: ModelReference, path: str, sha256: str, job_id: str) -> InitialWeights:
+        location = S3Location.parse(path)
+        head = head_object(self.client, location)
+        if head is None:
+            raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
+        there = stored_checkpoint(location, head).checkpoint
+        if there is None or there.sha256 != sha256:
+            raise SpecError(
+                f"model={reference.text!r}: {path} has SHA-256 {there.sha256 if there else 'unknown'}, but "
+                f"{sha256} was recorded: somebody replaced it; restore it, or give another model"
+            )
+        return InitialWeights(path=path, sha256=sha256, job_id=job_id)

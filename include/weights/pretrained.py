@@ -1,0 +1,165 @@
+"""Pretrained weights in S3 at `pretrained/{name}`: each file is fetched once, for every job and worker.
+
+The object's metadata hold the file's SHA-256. It is set when the object is created and never changes by
+itself: what jobs began with under a name stays known.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import FencedOut, UnsafeCheckpoint, explained, is_condition_failed
+from include.checkpoints.fetching import require_size
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import inspect_file
+from include.checkpoints.location import S3Location
+from include.checkpoints.metadata import checkpoint_in
+from include.checkpoints.reading import inspect_object, read_object
+from include.checkpoints.sending import LocalFile, TransferLimits, copy
+from include.checkpoints.stored import head_object
+from include.checkpoints.writer import ObjectWriter
+from include.limits import WEIGHTS_BYTES
+from include.training.architectures import (
+    find_architecture,
+    published_weights,
+    similar_weights,
+    ultralytics_version,
+)
+from include.weights.download import DownloadFailed, DownloadLimits, download
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from include.checkpoints.inspection.contents import Contents
+
+log = logging.getLogger(__name__)
+
+SOURCE = "source"
+"""Key of the metadata that says where the file came from: a URL, or `upload`."""
+
+
+class WeightsUnavailable(Exception):
+    """A pretrained file cannot be had, as one sentence that names the ways out."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """A file of weights in S3. sha256 is of the whole file, in lower-case hex."""
+
+    location: S3Location
+    sha256: str
+
+
+class PretrainedStore:
+    """The pretrained weights of one bucket.
+
+    url is the address below which files that are missing are looked for; None: nothing is downloaded.
+    """
+
+    def __init__(
+        self, client: S3Client, bucket: str, url: str | None, limits: DownloadLimits | None = None
+    ) -> None:
+        self._client, self._bucket, self._url = client, bucket, url
+        self._limits = limits or DownloadLimits()
+
+    def location(self, name: str) -> S3Location:
+        """Return where the file `name` lies."""
+        return S3Location(self._bucket, f"pretrained/{name}")
+
+    def require(self, name: str) -> StoredWeights:
+        """Return the file, which is downloaded and stored if it is not there.
+
+        Raises WeightsUnavailable, UnsafeCheckpoint for what is no checkpoint that may be loaded, and the
+        other StoreErrors.
+        """
+        head = head_object(self._client, self.location(name))
+        if head is not None:
+            return self._pinned(name, head)
+        if name not in published_weights():
+            raise WeightsUnavailable(self._unknown(name))
+        if self._url is None:
+            raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
+        url = f"{self._url.rstrip('/')}/{name}"
+        with TemporaryDirectory(prefix="pretrained-") as folder:
+            file = Path(folder) / name
+            try:
+                download(url, file, self._limits)
+            except DownloadFailed as error:
+                raise WeightsUnavailable(self._missing(name, f"{url} {error}")) from error
+            try:
+                return self.put(file, name, url)
+            except InspectionError as error:
+                raise WeightsUnavailable(self._missing(name, f"what came from {url} {error}")) from error
+
+    def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
+        """Store the local file as `name` after an inspection, and return what is stored.
+
+        What another run has stored meanwhile stays, and is returned, unless `replace`. Raises InspectionError
+        for what is no checkpoint that may be loaded, FileNotFoundError, and StoreErrors.
+        """
+        contents = inspect_file(file)
+        limits, location = TransferLimits(), self.location(name)
+        local = LocalFile.read(file, limits)
+        metadata = {"sha256": local.sha256, "epoch": "-1", SOURCE: source, "task": contents.task}
+        writer = ObjectWriter(self._client, limits)
+        head = writer.find(location)
+        if head is None or replace:
+            try:
+                writer.put(local, location, metadata, None)
+            except FencedOut:
+                log.info("%s was stored by another run just now.", location.uri)
+            else:
+                log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)
+                return StoredWeights(location, local.sha256)
+        return self.require(name)
+
+    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights:
+        location = self.location(name)
+        known = checkpoint_in(head["Metadata"], location.uri, head["ContentLength"])
+        return StoredWeights(location, known.sha256 if known else self._pin(name, head))
+
+    def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
+        """Give an object that another S3 client has put there its SHA-256; return that."""
+        from botocore.exceptions import ClientError
+
+        location = self.location(name)
+        require_size(location.uri, head["ContentLength"], WEIGHTS_BYTES)
+        contents: Contents = inspect_object(self._client, location, head["ContentLength"], head["ETag"])
+        found = read_object(self._client, location)
+        metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
+        with explained(self._client, location):
+            try:
+                copy(
+                    self._client, location, found.etag, location, metadata, TransferLimits(),
+                    {"IfMatch": found.etag},
+                )  # fmt: skip
+            except ClientError as error:
+                if not is_condition_failed(error):
+                    raise
+                raise UnsafeCheckpoint(
+                    f"{location.uri} was replaced while it was read; try again when its upload has ended"
+                ) from None
+        log.info("%s was put there by hand; its SHA-256 is %s from now on.", location.uri, found.sha256)
+        return found.sha256
+
+    def _missing(self, name: str, why: str) -> str:
+        stem = name.removesuffix(".pt")
+        scratch = stem if find_architecture(stem) else "yolo26n"
+        return (
+            f"model={name!r} cannot be had: {self.location(name).uri} does not exist, and {why}. Set "
+            f"PRETRAINED_URL to a mirror, or store the file with `make pretrained FILE={name}`, or train "
+            f"from scratch with model={scratch!r}"
+        )
+
+    def _unknown(self, name: str) -> str:
+        similar = similar_weights(name)
+        hint = f"give {similar!r} if you mean that, or " if similar else ""
+        return (
+            f"model={name!r} is neither at {self.location(name).uri} nor published by Ultralytics "
+            f"{ultralytics_version()}; {hint}store the file with `make pretrained FILE={name}`"
+        )

@@ -1,0 +1,161 @@
+"""The meaning of the parameter `model`: one text, five kinds of thing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from include.checkpoints.location import JOB_ID, JOB_ID_RULE
+from include.refusals import shown
+from include.training.architectures import (
+    find_architecture,
+    published_weights,
+    similar_architecture,
+)
+from include.training.contract import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from include.training.architectures import Architecture
+
+WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
+"""The name of a pretrained file: part of a key in S3 and of a URL, so it must lead nowhere else."""
+
+WEIGHTS_NAME_RULE = "letters, digits, '.', '_' or '-', beginning with a letter or a digit and ending in .pt"
+
+_EXAMPLES = "a name such as yolo26n.pt (pretrained) or yolo26n (from scratch), or s3://bucket/key.pt"
+
+
+class ModelKind(StrEnum):
+    """What a text names as `model`."""
+
+    ARCHITECTURE = "architecture"
+    """One that Ultralytics ships: it is trained from scratch."""
+    PRETRAINED = "pretrained"
+    """A file of pretrained weights, by its name."""
+    OBJECT = "object"
+    """A checkpoint in S3."""
+    JOB = "job"
+    """The best.pt of a job."""
+    VERSION = "version"
+    """A registered version of a model."""
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """What one `model` names.
+
+    text is how a spec writes it, name the architecture, file, s3:// URI, job id, or name of the model.
+    version is None for the version in production.
+    """
+
+    kind: ModelKind
+    text: str
+    name: str
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelReference:
+        """Tell what `text` names, whatever its case where case has no meaning.
+
+        Raises ValueError with one sentence for what names nothing that can be trained.
+        """
+        text = text.strip()
+        scheme, colon, rest = text.partition(":")
+        rest = rest.strip()
+        match scheme.lower():
+            case "s3" if colon and re.fullmatch(r"//[^/]+/.+\.pt", rest):
+                return cls(ModelKind.OBJECT, f"s3:{rest}", f"s3:{rest}")
+            case "job" if colon:
+                return _job(text, rest)
+            case "model" if colon:
+                return _version(text, rest)
+        if "://" in text:
+            raise ValueError(f"model={shown(text)} cannot be fetched; give {_EXAMPLES}")
+        if text.lower().endswith(".pt"):
+            return _weights(text)
+        return _architecture(text)
+
+    @property
+    def starts_from_weights(self) -> bool:
+        """Whether it names a file of weights, and not only an architecture."""
+        return self.kind is not ModelKind.ARCHITECTURE
+
+    def require_task(self, task: str) -> None:
+        """Raise ValueError where the name alone tells that this is no model for `task`."""
+        built_for: str | None = None
+        if self.kind is ModelKind.ARCHITECTURE:
+            architecture = find_architecture(self.name)
+            built_for = architecture.task if architecture else None
+        elif self.kind is ModelKind.PRETRAINED:
+            built_for = published_weights().get(self.name)
+        if built_for is not None:
+            require_same_task(self.text, built_for, task)
+
+
+def require_same_task(model: str, built_for: str, task: str) -> None:
+    """Raise ValueError where `model`, which is one for `built_for`, is to be trained for another task."""
+    if built_for == task:
+        return
+    suffix = MODEL_SUFFIX[task]
+    remedy = f"give task={built_for!r}, or another" if built_for in MODEL_SUFFIX else "give a"
+    raise ValueError(
+        f"model={shown(model)} is a model for {built_for}, but the task is {task}; {remedy} model such as "
+        f"'yolo26n{suffix}.pt' (pretrained) or 'yolo26n{suffix}' (from scratch)"
+    )
+
+
+def _job(text: str, job_id: str) -> ModelReference:
+    if not re.match(JOB_ID, job_id):
+        raise ValueError(f"model={shown(text)} names no job; give job:<job_id>, and as job_id {JOB_ID_RULE}")
+    return ModelReference(ModelKind.JOB, f"job:{job_id}", job_id)
+
+
+def _version(text: str, rest: str) -> ModelReference:
+    name, at, version = rest.partition("@")
+    number = int(version) if re.fullmatch(r"[0-9]{1,9}", version) else 0
+    if not re.match(JOB_ID, name) or (at and number < 1):
+        raise ValueError(
+            f"model={shown(text)} names no registered model; give model:<name> for its version in "
+            "production, or model:<name>@<version>, such as model:digits@3"
+        )
+    return ModelReference(
+        ModelKind.VERSION, f"model:{name}@{number}" if at else f"model:{name}", name, number if at else None
+    )
+
+
+def _weights(text: str) -> ModelReference:
+    known = {name.lower(): name for name in published_weights()}
+    name = known.get(text.lower(), f"{text[:-3]}.pt")
+    if not WEIGHTS_NAME.match(name):
+        raise ValueError(
+            f"model={shown(text)} is a file of a worker, and a job reads none; upload it with "
+            "`make pretrained FILE=…` and give its name alone, or put it into S3 and give its s3:// URI"
+        )
+    if name in published_weights() and published_weights()[name] is None:
+        raise ValueError(f"model={shown(text)} is of a kind that train_yolo does not train; give {_EXAMPLES}")
+    return ModelReference(ModelKind.PRETRAINED, name, name)
+
+
+def _architecture(text: str) -> ModelReference:
+    name = text.lower()
+    found = find_architecture(name)
+    if found is None:
+        similar = similar_architecture(PurePath(text).name)
+        hint = f"did you mean {similar}? Otherwise give" if similar else "give"
+        raise ValueError(
+            f"model={shown(text)} is no architecture that Ultralytics ships, and a job reads no file of a "
+            f"worker; {hint} {_EXAMPLES}"
+        )
+    _require_trained_here(text, found)
+    return ModelReference(ModelKind.ARCHITECTURE, name, name)
+
+
+def _require_trained_here(text: str, architecture: Architecture) -> None:
+    if architecture.task is None:
+        raise ValueError(
+            f"model={shown(text)} is an architecture that train_yolo does not train (RT-DETR, YOLO-World and "
+            f"YOLOE have trainers of their own); give {_EXAMPLES}"
+        )

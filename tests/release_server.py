@@ -1,0 +1,113 @@
+"""A real HTTP server in the place of Ultralytics' release address, and the weights that it serves."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from include.checkpoints.store import CheckpointStore
+from include.jobs.repository import JobRepository
+from include.models.repository import ModelRepository
+from include.weights.download import DownloadLimits
+from include.weights.initial import InitialWeightsFinder
+from include.weights.pretrained import PretrainedStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+QUICKLY = DownloadLimits(size=64 * 1024**2, seconds=1, silent_seconds=1, tries=2, pause=0.01)
+
+
+@dataclass
+class Release:
+    """What the server has, and how it misbehaves; asked is the paths that were asked for."""
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """Send half of each file, and hang up."""
+    drip: float = 0
+    """Seconds between two of a hundred pieces."""
+    redirect_to: str | None = None
+    status: int = 200
+    asked: list[str] = field(default_factory=list)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    release: Release
+
+    def do_GET(self) -> None:
+        release = self.release
+        release.asked.append(self.path)
+        content = release.files.get(self.path.rpartition("/")[2])
+        if release.redirect_to is not None and not self.path.startswith("/moved/"):
+            self._answer(302, {"Location": f"{release.redirect_to}/moved{self.path}"})
+        elif release.status != 200 or content is None:
+            self._answer(404 if release.status == 200 else release.status, {})
+        else:
+            self._answer(200, {"Content-Length": str(len(content)), **release.headers})
+            self._send(content[: len(content) // 2] if release.cut else content)
+
+    def _answer(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self, content: bytes) -> None:
+        step = max(len(content) // 100, 1) if self.release.drip else max(len(content), 1)
+        try:
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                time.sleep(self.release.drip)
+        except OSError:
+            return  # the client has given up
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving() -> Iterator[Release]:
+    """A server on a free port of this machine."""
+    handler = type("Handler", (_Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    release = Release(f"http://127.0.0.1:{server.server_address[1]}/v8.4.0")
+    handler.release = release  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield release
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def md5_of(content: bytes) -> str:
+    """MD5 as a server states it in Content-MD5."""
+    return b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def finder(
+    client: S3Client, bucket: str, connection: psycopg.Connection[Any], url: str | None = None
+) -> InitialWeightsFinder:
+    """What finds the weights of a job; without url nothing is downloaded."""
+    return InitialWeightsFinder(
+        client,
+        CheckpointStore(client, bucket),
+        PretrainedStore(client, bucket, url, QUICKLY),
+        JobRepository(connection),
+        ModelRepository(connection),
+    )
