@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu gpu-wheels demo resume up down status env logs test test-long soak lint lock screenshots setup setup-dev there
+.PHONY: help bench bench-gpu gpu-wheels demo resume pretrained up down status env logs test test-long soak lint lock screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ resume: setup ## continue a finished job from its last.pt: make resume JOB=... E
 
 up: setup ## start PostgreSQL, S3 and Airflow
 	@$(STACK) up
+
+pretrained: there ## store a file of pretrained weights for all jobs: make pretrained FILE=yolo26n.pt
+	@test -n "$(FILE)" || { echo "Say which file: make pretrained FILE=<path of a .pt>" >&2; exit 1; }
+	@$(STACK) pretrained "$(FILE)"
 
 down: there ## stop them; the data stays in .stack/
 	@$(STACK) down

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from include.plain_text import escape_controls
 from include.stack.demo import resume, run_demo
@@ -13,6 +14,7 @@ from include.stack.local import STATE, Stack
 from include.stack.state import StateFolder
 from include.stack.status import service_states
 from include.stack.steps import Steps
+from include.stack.weights import store_weights
 
 INTERRUPTED = 130
 """What a shell expects of a program that was ended with Ctrl-C."""
@@ -42,6 +44,8 @@ def _arguments() -> argparse.Namespace:
     continued = commands.add_parser("resume", help="continue a finished job from its last.pt, as a new job")
     continued.add_argument("job", help="the id of the finished job")
     continued.add_argument("epochs", type=int, help="epochs to train in all")
+    weights = commands.add_parser("pretrained", help="store a file of pretrained weights in the bucket")
+    weights.add_argument("file", type=Path, help="a .pt of Ultralytics, such as yolo26n.pt")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop them; the data stays")
     commands.add_parser("status", help="say what runs, and where")
@@ -66,7 +70,11 @@ def _run(arguments: argparse.Namespace) -> None:
         raise StackError(
             "The stack was never started here. Start it with `make up`, or see it work: `make demo`."
         )
-    stack = Stack.at(STATE)
+    _use(Stack.at(STATE), steps, arguments)
+
+
+def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
+    """Run a command that is for a stack which was started before."""
     match arguments.command:
         case "down":
             stack.down(steps)
@@ -76,6 +84,8 @@ def _run(arguments: argparse.Namespace) -> None:
             _env(stack)
         case "logs":
             _logs(stack)
+        case "pretrained":
+            store_weights(stack, steps, arguments.file)
 
 
 def _status(stack: Stack, steps: Steps) -> None:

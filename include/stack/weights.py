@@ -1,0 +1,43 @@
+"""Storing a file of pretrained weights in the local stack's bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import StoreError
+from include.checkpoints.inspection.errors import InspectionError
+from include.pipeline.settings import DEFAULT_BUCKET
+from include.stack.errors import StackError
+from include.weights.pretrained import PretrainedStore
+from include.weights.reference import ModelKind, ModelReference
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+    from include.stack.steps import Steps
+
+
+def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
+    """Inspect `file` and store it under its own name, over what is there; say what `model` is then.
+
+    Raises StackError where the stack does not run, or the file is no checkpoint that may be loaded.
+    """
+    if not stack.s3.running():
+        raise StackError("The stack is not running. Start it with `make up`.")
+    try:
+        reference = ModelReference.parse(file.name)
+    except ValueError as error:
+        raise StackError(f"{file} cannot be stored under its name: {error}.") from None
+    if reference.kind is not ModelKind.PRETRAINED:
+        raise StackError(f"{file} is not named as weights are; give a file such as yolo26n.pt.")
+    store = PretrainedStore(stack.s3.client(), DEFAULT_BUCKET, None)
+    try:
+        stored = store.put(file, reference.name, replace=True)
+    except FileNotFoundError:
+        raise StackError(f"{file} does not exist.") from None
+    except InspectionError as error:
+        raise StackError(f"{file} {error}.") from None
+    except (OSError, StoreError) as error:
+        raise StackError(f"{file} was not stored: {error}.") from None
+    steps.say(f"Stored {stored.location.uri}, SHA-256 {stored.sha256}.")
+    steps.say(f"Train from it with model={reference.name}")
