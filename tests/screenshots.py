@@ -22,12 +22,21 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PATIENCE = 1800.0
 
 _OVERRIDES: dict[str, Any] = {**TRAINING["overrides"], "plots": True}  # type: ignore[dict-item]
-DIGITS = {**{name: value for name, value in TRAINING.items() if name != "dataset"}, "overrides": _OVERRIDES}
+DIGITS = {name: value for name, value in TRAINING.items() if name not in {"dataset", "model"}} | {
+    "overrides": _OVERRIDES
+}
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("digits-adamw", DIGITS),
     ("digits-sgd", DIGITS | {"optimizer": "SGD", "lr0": 0.02}),
     ("digits-adamw-30", {"resume_from": "digits-adamw", "epochs": 30}),
-    ("street-signs", {"dataset": "s3://training-checkpoints/datasets/street-signs.zip", "epochs": 100}),
+    (
+        "street-signs",
+        {
+            "dataset": "s3://training-checkpoints/datasets/street-signs.zip",
+            "model": "yolo11n",
+            "epochs": 100,
+        },
+    ),
 ]
 RETRAININGS = [
     {"plan": "digits", "start_from": "scratch", "parameters": DIGITS | {"epochs": epochs}}

@@ -197,7 +197,9 @@ def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, 
         "local": (allowed / "cred.yaml", "leads outside the dataset"),
     }
     runs = {
-        name: api.trigger("train_yolo", {"job_id": f"attack-{name}", "dataset": str(path)})
+        name: api.trigger(
+            "train_yolo", {"job_id": f"attack-{name}", "dataset": str(path), "model": "yolo11n"}
+        )
         for name, (path, _) in attacks.items()
     }
     for name, (_, reason) in attacks.items():
@@ -214,7 +216,7 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     (tmp_path / "data" / "labels" / "train" / "0.txt").unlink()
     os.truncate(tmp_path / "data" / "labels" / "val" / "0.txt", 60_000_000)
     dataset = upload_zip(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path / "data", "bombs/data.zip")
-    run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset})
+    run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
     assert api.wait("train_yolo", run_id) == "failed"
     assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
     assert "val/0.txt: the file has 57.2 MiB, and at most 16 MiB are read" in row("too-much")["error"]

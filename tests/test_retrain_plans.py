@@ -111,7 +111,7 @@ def test_the_fingerprint_is_of_what_decides_what_is_learnt() -> None:
     same = plan().fingerprint()
     assert plan(parameters={"epochs": 3, "device": "cpu", "workers": 2}).fingerprint() == same
     assert plan(gate={"minimum_gain": 0.1}, schedule={"cron": "@daily"}, name="other").fingerprint() == same
-    assert plan(dataset="/data/digits").fingerprint() == same
+    assert plan(dataset="/data/digits", model="yolo11n").fingerprint() == same
     assert plan(model="yolo11n").fingerprint() == same  # which is the default
     others = [
         plan(parameters={"epochs": 4}),

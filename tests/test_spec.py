@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from include.jobs.loss_parameters import loss_rules_of
-from include.jobs.spec import SpecError, TrainingSpec
+from include.jobs.spec import SpecError, Task, TrainingSpec
 from include.pipeline.form import params_of
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
@@ -240,7 +240,23 @@ def test_the_defaults_fit_the_task() -> None:
     spec = TrainingSpec.parse({}).with_defaults()
     assert (spec.task, spec.model, spec.dataset) == ("detect", "yolo11n", "digits")
     spec = TrainingSpec.parse({"task": "pose", "dataset": "/data"}).with_defaults()
-    assert (spec.model, spec.dataset) == ("yolo11n-pose", "/data")
+    assert (spec.model, spec.dataset) == ("yolo26n-pose.pt", "/data")
+
+
+def test_the_default_model_is_ultralytics_own_for_the_task() -> None:
+    from ultralytics.cfg import TASK2MODEL
+
+    for task in get_args(Task):
+        spec = TrainingSpec.parse({"task": task, "dataset": "s3://b/data.zip"}).with_defaults()
+        assert spec.model == TASK2MODEL[task]
+
+
+def test_the_default_model_of_an_earlier_version_is_kept_by_a_job_that_goes_on() -> None:
+    begun = TrainingSpec.parse({"task": "pose", "dataset": "/data", "model": "yolo11n-pose"})
+    again = TrainingSpec.parse({"task": "pose", "dataset": "/data"})
+    assert again.as_begun(begun).with_defaults().identity() == begun.with_defaults().identity()
+    other = TrainingSpec.parse({"task": "pose", "dataset": "/data", "model": "yolo11s-pose"})
+    assert again.as_begun(other).with_defaults().model == "yolo26n-pose.pt"
 
 
 def test_only_given_arguments_reach_ultralytics() -> None:

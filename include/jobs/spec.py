@@ -34,6 +34,7 @@ from include.jobs.loss_parameters import (
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, shown
+from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
@@ -48,6 +49,9 @@ Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", 
 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
 """What a continued training takes from its parent: another value would make it another training."""
+
+DIGITS_MODEL = "yolo11n"
+"""Trained on the bundled digits where no model is given: from scratch, because a demo needs no network."""
 
 _MEANS = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
 """How a job keeps its states and is watched: each run of it says so anew."""
@@ -118,8 +122,7 @@ class TrainingSpec(BaseModel):
         max_length=TEXT,
         description="yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
         "job:{job_id} (its best.pt), or model:{name}@{version} (a registered version; without @ the one in "
-        "production). "
-        "Empty: yolo11n with the suffix of the task, from scratch.",
+        "production). Empty: yolo26n.pt with the suffix of the task; for digits yolo11n from scratch.",
         json_schema_extra=_DATA,
     )
     epochs: int | None = Field(
@@ -334,9 +337,16 @@ class TrainingSpec(BaseModel):
 
     def with_defaults(self) -> TrainingSpec:
         """Fill in our own defaults (task, model, dataset); what is Ultralytics' default stays null."""
-        task = self.task or "detect"
-        model = self.model or f"yolo11n{MODEL_SUFFIX[task]}"
-        return self.model_copy(update={"task": task, "model": model, "dataset": self.dataset or "digits"})
+        task, dataset = self.task or "detect", self.dataset or "digits"
+        model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
+        return self.model_copy(update={"task": task, "model": model, "dataset": dataset})
+
+    def as_begun(self, begun: TrainingSpec) -> TrainingSpec:
+        """Fill in what is not given as `begun` has it, if that was the default when it was written."""
+        earlier = f"yolo11n{MODEL_SUFFIX[begun.task or 'detect']}"
+        if self.model is None and begun.model == earlier:
+            return self.model_copy(update={"model": earlier})
+        return self
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted training must not change when it goes on; all that is given but its means."""

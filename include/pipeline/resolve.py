@@ -246,7 +246,7 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     begun = TrainingSpec.stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.continuing(begun)
-    spec = spec.with_defaults()
+    spec = spec.as_begun(begun).with_defaults()
     before, now = begun.identity(), spec.identity()
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:

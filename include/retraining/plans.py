@@ -71,8 +71,8 @@ class Schedule(_Part):
 class RetrainPlan(_Part):
     """One plan. Its name is also that of the model whose versions it makes.
 
-    parameters are those of `train_yolo`; model is what is trained from scratch, and what a first training
-    starts with. timeout_hours is how long a run waits for its training.
+    parameters are those of `train_yolo`; model is what a first training starts with, and each one that starts
+    from scratch. timeout_hours is how long a run waits for its training.
     """
 
     name: str = Field(pattern=NAME)

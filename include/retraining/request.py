@@ -25,7 +25,9 @@ class RetrainRequest(BaseModel):
         "version that was refused already.",
     )
     start_from: Literal["champion", "scratch"] | None = Field(
-        None, description="champion: from the model in production; scratch: from nothing. Empty: as planned."
+        None,
+        description="champion: from the model in production; scratch: from the plan's model. Empty: as "
+        "planned.",
     )
     parameters: dict[str, Any] | None = Field(
         None,

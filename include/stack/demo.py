@@ -12,6 +12,7 @@ import psycopg
 from include.checkpoints.location import S3Location
 from include.console import PREFIX
 from include.jobs.repository import JobRepository
+from include.jobs.spec import DIGITS_MODEL
 from include.pipeline.settings import TRAINING_DAG
 from include.stack.errors import LOG_LINES_SHOWN, StackError
 from include.stack.follow import Follower, quality
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TRAINING = {
     "dataset": "digits",
+    "model": DIGITS_MODEL,
     "imgsz": 64,
     "epochs": 15,
     "batch": 16,
@@ -45,7 +47,8 @@ def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINI
     _run(stack, steps, "migrate_schema", "Training tables", {})
     job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf: dict[str, Any] = {**training, "job_id": job_id}
-    _train(stack, steps, f"Training of {job_id} on the bundled digits", conf, crash_after=conf["epochs"] // 2)
+    title = f"Training of {job_id} on the bundled digits, from scratch, which needs no network"
+    _train(stack, steps, title, conf, crash_after=conf["epochs"] // 2)
 
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
