@@ -133,6 +133,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "yolo26n-depth.pt"},
         "is a model for depth, but the task is detect; give a model such as 'yolo26n.pt'",
     ),
+    "pretrained from scratch": (
+        {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},
+        "model='yolo11n.yaml', which is trained from scratch; give model='yolo11n.pt'",
+    ),
+    "pretrained digits": ({"overrides": {"pretrained": True}}, "does nothing for model='yolo11n'"),
+    "pretrained without published weights": (
+        {"model": "yolov6n", "overrides": {"pretrained": True}},
+        "give model='yolo26n.pt' to start from pretrained weights",
+    ),
     "a job that is none": ({"model": "job:../x"}, "model='job:../x' names no job; give job:<job_id>"),
     "a version that is none": ({"model": "model:digits@latest"}, "names no registered model; give model:"),
     "version 0": ({"model": "model:digits@0"}, "names no registered model"),
@@ -160,6 +169,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"model": "yolo11n.pt"},
     {"model": "yolo26s-seg.pt", "task": "segment", "dataset": "/data"},
     {"model": "company-base.pt"},
+    {"model": "yolo11n.pt", "overrides": {"pretrained": True}},
+    {"model": "yolo11n.pt", "overrides": {"pretrained": False}},
+    {"dataset": "/data", "overrides": {"pretrained": True}},
     {"model": "job:earlier.job-1"},
     {"model": "model:digits"},
     {"model": "model:digits@3"},
@@ -318,6 +330,15 @@ def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -
     parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
     with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
         TrainingSpec.parse({"resume_from": "p", **changed}).continuing(parent)
+
+
+def test_pretrained_cannot_change_on_resume() -> None:
+    parent = TrainingSpec.parse({"model": "yolo11n.pt", "overrides": {"pretrained": True}}).with_defaults()
+    same = TrainingSpec.parse({"resume_from": "p", "overrides": {"pretrained": True}})
+    assert same.continuing(parent).overrides == {"pretrained": True}
+    other = TrainingSpec.parse({"resume_from": "p", "overrides": {"pretrained": False}})
+    with pytest.raises(SpecError, match="pretrained=False has no effect on a resumed job"):
+        other.continuing(parent)
 
 
 def test_a_resumed_job_says_its_gpus_itself() -> None:

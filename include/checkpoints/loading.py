@@ -154,6 +154,12 @@ def inspect_checkpoint(path: Path) -> CheckpointInfo:
     return describe(path, load_checkpoint(path))
 
 
+def task_of_weights(path: Path) -> str:
+    """Say which task a model, perhaps an untrained one, is for. Raises UnreadableCheckpoint."""
+    load_inspected(path)
+    return inspect_file(path).task
+
+
 def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
     """Load a checkpoint that a training of `task` (of any, if None) can continue from.
 

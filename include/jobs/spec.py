@@ -34,7 +34,7 @@ from include.jobs.loss_parameters import (
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, shown
-from include.training.architectures import default_weights
+from include.training.architectures import default_weights, published_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
@@ -283,6 +283,7 @@ class TrainingSpec(BaseModel):
         if self.resume_from is None:
             _check_dataset_given(self.dataset, self.task or "detect")
             _check_model_fits(self.model, self.task or "detect")
+            _check_pretrained(self.with_defaults().model, self.overrides or {})
             check_shared(count_devices(self.device), self.arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
@@ -327,7 +328,13 @@ class TrainingSpec(BaseModel):
             )
         inherited = parent.model_dump(exclude=own, exclude_none=True)
         given = self.model_dump(exclude_none=True)
-        overrides = inherited.get("overrides", {}) | given.get("overrides", {})
+        before, changed = inherited.get("overrides", {}), given.get("overrides", {})
+        if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):
+            raise SpecError(
+                f"pretrained={changed['pretrained']!r} has no effect on a resumed job, whose weights are "
+                f"those of job {self.resume_from}; leave it out, or start a new training with `model`"
+            )
+        overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
         try:
             check_shared(count_devices(merged.device), merged.arguments())
@@ -374,3 +381,16 @@ def _check_dataset_given(dataset: str | None, task: str) -> None:
 def _check_model_fits(model: str | None, task: str) -> None:
     if model is not None:
         ModelReference.parse(model).require_task(task)
+
+
+def _check_pretrained(model: str | None, overrides: dict[str, Any]) -> None:
+    """Refuse `pretrained: true` where Ultralytics would train from scratch without a word."""
+    reference = ModelReference.parse(model or "")
+    if overrides.get("pretrained") is not True or reference.starts_from_weights:
+        return
+    weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
+    named = weights if weights in published_weights() else "yolo26n.pt"
+    raise ValueError(
+        f"pretrained=true does nothing for model={reference.text!r}, which is trained from scratch; give "
+        f"model={named!r} to start from pretrained weights"
+    )

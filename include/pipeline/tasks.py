@@ -33,6 +33,7 @@ from include.pipeline.payloads import ResolvedJob, TrainingManifest, parse_resul
 from include.pipeline.reports import with_report
 from include.pipeline.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.pipeline.runs import is_running
+from include.pipeline.same_classes import require_same_classes
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
 from include.pipeline.uploads import upload
@@ -113,6 +114,7 @@ def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference
             )
         except DatasetError as error:
             raise with_report(error, resolved, settings.bucket) from error
+        require_same_classes(resolved, reference, _store())
         checked.save(resolved, reference)
         return reference
 

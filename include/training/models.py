@@ -7,7 +7,7 @@ from pathlib import Path
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.loading import inspect_checkpoint
+from include.checkpoints.loading import task_of_weights
 from include.training.architectures import file_names, is_architecture
 from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
 
@@ -55,7 +55,7 @@ def _require_shipped(model: str) -> None:
 
 def _task_of_weights(argument: str, path: Path) -> str:
     try:
-        return inspect_checkpoint(path).task
+        return task_of_weights(path)
     except NotResumable as error:
         raise TrainingError(
             f"{argument}={path} cannot be used: {error}. Nothing is ever downloaded"

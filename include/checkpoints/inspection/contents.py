@@ -257,7 +257,10 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
-    task = next((task for task, path in MODELS.items() if path == _class(model)), "detect")
+    asked = (state.get("train_args") or {}).get(
+        "task", "detect"
+    )  # of a distilled model the class is no task's
+    task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
     return Contents(
         task=task,
         model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,
