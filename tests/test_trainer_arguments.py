@@ -74,6 +74,7 @@ ACCEPTED: list[dict[str, object]] = [
     {"freeze": [0, 1]},
     {"amp": "bf16"},
     {"auto_augment": None, "time": None},
+    {"degrees": -10.0, "shear": -2.0, "box": 0, "warmup_epochs": 0.5},
 ]
 
 REFUSED: list[tuple[dict[str, object], str]] = [
@@ -88,6 +89,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"close_mosaic": 2.5}, "close_mosaic=2.5 is refused: it must be a whole number"),
     ({"cos_lr": 1}, "cos_lr=1 is refused: it must be true or false"),
     ({"nbs": 0}, "nbs=0 is refused: it must be 1 or more"),
+    ({"box": -1}, "box=-1 is refused: it must be 0 or more"),
+    ({"warmup_epochs": -5}, "warmup_epochs=-5 is refused: it must be 0 or more"),
     ({"box": None}, "box=null is refused: leave it out"),
     ({"compile": "no-such-mode"}, "compile='no-such-mode' is refused: it must be true or false, 'default'"),
     ({"cache": "tape"}, "cache='tape' is refused: it must be true or false, 'ram' or 'disk'"),

@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 from include.checkpoints.location import JOB_ID, JOB_ID_RULE
+from include.forgiving import as_text, as_whole_number, is_blank, without_blanks
+from include.jobs.consistency import check_dataset_given, check_model_fits, check_pretrained
 from include.jobs.loss_parameters import (
     LossSpike,
     OnLossSpike,
@@ -34,7 +36,7 @@ from include.jobs.loss_parameters import (
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, shown
-from include.training.architectures import default_weights, published_weights
+from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
@@ -56,6 +58,12 @@ DIGITS_MODEL = "yolo11n"
 _MEANS = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
 """How a job keeps its states and is watched: each run of it says so anew."""
 
+DEFAULTS = {"epochs": 100, "imgsz": 640, "batch": 16, "seed": 0, "patience": 100, "optimizer": "auto"}
+"""Ultralytics' own: spelt out they mean the same as not given."""
+
+_WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
+"""Parameters that are whole numbers."""
+
 _REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions, which the specs of their jobs still have."""
 
@@ -70,8 +78,7 @@ class SpecError(ValueError):
 
 
 def _blank_is_null(value: object) -> object:
-    """An emptied field of a form arrives as an empty string; it means "not given"."""
-    return None if isinstance(value, str) and not value.strip() else value
+    return None if is_blank(value) else value
 
 
 def _one_line(text: str | None, info: ValidationInfo) -> str | None:
@@ -151,7 +158,7 @@ class TrainingSpec(BaseModel):
         pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
         description="auto, cpu, mps, or a GPU's number, such as 0; 0,1 trains on two. Empty: auto, the first "
         "GPU if any.",
-        json_schema_extra=_TRAINING,
+        json_schema_extra=_TRAINING | {"type": ["string", "integer", "null"]},
     )
     workers: int | None = Field(
         None,
@@ -241,10 +248,16 @@ class TrainingSpec(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_replaced(cls, values: Any) -> Any:
+    def _as_meant(cls, values: Any) -> Any:
+        values = without_blanks(values, cls.model_fields)
         if not isinstance(values, dict):
             return values
-        return {name: value for name, value in values.items() if name not in _REPLACED}
+        meant = {name: value for name, value in values.items() if name not in _REPLACED}
+        for name in _WHOLE & meant.keys():
+            meant[name] = as_whole_number(meant[name])
+        if "device" in meant:
+            meant["device"] = as_text(meant["device"])
+        return meant
 
     @field_validator("model")
     @classmethod
@@ -281,9 +294,9 @@ class TrainingSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.resume_from is None:
-            _check_dataset_given(self.dataset, self.task or "detect")
-            _check_model_fits(self.model, self.task or "detect")
-            _check_pretrained(self.with_defaults().model, self.overrides or {})
+            check_dataset_given(self.dataset, self.task or "detect")
+            check_model_fits(self.model, self.task or "detect")
+            check_pretrained(self.with_defaults().model or "", self.overrides or {})
             check_shared(count_devices(self.device), self.arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
@@ -292,7 +305,7 @@ class TrainingSpec(BaseModel):
                 "give another job_id"
             )
         elif self.model is not None and self.task is not None:
-            _check_model_fits(self.model, self.task)  # what the parent's spec or an XCom says of it
+            check_model_fits(self.model, self.task)  # what the parent's spec or an XCom says of it
         return self
 
     @classmethod
@@ -314,9 +327,10 @@ class TrainingSpec(BaseModel):
         """Take the parent's value wherever nothing was given. Raises SpecError for what must not change."""
         for name in _RESUME_KEEPS:
             given, kept = getattr(self, name), getattr(parent, name)
-            if given is not None and given != kept:
+            if given is not None and given != _or_default(name, kept):
                 raise SpecError(
-                    f"{name}={given!r} differs from {kept!r} of job {self.resume_from}, which is continued; "
+                    f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
+                    "which is continued; "
                     "leave it out, or start a new training from that job's best.pt with `model`"
                 )
         own = {"job_id", "fresh", "resume_from", *_MEANS}
@@ -349,11 +363,19 @@ class TrainingSpec(BaseModel):
         return self.model_copy(update={"task": task, "model": model, "dataset": dataset})
 
     def as_begun(self, begun: TrainingSpec) -> TrainingSpec:
-        """Fill in what is not given as `begun` has it, if that was the default when it was written."""
+        """Write as `begun` does what means the same: defaults, spelt out or not, also of earlier versions.
+
+        What makes a training this one is compared as it is written.
+        """
+        same = {
+            name: getattr(begun, name)
+            for name in DEFAULTS
+            if _or_default(name, getattr(self, name)) == _or_default(name, getattr(begun, name))
+        }
         earlier = f"yolo11n{MODEL_SUFFIX[begun.task or 'detect']}"
         if self.model is None and begun.model == earlier:
-            return self.model_copy(update={"model": earlier})
-        return self
+            same["model"] = earlier
+        return self.model_copy(update=same)
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted training must not change when it goes on; all that is given but its means."""
@@ -369,28 +391,5 @@ class TrainingSpec(BaseModel):
         return given | (self.overrides or {})
 
 
-def _check_dataset_given(dataset: str | None, task: str) -> None:
-    if task != "detect" and dataset in {None, "digits"}:
-        raise ValueError(
-            f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
-            "give "
-            f"a path or s3://… with data for {task}"
-        )
-
-
-def _check_model_fits(model: str | None, task: str) -> None:
-    if model is not None:
-        ModelReference.parse(model).require_task(task)
-
-
-def _check_pretrained(model: str | None, overrides: dict[str, Any]) -> None:
-    """Refuse `pretrained: true` where Ultralytics would train from scratch without a word."""
-    reference = ModelReference.parse(model or "")
-    if overrides.get("pretrained") is not True or reference.starts_from_weights:
-        return
-    weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
-    named = weights if weights in published_weights() else "yolo26n.pt"
-    raise ValueError(
-        f"pretrained=true does nothing for model={reference.text!r}, which is trained from scratch; give "
-        f"model={named!r} to start from pretrained weights"
-    )
+def _or_default(name: str, value: object) -> object:
+    return DEFAULTS.get(name) if value is None else value

@@ -35,10 +35,13 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
         if len(values) != 1 or len(branches) != 2:
             raise TypeError(f"{name}: only `T | None` has a flat schema, not {branches}")
         (value,) = values
-        field |= value | {"type": [value["type"], "null"]}
+        field |= value | {"type": field.get("type", [value["type"], "null"])}
+        # A blank text is "not given", as null is: REST must not refuse what the model takes.
         if "enum" in value:
-            field["enum"] = [*value["enum"], None]
-            field["values_display"] = {"null": "(not given)"}
+            field["enum"] = [*value["enum"], "", None]
+            field["values_display"] = {"null": "(not given)", "": "(not given)"}
+        if "pattern" in value:
+            field["pattern"] = rf"^\s*$|{value['pattern']}"
     if "$ref" in field or "type" not in field:
         raise TypeError(f"{name}: its schema {field} has no flat form")
     return field

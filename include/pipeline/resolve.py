@@ -251,13 +251,17 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:
         what = "; ".join(
-            f"{name}={shown(now.get(name))} instead of {shown(before.get(name))}" for name in different
+            f"{name}={_given(now.get(name))} instead of {_given(before.get(name))}" for name in different
         )
         raise SpecError(
             f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
             "the same ones, or fresh=true to start over, or another job_id"
         )
     return spec
+
+
+def _given(value: object) -> str:
+    return "not given" if value is None else shown(value)
 
 
 def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from include.forgiving import without_blanks
 from include.refusals import sentence
 from include.retraining.plans import PlanError, RetrainPlan, problems
 
@@ -36,6 +37,11 @@ class RetrainRequest(BaseModel):
     approval: bool | None = Field(
         None, description="Whether somebody has to agree before the promotion. Empty: as planned."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: Any) -> Any:
+        return without_blanks(values, cls.model_fields)
 
     @classmethod
     def parse(cls, conf: dict[str, Any]) -> RetrainRequest:

@@ -20,6 +20,9 @@ _READ_IN_TRAINING_TOO = {
     "augment",
 }  # listed under Predict, read by data sets and validators
 
+_EITHER_SIGN = {"batch", "degrees", "shear"}
+"""Numbers that may be negative: -1 lets Ultralytics choose, and angles turn both ways."""
+
 _CHOICES = {
     "amp": ["fp16", "bf16", "fp32"],
     "auto_augment": ["randaugment", "autoaugment", "augmix"],
@@ -78,6 +81,8 @@ def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     argument["optional"] = default is None or name == "auto_augment"  # the only default that null may replace
     if name in cfg.CFG_INT_MIN:
         argument["minimum"] = cfg.CFG_INT_MIN[name]
+    elif kinds == ["float"] and name not in _EITHER_SIGN:
+        argument["minimum"] = 0  # Ultralytics checks no gain and no duration, and trains nonsense
     if name == "quantize":
         argument["choices"] = sorted(alias for alias in cfg.QUANTIZE_ALIASES if not alias.isdigit())
     elif name in _CHOICES:

@@ -71,7 +71,7 @@ function Control({ field, text, set, shared }) {
   if (schema.enum) {
     return html`<select ...${shared} onChange=${changed}>
       <option value="" selected=${text === ""}>(not given)</option>
-      ${schema.enum.filter((each) => each !== null).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
+      ${schema.enum.filter((each) => each).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }
   if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} rows=${Math.max(3, String(text).split("\n").length)} />`;

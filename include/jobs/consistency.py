@@ -1,0 +1,37 @@
+"""Parameters of a job that go together, or a sentence that says which to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from include.training.architectures import published_weights
+from include.weights.reference import ModelReference
+
+
+def check_dataset_given(dataset: str | None, task: str) -> None:
+    """Raise ValueError where `task` needs data that are not given."""
+    if task != "detect" and dataset in {None, "digits"}:
+        raise ValueError(
+            f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
+            f"give a path or s3://… with data for {task}"
+        )
+
+
+def check_model_fits(model: str | None, task: str) -> None:
+    """Raise ValueError where the name of `model` tells that it is one for another task."""
+    if model is not None:
+        ModelReference.parse(model).require_task(task)
+
+
+def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
+    """Raise ValueError for `pretrained: true` where Ultralytics would train from scratch without a word."""
+    reference = ModelReference.parse(model)
+    if overrides.get("pretrained") is not True or reference.starts_from_weights:
+        return
+    weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
+    named = weights if weights in published_weights() else "yolo26n.pt"
+    raise ValueError(
+        f"pretrained=true does nothing for model={reference.text!r}, which is trained from scratch; give "
+        f"model={named!r} to start from pretrained weights"
+    )

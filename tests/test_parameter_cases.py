@@ -1,0 +1,118 @@
+"""Parameters that people gave and that went wrong: each is taken as it was meant, or refused at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from include.jobs.spec import DEFAULTS, SpecError, TrainingSpec
+from include.pipeline.form import params_of
+from include.retraining.request import RetrainRequest
+from include.training.arguments import known_arguments
+
+
+def _accepts(params: dict[str, Any]) -> bool:
+    """Whether REST takes them, by the schema that the form is made from."""
+    form = params_of(TrainingSpec)
+    return all(Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
+
+
+@pytest.mark.parametrize("name", ["job_id", "resume_from", "task", "optimizer", "dataset", "model", "device"])
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_text_is_not_given_for_rest_and_for_the_model(name: str, blank: str) -> None:
+    if not (blank and name in {"task", "optimizer"}):  # a list of words holds one blank
+        assert _accepts({name: blank})
+    assert TrainingSpec.parse({name: blank}) == TrainingSpec()
+
+
+def test_a_blank_text_is_not_given_in_a_retraining_too() -> None:
+    assert RetrainRequest.parse({"plan": "p", "start_from": ""}) == RetrainRequest(plan="p")
+    assert Draft202012Validator(params_of(RetrainRequest)["start_from"].schema).is_valid("")
+
+
+def test_an_unknown_key_is_refused_even_if_it_is_blank() -> None:
+    with pytest.raises(SpecError, match="epoch is not a parameter of train_yolo"):
+        TrainingSpec.parse({"epoch": ""})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"epochs": 10.0}, {"epochs": 10}),
+        ({"imgsz": 64.0, "workers": 0.0, "seed": 3.0}, {"imgsz": 64, "workers": 0, "seed": 3}),
+        ({"patience": 5.0, "publish_every": 2.0}, {"patience": 5, "publish_every": 2}),
+        ({"device": 0}, {"device": "0"}),
+        ({"device": 1.0}, {"device": "1"}),
+    ],
+)
+def test_whole_floats_and_numbers_are_taken(given: dict[str, Any], meant: dict[str, Any]) -> None:
+    assert _accepts(given)
+    spec = TrainingSpec.parse(given)
+    assert spec == TrainingSpec.parse(meant)
+    assert {name: type(getattr(spec, name)) for name in meant} == {
+        name: type(value) for name, value in meant.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 10.5}, {"epochs": True}, {"device": True}, {"device": -1}, {"epochs": 1e300}]
+)
+def test_what_is_no_whole_number_is_refused_as_before(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=f"^{next(iter(wrong))}="):
+        TrainingSpec.parse(wrong)
+
+
+def test_our_table_of_defaults_is_ultralytics_own() -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    assert {name: DEFAULT_CFG_DICT[name] for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize("spelt_out", [{"seed": 0}, {"optimizer": "auto"}, {"seed": 0, "optimizer": "auto"}])
+def test_a_default_that_is_spelt_out_on_resume_is_not_given(spelt_out: dict[str, Any]) -> None:
+    parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
+    TrainingSpec.parse({"resume_from": "p", **spelt_out}).continuing(parent)
+    explicit = TrainingSpec.parse({"epochs": 5, **spelt_out}).with_defaults()
+    assert TrainingSpec.parse({"resume_from": "p"}).continuing(explicit).seed == spelt_out.get("seed")
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer": "SGD"}])
+def test_what_must_not_change_on_resume_is_refused_without_none(other: dict[str, Any]) -> None:
+    parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
+    with pytest.raises(SpecError, match=r"differs from .* of job p, which is continued") as refusal:
+        TrainingSpec.parse({"resume_from": "p", **other}).continuing(parent)
+    assert "None" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("spelt_out", [{name: value} for name, value in DEFAULTS.items()], ids=str)
+def test_a_job_goes_on_whether_its_defaults_are_spelt_out_or_not(spelt_out: dict[str, Any]) -> None:
+    short, long = TrainingSpec.parse({}), TrainingSpec.parse(spelt_out)
+    assert long.as_begun(short).identity() == short.identity()
+    assert short.as_begun(long).identity() == long.identity()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            {"compile": "no-such-mode"},
+            "compile='no-such-mode' is refused: it must be true or false, 'default'",
+        ),
+        ({"warmup_epochs": -5}, "warmup_epochs=-5 is refused: it must be 0 or more"),
+        ({"box": -1}, "box=-1 is refused: it must be 0 or more"),
+        ({"distill_model": "yolo11x.pt"}, "distill_model='yolo11x.pt' is refused: a job reads no file"),
+    ],
+)
+def test_what_would_fail_on_a_gpu_is_refused_before(overrides: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        TrainingSpec.parse({"overrides": overrides})
+    assert str(refusal.value).startswith(sentence)
+
+
+def test_no_gain_and_no_duration_may_be_negative() -> None:
+    least = {name: argument.get("minimum") for name, argument in known_arguments().items()}
+    for name in ("box", "cls", "dfl", "pose", "kobj", "warmup_epochs", "time"):
+        assert least[name] == 0, name
+    assert least["degrees"] is None
