@@ -323,11 +323,25 @@ def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
     assert child.keep_local is False
 
 
-@pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}, {"lr0": 0.5}])
+@pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}])
 def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
     with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
         TrainingSpec.parse({"resume_from": "p", **changed}).continuing(parent)
+
+
+def test_the_learning_rate_of_a_resumed_job_may_be_another() -> None:
+    parent = TrainingSpec.parse({"optimizer": "SGD", "lr0": 0.1}).with_defaults()
+    assert TrainingSpec.parse({"resume_from": "p"}).continuing(parent).lr0 == 0.1
+    assert TrainingSpec.parse({"resume_from": "p", "lr0": 0.01}).continuing(parent).lr0 == 0.01
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, None), (0.1, None), (0.01, 0.01)])
+def test_a_learning_rate_that_optimizer_auto_ignored_is_not_inherited(
+    given: float | None, kept: float | None
+) -> None:
+    parent = TrainingSpec.parse({"lr0": 0.1}).with_defaults()
+    assert TrainingSpec.parse({"resume_from": "p", "lr0": given}).continuing(parent).lr0 == kept
 
 
 def test_pretrained_cannot_change_on_resume() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.loading import load_checkpoint, require_resumable
+from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.run import train
 from tests.tiny_datasets import TASKS
@@ -148,9 +149,7 @@ def test_a_used_up_patience_begins_anew(tmp_path: Path) -> None:
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
 
 
-def test_arguments_that_may_change_do_and_the_others_stay(
-    parent: Parent, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_arguments_that_may_change_do_and_the_others_stay(parent: Parent, tmp_path: Path) -> None:
     changes = {"batch": 2, "patience": 7, "close_mosaic": 1, "lr0": 0.5, "optimizer": "auto"}
     result = train(parent.continued(tmp_path, epochs=4, arguments=changes), Epochs())
     before, after = (load_checkpoint(path)["train_args"] for path in (parent.last, Path(result.last.path)))
@@ -159,8 +158,45 @@ def test_arguments_that_may_change_do_and_the_others_stay(
         "patience": 7,
         "close_mosaic": 1,
     }
-    assert (after["lr0"], after["optimizer"]) == (before["lr0"], before["optimizer"])
-    assert "lr0=0.5 is not applied" in caplog.text
+    assert (after["lr0"], after["optimizer"]) == (0.5, before["optimizer"])
+
+
+def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said(tmp_path: Path) -> None:
+    arguments = QUICK | {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0, "momentum": 0.9}
+    asked = request("classify", tmp_path, epochs=2, arguments=arguments)
+    parent = Parent(asked, train(asked, Epochs()))
+    changes = arguments | {"lr0": 0.002, "momentum": 0.8, "weight_decay": 0.001}
+    epochs = Epochs()
+    result = train(parent.continued(tmp_path / "child", epochs=4, arguments=changes), epochs)
+
+    before, after = (load_checkpoint(path)["optimizer"] for path in (parent.last, Path(result.last.path)))
+    was, is_ = before["param_groups"][0], after["param_groups"][0]
+    assert (was["initial_lr"], is_["initial_lr"]) == (0.01, 0.002)
+    assert (was["momentum"], is_["momentum"]) == (0.9, 0.8)
+    assert is_["weight_decay"] > was["weight_decay"]
+    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # of four epochs the last one, falling evenly to a hundredth
+    assert epochs.reports[-1].metrics["lr/pg0"] == pytest.approx(at_its_end, rel=0.01)
+    reason = epochs.reports[0].inexact_reason
+    assert reason is not None
+    assert reason.startswith("from epoch 3 on it was trained with lr0=0.002 instead of 0.01, momentum=0.8 in")
+    again = train(parent.continued(tmp_path / "same", epochs=3, arguments=arguments), same := Epochs())
+    assert (again.epoch, same.reports[0].inexact_reason) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "changed"),
+    [
+        ({"lr0": 0.1, "mosaic": 0.5}, {"lr0": 0.1, "mosaic": 1.0}, ("mosaic",)),
+        ({"imgsz": 50, "batch": -1}, {"imgsz": 64, "batch": 8}, ()),
+        ({"imgsz": 96, "batch": 4}, {"imgsz": 64, "batch": 8}, ("imgsz", "batch")),
+        ({"workers": 2, "patience": 3, "plots": False}, {"workers": 8, "patience": 9, "plots": True}, ()),
+        ({"warmup_bias_lr": 0.1}, {"warmup_bias_lr": 0.0}, ()),
+    ],
+)
+def test_only_what_changes_the_weights_counts_as_a_change(
+    given: dict[str, object], trained: dict[str, object], changed: tuple[str, ...]
+) -> None:
+    assert changed_arguments(given, trained) == changed
 
 
 def test_an_interrupted_training_goes_on_in_its_own_folder(tmp_path: Path) -> None:

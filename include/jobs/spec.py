@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
 Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
 
-_RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer", "lr0")
+_RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer")
 """What a continued training takes from its parent: another value would make it another training."""
 
 DIGITS_MODEL = "yolo11n"
@@ -342,6 +342,11 @@ class TrainingSpec(BaseModel):
             )
         inherited = parent.model_dump(exclude=own, exclude_none=True)
         given = self.model_dump(exclude_none=True)
+        if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
+            inherited.pop(
+                "lr0", None
+            )  # had no effect: optimizer auto has chosen another, which is in the state
+            given.pop("lr0", None)
         before, changed = inherited.get("overrides", {}), given.get("overrides", {})
         if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):
             raise SpecError(

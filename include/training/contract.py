@@ -90,10 +90,10 @@ class TrainingRequest:
 
     With `resume_from` (a whole last.pt, only read) the training continues at the next epoch with the
     checkpoint's own model, optimizer and arguments; `epochs` may then be larger than in the checkpoint, and
-    `arguments` holds what changes on purpose (batch, workers, patience, …; optimizer, lr0 and seed stay as
-    they were). `best_from` is the best.pt that belongs to it: it stays the best until an epoch beats it.
-    Without it the best of the resumed epochs becomes best.pt. A patience that the checkpoint has used up
-    begins anew.
+    `arguments` holds what changes on purpose (lr0, batch, workers, patience, …; optimizer and seed stay as
+    they were). inexact_reason of the reports then names what makes the weights others. `best_from` is the
+    best.pt that belongs to it: it stays the best until an epoch beats it. Without it the best of the resumed
+    epochs becomes best.pt. A patience that the checkpoint has used up begins anew.
 
     identity is what makes this training this one, in plain values; it is kept in last.pt. With `recover`,
     `resume_from` is this very training's state, left by an attempt that was interrupted: the training goes on

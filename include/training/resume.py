@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.loading import BEST_EPOCH, batches_of, load_checkpoint, load_training_state
 from include.training.arguments import OURS, check_overrides, known_arguments
+from include.training.changes import changed_arguments, reason_of
 from include.training.contract import (
     BATCH,
     EXACT,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT = ("optimizer", "lr0", "seed", "pretrained")
-"""What stays as it was when the training began; `optimizer=auto` has set the first two by then."""
+KEPT = ("optimizer", "seed", "pretrained")
+"""What stays as it was when the training began; `optimizer=auto` has set the first by then."""
 
 _MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
 
@@ -47,7 +48,7 @@ class RestoredState:
     within_epoch tells that batches of an epoch are in it that has not ended.
     ended tells that no epoch is left, stopped that none is wanted; fits_memory that epochs were trained with
     this batch and image size; inexact_reason, where it is known already, why the weights may differ from
-    those of an uninterrupted training.
+    those of an uninterrupted training. changed names the arguments that were changed on purpose.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class RestoredState:
     stopped: bool = False
     fits_memory: bool = False
     inexact_reason: str | None = None
+    changed: tuple[str, ...] = ()
 
 
 def restore(request: TrainingRequest, source: Path) -> RestoredState:
@@ -72,6 +74,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     finished = int(state["epoch"]) + 1
     state["train_args"] = _known_arguments(request, state["train_args"], source)
     trained, ended = state["train_args"], False
+    changed: tuple[str, ...] = ()
     if request.recover:
         require_identity(state, request.identity, source)
         state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
@@ -80,6 +83,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
             _validate_on_one_device(state)
     else:
         state["train_args"] = _arguments(request, state["train_args"], finished)
+        changed = changed_arguments(_changes(request), trained)
         _renew_patience(state, finished)
         _make_its_own(state, trained, request)
     weights = request.save_dir / "weights"
@@ -97,7 +101,21 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     fits = finished > 0 and same
     within_epoch = batches_of(state) > 0
-    return RestoredState(private, best_epoch, within_epoch, ended, request.stop and not ended, fits, lost)
+    reasons = filter(None, (reason_of(changed, request.arguments, trained, finished), lost))
+    return RestoredState(
+        private,
+        best_epoch,
+        within_epoch,
+        ended,
+        request.stop and not ended,
+        fits,
+        "; ".join(reasons) or None,
+        changed,
+    )
+
+
+def _changes(request: TrainingRequest) -> dict[str, object]:
+    return {name: value for name, value in request.arguments.items() if name not in KEPT}
 
 
 def _make_its_own(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:

@@ -24,6 +24,7 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.datasets.arrays import is_whole
+from include.training.changes import apply_changes, settings_of
 from include.training.construction import limited_size
 from include.training.contract import (
     BATCH,
@@ -92,6 +93,7 @@ class WholeState(KeepsStates):
         self._seconds: list[float] = []
         self._stopped = restored is not None and restored.stopped
         self._fits_memory = restored is not None and restored.fits_memory
+        self._changed = restored.changed if restored else ()
         self._ended = self._stopped or (restored is not None and restored.ended)
         self.batches = 0
         self.best_metrics: dict[str, float | None] = {}
@@ -189,7 +191,9 @@ class WholeState(KeepsStates):
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Restore the state; of a training that had ended only what its final validation needs."""
         if not self._ended or ckpt is None:
+            fresh = settings_of(self.optimizer)
             super().resume_training(ckpt)
+            apply_changes(self._changed, fresh, self.optimizer)
             return
         self.epoch, self.start_epoch = ckpt["epoch"], ckpt["epoch"] + 1
         self.batches = ckpt[EXACT].get(BATCH, 0)

@@ -14,7 +14,7 @@ const resume = query.get("resume");
 const parentId = resume ?? from;
 
 /** What a resumed training takes from its parent: another value would make it another training. */
-const KEPT = ["task", "model", "dataset", "seed", "optimizer", "lr0"];
+const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** What says how a job is run, and is not taken over from another job. */
 const OWN = ["job_id", "fresh", "resume_from"];
 
