@@ -22,7 +22,7 @@ from include.stack.crash import task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
 from tests.tiny_trainings import weights_of
-from tests.untrained import stored_start
+from tests.untrained import pretrained_tiny
 
 DAG = "train_yolo"
 
@@ -36,7 +36,7 @@ def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
     """
     return {
         "dataset": "digits",
-        "model": stored_start(stack.s3.client(), DEFAULT_BUCKET, folder),
+        "model": pretrained_tiny(stack.s3.client(), DEFAULT_BUCKET, folder),
         "imgsz": 64,
         "batch": 4,
         "epochs": epochs,

@@ -30,7 +30,7 @@ PAGES = {
 """Paths, and a text that is there when the page is."""
 
 FORMS = ("start", "train again", "resume")
-ACTIONS = ("Start", "Train again", "Resume", "Stop")
+ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -197,6 +197,14 @@ def test_training_again_begins_with_the_same_parameters(visit: Visitors, finishe
     expect(frame.get_by_label("dataset", exact=True)).to_have_value("digits")
 
 
+def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finished: str) -> None:
+    frame = _open_job(visit(), finished)
+    frame.get_by_role("link", name="Fine-tune from this").click()
+    expect(frame.get_by_role("heading", level=1, name="Fine-tune")).to_be_visible()
+    expect(frame.get_by_label("model", exact=True)).to_have_value(f"job:{finished}")
+    expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
+
+
 def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     frame = visit().open_in_airflow("start")

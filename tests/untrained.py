@@ -48,3 +48,10 @@ def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "start/tiny.pt")
     return f"s3://{bucket}/start/tiny.pt"
+
+
+def pretrained_tiny(client: S3Client, bucket: str, folder: Path) -> str:
+    """Store the same as pretrained weights; return their name, which is what `model` takes."""
+    weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
+    client.upload_file(str(weights), bucket, "pretrained/tiny.pt")
+    return "tiny.pt"

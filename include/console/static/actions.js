@@ -13,6 +13,7 @@ export function Actions({ job, setJob, report }) {
   return html`
     ${stoppable && html`<${Stop} job=${job} setJob=${setJob} report=${report} />`}
     ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
+    ${job.best_checkpoint_sha256 && html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`}
     <a class="button" href=${`start?from=${id}`}>Train again with changes</a>`;
 }
 

@@ -1,7 +1,7 @@
 // Versions of models: what is in production, what waits, what was refused, and why.
 import { html } from "../h.js";
-import { ask, training } from "../api.js";
-import { Copy, Figure, Note, Refused, Status, When } from "../elements.js";
+import { ask, queryOf, training } from "../api.js";
+import { Copy, Figure, Note, Refused, Status, useMayStart, When } from "../elements.js";
 import { size } from "../format.js";
 import { usePolled } from "../live.js";
 import { headline } from "../metrics.js";
@@ -10,6 +10,7 @@ import { Page, query, show } from "../page.js";
 const cursor = query.get("cursor");
 
 function Models() {
+  const mayStart = useMayStart();
   const { data, problem, again } = usePolled((signal) => ask(training(["models"], { cursor, limit: 100 }), { signal }), 30);
   const hidden = problem?.status === 403;
   const names = [...new Set((data?.models ?? []).map(({ name }) => name))];
@@ -19,7 +20,7 @@ function Models() {
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${data && names.length === 0 && html`<div class="empty"><h2>No models yet</h2>
       <p>Trigger the Dag retrain_yolo with a plan, or let its schedule do it: each challenger that is measured becomes a version here.</p></div>`}
-    ${names.map((name) => html`<${Model} key=${name} name=${name} versions=${data.models.filter((each) => each.name === name)} />`)}
+    ${names.map((name) => html`<${Model} key=${name} name=${name} mayStart=${mayStart} versions=${data.models.filter((each) => each.name === name)} />`)}
     ${(data?.next || cursor) && html`<nav class="pager" aria-label="Pages">
       ${cursor ? html`<a class="button" href="models">Newest</a>` : html`<span />`}
       ${data?.next && html`<a class="button" rel="next" href=${`models?cursor=${encodeURIComponent(data.next)}`}>Older</a>`}
@@ -27,16 +28,21 @@ function Models() {
   </${Page}>`;
 }
 
-function Model({ name, versions }) {
+function Model({ name, versions, mayStart }) {
   return html`<section class="section" aria-labelledby=${`model-${name}`}><h2 id=${`model-${name}`}>${name}</h2>
     <div class="scroller" tabindex="0" role="group" aria-label=${`Versions of ${name}`}><table class="models" aria-label=${`Versions of ${name}`}>
       <thead><tr>${["Version", "Stage", "Metric", "Training", "Data set", "Promoted", "Reason", "File"].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
-      <tbody>${versions.map((version) => html`<${Version} key=${version.version} version=${version} />`)}</tbody>
+      <tbody>${versions.map((version) => html`<${Version} key=${version.version} version=${version} mayStart=${mayStart} />`)}</tbody>
     </table></div>
   </section>`;
 }
 
-function Version({ version }) {
+/** The form of a training that starts from this version, with the parameters of the job that made it. */
+function fineTuning({ name, version, job_id: jobId }) {
+  return `start${queryOf({ from: jobId, model: `model:${name}@${version}` })}`;
+}
+
+function Version({ version, mayStart }) {
   const quality = headline(version.metrics);
   const champion = quality && version.champion_metrics?.[quality.name];
   return html`<tr>
@@ -49,7 +55,8 @@ function Version({ version }) {
     <td>${version.promoted_at ? html`<${When} at=${version.promoted_at} />${version.promoted_by && html`<br /><small class="muted">by ${version.promoted_by}</small>`}` : "–"}</td>
     <td class="reason">${version.reason ?? "–"}</td>
     <td><${Copy} text=${version.path} name=${`Copy s3:// path of version ${version.version}`}>Copy s3:// path</${Copy}>
-      <small class="muted number"> ${size(version.size)}</small></td>
+      <small class="muted number"> ${size(version.size)}</small>
+      ${mayStart && html`<br /><a href=${fineTuning(version)}>Fine-tune from this</a>`}</td>
   </tr>`;
 }
 

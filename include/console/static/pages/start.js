@@ -1,4 +1,4 @@
-// Start a training; train one again with changes (?from=); resume one with more epochs (?resume=).
+// Start a training; train one again with changes (?from=), or from its weights (&model=); resume one (?resume=).
 import { html } from "../h.js";
 import { ask, training } from "../api.js";
 import { Note, Refused, useMayStart } from "../elements.js";
@@ -10,6 +10,8 @@ import { finishedEpochs } from "../progress.js";
 import { StartForm } from "../start-form.js";
 
 const from = query.get("from");
+/** What a fine-tuning starts from: job:…, or model:… */
+const model = query.get("model");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
@@ -22,19 +24,25 @@ function Start() {
   const { fields, problem } = useForm();
   const parent = usePolled((signal) => (parentId ? ask(training(["jobs", parentId]), { signal }) : Promise.resolve(null)), null);
   const mayStart = useMayStart();
-  const heading = resume ? `Resume ${resume}` : from ? "Train again" : "Start a training";
+  const heading = resume ? `Resume ${resume}` : model ? "Fine-tune" : from ? "Train again" : "Start a training";
   const ready = fields.length > 0 && parent.data !== undefined && mayStart !== null;
   return html`<${Page} tab="jobs" heading=${heading} lead=${lead()}>
     <${Refused} problem=${problem ?? parent.problem} again=${parent.again} />
     ${!ready && !problem && !parent.problem && html`<div class="loading" role="status">Loading…</div>`}
     ${ready && mayStart === false && html`<${Note} kind="warning" title="Only for those who may start trainings">
       You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`}
-    ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} job=${parent.data} fields=${fields} />`)}
+    ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} job=${fineTuned(parent.data)} fields=${fields} />`)}
   </${Page}>`;
+}
+
+/** The job whose parameters are taken over, with other weights to start from. */
+function fineTuned(job) {
+  return model && job ? { ...job, spec: { ...job.spec, model } } : job;
 }
 
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId)}`}>${parentId}</a>`;
+  if (model) return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to fine-tune it on.`;
   if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
   if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
   return "Every field may stay empty: each says what is taken then.";
