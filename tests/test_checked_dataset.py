@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import RefusedForNow
-from include.checkpoints.store import CheckpointStore
 from include.datasets.errors import StorageMisconfigured
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import s3_client as connected_client
 from include.pipeline.patience import may_pass
-from include.pipeline.payloads import ResolvedJob, ResumePoint
-from include.pipeline.same_classes import _difference
+from include.pipeline.payloads import ResolvedJob
 from include.pipeline.settings import Settings
 from include.pipeline.tasks import check_job_dataset, resolve_run
 from include.pipeline.training import TrainingAttempt
@@ -31,8 +28,7 @@ from tests.airflow_connections import context_of, lead_to
 from tests.dataset_steps import images, upload_files
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import CLASSES, build
-from tests.tiny_models import architecture
-from tests.untrained import best
+from tests.untrained import stored_state
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -158,69 +154,12 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
         resolve_run(context_of({}, dag_run=run))
 
 
-def state_of(
-    client: S3Client, bucket: str, folder: Path, job_id: str, run_id: str, classes: tuple[str, ...]
-) -> Checkpoint:
-    """Store a last.pt of a training on these classes; it is of one epoch."""
-    file = best("detect", folder / f"{job_id}.pt", classes=classes, architecture=architecture(folder))
-    store = CheckpointStore(client, bucket, run_id=run_id)
-    stored = store.upload(Checkpoint.of_file(file, epoch=0), job_id, "last", "8.4").stored.checkpoint
-    assert stored is not None
-    return stored
-
-
-@pytest.mark.parametrize(
-    ("classes", "overrides", "parts"),
-    [
-        (CLASSES, {}, None),
-        (("item",), {"single_cls": True}, None),
-        (CLASSES[::-1], {}, ("2 classes (arrow, box)", "2 classes (box, arrow)")),
-        (("box",), {}, ("1 class (box)", "2 classes (box, arrow)")),
-        (CLASSES, {"single_cls": True}, ("2 classes (box, arrow)", "1 class (item)")),
-    ],
-)
-def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
-    use: Use,
-    s3_client: S3Client,
-    bucket: str,
-    tmp_path: Path,
-    classes: tuple[str, ...],
-    overrides: dict[str, object],
-    parts: tuple[str, str] | None,
-) -> None:
-    last = state_of(s3_client, bucket, tmp_path, "parent", "run0", classes)
-    job = use("one")
-    job = job.model_copy(
-        update={
-            "spec": job.spec.model_copy(update={"overrides": overrides}),
-            "resume": ResumePoint(job_id="parent", last=last, best=None),
-        }
-    )
-    if parts is None:
-        check(job)
-        return
-    with pytest.raises(AirflowFailException) as refusal:
-        check(job)
-    before, now = parts
-    assert f"job parent, which is continued, was trained on {before}, but dataset=" in str(refusal.value)
-    assert f"has {now}. A training goes on only with the same classes" in str(refusal.value)
-
-
 def test_a_job_goes_on_only_with_the_classes_that_it_was_begun_with(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     started(jobs, epochs=1)
-    state_of(s3_client, bucket, tmp_path, "a", "run1", CLASSES[::-1])
+    stored_state(s3_client, bucket, tmp_path, "a", "run1", CLASSES[::-1])
     with pytest.raises(
         AirflowFailException, match=r"job_id='a' was trained on 2 classes \(arrow, box\), but"
     ):
         check(use("one"))
-    state_of(s3_client, bucket, tmp_path, "a", "run1", CLASSES)
-    check(use("one"))
-
-
-def test_the_first_difference_of_long_lists_is_named() -> None:
-    names = [str(number) for number in range(100)]
-    assert _difference(names, [*names[:50], "other", *names[51:]]) == "; class 50 was 50 and is other"
-    assert _difference(names, names[:40]) == "; class 40 was 40 and is none"
-    assert _difference(names, ["other"]) == ""

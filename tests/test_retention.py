@@ -51,9 +51,10 @@ def test_each_model_on_each_data_set_has_its_own_newest_and_best(world: World) -
     assert expired(world) == {"yolo11n-di-60", "yolo11n-s3-60", "yolo11s-di-60", "yolo11s-s3-60"}
 
 
-def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world: World) -> None:
+@pytest.mark.parametrize("model", ["s3://b/models/digits/versions/{}/best.pt", "model:digits@{}"])
+def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world: World, model: str) -> None:
     for version in (1, 2):
-        spec = {"model": f"s3://b/models/digits/versions/{version}/best.pt", "dataset": "digits"}
+        spec = {"model": model.format(version), "dataset": "digits"}
         ended(world, f"job-{version}", days=100 - version, spec=spec)
     retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
     assert expired(world) == {"job-1"}

@@ -14,6 +14,8 @@ from ultralytics.nn.tasks import (
     SegmentationModel,
 )
 
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
 from include.training.contract import MODEL_SUFFIX
 from tests.tiny_datasets import CLASSES
 from tests.tiny_models import architecture as tiny
@@ -55,3 +57,14 @@ def pretrained_tiny(client: S3Client, bucket: str, folder: Path) -> str:
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "pretrained/tiny.pt")
     return "tiny.pt"
+
+
+def stored_state(
+    client: S3Client, bucket: str, folder: Path, job_id: str, run_id: str, classes: tuple[str, ...]
+) -> Checkpoint:
+    """Store a last.pt for the job, of a model for these classes; return it with its place in S3."""
+    file = best("detect", folder / f"{job_id}.pt", classes=classes, architecture=tiny(folder))
+    store = CheckpointStore(client, bucket, run_id=run_id)
+    stored = store.upload(Checkpoint.of_file(file, epoch=0), job_id, "last", "8.4").stored.checkpoint
+    assert stored is not None
+    return stored

@@ -139,6 +139,7 @@ def _tags(job: TrainingJob) -> dict[str, str]:
         "training.dag_id": job.dag_id,
         "training.run_id": job.run_id,
         "training.parent_job_id": job.parent_job_id,
+        "training.initial_weights_sha256": job.initial_weights_sha256,
         "training.inexact_reason": job.inexact_reason,
         "training.error": job.error,
         "mlflow.user": job.triggered_by,

@@ -99,8 +99,9 @@ class PretrainedStore:
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Store the local file as `name` after an inspection, and return what is stored.
 
-        What another run has stored meanwhile stays, and is returned, unless `replace`. Raises InspectionError
-        for what is no checkpoint that may be loaded, FileNotFoundError, and StoreErrors.
+        What another run has stored meanwhile stays, and is returned; with `replace` what is there now is
+        replaced. Raises InspectionError for what is no checkpoint that may be loaded, FileNotFoundError, and
+        StoreErrors: FencedOut where somebody else replaced it at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)
@@ -112,6 +113,8 @@ class PretrainedStore:
             try:
                 writer.put(local, location, metadata, None)
             except FencedOut:
+                if replace:
+                    raise
                 log.info("%s was stored by another run just now.", location.uri)
             else:
                 log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)

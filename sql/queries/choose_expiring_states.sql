@@ -7,7 +7,7 @@ WITH states AS (
         dag_id::text AS dag_id,
         run_id::text AS run_id,
         status::text AS status,
-        regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+)/.*', '\1') AS model,
+        regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+|^model:[^@]+)[/@].*', '\1') AS model,
         to_jsonb(spec) ->> 'dataset' AS dataset,
         COALESCE(completed_at::timestamptz, updated_at::timestamptz) AS ended_at,
         pinned,
