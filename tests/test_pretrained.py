@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +25,8 @@ from tests.untrained import best
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
 
 NAME = "yolo11n.pt"
 
@@ -204,3 +209,38 @@ def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
     with pytest.raises(CorruptCheckpoint, match=f"but the job began with {stored.sha256}: somebody replaced"):
         checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
+
+
+def test_finding_weights_needs_neither_torch_nor_ultralytics(
+    release: Release, s3: S3, bucket: str, content: bytes
+) -> None:
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "ultralytics", "numpy", "cv2", "polars"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import boto3
+import include.weights.initial
+from include.weights.pretrained import PretrainedStore
+bucket, url = sys.argv[1:]
+print(PretrainedStore(boto3.client("s3"), bucket, url).require("yolo11n.pt").sha256)
+"""
+    keys = {
+        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_DEFAULT_REGION": s3.region,
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", program, bucket, release.url],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | keys,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == _sha256(content)

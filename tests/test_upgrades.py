@@ -91,6 +91,22 @@ def test_the_xcom_of_a_running_job_is_read_and_its_training_is_the_same(written:
     assert job.identity() == written["identity"]
 
 
+class Later(TrainingSpec):
+    """The parameters of a later version, with one more whose default is not null."""
+
+    strength: float = 0.5
+
+
+def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
+    written: dict[str, Any],
+) -> None:
+    assert (
+        Later.stored(written["xcom"]["spec"]).identity()
+        == ResolvedJob.model_validate(written["xcom"]).spec.identity()
+    )
+    assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
+
+
 def test_a_parameter_that_was_replaced_is_refused_by_name(written: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no parameter any more; give publish_sec"):
         TrainingSpec.parse(written["row"]["spec"])

@@ -383,9 +383,12 @@ class TrainingSpec(BaseModel):
         return self.model_copy(update=same)
 
     def identity(self) -> dict[str, Any]:
-        """What an interrupted training must not change when it goes on; all that is given but its means."""
+        """What an interrupted training must not change when it goes on; all that is given but its means.
+
+        Without defaults, so that a parameter of a later version leaves earlier trainings the same.
+        """
         means = {"job_id", "fresh", "device", "workers", *_MEANS}
-        return self.model_dump(mode="json", exclude=means, exclude_none=True)
+        return self.model_dump(mode="json", exclude=means, exclude_defaults=True)
 
     def arguments(self) -> dict[str, Any]:
         """The given ones of Ultralytics' training arguments, but task, model, data, epochs and device."""

@@ -43,7 +43,7 @@ OURS: dict[str, str] = {
 """Arguments that the job decides itself, with what to do instead."""
 
 FILES: dict[str, str] = {
-    "pretrained": "to start from weights, give the job's model as s3://…/*.pt",
+    "pretrained": "to start from weights, give them as the job's model, such as yolo11n.pt",
     "distill_model": "leave it out, no teacher is fetched",
 }
 """Arguments whose text names a file of the machine that trains, with what to do instead.
