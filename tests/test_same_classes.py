@@ -67,7 +67,7 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
         require_same_classes(job, _data(CLASSES), store)
     before, now = parts
     assert f"job parent, which is continued, was trained on {before}, but dataset=" in str(refusal.value)
-    assert f"has {now}. A training goes on only with the same classes" in str(refusal.value)
+    assert f"has {now}. A training can continue only with the same classes" in str(refusal.value)
 
 
 def test_a_state_of_another_training_of_that_name_does_not_count(

@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "a job reads no file of a worker"),
     "model by dots": ({"model": "../../yolo11n.yaml"}, "a job reads no file of a worker"),
     "model in the working directory": ({"model": "./yolo11n.yaml"}, "a job reads no file of a worker"),
-    "model that is a data YAML": ({"model": "coco8.yaml"}, "is no architecture that Ultralytics ships"),
+    "model that is a data YAML": ({"model": "coco8.yaml"}, "is not an architecture that Ultralytics ships"),
     "weights of a worker": (
         {"model": "/data/../sam_b.pt"},
         "is a file of a worker, and a job reads none; upload it",
@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "RT-DETR": ({"model": "rtdetr-l"}, "model='rtdetr-l' is an architecture that train_yolo does not train"),
     "RT-DETR on YOLOv8": ({"model": "yolov8n-rtdetr"}, "does not train (RT-DETR, YOLO-World"),
-    "a size that does not exist": ({"model": "yolov3n"}, "is no architecture that Ultralytics ships"),
+    "a size that does not exist": ({"model": "yolov3n"}, "is not an architecture that Ultralytics ships"),
     "pretrained weights of another task": (
         {"model": "yolo26s-seg.pt"},
         "model='yolo26s-seg.pt' is a model for segment, but the task is detect; give task='segment', or",
@@ -136,14 +136,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},
         "model='yolo11n.yaml', which is trained from scratch; give model='yolo11n.pt'",
     ),
-    "pretrained digits": ({"overrides": {"pretrained": True}}, "does nothing for model='yolo11n'"),
+    "pretrained digits": ({"overrides": {"pretrained": True}}, "has no effect with model='yolo11n'"),
     "pretrained without published weights": (
         {"model": "yolov6n", "overrides": {"pretrained": True}},
         "give model='yolo26n.pt' to start from pretrained weights",
     ),
-    "a job that is none": ({"model": "job:../x"}, "model='job:../x' names no job; give job:<job_id>"),
-    "a version that is none": ({"model": "model:digits@latest"}, "names no registered model; give model:"),
-    "version 0": ({"model": "model:digits@0"}, "names no registered model"),
+    "a job that is none": ({"model": "job:../x"}, "model='job:../x' does not name a job; write job:<job_id>"),
+    "a version that is none": (
+        {"model": "model:digits@latest"},
+        "does not name a registered model; write model:",
+    ),
+    "version 0": ({"model": "model:digits@0"}, "does not name a registered model"),
 }
 
 ACCEPTED: list[dict[str, Any]] = [

@@ -178,7 +178,7 @@ def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said
     assert epochs.reports[-1].metrics["lr/pg0"] == pytest.approx(at_its_end, rel=0.01)
     reason = epochs.reports[0].inexact_reason
     assert reason is not None
-    assert reason.startswith("from epoch 3 on it was trained with lr0=0.002 instead of 0.01, momentum=0.8 in")
+    assert reason.startswith("trained from epoch 3 on with lr0=0.002 instead of 0.01, momentum=0.8 instead")
     again = train(parent.continued(tmp_path / "same", epochs=3, arguments=arguments), same := Epochs())
     assert (again.epoch, same.reports[0].inexact_reason) == (2, None)
 

@@ -32,6 +32,6 @@ def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
     weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
     named = weights if weights in published_weights() else "yolo26n.pt"
     raise ValueError(
-        f"pretrained=true does nothing for model={reference.text!r}, which is trained from scratch; give "
+        f"pretrained=true has no effect with model={reference.text!r}, which is trained from scratch; give "
         f"model={named!r} to start from pretrained weights"
     )

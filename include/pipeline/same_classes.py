@@ -34,7 +34,7 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
         return
     raise DatasetError(
         f"{begun_by} was trained on {_listed(before)}, but dataset={dataset.source!r} has {_listed(now)}"
-        f"{_difference(before, now)}. A training goes on only with the same classes in the same order: "
+        f"{_difference(before, now)}. A training can continue only with the same classes in the same order: "
         "restore them, or start a new training from its best.pt with `model`"
     )
 

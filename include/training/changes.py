@@ -41,7 +41,7 @@ def reason_of(
 ) -> str | None:
     """Say why the weights are not those of one training with the same arguments; None if they are."""
     what = ", ".join(f"{name}={given[name]!r} instead of {trained.get(name)!r}" for name in changed)
-    return f"from epoch {finished + 1} on it was trained with {what}" if what else None
+    return f"trained from epoch {finished + 1} on with {what}" if what else None
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

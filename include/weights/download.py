@@ -110,9 +110,7 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
         received += len(block)
         _require_size(received, limits)
         if time.monotonic() > deadline:
-            raise DownloadFailed(
-                f"has sent {received:,} bytes in {limits.seconds:g} seconds, which is too slow"
-            )
+            raise DownloadFailed(f"sent only {received:,} bytes in {limits.seconds:g} seconds")
         file.write(block)
         for each in hashes.values():
             each.update(block)
@@ -122,7 +120,9 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
     }
     for name, (wanted, found) in stated_hashes.items():
         if wanted is not None and wanted.strip().lower() != found.lower():
-            raise _BrokenOff(f"sent other bytes than it states: {name} {found} instead of {wanted}")
+            raise _BrokenOff(
+                f"sent bytes that do not match its own checksum: {name} is {found} instead of {wanted}"
+            )
 
 
 def _next_block(response: Response, received: int, size: int | None) -> bytes:
@@ -132,9 +132,9 @@ def _next_block(response: Response, received: int, size: int | None) -> bytes:
     try:
         block: bytes = response.raw.read1(_BLOCK)
     except HTTPError as error:
-        raise _BrokenOff(f"broke off after {_of(received, size)} ({_short(error)})") from error
+        raise _BrokenOff(f"closed the connection after {_of(received, size)} ({_short(error)})") from error
     if not block and size is not None and received != size:
-        raise _BrokenOff(f"broke off after {_of(received, size)}")
+        raise _BrokenOff(f"closed the connection after {_of(received, size)}")
     return block
 
 
@@ -144,7 +144,7 @@ def _of(received: int, size: int | None) -> str:
 
 def _require_size(size: int, limits: DownloadLimits) -> None:
     if size > limits.size:
-        raise DownloadFailed(f"has more than {in_words(limits.size)}, which no pretrained file has")
+        raise DownloadFailed(f"is larger than {in_words(limits.size)}, the limit for pretrained files")
 
 
 def _short(error: BaseException) -> str:

@@ -53,7 +53,7 @@ class InitialWeightsFinder:
     def find(self, model: str, task: str, job_id: str) -> InitialWeights | None:
         """Return the weights that job `job_id` is to start from; None where `model` is trained from scratch.
 
-        A pretrained file is downloaded where S3 does not have it. Raises SpecError for what cannot be had or
+        A pretrained file is downloaded where S3 does not have it. Raises SpecError for what is missing or
         is a model for another task, and StoreErrors.
         """
         reference = ModelReference.parse(model)

@@ -44,7 +44,7 @@ SOURCE = "source"
 
 
 class WeightsUnavailable(Exception):
-    """A pretrained file cannot be had, as one sentence that names the ways out."""
+    """A pretrained file is not available. The sentence says what can be done about it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class PretrainedStore:
         stem = name.removesuffix(".pt")
         scratch = stem if find_architecture(stem) else "yolo26n"
         return (
-            f"model={name!r} cannot be had: {self.location(name).uri} does not exist, and {why}. Set "
+            f"model={name!r} is not available: {self.location(name).uri} does not exist, and {why}. Set "
             f"PRETRAINED_URL to a mirror, or store the file with `make pretrained FILE={name}`, or train "
             f"from scratch with model={scratch!r}"
         )

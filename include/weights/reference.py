@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
 """The name of a pretrained file: part of a key in S3 and of a URL, so it must lead nowhere else."""
 
-WEIGHTS_NAME_RULE = "letters, digits, '.', '_' or '-', beginning with a letter or a digit and ending in .pt"
-
 _EXAMPLES = "a name such as yolo26n.pt (pretrained) or yolo26n (from scratch), or s3://bucket/key.pt"
 
 
@@ -109,7 +107,9 @@ def require_same_task(model: str, built_for: str, task: str) -> None:
 
 def _job(text: str, job_id: str) -> ModelReference:
     if not re.match(JOB_ID, job_id):
-        raise ValueError(f"model={shown(text)} names no job; give job:<job_id>, and as job_id {JOB_ID_RULE}")
+        raise ValueError(
+            f"model={shown(text)} does not name a job; write job:<job_id>, where job_id is {JOB_ID_RULE}"
+        )
     return ModelReference(ModelKind.JOB, f"job:{job_id}", job_id)
 
 
@@ -118,7 +118,7 @@ def _version(text: str, rest: str) -> ModelReference:
     number = int(version) if re.fullmatch(r"[0-9]{1,9}", version) else 0
     if not re.match(JOB_ID, name) or (at and number < 1):
         raise ValueError(
-            f"model={shown(text)} names no registered model; give model:<name> for its version in "
+            f"model={shown(text)} does not name a registered model; write model:<name> for its version in "
             "production, or model:<name>@<version>, such as model:digits@3"
         )
     return ModelReference(
@@ -146,8 +146,8 @@ def _architecture(text: str) -> ModelReference:
         similar = similar_architecture(PurePath(text).name)
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
-            f"model={shown(text)} is no architecture that Ultralytics ships, and a job reads no file of a "
-            f"worker; {hint} {_EXAMPLES}"
+            f"model={shown(text)} is not an architecture that Ultralytics ships, and a job reads no file of "
+            f"a worker; {hint} {_EXAMPLES}"
         )
     _require_trained_here(text, found)
     return ModelReference(ModelKind.ARCHITECTURE, name, name)
