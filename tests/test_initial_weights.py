@@ -240,3 +240,41 @@ def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(
     assert gone_on.weights == begun.weights
     assert gone_on.identity() == begun.identity()
     assert recorded(jobs, "tuned").parent_job_id == trained
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("yolo11n", None),
+        ("yolo11n.pt", None),
+        ("job:trained", None),
+        ("s3://{bucket}/checkpoints/trained/best.pt", None),
+        ("yolov11n.pt", "nor published by Ultralytics"),
+        ("job:nobody", "there is no such job"),
+        ("model:digits@1", "is no model"),
+    ],
+)
+def test_a_model_can_be_checked_without_a_download(
+    trained: str, release: Release, connection: psycopg.Connection[Any], s3_client: S3Client,
+    bucket: str, model: str, part: str | None,
+) -> None:  # fmt: skip
+    weights = finder(s3_client, bucket, connection, release.url)
+    if part is None:
+        weights.check(model.format(bucket=bucket), "detect", "a")
+    else:
+        with pytest.raises(SpecError, match=part):
+            weights.check(model, "detect", "a")
+    assert release.asked == []
+
+
+def test_a_check_inspects_what_is_stored(
+    weights: Path, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
+    asked = finder(s3_client, bucket, connection)
+    asked.check("company.pt", "detect", "a")
+    with pytest.raises(SpecError, match="is a model for detect, but the task is pose"):
+        asked.check("company.pt", "pose", "a")
+    with pytest.raises(SpecError, match="PRETRAINED_URL is off"):
+        asked.check("yolo11n.pt", "detect", "a")
+    assert "sha256" not in s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")["Metadata"]

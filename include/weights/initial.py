@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,15 @@ class InitialWeights(BaseModel):
     job_id: str | None = None
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what is wrong with the model into the error of a wrong parameter."""
+    try:
+        yield
+    except (WeightsUnavailable, ValueError) as error:
+        raise SpecError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class InitialWeightsFinder:
     """Finds what `model` names: in S3, among the jobs, and among the registered versions."""
@@ -61,24 +72,46 @@ class InitialWeightsFinder:
             case ModelKind.ARCHITECTURE:
                 return None
             case ModelKind.PRETRAINED:
-                try:
+                with _refusals():
                     stored = self.pretrained.require(reference.name)
-                except WeightsUnavailable as error:
-                    raise SpecError(str(error)) from error
                 found = InitialWeights(path=stored.location.uri, sha256=stored.sha256)
             case ModelKind.OBJECT:
                 found = self._object(reference.name)
-            case ModelKind.JOB:
-                found = self._best_of(reference, job_id)
-            case ModelKind.VERSION:
-                version = self._version(reference)
-                found = self._recorded(reference, version.path, version.sha256, version.job_id)
-        contents = self.checkpoints.require_checkpoint(found.path)
-        try:
-            require_same_task(reference.text, contents.task, task)
-        except ValueError as error:
-            raise SpecError(str(error)) from None
+            case ModelKind.JOB | ModelKind.VERSION:
+                found = self._trained_here(reference, job_id)
+        self._require_task(reference, found.path, task)
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
+
+    def check(self, model: str, task: str, job_id: str) -> None:
+        """Refuse what `find` would refuse, but download nothing, write nothing, and read no whole file.
+
+        Raises SpecError, and StoreErrors.
+        """
+        reference = ModelReference.parse(model)
+        match reference.kind:
+            case ModelKind.ARCHITECTURE:
+                return
+            case ModelKind.PRETRAINED:
+                with _refusals():
+                    if not self.pretrained.is_stored(reference.name):
+                        return
+                path = self.pretrained.location(reference.name).uri
+            case ModelKind.OBJECT:
+                path = reference.name
+            case ModelKind.JOB | ModelKind.VERSION:
+                path = self._trained_here(reference, job_id).path
+        self._require_task(reference, path, task)
+
+    def _require_task(self, reference: ModelReference, path: str, task: str) -> None:
+        contents = self.checkpoints.require_checkpoint(path)
+        with _refusals():
+            require_same_task(reference.text, contents.task, task)
+
+    def _trained_here(self, reference: ModelReference, job_id: str) -> InitialWeights:
+        if reference.kind is ModelKind.JOB:
+            return self._best_of(reference, job_id)
+        version = self._version(reference)
+        return self._recorded(reference, version.path, version.sha256, version.job_id)
 
     def _object(self, uri: str) -> InitialWeights:
         """An object in any bucket. Without our checksum it is read, to be known by its hash."""

@@ -80,11 +80,7 @@ class PretrainedStore:
         head = head_object(self._client, self.location(name))
         if head is not None:
             return self._pinned(name, head)
-        if name not in published_weights():
-            raise WeightsUnavailable(self._unknown(name))
-        if self._url is None:
-            raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
-        url = f"{self._url.rstrip('/')}/{name}"
+        url = self._address(name)
         with TemporaryDirectory(prefix="pretrained-") as folder:
             file = Path(folder) / name
             try:
@@ -95,6 +91,16 @@ class PretrainedStore:
                 return self.put(file, name, url)
             except InspectionError as error:
                 raise WeightsUnavailable(self._missing(name, f"what came from {url} {error}")) from error
+
+    def is_stored(self, name: str) -> bool:
+        """Tell whether the file is in S3; download nothing. Raises WeightsUnavailable, and StoreErrors.
+
+        False means that it is to be downloaded; what is neither in S3 nor to be downloaded is refused.
+        """
+        stored = head_object(self._client, self.location(name)) is not None
+        if not stored:
+            self._address(name)
+        return stored
 
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Store the local file as `name` after an inspection, and return what is stored.
@@ -120,6 +126,13 @@ class PretrainedStore:
                 log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)
                 return StoredWeights(location, local.sha256)
         return self.require(name)
+
+    def _address(self, name: str) -> str:
+        if name not in published_weights():
+            raise WeightsUnavailable(self._unknown(name))
+        if self._url is None:
+            raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
+        return f"{self._url.rstrip('/')}/{name}"
 
     def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights:
         location = self.location(name)
