@@ -229,7 +229,7 @@ class CheckpointStore:
         Its bytes are checked if it carries our checksum, and have to be those of `sha256` if that is given.
         Raises CorruptCheckpoint, and UnsafeCheckpoint where it is too large.
         """
-        with fetched(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES) as object_:
+        with fetched(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
             stored = checkpoint_in(object_.metadata, uri, object_.size)
             if stored:
                 _require_whole(uri, object_.sha256, stored.sha256)

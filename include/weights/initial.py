@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.checkpoints.errors import ObjectNotFound
 from include.checkpoints.location import S3Location
-from include.checkpoints.reading import read_object
+from include.checkpoints.reading import settled_object
 from include.checkpoints.stored import head_object, stored_checkpoint
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError
@@ -122,7 +122,7 @@ class InitialWeightsFinder:
         stored = stored_checkpoint(location, head)
         if stored.checkpoint is None:
             self.checkpoints.require_checkpoint(uri)  # before all of it is read
-            return InitialWeights(path=uri, sha256=read_object(self.client, location).sha256)
+            return InitialWeights(path=uri, sha256=settled_object(self.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
 

@@ -18,7 +18,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.location import S3Location
 from include.checkpoints.metadata import checkpoint_in
-from include.checkpoints.reading import inspect_object, read_object
+from include.checkpoints.reading import inspect_object, settled_object
 from include.checkpoints.sending import LocalFile, TransferLimits, copy
 from include.checkpoints.stored import head_object
 from include.checkpoints.writer import ObjectWriter
@@ -146,7 +146,7 @@ class PretrainedStore:
         location = self.location(name)
         require_size(location.uri, head["ContentLength"], WEIGHTS_BYTES)
         contents: Contents = inspect_object(self._client, location, head["ContentLength"], head["ETag"])
-        found = read_object(self._client, location)
+        found = settled_object(self._client, location)
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
         with explained(self._client, location):
             try:
