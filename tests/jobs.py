@@ -31,6 +31,7 @@ def claim(
 def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:
     """Job a of run1 in its first attempt, or a later one, with so many epochs finished and durable."""
     claim(jobs)
+    jobs.leave_queue("a", "run1", attempt)
     jobs.start_training("a", "run1", attempt, first_epoch=0)
     for epoch in range(epochs):
         jobs.record_epoch("a", "run1", attempt, epoch_report(epoch, loss=epoch / 2))

@@ -168,7 +168,7 @@ class Training:
     def fails(self, seconds: float = 300) -> dict[str, Any]:
         """Wait for the failure of the run, and give the row once the Dag processor has seen it, too."""
         assert self.api.wait(DAG, self.run_id, seconds) == "failed"
-        until(lambda: self.row["status"] != "running", "the end of the run in the row")
+        until(lambda: self.row["status"] not in {"queued", "running"}, "the end of the run in the row")
         return self.row
 
     def require_running(self) -> None:

@@ -37,6 +37,7 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
     jobs = JobRepository(connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)
+    jobs.leave_queue("rest-a", RUN, 1)
     jobs.start_training("rest-a", RUN, 1, first_epoch=0)
     for epoch in range(3):
         jobs.record_epoch("rest-a", RUN, 1, epoch_report(epoch, loss=epoch / 2))
@@ -48,6 +49,7 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
     )
     claim(jobs, "rest-b", "run/b", spec=given | {"model": "yolo11s"}, parent_job_id="rest-a", resumed_epoch=2)
     jobs.copy_epochs("rest-a", "rest-b", 2)
+    jobs.leave_queue("rest-b", "run/b", 1)
     jobs.start_training("rest-b", "run/b", 1, first_epoch=3)
     jobs.record_epoch("rest-b", "run/b", 1, epoch_report(3))
     connection.execute("UPDATE training_jobs SET created_at = '2026-01-02' WHERE job_id = 'rest-b'")

@@ -149,6 +149,8 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0007", "lost_seconds", "12.5"),
         ("0007", "stop_after_epoch", "true"),
         ("0008", "initial_weights_sha256", "0f" * 32),
+        ("0009", "queued_at", "2026-05-06 07:08:09+00"),
+        ("0009", "waited_seconds", "583.5"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(

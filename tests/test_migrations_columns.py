@@ -81,7 +81,15 @@ def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
             r"last_checkpoint_path has type jsonb, but must be character varying\(500\)",
         ),
         ("durable_epoch text", r"durable_epoch has type text, but must be integer"),
-        ("attempt int NOT NULL DEFAULT 1", r"attempt is NOT NULL, but is empty while a job trains"),
+        ("attempt int NOT NULL DEFAULT 1", r"attempt is NOT NULL, but is empty while a job waits or trains"),
+        (
+            "started_at timestamptz NOT NULL DEFAULT now()",
+            r"started_at is NOT NULL, but is empty .* ALTER COLUMN started_at DROP NOT NULL",
+        ),
+        (
+            "status text, started_at timestamptz, CHECK (status <> 'failed' OR started_at IS NOT NULL)",
+            r"CHECK training_jobs_check refuses training_jobs\.status = failed",
+        ),
         ("origin_run_id varchar(100)", r"origin_run_id has type character varying\(100\), too short"),
         ("inexact_reason varchar(80)", r"inexact_reason has type character varying\(80\), too short"),
         ("best_checkpoint_size integer", r"best_checkpoint_size has type integer, but must be bigint"),

@@ -19,6 +19,7 @@ from tests.jobs import claim, epoch_report, record_checkpoints, recorded, starte
 Write = Callable[[JobRepository, str, int], object]
 
 WRITES: dict[str, Write] = {
+    "leave_queue": lambda jobs, run_id, attempt: jobs.leave_queue("a", run_id, attempt),
     "start_training": lambda jobs, run_id, attempt: jobs.start_training("a", run_id, attempt, first_epoch=0),
     "record_epoch": lambda jobs, run_id, attempt: jobs.record_epoch("a", run_id, attempt, epoch_report(2)),
     "record_progress": lambda jobs, run_id, attempt: jobs.record_progress(
@@ -293,7 +294,7 @@ def test_a_stopped_job_that_begins_again_is_not_stopped_by_what_was_asked_before
     record_checkpoints(connection, status="stopped")
     connection.execute("UPDATE training_jobs SET stop_requested = TRUE")
     connection.commit()
-    jobs.start_training("a", "run1", 2, first_epoch=3)
+    jobs.leave_queue("a", "run1", 2)
     assert recorded(jobs).stop_requested is False
 
 

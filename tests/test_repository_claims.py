@@ -13,18 +13,19 @@ from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.repository import JobRepository, JobTaken
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 
-TIMES = {"created_at", "started_at", "updated_at"}
+TIMES = {"created_at", "queued_at", "updated_at"}
 
 
 def test_a_claim_creates_the_row(jobs: JobRepository) -> None:
     claimed = claim(jobs, parent_job_id="z", resumed_epoch=4)
     assert claimed == jobs.get("a")
-    assert claimed.status == JobStatus.RUNNING
+    assert claimed.status == JobStatus.QUEUED
     assert (claimed.dag_id, claimed.run_id, claimed.triggered_by) == ("train_yolo", "run1", "ada")
     assert (claimed.origin_run_id, claimed.attempt, claimed.durable_epoch) == ("run1", None, None)
     assert (claimed.parent_job_id, claimed.resumed_epoch) == ("z", 4)
     assert (claimed.spec, claimed.epochs, claimed.stop_requested) == ({"lr0": 0.01}, 3, False)
-    assert claimed.created_at == claimed.started_at == claimed.updated_at
+    assert claimed.created_at == claimed.queued_at == claimed.updated_at
+    assert (claimed.started_at, claimed.waited_seconds) == (None, None)
     assert claimed.created_at is not None
     assert claimed.created_at.tzinfo is not None
 
@@ -47,8 +48,9 @@ def test_a_claim_goes_on_with_what_another_run_has_trained(
         record_checkpoints(connection, status="stopped")
     before, epochs = recorded(jobs), jobs.epochs("a")
     claimed = claim(jobs, run_id="run2", expected="run1", spec={}, triggered_by="eve")
-    assert claimed.model_dump(exclude={"updated_at"}) == before.model_dump(exclude={"updated_at"}) | {
-        "status": "running",
+    times = {"queued_at", "updated_at"}
+    assert claimed.model_dump(exclude=times) == before.model_dump(exclude=times) | {
+        "status": "queued",
         "run_id": "run2",
         "attempt": None,
         "spec": {},
@@ -89,7 +91,7 @@ def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Conn
     claimed = claim(jobs, run_id="run2", expected="run1", epochs=None, fresh=True)
     assert claimed.model_dump(exclude=TIMES) == dict.fromkeys(TrainingJob.model_fields.keys() - TIMES) | {
         "job_id": "a",
-        "status": "running",
+        "status": "queued",
         "stop_requested": False,
         "stop_after_epoch": False,
         "dag_id": "train_yolo",
@@ -100,7 +102,7 @@ def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Conn
         "triggered_by": "ada",
     }
     assert claimed.created_at == first.created_at
-    assert claimed.started_at != first.started_at
+    assert claimed.queued_at != first.queued_at
     assert jobs.epochs("a") == []
 
 

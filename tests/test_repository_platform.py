@@ -52,8 +52,9 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
     assert waiting is not None
     assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
     claimed = claim(jobs, "7")
-    assert (claimed.status, claimed.run_id, claimed.origin_run_id) == ("running", "run1", "run1")
-    assert claimed.started_at is not None
+    assert (claimed.status, claimed.run_id, claimed.origin_run_id) == ("queued", "run1", "run1")
+    jobs.leave_queue("7", "run1", 1)
+    assert recorded(jobs, "7").started_at is not None
     jobs.start_training("7", "run1", 1, first_epoch=0)
     assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NONE
     assert len(jobs.epochs("7")) == 1
@@ -63,6 +64,7 @@ def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycop
     jobs = JobRepository(platform)
     assert jobs.request_stop("7") is True
     assert claim(jobs, "7").stop_requested is True
+    jobs.leave_queue("7", "run1", 1)
     jobs.start_training("7", "run1", 1, first_epoch=0)
     assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NOW
 
@@ -83,6 +85,7 @@ def test_a_platforms_own_types_take_all_that_an_attempt_writes(empty_url: str, s
         apply(platforms.engine(empty_url))
         jobs = JobRepository(connection)
         claim(jobs, "7")
+        jobs.leave_queue("7", "run1", 1)
         jobs.start_training("7", "run1", 1, first_epoch=0)
         for epoch in range(2):
             jobs.record_epoch("7", "run1", 1, epoch_report(epoch, loss=epoch / 2))
@@ -121,7 +124,7 @@ def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
     jobs = JobRepository(platform)
     with pytest.raises(JobNotCreatable, match="row 999 could be its own later"):
         claim(jobs, "999")
-    assert claim(jobs, "digits-999").status == "running"
+    assert claim(jobs, "digits-999").status == "queued"
 
 
 def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty_url: str) -> None:

@@ -108,7 +108,7 @@ def test_a_new_job_gets_a_row_that_the_run_owns(
     job = resolving({"job_id": "new", "epochs": 3})
     row = _row(jobs, "new")
     assert (row.status, row.dag_id, row.run_id, row.triggered_by) == (
-        "running",
+        "queued",
         "train_yolo",
         "manual__1",
         "ada",
@@ -140,8 +140,11 @@ def test_a_job_that_another_run_trains_is_refused(
 ) -> None:
     resolving({"job_id": "busy"})
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
-    assert "job_id='busy' is being trained right now by run manual__1" in sentence
+    assert "job_id='busy' waits for a GPU in run manual__1" in sentence
     assert _row(jobs, "busy").run_id == "manual__1"
+    jobs.leave_queue("busy", "manual__1", 1)
+    sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
+    assert "job_id='busy' is being trained in run manual__1" in sentence
     assert _row(jobs, "busy").status == "running"
 
 
@@ -160,14 +163,14 @@ def test_a_completed_job_is_refused_unless_fresh(
     assert _row(jobs, parent).status == "completed"
     resolving({"job_id": parent, "fresh": True})
     row = _row(jobs, parent)
-    assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("running", None, "manual__1")
+    assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("queued", None, "manual__1")
 
 
 def test_a_run_that_is_cleared_takes_its_own_completed_job_again(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
-    assert _row(jobs, parent).status == "running"
+    assert _row(jobs, parent).status == "queued"
 
 
 def test_a_waiting_row_of_the_platform_says_why_it_was_refused(
@@ -200,7 +203,7 @@ def test_resume_from_a_job_that_trains_is_refused(resolving: Callable[..., Resol
     sentence = _refusal(
         resolving, {"resume_from": "busy"}, run=replace(RUN, run_id="manual__2"), running=True
     )
-    assert "is being trained right now" in sentence
+    assert "resume_from='busy' waits for a GPU in run manual__1" in sentence
 
 
 def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
@@ -228,7 +231,7 @@ def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
     resolving({"job_id": "cleared"})
     connection.execute("UPDATE training_jobs SET status = 'failed'")
     other = replace(RUN, run_id="manual__2")
-    assert "being trained right now" in _refusal(resolving, {"job_id": "cleared"}, run=other, running=True)
+    assert "is being trained in run" in _refusal(resolving, {"job_id": "cleared"}, run=other, running=True)
 
 
 def test_resume_from_a_failed_job_continues_what_it_had_stored(

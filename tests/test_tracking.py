@@ -144,7 +144,9 @@ def test_another_run_that_goes_on_with_the_job_continues_the_same_run(
     assert (failed["status"], failed["tags"]["training.error"]) == ("FAILED", "out of memory")
     claim(jobs, run_id="run2", expected="run1")
     run = tracking.send_all()
-    assert (run["id"], run["status"]) == (failed["id"], "RUNNING")
+    assert (run["id"], run["status"]) == (failed["id"], "SCHEDULED")
+    jobs.leave_queue("a", "run2", 1)
+    assert tracking.send_all()["status"] == "RUNNING"
     assert (run["tags"]["training.run_id"], run["tags"]["training.error"]) == ("run2", "")
 
 
@@ -173,7 +175,7 @@ def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
             second.end()
         assert tracking.mlflow.runs(tracking.experiment, "a") == []
     assert "is being told of this job by another attempt" in warnings(caplog)[0]
-    assert tracking.send_all()["status"] == "RUNNING"
+    assert tracking.send_all()["status"] == "SCHEDULED"
 
 
 def test_a_resumed_job_is_shown_below_the_one_that_it_continues(
@@ -370,7 +372,7 @@ def test_an_address_with_credentials_reaches_the_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tracking.experiment)
     track_recorded("a", tracking.open_database)
-    assert tracking.run()["status"] == "RUNNING"
+    assert tracking.run()["status"] == "SCHEDULED"
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and what follows from it.
 
     Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is from
-    the start to the end, or until now. fitness_curve holds the fitness of at most 32 epochs, evenly spaced
-    over all that are finished, the oldest first.
+    the start of the training to its end, or until now: the wait for a GPU is not in it. fitness_curve holds
+    the fitness of at most 32 epochs, evenly spaced over all that are finished, the oldest first.
     """
 
     task: str | None

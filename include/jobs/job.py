@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class JobStatus(StrEnum):
-    """What a job is doing, as far as its row knows. Whether it still runs, Airflow knows."""
+    """What a job is doing, as far as its row knows. Whether it still runs, Airflow knows.
+
+    A job is queued until it has its GPU, and runs from then on, also between two attempts. A queued job
+    without a run was written by a platform and waits for its first run.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -61,8 +65,10 @@ class TrainingJob(BaseModel):
     had to be repeated. A job that is to stop ends after the batch it is in, or with stop_after_epoch at
     the end of its epoch. inexact_reason is None while the weights are those of a training that was never
     interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
-    case hex. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose
-    last.pt was given up by the retention policy; pinned is set by people, and keeps it for ever. origin
+    case hex. queued_at is when the job began to wait for its GPU, for the last time; waited_seconds is how
+    long it has waited in all, without a wait that goes on; started_at is when it first had its
+    GPU. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was
+    given up by the retention policy; pinned is set by people, and keeps it for ever. origin
     is "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are
     complete, and checkpoint_finding tells why they cannot be loaded here, if they cannot.
     """
@@ -106,6 +112,8 @@ class TrainingJob(BaseModel):
     error: str | None
     triggered_by: str | None
     created_at: datetime | None
+    queued_at: datetime | None
+    waited_seconds: float | None
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime | None

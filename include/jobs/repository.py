@@ -93,6 +93,8 @@ class JobRepository:
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
+        The job is queued from then on, until an attempt has its GPU (`leave_queue`).
+
         An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
         saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
         known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
@@ -131,6 +133,15 @@ class JobRepository:
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 
+    def leave_queue(self, job_id: str, run_id: str, attempt: int) -> None:
+        """Record that an attempt has its GPU: the job runs, and has waited until now.
+
+        A request to stop stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if
+        `run_id` is not the job's owner or a newer attempt of it began.
+        """
+        with self._connection.transaction():
+            self._as_owner("leave_queue", job_id, run_id, attempt)
+
     def start_training(
         self,
         job_id: str,
@@ -144,8 +155,8 @@ class JobRepository:
 
         batch is how many batches of that epoch its state has already, trained_seconds the training that
         is in it; what the row says beyond that is lost. attempt is Airflow's try number. From here on no
-        older one of this run writes; the row runs (again), tells of no epoch that is to come, and names
-        no objects until the attempt has ended. A request to stop stays open unless the job had ended.
+        older one of this run writes; the row tells of no epoch that is to come, and names no objects until
+        the attempt has ended.
         Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner or a newer attempt of
         it began.
         """

@@ -36,6 +36,11 @@ class JobRecord:
         with self.open() as connection:
             return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
+    def leave_queue(self) -> None:
+        """The attempt has its GPU: the job runs."""
+        with self.open() as connection:
+            JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt)
+
     def begin(self, beginning: Beginning) -> int:
         """The attempt begins; returns how many recorded epochs it repeats. What was not recorded now is."""
         with self.open() as connection:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
+from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
@@ -168,9 +169,13 @@ def _refuse_unless_free(
         )
     if _owner_runs(row, is_running):
         raise SpecError(
-            f"job_id={row.job_id!r} is being trained right now by run {row.run_id} of {row.dag_id}; wait for "
-            "it, or give another job_id"
+            f"job_id={row.job_id!r} {_doing(row)} in run {row.run_id} of {row.dag_id}; wait for it, or give "
+            "another job_id"
         )
+
+
+def _doing(row: TrainingJob) -> str:
+    return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 
 def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
@@ -272,8 +277,7 @@ def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, 
         )
     if _owner_runs(parent, is_running):
         raise SpecError(
-            f"resume_from={parent_job_id!r} is being trained right now by run {parent.run_id}; wait until it "
-            "has ended"
+            f"resume_from={parent_job_id!r} {_doing(parent)} in run {parent.run_id}; wait until it has ended"
         )
     return parent
 

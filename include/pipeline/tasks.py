@@ -89,6 +89,7 @@ def resolve_run(context: Context) -> ResolvedJob:
         finder = InitialWeightsFinder(client, store, pretrained, jobs, ModelRepository(connection))
         job = resolve(conf, run, jobs, store, is_running, finder)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
+    track_recorded(job.job_id, training_database())
     return job
 
 

@@ -120,6 +120,7 @@ class TrainingAttempt:
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
             device = self._claim_device(stack)
+            patiently(self._row.leave_queue)
             limits = Limits.of(self._job.spec.hang_timeout)
             self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
             try:
@@ -221,7 +222,7 @@ class TrainingAttempt:
                 remove_local_pictures(self._save_dir)
             if beginning.last is not None:
                 self._row.durable(beginning.epoch, beginning.batch)
-            return store, beginning, beginning.own and row.status == "running" and _is_to_stop(row, beginning)
+            return store, beginning, beginning.own and _is_to_stop(row, beginning)
 
     def _identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}

@@ -79,7 +79,7 @@ def objection(table: str, expected: Column, actual: ActualColumn) -> str | None:
             f"({expected.longest or 'any number of'} characters): {alter} TYPE {expected.type}."
         )
     if not actual.nullable and not (expected.required or expected.always_written):
-        return f"{where} is NOT NULL, but is empty while a job trains: {alter} DROP NOT NULL."
+        return f"{where} is NOT NULL, but is empty while a job waits or trains: {alter} DROP NOT NULL."
     return None
 
 

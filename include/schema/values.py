@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _ALSO_WRITTEN = {
     "running": ("started_at",),
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
-    "failed": ("started_at", "error"),
-    "stopped": ("started_at", "best_checkpoint_path"),
+    "failed": ("error",),
 }
-"""What else a row holds at that status: a CHECK may look at several columns."""
+"""What else a row certainly holds at that status: a CHECK may look at several columns. A job may fail, or be
+stopped, before it has had a GPU."""
 
 
 def objections(

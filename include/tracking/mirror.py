@@ -24,12 +24,14 @@ ORIGIN_TAG = "training.origin_run_id"
 PARENT_TAG = "mlflow.parentRunId"
 """By this one MLflow's UI shows a resumed job below the job that it continues."""
 
-_ENDED: dict[str | None, str] = {
+_STATUS: dict[str | None, str] = {
+    JobStatus.QUEUED: "SCHEDULED",
     JobStatus.COMPLETED: "FINISHED",
     JobStatus.STOPPED: "KILLED",
     JobStatus.FAILED: "FAILED",
 }
 """MLflow's status of a job in one of these; of every other RUNNING."""
+_ENDED = {JobStatus.COMPLETED, JobStatus.STOPPED, JobStatus.FAILED}
 _NO_NAME = re.compile(r"[^\w/.\- ]", re.ASCII)
 """What no version of MLflow takes in a name."""
 
@@ -81,9 +83,9 @@ class JobMirror:
         params = {key: value for key, value in _params(job).items() if key not in known.params}
         tags = {key: value for key, value in _tags(job).items() if known.tags.get(key, "") != value}
         self._server.log(known.run_id, metrics, params, tags)
-        status = _ENDED.get(job.status, "RUNNING")
+        status = _STATUS.get(job.status, "RUNNING")
         if status != known.status:
-            ended = job.completed_at or job.updated_at if status != "RUNNING" else None
+            ended = job.completed_at or job.updated_at if job.status in _ENDED else None
             self._server.set_status(known.run_id, status, _milliseconds(ended) if ended else None)
         known.points |= {_point(each) for each in metrics}
         known.params |= params.keys()
@@ -140,6 +142,9 @@ def _tags(job: TrainingJob) -> dict[str, str]:
         "training.run_id": job.run_id,
         "training.parent_job_id": job.parent_job_id,
         "training.initial_weights_sha256": job.initial_weights_sha256,
+        "training.queued_at": job.queued_at,
+        "training.started_at": job.started_at,
+        "training.waited_seconds": job.waited_seconds,
         "training.inexact_reason": job.inexact_reason,
         "training.error": job.error,
         "mlflow.user": job.triggered_by,

@@ -222,7 +222,7 @@ class TrackingServer:
             numbers, given, labels = numbers[_MOST_METRICS:], given[_MOST_OTHERS:], labels[_MOST_OTHERS:]
 
     def set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970."""
+        """SCHEDULED, RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970."""
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
 

@@ -13,12 +13,12 @@ INSERT INTO training_jobs (
     epochs,
     triggered_by,
     created_at,
-    started_at,
+    queued_at,
     updated_at
 )
 VALUES (
     %(job_id)s,
-    'running',
+    'queued',
     FALSE,
     %(dag_id)s,
     %(run_id)s,

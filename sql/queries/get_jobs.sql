@@ -38,6 +38,8 @@ SELECT
     error::text AS error,
     triggered_by::text AS triggered_by,
     created_at::timestamptz AS created_at,
+    queued_at::timestamptz AS queued_at,
+    waited_seconds,
     started_at::timestamptz AS started_at,
     completed_at::timestamptz AS completed_at,
     updated_at::timestamptz AS updated_at

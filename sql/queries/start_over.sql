@@ -12,7 +12,8 @@ SET
     trained_seconds = NULL,
     lost_seconds = NULL,
     inexact_reason = NULL,
-    started_at = now()
+    waited_seconds = NULL,
+    started_at = NULL
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
 RETURNING job_id;

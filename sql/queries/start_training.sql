@@ -1,12 +1,9 @@
--- An attempt begins: from here on no older one writes, and until it ends the row names no objects, because it
+-- An attempt begins to train: from here on no older one writes, and until it ends the row names no objects, because it
 -- replaces them. Where epochs or batches are repeated, the row goes back to what the attempt begins with, in what
 -- is durable too, and the time that went into them is lost.
 UPDATE training_jobs
 SET
     status = 'running',
-    -- A job that had ended and begins again is wanted, whatever was asked for before.
-    stop_requested = COALESCE(stop_requested AND status = 'running', FALSE),
-    stop_after_epoch = CASE WHEN status = 'running' THEN stop_after_epoch END,
     attempt = %(attempt)s,
     epoch = CASE WHEN epoch >= %(first_epoch)s THEN NULLIF(%(first_epoch)s - 1, -1) ELSE epoch END,
     epoch_batch = NULLIF(%(batch)s::integer, 0),

@@ -1,10 +1,12 @@
--- Compare-and-swap: no row is written if another run became the owner since the caller looked. What was
--- trained so far stays; start_over.sql follows where the row says that this run begins from the start.
+-- Compare-and-swap: no row is written if another run became the owner since the caller looked. The job waits for a
+-- GPU from now on. What was trained so far stays; start_over.sql follows where this run begins from the start.
 WITH before AS (
     SELECT
         job_id,
         (origin_run_id IS NULL AND run_id IS NULL)
-        OR (%(fresh)s AND (%(recreated)s OR run_id IS DISTINCT FROM %(run_id)s)) AS begins
+        OR (%(fresh)s AND (%(recreated)s OR run_id IS DISTINCT FROM %(run_id)s)) AS begins,
+        status IN ('queued', 'running')
+        AND COALESCE(run_id = %(run_id)s, status = 'queued') AS same_wish
     FROM training_jobs
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
@@ -12,16 +14,15 @@ WITH before AS (
 )
 UPDATE training_jobs AS job
 SET
-    status = 'running',
-    -- A request to stop holds for whoever waits or runs, and not for a run that comes after it.
-    stop_requested = COALESCE(
-        job.stop_requested
-        AND (job.status = 'queued' OR (job.status = 'running' AND job.run_id = %(run_id)s)),
-        FALSE
-    ),
-    stop_after_epoch = CASE
-        WHEN job.status = 'queued' OR (job.status = 'running' AND job.run_id = %(run_id)s) THEN job.stop_after_epoch
+    status = 'queued',
+    queued_at = CASE
+        WHEN job.status = 'queued' AND job.run_id = %(run_id)s THEN COALESCE(job.queued_at, now())
+        ELSE now()
     END,
+    -- A request to stop holds for the run that owns the job or, where none does yet, for its first one. A run that
+    -- died while it waited takes its request with it.
+    stop_requested = COALESCE(job.stop_requested AND before.same_wish, FALSE),
+    stop_after_epoch = CASE WHEN before.same_wish THEN job.stop_after_epoch END,
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
     -- A row from before revision 0003 was trained by one run alone.
@@ -46,7 +47,6 @@ SET
     checkpoint_finding = NULL,
     error = NULL,
     triggered_by = %(triggered_by)s,
-    started_at = COALESCE(job.started_at, now()),
     completed_at = NULL,
     updated_at = now()
 FROM before

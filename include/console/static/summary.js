@@ -47,6 +47,7 @@ function Facts({ job }) {
   const quality = headline(job.metrics);
   const second = quality?.label === "mAP50-95" ? job.metrics["metrics/mAP50(B)"] : undefined;
   const { durable_epochs: safe, goodput } = job.progress;
+  const waits = job.status === "queued";
   const behind = finishedEpochs(job) - (safe ?? 0);
   return html`<dl class="facts">
     ${quality && html`<${Fact} name=${quality.label}><${Figure} value=${quality.value} />${second !== undefined && html`
@@ -58,7 +59,8 @@ function Facts({ job }) {
     <${Fact} name="Safe in S3"><span class="number">${durable(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>
     <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
-    <${Fact} name="Started"><${When} at=${job.started_at ?? job.created_at} /></${Fact}>
+    ${(waits || job.waited_seconds >= 1) && html`<${Fact} name="Waited"><${Waited} job=${job} /></${Fact}>`}
+    <${Fact} name="Started">${job.started_at ? html`<${When} at=${job.started_at} />` : "not yet"}</${Fact}>
     ${job.triggered_by && html`<${Fact} name="Started by">${job.triggered_by}</${Fact}>`}
     ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
     ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}
@@ -72,6 +74,14 @@ function Facts({ job }) {
 
 function Fact({ name, children }) {
   return html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
+}
+
+/** For a GPU, in all: a wait that goes on is not yet in the row. */
+function Waited({ job }) {
+  const waits = job.status === "queued" && job.queued_at;
+  const now = useNow(Boolean(waits));
+  const present = waits ? Math.max(0, (now - Date.parse(job.queued_at)) / 1000) : 0;
+  return html`<span class="number" title="For a GPU; not part of the duration">${duration((job.waited_seconds ?? 0) + present)}</span>`;
 }
 
 /** It goes on while the server has nothing new to say. */

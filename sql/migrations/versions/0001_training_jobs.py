@@ -40,7 +40,7 @@ COLUMNS = {
         Column("error", "text"),
         Column("triggered_by", "text", longest=LONGEST_RUN_ID),
         Column("created_at", "timestamp with time zone", "now()", required=True),
-        Column("started_at", "timestamp with time zone", always_written=True),
+        Column("started_at", "timestamp with time zone"),
         Column("completed_at", "timestamp with time zone"),
         Column("updated_at", "timestamp with time zone", "now()", required=True),
     ),
