@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import airflow_client.client as airflow
 import psycopg
 import requests
-from airflow_client.client.api import asset_api, connection_api, dag_api, dag_run_api, task_instance_api
+from airflow_client.client.api import (
+    asset_api,
+    connection_api,
+    dag_api,
+    dag_run_api,
+    pool_api,
+    task_instance_api,
+)
 from psycopg.rows import dict_row
 
 from include.stack.local import Stack
@@ -31,10 +39,11 @@ class Airflow:
         self._tasks = task_instance_api.TaskInstanceApi(self._client)
         self._dags = dag_api.DAGApi(self._client)
         self._assets = asset_api.AssetApi(self._client)
+        self._pools = pool_api.PoolApi(self._client)
         self.connections = connection_api.ConnectionApi(self._client)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        body = airflow.TriggerDAGRunPostBody(logical_date=None, conf=conf)
+    def trigger(self, dag_id: str, conf: dict[str, Any], logical_date: datetime | None = None) -> str:
+        body = airflow.TriggerDAGRunPostBody(logical_date=logical_date, conf=conf)
         return str(self._runs.trigger_dag_run(dag_id, body).dag_run_id)
 
     def state(self, dag_id: str, run_id: str) -> str:
@@ -94,6 +103,9 @@ class Airflow:
     def runs(self, dag_id: str) -> list[str]:
         """The ids of the Dag's runs."""
         return [str(run.dag_run_id) for run in self._runs.get_dag_runs(dag_id).dag_runs]
+
+    def set_slots(self, pool: str, slots: int) -> None:
+        self._pools.patch_pool(pool, airflow.PoolPatchBody(slots=slots), ["slots"])
 
     def pause(self, dag_id: str, *, paused: bool) -> None:
         self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))

@@ -25,9 +25,9 @@ DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
 
-MAX_ACTIVE_RUNS = 1000
-"""Of a Dag whose tasks mostly wait. The pool limits what trains at once; a run that may not start has no row,
-so nobody would see it wait."""
+MAX_ACTIVE_RUNS = 100_000
+"""No limit, of a Dag whose tasks mostly wait: the pool alone limits what trains at once. A run that may not
+start has no row, so nobody would see it wait, and Airflow would order it by its date."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 

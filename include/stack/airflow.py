@@ -19,6 +19,7 @@ import requests
 
 from include.stack import processes
 from include.stack.errors import StackError, last_lines
+from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.private_files import UMASK, private_folder, write_private
 from include.stack.processes import Service
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
+OTHER_TASKS = 5
+"""How many tasks may run beside the trainings."""
 TASK_STOP_SECONDS = 120.0
 """How long running tasks may take to end: a training makes its last epoch durable meanwhile."""
 
@@ -192,7 +195,7 @@ class Airflow:
                 "dags_folder": REPOSITORY / "dags",
                 "plugins_folder": REPOSITORY / "plugins",
                 "executor": "LocalExecutor",
-                "parallelism": 6,
+                "parallelism": OTHER_TASKS + gpu_slots(),
                 "load_examples": False,
                 "dags_are_paused_at_creation": False,
                 "fernet_key": self.credentials.airflow_fernet_key,

@@ -20,6 +20,7 @@ from include.stack import ports, processes
 from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
+from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import Postgres
 from include.stack.processes import Service
@@ -218,7 +219,9 @@ class Stack:
                 step.result = "created" if self.airflow.migrate() else "there already"
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
-                self.api.ensure_pool(GPU_POOL, 1, "One slot a GPU: trainings wait here for their turn.")
+                self.api.ensure_pool(
+                    GPU_POOL, gpu_slots(), "One slot a GPU: trainings wait here for their turn."
+                )
                 step.result = _started(started, self.url)
             self.restarts.forget()
             processes.start(self.supervisor)

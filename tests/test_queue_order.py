@@ -1,0 +1,115 @@
+"""Jobs get their GPU first come, first served, however they were triggered: on the real scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.pipeline.settings import DEFAULT_BUCKET, GPU_POOL
+from tests.airflow_client import Airflow, until
+from tests.dataset_steps import upload_files
+from tests.model_versions import replace
+from tests.retrain_plans import SHAPES, START
+from tests.scheduled_trainings import DAG
+from tests.tiny_datasets import build
+from tests.tiny_models import architecture
+from tests.untrained import best
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.stack.local import Stack
+
+pytestmark = pytest.mark.timeout(600)
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "0"}
+"""A training that fails soon where there is no GPU: only the order in which they begin matters."""
+
+
+@pytest.fixture(scope="module")
+def api(airflow_stack: Stack) -> Airflow:
+    client = Airflow(airflow_stack)
+    client.run("migrate_schema", {})
+    return client
+
+
+@pytest.fixture
+def closed_pool(api: Airflow) -> Iterator[None]:
+    """No training begins until its slots are set."""
+    api.set_slots(GPU_POOL, 0)
+    yield
+    api.set_slots(GPU_POOL, 1)
+
+
+@pytest.fixture
+def retraining(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> Iterator[str]:
+    """The id of a run of retrain_yolo, which triggers a training of its own."""
+    client = airflow_stack.s3.client()
+    replace(
+        client, START, best("detect", tmp_path / "b.pt", architecture=architecture(tmp_path)).read_bytes(), {}
+    )
+    folder = build("detect", tmp_path / "data", train=4, val=2).parent
+    upload_files(client, DEFAULT_BUCKET, folder, "datasets/shapes/")
+    run_id = api.trigger("retrain_yolo", {"plan": "shapes"})
+    yield run_id
+    api.mark("retrain_yolo", run_id, "failed")
+    prefix = SHAPES.partition(f"{DEFAULT_BUCKET}/")[2]
+    for found in client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=prefix)["Contents"]:
+        client.delete_object(Bucket=DEFAULT_BUCKET, Key=found["Key"])
+
+
+def trainings(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
+    """Run id, state of `train` and its start, of all runs after that one, in the order of their creation."""
+    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+        return connection.execute(
+            "SELECT run_id, task_instance.state, task_instance.start_date FROM task_instance "
+            "JOIN dag_run USING (dag_id, run_id) WHERE dag_id = %s AND task_id = 'train' AND dag_run.id > %s "
+            "ORDER BY dag_run.id",
+            [DAG, since],
+        ).fetchall()
+
+
+def newest_run(stack: Stack) -> int:
+    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+        (number,) = connection.execute("SELECT max(id) FROM dag_run").fetchone() or (0,)
+    return int(number)
+
+
+@pytest.mark.usefixtures("closed_pool")
+def test_five_runs_by_rest_one_with_a_logical_date_and_a_retraining_start_first_come_first_served(
+    api: Airflow, airflow_stack: Stack, request: pytest.FixtureRequest
+) -> None:
+    before = newest_run(airflow_stack)
+    request.getfixturevalue("retraining")
+    until(lambda: len(trainings(airflow_stack, before)) == 1, "the training of the retraining")
+    given: list[tuple[dict[str, Any], datetime | None]] = [
+        (CONF, None),  # over REST, and by the console's form
+        (
+            CONF | {"job_id": "order-form", "fresh": False, "lr0": None},
+            datetime.now(UTC),
+        ),  # by Airflow's form
+        (CONF, None),
+        (CONF, LONG_AGO),
+    ]
+    triggered = [api.trigger(DAG, conf, logical_date) for conf, logical_date in given]
+
+    until(
+        lambda: [state for _, state, _ in trainings(airflow_stack, before)] == ["scheduled"] * 5,
+        "five trainings that wait",
+    )
+    api.set_slots(GPU_POOL, 1)
+    until(
+        lambda: all(state in {"failed", "success"} for _, state, _ in trainings(airflow_stack, before)),
+        "the end of all",
+        seconds=400,
+    )
+
+    found = trainings(airflow_stack, before)
+    assert [run_id for run_id, _, _ in found][1:] == triggered
+    starts = [start for _, _, start in found]
+    assert starts == sorted(starts, key=lambda start: start or LONG_AGO)
