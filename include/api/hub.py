@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.rows import dict_row
@@ -14,13 +15,13 @@ from psycopg.rows import dict_row
 from include.api.job_response import response_of
 from include.jobs.job import JobStatus
 from include.jobs.queries import query
+from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 from include.pipeline.patience import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from psycopg import Connection
 
@@ -141,10 +142,13 @@ def look(
         with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(query("find_changed_jobs"), {"job_ids": list(known)}).fetchall()
         found = {row["job_id"]: row for row in rows}
+        # The place in the queue changes with other rows.
+        is_queued = any(row["is_queued"] for row in rows)
+        places = find_places(connection, datetime.now(UTC)) if is_queued else {}
         new = {job_id: _GONE for job_id in known if job_id not in found}
         for job_id, row in found.items():
             before = known[job_id]
-            version = (row["version"], row["epoch"], row["recorded_at"])
+            version = (row["version"], row["epoch"], row["recorded_at"], places.get(job_id))
             if before is None or before.version != version:
                 try:
                     new[job_id] = _read(connection, job_id, version, row["epoch"], before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 from include.api.addresses import at_airflow, at_api
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
+from include.jobs.queue import find_places
 from include.pipeline.settings import Settings
 from include.plain_text import escape_all_controls
 from include.reports.store import report_location
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
+    from include.jobs.queue import QueuePlace
 
 
 _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
@@ -43,6 +46,18 @@ class Progress(BaseModel):
     eta_seconds: float | None
     epoch_seconds: float | None
     recorded_at: datetime | None
+
+
+class JobQueue(BaseModel):
+    """Where the job is among those that wait for a GPU: first come, first served.
+
+    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the trainings
+    that go on and from how long similar ones took; null where there is nothing to go by.
+    """
+
+    place: int
+    waiting: int
+    expected_start_at: datetime | None
 
 
 class JobLineage(BaseModel):
@@ -72,14 +87,16 @@ class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and what follows from it.
 
     Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is from
-    the start of the training to its end, or until now: the wait for a GPU is not in it. fitness_curve holds
-    the fitness of at most 32 epochs, evenly spaced over all that are finished, the oldest first.
+    the start of the training to its end, or until now: the wait for a GPU is not in it. queue is null
+    unless the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs, evenly spaced over
+    all that are finished, the oldest first.
     """
 
     task: str | None
     model: str | None
     dataset: str | None
     duration_seconds: float | None
+    queue: JobQueue | None
     progress: Progress
     fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
     lineage: JobLineage
@@ -95,10 +112,16 @@ def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list
     """All of these jobs, with one look at the database."""
     around = JobListing(database).surroundings([job.job_id for job in jobs])
     now = datetime.now(UTC)
-    return [_response(job, around.get(job.job_id, Surroundings()), now) for job in jobs]
+    waiting = any(job.waits_for_gpu for job in jobs)
+    places = find_places(database, now) if waiting else {}
+    return [
+        _response(job, around.get(job.job_id, Surroundings()), places.get(job.job_id), now) for job in jobs
+    ]
 
 
-def _response(job: TrainingJob, around: Surroundings, now: datetime) -> TrainingJobResponse:
+def _response(
+    job: TrainingJob, around: Surroundings, place: QueuePlace | None, now: datetime
+) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
     return TrainingJobResponse(
         **row,
@@ -106,6 +129,7 @@ def _response(job: TrainingJob, around: Surroundings, now: datetime) -> Training
         model=named(row["spec"], "model"),
         dataset=named(row["spec"], "dataset"),
         duration_seconds=_duration(job, now),
+        queue=None if place is None else JobQueue(**asdict(place)),
         progress=_progress(job, around, _duration(job, now)),
         fitness_curve=list(around.curve),
         lineage=JobLineage(

@@ -124,6 +124,11 @@ class TrainingJob(BaseModel):
         return None if self.durable_epoch is None else (self.durable_epoch, self.durable_batch or 0)
 
     @property
+    def waits_for_gpu(self) -> bool:
+        """Whether a run owns it and waits for a GPU."""
+        return self.status == JobStatus.QUEUED and self.run_id is not None
+
+    @property
     def has_own_state(self) -> bool:
         """Whether a state of its own is in S3, beyond the one that it continues."""
         if self.durable is None:

@@ -90,10 +90,11 @@ class JobRepository:
         recreated: bool = False,
         initial_weights_path: str | None = None,
         initial_weights_sha256: str | None = None,
+        queued_at: datetime | None = None,
     ) -> TrainingJob:
         """Make this run the owner of the job, whose row is created if it is not there, and return the row.
 
-        The job is queued from then on, until an attempt has its GPU (`leave_queue`).
+        The job is queued from queued_at (by default now) until an attempt has its GPU (`leave_queue`).
 
         An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
         saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
@@ -119,6 +120,7 @@ class JobRepository:
             "recreated": recreated,
             "initial_weights_path": initial_weights_path,
             "initial_weights_sha256": initial_weights_sha256,
+            "queued_at": queued_at,
             "first_epoch": 0,
         }
         with self._connection.transaction():

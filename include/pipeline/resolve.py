@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The Dag run that asks: the owner of the job from now on."""
+    """The Dag run that asks: the owner of the job from now on. queued_at is when it came, where known."""
 
     dag_id: str
     run_id: str
     created_at: datetime
     triggered_by: str | None
+    queued_at: datetime | None = None
 
 
 def resolve(
@@ -85,6 +86,7 @@ def resolve(
             recreated=recreated,
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
+            queued_at=run.queued_at,
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)

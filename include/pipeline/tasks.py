@@ -32,7 +32,7 @@ from include.pipeline.patience import patiently, persistent
 from include.pipeline.payloads import ResolvedJob, TrainingManifest, parse_result
 from include.pipeline.reports import with_report
 from include.pipeline.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
-from include.pipeline.runs import is_running
+from include.pipeline.runs import creation_of, is_running
 from include.pipeline.same_classes import require_same_classes
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
@@ -73,7 +73,13 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_run(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns."""
     dag_run = context["dag_run"]
-    run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, dag_run.triggering_user_name)
+    run = RunIdentity(
+        dag_run.dag_id,
+        dag_run.run_id,
+        dag_run.run_after,
+        dag_run.triggering_user_name,
+        creation_of(context["ti"].id),
+    )
     # The conf and not `params`: it holds unknown keys too, which have to be refused.
     conf = dag_run.conf or {}
     with (

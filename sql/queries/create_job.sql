@@ -31,6 +31,6 @@ VALUES (
     %(epochs)s,
     %(triggered_by)s,
     now(),
-    now(),
+    COALESCE(%(queued_at)s::timestamptz, now()),
     now()
 );

@@ -3,6 +3,7 @@
 SELECT
     job.job_id::text AS job_id,
     job.xmin::text AS version,
+    job.status::text = 'queued' AS is_queued,
     latest.epoch,
     latest.recorded_at
 FROM training_jobs AS job

@@ -17,7 +17,7 @@ SET
     status = 'queued',
     queued_at = CASE
         WHEN job.status = 'queued' AND job.run_id = %(run_id)s THEN COALESCE(job.queued_at, now())
-        ELSE now()
+        ELSE COALESCE(%(queued_at)s::timestamptz, now())
     END,
     -- A request to stop holds for the run that owns the job or, where none does yet, for its first one. A run that
     -- died while it waited takes its request with it.

@@ -70,6 +70,14 @@ export function moment(iso) {
   return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
 }
 
+/** at 14:05, or on 24 Nov at 14:05 where that is another day */
+export function clock(iso) {
+  const at = new Date(iso);
+  const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (at.toDateString() === new Date().toDateString()) return `at ${time}`;
+  return `on ${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} at ${time}`;
+}
+
 /** JSON of a parameter as it is typed: text without quotes. */
 export function parameter(value) {
   if (value === null || value === undefined) return DASH;

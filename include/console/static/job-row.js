@@ -2,7 +2,7 @@
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { duration, remaining } from "./format.js";
-import { durable, finishedEpochs, timeLeft } from "./progress.js";
+import { durable, finishedEpochs, placeInQueue, timeLeft } from "./progress.js";
 import { headline, short } from "./metrics.js";
 
 /** Name of each column, and what is shown instead of it. */
@@ -32,6 +32,8 @@ export function JobRow({ job, chosen, choose }) {
 function HowFar({ job }) {
   const { epochs } = job.progress;
   const finished = finishedEpochs(job);
+  const place = placeInQueue(job);
+  if (place && !finished) return html`<span class="muted">${place}</span>`;
   if (!epochs && !finished) return html`<span class="muted">not begun</span>`;
   const left = remaining(timeLeft(job));
   return html`<${Progress} job=${job} name=${`Progress of ${job.job_id}`} />

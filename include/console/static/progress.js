@@ -27,3 +27,14 @@ export function timeLeft(job, now = Date.now()) {
   const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
   return Math.max(0, estimated - passed);
 }
+
+/** Whether a run owns the job and waits for its GPU. */
+export function waitsForGpu(job) {
+  return job.status === "queued" && job.run_id !== null;
+}
+
+/** Where a waiting job is in the queue, in words; null where it does not wait or nobody knows. */
+export function placeInQueue({ queue }) {
+  if (!queue) return null;
+  return queue.place === 1 ? "next in the queue" : `place ${queue.place} in the queue`;
+}

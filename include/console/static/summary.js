@@ -2,11 +2,11 @@
 import { html, useMemo } from "./h.js";
 import { airflow, ask, training } from "./api.js";
 import { Figure, Note, Progress, Status, When } from "./elements.js";
-import { duration, moment, remaining } from "./format.js";
+import { clock, duration, moment, remaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { AirflowLink, runPage } from "./outside.js";
-import { durable, finishedEpochs, timeLeft } from "./progress.js";
+import { durable, finishedEpochs, placeInQueue, timeLeft, waitsForGpu } from "./progress.js";
 
 export function Summary({ job }) {
   const finished = finishedEpochs(job);
@@ -32,6 +32,7 @@ function Notes({ job }) {
     ${job.error && html`<${Note} kind="failed" title="The training failed">
       <p>${job.error}</p>${job.links.dataset_report && html`<p><a download=${`${job.job_id}-dataset.json`}
         href=${training(["jobs", job.job_id, "dataset-report"])}>Download all problems of the dataset</a></p>`}${safe && html`<p class="muted">Resuming goes on after ${safe}.</p>`}</${Note}>`}
+    ${waitsForGpu(job) && !job.stop_requested && html`<${Queue} job=${job} />`}
     ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
       The training ends ${job.stop_after_epoch ? "with the epoch" : "after the batch"} it is in; both checkpoints are kept, and it can be resumed.</${Note}>`}
     ${job.origin === "external" && html`<${Note} kind="warning" title="Not trained here">
@@ -41,6 +42,19 @@ function Notes({ job }) {
         ${" "}What the weights do, nobody has checked.</p></${Note}>`}
     ${job.inexact_reason && html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
       ${job.inexact_reason}</${Note}>`}`;
+}
+
+/** Where it waits, and until when. */
+function Queue({ job }) {
+  const now = useNow(true);
+  const { expected_start_at: at, waiting } = job.queue ?? {};
+  const left = at && remaining(Math.max(0, (Date.parse(at) - now) / 1000));
+  return html`<${Note} title="Waiting for a GPU">
+    <p>${job.queue ? `It is ${placeInQueue(job)}${waiting > 1 ? `, of ${waiting} that wait` : ""}. ` : ""}Jobs start in the order in which they came.</p>
+    <p class="muted">${at
+      ? html`Expected to start ${clock(at)}, in ${left}: estimated from the trainings that run and from how long similar ones took.`
+      : "When it will start is unknown: no similar training has been completed yet."}</p>
+  </${Note}>`;
 }
 
 function Facts({ job }) {

@@ -1,0 +1,82 @@
+-- Every job of a run that waits for its GPU or has one, first come first; and how long an epoch has taken in the
+-- newest trainings like it, with all that is around it. The rate is looked up once for jobs that are alike.
+WITH active AS (
+    SELECT
+        job_id::text AS job_id,
+        status::text AS status,
+        queued_at::timestamptz AS queued_at,
+        started_at::timestamptz AS started_at,
+        spec ->> 'device' AS device,
+        epochs,
+        COALESCE(epoch, resumed_epoch, -1) + 1 AS finished_epochs,
+        COALESCE(spec ->> 'dataset', '') AS dataset,
+        COALESCE(spec ->> 'model', '') AS model,
+        COALESCE(spec ->> 'imgsz', '') AS imgsz
+    FROM training_jobs
+    WHERE status IN ('queued', 'running')
+        AND run_id IS NOT NULL
+        AND dag_id = 'train_yolo'
+),
+kinds AS (
+    SELECT DISTINCT
+        dataset,
+        model,
+        imgsz
+    FROM active
+),
+rates AS (
+    SELECT
+        kinds.*,
+        (
+            SELECT avg(alike.seconds)
+            FROM (
+                SELECT
+                    extract(epoch FROM job.completed_at - job.started_at)::double precision
+                    / (job.epoch - COALESCE(job.resumed_epoch, -1)) AS seconds
+                FROM training_jobs AS job
+                WHERE left(job.spec ->> 'dataset', 250) = left(kinds.dataset, 250)
+                    AND left(job.spec ->> 'model', 250) = left(kinds.model, 250)
+                    AND COALESCE(job.spec ->> 'imgsz', '') = kinds.imgsz
+                    AND job.status = 'completed'
+                    AND isfinite(job.completed_at)
+                    AND isfinite(job.started_at)
+                    AND job.completed_at > job.started_at
+                    AND job.epoch > COALESCE(job.resumed_epoch, -1)
+                ORDER BY
+                    COALESCE(job.created_at, '-infinity') DESC,
+                    job.job_id DESC
+                LIMIT 5
+            ) AS alike
+        ) AS epoch_seconds
+    FROM kinds
+)
+SELECT
+    active.job_id,
+    active.status,
+    active.queued_at,
+    active.started_at,
+    active.device,
+    active.epochs,
+    active.finished_epochs,
+    rates.epoch_seconds,
+    latest.recorded_at,
+    latest.eta_seconds
+FROM active
+JOIN rates
+    USING (dataset, model, imgsz)
+LEFT JOIN LATERAL (
+    SELECT
+        training_epochs.recorded_at,
+        training_epochs.eta_seconds
+    FROM training_epochs
+    WHERE training_epochs.job_id = active.job_id
+        AND active.status = 'running'
+        -- Not one that was taken over from a parent.
+        AND training_epochs.recorded_at >= active.started_at
+    ORDER BY training_epochs.epoch DESC
+    LIMIT 1
+) AS latest
+    ON TRUE
+ORDER BY
+    active.queued_at NULLS FIRST,
+    active.job_id;
