@@ -9,7 +9,7 @@ import pytest
 
 from include.api.job_response import response_of
 from include.jobs.job import JobStatus
-from include.jobs.repository import JobRepository
+from include.jobs.repository import JobRepository, OwnershipLost
 from include.schema.migrations import apply
 from tests import platforms
 from tests.jobs import claim, recorded, started
@@ -90,6 +90,40 @@ def test_a_stop_that_is_requested_while_a_job_waits_is_not_lost(jobs: JobReposit
     jobs.start_training("a", "run1", 1, first_epoch=0)
     job = recorded(jobs)
     assert (job.stop_requested, job.stop_after_epoch) == (True, True)
+
+
+def test_a_job_that_is_cancelled_while_it_waits_has_ended_and_no_attempt_begins(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs)
+    waits(connection, 100)
+    assert jobs.cancel("a") == ("train_yolo", "run1")
+    job = recorded(jobs)
+    assert (job.status, job.error, job.started_at) == (JobStatus.STOPPED, None, None)
+    assert job.waited_seconds == pytest.approx(100, abs=5)
+    with pytest.raises(OwnershipLost, match="Job a was stopped while it waited for a GPU"):
+        jobs.leave_queue("a", "run1", 1)
+    assert jobs.fail_run("train_yolo", "run1", "The run was marked as failed by hand") is None
+    assert recorded(jobs) == job
+
+
+def test_a_cancelled_job_may_be_trained_after_all(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.cancel("a")
+    again = claim(jobs, run_id="run2", expected="run1")
+    assert (again.status, again.stop_requested) == (JobStatus.QUEUED, False)
+    jobs.leave_queue("a", "run2", 1)
+    assert recorded(jobs).status == JobStatus.RUNNING
+
+
+def test_only_a_job_of_a_run_that_waits_is_cancelled(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
+    connection.commit()
+    assert jobs.cancel("of a platform") is None
+    started(jobs)
+    assert jobs.cancel("a") is None
 
 
 def test_a_waiting_run_that_died_does_not_stop_its_successor(jobs: JobRepository) -> None:

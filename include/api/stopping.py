@@ -1,14 +1,15 @@
-"""Stopping a job, now or at the end of its epoch: its state is kept, and it can be resumed."""
+"""Stopping a job: one that trains keeps its state and can be resumed, one that waits is cancelled at once."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, ConfigDict
 
 from include.api.access import may_start
+from include.api.airflow_runs import end_run
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, response_of  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
@@ -36,15 +37,21 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINI
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def stop_job(
+    request: Request,
     job_id: JobId,
     database: Database,
     asked: StopBody = StopBody(),  # noqa: B008 - it is frozen
 ) -> TrainingJobResponse:
     """Ask a job to stop, after the batch it is in or with `after_epoch` after its epoch; it keeps its state.
 
-    It notices within ten seconds. Asked again, it is the same; what is to stop now does not wait any more.
+    It notices within ten seconds. Asked again, it is the same; what is to stop now does not wait any more. A
+    job that waits for a GPU is stopped at once, and its run is marked as failed.
     """
-    stopping = JobRepository(database).request_stop(job_id, after_epoch=asked.when == "after_epoch")
+    jobs = JobRepository(database)
+    run = jobs.cancel(job_id)
+    if run is not None:
+        end_run(request, *run)
+    stopping = run is not None or jobs.request_stop(job_id, after_epoch=asked.when == "after_epoch")
     job = JobListing(database).require(job_id)
     if not stopping:
         raise Refused(

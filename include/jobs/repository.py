@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from include.jobs.job import RecordedEpoch, StopRequest, TrainingJob
+from include.jobs.job import JobStatus, RecordedEpoch, StopRequest, TrainingJob
 from include.jobs.queries import query
 from include.limits import ERROR_BYTES
 from include.refusals import shorten
@@ -139,10 +139,19 @@ class JobRepository:
         """Record that an attempt has its GPU: the job runs, and has waited until now.
 
         A request to stop stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if
-        `run_id` is not the job's owner or a newer attempt of it began.
+        `run_id` is not the job's owner, a newer attempt of it began, or the job was cancelled.
         """
         with self._connection.transaction():
             self._as_owner("leave_queue", job_id, run_id, attempt)
+
+    def cancel(self, job_id: str) -> tuple[str, str] | None:
+        """Stop a job that waits for its GPU, and return its run (Dag id and run id), which is to be ended.
+
+        None, and nothing is written, if it does not wait, or has no run yet.
+        """
+        with self._connection.transaction():
+            row = self._row("cancel_job", {"job_id": job_id})
+        return None if row is None else (row[0], row[1])
 
     def start_training(
         self,
@@ -383,6 +392,8 @@ def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
 def _lost(job_id: str, run_id: str, job: TrainingJob | None) -> str:
     if job is None:
         return f"Job {job_id} has no row in training_jobs any more: somebody deleted it. Trigger it again."
+    if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
+        return f"Job {job_id} was stopped while it waited for a GPU. To train it after all, trigger it again."
     if job.run_id == run_id:
         return (
             f"Job {job_id} does not belong to this attempt any more: a newer attempt of run {run_id} began. "

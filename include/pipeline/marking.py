@@ -1,7 +1,8 @@
-"""Records in the job's row that somebody marked a run or task of `train_yolo` as failed or success.
+"""Records in the job's row that somebody marked a run or task of `train_yolo`, or deleted a run.
 
-Airflow calls no callback for that, but it calls listeners in the API server. This module is registered only
-there: the scheduler must not wait for the training database.
+Airflow calls no callback for a mark, but it calls listeners in the API server, where people mark; of a
+deletion only its database session tells. This module is registered only there: the scheduler must not wait
+for the training database.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
+from sqlalchemy import event
 
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import training_db
+from include.pipeline.connections import training_database, training_db
 from include.pipeline.patience import patiently
 from include.pipeline.settings import TRAINING_DAG
+from include.pipeline.tracking import track_recorded
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -32,12 +35,17 @@ _AFTER_RUN_SECONDS = 2.0
 reason stays."""
 
 
+_AFTER_COMMIT_SECONDS = 1.0
+
+
 def register() -> None:
     """Register the listeners in this process, the API server."""
     from airflow.listeners.listener import get_listener_manager
+    from airflow.models.dagrun import DagRun
 
     listeners = get_listener_manager()
     listeners.add_listener(sys.modules[__name__])  # type: ignore[no-untyped-call]
+    event.listen(DagRun, "after_delete", _on_deletion)
 
 
 @hookimpl
@@ -62,6 +70,12 @@ def on_task_instance_failed(task_instance: Any) -> None:
     _record(task_instance, reason, _AFTER_RUN_SECONDS)
 
 
+def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
+    """Record that somebody deleted a run. Airflow lets nobody delete one that is running."""
+    reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
+    _record(deleted, f"{reason}.", _AFTER_COMMIT_SECONDS)
+
+
 def _record(marked: Any, reason: str, seconds: float = 0) -> None:
     """Write the reason in a thread, so that the request does not wait for the training database."""
     if marked.dag_id == TRAINING_DAG:
@@ -81,3 +95,5 @@ def _write(dag_id: str, run_id: str, reason: str) -> None:
         log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
     else:
         log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had ended already")
+        if job_id is not None:
+            track_recorded(job_id, training_database())

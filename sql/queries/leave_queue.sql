@@ -1,4 +1,5 @@
--- An attempt has its GPU: the job runs from now on, while its data and its state are still being fetched.
+-- An attempt has its GPU: the job runs from now on, while its data and its state are still being fetched. Nothing is
+-- written, or returned, where cancel_job.sql was faster.
 UPDATE training_jobs
 SET
     status = 'running',
@@ -17,4 +18,5 @@ SET
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
     AND (attempt IS NULL OR attempt <= %(attempt)s)
+    AND NOT (status = 'stopped' AND COALESCE(stop_requested, FALSE))
 RETURNING job_id;

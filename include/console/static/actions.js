@@ -3,6 +3,7 @@ import { html, useRef, useState } from "./h.js";
 import { ask, training } from "./api.js";
 import { isActive } from "./live.js";
 import { useMayStart } from "./elements.js";
+import { waitsForGpu } from "./progress.js";
 
 export function Actions({ job, setJob, report }) {
   const mayStart = useMayStart();
@@ -37,7 +38,15 @@ function Stop({ job, setJob, report }) {
     setAsking(true);
     setTimeout(() => confirm.current?.focus());
   };
-  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>Stop</button>`;
+  const waits = waitsForGpu(job);
+  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>${waits ? "Cancel" : "Stop"}</button>`;
+  if (waits) {
+    return html`<span class="confirm" role="group" aria-label="Cancel this training">
+      <span>It waits for a GPU and has nothing to save: it ends at once.</span>
+      <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${() => stop("now")}>Cancel this training</button>
+      <button type="button" class="button quiet" onClick=${() => setAsking(false)}>Keep it in the queue</button>
+    </span>`;
+  }
   const later = !job.stop_requested;
   return html`<span class="confirm" role="group" aria-label="Stop this training">
     <span>Its state is kept; it can be resumed at that batch.</span>
