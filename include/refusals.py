@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 LONGEST_SHOWN = 80
 _OTHERS_NAMED = 10
@@ -41,16 +43,40 @@ def shorten(text: str, longest: int) -> str:
 def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
     first, *others = error.errors(include_url=False)
-    field = ".".join(map(str, first["loc"]))[:LONGEST_SHOWN]
+    field = _field(first)
     also = sorted({str(other["loc"][0])[:LONGEST_SHOWN] for other in others if other["loc"]} - {field})
     more = f" (also wrong: {', '.join(also[:_OTHERS_NAMED])})" if also else ""
-    value = shown(first["input"])
-    match first["type"]:
+    return f"{_objection(first, model, taker)}{more}"
+
+
+def sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
+    """Say of each field that is wrong the first thing that is wrong with it."""
+    said: dict[str, str] = {}
+    for each in error.errors(include_url=False):
+        objection = _objection(each, model, taker)
+        said.setdefault(str(each["loc"][0]) if each["loc"] else field_of(objection, model), objection)
+    return said
+
+
+def field_of(sentence: str, model: type[BaseModel]) -> str:
+    """Return the field that a sentence is about, which begins with its name; "" where it names none."""
+    name = re.split(r"[=\s:]", sentence, maxsplit=1)[0]
+    return name if name in model.model_fields else ""
+
+
+def _field(error: ErrorDetails) -> str:
+    return ".".join(map(str, error["loc"]))[:LONGEST_SHOWN]
+
+
+def _objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
+    field, value = _field(error), shown(error["input"])
+    match error["type"]:
         case "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            return f"{field} is not a parameter of {taker}; its parameters are {known}{more}"
+            return (
+                f"{field} is not a parameter of {taker}; its parameters are {', '.join(model.model_fields)}"
+            )
         case "string_pattern_mismatch":
-            return f"{field}={value} is refused. {field}: {model.model_fields[field].description}{more}"
+            return f"{field}={value} is refused. {field}: {model.model_fields[field].description}"
         case "value_error":
-            return f"{first['ctx']['error']}{more}"
-    return f"{field}={value} is refused: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
+            return str(error["ctx"]["error"])
+    return f"{field}={value} is refused: {error['msg'][0].lower()}{error['msg'][1:]}"

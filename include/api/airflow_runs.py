@@ -1,11 +1,11 @@
-"""Dag runs, ended through Airflow's own REST API as whoever asked: its permissions and its audit hold."""
+"""Dag runs, through Airflow's own REST API as whoever asked us: its permissions and its audit hold."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio.from_thread
@@ -24,21 +24,30 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
 
     Where Airflow refuses, the run ends by itself as soon as its next task sees that its job was stopped.
     """
-    path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
-    login = {name: request.headers[name] for name in _LOGIN if name in request.headers}
-    status = anyio.from_thread.run(_patch, path, login)
-    if status != HTTPStatus.OK:
-        log.warning("Airflow answers %s to marking run %s of %s as failed.", status, run_id, dag_id)
+    answer = _ask(request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"})
+    if answer is None or answer.status_code != HTTPStatus.OK:
+        log.warning("Airflow did not mark run %s of %s as failed: %s", run_id, dag_id, answer and answer.text)
 
 
-async def _patch(path: str, login: dict[str, str]) -> int | None:
+def is_running(request: Request, dag_id: str, run_id: str) -> bool:
+    """Whether Airflow has the run queued or running, as far as whoever sent `request` may see it."""
+    answer = _ask(request, "GET", dag_id, run_id)
+    if answer is None or answer.status_code != HTTPStatus.OK:
+        return False
+    return answer.json()["state"] in {"queued", "running"}
+
+
+def _ask(request: Request, method: str, dag_id: str, run_id: str, **options: Any) -> httpx.Response | None:
     """Ask the application that this process serves, without a way over the network; None without one."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None
-    transport = httpx.ASGITransport(server.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
-        answer = await client.patch(
-            path, params={"update_mask": "state"}, json={"state": "failed"}, headers=login
-        )
-    return answer.status_code
+    path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
+    login = {name: request.headers[name] for name in _LOGIN if name in request.headers}
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(server.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+            return await client.request(method, path, headers=login, **options)
+
+    return anyio.from_thread.run(ask)

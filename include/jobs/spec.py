@@ -35,7 +35,7 @@ from include.jobs.loss_parameters import (
 )
 from include.limits import TEXT
 from include.plain_text import is_one_line
-from include.refusals import sentence, shown
+from include.refusals import sentence, sentences, shown
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
@@ -311,9 +311,18 @@ class TrainingSpec(BaseModel):
     @classmethod
     def parse(cls, params: dict[str, Any]) -> TrainingSpec:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
-        for name in _REPLACED.keys() & params.keys():
-            raise SpecError(f"{name}={shown(params[name])} is no parameter any more; give {_REPLACED[name]}")
+        for objection in _replaced(params).values():
+            raise SpecError(objection)
         return cls.stored(params)
+
+    @classmethod
+    def problems(cls, params: dict[str, Any]) -> dict[str, str]:
+        """Say of each wrong field of `params` why, in one sentence; none where `parse` takes them."""
+        try:
+            cls.model_validate(params)
+        except ValidationError as error:
+            return sentences(error, cls, "train_yolo") | _replaced(params)
+        return _replaced(params)
 
     @classmethod
     def stored(cls, params: dict[str, Any]) -> TrainingSpec:
@@ -401,3 +410,11 @@ class TrainingSpec(BaseModel):
 
 def _or_default(name: str, value: object) -> object:
     return DEFAULTS.get(name) if value is None else value
+
+
+def _replaced(params: dict[str, Any]) -> dict[str, str]:
+    """Say of each parameter of an earlier version what took its place."""
+    return {
+        name: f"{name}={shown(params[name])} is no parameter any more; give {_REPLACED[name]}"
+        for name in _REPLACED.keys() & params.keys()
+    }

@@ -11,19 +11,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
-from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
+from include.pipeline.resuming import began_with, continued, doing, owner_runs
 from include.refusals import shown
-from include.weights.initial import InitialWeights
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
-    from include.weights.initial import InitialWeightsFinder
+    from include.weights.initial import InitialWeights, InitialWeightsFinder
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,17 @@ class RunIdentity:
     created_at: datetime
     triggered_by: str | None
     queued_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _FreeJob:
+    """The job that was asked for and may be taken: its row if there is one, and the state it has stored."""
+
+    job_id: str
+    spec: TrainingSpec
+    row: TrainingJob | None
+    own: StoredCheckpoint | None
+    recreated: bool
 
 
 def resolve(
@@ -54,18 +64,11 @@ def resolve(
     run then says why, and any other stays as it is.
     """
     with reason_in_waiting_row(params.get("job_id"), jobs):
-        spec = TrainingSpec.parse(dict(params))
-        job_id = spec.job_id or _generated_job_id(spec, run)
-        row = jobs.get(job_id)
-        if row is not None:
-            _refuse_unless_free(row, run, spec, is_running)
-        recreated = row is not None and _was_recreated(row, run)
-        own = None if row is None else _own_state(row, spec, run, checkpoints, recreated=recreated)
-        if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
-            _refuse_orphaned_state(job_id, checkpoints)
+        found = _find_free(params, run, jobs, checkpoints, is_running)
+        job_id, spec, row, own = found.job_id, found.spec, found.row, found.own
         if row is not None and own is not None:
             spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
-            resumed_epoch, weights = row.resumed_epoch, _began_with(row)
+            resumed_epoch, weights = row.resumed_epoch, began_with(row)
         else:
             spec, resume, weights = _beginning(spec, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
@@ -81,9 +84,9 @@ def resolve(
             fresh=own is None,
             expected_run_id=row.run_id if row else None,
             origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
-            if recreated
+            if found.recreated
             else run.run_id,
-            recreated=recreated,
+            recreated=found.recreated,
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
@@ -99,6 +102,28 @@ def resolve(
         resume=resume,
         weights=weights,
     )
+
+
+def check(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+    finder: InitialWeightsFinder,
+) -> None:
+    """Refuse what `resolve` would refuse, but write nothing and download no weights.
+
+    Raises SpecError and StoreError, as `resolve` does.
+    """
+    found = _find_free(params, run, jobs, checkpoints, is_running)
+    if found.row is not None and found.own is not None:
+        _going_on(found.spec, found.row)
+    elif found.spec.resume_from is not None:
+        continued(found.spec, jobs, checkpoints, is_running)
+    else:
+        spec = found.spec.with_defaults()
+        finder.check(spec.model or "", spec.task or "", found.job_id)
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
@@ -123,6 +148,25 @@ def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]
         raise
 
 
+def _find_free(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+) -> _FreeJob:
+    spec = TrainingSpec.parse(dict(params))
+    job_id = spec.job_id or _generated_job_id(spec, run)
+    row = jobs.get(job_id)
+    if row is not None:
+        _refuse_unless_free(row, run, spec, is_running)
+    recreated = row is not None and _was_recreated(row, run)
+    own = None if row is None else _own_state(row, spec, run, checkpoints, recreated=recreated)
+    if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
+        _refuse_orphaned_state(job_id, checkpoints)
+    return _FreeJob(job_id, spec, row, own, recreated)
+
+
 def _beginning(
     spec: TrainingSpec,
     job_id: str,
@@ -131,26 +175,12 @@ def _beginning(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> tuple[TrainingSpec, ResumePoint | None, InitialWeights | None]:
-    """What a training begins with: its parameters, its parent's state or none, and its weights.
-
-    What was not given is taken from the parent, or is the default.
-    """
+    """What a training begins with: its parameters, its parent's state or none, and its weights."""
     if spec.resume_from is None:
         spec = spec.with_defaults()
         return spec, None, finder.find(spec.model or "", spec.task or "", job_id)
-    parent = _parent(spec.resume_from, jobs, is_running)
-    resume = _resume_point(parent, checkpoints)
-    spec = spec.continuing(_spec_of(parent))
-    _refuse_finished(spec, parent, resume)
-    return spec.with_defaults(), resume, _began_with(parent)
-
-
-def _began_with(row: TrainingJob) -> InitialWeights | None:
-    """The weights that a training was begun with, as its row has them."""
-    if row.initial_weights_path is None or row.initial_weights_sha256 is None:
-        return None
-    fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
-    return InitialWeights(path=row.initial_weights_path, sha256=row.initial_weights_sha256, job_id=fine_tuned)
+    spec, resume, weights = continued(spec, jobs, checkpoints, is_running)
+    return spec.with_defaults(), resume, weights
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
@@ -169,15 +199,11 @@ def _refuse_unless_free(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
             f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
         )
-    if _owner_runs(row, is_running):
+    if owner_runs(row, is_running):
         raise SpecError(
-            f"job_id={row.job_id!r} {_doing(row)} in run {row.run_id} of {row.dag_id}; wait for it, or give "
+            f"job_id={row.job_id!r} {doing(row)} in run {row.run_id} of {row.dag_id}; wait for it, or give "
             "another job_id"
         )
-
-
-def _doing(row: TrainingJob) -> str:
-    return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 
 def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
@@ -195,13 +221,6 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
             f"{in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
             "fresh=true to start over, or choose another job_id"
         )
-
-
-def _owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`."""
-    if row.status == "completed" or row.dag_id is None or row.run_id is None:
-        return False
-    return is_running(row.dag_id, row.run_id)
 
 
 def _own_state(
@@ -269,78 +288,3 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
 
 def _given(value: object) -> str:
     return "not given" if value is None else shown(value)
-
-
-def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:
-    parent = jobs.get(parent_job_id)
-    if parent is None:
-        raise SpecError(
-            f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
-        )
-    if _owner_runs(parent, is_running):
-        raise SpecError(
-            f"resume_from={parent_job_id!r} {_doing(parent)} in run {parent.run_id}; wait until it has ended"
-        )
-    return parent
-
-
-def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
-    """The parent's objects, if they are what our trainer stored and our row names."""
-    if parent.last_checkpoint_expired_at is not None:
-        raise SpecError(
-            f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
-            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
-            f"with model={parent.best_checkpoint_path or checkpoints.uri(parent.job_id, 'best')!r}, and pin "
-            "jobs that are to be resumed later"
-        )
-    last = checkpoints.head(parent.job_id, "last")
-    if last is None:
-        raise SpecError(
-            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
-            f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
-        )
-    if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
-        raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
-            "this project or was stripped of its optimizer; start a new training with it as `model`"
-        )
-    if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
-        raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
-            f"{parent.last_checkpoint_sha256} was recorded; somebody replaced it, so it is not continued"
-        )
-    if not _is_of(parent, last, parent.last_checkpoint_sha256):
-        raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
-            f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
-            "to resume"
-        )
-    best = checkpoints.head(parent.job_id, "best")
-    if best is not None and not _is_of(parent, best, parent.best_checkpoint_sha256):
-        best = None
-    return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
-
-
-def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str | None) -> bool:
-    """The object belongs to the training that the row tells of, and not to one before it of the same name."""
-    if recorded_sha256 is not None:
-        return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
-    return stored.run_id == parent.origin_run_id
-
-
-def _spec_of(parent: TrainingJob) -> TrainingSpec:
-    if not parent.spec:
-        raise SpecError(
-            f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
-        )
-    return TrainingSpec.stored(dict(parent.spec))
-
-
-def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoint) -> None:
-    epochs = spec.epochs or parent.epochs
-    done = resume.epoch + 1
-    if spec.time is None and epochs is not None and epochs <= done:
-        raise SpecError(
-            f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; "
-            "give a larger epochs"
-        )

@@ -1,0 +1,61 @@
+"""Parameters of a training, checked before anything is triggered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from pydantic import BaseModel, Field
+
+from include.api.access import may_start
+from include.api.airflow_runs import is_running
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.checkpoints.errors import StoreRefusal
+from include.checkpoints.store import CheckpointStore
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError, TrainingSpec
+from include.models.repository import ModelRepository
+from include.pipeline.connections import s3_client
+from include.pipeline.resolve import RunIdentity, check
+from include.pipeline.settings import TRAINING_DAG, Settings
+from include.plain_text import escape_all_controls
+from include.refusals import field_of
+from include.weights.initial import InitialWeightsFinder
+from include.weights.pretrained import PretrainedStore
+
+router = APIRouter(tags=["jobs"], dependencies=[may_start(TRAINING_DAG)])
+
+
+class Validation(BaseModel):
+    """What is wrong with the parameters: a sentence for each field. No errors: they may be triggered."""
+
+    errors: dict[str, str] = Field(
+        description="By the name of the parameter; what is about none of them has an empty name."
+    )
+
+
+@router.post("/validate")
+def validate(request: Request, database: Database, params: Annotated[dict[str, Any], Body()]) -> Validation:
+    """Check the parameters of a training as `train_yolo` will, but for what has to be downloaded.
+
+    They are those of the `conf` of a run. Nothing is reserved: what is free now may be taken a moment later.
+    """
+    errors = TrainingSpec.problems(params) or _refusals(request, database, params)
+    escaped: dict[str, str] = escape_all_controls(errors)
+    return Validation(errors=escaped)
+
+
+def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[str, str]:
+    """What only rows and objects tell: a job that is taken, one that cannot be resumed, other parameters."""
+    client, settings, jobs = s3_client(patient=False), Settings.from_environment(), JobRepository(database)
+    store = CheckpointStore(client, settings.bucket)
+    pretrained = PretrainedStore(client, settings.bucket, settings.pretrained_url)
+    finder = InitialWeightsFinder(client, store, pretrained, jobs, ModelRepository(database))
+    nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
+    try:
+        check(params, nobody, jobs, store, partial(is_running, request), finder)
+    except (SpecError, StoreRefusal) as refusal:
+        return {field_of(str(refusal), TrainingSpec): str(refusal)}
+    return {}

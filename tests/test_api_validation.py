@@ -1,0 +1,126 @@
+"""Parameters are checked over REST before they are triggered: all that is wrong, each with its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import requests
+
+from include.jobs.repository import JobRepository
+from tests.airflow_connections import lead_to
+from tests.api_server import open_app, serving
+from tests.jobs import claim, record_checkpoints, started
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.stack.s3 import S3
+
+Errors = Callable[[dict[str, Any]], dict[str, str]]
+
+
+@pytest.fixture
+def url(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
+) -> Iterator[str]:
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    with serving(open_app()) as url:
+        yield url
+
+
+@pytest.fixture
+def errors_of(url: str) -> Errors:
+    def post(params: dict[str, Any]) -> dict[str, str]:
+        answer = requests.post(f"{url}/validate", json=params, timeout=60)
+        assert answer.status_code == 200, answer.text
+        errors: dict[str, str] = answer.json()["errors"]
+        return errors
+
+    return post
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"job_id": "new", "dataset": "digits", "model": "yolo11n", "epochs": 3, "device": "0,1"},
+        {"epochs": None, "overrides": None, "dataset": "", "model": " "},
+    ],
+)
+def test_what_may_be_triggered_has_no_errors(errors_of: Errors, params: dict[str, Any]) -> None:
+    assert errors_of(params) == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "said"),
+    [
+        ({"epochs": 0}, "epochs", "epochs=0 is refused: input should be greater than or equal to 1"),
+        ({"model": "yolo99n"}, "model", "model='yolo99n'"),
+        ({"model": "yolo11n-seg"}, "model", "model='yolo11n-seg' is a model for segment"),
+        ({"task": "pose"}, "dataset", "dataset=None does not go with task='pose'"),
+        ({"overrides": {"mosiac": 1}}, "overrides", "mosiac"),
+        ({"overrides": {"epochs": 1}}, "overrides", "epochs is a parameter of its own"),
+        ({"device": "0,1", "batch": 5}, "batch", "batch=5 cannot be shared by 2 GPUs"),
+        ({"device": "1,1"}, "device", "device='1,1' names a GPU twice"),
+        ({"job_id": "no/slash"}, "job_id", "job_id='no/slash' is refused."),
+        ({"resume_from": "a", "job_id": "a"}, "resume_from", "resume_from='a' is this job itself"),
+        ({"resume_from": "nobody"}, "resume_from", "resume_from='nobody' does not exist in training_jobs"),
+        ({"epoch": 3}, "epoch", "epoch is not a parameter of train_yolo"),
+        ({"publish_interval": 5}, "publish_interval", "is no parameter any more; give publish_seconds"),
+    ],
+)
+def test_what_is_refused_is_said_of_its_field(
+    errors_of: Errors, params: dict[str, Any], field: str, said: str
+) -> None:
+    errors = errors_of(params)
+    assert list(errors) == [field]
+    assert said in errors[field]
+
+
+def test_every_wrong_field_has_its_own_sentence(errors_of: Errors) -> None:
+    errors = errors_of({"epochs": 0, "imgsz": 8, "optimizer": "sgd", "batch": 0})
+    assert set(errors) == {"epochs", "imgsz", "optimizer", "batch"}
+    for field, sentence in errors.items():
+        assert sentence.startswith(f"{field}=")
+        assert "also wrong" not in sentence
+
+
+def test_a_name_that_is_taken_and_a_job_that_cannot_be_resumed_are_said_too(
+    errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs)
+    record_checkpoints(connection)
+    assert errors_of({"job_id": "a"})["job_id"].startswith("job_id='a' is completed already")
+    assert errors_of({"job_id": "a", "fresh": True}) == {}
+    assert "has no last.pt in S3" in errors_of({"resume_from": "a"})["resume_from"]
+
+
+def test_nothing_is_written(
+    errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs, "a")
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
+    connection.commit()
+    before = connection.execute("SELECT * FROM training_jobs").fetchall()
+    connection.rollback()
+    errors_of({"job_id": "a"})
+    errors_of({"job_id": "of a platform", "epochs": 0})
+    assert connection.execute("SELECT * FROM training_jobs").fetchall() == before
+
+
+@pytest.mark.parametrize("body", ["[]", "5", "null", '"text"', "{"])
+def test_what_is_no_object_is_refused(url: str, body: str) -> None:
+    answer = requests.post(
+        f"{url}/validate", data=body, headers={"Content-Type": "application/json"}, timeout=60
+    )
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_characters_that_would_do_something_to_a_screen_are_written_out(errors_of: Errors) -> None:
+    for name in ("\u202emodel", "a\0b", "\ud800"):
+        (field,) = errors_of({name: 1})
+        assert field.isprintable()
