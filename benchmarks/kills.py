@@ -201,7 +201,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
         services.begin(job_id)
     spec = TrainingSpec(task="detect", model="yolo11n", dataset="digits", epochs=EPOCHS, imgsz=64)
     job = ResolvedJob(job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec)
-    settings = Settings(services.bucket, folder)
+    settings = Settings(services.bucket, folder, cpu_worker=True)
     TrainingAttempt(
         job,
         reference(),

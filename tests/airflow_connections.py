@@ -44,6 +44,7 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     for name, value in connections_to(database_url, s3).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
+    monkeypatch.setenv("CPU_WORKER", "true")
     monkeypatch.setenv("TRAINING_ROOT", str(root))
     monkeypatch.setenv("DATASET_ROOTS", str(root.parent))
 

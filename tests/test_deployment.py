@@ -226,6 +226,7 @@ def test_every_part_of_airflow_has_the_same_configuration(name: str) -> None:
         "AIRFLOW_ADMIN_PASSWORD",
         "AIRFLOW_ADMIN_EMAIL",
         "GPU_SLOTS",
+        "CPU_WORKER",
     }
     common = COMPOSE["x-airflow"]["environment"]
     environment = SERVICES[name]["environment"]

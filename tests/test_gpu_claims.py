@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ import torch
 from include.checkpoints.loading import load_checkpoint
 from include.training import devices, gpus
 from include.training.contract import EXACT, DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
-from include.training.gpus import VISIBLE, Gpu, claimed, visible
+from include.training.gpus import VISIBLE, Gpu, claimed, describe_hardware, require_hardware, visible
 from include.training.run import train
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request
 
@@ -126,6 +127,30 @@ def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.Mon
         assert os.environ[VISIBLE] == "GPU-aa11"
     with pytest.raises(DeviceNotAvailable, match="numbered 0 to 1"), claimed("2", tmp_path):
         pass
+
+
+def test_what_a_training_runs_on_is_named(tmp_path: Path) -> None:
+    with claimed("0,1", tmp_path) as device:
+        hardware = describe_hardware(device)
+    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without a driver of NVIDIA
+    assert hardware.gpu == "2x H100"
+    assert describe_hardware("cpu").gpu == "CPU"
+
+
+def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_hardware(None, cpu_worker=False)
+    monkeypatch.setattr(gpus, "list_gpus", list)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: False)
+    for device in (None, "auto"):
+        require_hardware(device, cpu_worker=True)
+        with pytest.raises(DeviceNotAvailable, match=r"has no GPU, and nobody asked for its CPU"):
+            require_hardware(device, cpu_worker=False)
+    require_hardware("cpu", cpu_worker=False)
+    with pytest.raises(DeviceNotAvailable, match=r"device=0,1 is not available: .* has no GPU\. Give"):
+        require_hardware("0,1", cpu_worker=True)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: True)
+    with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not show"):
+        require_hardware(None, cpu_worker=False)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])

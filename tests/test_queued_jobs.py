@@ -11,6 +11,7 @@ from include.api.job_response import response_of
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository, OwnershipLost
 from include.schema.migrations import apply
+from include.training.gpus import Hardware
 from tests import platforms
 from tests.jobs import claim, recorded, started
 
@@ -29,9 +30,10 @@ def test_a_job_is_queued_until_an_attempt_has_its_gpu(
 ) -> None:
     assert claim(jobs).status == JobStatus.QUEUED
     waits(connection, 583)
-    jobs.leave_queue("a", "run1", 1)
+    jobs.leave_queue("a", "run1", 1, Hardware("gpu-7", "NVIDIA H200", "550.54.15"))
     job = recorded(jobs)
     assert (job.status, job.attempt) == (JobStatus.RUNNING, 1)
+    assert (job.machine, job.gpu_name, job.gpu_driver) == ("gpu-7", "NVIDIA H200", "550.54.15")
     assert job.waited_seconds == pytest.approx(583, abs=5)
     assert job.started_at == job.updated_at
 

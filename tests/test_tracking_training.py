@@ -57,7 +57,7 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
 
 def train(spec: TrainingSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
-    settings = Settings(bucket="unused", training_root=folder, dataset_folders=(folder.parent,))
+    settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
     reader = S3ObjectReader(store._client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = check_dataset(str(spec.dataset), "detect", cache, reader, roots)

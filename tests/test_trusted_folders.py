@@ -16,6 +16,7 @@ from include.datasets import digits
 from include.datasets.check import check_dataset
 from include.jobs.spec import TrainingSpec
 from include.pipeline.failures import no_retry
+from include.pipeline.job_record import JobRecord
 from include.pipeline.payloads import ResolvedJob
 from include.pipeline.settings import Settings
 from include.pipeline.tasks import train_resolved_job
@@ -256,7 +257,8 @@ def test_what_others_could_have_prepared_fails_for_good(
 ) -> None:
     monkeypatch.setattr("include.pipeline.training.training_database", lambda: None)
     monkeypatch.setattr("include.pipeline.training.s3_client", lambda: None)
-    settings = Settings("bucket", place / "root")
+    monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
+    settings = Settings("bucket", place / "root", cpu_worker=True)
     folder = settings.training_root / prepared
     folder.mkdir(parents=True)
     folder.chmod(0o777)

@@ -66,11 +66,12 @@ class TrainingJob(BaseModel):
     the end of its epoch. inexact_reason is None while the weights are those of a training that was never
     interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
     case hex. queued_at is when the job began to wait for its GPU, for the last time; waited_seconds is how
-    long it has waited in all, without a wait that goes on; started_at is when it first had its
-    GPU. completed_at is set for completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was
-    given up by the retention policy; pinned is set by people, and keeps it for ever. origin
-    is "external" where the checkpoints are not of a training here: checkpoint_uploader said that they are
-    complete, and checkpoint_finding tells why they cannot be loaded here, if they cannot.
+    long it has waited in all, without a wait that goes on; started_at is when it first had its GPU. machine,
+    gpu_name ("CPU" without a GPU) and gpu_driver are those of its newest attempt. completed_at is set for
+    completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was given up by the retention
+    policy; pinned is set by people, and keeps it for ever. origin is "external" where the checkpoints are not
+    of a training here: checkpoint_uploader said that they are complete, and checkpoint_finding tells why they
+    cannot be loaded here, if they cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,6 +115,9 @@ class TrainingJob(BaseModel):
     created_at: datetime | None
     queued_at: datetime | None
     waited_seconds: float | None
+    machine: str | None
+    gpu_name: str | None
+    gpu_driver: str | None
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime | None

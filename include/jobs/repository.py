@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.training.contract import EpochReport, Progress
+    from include.training.gpus import Hardware
 
 
 _EPOCHS_AT_ONCE = 1000
@@ -135,14 +136,22 @@ class JobRepository:
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 
-    def leave_queue(self, job_id: str, run_id: str, attempt: int) -> None:
-        """Record that an attempt has its GPU: the job runs, and has waited until now.
+    def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
+        """Record that an attempt has its GPU: the job runs, on `hardware`, and has waited until now.
 
         A request to stop stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if
         `run_id` is not the job's owner, a newer attempt of it began, or the job was cancelled.
         """
         with self._connection.transaction():
-            self._as_owner("leave_queue", job_id, run_id, attempt)
+            self._as_owner(
+                "leave_queue",
+                job_id,
+                run_id,
+                attempt,
+                machine=hardware.machine if hardware else None,
+                gpu_name=hardware.gpu if hardware else None,
+                gpu_driver=hardware.driver if hardware else None,
+            )
 
     def cancel(self, job_id: str) -> tuple[str, str] | None:
         """Stop a job that waits for its GPU, and return its run (Dag id and run id), which is to be ended.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from include.jobs.job import StopRequest, TrainingJob
     from include.pipeline.recovery import Beginning
     from include.training.contract import EpochReport, Progress
+    from include.training.gpus import Hardware
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class JobRecord:
         with self.open() as connection:
             return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
-    def leave_queue(self) -> None:
+    def leave_queue(self, hardware: Hardware) -> None:
         """The attempt has its GPU: the job runs."""
         with self.open() as connection:
-            JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt)
+            JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 
     def begin(self, beginning: Beginning) -> int:
         """The attempt begins; returns how many recorded epochs it repeats. What was not recorded now is."""

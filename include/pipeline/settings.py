@@ -38,7 +38,8 @@ class Settings:
 
     s3_public_endpoint is S3 as browsers see it; None where that is the endpoint of connection training_s3.
     dataset_folders are those below which a local dataset may lie; without any, local paths are off.
-    pretrained_url is where pretrained weights are downloaded from that S3 does not have; None: nowhere.
+    pretrained_url is where pretrained weights are downloaded from that S3 does not have; None: nowhere. Only
+    a cpu_worker trains on its CPU where nobody asked for that.
     """
 
     bucket: str
@@ -46,10 +47,11 @@ class Settings:
     s3_public_endpoint: str | None = None
     dataset_folders: tuple[Path, ...] = ()
     pretrained_url: str | None = None
+    cpu_worker: bool = False
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read CHECKPOINT_BUCKET, TRAINING_ROOT, S3_PUBLIC_ENDPOINT_URL, DATASET_ROOTS and PRETRAINED_URL."""
+        """Read them from the variables that docs/deployment.md lists."""
         folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
         pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or release_url()
         return cls(
@@ -58,6 +60,7 @@ class Settings:
             s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
+            cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
         )
 
     def job_folder(self, job_id: str) -> Path:

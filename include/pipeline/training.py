@@ -29,7 +29,7 @@ from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
-from include.training.gpus import claimed
+from include.training.gpus import claimed, describe_hardware, require_hardware
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watched
 from include.watchdog.limits import Limits
@@ -120,7 +120,6 @@ class TrainingAttempt:
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
             device = self._claim_device(stack)
-            patiently(self._row.leave_queue)
             limits = Limits.of(self._job.spec.hang_timeout)
             self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
             try:
@@ -136,11 +135,13 @@ class TrainingAttempt:
         A machine without them is the wrong one for a training that has had them: raises GpuLost.
         """
         try:
-            return stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
+            device = stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
+            require_hardware(device, cpu_worker=self._settings.cpu_worker)
         except DeviceNotAvailable as error:
             if patiently(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
+        return device
 
     def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
@@ -149,6 +150,8 @@ class TrainingAttempt:
             shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
+        hardware = describe_hardware(device)
+        patiently(lambda: self._row.leave_queue(hardware))
         client = s3_client()
         dataset = patiently(lambda: self._bring_data(client, stack))
         store, beginning, stop = patiently(self._begin)

@@ -20,7 +20,7 @@ from include.stack import ports, processes
 from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
-from include.stack.gpus import gpu_slots
+from include.stack.gpus import count_gpus, gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import Postgres
 from include.stack.processes import Service
@@ -119,6 +119,7 @@ class Stack:
             },
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
+                "CPU_WORKER": "false" if count_gpus() else "true",
                 "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
                 "TRAINING_ROOT": str(self.state.private("training")),

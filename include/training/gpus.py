@@ -10,6 +10,8 @@ import fcntl
 import logging
 import os
 import re
+import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +36,47 @@ class Gpu:
     name: str
 
 
+@dataclass(frozen=True)
+class Hardware:
+    """What a training runs on, in words: machine, GPU (or CPU), and the GPU's driver; None on a CPU."""
+
+    machine: str
+    gpu: str
+    driver: str | None
+
+
+def describe_hardware(device: str | None) -> Hardware:
+    """Describe this machine, and what `claimed` gave of it as `device`."""
+    machine = socket.gethostname()
+    gpus = visible(list_gpus(), os.environ.get(VISIBLE)) if _names_gpus(device) else []
+    if not gpus:
+        return Hardware(machine, "Apple GPU" if device == "mps" else "CPU", None)
+    names = Counter(gpu.name for gpu in gpus)
+    gpu = ", ".join(name if number == 1 else f"{number}x {name}" for name, number in names.items())
+    return Hardware(machine, gpu, _driver())
+
+
+def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
+    """Refuse what this machine lacks, and its CPU where nobody asked for it; `device` is from `claimed`.
+
+    Only a cpu_worker is there to train on its CPU unasked. Raises GpuLost where this machine has a GPU that
+    its driver does not show, else DeviceNotAvailable.
+    """
+    if not _names_gpus(device) or visible(list_gpus(), os.environ.get(VISIBLE)):
+        return
+    is_auto, machine = device in {None, "auto"}, socket.gethostname()
+    if is_auto and cpu_worker:
+        return
+    asked = f"device={device or 'auto'}"
+    if has_hardware() and os.environ.get(VISIBLE, "0").strip() not in {"", "-1"}:
+        raise GpuLost(f"{asked}: {machine} has an NVIDIA GPU that its driver does not show: see nvidia-smi")
+    unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
+    raise DeviceNotAvailable(
+        f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
+        "GPU take this job; a worker that is there to train on its CPU needs CPU_WORKER=true"
+    )
+
+
 @contextmanager
 def claimed(device: str | None, locks: Path) -> Iterator[str | None]:
     """Claim what `device` asks for, make it all that CUDA sees, and give what Ultralytics takes for it.
@@ -44,10 +87,10 @@ def claimed(device: str | None, locks: Path) -> Iterator[str | None]:
     Raises NoGpuFree where others have them, GpuLost where the driver fails, DeviceNotAvailable for a number
     that there is no GPU for.
     """
-    wanted = (device or "auto").strip().lower()
-    if wanted != "auto" and not _NUMBERS.fullmatch(wanted):
+    if not _names_gpus(device):
         yield device
         return
+    wanted = (device or "auto").strip().lower()
     gpus = visible(list_gpus(), os.environ.get(VISIBLE))
     if not gpus:
         yield device  # choose_device says what follows
@@ -92,6 +135,24 @@ def list_gpus() -> list[Gpu]:
 def has_hardware(devices: Path = Path("/dev")) -> bool:
     """Whether this machine has an NVIDIA GPU, whether or not its driver answers."""
     return any(devices.glob("nvidia[0-9]*"))
+
+
+def _names_gpus(device: str | None) -> bool:
+    wanted = (device or "auto").strip().lower()
+    return wanted == "auto" or _NUMBERS.fullmatch(wanted) is not None
+
+
+def _driver() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
 def _find(entry: str, gpus: Sequence[Gpu]) -> Gpu | None:

@@ -40,6 +40,9 @@ SELECT
     created_at::timestamptz AS created_at,
     queued_at::timestamptz AS queued_at,
     waited_seconds,
+    machine::text AS machine,
+    gpu_name::text AS gpu_name,
+    gpu_driver::text AS gpu_driver,
     started_at::timestamptz AS started_at,
     completed_at::timestamptz AS completed_at,
     updated_at::timestamptz AS updated_at

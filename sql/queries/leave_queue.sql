@@ -13,6 +13,9 @@ SET
     stop_requested = COALESCE(stop_requested AND status IN ('queued', 'running'), FALSE),
     stop_after_epoch = CASE WHEN status IN ('queued', 'running') THEN stop_after_epoch END,
     attempt = %(attempt)s,
+    machine = %(machine)s,
+    gpu_name = %(gpu_name)s,
+    gpu_driver = %(gpu_driver)s,
     error = NULL,
     updated_at = now()
 WHERE job_id = %(job_id)s

@@ -13,6 +13,9 @@ SET
     lost_seconds = NULL,
     inexact_reason = NULL,
     waited_seconds = NULL,
+    machine = NULL,
+    gpu_name = NULL,
+    gpu_driver = NULL,
     started_at = NULL
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s

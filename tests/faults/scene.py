@@ -104,6 +104,7 @@ class Scene:
             "AIRFLOW_CONN_TRAINING_S3": json.dumps(s3),
             "AIRFLOW_CONN_TRAINING_BACKEND": json.dumps({"conn_type": "http", "host": self.backend.url}),
             "CHECKPOINT_BUCKET": self.place.bucket,
+            "CPU_WORKER": "true",
             "TRAINING_ROOT": str(root),
             "DATASET_ROOTS": str(data),
         }

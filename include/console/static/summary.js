@@ -75,6 +75,9 @@ function Facts({ job }) {
     <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
     ${(waits || job.waited_seconds >= 1) && html`<${Fact} name="Waited"><${Waited} job=${job} /></${Fact}>`}
     <${Fact} name="Started">${job.started_at ? html`<${When} at=${job.started_at} />` : "not yet"}</${Fact}>
+    ${job.machine && html`<${Fact} name="Machine">${job.machine}</${Fact}>`}
+    ${job.gpu_name && html`<${Fact} name="GPU">${job.gpu_name === "CPU" ? "none: the CPU trains" : job.gpu_name}
+      ${job.gpu_driver && html` <small class="muted">driver ${job.gpu_driver}</small>`}</${Fact}>`}
     ${job.triggered_by && html`<${Fact} name="Started by">${job.triggered_by}</${Fact}>`}
     ${job.completed_at && html`<${Fact} name="Completed"><span title=${moment(job.completed_at)}><${When} at=${job.completed_at} /></span></${Fact}>`}
     ${job.attempt > 1 && html`<${Fact} name="Attempts"><span title="It was interrupted, and went on by itself.">${job.attempt}</span></${Fact}>`}

@@ -1,4 +1,4 @@
-"""How long jobs wait for their GPU: a job is queued until it has one, and started_at is when it got it.
+"""How long jobs wait for their GPU and which one they get: until then a job is queued, and not started.
 
 Before this revision a job was `running` from the moment at which its run took it.
 """
@@ -14,10 +14,16 @@ from include.schema.revision import Revision, creating
 revision = "0009"
 down_revision = "0008"
 
+LONGEST_NAME = 255
+"""Of a machine, and enough for a GPU."""
+
 COLUMNS = {
     "training_jobs": (
         Column("queued_at", "timestamp with time zone"),
         Column("waited_seconds", "double precision"),
+        Column("machine", "text", longest=LONGEST_NAME),
+        Column("gpu_name", "text", longest=LONGEST_NAME),
+        Column("gpu_driver", "text", longest=LONGEST_NAME),
     )
 }
 
