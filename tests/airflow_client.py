@@ -110,7 +110,8 @@ class Airflow:
         return [str(run.dag_run_id) for run in self._runs.get_dag_runs(dag_id).dag_runs]
 
     def set_slots(self, pool: str, slots: int) -> None:
-        self._pools.patch_pool(pool, airflow.PoolPatchBody(slots=slots), ["slots"])
+        body = airflow.PoolPatchBody(pool=pool, slots=slots, include_deferred=False)
+        self._pools.patch_pool(pool, body)
 
     def pause(self, dag_id: str, *, paused: bool) -> None:
         self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -216,10 +217,11 @@ def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airfl
     assert api.runs("train_yolo") == runs
 
 
-def test_what_only_the_run_can_refuse_is_told_with_its_reason(visit: Visitors, finished: str) -> None:
-    frame = visit().open_in_airflow("start")
-    frame.get_by_label("job_id").fill(finished)
-    frame.get_by_role("button", name="Start the training").click()
+def test_what_the_run_has_refused_is_told_with_its_reason(
+    visit: Visitors, api: Airflow, small: dict[str, Any], finished: str
+) -> None:
+    run_id = api.trigger("train_yolo", small | {"job_id": finished})
+    frame = visit().open_in_airflow(f"run?dag_id=train_yolo&run_id={quote(run_id)}")
     expect(frame.get_by_text("Task resolve_config failed")).to_be_visible(timeout=120_000)
     expect(frame.get_by_role("alert")).to_contain_text(finished)
 

@@ -1,6 +1,7 @@
 // One parameter as a control, from the schema that Airflow checks it with.
 import { html } from "./h.js";
 import { parameter } from "./format.js";
+import { aboutOf, defaultOf } from "./parameters.js";
 
 const typeOf = ({ type }) => (Array.isArray(type) ? type.find((each) => each !== "null") : type);
 
@@ -49,8 +50,11 @@ function objectOf(text) {
   return { error: 'Give a JSON object, such as {"mosaic": 0.5}.' };
 }
 
-/** @param {{field: object, text: string | boolean, error?: string, set: (text: string | boolean) => void}} given */
-export function Field({ field, text, error, set, note }) {
+/**
+ * `known` are texts to pick from; any other may be typed.
+ * @param {{field: object, text: string | boolean, error?: string, set: (text: string | boolean) => void, note?: string, known?: string[]}} given
+ */
+export function Field({ field, text, error, set, note, known }) {
   const id = `field-${field.name}`;
   const described = [`${id}-about`, error && `${id}-error`].filter(Boolean).join(" ");
   const shared = { id, name: field.name, "aria-describedby": described, "aria-invalid": error ? "true" : undefined };
@@ -58,24 +62,27 @@ export function Field({ field, text, error, set, note }) {
     ${typeOf(field.schema) === "boolean"
       ? html`<label class="check" for=${id}><input type="checkbox" ...${shared} checked=${text === true || text === "true"}
           onChange=${(event) => set(event.currentTarget.checked)} /> ${field.name}</label>`
-      : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} />`}
+      : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} known=${known}
+          placeholder=${note === undefined && field.initial === null ? defaultOf(field) : undefined} />`}
     ${error && html`<p class="error" id=${`${id}-error`}>${error}</p>`}
-    <p class="about" id=${`${id}-about`}>${note ?? field.description}</p>
+    <p class="about" id=${`${id}-about`}>${note ?? aboutOf(field)}</p>
   </div>`;
 }
 
-function Control({ field, text, set, shared }) {
+function Control({ field, text, set, shared, known, placeholder }) {
   const { schema } = field;
   const kind = typeOf(schema);
   const changed = (event) => set(event.currentTarget.value);
   if (schema.enum) {
     return html`<select ...${shared} onChange=${changed}>
-      <option value="" selected=${text === ""}>(not given)</option>
+      <option value="" selected=${text === ""}>${placeholder ? `default: ${placeholder}` : "(not given)"}</option>
       ${schema.enum.filter((each) => each).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }
-  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} rows=${Math.max(3, String(text).split("\n").length)} />`;
+  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} placeholder=${placeholder} rows=${Math.max(3, String(text).split("\n").length)} />`;
   const numeric = { integer: "numeric", number: "decimal" }[kind];
+  const list = known?.length ? `${shared.id}-known` : undefined;
   return html`<input type="text" ...${shared} value=${text} inputmode=${numeric} autocomplete="off" autocapitalize="off"
-    spellcheck=${false} onInput=${changed} />`;
+    spellcheck=${false} placeholder=${placeholder} list=${list} onInput=${changed} />
+    ${list && html`<datalist id=${list}>${known.map((each) => html`<option key=${each} value=${each} />`)}</datalist>`}`;
 }

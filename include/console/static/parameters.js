@@ -86,8 +86,13 @@ function rowsOf(job, parent, fields) {
   });
 }
 
+/** What the field's description says beside the default, which is shown as its placeholder. */
+export function aboutOf({ description = "", initial }) {
+  return initial === null ? description.replace(/\s*Empty: [^.]*(\.\d[^.]*)*\.?$/, "") : description;
+}
+
 /** A null default is Ultralytics' or ours; the description of the parameter says which after "Empty:". */
-function defaultOf(field) {
+export function defaultOf(field) {
   if (!field) return "as Ultralytics";
   if (field.initial !== null) return parameter(field.initial);
   return field.description?.match(/Empty: (.+?)\.?$/)?.[1] ?? parameter(null);

@@ -5,7 +5,7 @@ import { Note, Refused, useMayStart } from "../elements.js";
 import { parameter } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
-import { useForm } from "../parameters.js";
+import { aboutOf, useForm } from "../parameters.js";
 import { finishedEpochs } from "../progress.js";
 import { StartForm } from "../start-form.js";
 
@@ -17,6 +17,8 @@ const parentId = resume ?? from;
 
 /** What a resumed training takes from its parent: another value would make it another training. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
+/** What people choose; all else is below Advanced. */
+const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
 /** What says how a job is run, and is not taken over from another job. */
 const OWN = ["job_id", "fresh", "resume_from"];
 
@@ -45,16 +47,16 @@ function lead() {
   if (model) return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to fine-tune it on.`;
   if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
   if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
-  return "Every field may stay empty: each says what is taken then.";
+  return "Every field may stay empty: each shows what is taken then.";
 }
 
 function New({ job, fields }) {
   const given = Object.fromEntries(Object.entries(job?.spec ?? {}).filter(([name]) => !OWN.includes(name)));
-  const sections = [...new Set(fields.map(({ section }) => section))];
-  const groups = sections.map((title) => {
-    const names = fields.filter(({ section }) => section === title).map(({ name }) => name);
-    return { title, names, closed: title === sections.at(-1) };
-  });
+  const rest = fields.map(({ name }) => name).filter((name) => !CHOSEN.includes(name));
+  const groups = [
+    { title: "What to train", names: CHOSEN },
+    { title: "Advanced", names: rest, closed: true },
+  ];
   return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${job ? "Train again" : "Start the training"} />`;
 }
 
@@ -68,7 +70,7 @@ function Resume({ job, fields }) {
   const notes = {
     epochs: `Epochs to train in all. ${job.job_id} has finished ${finished} of ${planned ?? "?"}; ${whole ? "give more" : "the same number finishes what was planned, a larger one trains longer"}.`,
   };
-  for (const name of others) notes[name] = `${describe(fields, name)} Empty: as ${job.job_id}${spec[name] === null || spec[name] === undefined ? "" : ` (${parameter(spec[name])})`}.`;
+  for (const name of others) notes[name] = `${aboutOf(fields.find((field) => field.name === name))} Empty: as ${job.job_id}${spec[name] === null || spec[name] === undefined ? "" : ` (${parameter(spec[name])})`}.`;
   const groups = [
     { title: "How long", names: ["epochs", "job_id"] },
     { title: "What else may change", names: others, closed: true, about: "What stays empty is taken from the training that is resumed." },
@@ -78,11 +80,6 @@ function Resume({ job, fields }) {
       ${KEPT.map((name) => html`<div key=${name}><dt>${name}</dt><dd>${parameter(spec[name])}</dd></div>`)}
     </dl></div>
     <${StartForm} fields=${fields} given=${{ epochs }} groups=${groups} always=${{ resume_from: job.job_id }} notes=${notes} action="Resume the training" />`;
-}
-
-function describe(fields, name) {
-  const { description = "", initial } = fields.find((field) => field.name === name) ?? {};
-  return initial === null ? description.replace(/\s*Empty: [^.]*(\.\d[^.]*)*\.?$/, "") : description;
 }
 
 show(Start);

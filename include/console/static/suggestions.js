@@ -1,0 +1,23 @@
+// What may be picked in the form: data sets and models that were trained before, and architectures of the task.
+import { useEffect, useState } from "./h.js";
+import { ask, training } from "./api.js";
+
+const SUFFIX = { detect: "", segment: "-seg", classify: "-cls", pose: "-pose", obb: "-obb" };
+const FAMILIES = ["yolo11", "yolo26"];
+const SIZES = [..."nsmlx"];
+
+/** Names to pick from, by the name of the field; any other text may be typed. */
+export function useSuggestions(task) {
+  const [jobs, setJobs] = useState([]);
+  useEffect(() => {
+    ask(training(["jobs"], { limit: 200 })).then(({ jobs: found }) => setJobs(found), () => undefined);
+  }, []);
+  const known = (name) => jobs.map((job) => job[name]).filter(Boolean);
+  const suffix = SUFFIX[task] ?? "";
+  const architectures = FAMILIES.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
+  const ofTask = jobs.filter((job) => (job.task ?? "detect") === task).map(({ model }) => model).filter(Boolean);
+  return {
+    dataset: [...new Set([...(task === "detect" ? ["digits"] : []), ...known("dataset")])],
+    model: [...new Set([...ofTask, ...architectures])],
+  };
+}
