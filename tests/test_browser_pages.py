@@ -133,6 +133,43 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
     expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
 
 
+def test_a_long_error_keeps_its_lines_and_its_list_and_is_copied(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    error = "The dataset has 2 problems:\n- a.jpg is damaged\n- b.txt names class 7\nSee the report."
+    record_training(recorded, "pages-long-error", status="failed", finished=0, error=error)
+    visitor = visit()
+    page = visitor.open("job?id=pages-long-error")
+    alert = page.get_by_role("alert")
+    assert [each.inner_text() for each in alert.get_by_role("listitem").all()] == [
+        "a.jpg is damaged",
+        "b.txt names class 7",
+    ]
+    expect(alert.get_by_text("See the report.", exact=True)).to_be_visible()
+    visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    alert.get_by_role("button", name="Copy the error").click()
+    expect(alert.get_by_text("Copied").first).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == error
+
+
+def test_a_job_that_failed_before_its_first_epoch_promises_no_curves(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-long-error")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+    expect(page.get_by_role("heading", name="Curves")).to_have_count(0)
+
+
+def test_metrics_that_are_all_zero_are_drawn_on_an_axis_of_0_to_1(visit: Visitors) -> None:
+    page = visit().open("jobs")
+    ranged = page.evaluate(
+        "async () => { const { valueRange } = await import('/training/console/static/current/chart.js');"
+        " return [valueRange(null, 0, 0), valueRange(null, 0, 0.5)]; }"
+    )
+    assert ranged[0] == [0, 1]
+    assert ranged[1][0] == 0
+    assert 0.5 <= ranged[1][1] < 1
+
+
 def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
@@ -199,11 +236,15 @@ def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
     expect(page.get_by_role("link", name=re.compile("trainings", re.IGNORECASE)).first).to_be_visible()
 
 
-def test_whoever_is_not_logged_in_reads_what_to_do(visit: Visitors) -> None:
+def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, airflow_stack: Stack) -> None:
     visitor = visit(None)
-    visitor.expects(401, "/training/console/jobs")
-    page = visitor.open("jobs")
-    expect(page.get_by_text("log in", exact=False).first).to_be_visible()
+    visitor.expects(401, "/training/console/job")
+    page = visitor.open("job?id=pages-failed&x=1%262")
+    page.get_by_label("Username").fill(airflow_stack.username)
+    page.locator("input[type=password]").fill(airflow_stack.password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1, name="Training pages-failed")).to_be_visible()
+    assert page.url.endswith("/training/console/job?id=pages-failed&x=1%262")
 
 
 def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:

@@ -114,13 +114,15 @@ def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
+    bucket = Settings.from_environment().bucket
     return [
-        _response(job, around.get(job.job_id, Surroundings()), places.get(job.job_id), now) for job in jobs
+        _response(job, around.get(job.job_id, Surroundings()), places.get(job.job_id), bucket, now)
+        for job in jobs
     ]
 
 
 def _response(
-    job: TrainingJob, around: Surroundings, place: QueuePlace | None, now: datetime
+    job: TrainingJob, around: Surroundings, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
     return TrainingJobResponse(
@@ -137,7 +139,7 @@ def _response(
             resumed_epoch=job.resumed_epoch,
             children=list(around.children),
         ),
-        links=_links(job),
+        links=_links(job, bucket),
     )
 
 
@@ -179,7 +181,7 @@ def _finished(job: TrainingJob, last_epoch: int | None) -> int | None:
     return 0 if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} else None
 
 
-def _links(job: TrainingJob) -> JobLinks:
+def _links(job: TrainingJob, bucket: str) -> JobLinks:
     here = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id)
     return JobLinks(
@@ -188,10 +190,12 @@ def _links(job: TrainingJob) -> JobLinks:
         events=at_api(*here, "events"),
         lineage=at_api(*here, "lineage"),
         pictures=at_api(*here, "pictures"),
-        dataset_report=at_api(*here, "dataset-report") if has_report(job) else None,
-        best_checkpoint=_download(job, "best", job.best_checkpoint_path),
+        dataset_report=at_api(*here, "dataset-report") if has_report(job, bucket) else None,
+        best_checkpoint=_download(job, bucket, "best", job.best_checkpoint_path),
         last_checkpoint=(
-            None if job.last_checkpoint_expired_at else _download(job, "last", job.last_checkpoint_path)
+            None
+            if job.last_checkpoint_expired_at
+            else _download(job, bucket, "last", job.last_checkpoint_path)
         ),
         airflow_run=at_airflow("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
         airflow_run_api=(
@@ -200,15 +204,13 @@ def _links(job: TrainingJob) -> JobLinks:
     )
 
 
-def has_report(job: TrainingJob) -> bool:
-    """Tell whether the row's error names the report of a dataset check, at its place."""
-    if job.error is None:
-        return False
-    return report_location(Settings.from_environment().bucket, job.job_id).uri in job.error
+def has_report(job: TrainingJob, bucket: str) -> bool:
+    """Tell whether the row's error names the report of a dataset check, at its place in the bucket."""
+    return job.error is not None and report_location(bucket, job.job_id).uri in job.error
 
 
-def _download(job: TrainingJob, kind: CheckpointKind, recorded: str | None) -> str | None:
+def _download(job: TrainingJob, bucket: str, kind: CheckpointKind, recorded: str | None) -> str | None:
     """The route, if the row says that a checkpoint is at its place: recorded, or durable while it trains."""
-    place = f"s3://{Settings.from_environment().bucket}/checkpoints/{job.job_id}/{kind}.pt"
+    place = f"s3://{bucket}/checkpoints/{job.job_id}/{kind}.pt"
     there = recorded == place or (recorded is None and job.durable_epoch is not None)
     return at_api("jobs", job.job_id, "checkpoints", kind) if there else None

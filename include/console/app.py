@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from html import escape
 from http import HTTPStatus
+from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from fastapi import Request, Response  # noqa: TC002 - FastAPI reads annotations at run time
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
+from include.api.addresses import airflow_url
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, document, served_files, version_of
 from include.serving.application import GuardedApp
@@ -52,12 +56,20 @@ def create_app() -> GuardedApp:
 
 
 async def _answer(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer whoever is not logged in and came to read with a page to read."""
+    """Answer whoever is not logged in and came to read with a page that leads to the login, and back here."""
     answered = await answer(request)
     if answered.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
-        page = (HERE / "signed_out.html").read_text(encoding="utf-8")
-        answered = HTMLResponse(page, answered.status_code, headers={"WWW-Authenticate": "Bearer"})
+        page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
+        text = page.substitute(login=escape(_login_address(request)))
+        answered = HTMLResponse(text, answered.status_code, headers={"WWW-Authenticate": "Bearer"})
     return answered
+
+
+def _login_address(request: Request) -> str:
+    """Of Airflow's login, which leads to the page that was asked for."""
+    page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
 
 
 def _first_page() -> Response:

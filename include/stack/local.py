@@ -174,14 +174,19 @@ class Stack:
             "AIRFLOW_USERNAME": self.username,
             "AIRFLOW_PASSWORD": self.password,
             "AIRFLOW_HOME": str(self.airflow.home),
+            **self.airflow.variables,
             **connections,
         }
 
     def export_lines(self) -> list[str]:
-        """`env` for a shell. The wheel's psql comes last on the PATH, so that one's own is preferred."""
+        """`env` for a shell. The wheel's psql comes last on the PATH, so that one's own is preferred.
+
+        The repository is on Python's path, where the Dags find `include`.
+        """
         programs = shlex.quote(str(self.postgres.programs))
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
-        return [*lines, f'export PATH="$PATH":{programs}']
+        modules = f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+        return [*lines, modules, f'export PATH="$PATH":{programs}']
 
     @property
     def supervisor(self) -> Service:

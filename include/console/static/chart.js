@@ -87,7 +87,7 @@ function options({ series, sync, resumed, width, setAt }) {
   return {
     width: Math.max(width, 120), height: HEIGHT, legend: { show: false }, padding: [8, 10, 0, 0],
     cursor: { y: false, move: toEpoch, drag: { x: false, y: false }, sync: { key: sync, setSeries: false }, points: { size: 7 } },
-    scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) } },
+    scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range: valueRange } },
     series: [{}, ...lines],
     axes: [
       axis({ size: 26, space: 46, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }),
@@ -98,6 +98,11 @@ function options({ series, sync, resumed, width, setAt }) {
       drawAxes: resumed ? [(drawn) => mark(drawn, resumed)] : [],
     },
   };
+}
+
+/** Where all is zero, as in the first epochs of many trainings, the axis is that of a share. */
+export function valueRange(_, low, high) {
+  return low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low, high, 0.1, true);
 }
 
 const axis = (more) => ({

@@ -3,6 +3,7 @@ import { html, useMemo, useState } from "./h.js";
 import { Chart } from "./chart.js";
 import { Note } from "./elements.js";
 import { duration, number } from "./format.js";
+import { isActive } from "./live.js";
 import { charts, short } from "./metrics.js";
 
 const ROWS = 300;
@@ -10,6 +11,7 @@ const ROWS = 300;
 export function Curves({ job, epochs }) {
   const resumed = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
   const drawn = useMemo(() => drawings(epochs), [epochs]);
+  if (epochs.length === 0 && !isActive(job)) return null;
   return html`<section class="section" aria-labelledby="curves">
     <div class="section-heading"><h2 id="curves">Curves</h2>
       ${resumed > 0 && epochs.length > 0 && html`<p class="muted">Paler up to epoch ${resumed}: trained by

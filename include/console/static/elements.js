@@ -53,6 +53,20 @@ export function Note({ kind = "info", title, children }) {
   </div>`;
 }
 
+/** A text of several lines as it was written: its lines stay lines, and a list is a list. */
+export function Lines({ text, name }) {
+  const blocks = [];
+  for (const line of text.split("\n")) {
+    const item = line.match(/^\s*[-*•]\s+(.*)/);
+    if (!item) blocks.push(line);
+    else if (Array.isArray(blocks.at(-1))) blocks.at(-1).push(item[1]);
+    else blocks.push([item[1]]);
+  }
+  return html`<div class="lines">
+    ${blocks.map((block) => (Array.isArray(block) ? html`<ul>${block.map((each) => html`<li>${each}</li>`)}</ul>` : html`<p>${block}</p>`))}
+    <${Copy} text=${text} name=${`Copy ${name}`}>Copy</${Copy}></div>`;
+}
+
 /** Why there is nothing (new) to see, and what to do about it. */
 export function Refused({ problem, again }) {
   if (!problem) return null;

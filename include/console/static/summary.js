@@ -1,7 +1,7 @@
 // The head of a job's page: what it is doing, how far it is, and what the reader should know about it.
 import { html, useMemo } from "./h.js";
 import { airflow, ask, training } from "./api.js";
-import { Figure, Note, Progress, Status, When } from "./elements.js";
+import { Figure, Lines, Note, Progress, Status, When } from "./elements.js";
 import { clock, duration, moment, remaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
@@ -30,7 +30,7 @@ function Notes({ job }) {
   const safe = durable(job);
   return html`
     ${job.error && html`<${Note} kind="failed" title="The training failed">
-      <p>${job.error}</p>${job.links.dataset_report && html`<p><a download=${`${job.job_id}-dataset.json`}
+      <${Lines} text=${job.error} name="the error" />${job.links.dataset_report && html`<p><a download=${`${job.job_id}-dataset.json`}
         href=${training(["jobs", job.job_id, "dataset-report"])}>Download all problems of the dataset</a></p>`}${safe && html`<p class="muted">Resuming goes on after ${safe}.</p>`}</${Note}>`}
     ${waitsForGpu(job) && !job.stop_requested && html`<${Queue} job=${job} />`}
     ${job.stop_requested && isActive(job) && html`<${Note} kind="warning" title="Stop requested">
