@@ -287,11 +287,11 @@ def test_a_request_is_over_when_the_job_has_failed(jobs: JobRepository) -> None:
     assert recorded(jobs).stop_requested is False
 
 
-def test_a_stopped_job_that_begins_again_is_not_stopped_by_what_was_asked_before(
+def test_a_job_that_ended_and_begins_again_is_not_stopped_by_what_was_asked_before(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)
-    record_checkpoints(connection, status="stopped")
+    record_checkpoints(connection)
     connection.execute("UPDATE training_jobs SET stop_requested = TRUE")
     connection.commit()
     jobs.leave_queue("a", "run1", 2)

@@ -57,7 +57,7 @@ def test_only_a_completed_job_is_a_challenger(
 
     assert "Run retrain__a of train_yolo is over, but job a has not ended: it has no row" in refusal()
     claim(jobs)
-    assert "its row still says running" in refusal()
+    assert "its row still says queued" in refusal()
     assert "Job a has not ended within 2 hours" in refusal(timed_out=True)
     jobs.fail_run("train_yolo", "run1", "train: out of memory")
     assert "Job a failed (train: out of memory)" in refusal(timed_out=True)
