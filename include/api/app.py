@@ -7,7 +7,18 @@ from typing import Any
 
 from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api import checkpoints, completion, events, jobs, models, pictures, session, stopping, validation
+from include.api import (
+    checkpoints,
+    completion,
+    deletion,
+    events,
+    jobs,
+    models,
+    pictures,
+    session,
+    stopping,
+    validation,
+)
 from include.api.addresses import PREFIX
 from include.api.database import connected
 from include.api.hub import Hub
@@ -44,7 +55,18 @@ def create_app() -> GuardedApp:
     )
     app.state.hub = Hub(connected)
     app.state.streams = StreamLimit()
-    for part in (jobs, events, checkpoints, pictures, completion, stopping, validation, models, session):
+    for part in (
+        jobs,
+        events,
+        checkpoints,
+        pictures,
+        completion,
+        stopping,
+        deletion,
+        validation,
+        models,
+        session,
+    ):
         app.include_router(part.router)
 
     @app.get("/openapi.json", include_in_schema=False)

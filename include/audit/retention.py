@@ -115,7 +115,7 @@ def retain(
             going = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
             doomed = [item for item in states if item.job_id in going]
             if not policy.dry_run:
-                deleted = threads.map(lambda item: _delete(client, item), doomed)
+                deleted = threads.map(lambda item: delete_listed(client, item), doomed)
                 doomed = [item for item, gone in zip(doomed, deleted, strict=True) if gone]
             for item in doomed:
                 report.add(item)
@@ -127,7 +127,7 @@ def _expire_reports(client: S3Client, bucket: str, policy: RetentionPolicy) -> i
     """Delete the reports of checks that are older than a state has to be; return how many."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for page in pages(client, bucket, REPORTS) for item in page if item.modified < oldest)
-    return sum(policy.dry_run or _delete(client, item) for item in old)
+    return sum(policy.dry_run or delete_listed(client, item) for item in old)
 
 
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
@@ -159,7 +159,7 @@ def _rows(connection: Connection[Any], name: str, job_ids: list[str]) -> list[An
         return list(cursor.execute(query(name), {"job_ids": job_ids}).fetchall())
 
 
-def _delete(client: S3Client, item: ListedObject) -> bool:
+def delete_listed(client: S3Client, item: ListedObject) -> bool:
     """Delete the very object that was listed. False if somebody has written another one since."""
     from botocore.exceptions import ClientError
 

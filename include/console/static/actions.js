@@ -1,6 +1,7 @@
 // What may be done with a job. Viewers do not see it; the server refuses them anyway.
 import { html, useRef, useState } from "./h.js";
 import { ask, training } from "./api.js";
+import { DeleteJob } from "./delete-job.js";
 import { isActive } from "./live.js";
 import { useMayStart } from "./elements.js";
 import { waitsForGpu } from "./progress.js";
@@ -15,7 +16,8 @@ export function Actions({ job, setJob, report }) {
     ${stoppable && html`<${Stop} job=${job} setJob=${setJob} report=${report} />`}
     ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
     ${job.best_checkpoint_sha256 && html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`}
-    <a class="button" href=${`start?from=${id}`}>Train again with changes</a>`;
+    <a class="button" href=${`start?from=${id}`}>Train again with changes</a>
+    ${!isActive(job) && html`<${DeleteJob} job=${job} report=${report} />`}`;
 }
 
 function Stop({ job, setJob, report }) {

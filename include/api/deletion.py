@@ -1,0 +1,62 @@
+"""Deleting a job with all that it has stored."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated
+
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from fastapi import APIRouter, Query, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from pydantic import BaseModel
+
+from include.api.access import may_start
+from include.api.airflow_runs import is_running
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.origin import from_own_pages
+from include.api.problems import Refused, responses
+from include.jobs.listing import JobListing
+from include.pipeline.connections import s3_client
+from include.pipeline.deletion import DeletionRefused, delete_job
+from include.pipeline.settings import TRAINING_DAG, Settings
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
+
+
+class DeletedJob(BaseModel):
+    """What was deleted: objects, and their size in bytes."""
+
+    job_id: str
+    objects: int
+    bytes: int
+
+
+@router.delete("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
+def delete(
+    request: Request,
+    user: GetUserDep,
+    database: Database,
+    job_id: JobId,
+    confirm: Annotated[str, Query(max_length=1024, description="The job's id once more.")],
+) -> DeletedJob:
+    """Delete a job of one's own, with its checkpoints, pictures and report. It cannot be undone.
+
+    Only who has started a job deletes it. One that has not ended, is pinned, or is needed by another job or a
+    model is kept.
+    """
+    job = JobListing(database).require(job_id)
+    if job.triggered_by is None or job.triggered_by != user.get_name():
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            f"job_id={job_id!r} was started by {job.triggered_by or 'nobody known'}: only who has started a "
+            "job deletes it",
+        )
+    if confirm != job_id:
+        raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; give it once more")
+    bucket = Settings.from_environment().bucket
+    try:
+        deleted = delete_job(database, s3_client(patient=False), bucket, job, partial(is_running, request))
+    except DeletionRefused as refusal:
+        raise Refused(HTTPStatus.CONFLICT, str(refusal)) from None
+    return DeletedJob(job_id=job_id, objects=deleted.objects, bytes=deleted.bytes)
