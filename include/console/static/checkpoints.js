@@ -8,6 +8,8 @@ import { durable } from "./progress.js";
 
 export function Checkpoints({ job }) {
   const mayStart = useMayStart();
+  const none = job.links.best_checkpoint === null && job.links.last_checkpoint === null;
+  if (none && job.epoch === null && !isActive(job)) return null;
   return html`<section class="section" aria-labelledby="checkpoints">
     <h2 id="checkpoints">Checkpoints</h2>
     <div class="pair">

@@ -63,10 +63,15 @@ export function Field({ field, text, error, set, note, known }) {
       ? html`<label class="check" for=${id}><input type="checkbox" ...${shared} checked=${text === true || text === "true"}
           onChange=${(event) => set(event.currentTarget.checked)} /> ${field.name}</label>`
       : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} known=${known}
-          placeholder=${note === undefined && field.initial === null ? defaultOf(field) : undefined} />`}
+          placeholder=${note === undefined ? placeholderOf(field) : undefined} />`}
     ${error && html`<p class="error" id=${`${id}-error`}>${error}</p>`}
     <p class="about" id=${`${id}-about`}>${note ?? aboutOf(field)}</p>
   </div>`;
+}
+
+/** What is taken where nothing is given, if the description says so. */
+function placeholderOf(field) {
+  return field.initial === null && field.description?.includes("Empty: ") ? defaultOf(field) : undefined;
 }
 
 function Control({ field, text, set, shared, known, placeholder }) {

@@ -19,12 +19,11 @@ export function Pictures({ job }) {
   const { data, problem, again } = usePolled(load, isActive(job) ? 20 : null);
   const [opened, setOpened] = useState(null);
   const pictures = predictionsFirst(data?.pictures ?? []);
+  if (data && pictures.length === 0 && !isActive(job)) return null;
   return html`<section class="section" aria-labelledby="pictures">
     <h2 id="pictures">Pictures</h2>
     <${Refused} problem=${data ? null : problem} again=${again} />
-    ${data && pictures.length === 0 && html`<${Note}>${isActive(job)
-      ? "Sample predictions and Ultralytics’ plots are there when it has ended."
-      : "No pictures were kept with this job."}</${Note}>`}
+    ${data && pictures.length === 0 && html`<${Note}>Sample predictions and Ultralytics’ plots are there when it has ended.</${Note}>`}
     <ul class="gallery">${pictures.map((picture, index) => html`<li key=${picture.name}>
       <button type="button" onClick=${() => setOpened(index)}>
         <img src=${address(job, picture)} alt=${caption(picture.name)} loading="lazy" decoding="async" /><span aria-hidden="true">${caption(picture.name)}</span>

@@ -74,7 +74,7 @@ function Facts({ job }) {
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>
     <${Fact} name="Duration"><${Duration} job=${job} /></${Fact}>
     ${(waits || job.waited_seconds >= 1) && html`<${Fact} name="Waited"><${Waited} job=${job} /></${Fact}>`}
-    <${Fact} name="Started">${job.started_at ? html`<${When} at=${job.started_at} />` : "not yet"}</${Fact}>
+    <${Fact} name="Started">${job.started_at ? html`<${When} at=${job.started_at} />` : isActive(job) ? "not yet" : "never"}</${Fact}>
     ${job.machine && html`<${Fact} name="Machine">${job.machine}</${Fact}>`}
     ${job.gpu_name && html`<${Fact} name="GPU">${job.gpu_name === "CPU" ? "none: the CPU trains" : job.gpu_name}
       ${job.gpu_driver && html` <small class="muted">driver ${job.gpu_driver}</small>`}</${Fact}>`}
