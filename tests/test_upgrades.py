@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def written(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "job.json").read_text(encoding="utf-8")))
 
 
+def upgrade(database_url: str, version: str, row: dict[str, Any]) -> None:
+    """Put a row of a job into the tables of that version, and migrate them."""
+    engine = platforms.engine(database_url)
+    apply(engine, version)
+    values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()}
+    names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"INSERT INTO training_jobs ({names}) VALUES ({places})", values)
+    apply(engine)
+
+
 def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path, tmp_path: Path) -> None:
     assert inspect_file(folder / "last.pt").resumable
     identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
@@ -67,23 +79,34 @@ def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path
 def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
     version: str, written: dict[str, Any], database_url: str
 ) -> None:
-    engine = platforms.engine(database_url)
-    apply(engine, version)
-    row = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in written["row"].items()}
-    names, values = ", ".join(row), ", ".join(f"%({name})s" for name in row)
-    with psycopg.connect(database_url) as connection:
-        connection.execute(f"INSERT INTO training_jobs ({names}) VALUES ({values})", row)
-    apply(engine)
+    upgrade(database_url, version, written["row"])
+    lost, trained = written["row"].get("lost_seconds", 0.0), written["row"].get("trained_seconds", 0.0)
 
     with psycopg.connect(database_url) as connection:
         jobs = JobRepository(connection)
-        assert jobs.start_training("old", "manual__1", 2, first_epoch=2, trained_seconds=0.0) == 0
+        assert jobs.start_training("old", "manual__1", 2, first_epoch=2, trained_seconds=trained) == 0
         job = recorded(jobs, "old")
-        assert (job.durable_epoch, job.durable_batch, job.lost_seconds) == (1, None, 0.0)
+        assert (job.status, job.durable_epoch, job.durable_batch) == ("running", 1, None)
+        assert job.lost_seconds == lost
         assert jobs.record_progress("old", "manual__1", 2, Progress(1, 3, 5, 4.0)) is StopRequest.NONE
         jobs.record_durable("old", "manual__1", 2, 1, 3)
         assert recorded(jobs, "old").durable_batch == 3
-    assert TrainingSpec.stored(dict(job.spec or {})).publish_seconds == 60
+    assert TrainingSpec.stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(
+        "publish_seconds", 60
+    )
+
+
+def test_a_row_that_was_running_while_its_job_waited_for_a_gpu_is_queued(
+    version: str, written: dict[str, Any], database_url: str
+) -> None:
+    since = datetime(2026, 11, 20, 7, 30, tzinfo=UTC)
+    nothing_yet = dict.fromkeys(("attempt", "epoch", "durable_epoch", "metrics"))
+    upgrade(database_url, version, written["row"] | nothing_yet | {"started_at": since})
+
+    with psycopg.connect(database_url) as connection:
+        job = recorded(JobRepository(connection), "old")
+        assert (job.status, job.queued_at, job.started_at) == ("queued", since, None)
+        assert job.waits_for_gpu
 
 
 def test_the_xcom_of_a_running_job_is_read_and_its_training_is_the_same(written: dict[str, Any]) -> None:
@@ -107,6 +130,6 @@ def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
 
 
-def test_a_parameter_that_was_replaced_is_refused_by_name(written: dict[str, Any]) -> None:
+def test_a_parameter_that_was_replaced_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no parameter any more; give publish_sec"):
-        TrainingSpec.parse(written["row"]["spec"])
+        TrainingSpec.parse({"publish_interval": 30.0})
