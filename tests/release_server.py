@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.checkpoints.store import CheckpointStore
-from include.jobs.repository import JobRepository
-from include.models.repository import ModelRepository
 from include.weights.download import DownloadLimits
 from include.weights.initial import InitialWeightsFinder
-from include.weights.pretrained import PretrainedStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -104,10 +100,4 @@ def finder(
     client: S3Client, bucket: str, connection: psycopg.Connection[Any], url: str | None = None
 ) -> InitialWeightsFinder:
     """What finds the weights of a job; without url nothing is downloaded."""
-    return InitialWeightsFinder(
-        client,
-        CheckpointStore(client, bucket),
-        PretrainedStore(client, bucket, url, QUICKLY),
-        JobRepository(connection),
-        ModelRepository(connection),
-    )
+    return InitialWeightsFinder.of(client, bucket, url, connection, QUICKLY)

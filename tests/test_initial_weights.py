@@ -204,7 +204,7 @@ def test_fine_tuning_a_version_starts_from_its_file(
     ("params", "part"),
     [
         ({"model": "job:nobody"}, "model='job:nobody': there is no such job"),
-        ({"model": "job:begun"}, "model='job:begun': the job is running and has recorded no best.pt"),
+        ({"model": "job:begun"}, "model='job:begun': the job is queued and has recorded no best.pt"),
         ({"model": "job:own", "job_id": "own"}, "model='job:own' is this job itself"),
     ],
 )

@@ -16,14 +16,12 @@ from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
-from include.models.repository import ModelRepository
 from include.pipeline.connections import s3_client
 from include.pipeline.resolve import RunIdentity, check
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
 from include.weights.initial import InitialWeightsFinder
-from include.weights.pretrained import PretrainedStore
 
 router = APIRouter(tags=["jobs"], dependencies=[may_start(TRAINING_DAG)])
 
@@ -51,8 +49,7 @@ def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[s
     """What only rows and objects tell: a job that is taken, one that cannot be resumed, other parameters."""
     client, settings, jobs = s3_client(patient=False), Settings.from_environment(), JobRepository(database)
     store = CheckpointStore(client, settings.bucket)
-    pretrained = PretrainedStore(client, settings.bucket, settings.pretrained_url)
-    finder = InitialWeightsFinder(client, store, pretrained, jobs, ModelRepository(database))
+    finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, database)
     nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
     try:
         check(params, nobody, jobs, store, partial(is_running, request), finder)

@@ -21,7 +21,6 @@ from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository, RepositoryError
 from include.jobs.spec import SpecError
-from include.models.repository import ModelRepository
 from include.pipeline.audits import live_runs
 from include.pipeline.checked_dataset import CheckedDatasets, is_begun
 from include.pipeline.connections import s3_client, training_database, training_db
@@ -41,7 +40,6 @@ from include.schema.current import require_current
 from include.schema.errors import SchemaError
 from include.training.contract import TrainingError
 from include.weights.initial import InitialWeightsFinder
-from include.weights.pretrained import PretrainedStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -91,8 +89,7 @@ def resolve_run(context: Context) -> ResolvedJob:
         client, settings, store = s3_client(), Settings.from_environment(), _store()
         with reason_in_waiting_row(conf.get("job_id"), jobs):
             require_conditional_writes(client, settings.bucket)
-        pretrained = PretrainedStore(client, settings.bucket, settings.pretrained_url)
-        finder = InitialWeightsFinder(client, store, pretrained, jobs, ModelRepository(connection))
+        finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, connection)
         job = resolve(conf, run, jobs, store, is_running, finder)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     track_recorded(job.job_id, training_database())

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.checkpoints.errors import ObjectNotFound
 from include.checkpoints.location import S3Location
 from include.checkpoints.reading import settled_object
+from include.checkpoints.store import CheckpointStore
 from include.checkpoints.stored import head_object, stored_checkpoint
+from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError
-from include.weights.pretrained import WeightsUnavailable
+from include.models.repository import ModelRepository
+from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 from include.weights.reference import ModelKind, ModelReference, require_same_task
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
 
-    from include.checkpoints.store import CheckpointStore
-    from include.jobs.repository import JobRepository
-    from include.models.repository import ModelRepository
     from include.models.version import ModelVersion
-    from include.weights.pretrained import PretrainedStore
+    from include.weights.download import DownloadLimits
 
 
 class InitialWeights(BaseModel):
@@ -60,6 +61,24 @@ class InitialWeightsFinder:
     pretrained: PretrainedStore
     jobs: JobRepository
     models: ModelRepository
+
+    @classmethod
+    def of(
+        cls,
+        client: S3Client,
+        bucket: str,
+        pretrained_url: str | None,
+        database: Connection[Any],
+        limits: DownloadLimits | None = None,
+    ) -> Self:
+        """Look in that bucket and in the tables of that database; the rest is as for PretrainedStore."""
+        return cls(
+            client,
+            CheckpointStore(client, bucket),
+            PretrainedStore(client, bucket, pretrained_url, limits),
+            JobRepository(database),
+            ModelRepository(database),
+        )
 
     def find(self, model: str, task: str, job_id: str) -> InitialWeights | None:
         """Return the weights that job `job_id` is to start from; None where `model` is trained from scratch.
