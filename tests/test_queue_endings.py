@@ -1,24 +1,29 @@
-"""What becomes of a job that waits for its GPU when somebody stops it, or marks or deletes its run."""
+"""Jobs that wait for their GPU: their places, and what ends their waiting."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 
 from include.pipeline.settings import GPU_POOL
 from tests.airflow_client import Airflow, job_row, until
 from tests.api_client import ask, get, token
-from tests.scheduled_trainings import DAG
+from tests.scheduled_trainings import DAG, small_job
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from include.stack.local import Stack
+    from tests.browsing import Visitors
 
 pytestmark = pytest.mark.timeout(600)
 
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "cpu"}
-WAITING = ("stopped", "marked-failed", "marked-success", "train-marked", "deleted")
+WAITING = ("first", "cancelled", "stopped", "marked-failed", "marked-success", "train-marked", "deleted")
 SOON = 20
 
 
@@ -36,7 +41,7 @@ def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(
         lambda: all(api.tasks(DAG, run_id).get("train") == "scheduled" for run_id in runs.values()),
-        "five trainings that wait",
+        "trainings that wait",
     )
     yield runs
     api.set_slots(GPU_POOL, 1)
@@ -103,3 +108,42 @@ def test_the_row_says_within_seconds_what_somebody_did_to_its_run(
     row: dict[str, Any] = job_row(airflow_stack, job_id)
     assert said in row["error"]
     assert "\n" not in row["error"]
+
+
+def test_a_training_is_started_behind_others_and_followed_from_its_place_to_its_end(
+    visit: Visitors, api: Airflow, airflow_stack: Stack, runs: dict[str, str], tmp_path: Path
+) -> None:
+    small = small_job(airflow_stack, tmp_path, 2)
+    page = visit().open("start")
+    for name in ("model", "epochs", "imgsz"):
+        page.get_by_label(name, exact=True).fill(str(small[name]))
+    page.get_by_text("Advanced", exact=True).click()
+    page.get_by_label("job_id", exact=True).fill("wait-started")
+    page.get_by_label("batch", exact=True).fill(str(small["batch"]))
+    page.get_by_label("overrides", exact=True).fill('{"fraction": 0.15, "plots": false}')
+    page.get_by_role("button", name="Start the training").click()
+    expect(page.get_by_role("heading", level=1, name="Training wait-started")).to_be_visible(timeout=120_000)
+    queue = page.get_by_text(re.compile(r"It is place \d+ in the queue, of \d+ that wait\."))
+    expect(queue).to_be_visible()
+    place = int(re.findall(r"\d+", queue.inner_text())[0])
+    expect(page.get_by_text("When it will start is unknown")).to_be_visible()
+
+    other = visit().open("job?id=wait-cancelled")
+    other.get_by_role("button", name="Cancel", exact=True).click()
+    other.get_by_role("button", name="Cancel this training").click()
+    expect(other.get_by_text("stopped", exact=True).first).to_be_visible()
+    assert api.state(DAG, runs["wait-cancelled"]) == "failed"
+    expect(page.get_by_text(f"It is place {place - 1} in the queue")).to_be_visible()
+
+    for job_id, run_id in runs.items():
+        if job_row(airflow_stack, job_id)["status"] == "queued":
+            api.mark(DAG, run_id, "failed")
+    expect(page.get_by_text("It is next in the queue.")).to_be_visible()
+    api.set_slots(GPU_POOL, 1)
+    bar = page.get_by_role("progressbar", name="Progress", exact=True)
+    expect(bar).to_have_attribute("aria-valuenow", "2", timeout=180_000)
+    expect(page.get_by_role("link", name="Resume with more epochs")).to_be_visible(timeout=120_000)
+    row = job_row(airflow_stack, "wait-started")
+    assert (row["status"], job_row(airflow_stack, "wait-cancelled")["status"]) == ("completed", "stopped")
+    assert row["waited_seconds"] > 1
+    assert row["queued_at"] < row["started_at"]
