@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 from tests.interrupted_attempts import PUBLISH_SECONDS
 
@@ -67,6 +68,10 @@ class Notes:
 
     def _all(self) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads(self._path.read_text())) if self._path.exists() else {}
+
+
+_ID = UUID("019acd1e-3c00-7000-8000-000000000000")
+"""A task instance's, which says when it was made."""
 
 
 def run_tasks(
@@ -201,7 +206,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
         "run_id": run.run_id,
         "task": SimpleNamespace(op_args=[], op_kwargs={}),
         "task_state_store": Notes(run.folder / f"{task}.notes.json"),
-        "ti": SimpleNamespace(task_id=task, try_number=attempt, max_tries=50),
+        "ti": SimpleNamespace(id=_ID, task_id=task, try_number=attempt, max_tries=50),
     }
 
 
