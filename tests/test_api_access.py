@@ -44,6 +44,9 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}/pictures"): ("/jobs/access/pictures", SEES_RUNS),
     ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
+    ("POST", "/validate"): ("/validate", STARTS_RUNS),
+    # Who may delete a job is told that its id has to be given once more.
+    ("DELETE", "/jobs/{job_id}"): ("/jobs/access-ended", STARTS_RUNS | {"user": 422, "admin": 422}),
     # Who may complete a job is told that an empty body is refused.
     ("POST", "/jobs/{job_id}/completion"): (
         "/jobs/access/completion",

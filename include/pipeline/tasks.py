@@ -171,6 +171,11 @@ def notify_completion(job: dict[str, Any], context: Context) -> int:
     open_database = training_database()
     with open_database() as connection:
         recorded = JobRepository(connection).get(resolved.job_id)
+    if recorded is None:
+        raise AirflowFailException(
+            f"Job {resolved.job_id} has no row in training_jobs any more: somebody deleted it, so there is "
+            "nothing to tell the backend. Its checkpoints are in S3"
+        )
     track_recorded(resolved.job_id, open_database)
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
