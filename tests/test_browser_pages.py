@@ -141,10 +141,7 @@ def test_a_long_error_keeps_its_lines_and_its_list_and_is_copied(
     visitor = visit()
     page = visitor.open("job?id=pages-long-error")
     alert = page.get_by_role("alert")
-    assert [each.inner_text() for each in alert.get_by_role("listitem").all()] == [
-        "a.jpg is damaged",
-        "b.txt names class 7",
-    ]
+    expect(alert.get_by_role("listitem")).to_have_text(["a.jpg is damaged", "b.txt names class 7"])
     expect(alert.get_by_text("See the report.", exact=True)).to_be_visible()
     visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     alert.get_by_role("button", name="Copy the error").click()
