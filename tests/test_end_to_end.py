@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
-import subprocess
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -125,23 +122,6 @@ def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
     best = download(airflow_stack, job["best_checkpoint_path"], tmp_path / "best.pt")
     assert best.stat().st_size < last.stat().st_size
     assert len(YOLO(best).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
-
-
-def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(
-    api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
-) -> None:
-    lines = "\n".join(airflow_stack.export_lines())
-    shell = {"PATH": f"{sysconfig.get_path('scripts')}:{os.defpath}", "HOME": str(tmp_path)}
-    conf = json.dumps({"job_id": "dags-test", "epochs": 1, **SMALL})
-    tested = subprocess.run(
-        ["sh", "-c", f"{lines}\nexec airflow dags test train_yolo --conf {shlex.quote(conf)}"],
-        env=shell,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert tested.returncode == 0, tested.stdout[-3000:] + tested.stderr[-3000:]
-    assert row("dags-test")["status"] == "completed"
 
 
 def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Stack, finished_job: str) -> None:
