@@ -39,7 +39,7 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
         # A blank text is "not given", as null is: REST must not refuse what the model takes.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
-            field["values_display"] = {"null": "(not given)", "": "(not given)"}
+            field["values_display"] = {"null": "(not given)", "": "(blank)"}
         if "pattern" in value:
             field["pattern"] = rf"^\s*$|{value['pattern']}"
     if "$ref" in field or "type" not in field:

@@ -1,4 +1,5 @@
-// What may be picked in the form: data sets and models that were trained before, and architectures of the task.
+// What may be picked in the form: data sets and models that were trained before, pretrained models of the task, and
+// its architectures.
 import { useEffect, useState } from "./h.js";
 import { ask, training } from "./api.js";
 
@@ -15,9 +16,10 @@ export function useSuggestions(task) {
   const known = (name) => jobs.map((job) => job[name]).filter(Boolean);
   const suffix = SUFFIX[task] ?? "";
   const architectures = FAMILIES.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
+  const pretrained = architectures.map((name) => `${name}.pt`);
   const ofTask = jobs.filter((job) => (job.task ?? "detect") === task).map(({ model }) => model).filter(Boolean);
   return {
     dataset: [...new Set([...(task === "detect" ? ["digits"] : []), ...known("dataset")])],
-    model: [...new Set([...ofTask, ...architectures])],
+    model: [...new Set([...ofTask, ...pretrained, ...architectures])],
   };
 }
