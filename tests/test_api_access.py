@@ -186,9 +186,9 @@ def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
 
 
 def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
-    assert {method for method, _ in ROUTES} == {"GET", "POST"}
+    assert {method for method, _ in ROUTES} == {"GET", "POST", "DELETE"}
     for (method, _), (_, expected) in ROUTES.items():
-        assert (expected["viewer"] == 403) == (method == "POST")
+        assert (expected["viewer"] == 403) == (method != "GET")
 
 
 def test_a_session_says_who_may_start_trainings(served: Stack) -> None:
