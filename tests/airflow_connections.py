@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from include.api import database
 
@@ -49,6 +50,10 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     monkeypatch.setenv("DATASET_ROOTS", str(root.parent))
 
 
+TASK_INSTANCE_ID = UUID("019acd1e-3c00-7000-8000-000000000000")
+"""As Airflow gives them: it says when the task instance was made."""
+
+
 def context_of(conf: dict[str, Any], **more: Any) -> Context:
     """What Airflow hands a task of run1, or its callback."""
     return cast(
@@ -57,7 +62,7 @@ def context_of(conf: dict[str, Any], **more: Any) -> Context:
             "dag": SimpleNamespace(dag_id="train_yolo"),
             "dag_run": SimpleNamespace(conf=conf),
             "run_id": "run1",
-            "ti": SimpleNamespace(task_id="check_schema"),
+            "ti": SimpleNamespace(id=TASK_INSTANCE_ID, task_id="check_schema"),
             **more,
         },
     )

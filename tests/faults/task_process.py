@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
-from uuid import UUID
 
+from tests.airflow_connections import TASK_INSTANCE_ID
 from tests.interrupted_attempts import PUBLISH_SECONDS
 
 DAG = "train_yolo"
@@ -68,10 +68,6 @@ class Notes:
 
     def _all(self) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads(self._path.read_text())) if self._path.exists() else {}
-
-
-_ID = UUID("019acd1e-3c00-7000-8000-000000000000")
-"""A task instance's, which says when it was made."""
 
 
 def run_tasks(
@@ -206,7 +202,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
         "run_id": run.run_id,
         "task": SimpleNamespace(op_args=[], op_kwargs={}),
         "task_state_store": Notes(run.folder / f"{task}.notes.json"),
-        "ti": SimpleNamespace(id=_ID, task_id=task, try_number=attempt, max_tries=50),
+        "ti": SimpleNamespace(id=TASK_INSTANCE_ID, task_id=task, try_number=attempt, max_tries=50),
     }
 
 
