@@ -26,6 +26,8 @@ from tests.untrained import pretrained_tiny
 
 DAG = "train_yolo"
 
+_TRAINS = "This attempt trains"
+
 _BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
 
 
@@ -116,12 +118,14 @@ class Training:
         return found[0]
 
     def reaches(self, epoch: int) -> None:
-        """Wait until an attempt after the last kill has begun and the epoch (from 0) is recorded."""
+        """Wait until an attempt after the last kill trains and the epoch (from 0) is recorded."""
         killed = self.kills[-1].attempt if self.kills else 0
 
         def there() -> bool:
             self.require_running()
-            return (self.row["attempt"] or 0) > killed and self.recorded >= epoch
+            if (attempt := self.row["attempt"] or 0) <= killed or self.recorded < epoch:
+                return False
+            return _TRAINS in self.log(attempt)  # before that, what an older attempt recorded is still there
 
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")
@@ -195,7 +199,7 @@ class Training:
                 if found is None and (begun := _BEGUN.match(said)):
                     epoch = int(begun[2]) - (2 if begun[1] else 1)
                     found = replace(kill, went_on_after=epoch, seconds=after, started_after=started)
-                elif found is not None and said.startswith("This attempt trains"):
+                elif found is not None and said.startswith(_TRAINS):
                     return replace(found, trains_after=after)
             if found is not None:
                 return found

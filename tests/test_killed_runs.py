@@ -197,7 +197,7 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 
     child = Training(api, airflow_stack, {"job_id": "child", "resume_from": "given-up"})
     process = child.process()
-    stop_when(process.pid, lambda: child.row["attempt"] == 1)  # it has begun
+    stop_when(process.pid, lambda: durable_epoch(airflow_stack, "child") >= 0)  # its state is there
     assert child.recorded == resumed
     assert durable_epoch(airflow_stack, "child") == resumed
     child.kill("before its first epoch", process)
