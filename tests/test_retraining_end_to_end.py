@@ -147,7 +147,7 @@ def worse(
     """A run whose training fails at first, then learns nothing; returns its id."""
     client = airflow_stack.s3.client()
     whole = body(client, START)
-    # A checkpoint that may be loaded, and which `train` refuses: it is of another task.
+    # A checkpoint that may be loaded, and which the training refuses: it is of another task.
     other = best("classify", tmp_path_factory.mktemp("other") / "best.pt")
     replace(client, START, other.read_bytes(), {})
     parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
@@ -167,7 +167,7 @@ def test_a_training_that_failed_goes_on_in_the_same_run_and_job(
 ) -> None:
     job_id = versions(airflow_stack)[0].job_id
     assert [run_id for run_id in api.runs("train_yolo") if job_id in run_id] == [f"retrain__{job_id}"]
-    assert api.attempt("train_yolo", f"retrain__{job_id}", "train")[1] == 2
+    assert api.attempt("train_yolo", f"retrain__{job_id}", "resolve_config")[1] == 2
 
 
 def test_a_worse_challenger_is_refused_with_its_reason(
