@@ -192,6 +192,20 @@ def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
+def api_url(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
+) -> Iterator[str]:
+    """Return the URL of an API server, open to everybody, with the file's schema and a fresh bucket."""
+    # Imported here: these import Airflow, which reads AIRFLOW_HOME then.
+    from tests.airflow_connections import lead_to
+    from tests.api_server import open_app, serving
+
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    with serving(open_app()) as url:
+        yield url
+
+
+@pytest.fixture
 def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
     """The jobs of the file's schema."""
     return JobRepository(connection)

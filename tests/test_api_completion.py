@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,9 +18,6 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository
 from include.pipeline.completion import Completion, CompletionConflict
-from include.stack.s3 import S3
-from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.crafted_checkpoints import call, crafted
 from tests.crafted_layouts import LAYOUTS, OTHER_FORMATS
 from tests.jobs import claim, record_checkpoints, recorded, started
@@ -34,22 +30,13 @@ Complete = Callable[..., requests.Response]
 
 
 @pytest.fixture
-def url(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> Iterator[str]:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    with serving(open_app()) as url:
-        yield url
-
-
-@pytest.fixture
-def complete(url: str, bucket: str) -> Complete:
+def complete(api_url: str, bucket: str) -> Complete:
     """POST a completion of job a with both of its places, and what else is told."""
 
     def post(of: str = "a", /, **told: Any) -> requests.Response:
         paths = {f"{kind}_checkpoint_path": f"s3://{bucket}/checkpoints/{of}/{kind}.pt"
                  for kind in ("best", "last")}  # fmt: skip
-        return requests.post(f"{url}/jobs/{of}/completion", json=paths | told, timeout=60)
+        return requests.post(f"{api_url}/jobs/{of}/completion", json=paths | told, timeout=60)
 
     return post
 
@@ -322,7 +309,7 @@ def test_a_job_that_was_completed_is_not_stopped_afterwards(
 
 @pytest.mark.usefixtures("uploaded", "waiting")
 def test_numbers_that_are_none_are_recorded_as_null(
-    url: str, bucket: str, connection: psycopg.Connection[Any]
+    api_url: str, bucket: str, connection: psycopg.Connection[Any]
 ) -> None:
     place = f"s3://{bucket}/checkpoints/a"
     body = (
@@ -330,7 +317,7 @@ def test_numbers_that_are_none_are_recorded_as_null(
         '"metrics": {"loss": NaN, "box": -Infinity, "mAP": 0.5}}'
     )
     answer = requests.post(
-        f"{url}/jobs/a/completion", data=body, headers={"Content-Type": "application/json"}, timeout=60
+        f"{api_url}/jobs/a/completion", data=body, headers={"Content-Type": "application/json"}, timeout=60
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["metrics"] == {"loss": None, "box": None, "mAP": 0.5}
@@ -356,9 +343,9 @@ def test_of_two_completions_at_once_one_is_recorded(
 
 
 @pytest.mark.usefixtures("waiting")
-def test_a_page_of_another_origin_cannot_send_it(url: str, connection: psycopg.Connection[Any]) -> None:
+def test_a_page_of_another_origin_cannot_send_it(api_url: str, connection: psycopg.Connection[Any]) -> None:
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202)):
-        answer = requests.post(f"{url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
+        answer = requests.post(f"{api_url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
         assert answer.status_code == status, answer.text
         assert row(connection)["stop_requested"] is (status == 202)
 
@@ -376,29 +363,31 @@ def test_a_page_of_another_origin_cannot_send_it(url: str, connection: psycopg.C
         ("http://[", 403),
     ],
 )
-def test_a_browser_that_tells_its_origin_only_is_believed(url: str, origin: str, status: int) -> None:
+def test_a_browser_that_tells_its_origin_only_is_believed(api_url: str, origin: str, status: int) -> None:
     """Without TLS browsers send no Sec-Fetch-Site. The third one is what [api] base_url is by default."""
-    headers = {"Origin": origin.format(host=urlsplit(url).netloc)}
-    answer = requests.post(f"{url}/jobs/a/stop", headers=headers, timeout=60)
+    headers = {"Origin": origin.format(host=urlsplit(api_url).netloc)}
+    answer = requests.post(f"{api_url}/jobs/a/stop", headers=headers, timeout=60)
     assert answer.status_code == status, answer.text
 
 
-def test_a_job_that_runs_is_asked_to_stop(url: str, jobs: JobRepository) -> None:
+def test_a_job_that_runs_is_asked_to_stop(api_url: str, jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     for _ in range(2):
-        answer = requests.post(f"{url}/jobs/a/stop", timeout=60)
+        answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)
         assert (answer.status_code, answer.json()["stop_requested"]) == (202, True)
     assert recorded(jobs).stop_requested
 
 
 def test_a_job_that_has_ended_cannot_be_stopped(
-    url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
+    api_url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)
     record_checkpoints(connection)
-    answer = requests.post(f"{url}/jobs/a/stop", timeout=60)
+    answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)
     assert "neither waits nor runs but is completed" in refused(answer, 409)
-    assert "'nobody' is no training job" in refused(requests.post(f"{url}/jobs/nobody/stop", timeout=60), 404)
+    assert "'nobody' is no training job" in refused(
+        requests.post(f"{api_url}/jobs/nobody/stop", timeout=60), 404
+    )
 
 
 def _store(s3_client: S3Client, bucket: str, best: bytes, last: bytes) -> None:

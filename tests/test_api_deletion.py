@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,16 +10,11 @@ import pytest
 import requests
 
 from include.jobs.repository import JobRepository
-from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim, epoch_report, record_checkpoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
 
 KEYS = ("checkpoints/a/best.pt", "checkpoints/a/last.pt", "pictures/a/curve.png", "reports/a/dataset.json")
 OTHERS = ("checkpoints/ab/best.pt", "models/m/versions/1/best.pt")
@@ -32,18 +27,9 @@ VERSION = (
 
 
 @pytest.fixture
-def url(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> Iterator[str]:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    with serving(open_app()) as url:
-        yield url
-
-
-@pytest.fixture
-def delete(url: str) -> Delete:
+def delete(api_url: str) -> Delete:
     def send(job_id: str = "a", confirm: str = "a") -> requests.Response:
-        return requests.delete(f"{url}/jobs/{job_id}", params={"confirm": confirm}, timeout=60)
+        return requests.delete(f"{api_url}/jobs/{job_id}", params={"confirm": confirm}, timeout=60)
 
     return send
 
@@ -115,9 +101,9 @@ def test_nobody_deletes_what_somebody_else_has_started(
         assert delete().status_code == 403
 
 
-def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, url: str) -> None:
+def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, api_url: str) -> None:
     assert delete(confirm="b").status_code == 409
-    assert requests.delete(f"{url}/jobs/a", timeout=60).status_code == 422
+    assert requests.delete(f"{api_url}/jobs/a", timeout=60).status_code == 422
     assert jobs.get("a") is not None
 
 

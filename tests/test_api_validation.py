@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,31 +10,18 @@ import pytest
 import requests
 
 from include.jobs.repository import JobRepository
-from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim, record_checkpoints, started
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from include.stack.s3 import S3
+    pass
 
 Errors = Callable[[dict[str, Any]], dict[str, str]]
 
 
 @pytest.fixture
-def url(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> Iterator[str]:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    with serving(open_app()) as url:
-        yield url
-
-
-@pytest.fixture
-def errors_of(url: str) -> Errors:
+def errors_of(api_url: str) -> Errors:
     def post(params: dict[str, Any]) -> dict[str, str]:
-        answer = requests.post(f"{url}/validate", json=params, timeout=60)
+        answer = requests.post(f"{api_url}/validate", json=params, timeout=60)
         assert answer.status_code == 200, answer.text
         errors: dict[str, str] = answer.json()["errors"]
         return errors
@@ -112,9 +99,9 @@ def test_nothing_is_written(
 
 
 @pytest.mark.parametrize("body", ["[]", "5", "null", '"text"', "{"])
-def test_what_is_no_object_is_refused(url: str, body: str) -> None:
+def test_what_is_no_object_is_refused(api_url: str, body: str) -> None:
     answer = requests.post(
-        f"{url}/validate", data=body, headers={"Content-Type": "application/json"}, timeout=60
+        f"{api_url}/validate", data=body, headers={"Content-Type": "application/json"}, timeout=60
     )
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

@@ -89,10 +89,8 @@ def test_runs_by_rest_by_the_form_with_a_date_and_by_a_retraining_start_first_co
     until(lambda: len(trainings(airflow_stack, before)) == 1, "the training of the retraining")
     given: list[tuple[dict[str, Any], datetime | None]] = [
         (CONF, None),  # over REST, and by the console's form
-        (
-            CONF | {"job_id": "order-form", "fresh": False, "lr0": None},
-            datetime.now(UTC),
-        ),  # by Airflow's form
+        # By Airflow's form:
+        (CONF | {"job_id": "order-form", "fresh": False, "lr0": None}, datetime.now(UTC)),
         (CONF, LONG_AGO),
     ]
     triggered = [api.trigger(DAG, conf, logical_date) for conf, logical_date in given]

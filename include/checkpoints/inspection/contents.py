@@ -257,9 +257,8 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
-    asked = (state.get("train_args") or {}).get(
-        "task", "detect"
-    )  # of a distilled model the class is no task's
+    # The class of a distilled model is no task's.
+    asked = (state.get("train_args") or {}).get("task", "detect")
     task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
     return Contents(
         task=task,
