@@ -127,13 +127,14 @@ class JobEnded(BaseTrigger):
 def look(job_id: str, run_id: str) -> tuple[bool, bool]:
     """Whether the job has ended, and whether its run of `train_yolo` still works on it.
 
-    A row that says failed or stopped is final only when the run is over: it may have been cleared since.
+    A row that says failed or stopped is final only when the run is over: it may have been cleared since. A
+    run that is over and has no row was refused before it had one.
     """
     job = _job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
     alive = is_running(TRAINING_DAG, run_id)
-    return job is not None and job.status in _ENDED and not alive, alive
+    return (job is None or job.status in _ENDED) and not alive, alive
 
 
 def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:
