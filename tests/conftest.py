@@ -29,6 +29,8 @@ from include.stack.local import Stack
 from include.stack.steps import quiet
 from tests import platforms
 from tests.mlflow_server import MlflowServer
+from tests.release_server import Release
+from tests.release_server import serving as serving_releases
 from tests.retrain_plans import of_the_stack
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
-    # Read by the stack under test. No test needs a network, and the plan that is shipped would take minutes.
+    # No test needs a network, and the plan that is shipped would take the stack under test minutes.
     os.environ["PRETRAINED_URL"] = "off"
     os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
@@ -225,15 +227,26 @@ def s3(stack: Stack) -> S3:
 
 
 @pytest.fixture(scope="session")
-def airflow_stack(stack: Stack, postgres: Postgres, s3: S3, pytestconfig: pytest.Config) -> Stack:
+def published() -> Iterator[Release]:
+    """Stands in for Ultralytics' release address; it serves the files that a test adds, and at first none."""
+    with serving_releases() as release:
+        yield release
+
+
+@pytest.fixture(scope="session")
+def airflow_stack(
+    stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
+) -> Stack:
     """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
 
     Its training database is empty: `migrate_schema` has to run first. Its processes begin with as few
-    descriptors as on most systems.
+    descriptors as on most systems. Pretrained weights are downloaded from `published`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
-    stack.up(quiet())
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PRETRAINED_URL", published.url)
+        stack.up(quiet())
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     pytestconfig.stash[AIRFLOW] = stack
     return stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,23 @@ from include.pipeline.settings import GPU_POOL
 from tests.airflow_client import Airflow, job_row, until
 from tests.api_client import ask, get, token
 from tests.scheduled_trainings import DAG, small_job
+from tests.tiny_models import architecture
+from tests.untrained import best
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from include.stack.local import Stack
     from tests.browsing import Visitors
+    from tests.release_server import Release
 
 pytestmark = pytest.mark.timeout(600)
 
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "cpu"}
 WAITING = ("first", "cancelled", "stopped", "marked-failed", "marked-success", "train-marked", "deleted")
 SOON = 20
+WEIGHTS = "yolov5nu.pt"
+"""Published by Ultralytics, and used by no other test."""
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +116,18 @@ def test_the_row_says_within_seconds_what_somebody_did_to_its_run(
     assert "\n" not in row["error"]
 
 
-def test_a_training_is_started_behind_others_and_followed_from_its_place_to_its_end(
-    visit: Visitors, api: Airflow, airflow_stack: Stack, runs: dict[str, str], tmp_path: Path
+def test_fine_tuning_is_started_behind_others_and_followed_from_its_place_to_its_end(
+    visit: Visitors,
+    api: Airflow,
+    airflow_stack: Stack,
+    published: Release,
+    runs: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    small = small_job(airflow_stack, tmp_path, 2)
+    published.files[WEIGHTS] = best(
+        "detect", tmp_path / WEIGHTS, architecture=architecture(tmp_path)
+    ).read_bytes()
+    small = small_job(airflow_stack, tmp_path, 2) | {"model": WEIGHTS}
     page = visit().open("start")
     for name in ("model", "epochs", "imgsz"):
         page.get_by_label(name, exact=True).fill(str(small[name]))
@@ -146,4 +160,7 @@ def test_a_training_is_started_behind_others_and_followed_from_its_place_to_its_
     row = job_row(airflow_stack, "wait-started")
     assert (row["status"], job_row(airflow_stack, "wait-cancelled")["status"]) == ("completed", "stopped")
     assert row["waited_seconds"] > 1
+    assert row["initial_weights_path"].endswith(f"/pretrained/{WEIGHTS}")
+    assert row["initial_weights_sha256"] == hashlib.sha256(published.files[WEIGHTS]).hexdigest()
+    assert [path for path in published.asked if path.endswith(WEIGHTS)] == [f"/v8.4.0/{WEIGHTS}"]
     assert row["queued_at"] < row["started_at"]
