@@ -127,15 +127,18 @@ def test_every_combination_of_filters_finds_what_meets_them_all(
         "model": [None, "yolo11n", "yolo11s"],
         "prefix": [None, "a", "b"],
         "dag_id": [None, "train_yolo", "other"],
+        "archived": [None, True, False],
     }
+    connection.execute("UPDATE training_jobs SET archived_at = now() WHERE job_id IN ('a-1', 'b_1')")
     for chosen in itertools.product(*choices.values()):
         wanted = JobFilter(**dict(zip(choices, chosen, strict=True)))
         expected = connection.execute(
             "SELECT job_id FROM training_jobs WHERE status = COALESCE(%s, status) "
             "AND (%s::text IS NULL OR spec ->> 'dataset' = %s) "
             "AND (%s::text IS NULL OR spec ->> 'model' = %s) "
-            "AND starts_with(job_id, COALESCE(%s, '')) AND dag_id = COALESCE(%s, dag_id)",
-            [chosen[0], chosen[1], chosen[1], chosen[2], chosen[2], chosen[3], chosen[4]],
+            "AND starts_with(job_id, COALESCE(%s, '')) AND dag_id = COALESCE(%s, dag_id) "
+            "AND COALESCE(%s = (archived_at IS NOT NULL), TRUE)",
+            [chosen[0], chosen[1], chosen[1], chosen[2], chosen[2], *chosen[3:]],
         ).fetchall()
         names = found(listing, wanted)
         assert sorted(names) == sorted(name for (name,) in expected), wanted
@@ -181,16 +184,17 @@ def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
 def test_what_is_counted_and_estimated_is_what_is_listed() -> None:
     def conditions(name: str) -> list[str]:
         lines = [line.strip(" ;") for line in query(name).decode().splitlines()]
-        return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:7]
+        return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:8]
 
-    assert len(conditions("list_jobs")) == 7
+    assert len(conditions("list_jobs")) == 8
     for name in ("count_jobs", "estimate_jobs", "list_matching_jobs"):
         assert conditions(name) == conditions("list_jobs")
 
 
 def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
-    given = dict.fromkeys(("status", "dataset", "model", "pattern", "dag_id", "run_id")) | {
+    given = dict.fromkeys(("status", "dataset", "model", "pattern", "dag_id", "run_id", "archived")) | {
         "any_status": True,
+        "any_archived": True,
         "first_page": True,
         "before_created_at": "-infinity",
         "before_job_id": "",
@@ -211,25 +215,30 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
         ({"dataset": "nowhere"}, "dataset"),
         ({"model": "m3"}, "model"),
         ({"dataset": "d7", "first_page": False, "before_created_at": "2026-03-01"}, "dataset"),
+        ({"any_archived": False, "archived": False}, "newest"),
+        ({"any_archived": False, "archived": True}, "archived"),
         ({"run_id": "run of job77"}, "run"),
     ],
 )
 def test_a_page_is_read_in_the_order_of_an_index(
     connection: psycopg.Connection[Any], values: dict[str, Any], index: str
 ) -> None:
-    """Nothing is sorted but what a run has, and no job is read that does not match."""
+    """Nothing is sorted but what a run has, and no job is read that does not match, but for archived ones."""
     plant(
         connection,
         "SELECT 'job' || n, CASE WHEN n % 100 = 0 THEN 'running' ELSE 'failed' END, "
         "'d' || n % 50, 'm' || n % 9, n "
         "FROM generate_series(1, 20000) AS n",
     )
+    connection.execute("UPDATE training_jobs SET archived_at = now() WHERE right(job_id, 2) = '00'")
     connection.execute("ANALYZE training_jobs")
     plan = _plan(connection, "list_jobs", **values)
     assert f"Index Scan Backward using training_schema_{index} " in plan or index == "run", plan
     assert f"training_schema_{index} " in plan
     assert ("Sort" in plan) == (index == "run")
-    assert "Filter" not in plan.replace("Filter: (job_id IS NOT NULL)", "") or index == "run", plan
+    for taken in ("Filter: (job_id IS NOT NULL)", "Filter: (archived_at IS NULL)"):
+        plan = plan.replace(taken, "")
+    assert "Filter" not in plan or index == "run", plan
 
 
 def _epochs(connection: psycopg.Connection[Any], job_id: str, count: int) -> None:

@@ -153,6 +153,7 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0009", "waited_seconds", "583.5"),
         ("0009", "machine", "gpu-7"),
         ("0009", "gpu_driver", "550.54.15"),
+        ("0010", "archived_at", "2026-05-06 07:08:09+00"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(

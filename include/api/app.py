@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api import (
+    archiving,
     checkpoints,
     completion,
     deletion,
@@ -62,6 +63,7 @@ def create_app() -> GuardedApp:
         pictures,
         completion,
         stopping,
+        archiving,
         deletion,
         validation,
         models,

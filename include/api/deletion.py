@@ -15,8 +15,8 @@ from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import from_own_pages
+from include.api.own_jobs import require_own_job
 from include.api.problems import Refused, responses
-from include.jobs.listing import JobListing
 from include.pipeline.connections import s3_client
 from include.pipeline.deletion import DeletionRefused, delete_job
 from include.pipeline.settings import TRAINING_DAG, Settings
@@ -45,13 +45,7 @@ def delete(
     Only who has started a job deletes it. One that has not ended, is pinned, or is needed by another job or a
     model is kept.
     """
-    job = JobListing(database).require(job_id)
-    if job.triggered_by is None or job.triggered_by != user.get_name():
-        raise Refused(
-            HTTPStatus.FORBIDDEN,
-            f"job_id={job_id!r} was started by {job.triggered_by or 'nobody known'}: only who has started a "
-            "job deletes it",
-        )
+    job = require_own_job(database, job_id, user, "deletes it")
     if confirm != job_id:
         raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; give it once more")
     bucket = Settings.from_environment().bucket

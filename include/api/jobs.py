@@ -63,6 +63,7 @@ class JobsQuery(BaseModel):
     )
     dag_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of runs of this Dag only.")
     run_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of this Dag run only.")
+    archived: bool | None = Field(None, description="Archived jobs only, or those only that are not.")
     limit: Limit = 25
     cursor: Cursor | None = None
 

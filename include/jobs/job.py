@@ -66,12 +66,13 @@ class TrainingJob(BaseModel):
     the end of its epoch. inexact_reason is None while the weights are those of a training that was never
     interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
     case hex. queued_at is when the job began to wait for its GPU, for the last time; waited_seconds is how
-    long it has waited in all, without a wait that goes on; started_at is when it first had its GPU. machine,
-    gpu_name ("CPU" without a GPU) and gpu_driver are those of its newest attempt. completed_at is set for
-    completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was given up by the retention
-    policy; pinned is set by people, and keeps it for ever. origin is "external" where the checkpoints are not
-    of a training here: checkpoint_uploader said that they are complete, and checkpoint_finding tells why they
-    cannot be loaded here, if they cannot.
+    long it has waited in all, without a wait that goes on; started_at is when it first had its GPU.
+    machine, gpu_name ("CPU" without a GPU) and gpu_driver are those of its newest attempt. completed_at is
+    set for completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was given up by the
+    retention policy; pinned is set by people, and keeps it for ever. archived_at is when somebody archived
+    the job, None for one that is not: a new run of it takes it out of the archive. origin is "external"
+    where the checkpoints are not of a training here: checkpoint_uploader said that they are complete, and
+    checkpoint_finding tells why they cannot be loaded here, if they cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,6 +110,7 @@ class TrainingJob(BaseModel):
     checkpoint_uploader: str | None
     checkpoint_finding: str | None
     pinned: bool
+    archived_at: datetime | None
     inexact_reason: str | None
     error: str | None
     triggered_by: str | None

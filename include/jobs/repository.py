@@ -283,6 +283,11 @@ class JobRepository:
         with self._connection.transaction():
             return self._changed("request_stop", values) == 1
 
+    def archive(self, job_id: str, *, archived: bool) -> bool:
+        """Archive the job, or take it out of the archive. False where it is not there, or has not ended."""
+        with self._connection.transaction():
+            return self._changed("archive_job", {"job_id": job_id, "archived": archived}) == 1
+
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
 

@@ -8,4 +8,5 @@ WHERE job_id IS NOT NULL
     AND (%(model)s::text IS NULL OR left(spec ->> 'model', 250) = %(model)s)
     AND (%(pattern)s::text IS NULL OR job_id LIKE %(pattern)s)
     AND (%(dag_id)s::text IS NULL OR dag_id = %(dag_id)s)
-    AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s);
+    AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+    AND (%(any_archived)s::boolean OR (archived_at IS NOT NULL) = %(archived)s::boolean);

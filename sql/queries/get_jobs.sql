@@ -34,6 +34,7 @@ SELECT
     checkpoint_uploader::text AS checkpoint_uploader,
     checkpoint_finding::text AS checkpoint_finding,
     COALESCE(pinned, FALSE) AS pinned,
+    archived_at::timestamptz AS archived_at,
     inexact_reason::text AS inexact_reason,
     error::text AS error,
     triggered_by::text AS triggered_by,

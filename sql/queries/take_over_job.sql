@@ -47,6 +47,7 @@ SET
     checkpoint_finding = NULL,
     error = NULL,
     triggered_by = %(triggered_by)s,
+    archived_at = NULL,
     completed_at = NULL,
     updated_at = now()
 FROM before

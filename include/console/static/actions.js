@@ -1,9 +1,9 @@
 // What may be done with a job. Viewers do not see it; the server refuses them anyway.
 import { html, useRef, useState } from "./h.js";
 import { ask, training } from "./api.js";
-import { DeleteJob } from "./delete-job.js";
 import { isActive } from "./live.js";
 import { useMayStart } from "./elements.js";
+import { OwnJob } from "./own-job.js";
 import { waitsForGpu } from "./progress.js";
 
 export function Actions({ job, setJob, report }) {
@@ -17,7 +17,7 @@ export function Actions({ job, setJob, report }) {
     ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
     ${job.best_checkpoint_sha256 && html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`}
     <a class="button" href=${`start?from=${id}`}>Train again with changes</a>
-    ${!isActive(job) && html`<${DeleteJob} job=${job} report=${report} />`}`;
+    ${!isActive(job) && html`<${OwnJob} job=${job} setJob=${setJob} report=${report} />`}`;
 }
 
 function Stop({ job, setJob, report }) {

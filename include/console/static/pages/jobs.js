@@ -5,7 +5,7 @@ import { Announce, Refused, useMayStart } from "../elements.js";
 import { count } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
-import { Filters, FILTERS } from "../filters.js";
+import { Filters, FILTERS, queryFor } from "../filters.js";
 import { JobRow, COLUMNS } from "../job-row.js";
 import { NothingYet } from "../nothing-yet.js";
 
@@ -14,7 +14,7 @@ const asked = Object.fromEntries([...FILTERS, "cursor", "dag_id", "run_id"].map(
 const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => asked[name]);
 
 function Jobs() {
-  const load = (signal) => ask(training(["jobs"], { ...asked, limit: 25 }), { signal });
+  const load = (signal) => ask(training(["jobs"], { ...queryFor(asked), limit: 25 }), { signal });
   const { data, problem, again } = usePolled(load, 3);
   const mayStart = useMayStart();
   const start = mayStart && html`<a class="button primary" href="start">Start a training</a>`;

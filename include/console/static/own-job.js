@@ -1,15 +1,38 @@
-// Deleting a job of one's own with all that it has stored: asked twice, because it cannot be undone.
+// What is offered for a job that has ended to the person who has started it: to archive and to delete it.
 import { html, useEffect, useState } from "./h.js";
 import { ask, training, whoLooks } from "./api.js";
 import { size } from "./format.js";
 
-export function DeleteJob({ job, report }) {
+export function OwnJob({ job, setJob, report }) {
   const [user, setUser] = useState(null);
-  const [step, setStep] = useState(0);
   useEffect(() => {
     whoLooks().then(({ user: name }) => setUser(name), () => undefined);
   }, []);
-  if (user === null || user !== job.triggered_by || job.run_id === null) return null;
+  if (user === null || user !== job.triggered_by) return null;
+  return html`<${Archive} job=${job} setJob=${setJob} report=${report} />
+    ${job.run_id !== null && html`<${Delete} job=${job} report=${report} />`}`;
+}
+
+function Archive({ job, setJob, report }) {
+  const [busy, setBusy] = useState(false);
+  const archived = job.archived_at !== null;
+  const change = async () => {
+    setBusy(true);
+    try {
+      setJob(await ask(training(["jobs", job.job_id, "archive"]), { method: archived ? "DELETE" : "POST" }));
+      report(null);
+    } catch (problem) {
+      report(problem);
+    }
+    setBusy(false);
+  };
+  return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change}
+    title=${archived ? "List it again" : "List it no longer; nothing of it is deleted"}>${archived ? "Unarchive" : "Archive"}</button>`;
+}
+
+/** Asked twice, because it cannot be undone. */
+function Delete({ job, report }) {
+  const [step, setStep] = useState(0);
   const remove = async () => {
     setStep(3);
     try {
