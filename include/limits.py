@@ -112,7 +112,7 @@ WEIGHTS_BYTES = 4 * GIB
 """Of a file that is a job's `model`: whole states of the largest models take 1.5 GB."""
 
 WEIGHTS_SECONDS = 1_800
-"""For the download of a pretrained file: the largest of them have 150 MB."""
+"""For the transfer of a pretrained file: the largest of those that Ultralytics publishes have 150 MB."""
 
 # The process that checks
 

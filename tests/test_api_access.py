@@ -45,6 +45,18 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
     ("POST", "/validate"): ("/validate", STARTS_RUNS),
+    ("GET", "/pretrained"): ("/pretrained", SEES_RUNS),
+    # Who may store a file is told that an empty one is refused.
+    ("PUT", "/pretrained/{name}"): ("/pretrained/access.pt", STARTS_RUNS | {"user": 422, "admin": 422}),
+    # Nobody here has started the job.
+    ("POST", "/jobs/{job_id}/archive"): (
+        "/jobs/access-ended/archive",
+        STARTS_RUNS | {"user": 403, "admin": 403},
+    ),
+    ("DELETE", "/jobs/{job_id}/archive"): (
+        "/jobs/access-ended/archive",
+        STARTS_RUNS | {"user": 403, "admin": 403},
+    ),
     # Who may delete a job is told that its id has to be given once more.
     ("DELETE", "/jobs/{job_id}"): ("/jobs/access-ended", STARTS_RUNS | {"user": 422, "admin": 422}),
     # Who may complete a job is told that an empty body is refused.
@@ -186,7 +198,7 @@ def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
 
 
 def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
-    assert {method for method, _ in ROUTES} == {"GET", "POST", "DELETE"}
+    assert {method for method, _ in ROUTES} == {"GET", "POST", "PUT", "DELETE"}
     for (method, _), (_, expected) in ROUTES.items():
         assert (expected["viewer"] == 403) == (method != "GET")
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.browsing import API, Visitors
-from tests.recorded_trainings import finish_epoch, record_kinds, record_training, recording
+from tests.recorded_trainings import FORGOTTEN_RUN, finish_epoch, record_kinds, record_training, recording
+from tests.tiny_models import architecture
+from tests.untrained import best
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -206,6 +211,86 @@ def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
                      ["pages-external"])  # fmt: skip
     page.reload()
     expect(page.get_by_text("The files cannot be loaded here: best.pt is damaged.")).to_be_visible()
+
+
+def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
+    visit: Visitors, recorded: psycopg.Connection[Any], airflow_stack: Stack
+) -> None:
+    mine: dict[str, Any] = {
+        "triggered_by": airflow_stack.username,
+        "dag_id": "train_yolo",
+        "run_id": FORGOTTEN_RUN,
+    }
+    record_training(recorded, "pages-own", status="stopped", finished=2, **mine)
+    client = airflow_stack.s3.client()
+    for name in ("checkpoints/pages-own/best.pt", "checkpoints/pages-own/last.pt"):
+        client.put_object(Bucket=DEFAULT_BUCKET, Key=name, Body=b"1234")
+    page, jobs = visit().open("job?id=pages-own"), visit().open("jobs?prefix=pages-own")
+    page.get_by_role("button", name="Archive", exact=True).click()
+    expect(page.get_by_text("everything of it is still there")).to_be_visible()
+    expect(_rows(jobs)).to_have_count(0)
+    jobs.get_by_label("Archive").select_option("Archived")
+    jobs.get_by_role("button", name="Filter", exact=True).click()
+    expect(_job_link(jobs, "pages-own")).to_be_visible()
+    assert "archived=true" in jobs.url
+    page.get_by_role("button", name="Unarchive").click()
+    expect(page.get_by_role("button", name="Archive", exact=True)).to_be_visible()
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete this training…").click()
+    expect(page.get_by_text("This cannot be undone")).to_be_visible()
+    page.get_by_role("button", name="Delete it for good").click()
+    expect(page.get_by_role("heading", level=1, name="Trainings")).to_be_visible()
+    assert client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix="checkpoints/pages-own/")["KeyCount"] == 0
+    left = recorded.execute("SELECT count(*) FROM training_jobs WHERE job_id = 'pages-own'").fetchone()
+    assert left == (0,)
+
+
+def test_nobody_is_offered_to_archive_or_delete_what_somebody_else_has_started(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-failed")
+    expect(page.get_by_role("link", name="Train again with changes")).to_be_visible()
+    expect(page.get_by_role("link", name="Airflow run")).to_be_visible()
+    for name in ("Archive", "Delete"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+
+
+def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
+    visit: Visitors, airflow_stack: Stack, tmp_path: Path
+) -> None:
+    file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
+    visitor = visit()
+    page = visitor.open("models")
+    chosen = page.get_by_label("File of weights")
+    chosen.set_input_files(file)
+    stored = page.get_by_role("note").filter(has_text="pages-own.pt is stored")
+    expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
+    expect(page.get_by_role("table", name="Pretrained weights")).to_contain_text("pages-own.pt")
+
+    best("detect", file, ("x", "y"), architecture=architecture(tmp_path))
+    visitor.expects(409, f"{API}/pretrained/pages-own.pt")
+    chosen.set_input_files(file)
+    expect(page.get_by_text("is stored already with other content")).to_be_visible()
+    page.get_by_role("button", name="Replace it for the jobs to come").click()
+    expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
+
+    dropped = page.evaluate_handle(
+        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'text.pt')); return data; }"
+    )
+    visitor.expects(422, f"{API}/pretrained/text.pt")
+    page.get_by_text("or drop it here").dispatch_event("drop", {"dataTransfer": dropped})
+    expect(page.get_by_text("text.pt is no checkpoint")).to_be_visible()
+
+    page.get_by_role("link", name="Train from pages-own.pt").click()
+    expect(page.get_by_label("model", exact=True)).to_have_value("pages-own.pt")
+    airflow_stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key="pretrained/pages-own.pt")
+
+
+def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> None:
+    page = visit("viewer").open("models")
+    expect(page.get_by_role("heading", name="Pretrained weights")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose a .pt")).to_have_count(0)
 
 
 def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:

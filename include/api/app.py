@@ -16,6 +16,7 @@ from include.api import (
     jobs,
     models,
     pictures,
+    pretrained,
     session,
     stopping,
     validation,
@@ -26,6 +27,7 @@ from include.api.hub import Hub
 from include.api.problems import documented, responses
 from include.api.streams import StreamLimit
 from include.serving.application import GuardedApp
+from include.serving.bodies import WEIGHTS
 from include.serving.headers import FOR_DATA
 
 __all__ = ["PREFIX", "create_app"]
@@ -40,6 +42,7 @@ def create_app() -> GuardedApp:
     """Make the application: all routes, each of them guarded."""
     app = GuardedApp(
         FOR_DATA,
+        {"/pretrained/": WEIGHTS},
         title="Training",
         version="1",
         description=_DESCRIPTION,
@@ -67,6 +70,7 @@ def create_app() -> GuardedApp:
         deletion,
         validation,
         models,
+        pretrained,
         session,
     ):
         app.include_router(part.router)

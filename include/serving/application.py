@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from include.serving.bodies import BodyLimit
+
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -25,10 +27,13 @@ class GuardedApp(FastAPI):
     """An application whose answers all have `headers`, and all of whose routes need a login.
 
     FastAPI's own pages are off, for they would be open to anyone. So are its redirects from /path/ to /path:
-    they lead to whatever host the request names.
+    they lead to whatever host the request names. limits holds, by what their paths
+    begin with, for bodies that may be larger than others.
     """
 
-    def __init__(self, headers: Mapping[str, str], **options: Any) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], limits: Mapping[str, BodyLimit] | None = None, **options: Any
+    ) -> None:
         super().__init__(
             docs_url=None,
             redoc_url=None,
@@ -38,12 +43,12 @@ class GuardedApp(FastAPI):
             lifespan=_guard_server,
             **options,
         )
-        self._headers = headers
+        self._headers, self._limits = headers, limits
         answer_with_problems(self)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guards around all else, also around the handler of unexpected errors."""
-        guarded = RequestLimits(_LoginBeforeBody(super().build_middleware_stack()))
+        guarded = RequestLimits(_LoginBeforeBody(super().build_middleware_stack()), limits=self._limits)
         return SecurityHeaders(guarded, self._headers)
 
 

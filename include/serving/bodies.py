@@ -14,6 +14,7 @@ import anyio
 from starlette.datastructures import Headers
 
 from include.api.problems import problem
+from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,10 @@ class BodyLimit:
 
 SMALL = BodyLimit(64 * 1024, 10.0)
 """For our routes, whose largest body is a completion callback of some kB, and for logins."""
+
+
+WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
+"""For files of pretrained weights."""
 
 
 class RequestLimits:

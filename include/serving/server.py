@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from include.serving.bodies import SMALL, BodyLimit, RequestLimits
+from include.api.addresses import PREFIX
+from include.serving.bodies import SMALL, WEIGHTS, BodyLimit, RequestLimits
 from include.serving.logins import LoginThrottle
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def root_middlewares(environment: Mapping[str, str] = os.environ) -> list[dict[s
     """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError."""
     limits = {
         "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),
-        "limits": {"/auth/": SMALL},
+        "limits": {"/auth/": SMALL, f"{PREFIX}/pretrained/": WEIGHTS},
         "limits_heads": False,
     }
     return [

@@ -10,7 +10,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.weights.pretrained import PretrainedStore
-from include.weights.reference import ModelKind, ModelReference
+from include.weights.reference import name_of_weights
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -25,14 +25,12 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     if not stack.s3.running():
         raise StackError("The stack is not running. Start it with `make up`.")
     try:
-        reference = ModelReference.parse(file.name)
+        name = name_of_weights(file.name)
     except ValueError as error:
         raise StackError(f"{file} cannot be stored under its name: {error}.") from None
-    if reference.kind is not ModelKind.PRETRAINED:
-        raise StackError(f"{file} is not named as weights are; give a file such as yolo26n.pt.")
     store = PretrainedStore(stack.s3.client(), DEFAULT_BUCKET, None)
     try:
-        stored = store.put(file, reference.name, replace=True)
+        stored = store.put(file, name, replace=True)
     except FileNotFoundError:
         raise StackError(f"{file} does not exist.") from None
     except InspectionError as error:
@@ -40,4 +38,4 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     except (OSError, StoreError) as error:
         raise StackError(f"{file} was not stored: {error}.") from None
     steps.say(f"Stored {stored.location.uri}, SHA-256 {stored.sha256}.")
-    steps.say(f"Train from it with model={reference.name}")
+    steps.say(f"Train from it with model={name}")

@@ -30,8 +30,11 @@ from include.training.architectures import (
     ultralytics_version,
 )
 from include.weights.download import DownloadFailed, DownloadLimits, download
+from include.weights.reference import WEIGHTS_NAME
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
@@ -53,6 +56,15 @@ class StoredWeights:
 
     location: S3Location
     sha256: str
+
+
+@dataclass(frozen=True)
+class ListedWeights:
+    """A stored file as a listing shows it: size in bytes, and when it was stored."""
+
+    name: str
+    size: int
+    modified: datetime
 
 
 class PretrainedStore:
@@ -101,6 +113,22 @@ class PretrainedStore:
         if not stored:
             self._address(name)
         return stored
+
+    def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
+        """List at most `limit` stored files (up to 1,000) by name, and tell whether there are more.
+
+        Raises StoreErrors.
+        """
+        prefix = self.location("")
+        with explained(self._client, prefix):
+            page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix.key, MaxKeys=limit)
+        named = ((item["Key"].removeprefix(prefix.key), item) for item in page.get("Contents", ()))
+        files = [
+            ListedWeights(name, item["Size"], item["LastModified"])
+            for name, item in named
+            if WEIGHTS_NAME.match(name)
+        ]
+        return files, page["IsTruncated"]
 
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Store the local file as `name` after an inspection, and return what is stored.

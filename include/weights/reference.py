@@ -93,6 +93,17 @@ class ModelReference:
             require_same_task(self.text, built_for, task)
 
 
+def name_of_weights(file_name: str) -> str:
+    """Return the name under which a file of pretrained weights is stored, which is what `model` then takes.
+
+    Raises ValueError with one sentence for a name that no job could give.
+    """
+    reference = ModelReference.parse(file_name)
+    if reference.kind is not ModelKind.PRETRAINED:
+        raise ValueError(f"{shown(file_name)} is not named as weights are; give a file such as yolo26n.pt")
+    return reference.name
+
+
 def require_same_task(model: str, built_for: str, task: str) -> None:
     """Raise ValueError where `model`, which is one for `built_for`, is to be trained for another task."""
     if built_for == task:

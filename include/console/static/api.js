@@ -33,6 +33,36 @@ export async function ask(url, { method = "GET", body, signal } = {}) {
   return said;
 }
 
+/**
+ * PUT a file; returns the JSON of the answer. Raises Problem. `fetch` does not tell how much was sent.
+ * @param {(share: number) => void} progress is called with the share that was sent, from 0 to 1
+ */
+export function send(url, file, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", url);
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 0));
+    request.addEventListener("error", () => reject(awayProblem()));
+    request.addEventListener("load", () => {
+      const said = parsed(request.responseText);
+      const { status, statusText } = request;
+      if (status >= 200 && status < 300) resolve(said);
+      else reject(refused({ status, statusText, headers: { get: (name) => request.getResponseHeader(name) } }, said));
+    });
+    request.send(file);
+  });
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 /** Ask whether an address leads to a file elsewhere, without going there. Raises Problem where it does not. */
 export async function requireRedirect(url) {
   const answer = await reach(url, { redirect: "manual" });

@@ -6,6 +6,7 @@ import { size } from "../format.js";
 import { usePolled } from "../live.js";
 import { headline } from "../metrics.js";
 import { Page, query, show } from "../page.js";
+import { PretrainedWeights } from "../weights.js";
 
 const cursor = query.get("cursor");
 
@@ -25,6 +26,7 @@ function Models() {
       ${cursor ? html`<a class="button" href="models">Newest</a>` : html`<span />`}
       ${data?.next && html`<a class="button" rel="next" href=${`models?cursor=${encodeURIComponent(data.next)}`}>Older</a>`}
     </nav>`}
+    <${PretrainedWeights} mayStart=${mayStart} />
   </${Page}>`;
 }
 

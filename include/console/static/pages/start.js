@@ -1,4 +1,4 @@
-// Start a training; train one again with changes (?from=), or from its weights (&model=); resume one (?resume=).
+// Start a training, from given weights (?model=); train one again with changes (?from=); resume one (?resume=).
 import { html } from "../h.js";
 import { ask, training } from "../api.js";
 import { Note, Refused, useMayStart } from "../elements.js";
@@ -10,7 +10,7 @@ import { finishedEpochs } from "../progress.js";
 import { StartForm } from "../start-form.js";
 
 const from = query.get("from");
-/** What a fine-tuning starts from: job:…, or model:… */
+/** What a fine-tuning starts from: a file, job:…, or model:… */
 const model = query.get("model");
 const resume = query.get("resume");
 const parentId = resume ?? from;
@@ -33,31 +33,32 @@ function Start() {
     ${!ready && !problem && !parent.problem && html`<div class="loading" role="status">Loading…</div>`}
     ${ready && mayStart === false && html`<${Note} kind="warning" title="Only for those who may start trainings">
       You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`}
-    ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} job=${fineTuned(parent.data)} fields=${fields} />`)}
+    ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} spec=${begun(parent.data)} fields=${fields} />`)}
   </${Page}>`;
 }
 
-/** The job whose parameters are taken over, with other weights to start from. */
-function fineTuned(job) {
-  return model && job ? { ...job, spec: { ...job.spec, model } } : job;
+/** The parameters to begin with: those of a job, with other weights to start from. */
+function begun(job) {
+  return model ? { ...job?.spec, model } : job?.spec;
 }
 
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId)}`}>${parentId}</a>`;
+  if (model && !from) return html`A new training starts from the weights of ${model}. Give the data to fine-tune it on.`;
   if (model) return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to fine-tune it on.`;
   if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
   if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
   return "Every field may stay empty: each shows what is taken then.";
 }
 
-function New({ job, fields }) {
-  const given = Object.fromEntries(Object.entries(job?.spec ?? {}).filter(([name]) => !OWN.includes(name)));
+function New({ spec, fields }) {
+  const given = Object.fromEntries(Object.entries(spec ?? {}).filter(([name]) => !OWN.includes(name)));
   const rest = fields.map(({ name }) => name).filter((name) => !CHOSEN.includes(name));
   const groups = [
     { title: "What to train", names: CHOSEN },
     { title: "Advanced", names: rest, closed: true },
   ];
-  return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${job ? "Train again" : "Start the training"} />`;
+  return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${from ? "Train again" : "Start the training"} />`;
 }
 
 function Resume({ job, fields }) {

@@ -1,0 +1,146 @@
+"""Files of pretrained weights: which are stored for all jobs, and a way to store one from a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from anyio import CapacityLimiter, open_file, to_thread
+from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run time
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from include.api.access import may_see_runs_of, may_start
+from include.api.origin import from_own_pages
+from include.api.problems import Refused, responses
+from include.checkpoints.errors import FencedOut
+from include.checkpoints.inspection.errors import InspectionError
+from include.pipeline.connections import s3_client
+from include.pipeline.settings import TRAINING_DAG, Settings
+from include.weights.pretrained import PretrainedStore
+from include.weights.reference import name_of_weights
+
+log = logging.getLogger(__name__)
+
+MOST_LISTED = 1000
+"""S3 lists no more at once; Ultralytics publishes about 200 files."""
+
+_UPLOADS = CapacityLimiter(2)
+"""At once in this process: each takes as much of its disk as the file has bytes."""
+
+router = APIRouter(prefix="/pretrained", tags=["pretrained"])
+
+
+class PretrainedFile(BaseModel):
+    """A stored file: its name, which is what `model` takes, its size in bytes, and when it was stored."""
+
+    name: str
+    size: int
+    stored_at: datetime
+
+
+class PretrainedFiles(BaseModel):
+    """The stored files by name; truncated says that there are more."""
+
+    files: list[PretrainedFile]
+    truncated: bool
+
+
+class StoredFile(BaseModel):
+    """A file that was stored: its name, its place in S3, and its SHA-256 in lower-case hex."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+@router.get("", dependencies=[may_see_runs_of(TRAINING_DAG)])
+def list_pretrained() -> PretrainedFiles:
+    """List the stored files. What Ultralytics publishes besides is fetched when a job asks for it."""
+    found, truncated = _store().stored(MOST_LISTED)
+    files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
+    return PretrainedFiles(files=files, truncated=truncated)
+
+
+@router.put(
+    "/{name}",
+    dependencies=[may_start(TRAINING_DAG), from_own_pages()],
+    responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def store_pretrained(
+    request: Request,
+    user: GetUserDep,
+    name: Annotated[str, Path(description="Of the file, such as yolo26n.pt; jobs give it as `model`.")],
+    replace: Annotated[bool, Query(description="Whether other content of that name is replaced.")] = False,
+) -> StoredFile:
+    """Store a .pt for all jobs. It is inspected first, and nothing in it is run.
+
+    Other content of that name is kept unless it is to be replaced: 409. Jobs that have begun with it know it
+    by its SHA-256.
+    """
+    try:
+        name = name_of_weights(name)
+    except ValueError as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    async with _UPLOADS:
+        with TemporaryDirectory(prefix="pretrained-") as folder:
+            file = FilePath(folder) / name
+            sha256 = await _receive(request, file)
+            return await to_thread.run_sync(_put, file, name, sha256, replace, user.get_name())
+
+
+async def _receive(request: Request, file: FilePath) -> str:
+    """Write what comes into the file; return its SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        async with await open_file(file, "wb") as writing:
+            async for block in request.stream():
+                digest.update(block)
+                await writing.write(block)
+    except ClientDisconnect:
+        raise Refused(
+            HTTPStatus.REQUEST_TIMEOUT, "The file broke off before its end: send it again"
+        ) from None
+    except OSError as error:
+        log.warning("An upload could not be written to %s: %s", file, error)
+        raise Refused(
+            HTTPStatus.INSUFFICIENT_STORAGE,
+            f"The API server cannot keep the file for its inspection ({error.strerror}); an administrator "
+            "has to make room, or put the file into the bucket",
+        ) from None
+    return digest.hexdigest()
+
+
+def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
+    store = _store()
+    try:
+        stored = store.put(file, name, replace=replace)
+    except InspectionError as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} {error}") from None
+    except FencedOut:
+        raise Refused(HTTPStatus.CONFLICT, f"{name} was stored by somebody else just now") from None
+    if stored.sha256 != sha256:
+        raise Refused(
+            HTTPStatus.CONFLICT,
+            f"{name} is stored already with other content, SHA-256 {stored.sha256}; give the file another "
+            "name, or replace=true to replace it for the jobs to come",
+        )
+    log.info("%s has stored %s, SHA-256 %s.", user, stored.location.uri, sha256)
+    return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
+
+
+def _store() -> PretrainedStore:
+    """Download nothing: what is asked about is what is stored."""
+    return PretrainedStore(s3_client(patient=False), Settings.from_environment().bucket, None)

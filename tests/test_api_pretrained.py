@@ -1,0 +1,124 @@
+"""Files of pretrained weights are stored over the API for all jobs, or refused with a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tests.tiny_models import architecture
+from tests.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Store = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def store(api_url: str) -> Store:
+    def send(content: bytes, name: str = "own.pt", **query: str) -> requests.Response:
+        return requests.put(f"{api_url}/pretrained/{name}", data=content, params=query, timeout=60)
+
+    return send
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> bytes:
+    return best("detect", tmp_path / "own.pt", architecture=architecture(tmp_path)).read_bytes()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> bytes:
+    file = best("detect", tmp_path / "other.pt", ("x", "y"), architecture=architecture(tmp_path))
+    return file.read_bytes()
+
+
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_is_stored_with_its_hash_and_listed(
+    store: Store, weights: bytes, api_url: str, s3_client: S3Client, bucket: str
+) -> None:
+    answer = store(weights)
+    place = f"s3://{bucket}/pretrained/own.pt"
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"name": "own.pt", "path": place, "sha256": hash_of(weights)}
+    stored = s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")
+    assert (stored["Body"].read(), stored["Metadata"]["sha256"]) == (weights, hash_of(weights))
+    s3_client.put_object(Bucket=bucket, Key="pretrained/notes.txt", Body=b"not weights")
+    listed = requests.get(f"{api_url}/pretrained", timeout=60).json()
+    assert [(each["name"], each["size"]) for each in listed["files"]] == [("own.pt", len(weights))]
+    assert listed["truncated"] is False
+
+
+def test_the_name_is_the_one_that_jobs_give(
+    store: Store, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    assert store(weights, "YOLO11N.pt").json()["name"] == "yolo11n.pt"
+    s3_client.head_object(Bucket=bucket, Key="pretrained/yolo11n.pt")
+
+
+def test_other_content_is_replaced_only_where_that_is_asked_for(
+    store: Store, weights: bytes, other: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    store(weights)
+    assert store(weights).status_code == 200
+    refused = store(other)
+    assert refused.status_code == 409
+    assert hash_of(weights) in refused.json()["detail"]
+    assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == weights
+    assert store(other, replace="true").json()["sha256"] == hash_of(other)
+    assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == other
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("own.pt", b"no checkpoint", "is no checkpoint"),
+        ("own.pt", b"", "is no checkpoint"),
+        ("own.onnx", b"", "is not an architecture"),
+        ("yolo26n", b"", "is not named as weights are"),
+        ("sam_b.pt", b"", "is of a kind that train_yolo does not train"),
+        ("..%2Fcheckpoints%2Fa%2Fbest.pt", b"", "own.pt"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_in_a_sentence(
+    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, said: str
+) -> None:
+    answer = store(content, name)
+    assert answer.status_code in {404, 422}
+    assert answer.status_code == 404 or said in answer.json()["detail"]
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_file_that_breaks_off_is_not_stored(
+    api_url: str, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    def broken() -> Iterator[bytes]:
+        yield weights[: len(weights) // 2]
+        raise ConnectionError
+
+    with pytest.raises(requests.ConnectionError):
+        requests.put(f"{api_url}/pretrained/own.pt", data=broken(), timeout=60)
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
+    """The API server runs in this process, whose files may be no longer than a page meanwhile."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.sysconf("SC_PAGE_SIZE"), limits[1]))
+    try:
+        answer = store(weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer.status_code == 507
+    assert "cannot keep the file" in answer.json()["detail"]
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
