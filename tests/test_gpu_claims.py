@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,15 @@ import torch
 from include.checkpoints.loading import load_checkpoint
 from include.training import devices, gpus
 from include.training.contract import EXACT, DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
-from include.training.gpus import VISIBLE, Gpu, claimed, describe_hardware, require_hardware, visible
+from include.training.gpus import (
+    VISIBLE,
+    Gpu,
+    claimed,
+    claimed_in_time,
+    describe_hardware,
+    require_hardware,
+    visible,
+)
 from include.training.run import train
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request
 
@@ -80,6 +89,33 @@ def test_trainings_take_different_gpus_until_none_is_free(tmp_path: Path) -> Non
     with claimed(None, tmp_path) as device:
         assert (device, os.environ[VISIBLE]) == ("0", "GPU-aa11")
     assert VISIBLE not in os.environ
+
+
+def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        with claimed_in_time("0", tmp_path, 60, pause=0.05) as device:
+            got.append(device)
+
+    got: list[str | None] = []
+    waiting = threading.Thread(target=wait)
+    with another_training("0", tmp_path):
+        waiting.start()
+        begun.wait()
+        with (
+            pytest.raises(NoGpuFree, match="another training has GPU 0"),
+            claimed_in_time("0", tmp_path, 0.2, pause=0.05),
+        ):
+            pass
+        assert got == []
+    waiting.join(60)
+    assert got == ["0"]
+    assert "another training has GPU 0 of this machine" in caplog.text
 
 
 def test_a_killed_training_frees_its_gpu_though_a_child_lives_on(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
-from include.training.gpus import claimed, describe_hardware, require_hardware
+from include.training.gpus import claimed_in_time, describe_hardware, require_hardware
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watched
 from include.watchdog.limits import Limits
@@ -58,6 +58,10 @@ _DRAIN_SECONDS = 60.0
 
 _GRACE_SECONDS = 90.0
 """For the last epoch's upload when this machine is taken away; compose and `make down` give two minutes."""
+
+
+_GPU_SECONDS = 3600.0
+"""How long an attempt waits for a GPU of its machine; with its retries, on any machine, that is two days."""
 
 
 class TrainingAttempt:
@@ -130,12 +134,14 @@ class TrainingAttempt:
                 raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes.
+        """Claim the job's GPUs until `stack` closes, and wait for them if others have them.
 
         A machine without them is the wrong one for a training that has had them: raises GpuLost.
         """
         try:
-            device = stack.enter_context(claimed(self._job.spec.device, self._settings.gpu_locks))
+            device = stack.enter_context(
+                claimed_in_time(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
+            )
             require_hardware(device, cpu_worker=self._settings.cpu_worker)
         except DeviceNotAvailable as error:
             if patiently(self.durable_progress) == (0, 0):

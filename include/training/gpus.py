@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +26,8 @@ from include.trusted_folders import make_trusted_folder
 log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_SAY_SECONDS = 60.0
 
 _NUMBERS = re.compile(r"cuda|(cuda:)?\d+(,\d+)*")
 
@@ -100,6 +104,28 @@ def claimed(device: str | None, locks: Path) -> Iterator[str | None]:
         stack.enter_context(_environment(VISIBLE, ",".join(gpu.uuid for gpu in taken)))
         log.info("Training on %s.", ", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in taken))
         yield ",".join(map(str, range(len(taken))))
+
+
+@contextmanager
+def claimed_in_time(
+    device: str | None, locks: Path, seconds: float, pause: float = 5.0
+) -> Iterator[str | None]:
+    """As `claimed`, but wait up to so many seconds while others have the GPUs, and log that every minute."""
+    deadline, said_at = time.monotonic() + seconds, -math.inf
+    with ExitStack() as stack:
+        while True:
+            try:
+                given = stack.enter_context(claimed(device, locks))
+                break
+            except NoGpuFree as error:
+                now = time.monotonic()
+                if now >= deadline:
+                    raise
+                if now - said_at >= _SAY_SECONDS:
+                    log.info("%s.", error)
+                    said_at = now
+            time.sleep(pause)
+        yield given
 
 
 def visible(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
