@@ -242,7 +242,8 @@ class Visitors:
         return self._browsers[role]
 
     def _new(self) -> BrowserContext:
-        context = self.browser.new_context(ignore_https_errors=True)  # self-signed ones of the tests
+        # Certificates are self-signed here, and the processor that draws what moves has other work.
+        context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
         context.set_default_timeout(_PATIENCE)
         return context
 

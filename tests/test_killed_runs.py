@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from include.checkpoints.checkpoint import StoredKind, in_words
+from include.checkpoints.checkpoint import in_words
 from include.checkpoints.loading import inspect_checkpoint
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from tests.airflow_client import Airflow, download, recorded_epochs, until
-from tests.killing import stop_when
+from tests.airflow_client import Airflow, download, until
 from tests.scheduled_trainings import (
     DAG,
     Training,
@@ -34,7 +33,6 @@ pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 14
 CUT_SECONDS = 20
-KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
 
 
 @pytest.fixture(scope="module")
@@ -178,36 +176,6 @@ def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
     assert (row["status"], row["origin_run_id"]) == ("completed", fresh.run_id)
     assert "Going on after" not in fresh.log(1)
     assert stored_weights(airflow_stack, "damaged", tmp_path) == uninterrupted
-
-
-def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
-) -> None:
-    parent = Training(api, airflow_stack, job | {"job_id": "given-up"})
-    parent.reaches(1)
-    parent.leave_one_retry()  # before the kill: afterwards the next attempt may have begun, and be counted
-    parent.kill("once", parent.process())
-    parent.reaches(3)
-    parent.kill("for good", parent.process())
-    given_up = parent.fails()
-    assert given_up["status"] == "failed"
-    assert "killed" in given_up["error"]
-    objects = {kind: store(airflow_stack).head("given-up", kind) for kind in KINDS}
-    resumed = durable_epoch(airflow_stack, "given-up")
-
-    child = Training(api, airflow_stack, {"job_id": "child", "resume_from": "given-up"})
-    process = child.process()
-    stop_when(process.pid, lambda: durable_epoch(airflow_stack, "child") >= 0)  # its state is there
-    assert child.recorded == resumed
-    assert durable_epoch(airflow_stack, "child") == resumed
-    child.kill("before its first epoch", process)
-    child.wipe()
-    row = child.ends()
-    assert (row["status"], row["parent_job_id"], row["resumed_epoch"]) == ("completed", "given-up", resumed)
-    assert recorded_epochs(airflow_stack, "child") == [*range(EPOCHS)]
-    assert {kind: store(airflow_stack).head("given-up", kind) for kind in KINDS} == objects
-    assert parent.row == given_up
-    assert stored_weights(airflow_stack, "child", tmp_path) == uninterrupted
 
 
 def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(

@@ -16,7 +16,7 @@ from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
 from tests.tiny_models import BATCHES, command, digests
 
-EPOCHS = 36
+EPOCHS = 26
 
 PLACES = {
     "on_pretrain_routine_start": 0,
@@ -122,7 +122,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     for name in training.rng.sample(WHERE_AN_EPOCH_IS_THE_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
-    for name in training.rng.sample([*PLACES, *[""] * 6], len(PLACES) + 6):
+    for name in training.rng.sample([*PLACES, *[""] * 6], 8):  # tests/long takes a hundred
         if name:
             training.die_at(name)
         else:
@@ -132,7 +132,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     training.die_at("on_val_batch_start", times=1)  # of the final validation, and again:
     training.die_at("on_val_end", times=1)
     training.end()
-    assert training.kills >= 20
+    assert training.kills >= 14
     assert digests(tmp_path / "run") == uninterrupted, f"seed {training.seed}"
 
 

@@ -14,7 +14,7 @@ from tests import conftest
 from tests.airflow_client import Airflow
 from tests.long.gate import Gate, GatedStack
 from tests.long.report import Report
-from tests.scheduled_trainings import small_job
+from tests.scheduled_trainings import Training, small_job, stored_weights
 
 EPOCHS = 50
 
@@ -62,3 +62,13 @@ def api(gated_stack: GatedStack) -> Airflow:
 def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The parameters of every job here."""
     return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The weights with which a job ends that nothing happened to."""
+    training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
+    training.ends()
+    return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))

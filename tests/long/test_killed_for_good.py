@@ -1,17 +1,23 @@
-"""A training whose every attempt is killed: fifty-one of them."""
+"""Trainings that are killed until they are given up, and what can be done with them then."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dags.train_yolo import PREEMPTIONS
+from include.checkpoints.checkpoint import StoredKind
 from include.stack.crash import task_processes
-from tests.airflow_client import Airflow
+from tests.airflow_client import Airflow, recorded_epochs
+from tests.killing import stop_when
+from tests.long.conftest import EPOCHS
 from tests.long.gate import GatedStack
-from tests.scheduled_trainings import DAG, Training
+from tests.scheduled_trainings import DAG, Training, durable_epoch, store, stored_weights
+
+KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
 
 
 @pytest.mark.timeout(3600)
@@ -27,3 +33,33 @@ def test_a_training_that_is_always_killed_is_given_up_in_the_end(
     assert row["status"] == "failed"
     assert "killed" in row["error"]
     assert training.attempt == PREEMPTIONS + 1
+
+
+def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
+    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    parent = Training(api, gated_stack, job | {"job_id": "given-up"})
+    parent.reaches(1)
+    parent.leave_one_retry()  # before the kill: afterwards the next attempt may have begun, and be counted
+    parent.kill("once", parent.process())
+    parent.reaches(3)
+    parent.kill("for good", parent.process())
+    given_up = parent.fails()
+    assert given_up["status"] == "failed"
+    assert "killed" in given_up["error"]
+    objects = {kind: store(gated_stack).head("given-up", kind) for kind in KINDS}
+    resumed = durable_epoch(gated_stack, "given-up")
+
+    child = Training(api, gated_stack, {"job_id": "child", "resume_from": "given-up"})
+    process = child.process()
+    stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # its state is there
+    assert child.recorded == resumed
+    assert durable_epoch(gated_stack, "child") == resumed
+    child.kill("before its first epoch", process)
+    child.wipe()
+    row = child.ends()
+    assert (row["status"], row["parent_job_id"], row["resumed_epoch"]) == ("completed", "given-up", resumed)
+    assert recorded_epochs(gated_stack, "child") == [*range(EPOCHS)]
+    assert {kind: store(gated_stack).head("given-up", kind) for kind in KINDS} == objects
+    assert parent.row == given_up
+    assert stored_weights(gated_stack, "child", tmp_path) == uninterrupted

@@ -10,17 +10,19 @@ from include.checkpoints.loading import load_checkpoint
 from tests.killing import Attempt
 from tests.long.report import Report
 from tests.scheduled_trainings import Kill
-from tests.test_killed_trainer import EPOCHS, PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
+from tests.test_killed_trainer import PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
 from tests.tiny_models import digests
 
 pytestmark = pytest.mark.timeout(3600)
+
+EPOCHS = 36
 
 
 class Accounted(Killed):
     """Keeps what each kill has cost."""
 
     def __init__(self, folder: Path) -> None:
-        like = killed(folder)
+        like = killed(folder, EPOCHS)
         super().__init__(like.start, like.last)
         self.accounts: list[Kill] = []
         self.stage = ""
@@ -48,7 +50,7 @@ def test_trainers_that_are_killed_again_and_again_end_with_the_same_bits(
 ) -> None:
     del training
     uninterrupted = tmp_path / "uninterrupted"
-    killed(uninterrupted).end()
+    killed(uninterrupted, EPOCHS).end()
     again = Accounted(tmp_path / "killed")
     while again.kills < 26:
         again.die()

@@ -26,16 +26,6 @@ from tests.scheduled_trainings import (
 pytestmark = pytest.mark.timeout(3600)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The weights with which a job ends that nothing happened to."""
-    training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
-    training.ends()
-    return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
-
-
 class Stages:
     """Ways to kill the attempt that trains, each at its stage. Every attempt finishes an epoch of its own."""
 
