@@ -119,9 +119,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
     return TogetherByServices(config, log)
 
 
+LONGEST = (
+    "test_exact_batches.py",
+    "test_distributed.py",
+    "test_watchdog.py",
+    "test_trainer_resume.py",
+    "test_exact.py",
+    "test_recovery.py",
+    "test_benchmarks_gpu.py",
+    "test_killed_trainer.py",
+)
+"""Files without Airflow that take a minute and more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let Airflow's groups begin first, for they take longest."""
-    items.sort(key=lambda item: group_of(str(item.path)) not in WITH_AIRFLOW)
+    """Let the groups that take longest begin first: none is left to one process while the others rest."""
+
+    def rank(item: pytest.Item) -> int:
+        if group_of(str(item.path)) in WITH_AIRFLOW:
+            return 0
+        return 1 if item.path.name in LONGEST else 2
+
+    items.sort(key=rank)
 
 
 AIRFLOW = pytest.StashKey[Stack]()
