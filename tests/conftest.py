@@ -263,9 +263,8 @@ def airflow_stack(
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PRETRAINED_URL", published.url)
-        stack.up(quiet())
+    os.environ["PRETRAINED_URL"] = published.url  # also for the services that a test starts again
+    stack.up(quiet())
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     pytestconfig.stash[AIRFLOW] = stack
     return stack
