@@ -87,12 +87,14 @@ def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, t
     assert again[-1].inexact_reason is None
 
 
-def test_the_default_model_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """It has two heads, whose balance changes with each epoch, also where no batch is left."""
-    wanted = asked("detect", tmp_path, model="yolo26n")
+def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """As YOLO26 has them: their balance changes with each epoch, also where no batch is left."""
+    wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, BATCHES), (1, 2))
     assert last_of(wanted) == whole
+    head = load_checkpoint(wanted.save_dir / "weights" / "last.pt")["ema"].model[-1]
+    assert (len(head.cv2), len(head.one2one_cv2)) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,9 @@ from tests.airflow_client import Airflow, download, until
 from tests.scheduled_trainings import (
     DAG,
     Training,
-    damage,
     durable_epoch,
-    remove_states,
     s3_server,
     small_job,
-    store,
     stored_weights,
 )
 
@@ -143,39 +140,6 @@ def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_sam
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
     assert f"Going on after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted
-
-
-def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
-) -> None:
-    conf = job | {"job_id": "damaged"}
-    training = Training(api, airflow_stack, conf)
-    training.reaches(3)
-    training.kill("last.pt damaged", training.process())
-    training.wipe()
-    damage(airflow_stack, "damaged")
-    previous = store(airflow_stack).head("damaged", "last.previous")
-    assert previous is not None
-    assert previous.checkpoint is not None
-
-    training.reaches(training.kills[0].epoch + 1)
-    training.kill("last.pt gone", training.process())
-    training.wipe()
-    remove_states(airflow_stack, "damaged")
-    row = training.fails()
-    assert row["status"] == "failed"
-    assert "last.pt is gone: restore it, or give fresh=true to start over" in row["error"]
-    assert training.reported()[0].went_on_after == previous.checkpoint.epoch
-
-    refused = Training(api, airflow_stack, conf)
-    assert refused.fails() == row
-    assert "last.pt is gone; restore it" in refused.log(1, "resolve_config")
-
-    fresh = Training(api, airflow_stack, conf | {"fresh": True})
-    row = fresh.ends()
-    assert (row["status"], row["origin_run_id"]) == ("completed", fresh.run_id)
-    assert "Going on after" not in fresh.log(1)
-    assert stored_weights(airflow_stack, "damaged", tmp_path) == uninterrupted
 
 
 def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(

@@ -12,10 +12,12 @@ import pytest
 import requests
 from rich.console import Console
 
+from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.demo import TRAINING, login, resume, run_demo
 from include.stack.errors import StackError
 from include.stack.steps import Steps
 from tests.api_client import token
+from tests.untrained import pretrained_tiny
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -29,10 +31,11 @@ def _plain() -> tuple[Steps, io.StringIO]:
 
 
 @pytest.fixture(scope="module")
-def demonstrated(airflow_stack: Stack) -> str:
+def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the demo printed."""
+    model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     steps, shown = _plain()
-    run_demo(airflow_stack, steps, TRAINING | SECONDS)
+    run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})
     return shown.getvalue()
 
 

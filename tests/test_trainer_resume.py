@@ -16,7 +16,6 @@ from include.checkpoints.loading import load_checkpoint, require_resumable
 from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.run import train
-from tests.tiny_datasets import TASKS
 from tests.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
 
 
@@ -211,8 +210,8 @@ def test_an_interrupted_training_goes_on_in_its_own_folder(tmp_path: Path) -> No
     assert (result.epoch, result.epochs) == (3, 4)
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "classify"])
-def test_every_other_task_resumes_too(task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["detect", "pose"])
+def test_other_tasks_resume_too(task: str, tmp_path: Path) -> None:
     asked = request(task, tmp_path, epochs=1, model=f"yolo26n{_suffix(task)}")
     parent = Parent(asked, train(asked, Epochs()))
     result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())
@@ -221,7 +220,7 @@ def test_every_other_task_resumes_too(task: str, tmp_path: Path) -> None:
 
 
 def _suffix(task: str) -> str:
-    return {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}[task]
+    return {"detect": "", "pose": "-pose"}[task]
 
 
 @pytest.mark.parametrize("epochs", [None, 1, 3])

@@ -48,10 +48,11 @@ ARGUMENTS: dict[str, Any] = {
 """Otherwise Ultralytics' own, with mosaic and all other augmentation."""
 
 
-def architecture(folder: Path, task: str = "detect") -> str:
-    """Write the YAML of a model for the task; returns its path."""
+def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -> str:
+    """Write the YAML of a model for the task, with YOLO26's two heads where asked for; returns its path."""
     path = folder / f"tiny{MODEL_SUFFIX[task]}.yaml"
-    path.write_text(f"{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")
+    heads = "end2end: True\nreg_max: 1" if end2end else ""
+    path.write_text(f"{heads}{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")
     return str(path)
 
 

@@ -1,0 +1,47 @@
+"""A job whose states are damaged, then deleted: it never starts over unless somebody asks for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow_client import Airflow
+from tests.long.gate import GatedStack
+from tests.scheduled_trainings import Training, damage, remove_states, store, stored_weights
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
+    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    conf = job | {"job_id": "damaged"}
+    training = Training(api, gated_stack, conf)
+    training.reaches(3)
+    training.kill("last.pt damaged", training.process())
+    training.wipe()
+    damage(gated_stack, "damaged")
+    previous = store(gated_stack).head("damaged", "last.previous")
+    assert previous is not None
+    assert previous.checkpoint is not None
+
+    training.reaches(training.kills[0].epoch + 1)
+    training.kill("last.pt gone", training.process())
+    training.wipe()
+    remove_states(gated_stack, "damaged")
+    row = training.fails()
+    assert row["status"] == "failed"
+    assert "last.pt is gone: restore it, or give fresh=true to start over" in row["error"]
+    assert training.reported()[0].went_on_after == previous.checkpoint.epoch
+
+    refused = Training(api, gated_stack, conf)
+    assert refused.fails() == row
+    assert "last.pt is gone; restore it" in refused.log(1, "resolve_config")
+
+    fresh = Training(api, gated_stack, conf | {"fresh": True})
+    row = fresh.ends()
+    assert (row["status"], row["origin_run_id"]) == ("completed", fresh.run_id)
+    assert "Going on after" not in fresh.log(1)
+    assert stored_weights(gated_stack, "damaged", tmp_path) == uninterrupted
