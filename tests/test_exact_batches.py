@@ -41,6 +41,7 @@ def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) ->
 def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
     with prepared(wanted, reporter, reporter) as trainer:
         trainer.args.workers = workers
+        reporter.flush = trainer.state_writer.flush
         trainer.train()
 
 
@@ -181,6 +182,7 @@ class Poisons(EndsAt):
 def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
     with prepared(wanted, reporter, reporter) as trainer:
         reporter.model = lambda: trainer.model
+        reporter.flush = trainer.state_writer.flush
         trainer.train()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class GivesUp:
 class EndsAt(Epochs):
     """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
 
-    A position is the last finished epoch and the batches after it.
+    A position is the last finished epoch and the batches after it. A state that is asked for while another is
+    being written is left out, and epochs as small as here take no longer than that: flush waits for it.
     """
 
     class Enough(Exception):
@@ -64,10 +66,14 @@ class EndsAt(Epochs):
     def __init__(self, *positions: Position) -> None:
         super().__init__()
         self.positions = positions
+        self.flush: Callable[[], None] = lambda: None
         self.saved_states: list[SavedState] = []
 
     def progress(self, progress: Progress) -> bool:
-        return (progress.epoch, progress.batch) in self.positions
+        wanted = (progress.epoch, progress.batch) in self.positions
+        if wanted:
+            self.flush()
+        return wanted
 
     def saved(self, state: SavedState) -> None:
         self.saved_states.append(state)
