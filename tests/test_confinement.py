@@ -125,10 +125,15 @@ def test_it_ends_with_the_task(end: signal.Signals) -> None:
         "import time; from include.datasets.confinement import run_confined\n"
         "run_confined(time.sleep, 600, source='data')"
     )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as task:
+    command = [sys.executable, "-X", "faulthandler", "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as task:
         _wait_until(lambda: _children(task.pid))
         (confined,) = _children(task.pid)
         _wait_until(lambda: _is_limited(confined))
         task.send_signal(end)
-        task.wait(60)
+        try:
+            task.wait(60)
+        except subprocess.TimeoutExpired:
+            task.send_signal(signal.SIGABRT)  # tells where it is
+            pytest.fail(f"the task goes on:\n{task.communicate()[1]}")
     _wait_until(lambda: not _is_alive(confined))
