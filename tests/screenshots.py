@@ -52,11 +52,11 @@ PICTURES = {
     "jobs": ("jobs", "digits-long"),
     "job": ("job?id=digits-adamw-30", "Predictions, validation batch 0"),
     "compare": ("compare?id=digits-adamw&id=digits-sgd&id=digits-adamw-30", "Metrics"),
-    "start": ("start?resume=digits-adamw", "Resume the training"),
+    "start": ("start", "What to train"),
     "models": ("models", "digits"),
 }
 """Of each picture the page, and a text that is there when the page is."""
-HEIGHTS = {"jobs": 800, "job": 1400, "compare": 1880, "start": 620, "models": 620}
+HEIGHTS = {"jobs": 800, "job": 1400, "compare": 1880, "start": 860, "models": 900}
 
 
 def main() -> None:

@@ -227,7 +227,7 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
         client.put_object(Bucket=DEFAULT_BUCKET, Key=name, Body=b"1234")
     page, jobs = visit().open("job?id=pages-own"), visit().open("jobs?prefix=pages-own")
     page.get_by_role("button", name="Archive", exact=True).click()
-    expect(page.get_by_text("everything of it is still there")).to_be_visible()
+    expect(page.get_by_text("nothing has been deleted")).to_be_visible()
     expect(_rows(jobs)).to_have_count(0)
     jobs.get_by_label("Archive").select_option("Archived")
     jobs.get_by_role("button", name="Filter", exact=True).click()

@@ -27,7 +27,7 @@ function Archive({ job, setJob, report }) {
     setBusy(false);
   };
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change}
-    title=${archived ? "List it again" : "List it no longer; nothing of it is deleted"}>${archived ? "Unarchive" : "Archive"}</button>`;
+    title=${archived ? "List it again" : "Hide it from the list; nothing is deleted"}>${archived ? "Unarchive" : "Archive"}</button>`;
 }
 
 /** Asked twice, because it cannot be undone. */

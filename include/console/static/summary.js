@@ -41,7 +41,7 @@ function Notes({ job }) {
           : " Both files were inspected: they name no code other than that of PyTorch and Ultralytics."}
         ${" "}What the weights do, nobody has checked.</p></${Note}>`}
     ${job.archived_at && html`<${Note} title="Archived">
-      Lists leave it out since <${When} at=${job.archived_at} />; everything of it is still there.</${Note}>`}
+      Archived <${When} at=${job.archived_at} />. The list hides it; nothing has been deleted.</${Note}>`}
     ${job.inexact_reason && html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
       ${job.inexact_reason}</${Note}>`}`;
 }

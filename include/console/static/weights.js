@@ -10,8 +10,8 @@ const START = (name) => `start?model=${encodeURIComponent(name)}`;
 export function PretrainedWeights({ mayStart }) {
   const { data, problem, again } = usePolled((signal) => ask(training(["pretrained"]), { signal }), 30);
   return html`<section class="section" aria-labelledby="pretrained"><h2 id="pretrained">Pretrained weights</h2>
-    <p class="muted">Files that every training may start from, by their name as <code>model</code>. Those that Ultralytics publishes come here
-      by themselves when a training asks for them first.</p>
+    <p class="muted">Any training can start from these files: give the name as <code>model</code>. A file that Ultralytics publishes is added
+      when a training first asks for it.</p>
     ${mayStart && html`<${DropZone} stored=${again} />`}
     <${Refused} problem=${problem} again=${again} />
     ${data && data.files.length > 0 && html`<div class="scroller"><table aria-label="Pretrained weights">
@@ -68,7 +68,7 @@ function Upload({ upload: { step, file, share, answer, problem }, replace, keep 
       <progress max="100" value=${sent} aria-label=${`Upload of ${file.name}`} /></div>`;
   }
   if (step === "stored") {
-    return html`<${Note} title=${`${answer.name} is stored`}>
+    return html`<${Note} kind="success" title=${`${answer.name} is stored`}>
       <p>SHA-256 <code>${answer.sha256}</code></p><a class="button" href=${START(answer.name)}>Train from it</a></${Note}>`;
   }
   if (step !== "refused") return null;
