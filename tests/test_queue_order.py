@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
+PLANNED = "retrain_yolo__shapes"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "0"}
 """A training that fails soon where there is no GPU: only the order in which they begin matters."""
@@ -47,21 +48,31 @@ def closed_pool(api: Airflow) -> Iterator[None]:
 
 
 @pytest.fixture
-def retraining(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> Iterator[str]:
-    """The id of a run of retrain_yolo, which triggers a training of its own."""
+def shapes(airflow_stack: Stack, tmp_path: Path) -> Iterator[None]:
+    """The data and the weights that the plan names."""
     client = airflow_stack.s3.client()
     replace(
         client, START, best("detect", tmp_path / "b.pt", architecture=architecture(tmp_path)).read_bytes(), {}
     )
     folder = build("detect", tmp_path / "data", train=4, val=2).parent
     upload_files(client, DEFAULT_BUCKET, folder, "datasets/shapes/")
-    # Its training fails as soon as the others: a version of the plan's model is what other tests count.
-    run_id = api.trigger("retrain_yolo", {"plan": "shapes", "parameters": {"device": CONF["device"]}})
-    yield run_id
-    api.mark("retrain_yolo", run_id, "failed")
+    yield
     prefix = SHAPES.partition(f"{DEFAULT_BUCKET}/")[2]
     for found in client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=prefix)["Contents"]:
         client.delete_object(Bucket=DEFAULT_BUCKET, Key=found["Key"])
+
+
+@pytest.fixture
+def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
+    """The plan's own Dag runs because its data are announced. Other tests count its runs: this one goes."""
+    for dag_id in (PLANNED, "watch_dataset"):
+        api.pause(dag_id, paused=False)
+    api.run("watch_dataset", {"dataset": SHAPES})
+    until(lambda: bool(api.runs(PLANNED)), "a run of the plan's own Dag")
+    yield
+    for run_id in api.runs(PLANNED):
+        api.pause(PLANNED, paused=True)
+        api.delete(PLANNED, run_id)
 
 
 def trainings(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
@@ -81,13 +92,22 @@ def newest_run(stack: Stack) -> int:
     return int(number)
 
 
-@pytest.mark.usefixtures("closed_pool")
-def test_runs_by_rest_by_the_form_with_a_date_and_by_a_retraining_start_first_come_first_served(
+@pytest.mark.usefixtures("closed_pool", "shapes")
+def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_first_come_first_served(
     api: Airflow, airflow_stack: Stack, request: pytest.FixtureRequest
 ) -> None:
     before = newest_run(airflow_stack)
-    request.getfixturevalue("retraining")
+    # Its training fails as soon as those below.
+    retraining = api.trigger("retrain_yolo", {"plan": "shapes", "parameters": {"device": CONF["device"]}})
     until(lambda: len(trainings(airflow_stack, before)) == 1, "the training of the retraining")
+    request.getfixturevalue("on_schedule")
+    until(lambda: len(trainings(airflow_stack, before)) == 2, "the training on schedule")
+    # Nothing is to be registered of them: only the order in which they begin matters.
+    api.mark("retrain_yolo", retraining, "failed")
+    for run_id in api.runs(PLANNED):
+        api.mark(PLANNED, run_id, "failed")
+    with psycopg.connect(airflow_stack.training_db_url) as connection:
+        connection.execute("UPDATE training_jobs SET stop_requested = TRUE WHERE status = 'queued'")
     given: list[tuple[dict[str, Any], datetime | None]] = [
         (CONF, None),  # over REST, and by the console's form
         # By Airflow's form:
@@ -97,8 +117,8 @@ def test_runs_by_rest_by_the_form_with_a_date_and_by_a_retraining_start_first_co
     triggered = [api.trigger(DAG, conf, logical_date) for conf, logical_date in given]
 
     until(
-        lambda: [state for _, state, _ in trainings(airflow_stack, before)] == ["scheduled"] * 4,
-        "four trainings that wait",
+        lambda: [state for _, state, _ in trainings(airflow_stack, before)] == ["scheduled"] * 5,
+        "five trainings that wait",
     )
     api.set_slots(GPU_POOL, 1)
     until(
@@ -108,6 +128,6 @@ def test_runs_by_rest_by_the_form_with_a_date_and_by_a_retraining_start_first_co
     )
 
     found = trainings(airflow_stack, before)
-    assert [run_id for run_id, _, _ in found][1:] == triggered
+    assert [run_id for run_id, _, _ in found][2:] == triggered
     starts = [start for _, _, start in found]
     assert starts == sorted(starts, key=lambda start: start or LONG_AGO)
