@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-KEYS = ("checkpoints/a/best.pt", "checkpoints/a/last.pt", "pictures/a/curve.png", "reports/a/dataset.json")
-OTHERS = ("checkpoints/ab/best.pt", "models/m/versions/1/best.pt")
+KEYS = (
+    "checkpoints/a/best.pt",
+    "checkpoints/a/last.pt",
+    "pictures/a/curve.png",
+    "reports/a/dataset.json",
+    "datasets/jobs/a.json",
+)
+OTHERS = ("checkpoints/ab/best.pt", "datasets/jobs/ab.json", "models/m/versions/1/best.pt")
 Delete = Callable[..., requests.Response]
 
 VERSION = (
@@ -52,7 +58,7 @@ def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
     delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     answer = delete()
-    assert (answer.status_code, answer.json()) == (200, {"job_id": "a", "objects": 4, "bytes": 16})
+    assert (answer.status_code, answer.json()) == (200, {"job_id": "a", "objects": 5, "bytes": 20})
     assert stored(s3_client, bucket) == set(OTHERS)
     assert jobs.get("a") is None
     assert jobs.epochs("a") == []

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from include.api import pretrained
+from tests.airflow_client import until
 from tests.tiny_models import architecture
 from tests.untrained import best
 
@@ -84,7 +89,8 @@ def test_other_content_is_replaced_only_where_that_is_asked_for(
     [
         ("own.pt", b"no checkpoint", "is no checkpoint"),
         ("own.pt", b"", "is no checkpoint"),
-        ("own.onnx", b"", "is not an architecture"),
+        ("own.onnx", b"", "is not named as weights are"),
+        (".hidden.pt", b"", "at first a letter or a digit"),
         ("yolo26n", b"", "is not named as weights are"),
         ("sam_b.pt", b"", "is of a kind that train_yolo does not train"),
         ("..%2Fcheckpoints%2Fa%2Fbest.pt", b"", "own.pt"),
@@ -109,6 +115,37 @@ def test_a_file_that_breaks_off_is_not_stored(
     with pytest.raises(requests.ConnectionError):
         requests.put(f"{api_url}/pretrained/own.pt", data=broken(), timeout=60)
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_who_is_silent_or_drips_ends_and_others_get_their_turn_or_an_answer(
+    store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 1.5)
+    monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
+    address = urlsplit(api_url)
+    head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection((address.hostname, address.port), 30))
+            for _ in range(2)
+        ]
+        for connection in silent:
+            connection.sendall(head.encode() + b"x")
+        until(lambda: store(weights).status_code == 503, "no turn for a third one", 30, pause=0.05)
+        for connection in silent:
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 408 "), answer
+    until(lambda: store(weights).status_code == 200, "a turn", 30)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "pretrained/own.pt"), ("GET", "pretrained"), ("DELETE", "jobs/a"), ("POST", "jobs/a/archive")],
+)
+def test_a_parameter_that_a_route_does_not_have_is_refused(api_url: str, method: str, path: str) -> None:
+    given = {"confirm": "a"} if method == "DELETE" else {}
+    answer = requests.request(method, f"{api_url}/{path}", params=given | {"dry_run": "true"}, timeout=60)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "dry_run is no parameter of this route.")
 
 
 def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:

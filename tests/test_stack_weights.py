@@ -42,7 +42,7 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
     [
         ("absent.pt", None, "does not exist"),
         ("text.pt", b"no checkpoint", "is no checkpoint"),
-        ("yolo26n.onnx", b"", "cannot be stored under its name"),
+        ("yolo26n.onnx", b"", "is not named as weights are"),
         ("yolo26n", b"", "is not named as weights are"),
         ("sam_b.pt", b"", "is of a kind that train_yolo does not train"),
     ],

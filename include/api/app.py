@@ -24,6 +24,7 @@ from include.api import (
 from include.api.addresses import PREFIX
 from include.api.database import connected
 from include.api.hub import Hub
+from include.api.known_parameters import known_parameters_only
 from include.api.problems import documented, responses
 from include.api.streams import StreamLimit
 from include.serving.application import GuardedApp
@@ -73,7 +74,7 @@ def create_app() -> GuardedApp:
         pretrained,
         session,
     ):
-        app.include_router(part.router)
+        app.include_router(part.router, dependencies=[known_parameters_only()])
 
     @app.get("/openapi.json", include_in_schema=False)
     def describe(request: Request) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path as FilePath
@@ -11,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from anyio import CapacityLimiter, open_file, to_thread
+from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
 from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run time
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -33,6 +35,11 @@ MOST_LISTED = 1000
 
 _UPLOADS = CapacityLimiter(2)
 """At once in this process: each takes as much of its disk as the file has bytes."""
+
+_TURN_SECONDS = 20.0
+_SILENT_SECONDS = 60.0
+_SLOWEST = 16 * 1024
+"""Bytes a second on the whole, after the silent seconds: who is slower keeps others from sending."""
 
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
@@ -94,11 +101,29 @@ async def store_pretrained(
         name = name_of_weights(name)
     except ValueError as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-    async with _UPLOADS:
+    async with _turn():
         with TemporaryDirectory(prefix="pretrained-") as folder:
             file = FilePath(folder) / name
             sha256 = await _receive(request, file)
             return await to_thread.run_sync(_put, file, name, sha256, replace, user.get_name())
+
+
+@asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Wait until fewer than two others are sending. Raises Refused (503) where that takes long."""
+    try:
+        with fail_after(_TURN_SECONDS):
+            await _UPLOADS.acquire()
+    except TimeoutError:
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Two other files are being sent: try again in a minute",
+            {"Retry-After": "60"},
+        ) from None
+    try:
+        yield
+    finally:
+        _UPLOADS.release()
 
 
 async def _receive(request: Request, file: FilePath) -> str:
@@ -106,7 +131,7 @@ async def _receive(request: Request, file: FilePath) -> str:
     digest = hashlib.sha256()
     try:
         async with await open_file(file, "wb") as writing:
-            async for block in request.stream():
+            async for block in _blocks(request):
                 digest.update(block)
                 await writing.write(block)
     except ClientDisconnect:
@@ -123,6 +148,26 @@ async def _receive(request: Request, file: FilePath) -> str:
     return digest.hexdigest()
 
 
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """Yield what comes. Raises Refused (408) for a client that is silent for a minute, or very slow."""
+    blocks, begun, received = request.stream(), current_time(), 0
+    while True:
+        deadline = begun + _SILENT_SECONDS + received / _SLOWEST
+        try:
+            with fail_after(deadline - current_time()):
+                block = await anext(blocks, None)
+        except TimeoutError:
+            raise Refused(
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"Only {received:,} bytes came in {current_time() - begun:.0f} seconds: send the file again",
+                {"Connection": "close"},
+            ) from None
+        if block is None:
+            return
+        received += len(block)
+        yield block
+
+
 def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
     store = _store()
     try:
@@ -137,7 +182,7 @@ def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> St
             f"{name} is stored already with other content, SHA-256 {stored.sha256}; give the file another "
             "name, or replace=true to replace it for the jobs to come",
         )
-    log.info("%s has stored %s, SHA-256 %s.", user, stored.location.uri, sha256)
+    log.info("%s has sent %s, SHA-256 %s.", user, stored.location.uri, sha256)
     return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
 
 

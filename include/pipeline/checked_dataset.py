@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def key_of(job_id: str) -> str:
+    """Return where in the bucket the dataset of that job is stored."""
+    return f"datasets/jobs/{job_id}.json"
+
+
 class _CheckedDataset(BaseModel):
     """What is stored: the reference, and the run that began the training it belongs to."""
 
@@ -74,7 +79,7 @@ class CheckedDatasets:
         return stored.dataset if found == asked else None
 
     def _location(self, job: ResolvedJob) -> S3Location:
-        return S3Location(self._bucket, f"datasets/jobs/{job.job_id}.json")
+        return S3Location(self._bucket, key_of(job.job_id))
 
 
 def is_begun(job: ResolvedJob) -> bool:

@@ -12,6 +12,7 @@ from include.audit.retention import delete_listed
 from include.jobs.job import JobStatus
 from include.jobs.queries import query
 from include.pictures.store import PICTURES
+from include.pipeline.checked_dataset import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +52,9 @@ def delete_job(
     if _find(connection, "give_up_job", job) is None:
         raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; look at it again")
     objects = size = 0
-    for prefix in (CHECKPOINTS, PICTURES, REPORTS):
-        for page in pages(client, bucket, f"{prefix}{job.job_id}/"):
+    prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
+    for prefix in (*prefixes, key_of(job.job_id)):
+        for page in pages(client, bucket, prefix):
             for item in page:
                 if delete_listed(client, item):
                     objects, size = objects + 1, size + item.size
@@ -67,8 +69,10 @@ def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str
     asked = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
         raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row deletes it")
-    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} or is_running(job.dag_id, job.run_id):
+    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
         raise DeletionRefused(f"{asked} has not ended: run {job.run_id} goes on; stop it first")
+    if is_running(job.dag_id, job.run_id):
+        raise DeletionRefused(f"{asked} is {job.status}, but its run {job.run_id} still ends; try again soon")
     if job.pinned:
         raise DeletionRefused(f"{asked} is pinned, so that its state is kept; unpin it first")
     if needed.children:

@@ -162,7 +162,7 @@ def _refuse_head(scope: Scope) -> Response | None:
 def _too_large(limit: BodyLimit) -> Response:
     return problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than the {limit} that are taken here: send less at a time.",
+        f"The body is larger than the {limit} that are taken here.",
     )
 
 

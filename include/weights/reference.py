@@ -98,10 +98,13 @@ def name_of_weights(file_name: str) -> str:
 
     Raises ValueError with one sentence for a name that no job could give.
     """
-    reference = ModelReference.parse(file_name)
-    if reference.kind is not ModelKind.PRETRAINED:
-        raise ValueError(f"{shown(file_name)} is not named as weights are; give a file such as yolo26n.pt")
-    return reference.name
+    name = file_name.strip()
+    if not WEIGHTS_NAME.match(name[:-3] + name[-3:].lower()):
+        raise ValueError(
+            f"{shown(file_name)} is not named as weights are: letters, digits, '.', '_' and '-', at most 128 "
+            "of them and at first a letter or a digit, then .pt"
+        )
+    return ModelReference.parse(name).name
 
 
 def require_same_task(model: str, built_for: str, task: str) -> None:

@@ -1,0 +1,37 @@
+"""Query parameters that a route does not have: FastAPI ignores them, unless they are those of a model."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Param, Query
+
+from include.api.problems import Refused
+
+if TYPE_CHECKING:
+    from fastapi._compat import ModelField
+    from fastapi.params import Depends as Guard
+
+
+def known_parameters_only() -> Guard:
+    """Refuse (422) a request with another parameter: a typing error must not delete what was to be kept."""
+    guard: Guard = Depends(_require_known)
+    return guard
+
+
+def _require_known(request: Request) -> None:
+    if not request.query_params:
+        return
+    params = get_flat_params(request.scope["route"].dependant)
+    known = {param.alias for param in params if isinstance(param.field_info, Query) or not _is_param(param)}
+    for name in request.query_params:
+        if name not in known:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:100]} is no parameter of this route")
+
+
+def _is_param(param: ModelField) -> bool:
+    """Tell whether it says where it comes from; the fields of a model of query parameters do not."""
+    return isinstance(param.field_info, Param)
