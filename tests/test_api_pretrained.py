@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -117,24 +117,29 @@ def test_a_file_that_breaks_off_is_not_stored(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_who_is_silent_or_drips_ends_and_others_get_their_turn_or_an_answer(
-    store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 1.5)
-    monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
+@contextmanager
+def silent_client(api_url: str) -> Iterator[socket.socket]:
+    """Somebody who begins to send a file, and sends no more."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
-    with ExitStack() as stack:
-        silent = [
-            stack.enter_context(socket.create_connection((address.hostname, address.port), 30))
-            for _ in range(2)
-        ]
-        for connection in silent:
-            connection.sendall(head.encode() + b"x")
+    with socket.create_connection((address.hostname, address.port), 30) as connection:
+        connection.sendall(head.encode() + b"x")
+        yield connection
+
+
+def test_who_is_silent_is_not_waited_for(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
+    with silent_client(api_url) as connection:
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+
+
+def test_a_third_one_is_told_to_come_back_while_two_are_sending(
+    store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
+    with silent_client(api_url), silent_client(api_url):
         until(lambda: store(weights).status_code == 503, "no turn for a third one", 30, pause=0.05)
-        for connection in silent:
-            answer = connection.recv(4096)
-            assert answer.startswith(b"HTTP/1.1 408 "), answer
     until(lambda: store(weights).status_code == 200, "a turn", 30)
 
 

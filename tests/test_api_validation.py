@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,9 +11,6 @@ import requests
 
 from include.jobs.repository import JobRepository
 from tests.jobs import claim, record_checkpoints, started
-
-if TYPE_CHECKING:
-    pass
 
 Errors = Callable[[dict[str, Any]], dict[str, str]]
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from fastapi.dependencies.utils import get_flat_params
-from fastapi.params import Param, Query
+from fastapi.params import Cookie, Header, Path
 
 from include.api.problems import Refused
 
 if TYPE_CHECKING:
-    from fastapi._compat import ModelField
     from fastapi.params import Depends as Guard
 
 
@@ -26,12 +25,7 @@ def _require_known(request: Request) -> None:
     if not request.query_params:
         return
     params = get_flat_params(request.scope["route"].dependant)
-    known = {param.alias for param in params if isinstance(param.field_info, Query) or not _is_param(param)}
+    known = {param.alias for param in params if not isinstance(param.field_info, (Path, Header, Cookie))}
     for name in request.query_params:
         if name not in known:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:100]} is no parameter of this route")
-
-
-def _is_param(param: ModelField) -> bool:
-    """Tell whether it says where it comes from; the fields of a model of query parameters do not."""
-    return isinstance(param.field_info, Param)

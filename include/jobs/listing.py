@@ -220,11 +220,7 @@ class JobListing:
 def _values(wanted: JobFilter) -> dict[str, Any]:
     values = asdict(wanted)
     prefix = values.pop("prefix")
-    return values | {
-        "any_status": wanted.status is None,
-        "any_archived": wanted.archived is None,
-        "pattern": prefix and _beginning_with(prefix),
-    }
+    return values | {"any_status": wanted.status is None, "pattern": prefix and _beginning_with(prefix)}
 
 
 def _beginning_with(prefix: str) -> str:
