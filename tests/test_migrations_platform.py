@@ -225,6 +225,19 @@ def test_a_mandatory_column_of_the_platform_is_announced(adopted: Platform, engi
     assert any(warned in warning for warning in plan(engine).warnings)
 
 
+@pytest.mark.parametrize("revision", ["0004", "0009"])
+def test_that_a_table_waits_for_its_indexes_is_announced(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], revision: str
+) -> None:
+    connection.execute(
+        "INSERT INTO training_jobs (name) SELECT repeat('x', 250) FROM generate_series(1, 10000)"
+    )
+    connection.commit()
+    apply(engine, revision)
+    warned = "Nothing can be written to training_jobs "
+    assert any(warning.startswith(warned) for warning in plan(engine).warnings)
+
+
 def test_a_role_that_does_not_own_the_table_is_told_so(
     platform_url: str, connection: psycopg.Connection[Any]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, cast
@@ -100,6 +100,17 @@ class Revision:
         self.create("column", table, column.name, add, derived_from=derived_from)
         if column.default:
             self.execute(f"ALTER TABLE {table} ALTER COLUMN {column.name} SET DEFAULT {column.default}")
+
+    def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
+        """Create indexes of a table, by name, from what follows the table's name in `CREATE INDEX`.
+
+        Warns once where the table has rows, because nothing can be written to it meanwhile.
+        """
+        size = catalog.number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
+        if indexes and size > 0:
+            self.warn(f"Nothing can be written to {table} ({size} MiB) while its indexes are made.")
+        for name, definition in indexes.items():
+            self.create("index", table, name, f"CREATE INDEX IF NOT EXISTS {name} ON {table} {definition}")
 
     def drop_created(self) -> None:
         """Remove what this revision created, the last first.

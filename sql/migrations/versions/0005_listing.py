@@ -42,17 +42,14 @@ INDEXES = {
 def upgrade() -> None:
     """Create the indexes."""
     with creating(revision, op.get_context()) as here:
-        size = catalog.number(here.connection, f"SELECT pg_table_size('{TABLE}'::regclass) / 1048576")
-        if size > 0:
-            here.warn(f"Nothing can be written to {TABLE} ({size} MiB) while its indexes are made.")
         spec = catalog.columns(here.connection, TABLE)["spec"]
-        for name, columns in INDEXES.items():
-            if "spec" in columns and spec.base_type != "jsonb":
-                here.warn(
-                    f"{TABLE}.spec is {spec.type}, not jsonb: it gets no index, and a search in it is slow."
-                )
-                continue
-            here.create("index", TABLE, name, f"CREATE INDEX IF NOT EXISTS {name} ON {TABLE} {columns}")
+        indexed = INDEXES
+        if spec.base_type != "jsonb":
+            here.warn(
+                f"{TABLE}.spec is {spec.type}, not jsonb: it gets no index, and a search in it is slow."
+            )
+            indexed = {name: columns for name, columns in INDEXES.items() if "spec" not in columns}
+        here.create_indexes(TABLE, indexed)
 
 
 def downgrade() -> None:

@@ -13,7 +13,9 @@ down_revision = "0009"
 
 COLUMNS = {"training_jobs": (Column("archived_at", "timestamp with time zone"),)}
 
-INDEX = "training_schema_archived"
+INDEXES = {
+    "training_schema_archived": "((COALESCE(created_at, '-infinity')), job_id) WHERE archived_at IS NOT NULL"
+}
 """Finds the few that are archived among a million that are not, in the order of the list."""
 
 
@@ -21,13 +23,7 @@ def upgrade() -> None:
     """Add the column if it is missing, and its index."""
     with creating(revision, op.get_context()) as here:
         add_missing(here, "training_jobs", COLUMNS["training_jobs"])
-        here.create(
-            "index",
-            "training_jobs",
-            INDEX,
-            f"CREATE INDEX IF NOT EXISTS {INDEX} ON training_jobs "
-            "((COALESCE(created_at, '-infinity')), job_id) WHERE archived_at IS NOT NULL",
-        )
+        here.create_indexes("training_jobs", INDEXES)
 
 
 def downgrade() -> None:
