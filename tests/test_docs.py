@@ -34,6 +34,16 @@ def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
         assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
 
 
+def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in ROOT.glob("include/*/__init__.py")}
+    assert packages <= set(re.findall(r"\binclude/(\w+)", page))
+    paths = re.findall(r"`((?:include|dags|plugins|sql|tests)/[\w./-]*)`", page)
+    assert len(paths) > 40
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
 def test_every_ticked_box_of_the_checklist_names_a_test_that_exists() -> None:
     checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
     boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n)", checklist, flags=re.MULTILINE | re.DOTALL)
