@@ -44,15 +44,28 @@ def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None
         assert (ROOT / path).exists(), path
 
 
-def test_every_ticked_box_of_the_checklist_names_a_test_that_exists() -> None:
+def _tests_named_in(text: str) -> list[str]:
+    """Fail for a test that does not exist."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    for file, test in named:
+        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+    return [file for file, _ in named]
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| (?!promise |---)(.+) \|$", page, flags=re.MULTILINE)
+    assert len(promises) > 75
+    for promise in promises:
+        assert _tests_named_in(promise), promise
+
+
+def test_every_ticked_box_of_the_checklist_leads_to_its_guarantee_or_names_its_test() -> None:
     checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
-    boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n)", checklist, flags=re.MULTILINE | re.DOTALL)
-    assert len(boxes) > 15
+    boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n|\Z)", checklist, flags=re.MULTILINE | re.DOTALL)
+    assert len(boxes) > 25
     for box in boxes:
-        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", box)
-        assert named, box
-        for file, test in named:
-            assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+        assert "](../guarantees.md#" in box or _tests_named_in(box), box
 
 
 def test_every_limit_is_documented() -> None:
