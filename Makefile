@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu gpu-wheels demo resume pretrained up down status env logs test test-long soak lint lock screenshots setup setup-dev there
+.PHONY: help bench bench-gpu gpu-wheels demo docs resume pretrained up down status env logs test test-long soak lint lock screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--devi
 gpu-wheels: setup ## download what a GPU machine lacks for bench-gpu, into gpu-wheels/
 	@$(RUN) -m benchmarks.gpu.packages
 
+docs: .venv-docs/installed ## build the documentation site into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
+	@echo "The documentation is built: site/index.html"
+
 lint: setup-dev ## check style and types
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
@@ -74,12 +78,20 @@ lint: setup-dev ## check style and types
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements.in -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements-dev.in -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements-docs.in -o requirements-docs.txt
 
 setup: ## create .venv from the lock, unless it is there
 	@$(call bootstrap,requirements.txt)
 
 setup-dev:
 	@$(call bootstrap,requirements.txt requirements-dev.txt)
+
+# An environment of its own: the site needs nothing of what it documents.
+.venv-docs/installed: requirements-docs.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
 
 there:
 	@test -x $(RUN) || { echo "Nothing is set up here yet. Start with: make demo" >&2; exit 1; }
