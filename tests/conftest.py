@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import secrets
@@ -141,6 +142,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 if item.path.name in LONGEST else 2
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what every test has imported the collections of garbage: each training asks for two of them.
+
+    A million objects are looked through in a second, and in each process that a test forks they are copied.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 AIRFLOW = pytest.StashKey[Stack]()

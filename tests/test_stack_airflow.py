@@ -15,8 +15,11 @@ import pytest
 import requests
 
 from include.stack import processes
+from include.stack.airflow import OTHER_TASKS
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
+from include.stack.executor import preload
+from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
 from tests.strangers import as_stranger, readable_by_others
@@ -153,6 +156,22 @@ def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_
     until(lambda: processes.running(service) not in {None, scheduler})
     assert not [each for each in workers if each.is_running()]
     until(lambda: len(_processes_of(service)) > len(workers))
+
+
+def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
+    scheduler = processes.running(
+        next(each for each in airflow_stack.airflow.services if each.name == "scheduler")
+    )
+    assert scheduler
+    workers = [each for each in scheduler.children() if "LocalExecutor" in _command_line(each)]
+    assert len(workers) == OTHER_TASKS + gpu_slots()
+    loaded = {Path(region.path).name for worker in workers for region in worker.memory_maps()}
+    assert "libtorch_python.so" in loaded
+
+
+def test_a_module_that_cannot_be_imported_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
+    preload("include.nothing")
+    assert "include.nothing could not be imported ahead of the tasks." in caplog.text
 
 
 def _processes_of(service: Service) -> list[psutil.Process]:

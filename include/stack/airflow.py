@@ -194,7 +194,7 @@ class Airflow:
             "core": {
                 "dags_folder": REPOSITORY / "dags",
                 "plugins_folder": REPOSITORY / "plugins",
-                "executor": "LocalExecutor",
+                "executor": "include.stack.executor.PreloadingExecutor",
                 "parallelism": OTHER_TASKS + gpu_slots(),
                 "load_examples": False,
                 "dags_are_paused_at_creation": False,
