@@ -185,6 +185,17 @@ def stack() -> Iterator[Stack]:
             yield stack
         finally:
             stack.down(quiet())
+            keep_logs(stack)
+
+
+def keep_logs(stack: Stack) -> None:
+    """Copy the logs of services and tasks to the folder TEST_LOGS, if it is set: CI uploads it."""
+    if not (folder := os.environ.get("TEST_LOGS")):
+        return
+    destination = Path(folder) / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    for name, logs in {"services": stack.state.path / "logs", "tasks": stack.airflow.home / "logs"}.items():
+        if logs.is_dir():
+            shutil.copytree(logs, destination / name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
 
 @pytest.fixture(scope="session")
