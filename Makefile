@@ -7,6 +7,8 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
+# It warns of each line with -c.
+DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 
 # Without bytecode every process of Airflow spends seconds more on its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -70,9 +72,11 @@ docs: .venv-docs/installed ## build the documentation site into site/; a broken 
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style and types
+lint: setup-dev ## check style, requirements and types
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	$(DEPTRY) include dags plugins .ci
+	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
