@@ -72,9 +72,10 @@ docs: .venv-docs/installed ## build the documentation site into site/; a broken 
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style, requirements and types
+lint: setup-dev ## check style, spelling, requirements and types
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	.venv/bin/typos
 	$(DEPTRY) include dags plugins .ci
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy

@@ -1,4 +1,4 @@
-"""Whether a column of an existing table takes the values written into it: its type, CHECKs, references."""
+"""Whether an existing column takes the values written into it: its type, CHECK constraints, references."""
 
 from __future__ import annotations
 
