@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
+from include.checkpoints.keys import EXACT
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
-    EXACT,
     EpochReport,
     EpochReporter,
     ProcessKilled,

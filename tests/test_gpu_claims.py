@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from include.checkpoints.keys import EXACT
 from include.checkpoints.loading import load_checkpoint
 from include.training import devices, gpus
-from include.training.contract import EXACT, DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
+from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
 from include.training.gpus import (
     VISIBLE,
     Gpu,

@@ -17,11 +17,9 @@ import pytest
 import torch
 
 from include.checkpoints.checkpoint import Position
+from include.checkpoints.keys import BEGINNINGS, EXACT, LOSS_WATCH
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
-    BEGINNINGS,
-    EXACT,
-    LOSS_WATCH,
     EpochReporter,
     Progress,
     SavedState,

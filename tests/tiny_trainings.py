@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from include.checkpoints.checkpoint import Position
+from include.checkpoints.keys import EXACT
 from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
-    EXACT,
     MODEL_SUFFIX,
     EpochReport,
     EpochReporter,

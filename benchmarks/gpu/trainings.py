@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import kill_own_group
-from include.training.contract import EXACT, TrainingRequest
+from include.checkpoints.keys import EXACT
+from include.training.contract import TrainingRequest
 
 if TYPE_CHECKING:
     import torch

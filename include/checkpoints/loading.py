@@ -15,10 +15,8 @@ from typing import Any
 from include.checkpoints.guard import SideEffect, reading_only
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_file
-from include.training.contract import BATCH, EXACT, NotResumable, UnreadableCheckpoint
-
-BEST_EPOCH = "best_epoch"
-"""Key of our own in a stripped best.pt: the epoch it was saved in, which stripping sets to -1."""
+from include.checkpoints.keys import BATCH, EXACT
+from include.training.contract import NotResumable, UnreadableCheckpoint
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,6 @@ from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
 
-EXACT = "exact"
-"""Key of last.pt that holds what Ultralytics' own keys lack of a training's state."""
-
-BATCH = "batch"
-"""Key in it of how many batches of the epoch after the last finished one went into the state."""
-
-LOSS_WATCH = "loss_watch"
-"""Key in it of what the rules for the loss have seen and done."""
-
-BEGINNINGS = "beginnings"
-"""Key in it of the states that a roll-back may go to, oldest first; absent where no rule rolls back."""
-
 
 class TrainingError(Exception):
     """A training that cannot go on, with a sentence for the person who reads the task's log."""

@@ -18,7 +18,7 @@ import torch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
-from include.training.contract import BATCH, EXACT
+from include.checkpoints.keys import BATCH, EXACT
 from include.training.order import fix_order, seed_of, seed_samples
 from include.training.profile import differences, numeric_profile
 

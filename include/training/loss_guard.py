@@ -23,7 +23,8 @@ import torch.distributed as dist
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
-from include.training.contract import BEGINNINGS, EXACT, LOSS_WATCH, TrainingError
+from include.checkpoints.keys import BEGINNINGS, EXACT, LOSS_WATCH
+from include.training.contract import TrainingError
 from include.training.exact import Exact
 from include.training.host_copy import copy_to_host
 from include.training.loss_rules import MOST_ROLL_BACKS, Action, LossWatch

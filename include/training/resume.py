@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.loading import BEST_EPOCH, batches_of, load_checkpoint, load_training_state
+from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
+from include.checkpoints.loading import batches_of, load_checkpoint, load_training_state
 from include.training.arguments import OURS, check_overrides, known_arguments
 from include.training.changes import changed_arguments, reason_of
 from include.training.contract import (
-    BATCH,
-    EXACT,
-    LOSS_WATCH,
     NotResumable,
     StateMismatch,
     TrainingError,

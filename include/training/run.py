@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.keys import EXACT
 from include.checkpoints.loading import load_training_state
 from include.training.arguments import check_overrides
 from include.training.contract import (
-    EXACT,
     MODEL_SUFFIX,
     DeviceNotAvailable,
     GpuLost,

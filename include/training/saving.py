@@ -15,8 +15,9 @@ import torch
 import ultralytics
 from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat, unwrap_model
 
-from include.checkpoints.loading import BEST_EPOCH, load_checkpoint
-from include.training.contract import EXACT, DiskError
+from include.checkpoints.keys import BEST_EPOCH, EXACT
+from include.checkpoints.loading import load_checkpoint
+from include.training.contract import DiskError
 from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:

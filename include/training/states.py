@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from ultralytics.utils import RANK
 
-from include.checkpoints.loading import BEST_EPOCH
-from include.training.contract import BEGINNINGS, EXACT, Progress, SavedState
+from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
+from include.training.contract import Progress, SavedState
 from include.training.host_copy import copy_to_host
 from include.training.loss_guard import WatchesLoss
 from include.training.saving import has_finite_weights, whole_state

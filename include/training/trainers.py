@@ -23,12 +23,11 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
+from include.checkpoints.keys import BATCH, EXACT
 from include.datasets.arrays import is_whole
 from include.training.changes import apply_changes, settings_of
 from include.training.construction import limited_size
 from include.training.contract import (
-    BATCH,
-    EXACT,
     EpochReport,
     MemoryTaken,
     ProcessKilled,

@@ -27,7 +27,7 @@ from include.checkpoints.inspection.classes import (
 )
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Tensor
-from include.training.contract import BATCH, EXACT
+from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
