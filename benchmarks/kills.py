@@ -214,7 +214,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
 def _state_here(job_folder: Path) -> float:
     """How many epochs are in the state on this machine, with the fraction of the last."""
     from include.checkpoints.keys import BATCH, EXACT
-    from include.checkpoints.loading import load_checkpoint
+    from include.training.loading import load_checkpoint
 
     last = job_folder / "runs" / "train" / "weights" / "last.pt"
     if not last.exists():

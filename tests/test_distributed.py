@@ -20,7 +20,6 @@ import psutil
 import pytest
 
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
     EpochReport,
     EpochReporter,
@@ -32,6 +31,7 @@ from include.training.contract import (
     TrainingResult,
 )
 from include.training.distributed import RankFailed, train_in_ranks
+from include.training.loading import load_checkpoint
 from include.training.run import planned
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of

@@ -149,7 +149,7 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
     assert job["spec"]["imgsz"] == SMALL["imgsz"]
     assert recorded_epochs(airflow_stack, "four-epochs") == [0, 1, 2, 3]
 
-    from include.checkpoints.loading import load_checkpoint
+    from include.training.loading import load_checkpoint
 
     def steps(uri: str) -> float:
         state = load_checkpoint(download(airflow_stack, uri, tmp_path / "state.pt"))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EpochReport, EpochReporter, StateMismatch, TrainingRequest
+from include.training.loading import load_checkpoint
 from include.training.run import train
 from tests.tiny_models import IMAGES
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of

@@ -12,8 +12,8 @@ import torch
 
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import EpochReport, Progress, TrainingRequest
+from include.training.loading import load_checkpoint
 from include.training.resume import restore
 from include.training.run import prepared, train
 from tests.tiny_datasets import TASKS

@@ -21,7 +21,6 @@ import pytest
 import torch
 
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training import devices, gpus
 from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
 from include.training.gpus import (
@@ -33,6 +32,7 @@ from include.training.gpus import (
     require_hardware,
     visible,
 )
+from include.training.loading import load_checkpoint
 from include.training.run import train
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request
 

@@ -16,8 +16,8 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import nms
 from ultralytics.utils.torch_utils import unwrap_model
 
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.loading import load_checkpoint
 from include.training.profile import differences, numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore

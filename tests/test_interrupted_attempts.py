@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.keys import EXACT, LOSS_WATCH
-from include.checkpoints.loading import load_checkpoint
 from include.schema.migrations import apply
+from include.training.loading import load_checkpoint
 from tests import platforms
 from tests.interrupted_attempts import Place, Trial, store_model
 

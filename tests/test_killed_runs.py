@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from include.checkpoints.checkpoint import in_words
-from include.checkpoints.loading import inspect_checkpoint
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from include.training.loading import inspect_checkpoint
 from tests.airflow_client import Airflow, download, until
 from tests.scheduled_trainings import (
     DAG,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from include.checkpoints.loading import load_checkpoint
 from include.training.__main__ import main
+from include.training.loading import load_checkpoint
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
 from tests.tiny_models import BATCHES, command, digests

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from include.checkpoints.loading import (
+from include.training.contract import NotResumable, TrainingError, TrainingResult, UnreadableCheckpoint
+from include.training.loading import (
     inspect_checkpoint,
     load_checkpoint,
     load_training_state,
     require_resumable,
 )
-from include.training.contract import NotResumable, TrainingError, TrainingResult, UnreadableCheckpoint
 from include.training.run import train
 from tests.tiny_trainings import Epochs, request
 

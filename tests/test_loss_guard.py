@@ -18,7 +18,6 @@ import torch
 
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import BEGINNINGS, EXACT, LOSS_WATCH
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
     EpochReporter,
     Progress,
@@ -27,6 +26,7 @@ from include.training.contract import (
     TrainingRequest,
 )
 from include.training.distributed import train_in_ranks
+from include.training.loading import load_checkpoint
 from include.training.loss_rules import NO_RULES, Action, LossRules
 from include.training.resume import restore
 from include.training.run import planned, prepared

@@ -13,13 +13,13 @@ import pytest
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut, StoreError
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.spec import TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.pipeline.recovery import Beginning, Recovery
 from include.training.contract import EpochReport, StateMismatch
+from include.training.loading import load_checkpoint
 from include.training.resume import restore
 from include.training.run import train
 from include.training.saving import save, strip

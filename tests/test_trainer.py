@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.loading import inspect_checkpoint, load_checkpoint, require_resumable
 from include.training.contract import (
     DeviceNotAvailable,
     EpochReport,
@@ -19,6 +18,7 @@ from include.training.contract import (
     TrainingRequest,
     TrainingResult,
 )
+from include.training.loading import inspect_checkpoint, load_checkpoint, require_resumable
 from include.training.quiet import tame_ultralytics
 from include.training.run import train
 from tests.tiny_datasets import TASKS, build

@@ -125,7 +125,7 @@ class Missing:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())
-import include.checkpoints.loading, include.training.__main__, include.training.contract
+import include.training.loading, include.training.__main__, include.training.contract
 from include.training.arguments import check_overrides
 check_overrides({"mosaic": 0.5})
 """

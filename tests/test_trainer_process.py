@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from include.checkpoints.loading import require_resumable
 from include.training.__main__ import main
+from include.training.loading import require_resumable
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
 from tests.tiny_models import command

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.loading import load_checkpoint, require_resumable
 from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
+from include.training.loading import load_checkpoint, require_resumable
 from include.training.run import train
 from tests.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
 

@@ -31,10 +31,10 @@ from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.classes import TABLE
 from include.checkpoints.inspection.derive_classes import derive
 from include.checkpoints.inspection.errors import ForeignCode
-from include.checkpoints.loading import inspect_checkpoint, load_checkpoint
 from include.training.__main__ import main
 from include.training.contract import TrainingError, TrainingResult, UnreadableCheckpoint
 from include.training.evaluate import evaluate
+from include.training.loading import inspect_checkpoint, load_checkpoint
 from include.training.resume import restore
 from include.training.run import train
 from include.training.saving import save, strip

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import MODEL_SUFFIX
+from include.training.loading import load_checkpoint
 from tests.tiny_datasets import build
 from tests.tiny_trainings import weights_of
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import (
     MODEL_SUFFIX,
     EpochReport,
@@ -19,6 +18,7 @@ from include.training.contract import (
     SavedState,
     TrainingRequest,
 )
+from include.training.loading import load_checkpoint
 from include.training.run import prepared
 from tests.tiny_datasets import build
 

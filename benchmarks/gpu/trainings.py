@@ -136,7 +136,7 @@ def train_until_killed(training: Training, epoch: int, batch: int) -> None:
 
 def left_by(training: Training) -> Left:
     """Read the state of a training."""
-    from include.checkpoints.loading import load_training_state
+    from include.training.loading import load_training_state
 
     state = load_training_state(training.last)
     exact = state[EXACT]

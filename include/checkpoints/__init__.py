@@ -1,1 +1,1 @@
-"""What a checkpoint is, where it lives, and how it is loaded without running foreign code."""
+"""What a checkpoint is, and where it lives: nothing here runs code that is in one."""

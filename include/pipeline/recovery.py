@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.checkpoint import Checkpoint, in_words
 from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.checkpoints.loading import batches_of, load_checkpoint, load_training_state
 from include.pipeline.patience import persistent
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
+from include.training.loading import batches_of, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

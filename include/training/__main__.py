@@ -96,7 +96,7 @@ def _train(options: argparse.Namespace) -> TrainingResult:
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
-    from include.checkpoints.loading import require_resumable
+    from include.training.loading import require_resumable
 
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     given["arguments"] = dict(options.set)
@@ -128,7 +128,7 @@ def _identity(options: argparse.Namespace) -> dict[str, object]:
 
 def _recovery(request: TrainingRequest) -> TrainingRequest:
     """Change `request` to go on with what an interrupted call for the same left in its folder, if it did."""
-    from include.checkpoints.loading import load_training_state
+    from include.training.loading import load_training_state
     from include.training.resume import require_identity
 
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))

@@ -98,7 +98,7 @@ def evaluate(
 
 def _require_model_for(task: str, weights: Path) -> None:
     """Look into the file before Ultralytics loads it, which would run whatever somebody pickled into it."""
-    from include.checkpoints.loading import inspect_checkpoint
+    from include.training.loading import inspect_checkpoint
 
     if task not in MODEL_SUFFIX:
         raise TrainingError(f"task={task!r} is unknown; give one of {', '.join(MODEL_SUFFIX)}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.loading import task_of_weights
 from include.training.architectures import file_names, is_architecture
 from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
+from include.training.loading import task_of_weights
 
 
 def resolve_model(model: str, task: str) -> str:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
-from include.checkpoints.loading import close_other_doors
+from include.training.loading import close_other_doors
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
 """What follows may quote a file that was put in the place of a label after the check."""

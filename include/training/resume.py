@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
-from include.checkpoints.loading import batches_of, load_checkpoint, load_training_state
 from include.training.arguments import OURS, check_overrides, known_arguments
 from include.training.changes import changed_arguments, reason_of
 from include.training.contract import (
@@ -26,6 +25,7 @@ from include.training.contract import (
     TrainingError,
     UnreadableCheckpoint,
 )
+from include.training.loading import batches_of, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest

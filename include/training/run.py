@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import EXACT
-from include.checkpoints.loading import load_training_state
 from include.training.arguments import check_overrides
 from include.training.contract import (
     MODEL_SUFFIX,
@@ -23,6 +22,7 @@ from include.training.contract import (
 )
 from include.training.devices import check_shared, choose_device, count_devices, describe_device
 from include.training.heartbeat import beating
+from include.training.loading import load_training_state
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.progress import LoggedEpochs

@@ -16,8 +16,8 @@ import ultralytics
 from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat, unwrap_model
 
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.checkpoints.loading import load_checkpoint
 from include.training.contract import DiskError
+from include.training.loading import load_checkpoint
 from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:

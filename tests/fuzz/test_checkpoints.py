@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from include.checkpoints.loading import load_inspected
 from include.training.contract import UnreadableCheckpoint
+from include.training.loading import load_inspected
 from include.training.run import train
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz

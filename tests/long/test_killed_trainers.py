@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.checkpoints.loading import load_checkpoint
+from include.training.loading import load_checkpoint
 from tests.killing import Attempt
 from tests.long.report import Report
 from tests.scheduled_trainings import Kill
