@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from include.jobs.model_reference import ModelKind, ModelReference
 from include.training.architectures import is_architecture, published_weights
-from include.weights.reference import ModelKind, ModelReference
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
 from include.checkpoints.errors import FencedOut
 from include.checkpoints.inspection.errors import InspectionError
+from include.jobs.model_reference import name_of_weights
 from include.pipeline.connections import s3_client
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.weights.pretrained import PretrainedStore
-from include.weights.reference import name_of_weights
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from include.jobs.model_reference import ModelReference
 from include.training.architectures import published_weights
-from include.weights.reference import ModelReference
 
 
 def check_dataset_given(dataset: str | None, task: str) -> None:

@@ -33,6 +33,7 @@ from include.jobs.loss_parameters import (
     RollBackStates,
     check_loss_rules,
 )
+from include.jobs.model_reference import ModelReference
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, sentences, shown
@@ -40,7 +41,6 @@ from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_shared, count_devices
-from include.weights.reference import ModelReference
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo

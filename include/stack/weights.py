@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import StoreError
 from include.checkpoints.inspection.errors import InspectionError
+from include.jobs.model_reference import name_of_weights
 from include.pipeline.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.weights.pretrained import PretrainedStore
-from include.weights.reference import name_of_weights
 
 if TYPE_CHECKING:
     from include.stack.local import Stack

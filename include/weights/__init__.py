@@ -1,1 +1,1 @@
-"""What a training starts from: the meaning of `model`, and the weights that it names."""
+"""The weights that a training starts from: found by what `model` names, and stored in S3 for all jobs."""

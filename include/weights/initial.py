@@ -14,12 +14,12 @@ from include.checkpoints.location import S3Location
 from include.checkpoints.reading import settled_object
 from include.checkpoints.store import CheckpointStore
 from include.checkpoints.stored import head_object, stored_checkpoint
+from include.jobs.model_reference import ModelKind, ModelReference, require_same_task
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError
 from include.models.repository import ModelRepository
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
-from include.weights.reference import ModelKind, ModelReference, require_same_task
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -22,6 +22,7 @@ from include.checkpoints.reading import inspect_object, settled_object
 from include.checkpoints.sending import LocalFile, TransferLimits, copy
 from include.checkpoints.stored import head_object
 from include.checkpoints.writer import ObjectWriter
+from include.jobs.model_reference import WEIGHTS_NAME
 from include.limits import WEIGHTS_BYTES
 from include.training.architectures import (
     find_architecture,
@@ -30,7 +31,6 @@ from include.training.architectures import (
     ultralytics_version,
 )
 from include.weights.download import DownloadFailed, DownloadLimits, download
-from include.weights.reference import WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from datetime import datetime
