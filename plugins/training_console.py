@@ -37,9 +37,11 @@ class TrainingConsole(AirflowPlugin):
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """Return what guards all of the API server."""
+        from include.api.addresses import PREFIX as API
+        from include.serving.bodies import WEIGHTS
         from include.serving.server import root_middlewares
 
-        return root_middlewares()
+        return root_middlewares({f"{API}/pretrained/": WEIGHTS})
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -220,4 +220,4 @@ def test_a_user_may_follow_so_many_trainings_and_no_more(
 def test_a_limit_that_is_none_is_refused_with_a_sentence(given: str) -> None:
     message = r"MAX_REQUEST_MIB='.*' is not a whole number between 1 and 4096"
     with pytest.raises(ServerSettingError, match=message):
-        root_middlewares({"MAX_REQUEST_MIB": given})
+        root_middlewares({}, {"MAX_REQUEST_MIB": given})

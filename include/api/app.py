@@ -23,11 +23,11 @@ from include.api import (
 )
 from include.api.addresses import PREFIX
 from include.api.database import connected
+from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
 from include.api.known_parameters import known_parameters_only
 from include.api.problems import documented, responses
 from include.api.streams import StreamLimit
-from include.serving.application import GuardedApp
 from include.serving.bodies import WEIGHTS
 from include.serving.headers import FOR_DATA
 

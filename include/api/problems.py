@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
@@ -20,16 +18,16 @@ from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
 from include.pipeline.patience import database_errors
 from include.pipeline.settings import TRAINING_DB
-from include.plain_text import escape_controls
+from include.serving.problem import MEDIA_TYPE, Problem, problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastapi import FastAPI, Request
+    from fastapi.responses import JSONResponse
 
 log = logging.getLogger(__name__)
 
-_MEDIA_TYPE = "application/problem+json"
 _LONGEST_FIELD = 80
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
 _HELP = {
@@ -46,21 +44,6 @@ class Refused(Exception):
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.headers = status, headers
-
-
-class Problem(BaseModel):
-    """The body of every answer that is an error; its media type is application/problem+json."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-
-
-def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer of that status."""
-    body = Problem(title=status.phrase, status=status, detail=escape_controls(detail))
-    return JSONResponse(body.model_dump(), status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -92,7 +75,7 @@ def documented(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             for status, response in operation["responses"].items():
                 if status >= "400":
-                    response["content"] = {_MEDIA_TYPE: next(iter(response["content"].values()))}
+                    response["content"] = {MEDIA_TYPE: next(iter(response["content"].values()))}
     return document
 
 

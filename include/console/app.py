@@ -13,9 +13,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from include.api.addresses import airflow_url
+from include.api.guarded_app import GuardedApp
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, document, served_files, version_of
-from include.serving.application import GuardedApp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

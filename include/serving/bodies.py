@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.datastructures import Headers
 
-from include.api.problems import problem
 from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS
+from include.serving.problem import problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

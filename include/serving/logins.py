@@ -18,7 +18,7 @@ from cachetools import LRUCache, TTLCache
 from pydantic_core import from_json
 from starlette.datastructures import Headers
 
-from include.api.problems import problem
+from include.serving.problem import problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

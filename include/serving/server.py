@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from include.api.addresses import PREFIX
-from include.serving.bodies import SMALL, WEIGHTS, BodyLimit, RequestLimits
+from include.serving.bodies import SMALL, BodyLimit, RequestLimits
 from include.serving.logins import LoginThrottle
 
 if TYPE_CHECKING:
@@ -22,11 +21,16 @@ class ServerSettingError(ValueError):
     """A setting of the API server that cannot be used, as one sentence."""
 
 
-def root_middlewares(environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]:
-    """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError."""
+def root_middlewares(
+    larger: Mapping[str, BodyLimit], environment: Mapping[str, str] = os.environ
+) -> list[dict[str, Any]]:
+    """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError.
+
+    larger has the limits of those paths, by what they begin with, whose bodies may be larger than others.
+    """
     limits = {
         "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),
-        "limits": {"/auth/": SMALL, f"{PREFIX}/pretrained/": WEIGHTS},
+        "limits": {"/auth/": SMALL, **larger},
         "limits_heads": False,
     }
     return [
