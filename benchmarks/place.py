@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.table import Table, machine, show
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -140,6 +141,7 @@ def workplace() -> Iterator[Path]:
         folder.chmod(0o711)
         settings = folder / "ultralytics"
         settings.mkdir()
+        isolate_ultralytics()
         os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
         _leave_integrations_off()
         yield folder

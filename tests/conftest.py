@@ -28,6 +28,7 @@ from include.models.repository import ModelRepository
 from include.schema.migrations import apply
 from include.stack.local import Stack
 from include.stack.steps import quiet
+from include.training.environment import isolate_ultralytics
 from tests import platforms
 from tests.mlflow_server import MlflowServer
 from tests.release_server import Release
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than a share."""
     # Two processes of tests share the cores: threads that wait for each other would make both slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    isolate_ultralytics()  # some tests import it before what they test
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
     # No test needs a network, and the plan that is shipped would take the stack under test minutes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,8 +126,49 @@ class Missing:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())
+import os
+before = dict(os.environ)
 import include.training.loading, include.training.__main__, include.training.contract
 from include.training.arguments import check_overrides
 check_overrides({"mosaic": 0.5})
+assert dict(os.environ) == before, "an import has changed the environment"
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from include.training.loading import load_checkpoint; load_checkpoint(Path(__file__))",
+        "from include.training.evaluate import evaluate; evaluate(Path(__file__), Path(), 'detect')",
+        "from include.training.quiet import tame_ultralytics; tame_ultralytics()",
+    ],
+)
+def test_ultralytics_is_imported_only_after_it_was_isolated(program: str, tmp_path: Path) -> None:
+    hook = """
+import os, sys
+from pathlib import Path
+
+class Imported(Exception):
+    pass
+
+class Ultralytics:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"torch", "ultralytics"}:  # which imports torch, too
+            raise Imported(os.environ.get("YOLO_OFFLINE"), os.environ.get("ULTRALYTICS_SAFE_LOAD"))
+
+sys.meta_path.insert(0, Ultralytics())
+"""
+    file = tmp_path / "program.py"
+    file.write_text(f"{hook}\n{program}\n")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "ULTRALYTICS_"))
+    }
+    ran = subprocess.run(
+        [sys.executable, file],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Imported: ('true', 'true')" in ran.stderr, ran.stderr

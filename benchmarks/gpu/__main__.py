@@ -20,6 +20,7 @@ from benchmarks.gpu.page import table_of
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.record import FILE_NAME, Record
 from benchmarks.gpu.step import run
+from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
     from benchmarks.gpu.step import Step
@@ -84,6 +85,7 @@ def _prepare(folder: Path) -> None:
     """Import once what every step needs, and keep the user's settings and the network out of it."""
     settings = folder / "ultralytics"
     settings.mkdir()
+    isolate_ultralytics()
     os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
     for module in _IMPORTED_ONCE:
         importlib.import_module(module)

@@ -14,6 +14,7 @@ from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.pipeline.patience import persistent
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
+from include.training.environment import isolate_ultralytics
 from include.training.loading import batches_of, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ class Recovery:
 
     def _take_over(self, own: _Found, best: Path | None) -> None:
         """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
+        isolate_ultralytics()
         from ultralytics import __version__
 
         from include.training.saving import save, strip

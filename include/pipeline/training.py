@@ -29,6 +29,7 @@ from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
+from include.training.environment import isolate_ultralytics
 from include.training.gpus import claimed_in_time, describe_hardware, require_hardware
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watched
@@ -275,6 +276,7 @@ class TrainingAttempt:
         tracker: Tracker,
         beginning: Beginning,
     ) -> TrainingResult:
+        isolate_ultralytics()
         from ultralytics import __version__
 
         from include.training.saving import strip

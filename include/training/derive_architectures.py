@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from include.training.architectures import TABLE
+from include.training.environment import isolate_ultralytics
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
 """Names of what Ultralytics trains with other trainers (YOLOWorld, YOLOE, RTDETR), which we do not use."""
@@ -33,6 +34,7 @@ _TASKS = {
 
 def derive() -> dict[str, Any]:
     """Return the tables of the installed version, as they stand in architectures.json."""
+    isolate_ultralytics()
     from ultralytics import __version__, cfg
     from ultralytics.utils import downloads
 

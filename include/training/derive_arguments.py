@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from include.training.arguments import TABLE
+from include.training.environment import isolate_ultralytics
 
 _SECTIONS = {"Train settings", "Segmentation", "Classification", "Val/Test settings", "Hyperparameters"}
 _READ_IN_TRAINING_TOO = {
@@ -37,6 +38,7 @@ _CHOICES = {
 
 def derive() -> dict[str, Any]:
     """Return the table of training arguments of the installed version, as it stands in arguments.json."""
+    isolate_ultralytics()
     import yaml
     from ultralytics import __version__, cfg
 

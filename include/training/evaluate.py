@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.training.contract import MODEL_SUFFIX, TrainingError
+from include.training.environment import isolate_ultralytics
 from include.training.quiet import tame_ultralytics
 from include.training.sentences import in_one_line, is_out_of_memory
 
@@ -69,6 +70,7 @@ def evaluate(
     Raises TrainingError for weights of another task, for data that cannot be read, and where memory runs
     out; UnreadableCheckpoint for a file that holds anything else than a model.
     """
+    isolate_ultralytics()
     from include.training.devices import choose_device
     from include.training.validators import VALIDATORS
 

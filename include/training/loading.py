@@ -17,6 +17,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
+from include.training.environment import isolate_ultralytics
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_inspected(path: Path) -> dict[str, Any]:
     """Load any checkpoint as `load_checkpoint` does, also one of a model that was never trained."""
+    isolate_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load
 
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
@@ -98,6 +100,7 @@ def close_other_doors() -> None:
 
     By itself it loads whole pickles, installs packages that they name, and evaluates what architectures say.
     """
+    isolate_ultralytics()
     from ultralytics.nn import tasks
 
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (

@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
+from include.training.environment import isolate_ultralytics
 from include.training.loading import close_other_doors
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
@@ -48,6 +49,7 @@ def tame_ultralytics() -> None:
     Its clock is stopped, too: where finding boxes takes long, a validation would leave out the rest of a
     batch, and the fitness would depend on what else the machine does.
     """
+    isolate_ultralytics()
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms
 
     from include.training.label_caches import install_safe_caches

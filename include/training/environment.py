@@ -1,0 +1,21 @@
+"""The environment variables that Ultralytics reads once, when it is first imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def isolate_ultralytics() -> None:
+    """Keep Ultralytics off the network and from running foreign code, in this process and its children.
+
+    Call it before Ultralytics is first imported. Ultralytics then sends no telemetry, looks for no updates,
+    installs no packages, loads checkpoints without running what is pickled in them, and draws progress bars
+    only where somebody watches.
+    """
+    os.environ |= {
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "ULTRALYTICS_SAFE_LOAD": "true",
+        "YOLO_VERBOSE": str(sys.stdout is not None and sys.stdout.isatty()),
+    }
