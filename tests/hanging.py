@@ -25,6 +25,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
 
     from include.training import run
     from include.training.distributed import train_in_ranks
+    from include.training.plan import planned
     from tests.tiny_models import IMAGES, architecture
     from tests.tiny_trainings import Epochs, recovery, request
 
@@ -55,7 +56,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
     if "ranks" not in options:
         run.train(asked, Epochs())
         return
-    with run.planned(asked) as plan:
+    with planned(asked) as plan:
         train_in_ranks(plan, int(options["ranks"]), Epochs(), program="tests.ranks_on_cpu")
 
 

@@ -226,8 +226,9 @@ def _share_cpu(processes: int) -> None:
     """Let as many processes share each batch as GPUs would."""
     from functools import partial
 
-    from include.training import distributed, run
+    from include.training import run
+    from include.training.distributed import train_in_ranks
 
-    ranks: Any = partial(distributed.train_in_ranks, program="tests.ranks_on_cpu")
-    distributed.train_in_ranks = ranks
+    ranks: Any = partial(train_in_ranks, program="tests.ranks_on_cpu")
+    run.train_in_ranks = ranks  # type: ignore[attr-defined]
     run.count_devices = lambda device: processes  # type: ignore[attr-defined]

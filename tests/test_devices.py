@@ -12,8 +12,8 @@ import torch
 
 from include.training.contract import DeviceNotAvailable
 from include.training.devices import check_shared, choose_device, count_devices
+from include.training.plan import Plan
 from include.training.resume import RestoredState
-from include.training.run import Plan
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from include.training.contract import (
 )
 from include.training.distributed import RankFailed, train_in_ranks
 from include.training.loading import load_checkpoint
-from include.training.run import planned
+from include.training.plan import planned
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
 

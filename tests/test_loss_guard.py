@@ -28,8 +28,9 @@ from include.training.contract import (
 from include.training.distributed import train_in_ranks
 from include.training.loading import load_checkpoint
 from include.training.loss_rules import NO_RULES, Action, LossRules
+from include.training.plan import planned
 from include.training.resume import restore
-from include.training.run import planned, prepared
+from include.training.run import prepared
 from tests.tiny_models import architecture
 from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
 

@@ -23,7 +23,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.training.heartbeat import Heartbeats, Phase, beating, read_beats
-from include.training.run import planned
+from include.training.plan import planned
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     from include.training.contract import EpochReporter, StateReporter
-    from include.training.run import Plan
+    from include.training.plan import Plan
 
 _LOOPBACK = "127.0.0.1"
 

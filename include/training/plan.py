@@ -1,0 +1,216 @@
+"""What is prepared before a training runs: its request checked, its model found, its state restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.keys import EXACT
+from include.training.arguments import check_overrides
+from include.training.contract import (
+    MODEL_SUFFIX,
+    DeviceNotAvailable,
+    GpuLost,
+    TrainingError,
+    TrainingResult,
+)
+from include.training.devices import check_shared, choose_device, describe_device
+from include.training.heartbeat import beating
+from include.training.loading import load_training_state
+from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
+from include.training.models import check_weights_arguments, resolve_model
+from include.training.quiet import tame_ultralytics
+from include.training.resume import restore
+from include.trusted_folders import UntrustedFolder, require_trusted_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.training.contract import EpochReporter, StateReporter, TrainingRequest
+    from include.training.heartbeat import Heartbeats
+    from include.training.resume import RestoredState
+    from include.training.trainers import WholeState
+
+
+@contextmanager
+def planned(request: TrainingRequest) -> Iterator[Plan]:
+    """Check the request, and put into save_dir what its training begins with. Raises TrainingError."""
+    _require_trusted(request.save_dir)  # before links on the way to it are resolved
+    request = dataclasses.replace(
+        request,
+        data=request.data.resolve(),
+        save_dir=request.save_dir.resolve(),
+        device=_device_of(request),
+    )
+    _check(request)
+    tame_ultralytics()
+    with _plan(request) as plan:
+        yield plan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that only has to be run: plain values, for this process or for one on each GPU.
+
+    overrides are the arguments as Ultralytics takes them, the device among them; restored is the state that
+    it goes on from.
+    """
+
+    task: str
+    overrides: dict[str, Any]
+    identity: dict[str, object]
+    restored: RestoredState | None = None
+    loss_rules: LossRules = NO_RULES
+    heartbeats: Heartbeats | None = None
+
+    @property
+    def device(self) -> str:
+        """As `choose_device` returns it; one device where only the final validation is left to do."""
+        device = str(self.overrides["device"])
+        return device.partition(",")[0] if self.restored and self.restored.ended else device
+
+    def trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> WholeState:
+        """Build the task's trainer. Raises TrainingError."""
+        from include.training.trainers import TRAINERS
+
+        overrides = self.overrides | {"device": self.device}
+        trainer = TRAINERS[self.task](
+            overrides, reporter, self.identity, self.restored, states, self.loss_rules
+        )
+        try:
+            check_shared(trainer.world_size, vars(trainer.args))  # complete only now, where it is resumed
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
+        return trainer
+
+    def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
+        """Run it in this process. In the result, seconds are those of the loop and the final validation."""
+        started = time.monotonic()
+        with beating(self.heartbeats) as heart:
+            trainer = self.trainer(reporter, states)
+            if self.heartbeats and heart:
+                trainer.collective_timeout = self.heartbeats.patience
+                heart.follow(trainer)
+            trainer.train()
+        return _result(trainer, seconds=time.monotonic() - started)
+
+
+def _device_of(request: TrainingRequest) -> str:
+    """Choose the device. A training that had a GPU goes on on a GPU: raises GpuLost where there is none."""
+    try:
+        device = choose_device(request.device)
+    except DeviceNotAvailable:
+        if not _had_gpu(request):
+            raise
+        device = "cpu"
+    if device != "cpu" or request.device == "cpu" or not _had_gpu(request):
+        return device
+    raise GpuLost(
+        f"{request.resume_from} is of a training on a GPU, and this machine has none that can be used: the "
+        "training goes on on another one. Give device=cpu if it is to go on on a CPU"
+    )
+
+
+def _had_gpu(request: TrainingRequest) -> bool:
+    if not request.recover or request.resume_from is None:
+        return False
+    state = load_training_state(request.resume_from, request.task)
+    return "cuda" in state.get(EXACT, {}).get("profile", {})
+
+
+def _check(request: TrainingRequest) -> None:
+    """Refuse what can be refused before torch works for minutes. Raises TrainingError."""
+    try:
+        check_overrides(request.arguments)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    if request.task not in MODEL_SUFFIX:
+        raise TrainingError(f"task={request.task!r} is unknown; give one of {', '.join(MODEL_SUFFIX)}")
+    if request.task == "classify":
+        if not (request.data / "train").is_dir():
+            raise TrainingError(
+                f"data={request.data} is no data set for classify; give a folder with train/ and val/, each "
+                "with one folder of images a class"
+            )
+    elif request.data.suffix not in {".yaml", ".yml"} or not request.data.is_file():
+        raise TrainingError(f"data={request.data} is no YAML file; give the path of the data set's YAML")
+
+
+def _require_trusted(save_dir: Path) -> None:
+    """Refuse to write, or to go on, where another account could have left links or states."""
+    try:
+        for folder in (save_dir, save_dir / "weights"):
+            if os.path.lexists(folder):
+                require_trusted_folder(folder, remedy="give another save_dir")
+    except UntrustedFolder as error:
+        raise TrainingError(str(error)) from None
+
+
+@contextmanager
+def _plan(request: TrainingRequest) -> Iterator[Plan]:
+    """Plan a new training, or one that goes on."""
+    check_weights_arguments(request.arguments)
+    overrides: dict[str, Any] = {
+        "task": request.task,
+        "data": str(request.data),
+        "save_dir": str(request.save_dir),
+        "device": request.device,
+    }
+    identity = dict(request.identity)
+    if request.resume_from is not None:
+        restored = restore(request, request.resume_from)
+        try:
+            overrides |= {"resume": str(restored.path)}
+            yield Plan(request.task, overrides, identity, restored, request.loss_rules, request.heartbeats)
+        finally:
+            restored.path.unlink(missing_ok=True)
+        return
+    overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
+    if request.epochs is not None:
+        overrides["epochs"] = request.epochs
+    _clear(request.save_dir)
+    yield Plan(
+        request.task,
+        overrides,
+        identity,
+        loss_rules=request.loss_rules,
+        heartbeats=request.heartbeats,
+    )
+
+
+def _clear(save_dir: Path) -> None:
+    """Remove what an earlier training left, so that nobody takes it for this one's."""
+    from include.training.saving import clear_staged
+
+    for name in ("last.pt", "best.pt", "epoch-end.pt"):
+        (save_dir / "weights" / name).unlink(missing_ok=True)
+    clear_staged(save_dir / "weights")
+    # Ultralytics does this too, but where there are several processes they would race for it.
+    (save_dir / "results.csv").unlink(missing_ok=True)
+
+
+def _result(trainer: WholeState, seconds: float) -> TrainingResult:
+    from ultralytics import __version__
+
+    metrics = dict(trainer.best_metrics)
+    fitness = metrics.pop("fitness", None)
+    return TrainingResult(
+        best=Checkpoint.of_file(trainer.best, trainer.best_epoch),
+        last=Checkpoint.of_file(trainer.last, trainer.epoch, trainer.batches),
+        epoch=trainer.epoch,
+        best_epoch=trainer.best_epoch,
+        epochs=max(trainer.epochs, trainer.epoch + 1),
+        start_epoch=trainer.start_epoch,
+        metrics=metrics,
+        fitness=fitness,
+        stop_reason=trainer.stop_reason,
+        seconds=seconds,
+        device=describe_device(trainer.device),
+        ultralytics_version=__version__,
+    )
