@@ -74,7 +74,7 @@ def retain_run(context: Context) -> dict[str, Any]:
 
 
 def _deployment() -> str | None:
-    """What this deployment has set, if it has set anything."""
+    """Return the retention policy that this deployment has set; None if it has set none."""
     value: str | None = Variable.get(POLICY_VARIABLE, default=None)
     return value
 

@@ -102,7 +102,7 @@ class Completion:
         return recorded
 
     def _require_its_places(self) -> None:
-        """The job's own prefix in our bucket is all that this project answers for."""
+        """Refuse paths outside the job's own prefix in our bucket: this project answers for no others."""
         if self._told.job_id not in (None, self._job_id):
             raise CompletionRefused(
                 f"job_id={self._told.job_id!r:.80} is not the job of this address, {self._job_id}; "
@@ -121,7 +121,7 @@ class Completion:
                 )
 
     def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
-        """The object by its bytes, which are all read: what is stored beside them proves nothing."""
+        """Read the whole object and return what its bytes are: what is stored beside them proves nothing."""
         place = S3Location(self._bucket, self._store.key(self._job_id, kind))
         try:
             read = read_object(self._client, place)
@@ -149,7 +149,7 @@ class Completion:
         return _Upload(checkpoint, finding)
 
     def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
-        """What is wrong with an object that is harmless. Raises CompletionRefused for one that may not be."""
+        """Say what is wrong with a harmless object. Raises CompletionRefused where it may do harm."""
         try:
             finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
         except InspectionError as error:
@@ -182,7 +182,7 @@ class Completion:
     def _values(
         self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]
     ) -> dict[str, Any] | None:
-        """What is recorded in the row as it is now; None if that is recorded already.
+        """Return what is to be recorded in the row as it is now; None if that is recorded already.
 
         before is the row as it was when the files began to be read.
         """
@@ -244,12 +244,12 @@ def _comparable(value: Any) -> Any:
 
 
 def _holder(job: TrainingJob) -> tuple[object, ...]:
-    """What changes when another run or attempt begins, and when retention removes the object."""
+    """Return what changes when another run or attempt begins, and when retention removes the object."""
     return job.run_id, job.attempt, job.last_checkpoint_expired_at
 
 
 def _named(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
-    """The columns of both checkpoints."""
+    """Return the columns of both checkpoints."""
     return {
         f"{kind}_checkpoint_{column}": getattr(upload.checkpoint, column)
         for kind, upload in found.items()

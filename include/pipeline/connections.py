@@ -52,7 +52,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
 
 
 def training_db() -> AbstractContextManager[Connection[Any]]:
-    """A fresh psycopg connection to the training database, closed afterwards.
+    """Open a psycopg connection to the training database, and close it at the block's end.
 
     Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
     drops.
@@ -61,7 +61,7 @@ def training_db() -> AbstractContextManager[Connection[Any]]:
 
 
 def s3_client(*, patient: bool = True) -> S3Client:
-    """A boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
+    """Return a boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
 
     One that is not patient is for small requests that a person waits for.
     """
@@ -74,7 +74,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
 
 
 def s3_signer(endpoint_url: str | None) -> S3Client:
-    """A boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
+    """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
     None: the endpoint of connection `training_s3`, whose credentials sign either way. Any endpoint but
     Amazon's own has the bucket in the path, for its name has no DNS entry below that host.

@@ -71,6 +71,6 @@ class Approval(_Payload):
 
 
 def numbers(evaluation: Evaluation) -> dict[str, float | None]:
-    """An evaluation as one flat table, as it is recorded: each class is a metric `classes/{name}`."""
+    """Return an evaluation as one flat table, as it is recorded: each class is a metric `classes/{name}`."""
     classes = {f"classes/{name}": value for name, value in evaluation.classes.items()}
     return {**evaluation.metrics, **classes}

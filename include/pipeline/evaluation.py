@@ -77,7 +77,7 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
 
 
 def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
-    """What `train_yolo` found when it looked for the data: they may have changed since this run did."""
+    """Return what `train_yolo` found when it looked for the data: they may have changed since."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
@@ -88,7 +88,7 @@ def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
 
 
 def _one_device(plan: RetrainPlan) -> str | None:
-    """The first of those that the plan trains on."""
+    """Return the first of the devices that the plan trains on."""
     device = plan.spec().device
     return device.partition(",")[0] if device else None
 
@@ -96,7 +96,7 @@ def _one_device(plan: RetrainPlan) -> str | None:
 def _measure(
     plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
-    """The one way to measure that is used for both models."""
+    """Return the function that measures both models, each in the same way."""
     spec = plan.spec()
     batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
 

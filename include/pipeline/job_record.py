@@ -33,17 +33,20 @@ class JobRecord:
     open: Callable[[], AbstractContextManager[Connection[Any]]]
 
     def own(self) -> TrainingJob:
-        """The row as it is now, if it is this attempt's to write."""
+        """Read the row as it is now. Raises OwnershipLost if it is not this attempt's to write."""
         with self.open() as connection:
             return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
     def leave_queue(self, hardware: Hardware) -> None:
-        """The attempt has its GPU: the job runs."""
+        """Record that the attempt has its GPU: the job runs."""
         with self.open() as connection:
             JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 
     def begin(self, beginning: Beginning) -> int:
-        """The attempt begins; returns how many recorded epochs it repeats. What was not recorded now is."""
+        """Record that the attempt begins; return how many recorded epochs it repeats.
+
+        It also records the epochs that were not recorded yet.
+        """
         with self.open() as connection:
             jobs = JobRepository(connection)
             repeated = jobs.start_training(

@@ -61,7 +61,7 @@ class MemoryWatch:
         self._thread.join()
 
     def begin(self) -> None:
-        """The first batch is trained: images that are kept in memory are there."""
+        """Note that the first batch is trained: images that are kept in memory are loaded by then."""
         if self._begun is None:
             self._begun = time.monotonic()
 

@@ -66,7 +66,7 @@ def persistent(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """What psycopg raises where the database is away, busy, or a replica that was not promoted yet."""
+    """Return what psycopg raises where the database is away, busy, or a replica that was not promoted yet."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import ReadOnlySqlTransaction
 
@@ -87,7 +87,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _schema_behind() -> tuple[type[Exception], ...]:
-    """What psycopg raises during an update, between the new code and `migrate_schema`."""
+    """Return what psycopg raises during an update, between the new code and `migrate_schema`."""
     from psycopg.errors import UndefinedColumn, UndefinedTable
 
     return UndefinedColumn, UndefinedTable

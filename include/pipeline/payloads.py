@@ -72,7 +72,7 @@ class ResolvedJob(_Payload):
     weights: InitialWeights | None = None
 
     def identity(self) -> dict[str, object]:
-        """What makes this training this one: a state in which any of it differs is another training's."""
+        """Return what makes this training this one: a state that differs in it is another training's."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,
@@ -107,7 +107,7 @@ class TrainingManifest(_Payload):
 
     @classmethod
     def of(cls, job: ResolvedJob, result: TrainingResult) -> Self:
-        """The manifest of a finished training."""
+        """Return the manifest of a finished training."""
         return cls(
             job_id=job.job_id,
             run_id=job.run_id,

@@ -27,7 +27,7 @@ _BATCH_SECONDS = 20.0
 
 
 class Preempted(BaseException):
-    """This process was asked to end. Another attempt goes on from the last durable epoch.
+    """The process was asked to end. Another attempt goes on from the last durable epoch.
 
     No Exception, because Ultralytics catches those in places and would train on.
     """
@@ -83,7 +83,7 @@ class Interruption:
         self._announce()
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. It does not log: it may have interrupted a line that is being written."""
+        """Handle the signal without logging: it may have interrupted a line that is being written."""
         if os.getpid() != self._process:
             # A forked child (a loader's worker, for instance) ends, as it would without this handler.
             signal.signal(number, signal.SIG_DFL)

@@ -18,7 +18,10 @@ def result_of(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
 
 
 def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:
-    """Handler of SQLExecuteQueryOperator. Raises unless the statement returned exactly one row."""
+    """Return the rows of the statement, which must be one: a handler of SQLExecuteQueryOperator.
+
+    Raises AirflowFailException for any other number of rows.
+    """
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     if len(rows) != 1:
         raise AirflowFailException(

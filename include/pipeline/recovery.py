@@ -142,7 +142,7 @@ class Recovery:
         return Beginning()
 
     def _newest(self, durable: Position | None) -> _Found | None:
-        """The newest of the states here and in S3: S3 lags where it could not be reached."""
+        """Return the newer of the states here and in S3: S3 lags where it could not be reached."""
         local = self._on_this_machine()
         try:
             stored = self._in_store(durable)
@@ -155,7 +155,7 @@ class Recovery:
         return replace(local, replaces=stored.replaces if stored else None)
 
     def _in_store(self, durable: Position | None) -> _Found | None:
-        """This training's last.pt, or the generation before.
+        """Fetch this training's last.pt, or the generation before.
 
         That one counts where last.pt is damaged or gone, and where the row knows of a later state and it is
         newer: what should not have been written over last.pt may have been.
@@ -185,7 +185,7 @@ class Recovery:
         return found
 
     def _own_generations(self, durable: Position | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
-        """What this training has stored itself: not the parent's state, with which the job was seeded."""
+        """Yield the states that this training has stored itself, not the parent's that seeded the job."""
         parent = self._job.resume
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
@@ -203,7 +203,7 @@ class Recovery:
         return _Found(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
 
     def _on_this_machine(self) -> _Found | None:
-        """What an earlier attempt left here; anything else that lies there is not looked at twice."""
+        """Return what an earlier attempt left here; log why anything else that lies there is not used."""
         path = self._weights / "last.pt"
         if not path.is_file():
             return None
@@ -245,7 +245,7 @@ class Recovery:
         )
 
     def _best_of(self, own: _Found) -> Path | None:
-        """The best.pt that the state refers to: beside it, or in S3, where it was stored before the state."""
+        """Find the best.pt that the state refers to: beside it, or in S3, where it was stored first."""
         beside = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_of(own, beside):
             return beside

@@ -175,7 +175,7 @@ def _beginning(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> tuple[TrainingSpec, ResumePoint | None, InitialWeights | None]:
-    """What a training begins with: its parameters, its parent's state or none, and its weights."""
+    """Return what a training begins with: its parameters, its parent's state or none, and its weights."""
     if spec.resume_from is None:
         spec = spec.with_defaults()
         return spec, None, finder.find(spec.model or "", spec.task or "", job_id)
@@ -184,7 +184,7 @@ def _beginning(
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
-    """A readable name that stays the same when the task is retried or cleared."""
+    """Make a readable name that stays the same when the task is retried or cleared."""
     digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
     return f"{spec.task or 'detect'}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
 
@@ -231,7 +231,7 @@ def _own_state(
     *,
     recreated: bool,
 ) -> StoredCheckpoint | None:
-    """What the row's training has stored and this run is to go on from; None if it begins anew.
+    """Return the state of the row's training that this run is to go on from; None if it begins anew.
 
     Raises SpecError where a state was stored and is gone: starting over is said, not silent.
     """
@@ -253,7 +253,7 @@ def _own_state(
 
 
 def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """The parent's state in the job's own prefix, if the job has stored none of its own.
+    """Return the parent's state in the job's own prefix, if the job has stored none of its own.
 
     So it does not matter what has become of the parent meanwhile.
     """
@@ -268,7 +268,7 @@ def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointSt
 
 
 def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """The spec of a job that goes on. Raises SpecError, naming what differs from what it began with."""
+    """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
     begun = TrainingSpec.stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.continuing(begun)

@@ -25,7 +25,7 @@ def continued(
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
 ) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
-    """What was asked for with what is taken from the parent, where its state is, and what it began with."""
+    """Return what was asked for with what comes from the parent, its state, and the weights it began with."""
     parent = _parent(spec.resume_from or "", jobs, is_running)
     resume = _resume_point(parent, checkpoints)
     spec = spec.continuing(_spec_of(parent))
@@ -34,7 +34,7 @@ def continued(
 
 
 def began_with(row: TrainingJob) -> InitialWeights | None:
-    """The weights that a training was begun with, as its row has them."""
+    """Return the weights that a training was begun with, as its row has them."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None
     fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
@@ -42,7 +42,10 @@ def began_with(row: TrainingJob) -> InitialWeights | None:
 
 
 def owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`."""
+    """Say whether the run that owns the row runs.
+
+    The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`.
+    """
     if row.status == "completed" or row.dag_id is None or row.run_id is None:
         return False
     return is_running(row.dag_id, row.run_id)
@@ -66,7 +69,7 @@ def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, 
 
 
 def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
-    """The parent's objects, if they are what our trainer stored and our row names."""
+    """Find the parent's objects, if they are what our trainer stored and our row names."""
     if parent.last_checkpoint_expired_at is not None:
         raise SpecError(
             f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
@@ -103,7 +106,7 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
 
 
 def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str | None) -> bool:
-    """The object belongs to the training that the row tells of, and not to one before it of the same name."""
+    """Say whether the object belongs to the row's training, and not to an earlier one of the same name."""
     if recorded_sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
     return stored.run_id == parent.origin_run_id

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 class NothingToDo(Exception):
-    """This run has nothing to train, and says why."""
+    """Nothing has to be trained; the message says why."""
 
 
 def resolve_retraining(context: Context, plan: str | None) -> Retraining:
@@ -108,7 +108,7 @@ def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Cha
 def challenge_of(
     retraining: Retraining, dataset: DatasetReference, models: ModelRepository, jobs: JobRepository
 ) -> Challenge:
-    """What `train_yolo` is to train. Raises NothingToDo, and PlanError where the plan changed meanwhile."""
+    """Return what `train_yolo` is to train. Raises NothingToDo, and PlanError for a plan that was changed."""
     plan, job_id = retraining.plan, retraining.job_id
     champion, parameters = models.production(plan.name), plan.fingerprint()
     if not retraining.force:
@@ -235,13 +235,13 @@ def _skip_if_about_others(plan: RetrainPlan, context: Context) -> None:
 
 
 def _skipped(context: Context, reason: str) -> AirflowSkipException:
-    """What ends the run here, with its reason where people look first."""
+    """Return the exception that ends the run here, and leave its reason where people look first."""
     leave_note(context, reason)
     return AirflowSkipException(reason)
 
 
 def _as_begun(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """What a training was begun with, where a cleared run asks for it again: it goes on as it is.
+    """Return what a training was begun with, where a cleared run asks for it again: it goes on as it is.
 
     Another champion meanwhile does not matter, the training began with the one before. Other parameters do.
     """

@@ -76,7 +76,7 @@ class CountErrors(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> CountErrors:
-        """The reverse of `serialize`."""
+        """Make the policy again of what `serialize` returned."""
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:

@@ -193,5 +193,5 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
 
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """The checkpoints; to write there, with the run that began the training they belong to."""
+    """Return the checkpoints; for writing, with the run that began the training they belong to."""
     return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=origin_run_id)

@@ -42,7 +42,7 @@ _LAST_SECONDS = 10.0
 
 
 def tracking_server() -> TrackingServer | None:
-    """The server that the environment names, or None; an address that cannot be one is said in the log."""
+    """Return the server that the environment names, or None; log an address that cannot be one."""
     from include.tracking.server import TrackingServer, TrackingSettingsError
 
     try:
@@ -59,7 +59,7 @@ def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
 
 
 def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight:
-    """The job's row as `record_checkpoints` will leave it, of what it is while `train` ends."""
+    """Return a function that foresees the row as `record_checkpoints` will leave it."""
     foreseen: dict[str, object] = {
         "status": JobStatus.STOPPED if manifest.stop_reason == "stopped" else JobStatus.COMPLETED,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,

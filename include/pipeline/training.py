@@ -109,7 +109,7 @@ class TrainingAttempt:
             ) from error
 
     def trace(self) -> Trace | None:
-        """What an attempt that was killed has left on this machine. Raises UntrustedFolder."""
+        """Read what a killed attempt has left on this machine. Raises UntrustedFolder."""
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:

@@ -101,7 +101,7 @@ class JobEnded(BaseTrigger):
         self.job_id, self.run_id, self.deadline, self.pause = job_id, run_id, deadline, pause
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What another triggerer goes on with."""
+        """Return what another triggerer goes on with."""
         values = {name: getattr(self, name) for name in ("job_id", "run_id", "deadline", "pause")}
         return f"{type(self).__module__}.{type(self).__qualname__}", values
 

@@ -55,7 +55,7 @@ class WatchRequest(BaseModel):
 
 
 def watched(conf: dict[str, Any], plans: Plans) -> list[str]:
-    """The data sets to look at: the one that was asked for, or all that plans have in S3."""
+    """Return the data sets to look at: the one that was asked for, or all that plans have in S3."""
     with no_retry(DatasetError):
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
@@ -83,7 +83,7 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
 
 
 def change(dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader) -> dict[str, str] | None:
-    """What is to be announced of the data set, if its content is not what was announced last.
+    """Return what is to be announced of the data set; None if its content was announced last.
 
     announced are the extras of the events so far, the newest first. Raises DatasetError where there are no
     data, StorageUnavailable where S3 does not answer.
