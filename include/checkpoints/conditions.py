@@ -55,7 +55,7 @@ class ConditionalWrites:
     delete: Support
 
     def problems(self) -> list[str]:
-        """What it does not honour, each as a part of a sentence."""
+        """List what the server does not honour, each as a part of a sentence."""
         writes = {
             "a PUT": self.put,
             "the end of a multipart upload": self.multipart,
@@ -153,7 +153,7 @@ class _Probe:
 
 
 def _both(write: Callable[[Condition], None]) -> Support:
-    """What becomes of a write where there should be nothing, and of one over an object that is not there."""
+    """Say what becomes of a write where nothing should be, and of one over an object that is not there."""
     first = _attempt(write, {"IfNoneMatch": "*"})
     return first if first is not Support.HONOURED else _attempt(write, {"IfMatch": _NOBODYS_ETAG})
 

@@ -53,7 +53,7 @@ class StoreAccessDenied(StoreMisconfigured):
 
 
 class ClockSkew(StoreMisconfigured):
-    """This machine's clock is too far from the server's for a signature to count."""
+    """The machine's clock is too far from the server's for a signature to count."""
 
 
 class ObjectNotFound(StoreRefusal):
@@ -132,17 +132,17 @@ def error_code(error: ClientError) -> str:
 
 
 def is_condition_failed(error: ClientError) -> bool:
-    """The object is not the one that If-Match or If-None-Match expected."""
+    """Say whether the object is not the one that If-Match or If-None-Match expected."""
     return error_code(error) in _CONDITION_FAILED
 
 
 def is_wrong_bytes(error: ClientError) -> bool:
-    """The server received other bytes than the checksum says."""
+    """Say whether the server received other bytes than the checksum says."""
     return error_code(error) in _WRONG_BYTES
 
 
 def is_not_supported(error: ClientError) -> bool:
-    """The server knows the request, and not what it was given with it."""
+    """Say whether the server knows the request, but not what it was given with it."""
     return error_code(error) in _NOT_SUPPORTED
 
 

@@ -66,7 +66,10 @@ def reading_only() -> Iterator[None]:
 
 @cache
 def _install() -> None:
-    """A hook stays for the life of the process, so there is one, which does nothing most of the time."""
+    """Install the one hook, which does nothing most of the time.
+
+    A hook stays for the life of the process.
+    """
     sys.addaudithook(_refuse)
 
 

@@ -28,12 +28,12 @@ class Lag:
         self._durable = durable
 
     def trying(self, position: Position, now: float) -> None:
-        """The state is being stored."""
+        """Note that the state is being stored."""
         if self._first is None:
             self._first = (position, now)
 
     def stored(self, position: Position) -> None:
-        """The state is durable."""
+        """Note that the state is durable."""
         if self._factor > 1:
             log.warning("S3 takes the state of the training again: %s is durable.", in_words(position))
         self._durable, self._first, self._factor = position, None, 1

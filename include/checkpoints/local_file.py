@@ -86,7 +86,7 @@ class LocalFile:
 
 
 def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """A piece of the file, which cannot be read any more once the deadline is over."""
+    """Return a piece of the file, which cannot be read any more once the deadline is over."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])

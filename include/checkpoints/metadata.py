@@ -22,7 +22,10 @@ _BATCH = re.compile(r"\d{1,9}")
 def metadata_of(
     checkpoint: Checkpoint, job_id: str, run_id: str | None, ultralytics_version: str
 ) -> dict[str, str]:
-    """The metadata that is stored with `checkpoint`; run_id is quoted, for it may hold any character."""
+    """Return the metadata that is stored with `checkpoint`.
+
+    run_id is quoted, for it may hold any character.
+    """
     metadata = {
         "sha256": checkpoint.sha256,
         "epoch": str(checkpoint.epoch),
@@ -35,7 +38,10 @@ def metadata_of(
 
 
 def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
-    """The checkpoint that the metadata of an object of `size` bytes describes; None if they are not ours."""
+    """Return the checkpoint that the metadata of an object of `size` bytes describes.
+
+    None if the metadata are not ours.
+    """
     sha256, epoch, batch = metadata.get("sha256", ""), metadata.get("epoch", ""), metadata.get("batch", "0")
     if not (_SHA256.fullmatch(sha256) and _EPOCH.fullmatch(epoch) and _BATCH.fullmatch(batch)):
         return None
@@ -43,5 +49,5 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
 
 
 def run_id_in(metadata: Mapping[str, str]) -> str | None:
-    """The run that stored the object; None if that is not known."""
+    """Return the run that stored the object; None if that is not known."""
     return unquote(metadata.get("run-id", "")) or None

@@ -191,7 +191,7 @@ class BackgroundPublisher:
         return None
 
     def _stripped_of(self, best: Snapshot) -> Path:
-        """The deployable file of that state: made once, for the bytes differ each time."""
+        """Return the deployable file of that state: made once, for the bytes differ each time."""
         if self._stripped is not None and self._stripped[0] == best:
             return self._stripped[1]
         path = best.last.with_name(f"{best.last.name}.best")
@@ -215,7 +215,7 @@ class BackgroundPublisher:
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
     def _finish(self, work: Work, problem: Exception | None) -> None:
-        """The state is durable, and its best.pt too unless there was a problem with it."""
+        """Note that the state is durable, and its best.pt too unless there was a problem with it."""
         position = work.last.position
         with self._changed:
             self._durable = position

@@ -60,7 +60,7 @@ class Work:
         return cls(snapshot, snapshot if snapshot.is_best else None)
 
     def instead_of(self, older: Work | None) -> Work:
-        """This newer work, which stores a best state of the older one where it has none itself."""
+        """Return this newer work, with the best state of the older one where it has none itself."""
         return self if older is None or self.best else Work(self.last, older.best)
 
     @property

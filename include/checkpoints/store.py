@@ -89,17 +89,17 @@ class CheckpointStore:
         return self._location(job_id, kind).key
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
-        """The s3:// address of `key`."""
+        """Return the s3:// address of `key`."""
         return self._location(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
-        """What is at the checkpoint's place, from the object's metadata; None if nothing is."""
+        """Read from the object's metadata what is at the checkpoint's place; None if nothing is."""
         location = self._location(job_id, kind)
         head = self._writer.find(location)
         return stored_checkpoint(location, head) if head else None
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
-        """The bytes of `wanted` are at the checkpoint's place."""
+        """Say whether the bytes of `wanted` are at the checkpoint's place."""
         stored = self.head(job_id, kind)
         return stored is not None and stored.is_the_same_as(wanted)
 

@@ -34,7 +34,7 @@ class StoredCheckpoint:
     seeded_from: str | None = None
 
     def is_the_same_as(self, wanted: Checkpoint) -> bool:
-        """The object holds the very bytes of `wanted`."""
+        """Say whether the object holds the very bytes of `wanted`."""
         there = self.checkpoint
         return there is not None and (there.sha256, there.size) == (wanted.sha256, wanted.size)
 
@@ -64,7 +64,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
 
 
 def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> StoredCheckpoint:
-    """The checkpoint that HEAD describes."""
+    """Return the checkpoint that HEAD describes."""
     metadata = head["Metadata"]
     return StoredCheckpoint(
         uri=location.uri,

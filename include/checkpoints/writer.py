@@ -177,7 +177,7 @@ class ObjectWriter:
             raise
 
     def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
-        """The object's ETag if it is the file."""
+        """Return the object's ETag if it is the file."""
         there = self._there_now(location)
         return there.etag if there and there.checkpoint and there.checkpoint.sha256 == file.sha256 else None
 
@@ -186,7 +186,7 @@ class ObjectWriter:
         return {"IfMatch": known} if known else {"IfNoneMatch": "*"}
 
     def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
-        """What is there was sent by this writer, who never got the answer."""
+        """Say whether the object was sent by this writer, who never got the answer."""
         return (
             there is not None
             and there.checkpoint is not None
@@ -196,7 +196,7 @@ class ObjectWriter:
     def _after_refusal(
         self, error: ClientError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
-        """The ETag of the file if it is stored, None if the write may be tried again."""
+        """Return the ETag of the file if it is stored, None if the write may be tried again."""
         if is_wrong_bytes(error):
             raise changed(str(file.path), file.sha256) from error
         if not (is_condition_failed(error) or is_not_found(error)):
@@ -239,7 +239,7 @@ class ObjectWriter:
 
 
 def changed(path: str, expected: str) -> LocalFileChanged:
-    """The error for a file whose bytes are not those that were handed over."""
+    """Return the error for a file whose bytes are not those that were handed over."""
     return LocalFileChanged(
         f"{path} has changed since the training handed it over: its SHA-256 is not {expected} any more; "
         "nothing was stored. Clear the task `train` of this run, then it is made again"

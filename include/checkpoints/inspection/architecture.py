@@ -90,7 +90,7 @@ def _check_row(row: Any) -> None:
 
 
 def _values(arguments: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """The arguments, and those of a list among them."""
+    """Yield the arguments, and those of a list among them."""
     for value in arguments:
         if isinstance(value, (list, tuple)) and len(value) <= 20:
             yield from value

@@ -222,7 +222,7 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
 
 
 def _content(source: Source, entry: _Entry) -> bytes:
-    """The bytes of the entry, found as torch finds them: by the header in front of them."""
+    """Read the bytes of the entry, found as torch finds them: by the header in front of them."""
     raw = source.read(entry.start, entry.end - entry.start)
     sign, _, flags, method, _, _, _, _, _, name_length, extra_length = _HEADER.unpack_from(raw)
     start = _HEADER.size + name_length + extra_length

@@ -126,7 +126,7 @@ def _path(*parts: Any) -> Constant:
 
 
 def _getattr(owner: Any, name: Any) -> Constant:
-    """A module's own way forward, or a member of torchvision's enumeration."""
+    """Return a module's own way forward, or a member of torchvision's enumeration."""
     if isinstance(owner, Name) and owner.path == _INTERPOLATION:
         return _interpolation(name)
     _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)

@@ -50,13 +50,13 @@ def is_known(path: str) -> bool:
 
 
 def methods() -> frozenset[str]:
-    """What a layer does, so that no attribute in a file may have these names."""
+    """Return the names of a layer's methods, which no attribute in a file may have."""
     return _table()["methods"]
 
 
 @cache
 def layers() -> frozenset[str]:
-    """What a row of an architecture may be, as it is written there (Conv, nn.Upsample)."""
+    """Return what a row of an architecture may be, as it is written there (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
         for module, _, name in (path.rpartition(".") for path in _table()["modules"])
