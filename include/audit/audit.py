@@ -78,7 +78,7 @@ def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditRepo
 def find_losses(
     around: Surroundings, request: AuditRequest, seed: str, report: AuditReport
 ) -> Iterator[Finding]:
-    """Recorded objects that are missing or damaged; bytes are read of all, or of a sample."""
+    """Find recorded objects that are missing or damaged; read the bytes of all, or of a sample."""
     sample = Sample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(around.connection, around.bucket):
@@ -101,7 +101,10 @@ def find_losses(
 def _confirmed(
     around: Surroundings, recorded: RecordedObject, finding: Finding, *, repair: bool
 ) -> Iterator[Finding]:
-    """The finding, unless the row names something else by now; with its repair, or what a person can do."""
+    """Yield the finding unless the row names something else by now.
+
+    It has its repair, or what a person can do.
+    """
     if not still_recorded(around.connection, recorded):
         return
     done = restore(around.connection, around.client, around.bucket, recorded) if repair else None

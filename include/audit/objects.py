@@ -31,7 +31,7 @@ _READS = 2
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
-    """What is wrong with the recorded object; None if nothing is, as far as was looked.
+    """Say what is wrong with the recorded object; None if nothing is, as far as was looked.
 
     Without `reread` only metadata and size are compared, which tells of another object and not of damaged
     bytes. Raises StoreErrors where S3 cannot be asked.

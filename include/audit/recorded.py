@@ -47,12 +47,12 @@ class RecordedObject:
         return f"job {self.job_id}"
 
     def finding(self, kind: FindingKind, detail: str) -> Finding:
-        """A finding about this object."""
+        """Return a finding about this object."""
         return Finding(kind, detail, self.job_id, self.path, self.size)
 
 
 def objects_of(job: TrainingJob) -> list[RecordedObject]:
-    """What the job's row names, if it is ours: what a platform recorded on its own has no hash."""
+    """Return what the job's row names, if it is ours: what a platform recorded on its own has no hash."""
     return _of_job(
         job.job_id,
         ("best", job.best_checkpoint_path, job.best_checkpoint_sha256, job.best_checkpoint_size),

@@ -54,7 +54,7 @@ def restore(
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
-    """What a person can do about an object that could not be restored, as a sentence."""
+    """Say what a person can do about an object that could not be restored, as a sentence."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         head = head_object(client, before)
         stored = stored_checkpoint(before, head).checkpoint if head else None
@@ -90,7 +90,7 @@ def _done(source: str) -> str:
 
 
 def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
-    """The metadata of the object as it was: a version's file also says which version it is."""
+    """Return the metadata of the object as it was: a version's file also says which version it is."""
     if recorded.name is not None and recorded.version is not None:
         return identity_of(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}

@@ -56,12 +56,12 @@ class AuditReport:
     examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
 
     def listed(self, page: Collection[ListedObject]) -> None:
-        """These objects are in the bucket."""
+        """Count these objects, which are in the bucket."""
         self.objects += len(page)
         self.bytes += sum(item.size for item in page)
 
     def examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
-        """These were looked at, or read again."""
+        """Count these objects, which were looked at, or read again."""
         if reread:
             self.reread += len(page)
             self.reread_bytes += sum(recorded.size or 0 for recorded in page)
@@ -109,7 +109,7 @@ class AuditReport:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Return the figures as JSON."""
         return {
             "sentence": self.sentence,
             "objects": self.objects,
@@ -122,7 +122,7 @@ class AuditReport:
         }
 
     def markdown(self) -> str:
-        """The report."""
+        """Return the report as Markdown."""
         lines = ["# Audit of checkpoints", "", self.sentence, ""]
         for kind, title in _TITLES.items():
             if not self.found[kind]:

@@ -86,7 +86,7 @@ class AuditRequest(BaseModel):
             raise AuditRefused(sentence(error, cls, "audit_checkpoints")) from None
 
     def policy(self, deployment: str | None = None) -> RetentionPolicy:
-        """What the run gave, where it gave nothing the deployment's, and otherwise the defaults.
+        """Return what the run gave, where it gave nothing the deployment's, and otherwise the defaults.
 
         deployment is the Variable's value, None if it is not set. Raises AuditRefused where it is no policy.
         """

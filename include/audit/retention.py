@@ -73,7 +73,7 @@ class RetentionReport:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Return the figures as JSON."""
         return {
             "sentence": self.sentence,
             "dry_run": self.policy.dry_run,
@@ -84,7 +84,7 @@ class RetentionReport:
         }
 
     def markdown(self) -> str:
-        """The report."""
+        """Return the report as Markdown."""
         lines = ["# Retention", "", self.sentence, ""]
         lines += [f"- {job_id}: {human(size)}" for job_id, size in self.shown.items()]
         if self.jobs > len(self.shown):

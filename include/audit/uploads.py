@@ -21,7 +21,10 @@ ABANDONED = timedelta(days=1)
 def find_abandoned_uploads(
     client: S3Client, bucket: str, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Uploads below checkpoints/ and models/ that began more than a day ago; the repair is to abort them."""
+    """Find uploads below checkpoints/ and models/ that began more than a day ago.
+
+    The repair is to abort them.
+    """
     for prefix in (CHECKPOINTS, MODELS):
         with explained(client, S3Location(bucket, prefix)):
             for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
