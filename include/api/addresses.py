@@ -21,12 +21,12 @@ def airflow_url() -> str:
 
 
 def at_airflow(*parts: str) -> str:
-    """A page of Airflow's UI, or a route of its own API."""
+    """Return the address of a page of Airflow's UI, or of a route of its own API."""
     return f"{airflow_url()}/{_path(*parts)}"
 
 
 def at_api(*parts: str) -> str:
-    """A route of this API."""
+    """Return the address of a route of this API."""
     return f"{airflow_url()}{PREFIX}/{_path(*parts)}"
 
 

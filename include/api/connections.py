@@ -50,7 +50,7 @@ class KeptConnections:
 
     @contextmanager
     def lent(self) -> Iterator[Connection[Any]]:
-        """A connection that works, given back afterwards. Raises what opening one raises."""
+        """Lend a connection that works, until the block ends. Raises what opening one raises."""
         kept = self._found() or self._opened()
         try:
             yield kept.connection

@@ -44,7 +44,7 @@ EpochHeader = Annotated[
 
 
 def _hub(request: Request) -> Hub:
-    """The one of this application."""
+    """Return the application's hub."""
     hub: Hub = request.app.state.hub
     return hub
 
@@ -78,7 +78,7 @@ async def follow_job(
 
 
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
-    """What happens to the job from epoch `after` on, until it has ended, or for so many seconds."""
+    """Yield what happens to the job from epoch `after` on, until it has ended, or for so many seconds."""
     end, told, sent = time.monotonic() + seconds, None, _Sent(after)
     with hub.watching(job_id):
         while time.monotonic() < end and not uvicorn_stops():

@@ -93,7 +93,7 @@ class Hub:
                 self._asked.set()
 
     def state(self, job_id: str) -> JobState | None:
-        """The newest state of a job that is watched; None until it was looked at."""
+        """Return the newest state of a job that is watched; None until it was looked at."""
         return self._states.get(job_id)
 
     @property
@@ -137,7 +137,7 @@ def look(
     known: Mapping[str, JobState | None],
     open_database: Callable[[], AbstractContextManager[Connection[Any]]],
 ) -> dict[str, JobState]:
-    """The states of those of these jobs that are not as they were known."""
+    """Return the states of those of these jobs that are not as they were known."""
     with open_database() as connection:
         with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(query("find_changed_jobs"), {"job_ids": list(known)}).fetchall()

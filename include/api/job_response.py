@@ -104,7 +104,7 @@ class TrainingJobResponse(TrainingJob):
 
 
 def response_of(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
-    """The job as the API shows it; reads what is not in its row."""
+    """Return the job as the API shows it; read what is not in its row."""
     return responses_of([job], database)[0]
 
 
@@ -210,7 +210,10 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 
 
 def _download(job: TrainingJob, bucket: str, kind: CheckpointKind, recorded: str | None) -> str | None:
-    """The route, if the row says that a checkpoint is at its place: recorded, or durable while it trains."""
+    """Return the route if the row says that a checkpoint is at its place.
+
+    Either it is recorded, or a state is durable while the job trains.
+    """
     place = f"s3://{bucket}/checkpoints/{job.job_id}/{kind}.pt"
     there = recorded == place or (recorded is None and job.durable_epoch is not None)
     return at_api("jobs", job.job_id, "checkpoints", kind) if there else None

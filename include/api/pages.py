@@ -31,12 +31,12 @@ class CursorRefused(ValueError):
 
 
 def cursor_at(*place: str | int) -> str:
-    """The values by which a row is found in its list, as one opaque word."""
+    """Return the values by which a row is found in its list, as one opaque word."""
     return base64.urlsafe_b64encode(to_json(place)).decode()
 
 
 def place_of(cursor: str | None, kind: TypeAdapter[Place]) -> Place | None:
-    """The place that a cursor names; None for the beginning. Raises CursorRefused."""
+    """Return the place that a cursor names; None for the beginning. Raises CursorRefused."""
     if cursor is None:
         return None
     try:

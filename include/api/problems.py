@@ -65,12 +65,12 @@ def answer_with_problems(app: FastAPI) -> None:
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of the errors that it answers with."""
+    """Return what a route's documentation says of the errors that it answers with."""
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
 
 def documented(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with the media type of problems: FastAPI writes that of every other answer."""
+    """Give problems their media type in the OpenAPI document: FastAPI writes that of every other answer."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
@@ -147,7 +147,7 @@ def _database_away(_: Request, error: Exception) -> JSONResponse:
 
 
 def _storage_away(_: Request, error: Exception) -> JSONResponse:
-    """What is wrong names endpoints and rights: it is for the log."""
+    """Log what is wrong, which names endpoints and rights, and answer without it."""
     log.warning("S3 cannot be asked: %s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -165,7 +165,7 @@ def _schema_behind(_: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    """The framework logs the error itself, with its trace, after this was sent."""
+    """Answer for an error that the framework logs itself, with its trace, after this was sent."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "The API server met an error of its own: an administrator finds it in its log.",

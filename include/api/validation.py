@@ -46,7 +46,10 @@ def validate(request: Request, database: Database, params: Annotated[dict[str, A
 
 
 def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[str, str]:
-    """What only rows and objects tell: a job that is taken, one that cannot be resumed, other parameters."""
+    """Return what only rows and objects tell.
+
+    A job that is taken, one that cannot be resumed, other parameters than a job began with.
+    """
     client, settings, jobs = s3_client(patient=False), Settings.from_environment(), JobRepository(database)
     store = CheckpointStore(client, settings.bucket)
     finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, database)
