@@ -52,14 +52,14 @@ class AirflowApi:
         return state
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The run's tasks, as Airflow describes them."""
+        """Return the run's tasks, as Airflow describes them."""
         found: list[dict[str, Any]] = self._call(
             "GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         ).json()["task_instances"]
         return found
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
-        """The log of one attempt of a task."""
+        """Return the log of one attempt of a task, line by line."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
         return [line for each in content for line in _lines(each)]
@@ -91,7 +91,10 @@ class AirflowApi:
 
 
 def _lines(event: Any) -> list[str]:
-    """A structured log event as text, with what was raised; without the marks that fold the log in the UI."""
+    """Return a structured log event as text, with what was raised.
+
+    The marks that fold the log in the UI are left out.
+    """
     if not isinstance(event, dict):
         return [str(event)]
     raised = [f"{each['exc_type']}: {each['exc_value']}" for each in event.get("error_detail") or []]

@@ -121,7 +121,7 @@ def _diagnosis(program: str) -> str:
 
 
 def _uv_environment() -> dict[str, str]:
-    """The environment for uv, which reads its own settings but not pip's."""
+    """Return the environment for uv, which reads its own settings but not pip's."""
     environment = dict(os.environ)
     environment.setdefault("UV_HTTP_TIMEOUT", environment.get("PIP_DEFAULT_TIMEOUT", "180"))
     if "UV_INDEX_URL" in environment:

@@ -23,7 +23,9 @@ def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
 
 
 def task_processes(task_instance_id: str) -> list[psutil.Process]:
-    """The process that runs this attempt, and its children; not its supervisor, which tells Airflow of it.
+    """Find the process that runs this attempt, and its children.
+
+    Its supervisor, which tells Airflow of it, is not among them.
 
     Airflow writes the id of the attempt into the titles of both.
     """

@@ -137,7 +137,7 @@ def login(stack: Stack, steps: Steps) -> str:
 
 
 def _page(stack: Stack, job_id: str) -> str:
-    """The job in the console, within Airflow's UI."""
+    """Return the address of the job in the console, within Airflow's UI."""
     return f"{stack.url}/plugin/trainings{PREFIX}/job?id={quote(job_id)}"
 
 

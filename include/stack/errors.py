@@ -12,7 +12,7 @@ class StackError(Exception):
 
 
 def last_lines(log: Path, count: int = LOG_LINES_SHOWN) -> str:
-    """The end of a log file, indented; empty when there is no log."""
+    """Return the end of a log file, indented; empty when there is no log."""
     if not log.exists():
         return ""
     lines = log.read_text(errors="replace").splitlines()[-count:]

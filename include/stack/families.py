@@ -17,7 +17,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def start_of(process: psutil.Process) -> str:
-    """What tells a process from a later one of its number, and does not change when the clock is set.
+    """Return what tells a process from a later one of its number, even when the clock is set.
 
     Raises psutil.NoSuchProcess.
     """
@@ -46,7 +46,7 @@ class Remembered:
             return None
 
     def process(self) -> psutil.Process | None:
-        """The living process."""
+        """Return the process if it lives."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             if start_of(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
@@ -91,7 +91,10 @@ def family_of(service: Service) -> Family:
 
 
 def _of_other_services(service: Service) -> set[psutil.Process]:
-    """What must not be stopped with this one: the supervisor is the parent of what it has started again."""
+    """Return what must not be stopped with this one.
+
+    The supervisor is the parent of what it has started again.
+    """
     files = set(service.pid_file.parent.glob("*.pid")) - {service.pid_file}
     heads = [remembered.process() for file in files if (remembered := Remembered.read(file))]
     return {each for head in heads if head for each in (head, *_children(head))}

@@ -34,7 +34,7 @@ QUALITY = ("metrics/mAP50(B)", "metrics/mAP50(M)", "metrics/accuracy_top1")
 
 
 def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
-    """The number that people ask for first, with its short name: mAP50, or the accuracy of a classifier."""
+    """Return the number that people ask for first, with its short name: mAP50, or a classifier's accuracy."""
     for name in QUALITY:
         value = metrics.get(name)
         if value is not None:

@@ -49,7 +49,7 @@ class Stack:
 
     @classmethod
     def at(cls, path: Path, postgres_settings: Mapping[str, str] | None = None) -> Stack:
-        """The stack whose state is in the folder `path`, which is created if it is not there."""
+        """Return the stack whose state is in the folder `path`, which is created if it is not there."""
         state = StateFolder(path)
         state.prepare()
         return cls(state, postgres_settings or {})
@@ -203,7 +203,7 @@ class Stack:
         )
 
     def supervised(self) -> list[Service]:
-        """What the supervisor looks after, in the order in which it starts."""
+        """Return what the supervisor looks after, in the order in which it starts."""
         return [self.postgres.service, self.s3.service, *self.airflow.services]
 
     @property

@@ -28,7 +28,10 @@ def is_free(port: int) -> bool:
 
 
 def choose(taken: set[int], *, with_grpc: bool = False) -> int:
-    """A port that is free now and not in `taken`. With `with_grpc`, the one GRPC_OFFSET above is free too."""
+    """Choose a port that is free now and not in `taken`.
+
+    With `with_grpc`, the one GRPC_OFFSET above is free too.
+    """
     highest = HIGHEST - GRPC_OFFSET if with_grpc else HIGHEST
     candidates = random.SystemRandom().sample(range(LOWEST, highest), 200)
     for port in candidates:

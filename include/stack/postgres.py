@@ -66,7 +66,7 @@ class Postgres:
         return processes.running(self.service) is not None
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
-        """A libpq URL; passwords here are URL-safe."""
+        """Return a libpq URL; passwords here are URL-safe."""
         return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
 
     def ensure_database(self, name: str, owner: str, password: str) -> None:

@@ -61,7 +61,7 @@ class Service:
 
 
 def running(service: Service) -> psutil.Process | None:
-    """The service's process, or None when it does not run."""
+    """Return the service's process, or None when it does not run."""
     remembered = Remembered.read(service.pid_file)
     return remembered.process() if remembered else None
 
@@ -205,7 +205,7 @@ def as_user(user: str | None) -> Identity:
 
 
 def base_environment() -> dict[str, str]:
-    """This process' environment for a server, without what would slow it down or confuse it."""
+    """Return this process' environment for a server, without what would slow it down or confuse it."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 

@@ -84,7 +84,7 @@ class S3:
         return processes.running(self.service) is not None
 
     def client(self) -> S3Client:
-        """A client that fails at once where there is no server."""
+        """Return a client that fails at once where there is no server."""
         import boto3
         from botocore.config import Config
 

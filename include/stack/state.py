@@ -35,7 +35,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Credentials:
-        """New ones. All are URL-safe and need no quotes in a shell or a configuration file."""
+        """Make new ones. All are URL-safe and need no quotes in a shell or a configuration file."""
         generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
         generated["identity"] = secrets.token_hex(8)
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -88,7 +88,7 @@ class StateFolder:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
     def private(self, name: str) -> Path:
-        """A folder in it for nobody else."""
+        """Make a folder in it for nobody else."""
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
@@ -96,13 +96,13 @@ class StateFolder:
         return self.credentials_file.exists() and self.ports_file.exists()
 
     def credentials(self) -> Credentials:
-        """The remembered ones, or new ones."""
+        """Return the remembered credentials, or new ones."""
         if not self.credentials_file.exists():
             write_private(self.credentials_file, json.dumps(asdict(Credentials.generate()), indent=2) + "\n")
         return Credentials(**_load(self.credentials_file))
 
     def ports(self) -> StackPorts:
-        """The remembered ones, or free ones that are remembered from now on."""
+        """Return the remembered ports, or free ones that are remembered from now on."""
         if not self.ports_file.exists():
             self.remember(StackPorts.choose())
         remembered = _load(self.ports_file)

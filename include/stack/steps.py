@@ -47,5 +47,5 @@ class Steps:
 
 
 def quiet() -> Steps:
-    """Steps that print nothing."""
+    """Make steps that print nothing."""
     return Steps(Console(quiet=True))
