@@ -121,7 +121,10 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace) -> dict[str, object]:
-    """What makes two calls the same one: not the device and the workers, which another machine may change."""
+    """Return what makes two calls the same one.
+
+    Device and workers are not in it, for another machine may change them.
+    """
     arguments = {name: value for name, value in options.set if name != "workers"}
     return {"data": options.data and str(options.data.resolve()), "epochs": options.epochs} | arguments
 

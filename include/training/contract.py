@@ -24,7 +24,7 @@ class DeviceNotAvailable(TrainingError):
 
 
 class MachineUnusable(Exception):
-    """This machine cannot be used now. Later, or on another machine, the training goes on."""
+    """The machine cannot be used now. Later, or on another machine, the training goes on."""
 
 
 class NoGpuFree(MachineUnusable):
@@ -51,7 +51,7 @@ class ProcessKilled(Exception):
 
 
 class DiskError(Exception):
-    """This machine's disk does not take a checkpoint. Another machine's may."""
+    """The machine's disk does not take a checkpoint. Another machine's may."""
 
 
 class NotResumable(TrainingError):

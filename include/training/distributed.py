@@ -104,7 +104,7 @@ class _Rank:
     connection: Connection[Any, Any]
 
     def receive(self) -> object:
-        """The next message; where none comes any more, why."""
+        """Return the next message; where none comes any more, why."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):

@@ -181,7 +181,7 @@ class Exact(BaseTrainer):  # type: ignore[misc]
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """What Ultralytics' checkpoint lacks, as tensors and plain values; not copied.
+        """Return what Ultralytics' checkpoint lacks, as tensors and plain values; not copied.
 
         batches is how many of an epoch went into it that has not ended.
         """

@@ -245,7 +245,7 @@ class _Held:
 
 
 def _parts(handle: Any) -> list[Any]:
-    """The MIG devices of a GPU; none where it is not divided."""
+    """Return the MIG devices of a GPU; none where it is not divided."""
     import pynvml
 
     parts = []

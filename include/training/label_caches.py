@@ -52,7 +52,7 @@ def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: st
 
 
 def _encoded(value: Any) -> dict[str, Any]:
-    """What JSON has no word for: arrays and numbers of numpy."""
+    """Encode what JSON has no word for: arrays and numbers of numpy."""
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise TypeError(f"a {type(value).__name__} has no form in JSON")

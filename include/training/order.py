@@ -52,7 +52,7 @@ def seed_of(*place: int | str) -> int:
 
 @lru_cache(maxsize=2)
 def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `samples` indices in `epoch`, shape (samples,)."""
+    """Return the order of `samples` indices in `epoch`, shape (samples,)."""
     generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
     return torch.randperm(samples, generator=generator).numpy()
 
@@ -129,7 +129,7 @@ class _Seeded:
         return epoch, position
 
     def _indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
-        """The samples at these positions of the epoch."""
+        """Return the samples at these positions of the epoch."""
         order = shuffled(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
         return positions if order is None else order[positions]
 
@@ -238,7 +238,7 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         return image
 
     def _window_of(self, epoch: int, position: int) -> _Window:
-        """The window that ends with the position's own batch."""
+        """Return the window that ends with the position's own batch."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
         if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
@@ -254,7 +254,7 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         return self.window
 
     def _batch(self, number: int, rank: int) -> list[int]:
-        """The samples of one GPU's batch, counted from the beginning of the training."""
+        """Return the samples of one GPU's batch, counted from the beginning of the training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
         return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]

@@ -58,7 +58,7 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
 
 
 def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
-    """What is not the same, such as "torch 2.14.0 instead of 2.15.0".
+    """List what is not the same, such as "torch 2.14.0 instead of 2.15.0".
 
     What an earlier version of this project did not keep in a state is not compared.
     """

@@ -168,7 +168,7 @@ def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], s
 
 
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """What of the arguments in the file is used: those of a training, and no file that was not asked for.
+    """Return the arguments of the file that are used: a training's, and no file that was not asked for.
 
     Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not
     given.

@@ -42,6 +42,6 @@ def train(
 def prepared(
     request: TrainingRequest, reporter: EpochReporter, states: StateReporter | None = None
 ) -> Iterator[WholeState]:
-    """The trainer that is about to do what `train` does, on one device. Raises TrainingError."""
+    """Build the trainer that is about to do what `train` does, on one device. Raises TrainingError."""
     with planned(request) as plan:
         yield plan.trainer(LoggedEpochs(reporter), states)

@@ -7,7 +7,7 @@ import unicodedata
 
 
 def in_one_line(error: BaseException) -> str:
-    """What `error` says in one line of at most 400 characters, without the emoji."""
+    """Return what `error` says, in one line of at most 400 characters, without the emoji."""
     text = "".join(c for c in str(error) or type(error).__name__ if unicodedata.category(c) != "So")
     return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
 

@@ -46,7 +46,7 @@ class _ByName:
         return names
 
     def per_class(self) -> dict[str, float]:
-        """The metric of each class that the data hold, by name."""
+        """Return the metric of each class that the data hold, by name."""
         raise NotImplementedError
 
     def named(self, numbers: Mapping[int, float]) -> dict[str, float]:
@@ -82,7 +82,7 @@ class _Boxes(_ByName):
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)  # type: ignore[attr-defined]
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Number what was found as the data do; what the data do not have fits no label."""
+        """Give what was found the numbers of the data; what the data do not have fits no label."""
         found: list[dict[str, torch.Tensor]] = super().postprocess(preds)  # type: ignore[misc]
         for each in found:
             each["cls"] = self._to_data[each["cls"].long()].to(each["cls"].dtype)
