@@ -104,7 +104,7 @@ def _objections(
 
 
 def _key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
-    """The column that names a row of the platform and is never empty."""
+    """Return the column that names a row of the platform and is never empty."""
     for name in catalog.unique_columns(connection, table):
         column = actual[name]
         if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:

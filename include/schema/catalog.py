@@ -28,12 +28,12 @@ def table_kind(connection: Connection, table: str) -> str | None:
 
 
 def columns(connection: Connection, table: str) -> dict[str, ActualColumn]:
-    """The table's columns by name, in their order."""
+    """Return the table's columns by name, in their order."""
     return {row.name: ActualColumn(**row._mapping) for row in _rows(connection, "table_columns", table=table)}
 
 
 def unique_columns(connection: Connection, table: str) -> list[str]:
-    """The columns whose value alone names a row, the primary key first."""
+    """Return the columns whose value alone names a row, the primary key first."""
     return [row.name for row in _rows(connection, "unique_columns", table=table)]
 
 
@@ -56,7 +56,7 @@ def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
 
 
 def number(connection: Connection, statement: str) -> int:
-    """The one number that `statement` returns."""
+    """Return the one number that `statement` returns."""
     return int(connection.exec_driver_sql(statement).scalar_one())
 
 

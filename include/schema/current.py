@@ -36,7 +36,7 @@ def require_current(connection: Connection[Any]) -> None:
 
 
 def newer_than_code(current: str) -> str:
-    """The sentence for a schema whose revision this code does not know."""
+    """Return the sentence for a schema whose revision this code does not know."""
     return (
         f"The training database is at schema revision {current}, which this code does not know "
         f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that one here."

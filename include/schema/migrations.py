@@ -138,7 +138,7 @@ def _migrate(config: Config, current: str, target: str, known: tuple[str, ...], 
 
 
 def _current(connection: Connection, known: tuple[str, ...]) -> str:
-    """The database's revision, in a transaction of its own."""
+    """Read the database's revision, in a transaction of its own."""
     with connection.begin():
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         current = context.get_current_revision() or BASE
@@ -168,7 +168,7 @@ def _resolve(target: str, current: str, known: tuple[str, ...]) -> str:
 
 
 def _between(current: str, target: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The revisions whose upgrade or downgrade runs, in the order in which they run."""
+    """Return the revisions whose upgrade or downgrade runs, in the order in which they run."""
     all_revisions = (BASE, *known)
     here, there = all_revisions.index(current), all_revisions.index(target)
     if there >= here:

@@ -41,7 +41,7 @@ class _Created:
 
 @contextmanager
 def creating(revision: str, context: MigrationContext) -> Iterator[Revision]:
-    """A revision that upgrades: what it creates is remembered at the end."""
+    """Begin a revision that upgrades: what it creates is remembered at the end."""
     here = Revision(revision, context)
     yield here
     here.remember()

@@ -38,7 +38,7 @@ DEFAULT_PATIENCE = Patience()
 
 
 def engine_over(connect: Callable[[], Any]) -> Engine:
-    """An engine over the caller's own way to a psycopg connection, such as a PostgresHook's get_conn."""
+    """Return an engine over the caller's own way to a psycopg connection, such as a hook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] = connect()
@@ -50,7 +50,9 @@ def engine_over(connect: Callable[[], Any]) -> Engine:
 
 @contextmanager
 def exclusive(engine: Engine, patience: Patience) -> Iterator[Connection]:
-    """A session that holds the lock of all migrations of this database, and waits no longer than `patience`.
+    """Open a session that holds the lock of all migrations of this database.
+
+    It waits no longer than `patience`.
 
     Raises SchemaBusy if another migration holds the lock for longer.
     """

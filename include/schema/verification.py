@@ -60,7 +60,7 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
 
 
 def _promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
-    """The columns that the revisions up to `revision` declare, by table."""
+    """Return the columns that the revisions up to `revision` declare, by table."""
     promised: dict[str, tuple[Column, ...]] = {}
     if revision != BASE:
         upwards = list(ScriptDirectory(str(scripts)).iterate_revisions(revision, "base"))[::-1]
