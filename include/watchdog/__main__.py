@@ -74,7 +74,7 @@ class _Watchdog:
         os._exit(0)  # not held by a report that nobody reads
 
     def _bury(self) -> None:
-        """The parent was killed: leave a trace of it, and nothing else that it has started."""
+        """Leave a trace of the parent, which was killed, and nothing else that it has started."""
         bury(self._folder, self._attempt, self._oom_kills, "It was killed")
         for rank in self._watch.ranks():
             kill_group(rank)

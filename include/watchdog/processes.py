@@ -183,7 +183,7 @@ def _catches(pid: int, number: int) -> bool:
 
 
 def _complete(path: Path) -> str:
-    """What is written into the file, as soon as it does not grow any more."""
+    """Return what is written into the file, as soon as it does not grow any more."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
         time.sleep(0.1)

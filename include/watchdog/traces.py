@@ -43,7 +43,7 @@ class Trace:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """What the attempt before this one left on this machine. Raises UntrustedFolder."""
+        """Read what the attempt before this one left on this machine. Raises UntrustedFolder."""
         make_trusted_folder(folder)
         try:
             return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
@@ -56,7 +56,7 @@ class Trace:
         return place(self.epoch, self.batch)
 
     def as_json(self) -> dict[str, Any]:
-        """The reverse of Trace(**…)."""
+        """Return what Trace(**…) takes."""
         return asdict(self)
 
 

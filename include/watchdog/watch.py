@@ -131,7 +131,7 @@ class Watch:
         return self._overdue(now) or self._stopped(now)
 
     def position(self) -> tuple[int, int]:
-        """The epoch and its finished batches, of the process that is least far."""
+        """Return the epoch and its finished batches, of the process that is least far."""
         beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
         return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
 
@@ -141,7 +141,7 @@ class Watch:
         return {beat.pid: beat.rank for beat in beats if beat.rank >= 0 and beat.phase is not Phase.OVER}
 
     def _overdue(self, now: float) -> Hang | None:
-        """A process whose time is up; of several the one that is least far, for which the others wait."""
+        """Find a process whose time is up; of several the one that is least far: the others wait for it."""
         late = [
             seen
             for seen in self._seen.values()
@@ -159,7 +159,7 @@ class Watch:
         )
 
     def _stopped(self, now: float) -> Hang | None:
-        """A trainer that was stopped, also while it trains nothing: it fetches data, or publishes."""
+        """Find a trainer that was stopped, also while it trains nothing: it fetches data, or publishes."""
         if not Member(self._root, "the trainer").is_stopped:
             self._stopped_since = None
             return None
