@@ -44,7 +44,7 @@ PLANS = deployed_plans().valid
 
 
 def retraining(plan: str | None) -> None:
-    """The tasks, for one plan or for the one that the run names."""
+    """Define the tasks, for one plan or for the one that the run names."""
 
     @task
     def resolve_plan() -> Json:
@@ -113,7 +113,7 @@ def retraining(plan: str | None) -> None:
 
 
 def schedule_of(planned: Schedule) -> Any:
-    """What a plan's own Dag runs on: times, changed data, or both."""
+    """Return what a plan's own Dag runs on: times, changed data, or both."""
     if planned.cron is None:
         return [TRAINING_DATASET]
     times = CronTriggerTimetable(planned.cron, timezone="UTC")
@@ -121,7 +121,7 @@ def schedule_of(planned: Schedule) -> Any:
 
 
 def plan_param(names: list[str], default: str | None = None) -> Param:
-    """The field for the plan: mandatory where there is no default."""
+    """Return the field for the plan: mandatory where there is no default."""
     schema: Json = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
     return Param(default, RetrainRequest.model_fields["plan"].description, schema=schema)
 

@@ -10,6 +10,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def with_this_project(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, with this project first on PYTHONPATH."""
+    """Return the environment, with this project first on PYTHONPATH."""
     path = os.pathsep.join(filter(None, [str(_ROOT), environment.get("PYTHONPATH")]))
     return {**environment, "PYTHONPATH": path}

@@ -84,7 +84,7 @@ def _way_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """A folder that everybody may write to is harmless where it is sticky and what it holds is trusted."""
+    """Refuse a folder that everybody may write to, unless it is sticky and what it holds is trusted."""
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
@@ -134,7 +134,10 @@ def _trusted(found: os.stat_result) -> bool:
 
 
 def _mode_in(parent: os.stat_result) -> int:
-    """A group that shares the parent on purpose shares what is made there, too; anybody else does not."""
+    """Return the mode of a folder that is made there.
+
+    A group that shares the parent on purpose shares it too; anybody else does not.
+    """
     handed_down = parent.st_mode & stat.S_ISGID or parent.st_gid == os.getegid()
     shared = parent.st_mode & stat.S_IWGRP and not parent.st_mode & stat.S_IWOTH
     return 0o770 if shared and handed_down else 0o700

@@ -29,7 +29,7 @@ def version_of(files: dict[str, Path]) -> str:
 
 
 def document(page: str, title: str, files: dict[str, Path], version: str) -> str:
-    """The HTML of one page. All its modules are named, so that the browser fetches them at once."""
+    """Return the HTML of one page. All its modules are named, so that the browser fetches them at once."""
     static = f"static/{version}"
     styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
     modules = [

@@ -90,7 +90,7 @@ def fetch_tree(
 def _wanted(
     origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
 ) -> tuple[NamedObjects, str]:
-    """The objects to fetch, and their fingerprint."""
+    """Return the objects to fetch, and their fingerprint."""
     if expected is not None and listings is not None:
         checked = listings.load(expected, origin)
         if checked is not None:
@@ -106,7 +106,9 @@ def _wanted(
 
 
 def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
-    """The fingerprint of what is in S3 now, which is that of the content once it is here: nothing is fetched.
+    """Return the fingerprint of what is in S3 now, without fetching anything.
+
+    It is that of the content once it is here.
 
     Raises DatasetError where there is nothing.
     """
@@ -116,7 +118,7 @@ def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
 
 
 def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[NamedObjects, str]:
-    """The objects below the prefix by their names relative to it, and their fingerprint."""
+    """List the objects below the prefix by their names relative to it, and their fingerprint."""
     objects = list(itertools.islice(_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
     if len(objects) > PREFIX_OBJECTS:
         raise DatasetError(

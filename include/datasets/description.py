@@ -163,7 +163,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """What else Ultralytics reads; without kpt_shape nothing about keypoints means anything."""
+    """Return what else Ultralytics reads; without kpt_shape nothing about keypoints means anything."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(f"channels: {shown(channels)} must be the number of image channels, 1 to {CHANNELS}")

@@ -37,7 +37,7 @@ def read_labelled(place: Place, task: str) -> Layout:
 
 
 def _root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
-    """The folder that train and val are relative to: `path` where it may be used, else the YAML's own.
+    """Return the folder that train and val are relative to: `path` if it may be used, else the YAML's own.
 
     Data YAMLs travel with the `path` of the machine they were made on; Ultralytics, too, ignores it for an
     archive. Of a user's own path it may name another folder below a root: that is the dataset's then.

@@ -39,7 +39,7 @@ def fill_view(layout: Layout, partial: Path, final: Path) -> None:
 
 
 def data_of_view(view: Path, task: str) -> Path:
-    """What to give to Ultralytics as `data`: the folder for classify, else the data YAML."""
+    """Return what Ultralytics gets as `data`: the folder for classify, else the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 
 

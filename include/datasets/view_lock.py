@@ -80,7 +80,7 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
 
 
 def _user(descriptor: int) -> int | None:
-    """The process that has locked the file and not let go of it in an orderly way."""
+    """Return the process that has locked the file and not let go of it in an orderly way."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
 

@@ -35,7 +35,7 @@ class StopRequest(Enum):
 
     @classmethod
     def of(cls, requested: bool, after_epoch: bool) -> StopRequest:
-        """What the two columns of a row say."""
+        """Return what the two columns of a row say."""
         if not requested:
             return cls.NONE
         return cls.AFTER_EPOCH if after_epoch else cls.NOW

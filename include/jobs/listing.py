@@ -116,7 +116,7 @@ class Lineage(BaseModel):
 
 
 def named(spec: Mapping[str, Any] | None, name: str) -> str | None:
-    """That parameter of the job, if it is a text: a platform may have written anything."""
+    """Return that parameter of the job, if it is a text: a platform may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
 
@@ -224,5 +224,5 @@ def _values(wanted: JobFilter) -> dict[str, Any]:
 
 
 def _beginning_with(prefix: str) -> str:
-    """The pattern of LIKE."""
+    """Return the pattern for LIKE."""
     return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

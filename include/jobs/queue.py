@@ -116,7 +116,7 @@ def _starts(
 
 
 def _time(seconds: float) -> timedelta:
-    """A platform may have written anything: ten years stand for all that is longer."""
+    """Return the duration, at most ten years: a platform may have written anything."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 
 

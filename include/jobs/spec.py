@@ -392,7 +392,7 @@ class TrainingSpec(BaseModel):
         return self.model_copy(update=same)
 
     def identity(self) -> dict[str, Any]:
-        """What an interrupted training must not change when it goes on; all that is given but its means.
+        """Return what an interrupted training must not change when it goes on: all but its means.
 
         Without defaults, so that a parameter of a later version leaves earlier trainings the same.
         """
@@ -400,7 +400,7 @@ class TrainingSpec(BaseModel):
         return self.model_dump(mode="json", exclude=means, exclude_defaults=True)
 
     def arguments(self) -> dict[str, Any]:
-        """The given ones of Ultralytics' training arguments, but task, model, data, epochs and device."""
+        """Return Ultralytics' own arguments as given, without task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
         if self.batch is not None and self.batch.is_integer():

@@ -20,7 +20,7 @@ class NotRegistered(ModelError):
 
 
 class PromotionRefused(ModelError):
-    """This version must not come into production as things are."""
+    """The version must not come into production as things are."""
 
 
 class PromotionConflict(PromotionRefused):

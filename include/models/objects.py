@@ -45,7 +45,10 @@ def production_location(bucket: str, name: str) -> S3Location:
 
 
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:
-    """The metadata of a version's file and of its copy in production: those of best.pt, and which it is."""
+    """Return the metadata of a version's file and of its copy in production.
+
+    They are those of best.pt, and which version it is.
+    """
     return {**found.metadata, "sha256": found.sha256, "model": name, "model-version": str(version)}
 
 

@@ -99,7 +99,7 @@ class ModelRepository:
             return [name for (name,) in cursor.execute(query("list_models"))]
 
     def unknown(self, name: str) -> VersionUnknown:
-        """The error for a model that has no versions."""
+        """Return the error for a model that has no versions."""
         names = self.names()
         known = f"give one of {', '.join(names)}" if names else "none was registered yet; run retrain_yolo"
         return VersionUnknown(f"name={name!r} is no model: {known}")

@@ -64,7 +64,7 @@ def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def fitting(path: Path) -> bytes | None:
-    """The picture as it is, or smaller where it is too large; None if it is none, or not whole.
+    """Return the picture as it is, or smaller where it is too large; None if it is none, or not whole.
 
     Ultralytics draws in threads of its own, so that one may not be finished.
     """

@@ -68,7 +68,7 @@ class PictureStore:
         return len(stored)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
-        """The pictures of that training, the most telling first. Raises StoreErrors.
+        """List the pictures of that training, the most telling first. Raises StoreErrors.
 
         Those of another training of the same name are none.
         """

@@ -86,7 +86,7 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> D
 
 
 def _fallen(challenger: Evaluation, champion: Evaluation, allowed: float) -> str:
-    """The classes that fell too far, the worst first, in words; empty if there are none."""
+    """Name the classes that fell too far, the worst first, in words; empty if there are none."""
     drops = []
     for name, before in champion.classes.items():
         after = challenger.classes.get(name)

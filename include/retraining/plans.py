@@ -110,7 +110,7 @@ class RetrainPlan(_Part):
         return self
 
     def spec(self, model: str | None = None) -> TrainingSpec:
-        """What `train_yolo` is asked for; with `model` it starts from that. Raises PlanError."""
+        """Return what `train_yolo` is asked for; with `model` it starts from that. Raises PlanError."""
         given = {"dataset": self.dataset, "task": self.task, "model": model or self.model}
         try:
             return TrainingSpec.parse(given | self.parameters)

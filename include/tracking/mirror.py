@@ -122,7 +122,7 @@ class JobMirror:
 
 
 def _params(job: TrainingJob) -> dict[str, str]:
-    """What was given and what is our own default; what is not there is Ultralytics' default."""
+    """Return what was given and what is our own default; what is left out is Ultralytics' default."""
     given = {key: value for key, value in (job.spec or {}).items() if value is not None}
     overrides = given.pop("overrides", {})
     return {_name(key): str(value) for key, value in {**given, **overrides}.items()}

@@ -131,7 +131,7 @@ class TrackingServer:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> TrackingServer | None:
-        """The server that MLflow's own variables name, or None. Raises TrackingSettingsError."""
+        """Return the server that MLflow's own variables name, or None. Raises TrackingSettingsError."""
         uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
         if not uri:
             return None
@@ -155,7 +155,7 @@ class TrackingServer:
         return f"{parts.scheme}://{parts.netloc}"
 
     def experiment_id(self) -> str:
-        """The id of the experiment, which is created if it is not there."""
+        """Return the id of the experiment, which is created if it is not there."""
         query = {"experiment_name": self.experiment}
         try:
             found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
@@ -175,7 +175,7 @@ class TrackingServer:
         return found.experiment.experiment_id
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """The experiment's runs with this tag, oldest first; value must have no quote in it."""
+        """List the experiment's runs with this tag, oldest first; value must have no quote in it."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -185,7 +185,7 @@ class TrackingServer:
         return self._call("POST", "runs/search", _RunsAnswer, body=body).runs
 
     def create_run(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> Run:
-        """A new run; `started` in milliseconds since 1970."""
+        """Create a run; `started` is in milliseconds since 1970."""
         body = {
             "experiment_id": experiment_id,
             "run_name": name,
@@ -276,7 +276,7 @@ class TrackingServer:
 
 
 def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
-    """The http(s) address without user and password, and these. Raises TrackingSettingsError."""
+    """Return the http(s) address without user and password, and these. Raises TrackingSettingsError."""
     try:
         parts = urlsplit(uri)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -133,7 +133,7 @@ class InitialWeightsFinder:
         return self._recorded(reference, version.path, version.sha256, version.job_id)
 
     def _object(self, uri: str) -> InitialWeights:
-        """An object in any bucket. Without our checksum it is read, to be known by its hash."""
+        """Find an object in any bucket. Without our checksum it is read, to be known by its hash."""
         location = S3Location.parse(uri)
         head = head_object(self.client, location)
         if head is None:
