@@ -21,7 +21,10 @@ class Middle:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Middle:
-        """The interval ends at two of the values; their ranks come from the binomial distribution alone."""
+        """Return the median and its interval, which ends at two of the values.
+
+        Their ranks come from the binomial distribution alone.
+        """
         ordered, count = sorted(values), len(values)
         outside, below = 0, 0.0  # how many values lie outside at each end, and how probable fewer are
         while below + math.comb(count, outside) / 2**count <= 0.025:

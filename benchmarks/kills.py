@@ -224,7 +224,7 @@ def _state_here(job_folder: Path) -> float:
 
 
 def _state_in_s3(services: Services, batches: int) -> float:
-    """The same of the state in S3, with so many batches in an epoch."""
+    """Return the same of the state in S3, with so many batches in an epoch."""
     stored = services.store(JOB).head(JOB, "last")
     if stored is None or stored.checkpoint is None:
         return 0.0

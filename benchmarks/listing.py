@@ -105,7 +105,7 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
 
 
 def _ask_database(connection: Any, question: Question) -> None:
-    """What the route does with its connection."""
+    """Do what the route does with its connection."""
     from include.api.pages import place_of
     from include.jobs.listing import JobFilter, JobListing, Place
     from include.jobs.repository import JobRepository
@@ -160,7 +160,7 @@ def _one(stack: Stack, statement: Any) -> str:
 
 
 def _cursor_at(stack: Stack, deep: int) -> str:
-    """The `next` of the page that ends at the job which so many are newer than."""
+    """Return the `next` of the page that ends at the job which so many are newer than."""
     from include.api.pages import cursor_at
 
     with closing(_connected(stack)) as connection:

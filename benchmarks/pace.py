@@ -50,7 +50,7 @@ def measure_pace(
 def training_loader(
     name: str, data: Path, folder: Path, workers: int, imgsz: int = 640, batch: int = BATCH
 ) -> Iterator[tuple[Any, Synchronized[int]]]:
-    """A training loader of that kind, and the count of images that it and its workers decode."""
+    """Build a training loader of that kind, and the count of images that it and its workers decode."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from include.training.order import seed_samples

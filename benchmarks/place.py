@@ -42,7 +42,7 @@ class Services:
     bucket: str = BUCKET
 
     def client(self) -> S3Client:
-        """An S3 client, set up as the tasks do it."""
+        """Return an S3 client, set up as the tasks do it."""
         import boto3
 
         from include.checkpoints.client import client_config
@@ -57,7 +57,7 @@ class Services:
         )
 
     def store(self, job_id: str) -> CheckpointStore:
-        """A new writer of the job's checkpoints."""
+        """Return a new writer of the job's checkpoints."""
         from include.checkpoints.store import CheckpointStore
 
         store = CheckpointStore(self.client(), self.bucket)
@@ -66,7 +66,7 @@ class Services:
         return store
 
     def row(self, job_id: str, attempt: int = 1) -> JobRecord:
-        """The row of a job that `begin` has made."""
+        """Return the row of a job that `begin` has made."""
         from include.pipeline.job_record import JobRecord
 
         return JobRecord(job_id, job_id, attempt, self._connection)
@@ -90,7 +90,7 @@ class Services:
             )
 
     def airflow_environment(self, home: Path) -> dict[str, str]:
-        """What the task `train` needs to know of Airflow."""
+        """Return what the task `train` needs to know of Airflow."""
         s3 = {
             "conn_type": "aws",
             "login": self.access_key,
@@ -113,7 +113,7 @@ class Services:
 
 @contextmanager
 def local_services(folder: Path) -> Iterator[Services]:
-    """The stack's S3 server and PostgreSQL with our tables, their data below `folder`."""
+    """Start the stack's S3 server and PostgreSQL with our tables, their data below `folder`."""
     import psycopg
 
     from include.schema.migrations import apply
@@ -135,7 +135,7 @@ def local_services(folder: Path) -> Iterator[Services]:
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """An empty folder, and Ultralytics without the user's settings and without the network."""
+    """Make an empty folder, and keep the user's settings and the network from Ultralytics."""
     with tempfile.TemporaryDirectory(prefix="yolo-training-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)

@@ -123,5 +123,5 @@ def plant(connection: Connection, jobs: int, with_epochs: int) -> None:
 
 
 def settle(connection: Connection) -> None:
-    """What PostgreSQL does by itself within minutes: collect statistics, remember which pages are whole."""
+    """Collect statistics and remember which pages are whole, as PostgreSQL does by itself within minutes."""
     connection.execute("VACUUM (ANALYZE) training_jobs, training_epochs")

@@ -31,7 +31,7 @@ class Table:
 
 
 def machine() -> str:
-    """What the figures depend on, as lines of Markdown."""
+    """Describe what the figures depend on, as lines of Markdown."""
     import torch
     import ultralytics
 

@@ -25,7 +25,7 @@ _FORK = multiprocessing.get_context("fork")
 
 
 class Skipped(Exception):
-    """This machine cannot run the step, for the reason that the message gives."""
+    """The machine cannot run the step, for the reason that the message gives."""
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ class Waiting:
         self._moment = time.perf_counter()
 
     def begin_batch(self, _: Any) -> None:
-        """The data are there."""
+        """Note that the data are there."""
         now = time.perf_counter()
         self.seconds += now - (self._moment or now)
         self._moment = now
 
     def end_batch(self, _: Any) -> None:
-        """The GPU has done its work."""
+        """Note that the GPU has done its work."""
         now = time.perf_counter()
         self.batches += now - (self._moment or now)
         self._moment = now

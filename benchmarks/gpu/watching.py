@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @contextmanager
 def nvml() -> Iterator[Any]:
-    """The bindings of NVML. Raises NVMLError where there is no driver."""
+    """Open the bindings of NVML. Raises NVMLError where there is no driver."""
     import pynvml
 
     pynvml.nvmlInit()
