@@ -32,12 +32,12 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
-    """Ends a task at its error number `errors`; the task's `retries` alone bound preemptions, outages, and
-    waiting for a GPU.
+    """Ends a task at its error number `errors`.
 
-    Airflow asks no policy after a SIGKILL, nor for AirflowFailException, which is final. An attempt of which
-    one process was killed counts like one that was killed itself (interruptions.py). The count begins
-    anew when the task was called with other arguments or was cleared by somebody.
+    The task's `retries` alone bound preemptions, outages, and waiting for a GPU. Airflow asks no policy after
+    a SIGKILL, nor for AirflowFailException, which is final. An attempt of which one process was killed counts
+    like one that was killed itself (interruptions.py). The count begins anew when the task was called with
+    other arguments or was cleared by somebody.
     """
 
     errors: int = 2

@@ -58,11 +58,11 @@ class Heartbeats:
 
 @dataclass(frozen=True)
 class Beat:
-    """What a process has shown of itself: beats grows with each batch, trained or validated, and before the
-    first one with all that moves a progress bar (reading labels, caching images).
+    """What a process has shown of itself.
 
-    rank is -1 where one process trains alone. epoch counts from 0, and is -1 before the first one; batch
-    counts its finished batches.
+    beats grows with each batch, trained or validated, and before the first one with all that moves a progress
+    bar (reading labels, caching images). rank is -1 where one process trains alone. epoch counts from 0, and
+    is -1 before the first one; batch counts its finished batches.
     """
 
     pid: int

@@ -13,11 +13,10 @@ from include.training.loading import task_of_weights
 
 
 def resolve_model(model: str, task: str) -> str:
-    """Return what Ultralytics takes as `model`: the path of a .pt to start from, or a YAML to train from
-    scratch.
+    """Return what Ultralytics takes as `model`.
 
-    Raises TrainingError for what is not on this machine, cannot be loaded safely, or is a model for another
-    task.
+    That is the path of a .pt to start from, or a YAML to train from scratch. Raises TrainingError for what is
+    not on this machine, cannot be loaded safely, or is a model for another task.
     """
     path = Path(model)
     if path.suffix == ".pt":

@@ -1,5 +1,4 @@
-"""Continuing a training: everything the new folder needs before its first epoch, and a private state to
-start from.
+"""Continuing a training: what the new folder needs before its first epoch, and a private state to start from.
 
 Ultralytics can change only some arguments when it resumes, the number of epochs not among them, and it begins
 results.csv and best.pt anew. So the checkpoint is copied, changed, and restored with what belongs to it.
