@@ -56,7 +56,8 @@ def test_without_a_set_up_the_way_to_begin_is_said(fresh_clone: Path, command: s
 
 @pytest.mark.parametrize("short_list", SHORT_LISTS, ids=lambda path: path.name)
 def test_the_lock_fulfils_the_short_list(short_list: Path) -> None:
-    lock = REPOSITORY / ("requirements-dev.txt" if "dev" in short_list.name else "requirements.txt")
+    own = short_list.with_suffix(".txt")
+    lock = own if own.exists() else REPOSITORY / "requirements.txt"
     pins: dict[str, list[Version]] = {}
     for package, version in PIN.findall(lock.read_text()):
         pins.setdefault(package, []).append(Version(version))
