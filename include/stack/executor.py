@@ -10,6 +10,7 @@ import logging
 from airflow.executors.local_executor import LocalExecutor
 
 from include.stack.gpus import count_gpus
+from include.training.environment import isolate_ultralytics
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class PreloadingExecutor(LocalExecutor):
     def start(self) -> None:
         """Import and fork."""
         if self.is_mp_using_fork:
+            isolate_ultralytics()
             for module in TASKS if count_gpus() else (*TASKS, *TRAINER):
                 preload(module)
             # A process that ends searches all that it has imported for garbage, several times.
