@@ -41,7 +41,8 @@ function Stop({ job, setJob, report }) {
     setTimeout(() => confirm.current?.focus());
   };
   const waits = waitsForGpu(job);
-  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>${waits ? "Cancel" : "Stop"}</button>`;
+  if (!asking)
+    return html`<button type="button" class="button danger" onClick=${begin}>${waits ? "Cancel" : "Stop"}</button>`;
   if (waits) {
     return html`<span class="confirm" role="group" aria-label="Cancel this training">
       <span>It waits for a GPU and has nothing to save: it ends at once.</span>
@@ -54,8 +55,11 @@ function Stop({ job, setJob, report }) {
     <span>Its state is kept; it can be resumed at that batch.</span>
     <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${() => stop("now")}
       title="After the batch it is in">Stop now</button>
-    ${later && html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
-      title="Its numbers are then those of a whole epoch">Stop after this epoch</button>`}
+    ${
+      later &&
+      html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
+      title="Its numbers are then those of a whole epoch">Stop after this epoch</button>`
+    }
     <button type="button" class="button quiet" onClick=${() => setAsking(false)}>No, go on</button>
   </span>`;
 }

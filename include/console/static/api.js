@@ -26,7 +26,8 @@ export class Problem extends Error {
 
 /** GET or POST; returns the JSON of the answer. Raises Problem. */
 export async function ask(url, { method = "GET", body, signal } = {}) {
-  const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const sent =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
   const answer = await reach(url, { method, signal, ...sent });
   const said = await answer.json().catch(() => null);
   if (!answer.ok) throw refused(answer, said);
@@ -71,7 +72,11 @@ export async function requireRedirect(url) {
 
 async function reach(url, { headers, ...options }) {
   try {
-    return await fetch(url, { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options });
+    return await fetch(url, {
+      headers: { Accept: "application/json", ...headers },
+      credentials: "same-origin",
+      ...options,
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw awayProblem();

@@ -28,7 +28,11 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
   const data = useMemo(() => columns(epochs, series, resumed), [epochs, series, resumed]);
 
   useLayoutEffect(() => {
-    const drawn = new uPlot(options({ series, sync, resumed, width: place.current.clientWidth, setAt }), data, place.current);
+    const drawn = new uPlot(
+      options({ series, sync, resumed, width: place.current.clientWidth, setAt }),
+      data,
+      place.current,
+    );
     plot.current = drawn;
     shown.current = data;
     const sized = new ResizeObserver(() => drawn.setSize({ width: place.current.clientWidth, height: HEIGHT }));
@@ -53,10 +57,12 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
     <figcaption><h3>${title}</h3><span class="muted number">${at === null ? "" : `epoch ${epochs[index]}`}</span></figcaption>
     <div class="plot" ref=${place} role="img" tabindex="0" aria-label=${said(title, epochs, series)}
       onKeyDown=${(event) => move(event, plot.current, epochs.length)} />
-    <ul class="legend">${series.map((each, number_) => html`<li>
+    <ul class="legend">${series.map(
+      (each, number_) => html`<li>
       <${Swatch} tone=${each.tone ?? number_} /><span class="label">${each.label}</span>
       <span class="number">${number(at === null ? each.values.findLast((value) => value !== null) : each.values[index], 4)}</span>
-    </li>`)}</ul>
+    </li>`,
+    )}</ul>
   </figure>`;
 }
 
@@ -78,16 +84,33 @@ function options({ series, sync, resumed, width, setAt }) {
   const line = (each, index, stroke) => {
     const tone = each.tone ?? index;
     return {
-      label: each.label, width: 1.8, dash: DASHES[tone % 6], spanGaps: true, stroke: () => stroke(tone),
+      label: each.label,
+      width: 1.8,
+      dash: DASHES[tone % 6],
+      spanGaps: true,
+      stroke: () => stroke(tone),
       points: { show: (drawn) => drawn.data[0].length < 3, size: 6 },
     };
   };
   const lines = series.flatMap((each, index) =>
-    resumed ? [line(each, index, paler), line(each, index, curve)] : [line(each, index, curve)]);
+    resumed ? [line(each, index, paler), line(each, index, curve)] : [line(each, index, curve)],
+  );
   return {
-    width: Math.max(width, 120), height: HEIGHT, legend: { show: false }, padding: [8, 10, 0, 0],
-    cursor: { y: false, move: toEpoch, drag: { x: false, y: false }, sync: { key: sync, setSeries: false }, points: { size: 7 } },
-    scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range: valueRange } },
+    width: Math.max(width, 120),
+    height: HEIGHT,
+    legend: { show: false },
+    padding: [8, 10, 0, 0],
+    cursor: {
+      y: false,
+      move: toEpoch,
+      drag: { x: false, y: false },
+      sync: { key: sync, setSeries: false },
+      points: { size: 7 },
+    },
+    scales: {
+      x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) },
+      y: { range: valueRange },
+    },
     series: [{}, ...lines],
     axes: [
       axis({ size: 26, space: 46, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }),
@@ -106,8 +129,12 @@ export function valueRange(_, low, high) {
 }
 
 const axis = (more) => ({
-  stroke: () => colour("--fg-muted"), font: `11px ${colour("--font")}`, gap: 4, ticks: { show: false },
-  grid: { stroke: () => colour("--line"), width: 1 }, ...more,
+  stroke: () => colour("--fg-muted"),
+  font: `11px ${colour("--font")}`,
+  gap: 4,
+  ticks: { show: false },
+  grid: { stroke: () => colour("--line"), width: 1 },
+  ...more,
 });
 
 function short(tick) {

@@ -30,17 +30,27 @@ function Checkpoint({ job, kind, purpose, use, after }) {
     <header><h3>${file}</h3><span class="muted number">${bytes !== null ? size(bytes) : ""}</span></header>
     <p class="muted">${purpose}</p>
     ${!there && html`<p>${missing(job, kind)}</p>`}
-    ${there && html`<div class="actions">
+    ${
+      there &&
+      html`<div class="actions">
       <a class="button" href=${training(["jobs", job.job_id, "checkpoints", kind])} download
         onClick=${(event) => download(event, setProblem)}>Download ${file}</a>
       ${path && html`<${Copy} text=${path} name=${`Copy s3:// path of ${file}`}>Copy s3:// path</${Copy}>`}
-    </div>`}
+    </div>`
+    }
     ${problem && html`<${Note} kind="failed" title="Not downloaded"><p>${problem.message}</p></${Note}>`}
     ${path && html`<p class="path"><code>${path}</code></p>`}
-    ${sha256 && html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
-      <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`}
-    ${there && !path && html`<p class="muted">The newest one that was verified in S3${kind === "last" && durable(job) ? `, after ${durable(job)}` : ""};
-      the final one is recorded when the training ends.</p>`}
+    ${
+      sha256 &&
+      html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
+      <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`
+    }
+    ${
+      there &&
+      !path &&
+      html`<p class="muted">The newest one that was verified in S3${kind === "last" && durable(job) ? `, after ${durable(job)}` : ""};
+      the final one is recorded when the training ends.</p>`
+    }
     ${there && html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>${after && html`<p class="muted">${after}</p>`}</details>`}
   </article>`;
 }

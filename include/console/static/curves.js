@@ -14,23 +14,32 @@ export function Curves({ job, epochs }) {
   if (epochs.length === 0 && !isActive(job)) return null;
   return html`<section class="section" aria-labelledby="curves">
     <div class="section-heading"><h2 id="curves">Curves</h2>
-      ${resumed > 0 && epochs.length > 0 && html`<p class="muted">Paler up to epoch ${resumed}: trained by
-        ${" "}<a href=${`job?id=${encodeURIComponent(job.parent_job_id)}`}>${job.parent_job_id}</a></p>`}
+      ${
+        resumed > 0 &&
+        epochs.length > 0 &&
+        html`<p class="muted">Paler up to epoch ${resumed}: trained by
+        ${" "}<a href=${`job?id=${encodeURIComponent(job.parent_job_id)}`}>${job.parent_job_id}</a></p>`
+      }
     </div>
-    ${epochs.length === 0
-      ? html`<${Note}>The first curve is here when the first epoch has ended.</${Note}>`
-      : html`<div class="charts">
+    ${
+      epochs.length === 0
+        ? html`<${Note}>The first curve is here when the first epoch has ended.</${Note}>`
+        : html`<div class="charts">
           ${drawn.map((each) => html`<${Chart} key=${each.title} ...${each} resumed=${resumed} sync="epochs" />`)}
         </div>
-        <${Numbers} epochs=${epochs} resumed=${resumed} parent=${job.parent_job_id} />`}
+        <${Numbers} epochs=${epochs} resumed=${resumed} parent=${job.parent_job_id} />`
+    }
   </section>`;
 }
 
 function drawings(epochs) {
   const counted = epochs.map(({ epoch }) => epoch + 1);
   return charts(namesOf(epochs)).map(({ title, series }) => ({
-    title, epochs: counted,
-    series: distinct(series.map(({ name, label }) => ({ label, values: epochs.map(({ metrics }) => metrics[name] ?? null) }))),
+    title,
+    epochs: counted,
+    series: distinct(
+      series.map(({ name, label }) => ({ label, values: epochs.map(({ metrics }) => metrics[name] ?? null) })),
+    ),
   }));
 }
 
@@ -62,18 +71,23 @@ function Table({ epochs, resumed, parent }) {
   const names = [...namesOf(epochs)].sort((one, other) => place(one) - place(other) || one.localeCompare(other));
   const rows = all ? epochs : epochs.slice(-ROWS);
   return html`
-    ${rows.length < epochs.length && html`<p>The last ${ROWS} of ${epochs.length} epochs.
-      ${" "}<button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`}
+    ${
+      rows.length < epochs.length &&
+      html`<p>The last ${ROWS} of ${epochs.length} epochs.
+      ${" "}<button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`
+    }
     <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers of each epoch">
       <table class="numbers">
         <caption class="hidden">Numbers of each epoch</caption>
         <thead><tr><th scope="col">epoch</th>${names.map((name) => html`<th scope="col" class="number" title=${name}>${heading(name)}</th>`)}
           <th scope="col" class="number">fitness</th><th scope="col" class="number">took</th></tr></thead>
-        <tbody>${rows.map((row) => html`<tr key=${row.epoch} class=${row.epoch < resumed ? "inherited" : ""}>
+        <tbody>${rows.map(
+          (row) => html`<tr key=${row.epoch} class=${row.epoch < resumed ? "inherited" : ""}>
           <th scope="row" class="number" title=${row.epoch < resumed ? `trained by ${parent}` : undefined}>${row.epoch + 1}</th>
           ${names.map((name) => html`<td class="number">${number(row.metrics[name], 4)}</td>`)}
           <td class="number">${number(row.fitness, 4)}</td><td class="number">${duration(row.seconds)}</td>
-        </tr>`)}</tbody>
+        </tr>`,
+        )}</tbody>
       </table>
     </div>`;
 }

@@ -10,11 +10,12 @@ export function useDraft(key) {
     const texts = read(key);
     return { texts, restored: Object.keys(texts).length > 0 };
   });
-  const setTexts = (change) => setDraft(({ texts, restored }) => {
-    const changed = change(texts);
-    write(key, changed);
-    return { texts: changed, restored };
-  });
+  const setTexts = (change) =>
+    setDraft(({ texts, restored }) => {
+      const changed = change(texts);
+      write(key, changed);
+      return { texts: changed, restored };
+    });
   const clear = () => {
     write(key, {});
     setDraft({ texts: {}, restored: false });

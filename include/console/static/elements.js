@@ -71,7 +71,8 @@ export function Lines({ text, name }) {
 export function Refused({ problem, again }) {
   if (!problem) return null;
   const { status } = problem;
-  const title = { 401: "Not logged in", 403: "Not permitted", 404: "Not found", 0: "No connection" }[status] ?? "Not available";
+  const title =
+    { 401: "Not logged in", 403: "Not permitted", 404: "Not found", 0: "No connection" }[status] ?? "Not available";
   return html`<${Note} kind=${problem.passes ? "warning" : "failed"} title=${title}>
     <p>${problem.message}</p>
     ${status === 401 && html`<${AirflowLink} class="button" href=${LOGIN}>Log in</${AirflowLink}>`}
@@ -131,10 +132,14 @@ export function useMayStart() {
   const [may, setMay] = useState(null);
   useEffect(() => {
     let timer = null;
-    const look = () => whoLooks().then(({ may_start: mayStart }) => setMay(mayStart), (problem) => {
-      if (problem.passes) timer = setTimeout(look, 3000);
-      else setMay(false);
-    });
+    const look = () =>
+      whoLooks().then(
+        ({ may_start: mayStart }) => setMay(mayStart),
+        (problem) => {
+          if (problem.passes) timer = setTimeout(look, 3000);
+          else setMay(false);
+        },
+      );
     look();
     return () => clearTimeout(timer);
   }, []);

@@ -14,7 +14,9 @@ export function PasteCommand({ fields, fill }) {
     }
     fill(found.texts);
     const names = Object.keys(found.texts).join(", ") || "nothing";
-    setSaid(`Filled in: ${names}.${found.left.length ? ` Left out, because it is decided here: ${found.left.join(", ")}.` : ""}`);
+    setSaid(
+      `Filled in: ${names}.${found.left.length ? ` Left out, because it is decided here: ${found.left.join(", ")}.` : ""}`,
+    );
   };
   const line = (event) => event.currentTarget.form.elements.command.value;
   const pasted = (event) => {

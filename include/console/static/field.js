@@ -23,7 +23,8 @@ export function valueOf({ schema }, text) {
   if (kind === "integer" || kind === "number") return numberOf(schema, trimmed, kind);
   if (kind === "object") return objectOf(trimmed);
   const pattern = schema.pattern?.replace(/\\Z$/, "$");
-  if (pattern && !new RegExp(pattern).test(trimmed)) return { error: `“${trimmed}” is not accepted; what is, stands below.` };
+  if (pattern && !new RegExp(pattern).test(trimmed))
+    return { error: `“${trimmed}” is not accepted; what is, stands below.` };
   return { value: trimmed };
 }
 
@@ -59,11 +60,13 @@ export function Field({ field, text, error, set, note, known }) {
   const described = [`${id}-about`, error && `${id}-error`].filter(Boolean).join(" ");
   const shared = { id, name: field.name, "aria-describedby": described, "aria-invalid": error ? "true" : undefined };
   return html`<div class="parameter ${error ? "wrong" : ""}">
-    ${typeOf(field.schema) === "boolean"
-      ? html`<label class="check" for=${id}><input type="checkbox" ...${shared} checked=${text === true || text === "true"}
+    ${
+      typeOf(field.schema) === "boolean"
+        ? html`<label class="check" for=${id}><input type="checkbox" ...${shared} checked=${text === true || text === "true"}
           onChange=${(event) => set(event.currentTarget.checked)} /> ${field.name}</label>`
-      : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} known=${known}
-          placeholder=${note === undefined ? placeholderOf(field) : undefined} />`}
+        : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} known=${known}
+          placeholder=${note === undefined ? placeholderOf(field) : undefined} />`
+    }
     ${error && html`<p class="error" id=${`${id}-error`}>${error}</p>`}
     <p class="about" id=${`${id}-about`}>${note ?? aboutOf(field)}</p>
   </div>`;
@@ -84,7 +87,8 @@ function Control({ field, text, set, shared, known, placeholder }) {
       ${schema.enum.filter((each) => each).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }
-  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} placeholder=${placeholder} rows=${Math.max(3, String(text).split("\n").length)} />`;
+  if (kind === "object")
+    return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} placeholder=${placeholder} rows=${Math.max(3, String(text).split("\n").length)} />`;
   const numeric = { integer: "numeric", number: "decimal" }[kind];
   const list = known?.length ? `${shared.id}-known` : undefined;
   return html`<input type="text" ...${shared} value=${text} inputmode=${numeric} autocomplete="off" autocapitalize="off"

@@ -36,7 +36,9 @@ export function duration(seconds) {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   const parts = [
-    [Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"],
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"],
     [whole % 60, "s"],
   ];
   const first = parts.findIndex(([value]) => value > 0);
@@ -57,7 +59,13 @@ export function ago(iso, now = Date.now()) {
   if (!iso) return DASH;
   const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
   if (seconds < 45) return "just now";
-  const units = [[60, "min"], [3600, "h"], [86400, "day"], [2629746, "month"], [31556952, "year"]];
+  const units = [
+    [60, "min"],
+    [3600, "h"],
+    [86400, "day"],
+    [2629746, "month"],
+    [31556952, "year"],
+  ];
   const [length, unit] = units.findLast(([each]) => seconds >= each * 0.95) ?? units[0];
   const value = Math.max(1, Math.round(seconds / length));
   const plural = value > 1 && unit.length > 3 ? "s" : "";

@@ -7,8 +7,16 @@ import { headline, short } from "./metrics.js";
 
 /** Name of each column, and what is shown instead of it. */
 export const COLUMNS = [
-  ["Compare", html`<span class="hidden">Compare</span>`], ["Training"], ["Status"], ["Model"], ["Data set"], ["Progress"],
-  ["mAP"], ["Duration"], ["Durable"], ["Started by"],
+  ["Compare", html`<span class="hidden">Compare</span>`],
+  ["Training"],
+  ["Status"],
+  ["Model"],
+  ["Data set"],
+  ["Progress"],
+  ["mAP"],
+  ["Duration"],
+  ["Durable"],
+  ["Started by"],
 ];
 
 export function JobRow({ job, chosen, choose }) {
@@ -17,9 +25,15 @@ export function JobRow({ job, chosen, choose }) {
     <td role="cell" class="pick"><input type="checkbox" form="comparison" name="id" value=${id} checked=${chosen}
       aria-label=${`Compare ${id}`} onChange=${(event) => choose(id, event.currentTarget.checked)} /></td>
     <th role="rowheader" scope="row" class="name"><a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a></th>
-    <td role="cell" data-label="Status"><${Status} of=${job.status} />${job.origin === "external" && html`
-      <small class="muted" title="Uploaded, not produced by a training run here">external</small>`}${job.archived_at && html`
-      <small class="muted">archived</small>`}</td>
+    <td role="cell" data-label="Status"><${Status} of=${job.status} />${
+      job.origin === "external" &&
+      html`
+      <small class="muted" title="Uploaded, not produced by a training run here">external</small>`
+    }${
+      job.archived_at &&
+      html`
+      <small class="muted">archived</small>`
+    }</td>
     <td role="cell" data-label="Model"><span class="clip" title=${job.model}>${job.model ?? "–"}</span></td>
     <td role="cell" data-label="Data set"><span class="clip" title=${job.dataset}>${job.dataset ?? "–"}</span></td>
     <td role="cell" data-label="Progress" class="how-far"><${HowFar} job=${job} /></td>

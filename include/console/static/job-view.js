@@ -22,13 +22,16 @@ export function JobView({ jobId }) {
     <${Refused} problem=${problem} again=${again} />
     <${Announce} text=${job ? `Training is ${job.status}` : ""} />
     ${!job && !problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${job && html`
+    ${
+      job &&
+      html`
       <${Summary} job=${job} />
       <${Curves} job=${job} epochs=${epochs} />
       <${Checkpoints} job=${job} />
       <${Pictures} job=${job} />
       <${Lineage} job=${job} />
-      <${Parameters} job=${job} parent=${parent} />`}
+      <${Parameters} job=${job} parent=${parent} />`
+    }
   </${Page}>`;
 }
 

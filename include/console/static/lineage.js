@@ -35,8 +35,11 @@ function Branch({ jobs, of, here }) {
 function Entry({ job, here }) {
   const quality = headline(job.metrics);
   return html`<div class="entry ${here ? "here" : ""}">
-    ${here ? html`<strong aria-current="page">${job.job_id}</strong>`
-      : html`<a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>`}
+    ${
+      here
+        ? html`<strong aria-current="page">${job.job_id}</strong>`
+        : html`<a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>`
+    }
     <${Status} of=${job.status} />
     <span class="muted">${job.fine_tuned ? "fine-tuned from its parent's best.pt, " : ""}${job.resumed_epoch >= 0 && job.resumed_epoch !== null && job.parent_job_id ? `goes on after epoch ${job.resumed_epoch + 1}, ` : ""}
       epoch ${job.epoch === null ? 0 : job.epoch + 1} of ${job.epochs ?? "?"}</span>

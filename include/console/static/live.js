@@ -102,7 +102,8 @@ export function useJob(jobId) {
     const last = () => known.current.at(-1)?.epoch ?? -1;
     const look = async () => {
       const [job, added] = await Promise.all([
-        ask(training(["jobs", jobId]), { signal: stop.signal }), epochsOf(jobId, last(), stop.signal),
+        ask(training(["jobs", jobId]), { signal: stop.signal }),
+        epochsOf(jobId, last(), stop.signal),
       ]);
       setJob(job);
       if (added.length) setEpochs(added);

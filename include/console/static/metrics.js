@@ -1,10 +1,22 @@
 // Ultralytics' metrics by name: what they are called, how they are grouped, and which of them counts.
 
-const WORDS = { box: "Box", cls: "Class", dfl: "Distribution focal", seg: "Mask", pose: "Pose", kobj: "Keypoint", angle: "Angle" };
+const WORDS = {
+  box: "Box",
+  cls: "Class",
+  dfl: "Distribution focal",
+  seg: "Mask",
+  pose: "Pose",
+  kobj: "Keypoint",
+  angle: "Angle",
+};
 const KINDS = { B: "", M: " of masks", P: " of poses" };
 
 const HEADLINES = [
-  /^metrics\/mAP50-95\(P\)$/, /^metrics\/mAP50-95\(M\)$/, /^metrics\/mAP50-95/, /^metrics\/accuracy_top1$/, /^metrics\//,
+  /^metrics\/mAP50-95\(P\)$/,
+  /^metrics\/mAP50-95\(M\)$/,
+  /^metrics\/mAP50-95/,
+  /^metrics\/accuracy_top1$/,
+  /^metrics\//,
 ];
 
 /** The metric that a job is judged by: {name, label, value}, or null where there is none yet. */
@@ -44,7 +56,9 @@ export function charts(names) {
     if (!groups.has(title)) groups.set(title, { title, rank, series: [] });
     groups.get(title).series.push({ name, label });
   }
-  const shown = [...groups.values()].sort((one, other) => one.rank - other.rank || one.title.localeCompare(other.title));
+  const shown = [...groups.values()].sort(
+    (one, other) => one.rank - other.rank || one.title.localeCompare(other.title),
+  );
   for (const group of shown) group.series.sort((one, other) => order(one.label) - order(other.label));
   return shown.map(({ title, series }) => ({ title, series: series.slice(0, 6) }));
 }

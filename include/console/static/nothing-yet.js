@@ -7,10 +7,12 @@ export function NothingYet({ filtered, mayStart }) {
       <p>Filters compare whole names; only the job's id may be its beginning. <a href="jobs">Show all trainings</a></p></div>`;
   }
   return html`<div class="empty"><h2>No trainings yet</h2>
-    ${mayStart
-      ? html`<p>Every parameter may stay empty: then a small model is trained on the bundled handwritten digits.</p>
+    ${
+      mayStart
+        ? html`<p>Every parameter may stay empty: then a small model is trained on the bundled handwritten digits.</p>
           <p><a class="button primary" href="start">Start the first training</a></p><p class="muted">Or over Airflow’s REST API:</p>`
-      : html`<p>You may look at trainings but not start them. Somebody who may can do it here, or over Airflow’s REST API:</p>`}
+        : html`<p>You may look at trainings but not start them. Somebody who may can do it here, or over Airflow’s REST API:</p>`
+    }
     <pre tabindex="0"><code>${COMMAND}</code></pre>
   </div>`;
 }

@@ -21,7 +21,8 @@ export function AirflowLink({ href, children, ...rest }) {
 }
 
 function follow(event) {
-  if (!document.documentElement.classList.contains("framed") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!document.documentElement.classList.contains("framed") || event.ctrlKey || event.metaKey || event.shiftKey)
+    return;
   event.preventDefault();
   const link = window.parent.document.createElement("a");
   link.href = event.currentTarget.href;

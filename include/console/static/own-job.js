@@ -6,7 +6,10 @@ import { size } from "./format.js";
 export function OwnJob({ job, setJob, report }) {
   const [user, setUser] = useState(null);
   useEffect(() => {
-    whoLooks().then(({ user: name }) => setUser(name), () => undefined);
+    whoLooks().then(
+      ({ user: name }) => setUser(name),
+      () => undefined,
+    );
   }, []);
   if (user === null || user !== job.triggered_by) return null;
   return html`<${Archive} job=${job} setJob=${setJob} report=${report} />
@@ -46,12 +49,16 @@ function Delete({ job, report }) {
   if (step === 0) return html`<button type="button" class="button quiet" onClick=${() => setStep(1)}>Delete</button>`;
   const bytes = (job.best_checkpoint_size ?? 0) + (job.last_checkpoint_size ?? 0);
   return html`<span class="confirm" role="group" aria-label="Delete this training">
-    <span>${step === 1
-      ? `Its row, its curves, its pictures and both checkpoints${bytes ? ` (${size(bytes)})` : ""} are deleted.`
-      : "This cannot be undone, and nobody can resume it afterwards."}</span>
-    ${step === 1
-      ? html`<button type="button" class="button danger" onClick=${() => setStep(2)}>Delete this training…</button>`
-      : html`<button type="button" class="button danger" disabled=${step === 3} onClick=${remove}>Delete it for good</button>`}
+    <span>${
+      step === 1
+        ? `Its row, its curves, its pictures and both checkpoints${bytes ? ` (${size(bytes)})` : ""} are deleted.`
+        : "This cannot be undone, and nobody can resume it afterwards."
+    }</span>
+    ${
+      step === 1
+        ? html`<button type="button" class="button danger" onClick=${() => setStep(2)}>Delete this training…</button>`
+        : html`<button type="button" class="button danger" disabled=${step === 3} onClick=${remove}>Delete it for good</button>`
+    }
     <button type="button" class="button quiet" onClick=${() => setStep(0)}>Keep it</button>
   </span>`;
 }

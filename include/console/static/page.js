@@ -1,7 +1,10 @@
 // What surrounds every page: the way to the others, its heading, and its first appearance.
 import { html, render, useEffect } from "./h.js";
 
-const TABS = [["jobs", "Trainings"], ["models", "Models"]];
+const TABS = [
+  ["jobs", "Trainings"],
+  ["models", "Models"],
+];
 
 /** Whether Airflow shows this page as the tab of a run: the way to the other pages is in Airflow's menu then. */
 function isTabOfRun() {
@@ -15,9 +18,12 @@ export function Page({ tab, heading, title = heading, lead, actions, children })
     document.title = title;
   }, [title]);
   return html`
-    ${!isTabOfRun() && html`<nav class="tabs" aria-label="Console">
+    ${
+      !isTabOfRun() &&
+      html`<nav class="tabs" aria-label="Console">
       ${TABS.map(([page, name]) => html`<a href=${page} aria-current=${tab === page ? "page" : undefined}>${name}</a>`)}
-    </nav>`}
+    </nav>`
+    }
     <main id="content" tabindex="-1">
       <header class="heading">
         <div><h1>${heading}</h1>${lead && html`<p class="lead">${lead}</p>`}</div>

@@ -19,7 +19,11 @@ export function useForm() {
 
 function fieldsOf(params) {
   return Object.entries(params).map(([name, { value, schema, description }]) => ({
-    name, schema, description, initial: value ?? null, section: schema.section ?? "Parameters",
+    name,
+    schema,
+    description,
+    initial: value ?? null,
+    section: schema.section ?? "Parameters",
   }));
 }
 
@@ -54,13 +58,15 @@ export function Parameters({ job, parent }) {
     <div class="scroller" tabindex="0" role="group" aria-label="Table of parameters"><table class="parameters">
       <thead><tr><th scope="col">parameter</th><th scope="col">value</th><th scope="col">default</th>
         ${parent && html`<th scope="col">of ${parent.job_id}</th>`}</tr></thead>
-      <tbody>${shown.map((row) => html`<tr key=${row.name} class=${row.changed || row.other ? "marked" : ""}>
+      <tbody>${shown.map(
+        (row) => html`<tr key=${row.name} class=${row.changed || row.other ? "marked" : ""}>
         <th scope="row" title=${row.description}>${row.name}</th>
         <td><code>${parameter(row.value)}</code> ${row.changed && html`<span class="tag" title="differs from the default">changed</span>`}${" "}
           ${row.other && html`<span class="tag other">differs from parent</span>`}</td>
         <td class="muted">${row.usual}</td>
         ${parent && html`<td class="muted"><code>${parameter(row.inherited)}</code></td>`}
-      </tr>`)}
+      </tr>`,
+      )}
       ${shown.length === 0 && html`<tr><td colspan=${parent ? 4 : 3} class="muted">Nothing but defaults.</td></tr>`}</tbody>
     </table></div>
   </section>`;
@@ -78,7 +84,11 @@ function rowsOf(job, parent, fields) {
     const field = known.get(name);
     const usual = defaultOf(field);
     return {
-      name, value, usual, inherited: before[name] ?? null, description: field?.description,
+      name,
+      value,
+      usual,
+      inherited: before[name] ?? null,
+      description: field?.description,
       // Our own defaults are filled in when a job is resolved: what equals one is not called changed.
       changed: !same(value, field?.initial ?? null) && usual.split(/[ ,;]/)[0] !== parameter(value),
       other: Boolean(parent) && !NOT_COMPARED.has(name) && !same(value, before[name]),

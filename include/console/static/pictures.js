@@ -8,10 +8,15 @@ import { isActive, usePolled } from "./live.js";
 const PREDICTIONS = /^val_batch\d+_pred/;
 
 const WORDS = [
-  [/^val_batch(\d+)_pred/, "Predictions, validation batch $1"], [/^val_batch(\d+)_labels/, "Labels, validation batch $1"],
-  [/^train_batch(\d+)/, "Training batch $1"], [/^confusion_matrix_normalized/, "Confusion matrix, normalized"],
-  [/^confusion_matrix/, "Confusion matrix"], [/^results/, "Results"], [/^labels_correlogram/, "Correlation of labels"],
-  [/^labels/, "Labels"], [/^(?:Box|Mask|Pose)?_?(PR|F1|P|R)_curve/, "$1 curve"],
+  [/^val_batch(\d+)_pred/, "Predictions, validation batch $1"],
+  [/^val_batch(\d+)_labels/, "Labels, validation batch $1"],
+  [/^train_batch(\d+)/, "Training batch $1"],
+  [/^confusion_matrix_normalized/, "Confusion matrix, normalized"],
+  [/^confusion_matrix/, "Confusion matrix"],
+  [/^results/, "Results"],
+  [/^labels_correlogram/, "Correlation of labels"],
+  [/^labels/, "Labels"],
+  [/^(?:Box|Mask|Pose)?_?(PR|F1|P|R)_curve/, "$1 curve"],
 ];
 
 export function Pictures({ job }) {
@@ -24,10 +29,12 @@ export function Pictures({ job }) {
     <h2 id="pictures">Pictures</h2>
     <${Refused} problem=${data ? null : problem} again=${again} />
     ${data && pictures.length === 0 && html`<${Note}>Sample predictions and Ultralytics’ plots are there when it has ended.</${Note}>`}
-    <ul class="gallery">${pictures.map((picture, index) => html`<li key=${picture.name}>
+    <ul class="gallery">${pictures.map(
+      (picture, index) => html`<li key=${picture.name}>
       <button type="button" onClick=${() => setOpened(index)}>
         <img src=${address(job, picture)} alt=${caption(picture.name)} loading="lazy" decoding="async" /><span aria-hidden="true">${caption(picture.name)}</span>
-      </button></li>`)}</ul>
+      </button></li>`,
+    )}</ul>
     ${opened !== null && pictures[opened] && html`<${Large} job=${job} pictures=${pictures} index=${opened} show=${setOpened} />`}
   </section>`;
 }

@@ -27,7 +27,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const known = useSuggestions(textOfField(fields.find(({ name }) => name === "task")) || "detect");
   const read = shown.map((field) => [field, valueOf(field, textOfField(field))]);
   const conf = { ...always };
-  for (const [{ name, initial }, { value }] of read) if (value !== undefined && !same(value, initial)) conf[name] = value;
+  for (const [{ name, initial }, { value }] of read)
+    if (value !== undefined && !same(value, initial)) conf[name] = value;
 
   useEffect(() => {
     const [first] = form.current?.querySelectorAll('[aria-invalid="true"]') ?? [];
@@ -39,21 +40,27 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const refuse = (said) => {
     const names = new Set(shown.map(({ name }) => name));
     setErrors(Object.fromEntries(Object.entries(said).filter(([name]) => names.has(name))));
-    const others = Object.entries(said).filter(([name]) => !names.has(name)).map(([, sentence]) => sentence);
+    const others = Object.entries(said)
+      .filter(([name]) => !names.has(name))
+      .map(([, sentence]) => sentence);
     setRefusal(others.length ? { message: others.join(" ") } : null);
     return Object.keys(said).length > 0;
   };
 
   const submit = async (event) => {
     event.preventDefault();
-    if (refuse(Object.fromEntries(read.filter(([, { error }]) => error).map(([{ name }, { error }]) => [name, error])))) return;
+    if (refuse(Object.fromEntries(read.filter(([, { error }]) => error).map(([{ name }, { error }]) => [name, error]))))
+      return;
     setBusy(true);
     try {
       if (refuse(await objections(conf))) {
         setBusy(false);
         return;
       }
-      const run = await ask(airflow(["dags", "train_yolo", "dagRuns"]), { method: "POST", body: { logical_date: null, conf } });
+      const run = await ask(airflow(["dags", "train_yolo", "dagRuns"]), {
+        method: "POST",
+        body: { logical_date: null, conf },
+      });
       location.assign(`run${queryOf({ dag_id: "train_yolo", run_id: run.dag_run_id })}`);
     } catch (problem) {
       setBusy(false);
@@ -62,16 +69,29 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   };
 
   return html`<form class="start" ref=${form} noValidate onSubmit=${submit}>
-    ${restored && html`<${Note} title="Your input was kept"><p>These values are of your last visit to this form.
-      <button type="button" class="button small" onClick=${clear}>Start with an empty form</button></p></${Note}>`}
+    ${
+      restored &&
+      html`<${Note} title="Your input was kept"><p>These values are of your last visit to this form.
+      <button type="button" class="button small" onClick=${clear}>Start with an empty form</button></p></${Note}>`
+    }
     ${!always.resume_from && html`<${PasteCommand} fields=${fields} fill=${(found) => setTexts((before) => ({ ...before, ...found }))} />`}
-    ${groups.map((group) => html`<${Group} key=${group.title} group=${group}>
-      ${group.names.map((name) => fields.find((field) => field.name === name)).filter(Boolean).map((field) => html`<${Field} key=${field.name} field=${field}
+    ${groups.map(
+      (group) => html`<${Group} key=${group.title} group=${group}>
+      ${group.names
+        .map((name) => fields.find((field) => field.name === name))
+        .filter(Boolean)
+        .map(
+          (field) => html`<${Field} key=${field.name} field=${field}
         text=${textOfField(field)} error=${errors[field.name]} note=${notes[field.name]} known=${known[field.name]}
-        set=${(text) => setTexts((before) => ({ ...before, [field.name]: text }))} />`)}
-    </${Group}>`)}
-    ${refusal && html`<${Note} kind="failed" title=${refusal.status === 403 ? "Not permitted" : "Not started"}>
-      <p>${refusal.status === 403 ? "You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo." : refusal.message}</p></${Note}>`}
+        set=${(text) => setTexts((before) => ({ ...before, [field.name]: text }))} />`,
+        )}
+    </${Group}>`,
+    )}
+    ${
+      refusal &&
+      html`<${Note} kind="failed" title=${refusal.status === 403 ? "Not permitted" : "Not started"}>
+      <p>${refusal.status === 403 ? "You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo." : refusal.message}</p></${Note}>`
+    }
     <div class="actions"><button class="button primary" disabled=${busy}>${busy ? "Starting…" : action}</button>
       <a class="button quiet" href="jobs">Cancel</a></div>
     <${Equivalents} conf=${conf} />

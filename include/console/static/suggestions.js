@@ -12,14 +12,23 @@ export function useSuggestions(task) {
   const [jobs, setJobs] = useState([]);
   const [stored, setStored] = useState([]);
   useEffect(() => {
-    ask(training(["jobs"], { limit: 200 })).then(({ jobs: found }) => setJobs(found), () => undefined);
-    ask(training(["pretrained"])).then(({ files }) => setStored(files.map(({ name }) => name)), () => undefined);
+    ask(training(["jobs"], { limit: 200 })).then(
+      ({ jobs: found }) => setJobs(found),
+      () => undefined,
+    );
+    ask(training(["pretrained"])).then(
+      ({ files }) => setStored(files.map(({ name }) => name)),
+      () => undefined,
+    );
   }, []);
   const known = (name) => jobs.map((job) => job[name]).filter(Boolean);
   const suffix = SUFFIX[task] ?? "";
   const architectures = FAMILIES.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
   const pretrained = architectures.map((name) => `${name}.pt`);
-  const ofTask = jobs.filter((job) => (job.task ?? "detect") === task).map(({ model }) => model).filter(Boolean);
+  const ofTask = jobs
+    .filter((job) => (job.task ?? "detect") === task)
+    .map(({ model }) => model)
+    .filter(Boolean);
   return {
     dataset: [...new Set([...(task === "detect" ? ["digits"] : []), ...known("dataset")])],
     model: [...new Set([...ofTask, ...stored, ...pretrained, ...architectures])],

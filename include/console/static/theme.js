@@ -2,12 +2,32 @@
 // paint; opened by itself, the page follows what Airflow remembers in this browser, then the system.
 (() => {
   const FROM_AIRFLOW = [
-    "bg", "bg-subtle", "bg-muted", "bg-emphasized", "bg-panel", "fg", "fg-muted", "fg-info", "border", "border-muted",
-    "border-emphasized", "brand-solid", "brand-contrast", "brand-fg", "brand-muted", "brand-subtle", "brand-focus-ring",
+    "bg",
+    "bg-subtle",
+    "bg-muted",
+    "bg-emphasized",
+    "bg-panel",
+    "fg",
+    "fg-muted",
+    "fg-info",
+    "border",
+    "border-muted",
+    "border-emphasized",
+    "brand-solid",
+    "brand-contrast",
+    "brand-fg",
+    "brand-muted",
+    "brand-subtle",
+    "brand-focus-ring",
     ...["success", "running", "failed", "queued", "warning"].flatMap((state) => [
-      `${state}-solid`, `${state}-fg`, `${state}-subtle`, `${state}-muted`,
+      `${state}-solid`,
+      `${state}-fg`,
+      `${state}-subtle`,
+      `${state}-muted`,
     ]),
-  ].map((name) => `--chakra-colors-${name}`).concat("--chakra-fonts-body");
+  ]
+    .map((name) => `--chakra-colors-${name}`)
+    .concat("--chakra-fonts-body");
 
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");

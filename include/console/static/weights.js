@@ -14,12 +14,18 @@ export function PretrainedWeights({ mayStart }) {
       when a training first asks for it.</p>
     ${mayStart && html`<${DropZone} stored=${again} />`}
     <${Refused} problem=${problem} again=${again} />
-    ${data && data.files.length > 0 && html`<div class="scroller"><table aria-label="Pretrained weights">
+    ${
+      data &&
+      data.files.length > 0 &&
+      html`<div class="scroller"><table aria-label="Pretrained weights">
       <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
-      <tbody>${data.files.map((file) => html`<tr key=${file.name}>
+      <tbody>${data.files.map(
+        (file) => html`<tr key=${file.name}>
         <th scope="row">${file.name}</th><td class="number">${size(file.size)}</td><td><${When} at=${file.stored_at} /></td>
-        <td>${mayStart && html`<a href=${START(file.name)} aria-label=${`Train from ${file.name}`}>Train from it</a>`}</td></tr>`)}</tbody>
-    </table></div>`}
+        <td>${mayStart && html`<a href=${START(file.name)} aria-label=${`Train from ${file.name}`}>Train from it</a>`}</td></tr>`,
+      )}</tbody>
+    </table></div>`
+    }
     ${data?.truncated && html`<p class="muted">There are more: these are the first by name.</p>`}
   </section>`;
 }
@@ -51,7 +57,9 @@ function DropZone({ stored }) {
   };
   const busy = upload.step === "sending";
   return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${drag} onDragLeave=${() => setOver(false)} onDrop=${drop}>
-      <input ref=${input} type="file" accept=".pt" hidden aria-label="File of weights" onChange=${({ currentTarget }) => {
+      <input ref=${input} type="file" accept=".pt" hidden aria-label="File of weights" onChange=${({
+        currentTarget,
+      }) => {
         take(currentTarget.files);
         currentTarget.value = "";
       }} />
@@ -73,7 +81,10 @@ function Upload({ upload: { step, file, share, answer, problem }, replace, keep 
   }
   if (step !== "refused") return null;
   return html`<${Refused} problem=${problem} />
-    ${problem.status === 409 && html`<div class="confirm" role="group" aria-label=${`Replace ${file.name}`}>
+    ${
+      problem.status === 409 &&
+      html`<div class="confirm" role="group" aria-label=${`Replace ${file.name}`}>
       <button type="button" class="button danger" onClick=${replace}>Replace it for the jobs to come</button>
-      <button type="button" class="button quiet" onClick=${keep}>Keep it</button></div>`}`;
+      <button type="button" class="button quiet" onClick=${keep}>Keep it</button></div>`
+    }`;
 }

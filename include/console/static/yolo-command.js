@@ -4,7 +4,15 @@ const RENAMED = { data: "dataset" };
 /** What this product decides by itself: where files lie, and how a training goes on. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
 /** What plain Ultralytics does not know. */
-const NOT_THEIRS = new Set(["job_id", "fresh", "resume_from", "publish_every", "publish_seconds", "hang_timeout", "keep_local"]);
+const NOT_THEIRS = new Set([
+  "job_id",
+  "fresh",
+  "resume_from",
+  "publish_every",
+  "publish_seconds",
+  "hang_timeout",
+  "keep_local",
+]);
 
 /**
  * @param {string} line such as `yolo detect train data=coco8.yaml model=yolo11n.pt epochs=100`
@@ -13,7 +21,11 @@ const NOT_THEIRS = new Set(["job_id", "fresh", "resume_from", "publish_every", "
  * null where it is no such line
  */
 export function readCommand(line, fields) {
-  const words = line.trim().replace(/\\\s*\n/g, " ").match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
+  const words =
+    line
+      .trim()
+      .replace(/\\\s*\n/g, " ")
+      .match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
   if (words.shift() !== "yolo") return null;
   const names = new Set(fields.map(({ name }) => name));
   const tasks = fields.find(({ name }) => name === "task")?.schema.enum ?? [];
@@ -36,7 +48,8 @@ export function readCommand(line, fields) {
 /** The line that would train the same with plain Ultralytics, as far as it can. */
 export function commandOf({ task, dataset, model, overrides, ...others }) {
   const given = { model, data: dataset, ...others, ...overrides };
-  const words = Object.entries(given).filter(([name, value]) => !NOT_THEIRS.has(name) && value !== null && value !== undefined)
+  const words = Object.entries(given)
+    .filter(([name, value]) => !NOT_THEIRS.has(name) && value !== null && value !== undefined)
     .map(([name, value]) => `${name}=${quoted(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
   return ["yolo", task ?? "detect", "train", ...words].join(" ");
 }

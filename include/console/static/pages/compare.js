@@ -15,10 +15,12 @@ const asked = [...new Set(query.getAll("id"))];
 const ids = asked.slice(0, 6);
 
 async function look(signal) {
-  return Promise.all(ids.map(async (id) => {
-    const [job, epochs] = await Promise.all([ask(training(["jobs", id]), { signal }), epochsOf(id, -1, signal)]);
-    return { job, epochs };
-  }));
+  return Promise.all(
+    ids.map(async (id) => {
+      const [job, epochs] = await Promise.all([ask(training(["jobs", id]), { signal }), epochsOf(id, -1, signal)]);
+      return { job, epochs };
+    }),
+  );
 }
 
 function Compare() {
@@ -33,17 +35,22 @@ function Compare() {
 }
 
 function Jobs({ shown }) {
-  return html`<ul class="compared">${shown.map(({ job }, tone) => html`<li key=${job.job_id} class="card">
+  return html`<ul class="compared">${shown.map(
+    ({ job }, tone) => html`<li key=${job.job_id} class="card">
     <${Swatch} tone=${tone} /><a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a> <${Status} of=${job.status} />
     <span class="muted">${finishedEpochs(job)} of ${job.epochs ?? "?"} epochs, ${duration(job.duration_seconds)}</span>
-  </li>`)}</ul>`;
+  </li>`,
+  )}</ul>`;
 }
 
 function Overlaid({ shown }) {
   const drawn = useMemo(() => drawings(shown), [shown]);
   return html`<section class="section" aria-labelledby="curves"><h2 id="curves">Curves</h2>
-    ${drawn.length === 0 ? html`<${Note}>None of them has finished an epoch yet.</${Note}>`
-      : html`<div class="charts">${drawn.map((each) => html`<${Chart} key=${each.title} ...${each} sync="compared" />`)}</div>`}
+    ${
+      drawn.length === 0
+        ? html`<${Note}>None of them has finished an epoch yet.</${Note}>`
+        : html`<div class="charts">${drawn.map((each) => html`<${Chart} key=${each.title} ...${each} sync="compared" />`)}</div>`
+    }
   </section>`;
 }
 
@@ -54,11 +61,16 @@ function drawings(shown) {
   const names = new Set(shown.flatMap(({ epochs }) => [...namesOf(epochs)]));
   const groups = charts(names).flatMap(({ title, series }) => {
     if (title === "Learning rate") return [{ name: series[0].name, title }]; // the optimizer's groups follow each other
-    return series.map(({ name, label }) => ({ name, title: /loss$/i.test(title) ? `${title}, ${label}` : short(name) }));
+    return series.map(({ name, label }) => ({
+      name,
+      title: /loss$/i.test(title) ? `${title}, ${label}` : short(name),
+    }));
   });
   return groups.map(({ name, title }) => ({
-    title, epochs: counted,
-    series: shown.map(({ job, epochs }, tone) => ({ label: job.job_id, tone, values: valuesOf(epochs, name, last) }))
+    title,
+    epochs: counted,
+    series: shown
+      .map(({ job, epochs }, tone) => ({ label: job.job_id, tone, values: valuesOf(epochs, name, last) }))
       .filter(({ values }) => values.some((value) => value !== null)),
   }));
 }
@@ -77,11 +89,16 @@ function Metrics({ shown }) {
   if (!names.length) return null;
   return html`<${Beside} id="metrics" title="Metrics" about="Of best.pt, once a training has ended; of its last epoch until then."
     jobs=${shown.map(({ job }) => job)} rows=${names.map((name) => {
-    const values = shown.map(({ job }) => job.metrics?.[name] ?? null);
-    const best = bestOf(name, values);
-    return { name: /^(train|val)\//.test(name) ? name : short(name), cells: values.map((value) => html`<${Figure} value=${value} digits=${4} />
-      ${value !== null && value === best && html` <span class="tag best">best</span>`}`) };
-  })} />`;
+      const values = shown.map(({ job }) => job.metrics?.[name] ?? null);
+      const best = bestOf(name, values);
+      return {
+        name: /^(train|val)\//.test(name) ? name : short(name),
+        cells: values.map(
+          (value) => html`<${Figure} value=${value} digits=${4} />
+      ${value !== null && value === best && html` <span class="tag best">best</span>`}`,
+        ),
+      };
+    })} />`;
 }
 
 function bestOf(name, values) {
@@ -94,7 +111,8 @@ function Differences({ shown }) {
   const specs = shown.map(({ job }) => flat(job.spec));
   const names = [...new Set(specs.flatMap((spec) => Object.keys(spec)))].filter((name) => name !== "job_id");
   const different = names.filter((name) => specs.some((spec) => !same(spec[name], specs[0][name])));
-  if (!different.length) return html`<section class="section"><h2>Parameters</h2><p class="muted">They were asked for with the same parameters.</p></section>`;
+  if (!different.length)
+    return html`<section class="section"><h2>Parameters</h2><p class="muted">They were asked for with the same parameters.</p></section>`;
   return html`<${Beside} id="parameters" title="Parameters that differ" jobs=${shown.map(({ job }) => job)}
     rows=${different.map((name) => ({ name, cells: specs.map((spec) => html`<code>${parameter(spec[name])}</code>`) }))} />`;
 }

@@ -10,7 +10,9 @@ import { JobRow, COLUMNS } from "../job-row.js";
 import { NothingYet } from "../nothing-yet.js";
 
 const COMPARED = { least: 2, most: 6 };
-const asked = Object.fromEntries([...FILTERS, "cursor", "dag_id", "run_id"].map((name) => [name, query.get(name) ?? ""]));
+const asked = Object.fromEntries(
+  [...FILTERS, "cursor", "dag_id", "run_id"].map((name) => [name, query.get(name) ?? ""]),
+);
 const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => asked[name]);
 
 function Jobs() {
@@ -80,7 +82,9 @@ function useChanges(jobs) {
   const [said, setSaid] = useState("");
   const states = useMemo(() => jobs.map(({ job_id: id, status }) => `${id} ${status}`).join("\n"), [jobs]);
   useEffect(() => {
-    const changed = jobs.filter(({ job_id: id, status }) => before.current.has(id) && before.current.get(id) !== status);
+    const changed = jobs.filter(
+      ({ job_id: id, status }) => before.current.has(id) && before.current.get(id) !== status,
+    );
     if (changed.length) setSaid(changed.map((job) => `${job.job_id} is ${job.status}`).join(", "));
     before.current = new Map(jobs.map(({ job_id: id, status }) => [id, status]));
   }, [states]);

@@ -12,20 +12,34 @@ const cursor = query.get("cursor");
 
 function Models() {
   const mayStart = useMayStart();
-  const { data, problem, again } = usePolled((signal) => ask(training(["models"], { cursor, limit: 100 }), { signal }), 30);
+  const { data, problem, again } = usePolled(
+    (signal) => ask(training(["models"], { cursor, limit: 100 }), { signal }),
+    30,
+  );
   const hidden = problem?.status === 403;
   const names = [...new Set((data?.models ?? []).map(({ name }) => name))];
   return html`<${Page} tab="models" heading="Models" lead="What retraining has registered: each version was measured, and promoted or refused.">
-    ${hidden ? html`<${Note} kind="warning" title="Not permitted">Versions of models are shown to those who may see the runs of retrain_yolo.
-      Ask an administrator of Airflow for that permission.</${Note}>` : html`<${Refused} problem=${problem} again=${again} />`}
+    ${
+      hidden
+        ? html`<${Note} kind="warning" title="Not permitted">Versions of models are shown to those who may see the runs of retrain_yolo.
+      Ask an administrator of Airflow for that permission.</${Note}>`
+        : html`<${Refused} problem=${problem} again=${again} />`
+    }
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${data && names.length === 0 && html`<div class="empty"><h2>No models yet</h2>
-      <p>Trigger the Dag retrain_yolo with a plan, or let its schedule do it: each challenger that is measured becomes a version here.</p></div>`}
+    ${
+      data &&
+      names.length === 0 &&
+      html`<div class="empty"><h2>No models yet</h2>
+      <p>Trigger the Dag retrain_yolo with a plan, or let its schedule do it: each challenger that is measured becomes a version here.</p></div>`
+    }
     ${names.map((name) => html`<${Model} key=${name} name=${name} mayStart=${mayStart} versions=${data.models.filter((each) => each.name === name)} />`)}
-    ${(data?.next || cursor) && html`<nav class="pager" aria-label="Pages">
+    ${
+      (data?.next || cursor) &&
+      html`<nav class="pager" aria-label="Pages">
       ${cursor ? html`<a class="button" href="models">Newest</a>` : html`<span />`}
       ${data?.next && html`<a class="button" rel="next" href=${`models?cursor=${encodeURIComponent(data.next)}`}>Older</a>`}
-    </nav>`}
+    </nav>`
+    }
     <${PretrainedWeights} mayStart=${mayStart} />
   </${Page}>`;
 }

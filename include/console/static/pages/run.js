@@ -11,7 +11,14 @@ import { Page, query, show } from "../page.js";
 const dagId = query.get("dag_id");
 const runId = query.get("run_id");
 const ORDER = [
-  "check_schema", "resolve_config", "check_dataset", "train", "upload_best", "upload_last", "record_checkpoints", "notify_backend",
+  "check_schema",
+  "resolve_config",
+  "check_dataset",
+  "train",
+  "upload_best",
+  "upload_last",
+  "record_checkpoints",
+  "notify_backend",
 ];
 const trains = dagId === "train_yolo" && runId;
 
@@ -23,15 +30,25 @@ function Run() {
     title="Training of a run" lead=${html`Run <${AirflowLink} href=${runPage(dagId, runId)}>${runId}</${AirflowLink}>`}>
     <${Refused} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${data?.failed && html`<${Note} kind="failed" title=${`Task ${data.failed.task_id} failed before the training began`}>
+    ${
+      data?.failed &&
+      html`<${Note} kind="failed" title=${`Task ${data.failed.task_id} failed before the training began`}>
       ${data.reason && html`<p>${data.reason}</p>`}
       <${AirflowLink} class="button" href=${taskPage(dagId, runId, data.failed.task_id)}>Open task ${data.failed.task_id}</${AirflowLink}>
-    </${Note}>`}
-    ${data?.ended && !data.failed && html`<${Note} kind="warning">The run has ended and no training is recorded for it:
-      a later run may have taken its training over.</${Note}>`}
-    ${data && html`<section class="card" aria-label="Tasks"><ul class="tasks">
+    </${Note}>`
+    }
+    ${
+      data?.ended &&
+      !data.failed &&
+      html`<${Note} kind="warning">The run has ended and no training is recorded for it:
+      a later run may have taken its training over.</${Note}>`
+    }
+    ${
+      data &&
+      html`<section class="card" aria-label="Tasks"><ul class="tasks">
       ${data.tasks.map((task) => html`<li key=${task.task_id}><span>${task.task_id}</span><${Status} of=${task.state ?? "waiting"} /></li>`)}
-    </ul></section>`}
+    </ul></section>`
+    }
   </${Page}>`;
 }
 
@@ -49,7 +66,8 @@ async function look(signal) {
   if (found.jobs.length) return { jobId: found.jobs[0].job_id };
   const run = ["dags", dagId, "dagRuns", runId];
   const [{ state }, { task_instances: tasks }] = await Promise.all([
-    ask(airflow(run), { signal }), ask(airflow([...run, "taskInstances"]), { signal }),
+    ask(airflow(run), { signal }),
+    ask(airflow([...run, "taskInstances"]), { signal }),
   ]);
   const ended = state === "success" || state === "failed";
   const failed = ended ? tasks.find((task) => task.state === "failed") : undefined;
@@ -64,7 +82,9 @@ function inOrder(tasks) {
 
 /** The sentence with which the task ended, out of its log. */
 async function reasonOf({ task_id: taskId, try_number: attempt }, signal) {
-  const log = await ask(airflow(["dags", dagId, "dagRuns", runId, "taskInstances", taskId, "logs", String(attempt)]), { signal });
+  const log = await ask(airflow(["dags", dagId, "dagRuns", runId, "taskInstances", taskId, "logs", String(attempt)]), {
+    signal,
+  });
   const errors = log.content.flatMap((line) => line.error_detail ?? []);
   return errors.at(-1)?.exc_value ?? null;
 }

@@ -24,15 +24,22 @@ const OWN = ["job_id", "fresh", "resume_from"];
 
 function Start() {
   const { fields, problem } = useForm();
-  const parent = usePolled((signal) => (parentId ? ask(training(["jobs", parentId]), { signal }) : Promise.resolve(null)), null);
+  const parent = usePolled(
+    (signal) => (parentId ? ask(training(["jobs", parentId]), { signal }) : Promise.resolve(null)),
+    null,
+  );
   const mayStart = useMayStart();
   const heading = resume ? `Resume ${resume}` : model ? "Fine-tune" : from ? "Train again" : "Start a training";
   const ready = fields.length > 0 && parent.data !== undefined && mayStart !== null;
   return html`<${Page} tab="jobs" heading=${heading} lead=${lead()}>
     <${Refused} problem=${problem ?? parent.problem} again=${parent.again} />
     ${!ready && !problem && !parent.problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${ready && mayStart === false && html`<${Note} kind="warning" title="Only for those who may start trainings">
-      You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`}
+    ${
+      ready &&
+      mayStart === false &&
+      html`<${Note} kind="warning" title="Only for those who may start trainings">
+      You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.</${Note}>`
+    }
     ${ready && mayStart && (resume ? html`<${Resume} job=${parent.data} fields=${fields} />` : html`<${New} spec=${begun(parent.data)} fields=${fields} />`)}
   </${Page}>`;
 }
@@ -44,8 +51,10 @@ function begun(job) {
 
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId)}`}>${parentId}</a>`;
-  if (model && !from) return html`A new training starts from the weights of ${model}. Give the data to fine-tune it on.`;
-  if (model) return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to fine-tune it on.`;
+  if (model && !from)
+    return html`A new training starts from the weights of ${model}. Give the data to fine-tune it on.`;
+  if (model)
+    return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to fine-tune it on.`;
   if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
   if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
   return "Every field may stay empty: each shows what is taken then.";
@@ -67,14 +76,23 @@ function Resume({ job, fields }) {
   const finished = finishedEpochs(job);
   const whole = planned && finished >= planned;
   const epochs = whole ? planned * 2 : planned;
-  const others = fields.map(({ name }) => name).filter((name) => !KEPT.includes(name) && !["epochs", "job_id", "resume_from", "fresh"].includes(name));
+  const others = fields
+    .map(({ name }) => name)
+    .filter((name) => !KEPT.includes(name) && !["epochs", "job_id", "resume_from", "fresh"].includes(name));
   const notes = {
     epochs: `Epochs to train in all. ${job.job_id} has finished ${finished} of ${planned ?? "?"}; ${whole ? "give more" : "the same number finishes what was planned, a larger one trains longer"}.`,
   };
-  for (const name of others) notes[name] = `${aboutOf(fields.find((field) => field.name === name))} Empty: as ${job.job_id}${spec[name] === null || spec[name] === undefined ? "" : ` (${parameter(spec[name])})`}.`;
+  for (const name of others)
+    notes[name] =
+      `${aboutOf(fields.find((field) => field.name === name))} Empty: as ${job.job_id}${spec[name] === null || spec[name] === undefined ? "" : ` (${parameter(spec[name])})`}.`;
   const groups = [
     { title: "How long", names: ["epochs", "job_id"] },
-    { title: "What else may change", names: others, closed: true, about: "What stays empty is taken from the training that is resumed." },
+    {
+      title: "What else may change",
+      names: others,
+      closed: true,
+      about: "What stays empty is taken from the training that is resumed.",
+    },
   ];
   return html`
     <div class="card kept"><h2>Taken from ${job.job_id}</h2><dl class="facts">
