@@ -15,7 +15,8 @@ def params_of(model: type[BaseModel]) -> dict[str, Param]:
 
     Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as
     plain text, so pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat
-    form.
+    form. Where the schema says what null stands for (`when_empty`, see include.jobs.parameter_schema), the
+    description ends with it, and `about` is the description without it.
     """
     schema = model.model_json_schema()
     return {name: _param(name, field) for name, field in schema["properties"].items()}
@@ -25,6 +26,9 @@ def _param(name: str, field: dict[str, Any]) -> Param:
     default = field.pop("default", None)
     description = field.pop("description", None)
     field.pop("title", None)
+    if "when_empty" in field:
+        field["about"] = description
+        description = f"{description} Default: {field['when_empty']}."
     return Param(default, description=description, title=name, **_flat(name, field))
 
 
