@@ -66,10 +66,11 @@ bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--devi
 gpu-wheels: setup ## download what a GPU machine lacks for bench-gpu, into gpu-wheels/
 	@$(RUN) -m benchmarks.gpu.packages
 
-lint: setup-dev ## check style and types
+lint: setup-dev ## check style and types, of Python and of the console's JavaScript
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	$(RUN) -m include.stack.javascript
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements.in -o requirements.txt
