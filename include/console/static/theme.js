@@ -1,5 +1,6 @@
-// Light or dark, and the deployment's own colours, as Airflow shows them around this page. Runs before the first
-// paint; opened by itself, the page follows what Airflow remembers in this browser, then the system.
+// @ts-check
+// Applies Airflow's theme, light or dark and with the deployment's own colours, before the first paint. Outside
+// Airflow's frame the page follows the theme that Airflow stored in this browser, or else the system.
 (() => {
   const FROM_AIRFLOW = [
     "bg",
@@ -32,7 +33,7 @@
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
 
-  /** Airflow's own <html>, when this page is shown inside of it. */
+  /** Airflow's own <html> element, if this page is shown inside Airflow. */
   function airflow() {
     try {
       const outer = window.parent === window ? null : window.parent.document.documentElement;
@@ -42,7 +43,7 @@
     }
   }
 
-  function remembered() {
+  function storedTheme() {
     try {
       return localStorage.getItem("theme");
     } catch {
@@ -50,9 +51,10 @@
     }
   }
 
+  /** @param {HTMLElement | null} outer */
   function isDark(outer) {
     if (outer) return outer.classList.contains("dark");
-    const theme = remembered();
+    const theme = storedTheme();
     return theme === "dark" || (theme !== "light" && system.matches);
   }
 

@@ -1,3 +1,4 @@
+// @ts-check
 // One training: /job?id=
 import { html } from "../h.js";
 import { Note } from "../elements.js";
