@@ -1,4 +1,4 @@
-"""The form of `train_yolo` in Airflow's UI, and what REST accepts: generated from TrainingSpec."""
+"""Forms of Dags in Airflow's UI, and what REST accepts: generated from pydantic models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
         # A blank text is "not given", as null is: REST must not refuse what the model takes.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
-            field["values_display"] = {"null": "(not given)", "": "(blank)"}
+            field["values_display"] = {"null": "(not set)", "": "(blank)"}
         if "pattern" in value:
             field["pattern"] = rf"^\s*$|{value['pattern']}"
     if "$ref" in field or "type" not in field:

@@ -64,19 +64,19 @@ function Stop({ job, setJob, report }) {
     html`<button type="button" class="button quiet" onClick=${() => setAsking(false)}>${label}</button>`;
   if (waits) {
     return html`<span class="confirm" role="group" aria-label="Cancel this training">
-      <span>It waits for a GPU and has nothing to save: it ends at once.</span>
+      <span>Cancel this training? It is waiting for a GPU and has nothing to save.</span>
       ${now("Cancel this training", undefined)}
       ${keep("Keep it in the queue")}
     </span>`;
   }
   return html`<span class="confirm" role="group" aria-label="Stop this training">
-    <span>Its state is kept; it can be resumed at that batch.</span>
-    ${now("Stop now", "After the batch it is in")}
+    <span>Stop this training? It can be resumed from where it stops.</span>
+    ${now("Stop now", "Stops after the current batch")}
     ${
       !job.stop_requested &&
       html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
-      title="Its numbers are then those of a whole epoch">Stop after this epoch</button>`
+      title="Stops at the end of the current epoch">Stop after this epoch</button>`
     }
-    ${keep("No, go on")}
+    ${keep("Keep training")}
   </span>`;
 }

@@ -102,7 +102,7 @@ async function request(url, { headers, ...options }) {
 }
 
 export function connectionProblem() {
-  return new Problem(0, "Airflow does not answer. This page goes on by itself when it does again.");
+  return new Problem(0, "Airflow is not responding. This page will reconnect automatically.");
 }
 
 /**
@@ -115,7 +115,7 @@ function problemOf(answer, body) {
     return new Problem(401, "Your session has ended. Log in to Airflow again, then reload this page.");
   }
   if (typeof body?.detail === "string" && body.detail) return new Problem(answer.status, body.detail, wait);
-  const unknown = `Airflow answered with ${answer.status} ${answer.statusText}`.trim();
+  const unknown = `Airflow responded with ${answer.status} ${answer.statusText}`.trim();
   return new Problem(answer.status, `${unknown}.`, wait);
 }
 

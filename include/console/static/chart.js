@@ -241,7 +241,7 @@ function moveCursor(event, drawn, epochs) {
 function description(title, epochs, series) {
   const parts = series.map(({ label, values }) => {
     const known = values.filter((value) => value !== null && value !== undefined);
-    if (!known.length) return `${label}: none`;
+    if (!known.length) return `${label}: no values`;
     return `${label} from ${formatNumber(known[0], 4)} to ${formatNumber(known.at(-1), 4)}`;
   });
   return `${title}, epochs ${epochs[0]} to ${epochs.at(-1)}: ${parts.join("; ")}. Arrow keys move the cursor.`;

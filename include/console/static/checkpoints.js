@@ -22,9 +22,9 @@ export function Checkpoints({ job }) {
   return html`<section class="section" aria-labelledby="checkpoints">
     <h2 id="checkpoints">Checkpoints</h2>
     <div class="pair">
-      <${Checkpoint} job=${job} kind="best" purpose="Deploy it: the best weights, without optimizer."
+      <${Checkpoint} job=${job} kind="best" purpose="For deployment: the best weights, without the optimizer."
         use=${prediction(job)} />
-      <${Checkpoint} job=${job} kind="last" purpose="Continue from it: the whole state of the training."
+      <${Checkpoint} job=${job} kind="last" purpose="For resuming: the complete training state."
         use=${resumption(job)} after=${mayStart && !isActive(job) && "Or press “Resume with more epochs” above."} />
     </div>
   </section>`;
@@ -57,7 +57,7 @@ function Checkpoint({ job, kind, purpose, use, after }) {
       ${path && html`<${Copy} text=${path} name=${`Copy s3:// path of ${file}`}>Copy s3:// path</${Copy}>`}
     </div>`
     }
-    ${problem && html`<${Note} kind="failed" title="Not downloaded"><p>${problem.message}</p></${Note}>`}
+    ${problem && html`<${Note} kind="failed" title="Download failed"><p>${problem.message}</p></${Note}>`}
     ${path && html`<p class="path"><code>${path}</code></p>`}
     ${
       sha256 &&
@@ -67,7 +67,7 @@ function Checkpoint({ job, kind, purpose, use, after }) {
     ${available && !path && html`<p class="muted">${provisional(job, kind)}</p>`}
     ${
       available &&
-      html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>
+      html`<details><summary>How to use it</summary><pre tabindex="0"><code>${use}</code></pre>
       ${after && html`<p class="muted">${after}</p>`}</details>`
     }
   </article>`;
@@ -103,9 +103,9 @@ async function download(event, setProblem) {
  */
 function missing(job, kind) {
   if (kind === "last" && job.last_checkpoint_expired_at) {
-    return `The retention policy gave it up on ${formatDateTime(job.last_checkpoint_expired_at)}; best.pt is kept.`;
+    return `Deleted by the retention policy on ${formatDateTime(job.last_checkpoint_expired_at)}; best.pt is kept.`;
   }
-  return isActive(job) ? "Not there yet: the first one comes when an epoch was stored." : "There is none.";
+  return isActive(job) ? "Available once the first epoch has been stored." : "No checkpoint.";
 }
 
 /**
@@ -115,8 +115,8 @@ function missing(job, kind) {
  */
 function provisional(job, kind) {
   const state = kind === "last" && durableState(job);
-  return `The newest one that was verified in S3${state ? `, after ${state}` : ""}; the final one is recorded when the
-    training ends.`;
+  const latest = `Latest state verified in S3${state ? `, after ${state}` : ""}.`;
+  return `${latest} The final checkpoint is recorded when the training ends.`;
 }
 
 /**
@@ -125,7 +125,7 @@ function provisional(job, kind) {
  */
 function prediction(job) {
   const file = `'${job.job_id.replaceAll("'", String.raw`'\''`)}-best.pt'`;
-  return `# Says what the file is, and refuses one that could run code
+  return `# Describes the file, and rejects one that could execute code
 python -m include.checkpoints.inspection ${file} &&
   ULTRALYTICS_SAFE_LOAD=1 yolo predict model=${file} source=picture.jpg`;
 }

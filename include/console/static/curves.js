@@ -23,13 +23,13 @@ export function Curves({ job, epochs }) {
       ${
         resumed > 0 &&
         epochs.length > 0 &&
-        html`<p class="muted">Paler up to epoch ${resumed}: trained by${" "}
+        html`<p class="muted">Paler lines up to epoch ${resumed}: trained by${" "}
         <a href=${`job?id=${encodeURIComponent(parent)}`}>${parent}</a></p>`
       }
     </div>
     ${
       epochs.length === 0
-        ? html`<${Note}>The first curve is here when the first epoch has ended.</${Note}>`
+        ? html`<${Note}>Curves appear after the first epoch.</${Note}>`
         : html`<div class="charts">
           ${charts.map((each) => html`<${Chart} key=${each.title} ...${each} resumed=${resumed} sync="epochs" />`)}
         </div>
@@ -97,11 +97,11 @@ function Table({ epochs, resumed, parent }) {
       html`<p>The last ${ROWS} of ${epochs.length} epochs.${" "}
       <button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`
     }
-    <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers of each epoch">
+    <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers by epoch">
       <table class="numbers">
-        <caption class="hidden">Numbers of each epoch</caption>
-        <thead><tr><th scope="col">epoch</th>${heads}
-          <th scope="col" class="number">fitness</th><th scope="col" class="number">took</th></tr></thead>
+        <caption class="hidden">Numbers by epoch</caption>
+        <thead><tr><th scope="col">Epoch</th>${heads}
+          <th scope="col" class="number">Fitness</th><th scope="col" class="number">Duration</th></tr></thead>
         <tbody>${rows.map((row) => {
           const inherited = row.epoch < resumed;
           return html`<tr key=${row.epoch} class=${inherited ? "inherited" : ""}>

@@ -94,7 +94,7 @@ export function Lines({ text, name }) {
 }
 
 /** @type {Record<number, string>} */
-const PROBLEM_TITLES = { 0: "No connection", 401: "Not logged in", 403: "Not permitted", 404: "Not found" };
+const PROBLEM_TITLES = { 0: "No connection", 401: "Not logged in", 403: "Permission denied", 404: "Not found" };
 
 /**
  * Why there is nothing new to see, and what the reader can do about it.
@@ -103,7 +103,7 @@ const PROBLEM_TITLES = { 0: "No connection", 401: "Not logged in", 403: "Not per
 export function ProblemNote({ problem, again }) {
   if (!problem) return null;
   const { status, isTransient } = problem;
-  const title = PROBLEM_TITLES[status] ?? "Not available";
+  const title = PROBLEM_TITLES[status] ?? "Unavailable";
   return html`<${Note} kind=${isTransient ? "warning" : "failed"} title=${title}>
     <p>${problem.message}</p>
     ${status === 401 && html`<${AirflowLink} class="button" href=${LOGIN}>Log in</${AirflowLink}>`}

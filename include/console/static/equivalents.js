@@ -13,13 +13,13 @@ export function PasteCommand({ fields, fill }) {
   const read = (/** @type {string} */ line) => {
     const found = readCommand(line, fields);
     if (!found) {
-      setMessage(`This is no line that begins with yolo, such as: ${EXAMPLE}`);
+      setMessage(`This is not a yolo command. Example: ${EXAMPLE}`);
       return;
     }
     fill(found.texts);
     const names = Object.keys(found.texts).join(", ") || "nothing";
     const ignored = found.ignored.join(", ");
-    setMessage(`Filled in: ${names}.${ignored && ` Left out, because it is decided here: ${ignored}.`}`);
+    setMessage(`Filled in: ${names}.${ignored && ` Ignored, because it is set automatically: ${ignored}.`}`);
   };
   const onClick = (/** @type {Event & { currentTarget: HTMLButtonElement }} */ event) => {
     const input = event.currentTarget.form?.elements.namedItem("command");
@@ -46,8 +46,8 @@ export function PasteCommand({ fields, fill }) {
 
 /** @param {{ conf: Record<string, unknown> }} props */
 export function Equivalents({ conf }) {
-  const plain = "Plain Ultralytics, without exact resume and without records";
-  return html`<details class="card equivalents"><summary>The same from a terminal</summary>
+  const plain = "Plain Ultralytics, without exact resume or records";
+  return html`<details class="card equivalents"><summary>Start the same from a terminal</summary>
     <${Text} title="Airflow’s REST API" text=${requestOf(conf)} />
     ${!conf.resume_from && html`<${Text} title=${plain} text=${commandOf(conf)} />`}
   </details>`;

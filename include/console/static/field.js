@@ -33,7 +33,7 @@ export function valueOf({ schema }, text) {
   if (type === "object") return objectOf(trimmed);
   const pattern = schema.pattern?.replace(/\\Z$/, "$");
   if (pattern && !new RegExp(pattern).test(trimmed)) {
-    return { error: `“${trimmed}” is not accepted; what is, stands below.` };
+    return { error: `“${trimmed}” is not valid. See the allowed values below.` };
   }
   return { value: trimmed };
 }
@@ -46,12 +46,12 @@ export function valueOf({ schema }, text) {
 function numberOf(schema, text, whole) {
   const value = Number(text);
   if (!Number.isFinite(value) || (whole && !Number.isInteger(value))) {
-    return { error: whole ? "Give a whole number." : "Give a number." };
+    return { error: whole ? "Enter a whole number." : "Enter a number." };
   }
   const { minimum, maximum, exclusiveMinimum: above } = schema;
-  if (minimum !== undefined && value < minimum) return { error: `Give at least ${minimum}.` };
-  if (above !== undefined && value <= above) return { error: `Give more than ${above}.` };
-  if (maximum !== undefined && value > maximum) return { error: `Give at most ${maximum}.` };
+  if (minimum !== undefined && value < minimum) return { error: `Enter at least ${minimum}.` };
+  if (above !== undefined && value <= above) return { error: `Enter more than ${above}.` };
+  if (maximum !== undefined && value > maximum) return { error: `Enter at most ${maximum}.` };
   return { value };
 }
 
@@ -63,7 +63,7 @@ function objectOf(text) {
   } catch {
     // The error below is about this, too.
   }
-  return { error: 'Give a JSON object, such as {"mosaic": 0.5}.' };
+  return { error: 'Enter a JSON object, such as {"mosaic": 0.5}.' };
 }
 
 /**
@@ -111,7 +111,7 @@ function Control({ field, text, set, shared, known, placeholder }) {
   if (schema.enum) {
     const choices = schema.enum.filter((each) => each);
     return html`<select ...${shared} onChange=${onChange}>
-      <option value="" selected=${text === ""}>${placeholder ? `default: ${placeholder}` : "(not given)"}</option>
+      <option value="" selected=${text === ""}>${placeholder ? `default: ${placeholder}` : "(not set)"}</option>
       ${choices.map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }

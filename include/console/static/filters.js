@@ -21,7 +21,7 @@ export function Filters({ asked, jobs, filtered }) {
   const archives = Object.entries(ARCHIVE);
   return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Trainings"
     onformdata=${leaveOutEmpty}>
-    <${Field} name="prefix" label="Job id starts with" value=${asked.prefix} type="search" />
+    <${Field} name="prefix" label="Job ID starts with" value=${asked.prefix} type="search" />
     <label class="field"><span>Status</span>
       <select name="status">
         <option value="" selected=${!asked.status}>Any</option>
@@ -39,7 +39,7 @@ export function Filters({ asked, jobs, filtered }) {
     </label>
     <div class="buttons">
       <button class="button">Filter</button>
-      ${filtered && html`<a class="button quiet" href="jobs">Clear</a>`}
+      ${filtered && html`<a class="button quiet" href="jobs">Clear filters</a>`}
     </div>
   </form>`;
 }

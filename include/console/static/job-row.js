@@ -24,7 +24,7 @@ export const COLUMNS = [
   ["Progress"],
   ["mAP"],
   ["Duration"],
-  ["Durable"],
+  ["Safe in S3"],
   ["Started by"],
 ];
 
@@ -32,7 +32,7 @@ export const COLUMNS = [
 export function JobRow({ job, chosen, choose }) {
   const id = job.job_id;
   const onChange = (/** @type {InputChange} */ event) => choose(id, event.currentTarget.checked);
-  const external = html` <small class="muted" title="Uploaded, not produced by a training run here">external</small>`;
+  const external = html` <small class="muted" title="Uploaded, not trained here">external</small>`;
   return html`<tr role="row" class=${chosen ? "chosen" : ""}>
     <td role="cell" class="pick"><input type="checkbox" form="comparison" name="id" value=${id} checked=${chosen}
       aria-label=${`Compare ${id}`} onChange=${onChange} /></td>
@@ -44,7 +44,7 @@ export function JobRow({ job, chosen, choose }) {
     <td role="cell" data-label="Progress" class="how-far"><${EpochsDone} job=${job} /></td>
     <td role="cell" data-label="mAP"><${Quality} job=${job} /></td>
     <td role="cell" data-label="Duration" class="number">${formatDuration(job.duration_seconds)}</td>
-    <td role="cell" data-label="Durable" class="number"><${Durable} job=${job} /></td>
+    <td role="cell" data-label="Safe in S3" class="number"><${Durable} job=${job} /></td>
     <td role="cell" data-label="Started by"><span>${job.triggered_by ?? "–"}</span><br />
       <small class="muted"><${When} at=${job.created_at} /></small></td>
   </tr>`;
@@ -56,7 +56,7 @@ function EpochsDone({ job }) {
   const finished = finishedEpochs(job);
   const position = queuePosition(job);
   if (position && !finished) return html`<span class="muted">${position}</span>`;
-  if (!epochs && !finished) return html`<span class="muted">not begun</span>`;
+  if (!epochs && !finished) return html`<span class="muted">not started</span>`;
   const left = formatRemaining(timeLeft(job));
   return html`<${Progress} job=${job} name=${`Progress of ${job.job_id}`} />
     <small class="muted">${finished} of ${epochs ?? "?"} epochs${left && ` · ${left} left`}</small>`;
@@ -82,7 +82,7 @@ function Durable({ job }) {
   const safe = durableState(job);
   if (!finished && !safe) return html`<span class="muted">–</span>`;
   const behind = (epochs ?? 0) < finished;
-  const title = `Safe in S3: ${safe ?? "nothing"}, of ${finished} finished epochs`;
+  const title = `Safe in S3: ${safe ?? "nothing"}; finished epochs: ${finished}`;
   const warned = behind && job.status !== "running" ? "behind" : "";
   return html`<span title=${title} class=${warned}>${epochs ?? 0}${batch ? "+" : ""} / ${finished}</span>`;
 }

@@ -20,12 +20,12 @@ export function Lineage({ job }) {
       ${comparison && html`<a href=${comparison}>Compare with its parent</a>`}
     </div>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${jobs.length === 1 && html`<p class="muted">Trained from the start; nothing continues it yet.</p>`}
+    ${jobs.length === 1 && html`<p class="muted">It continues no other training, and none continues it.</p>`}
     ${
       jobs.length > 1 &&
       html`<div class="card"><${Branch} jobs=${jobs} siblings=${roots} current=${job.job_id} /></div>`
     }
-    ${data?.truncated && html`<p class="muted">Not all of them are shown.</p>`}
+    ${data?.truncated && html`<p class="muted">Only some of the related trainings are shown.</p>`}
   </section>`;
 }
 
@@ -58,7 +58,7 @@ function summaryOf(job) {
   const resumed = job.parent_job_id && job.resumed_epoch !== null && job.resumed_epoch >= 0;
   const parts = [
     job.fine_tuned && "fine-tuned from its parent's best.pt",
-    resumed && `goes on after epoch ${Number(job.resumed_epoch) + 1}`,
+    resumed && `resumed after epoch ${Number(job.resumed_epoch) + 1}`,
     `epoch ${job.epoch === null ? 0 : job.epoch + 1} of ${job.epochs ?? "?"}`,
   ];
   return parts.filter(Boolean).join(", ");

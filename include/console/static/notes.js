@@ -18,14 +18,14 @@ export function Notes({ job }) {
     ${
       stopping &&
       html`<${Note} kind="warning" title="Stop requested">
-      The training ends ${job.stop_after_epoch ? "with the epoch" : "after the batch"} it is in; both checkpoints are
-      kept, and it can be resumed.</${Note}>`
+      The training stops ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}
+      Both checkpoints are kept, and it can be resumed.</${Note}>`
     }
     ${job.origin === "external" && html`<${External} job=${job} />`}
     ${
       job.archived_at &&
       html`<${Note} title="Archived">
-      Archived <${When} at=${job.archived_at} />. The list hides it; nothing has been deleted.</${Note}>`
+      Archived <${When} at=${job.archived_at} />. It is hidden from the list; nothing has been deleted.</${Note}>`
     }
     ${
       job.inexact_reason &&
@@ -38,13 +38,14 @@ export function Notes({ job }) {
 function Failure({ job, error }) {
   const report = trainingUrl(["jobs", job.job_id, "dataset-report"]);
   const safe = durableState(job);
-  return html`<${Note} kind="failed" title="The training failed">
+  return html`<${Note} kind="failed" title="Training failed">
     <${Lines} text=${error} name="the error" />
     ${
       job.links.dataset_report &&
-      html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>Download all problems of the dataset</a></p>`
+      html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
+        Download the report of all problems in the data set</a></p>`
     }
-    ${safe && html`<p class="muted">Resuming goes on after ${safe}.</p>`}</${Note}>`;
+    ${safe && html`<p class="muted">Resuming continues after ${safe}.</p>`}</${Note}>`;
 }
 
 /**
@@ -55,15 +56,15 @@ function Queue({ job }) {
   const now = useNow(true);
   const at = job.queue?.expected_start_at;
   const left = at && formatRemaining(Math.max(0, (Date.parse(at) - now) / 1000));
-  const others = job.queue && job.queue.waiting > 1 ? `, of ${job.queue.waiting} that wait` : "";
-  const position = job.queue ? `It is ${queuePosition(job)}${others}. ` : "";
+  const waiting = job.queue && job.queue.waiting > 1 ? ` of ${job.queue.waiting} jobs` : "";
+  const position = job.queue ? `This job is ${queuePosition(job)}${waiting}. ` : "";
   return html`<${Note} title="Waiting for a GPU">
-    <p>${position}Jobs start in the order in which they came.</p>
+    <p>${position}Jobs start in the order in which they were queued.</p>
     <p class="muted">${
       at
-        ? `Expected to start ${formatClock(at)}, in ${left}: estimated from the trainings that run and from how long
-          similar ones took.`
-        : "When it will start is unknown: no similar training has been completed yet."
+        ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the running trainings and from how
+          long similar ones took.`
+        : "The start time is unknown: no similar training has been completed yet."
     }</p>
   </${Note}>`;
 }
@@ -75,8 +76,8 @@ function Queue({ job }) {
 function External({ job }) {
   const finding = job.checkpoint_finding
     ? `The files cannot be loaded here: ${job.checkpoint_finding}.`
-    : "Both files were inspected: they name no code other than that of PyTorch and Ultralytics.";
+    : "Both files were inspected: they reference no code other than that of PyTorch and Ultralytics.";
   return html`<${Note} kind="warning" title="Not trained here">
-    <p>Uploaded by ${job.checkpoint_uploader ?? "somebody"}, not produced by a training run here.${" "}
-      ${finding}${" "}What the weights do, nobody has checked.</p></${Note}>`;
+    <p>Uploaded by ${job.checkpoint_uploader ?? "an unknown user"}, not trained here.${" "}
+      ${finding}${" "}How the weights behave has not been checked.</p></${Note}>`;
 }

@@ -7,17 +7,18 @@ import { requestOf } from "./yolo-command.js";
 export function NothingYet({ filtered, mayStart }) {
   if (filtered) {
     return html`<div class="empty"><h2>No training matches</h2>
-      <p>Filters compare whole names; only the job's id may be its beginning.${" "}
+      <p>Data set and model must match exactly; the job ID may be a prefix.${" "}
         <a href="jobs">Show all trainings</a></p></div>`;
   }
   return html`<div class="empty"><h2>No trainings yet</h2>
     ${
       mayStart
-        ? html`<p>Every parameter may stay empty: then a small model is trained on the bundled handwritten digits.</p>
+        ? html`<p>Every parameter is optional. Without any, a small model is trained on the bundled handwritten
+            digits.</p>
           <p><a class="button primary" href="start">Start the first training</a></p>
-          <p class="muted">Or over Airflow’s REST API:</p>`
-        : html`<p>You may look at trainings but not start them. Somebody who may can do it here, or over Airflow’s
-            REST API:</p>`
+          <p class="muted">Or through Airflow’s REST API:</p>`
+        : html`<p>You can view trainings but not start them. Someone with permission can start one here or through
+            Airflow’s REST API:</p>`
     }
     <pre tabindex="0"><code>${requestOf({ dataset: "digits", epochs: 5, imgsz: 64 })}</code></pre>
   </div>`;

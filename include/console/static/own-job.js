@@ -35,7 +35,7 @@ function Archive({ job, setJob, report }) {
     }
     setBusy(false);
   };
-  const title = archived ? "List it again" : "Hide it from the list; nothing is deleted";
+  const title = archived ? "Show it in the list again" : "Hide it from the list; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Unarchive" : "Archive"}</button>`;
 }
@@ -65,12 +65,12 @@ function Delete({ job, report }) {
   const next = html`<button type="button" class="button danger" onClick=${() => setStep("second")}>
     Delete this training…</button>`;
   const last = html`<button type="button" class="button danger" disabled=${step === "deleting"} onClick=${remove}>
-    Delete it for good</button>`;
+    Delete permanently</button>`;
   return html`<span class="confirm" role="group" aria-label="Delete this training">
     <span>${
       first
-        ? `Its row, its curves, its pictures and both checkpoints${size} are deleted.`
-        : "This cannot be undone, and nobody can resume it afterwards."
+        ? `This deletes its record, its curves, its pictures and both checkpoints${size}.`
+        : "This cannot be undone, and the training can no longer be resumed."
     }</span>
     ${first ? next : last}
     <button type="button" class="button quiet" onClick=${() => setStep("closed")}>Keep it</button>

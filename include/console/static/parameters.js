@@ -84,14 +84,15 @@ export function Parameters({ job, parent }) {
   const onCheck = (/** @type {InputChange} */ event) => setChangedOnly(event.currentTarget.checked);
   return html`<section class="section" aria-labelledby="parameters">
     <div class="section-heading"><h2 id="parameters">Parameters</h2>
-      <label class="check"><input type="checkbox" checked=${changedOnly} onChange=${onCheck} /> only changed</label>
+      <label class="check"><input type="checkbox" checked=${changedOnly} onChange=${onCheck} /> Only changed</label>
     </div>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of parameters"><table class="parameters">
-      <thead><tr><th scope="col">parameter</th><th scope="col">value</th><th scope="col">default</th>
-        ${parent && html`<th scope="col">of ${parent.job_id}</th>`}</tr></thead>
+      <thead><tr><th scope="col">Parameter</th><th scope="col">Value</th><th scope="col">Default</th>
+        ${parent && html`<th scope="col">In ${parent.job_id}</th>`}</tr></thead>
       <tbody>${shown.map((row) => html`<${Row} key=${row.name} ...${row} hasParent=${parent !== null} />`)}
       ${
-        shown.length === 0 && html`<tr><td colspan=${parent ? 4 : 3} class="muted">Nothing but defaults.</td></tr>`
+        shown.length === 0 &&
+        html`<tr><td colspan=${parent ? 4 : 3} class="muted">All parameters have their default values.</td></tr>`
       }</tbody>
     </table></div>
   </section>`;
@@ -102,7 +103,7 @@ function Row({ name, value, defaultText, inherited, description, changed, differ
   return html`<tr class=${changed || differs ? "marked" : ""}>
     <th scope="row" title=${description}>${name}</th>
     <td><code>${formatParameter(value)}</code>${" "}
-      ${changed && html`<span class="tag" title="differs from the default">changed</span>`}${" "}
+      ${changed && html`<span class="tag" title="Differs from the default">changed</span>`}${" "}
       ${differs && html`<span class="tag other">differs from parent</span>`}</td>
     <td class="muted">${defaultText}</td>
     ${hasParent && html`<td class="muted"><code>${formatParameter(inherited)}</code></td>`}
@@ -127,7 +128,7 @@ function rowsOf(job, parent, fields) {
     return {
       name,
       value,
-      defaultText: field ? (defaultOf(field) ?? formatParameter(null)) : "as Ultralytics",
+      defaultText: field ? (defaultOf(field) ?? formatParameter(null)) : "Ultralytics’ default",
       inherited: before[name] ?? null,
       description: field?.description,
       changed: !isDefault(value, field, job.task),

@@ -18,7 +18,7 @@ const CAPTIONS = [
   [/^confusion_matrix_normalized/, "Confusion matrix, normalized"],
   [/^confusion_matrix/, "Confusion matrix"],
   [/^results/, "Results"],
-  [/^labels_correlogram/, "Correlation of labels"],
+  [/^labels_correlogram/, "Label correlogram"],
   [/^labels/, "Labels"],
   [/^(?:Box|Mask|Pose)?_?(PR|F1|P|R)_curve/, "$1 curve"],
 ];
@@ -35,7 +35,7 @@ export function Pictures({ job }) {
   return html`<section class="section" aria-labelledby="pictures">
     <h2 id="pictures">Pictures</h2>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${none && html`<${Note}>Sample predictions and Ultralytics’ plots are there when it has ended.</${Note}>`}
+    ${none && html`<${Note}>Sample predictions and Ultralytics’ plots appear when the training has finished.</${Note}>`}
     <ul class="gallery">${pictures.map(
       (picture, index) => html`<li key=${picture.name}>
       <button type="button" onClick=${() => setOpened(index)}>

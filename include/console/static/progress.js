@@ -57,5 +57,5 @@ export function waitsForGpu(job) {
  */
 export function queuePosition({ queue }) {
   if (!queue) return null;
-  return queue.place === 1 ? "next in the queue" : `place ${queue.place} in the queue`;
+  return queue.place === 1 ? "next in the queue" : `number ${queue.place} in the queue`;
 }

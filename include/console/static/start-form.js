@@ -21,7 +21,7 @@ import { useSuggestions } from "./suggestions.js";
  */
 
 export const NOT_PERMITTED =
-  "You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo.";
+  "You can view trainings but not start them. Ask an Airflow administrator for permission to trigger train_yolo.";
 
 /**
  * @param {object} props
@@ -88,7 +88,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
     } catch (error) {
       const { status, message } = /** @type {Problem} */ (error);
       const denied = status === 403;
-      setRefusal(denied ? { title: "Not permitted", message: NOT_PERMITTED } : { title: "Not started", message });
+      setRefusal(denied ? { title: "Permission denied", message: NOT_PERMITTED } : { title: "Not started", message });
       setBusy(false);
     }
   };
@@ -102,8 +102,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   return html`<form class="start" ref=${form} noValidate onSubmit=${submit}>
     ${
       restored &&
-      html`<${Note} title="Your input was kept"><p>These values are of your last visit to this form.
-      <button type="button" class="button small" onClick=${clear}>Start with an empty form</button></p></${Note}>`
+      html`<${Note} title="Your input was restored"><p>These values are from your last visit to this form.
+      <button type="button" class="button small" onClick=${clear}>Clear the form</button></p></${Note}>`
     }
     ${!always.resume_from && html`<${PasteCommand} fields=${fields} fill=${fill} />`}
     ${groups.map(

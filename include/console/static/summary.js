@@ -97,7 +97,7 @@ function Machine({ job }) {
     ${job.machine && html`<${Fact} name="Machine">${job.machine}</${Fact}>`}
     ${
       job.gpu_name &&
-      html`<${Fact} name="GPU">${job.gpu_name === "CPU" ? "none: the CPU trains" : job.gpu_name}
+      html`<${Fact} name="GPU">${job.gpu_name === "CPU" ? "none (trained on the CPU)" : job.gpu_name}
       ${job.gpu_driver && html` <small class="muted">driver ${job.gpu_driver}</small>`}</${Fact}>`
     }`;
 }
@@ -108,14 +108,14 @@ function Machine({ job }) {
  */
 function Interruptions({ job }) {
   const { goodput } = job.progress;
-  const attempts = "It was interrupted, and went on by itself.";
-  const repeated = "What was trained after the newest state when it was interrupted.";
-  const share = "The share of the time since its start that went into training that counts.";
+  const attempts = "The training was interrupted and resumed automatically.";
+  const repeated = "Training that had to be repeated after interruptions.";
+  const share = "Share of the time since the start that was spent on training that counts.";
   return html`
     ${(job.attempt ?? 0) > 1 && html`<${Fact} name="Attempts"><span title=${attempts}>${job.attempt}</span></${Fact}>`}
     ${
       (job.lost_seconds ?? 0) >= 1 &&
-      html`<${Fact} name="Trained again">
+      html`<${Fact} name="Repeated">
       <span class="number" title=${repeated}>${formatDuration(job.lost_seconds)}</span></${Fact}>`
     }
     ${
@@ -134,7 +134,8 @@ function Waited({ job }) {
   const now = useNow(since !== null);
   const current = since ? Math.max(0, (now - Date.parse(since)) / 1000) : 0;
   const seconds = (job.waited_seconds ?? 0) + current;
-  return html`<span class="number" title="For a GPU; not part of the duration">${formatDuration(seconds)}</span>`;
+  const title = "Time spent waiting for a GPU; not part of the duration";
+  return html`<span class="number" title=${title}>${formatDuration(seconds)}</span>`;
 }
 
 /**

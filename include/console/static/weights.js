@@ -22,19 +22,19 @@ export function PretrainedWeights({ mayStart }) {
   const load = (signal) => fetchJson(trainingUrl(["pretrained"]), { signal });
   const { data, problem, again } = usePolled(load, 30);
   return html`<section class="section" aria-labelledby="pretrained"><h2 id="pretrained">Pretrained weights</h2>
-    <p class="muted">Any training can start from these files: give the name as <code>model</code>. A file that
-      Ultralytics publishes is added when a training first asks for it.</p>
+    <p class="muted">Any training can start from these files: enter the name as <code>model</code>. A file that
+      Ultralytics publishes is added the first time a training uses it.</p>
     ${mayStart && html`<${DropZone} stored=${again} />`}
     <${ProblemNote} problem=${problem} again=${again} />
     ${data && data.files.length > 0 && html`<${Files} files=${data.files} mayStart=${mayStart} />`}
-    ${data?.truncated && html`<p class="muted">There are more: these are the first by name.</p>`}
+    ${data?.truncated && html`<p class="muted">Only the first files by name are shown.</p>`}
   </section>`;
 }
 
 /** @param {{ files: Api.PretrainedFile[], mayStart: boolean | null }} props */
 function Files({ files, mayStart }) {
   const link = (/** @type {string} */ name) =>
-    html`<a href=${startPage(name)} aria-label=${`Train from ${name}`}>Train from it</a>`;
+    html`<a href=${startPage(name)} aria-label=${`Train from ${name}`}>Train from this file</a>`;
   return html`<div class="scroller"><table aria-label="Pretrained weights">
     <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
     <tbody>${files.map(
@@ -86,9 +86,9 @@ function DropZone({ stored }) {
   };
   return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}
       onDrop=${onDrop}>
-      <input ref=${input} type="file" accept=".pt" hidden aria-label="File of weights" onChange=${onChange} />
-      <button type="button" class="button" disabled=${busy} onClick=${choose}>Choose a .pt</button>
-      <span class="muted">or drop it here. It is inspected, and nothing in it is run.</span>
+      <input ref=${input} type="file" accept=".pt" hidden aria-label="Weights file" onChange=${onChange} />
+      <button type="button" class="button" disabled=${busy} onClick=${choose}>Choose a .pt file</button>
+      <span class="muted">or drop one here. It is inspected; no code in it is executed.</span>
     </div>
     <${Upload} upload=${upload} replace=${replace} keep=${() => setUpload({ step: "none" })} />`;
 }
@@ -98,14 +98,15 @@ function Upload({ upload, replace, keep }) {
   if (upload.step === "sending") {
     const { file, share } = upload;
     const percent = Math.round(share * 100);
-    const sent = `${file.name}: ${percent} % of ${formatBytes(file.size)} sent`;
-    return html`<div role="status">${share < 1 ? sent : `${file.name} is inspected and stored…`}
+    const sent = `Uploading ${file.name}: ${percent} % of ${formatBytes(file.size)}`;
+    return html`<div role="status">${share < 1 ? sent : `Inspecting and storing ${file.name}…`}
       <progress max="100" value=${percent} aria-label=${`Upload of ${file.name}`} /></div>`;
   }
   if (upload.step === "stored") {
     const { name, sha256 } = upload.answer;
-    return html`<${Note} kind="success" title=${`${name} is stored`}>
-      <p>SHA-256 <code>${sha256}</code></p><a class="button" href=${startPage(name)}>Train from it</a></${Note}>`;
+    return html`<${Note} kind="success" title=${`${name} has been stored`}>
+      <p>SHA-256 <code>${sha256}</code></p>
+      <a class="button" href=${startPage(name)}>Train from this file</a></${Note}>`;
   }
   if (upload.step === "none") return null;
   const { file, problem } = upload;
@@ -113,7 +114,7 @@ function Upload({ upload, replace, keep }) {
     ${
       problem.status === 409 &&
       html`<div class="confirm" role="group" aria-label=${`Replace ${file.name}`}>
-      <button type="button" class="button danger" onClick=${replace}>Replace it for the jobs to come</button>
-      <button type="button" class="button quiet" onClick=${keep}>Keep it</button></div>`
+      <button type="button" class="button danger" onClick=${replace}>Replace it for future jobs</button>
+      <button type="button" class="button quiet" onClick=${keep}>Keep the stored file</button></div>`
     }`;
 }

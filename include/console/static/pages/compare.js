@@ -38,12 +38,12 @@ function Compare() {
   return html`<${Page} tab="jobs" heading="Compare trainings" lead=${ids.join(", ")}>
     ${
       ids.length < 2 &&
-      html`<${Note} kind="warning">Choose two to six trainings <a href="jobs">in the list</a>; the address names${" "}
-      ${ids.length || "none"}.</${Note}>`
+      html`<${Note} kind="warning">Select two to six trainings <a href="jobs">in the list</a>;${" "}
+      ${ids.length || "none"} selected.</${Note}>`
     }
     ${
       requested.length > MOST &&
-      html`<${Note} kind="warning">The first six of ${requested.length} are shown: more cannot be told apart.</${Note}>`
+      html`<${Note} kind="warning">Only the first six of ${requested.length} are shown.</${Note}>`
     }
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
@@ -73,7 +73,7 @@ function Overlaid({ shown }) {
   return html`<section class="section" aria-labelledby="curves"><h2 id="curves">Curves</h2>
     ${
       charts.length === 0
-        ? html`<${Note}>None of them has finished an epoch yet.</${Note}>`
+        ? html`<${Note}>None of these trainings has finished an epoch yet.</${Note}>`
         : html`<div class="charts">
           ${charts.map((each) => html`<${Chart} key=${each.title} ...${each} sync="compared" />`)}</div>`
     }
@@ -147,7 +147,7 @@ function Metrics({ shown }) {
     ]);
     return { name: /^(train|val)\//.test(name) ? name : shortName(name), cells };
   });
-  const about = "Of best.pt, once a training has ended; of its last epoch until then.";
+  const about = "Of best.pt, or of the last epoch while a training is running.";
   return html`<${SideBySide} id="metrics" title="Metrics" about=${about} jobs=${jobs} rows=${rows} />`;
 }
 
@@ -169,7 +169,7 @@ function Differences({ shown }) {
   const different = names.filter((name) => specs.some((spec) => !isSame(spec[name], specs[0][name])));
   if (!different.length) {
     return html`<section class="section"><h2>Parameters</h2>
-      <p class="muted">They were asked for with the same parameters.</p></section>`;
+      <p class="muted">These trainings have the same parameters.</p></section>`;
   }
   const rows = different.map((name) => ({
     name,

@@ -77,8 +77,8 @@ function Table({ jobs }) {
 
 /** @param {number} chosen */
 function rule(chosen) {
-  if (chosen < COMPARED.least) return "Choose two to six trainings to compare them.";
-  return chosen > COMPARED.most ? `${chosen} chosen: at most six can be compared.` : `${chosen} chosen`;
+  if (chosen < COMPARED.least) return "Select two to six trainings to compare.";
+  return chosen > COMPARED.most ? `${chosen} selected; at most six can be compared.` : `${chosen} selected`;
 }
 
 /**

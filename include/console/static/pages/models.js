@@ -25,12 +25,12 @@ function Models() {
   const { data, problem, again } = usePolled(load, 30);
   const models = data?.models ?? [];
   const names = [...new Set(models.map(({ name }) => name))];
-  const lead = "What retraining has registered: each version was measured, and promoted or refused.";
+  const lead = "Versions registered by retraining. Each was evaluated, then promoted or rejected.";
   return html`<${Page} tab="models" heading="Models" lead=${lead}>
     ${
       problem?.status === 403
-        ? html`<${Note} kind="warning" title="Not permitted">Versions of models are shown to those who may see the runs
-          of retrain_yolo. Ask an administrator of Airflow for that permission.</${Note}>`
+        ? html`<${Note} kind="warning" title="Permission denied">To see versions of models, you need permission to
+          view the runs of retrain_yolo. Ask an Airflow administrator for it.</${Note}>`
         : html`<${ProblemNote} problem=${problem} again=${again} />`
     }
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
@@ -38,7 +38,7 @@ function Models() {
       data &&
       names.length === 0 &&
       html`<div class="empty"><h2>No models yet</h2>
-      <p>Trigger the Dag retrain_yolo with a plan, or let its schedule do it: each challenger that is measured becomes a
+      <p>Trigger the Dag retrain_yolo with a plan, or wait for its schedule. Every evaluated challenger becomes a
         version here.</p></div>`
     }
     ${names.map(

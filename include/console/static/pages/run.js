@@ -45,8 +45,8 @@ function Run() {
     ${
       data?.ended &&
       !data.failed &&
-      html`<${Note} kind="warning">The run has ended and no training is recorded for it: a later run may have taken its
-      training over.</${Note}>`
+      html`<${Note} kind="warning">The run has ended without a recorded training; a later run may have taken it
+      over.</${Note}>`
     }
     ${data && html`<${Tasks} tasks=${data.tasks} />`}
   </${Page}>`;
@@ -55,7 +55,7 @@ function Run() {
 /** @param {{ taskId: string, reason: string | null }} props */
 function Failure({ taskId, reason }) {
   const href = taskPage(dagId, runId, taskId);
-  return html`<${Note} kind="failed" title=${`Task ${taskId} failed before the training began`}>
+  return html`<${Note} kind="failed" title=${`Task ${taskId} failed before the training started`}>
     ${reason && html`<p>${reason}</p>`}
     <${AirflowLink} class="button" href=${href}>Open task ${taskId}</${AirflowLink}>
   </${Note}>`;
@@ -71,9 +71,11 @@ function Tasks({ tasks }) {
 }
 
 function NoTraining() {
+  const reason = dagId
+    ? `This is a run of ${dagId}; only runs of train_yolo are trainings.`
+    : "The address contains no run.";
   return html`<${Page} tab="jobs" heading="No training" title="Training of a run">
-    <${Note}>${dagId ? `A run of ${dagId} is no training: only runs of train_yolo are.` : "The address names no run."}
-      ${" "}<a href="jobs">Show all trainings</a></${Note}>
+    <${Note}>${reason}${" "}<a href="jobs">Show all trainings</a></${Note}>
   </${Page}>`;
 }
 

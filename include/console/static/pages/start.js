@@ -37,11 +37,7 @@ function Start() {
   return html`<${Page} tab="jobs" heading=${heading()} lead=${lead()}>
     <${ProblemNote} problem=${failure} again=${parent.again} />
     ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
-    ${
-      ready &&
-      !mayStart &&
-      html`<${Note} kind="warning" title="Only for those who may start trainings">${NOT_PERMITTED}</${Note}>`
-    }
+    ${ready && !mayStart && html`<${Note} kind="warning" title="Permission required">${NOT_PERMITTED}</${Note}>`}
     ${ready && mayStart && resume && job && html`<${Resume} job=${job} fields=${fields} />`}
     ${ready && mayStart && !resume && html`<${New} spec=${initialSpec(job)} fields=${fields} />`}
   </${Page}>`;
@@ -56,15 +52,17 @@ function heading() {
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId ?? "")}`}>${parentId}</a>`;
   if (model && !from) {
-    return html`A new training starts from the weights of ${model}. Give the data to fine-tune it on.`;
+    return html`Starts a new training from the weights of ${model}. Choose the data set to fine-tune on.`;
   }
   if (model) {
-    return html`A new training starts from the weights of ${model}, with the parameters of ${link}. Give the data to
-      fine-tune it on.`;
+    return html`Starts a new training from the weights of ${model} with the parameters of ${link}. Choose the data set
+      to fine-tune on.`;
   }
-  if (resume) return html`A new training goes on from last.pt of ${link}, with its optimizer and history.`;
-  if (from) return html`A new training from the start, with the parameters of ${link}. Change what is to be different.`;
-  return "Every field may stay empty: each shows what is taken then.";
+  if (resume) {
+    return html`Starts a new training that continues from last.pt of ${link}, with its optimizer and history.`;
+  }
+  if (from) return html`Starts a new training with the parameters of ${link}. Change whatever should be different.`;
+  return "Every field is optional and shows its default.";
 }
 
 /**
@@ -85,7 +83,7 @@ function New({ spec, fields }) {
     { title: "What to train", names: CHOSEN },
     { title: "Advanced", names: rest, closed: true },
   ];
-  const action = from ? "Train again" : "Start the training";
+  const action = from ? "Train again" : "Start training";
   return html`<${StartForm} fields=${fields} given=${given} groups=${groups} action=${action} />`;
 }
 
@@ -101,12 +99,12 @@ function Resume({ job, fields }) {
   notes.epochs = epochsNote(job, planned, isWhole);
   /** @type {FieldGroup[]} */
   const groups = [
-    { title: "How long", names: ["epochs", "job_id"] },
+    { title: "Length", names: ["epochs", "job_id"] },
     {
-      title: "What else may change",
+      title: "Other parameters",
       names: others.map(({ name }) => name),
       closed: true,
-      about: "What stays empty is taken from the training that is resumed.",
+      about: "Empty fields keep the values of the resumed training.",
     },
   ];
   return html`
@@ -114,7 +112,7 @@ function Resume({ job, fields }) {
       ${KEPT.map((name) => html`<div key=${name}><dt>${name}</dt><dd>${formatParameter(spec[name])}</dd></div>`)}
     </dl></div>
     <${StartForm} fields=${fields} given=${{ epochs }} groups=${groups} always=${{ resume_from: job.job_id }}
-      notes=${notes} action="Resume the training" />`;
+      notes=${notes} action="Resume training" />`;
 }
 
 /**
@@ -125,7 +123,7 @@ function Resume({ job, fields }) {
  */
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
-  return `${about} Empty: as ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
+  return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
 
 /**
@@ -134,8 +132,10 @@ function noteOf({ name, about }, job, spec) {
  * @param {boolean} isWhole whether all planned epochs are finished
  */
 function epochsNote(job, planned, isWhole) {
-  const advice = isWhole ? "give more" : "the same number finishes what was planned, a larger one trains longer";
-  return `Epochs to train in all. ${job.job_id} has finished ${finishedEpochs(job)} of ${planned ?? "?"}; ${advice}.`;
+  const advice = isWhole
+    ? "enter a larger number"
+    : "keep the number to finish as planned, or enter a larger one to train longer";
+  return `Total number of epochs. ${job.job_id} has finished ${finishedEpochs(job)} of ${planned ?? "?"}; ${advice}.`;
 }
 
 show(Start);
