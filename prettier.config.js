@@ -1,4 +1,4 @@
-// Layout of the console's modules; .editorconfig and ruff say the same of other files where they can.
+// Layout of the console's modules.
 export default {
   printWidth: 120,
   // htm's templates look like HTML but treat white space differently: Prettier would change what they show.

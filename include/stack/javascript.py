@@ -18,7 +18,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHECKS = (
     ("eslint", "."),
-    ("prettier", "--check", "*.config.js", "include/console/static/**/*.js", "!include/console/static/vendor"),
+    (
+        "prettier",
+        "--check",
+        "*.config.js",
+        "include/console/static/**/*.js",
+        "!include/console/static/vendor",
+    ),
     ("tsc",),
 )
 UNREACHABLE = {

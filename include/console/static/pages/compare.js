@@ -140,10 +140,9 @@ function Metrics({ shown }) {
   const rows = names.map((name) => {
     const values = jobs.map(({ metrics }) => metrics?.[name] ?? null);
     const best = bestOf(name, values);
-    const tag = html` <span class="tag best">best</span>`;
     const cells = values.map((value) => [
       html`<${Figure} value=${value} digits=${4} />`,
-      value !== null && value === best && tag,
+      value !== null && value === best && html` <span class="tag best">best</span>`,
     ]);
     return { name: /^(train|val)\//.test(name) ? name : shortName(name), cells };
   });
