@@ -258,7 +258,8 @@ def test_a_description_ends_with_what_null_stands_for() -> None:
     form = params_of(TrainingSpec)
     assert form["epochs"].description == "Total number of epochs. Default: 100."
     assert form["epochs"].schema["about"] == "Total number of epochs."
-    assert form["workers"].description.endswith(" Default: 8 on a GPU; always 0 on a CPU.")
+    about = "Number of processes that load data."
+    assert form["workers"].description == f"{about} Default: 8 on a GPU; always 0 on a CPU."
     assert "about" not in form["publish_every"].schema
 
 
