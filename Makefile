@@ -72,13 +72,14 @@ docs: .venv-docs/installed ## build the documentation site into site/; a broken 
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style, spelling, requirements and types
+lint: setup-dev ## check style, spelling, requirements and types, and the console's JavaScript
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	.venv/bin/typos
 	$(DEPTRY) include dags plugins .ci
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
+	$(RUN) -m include.stack.javascript
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements.in -o requirements.txt

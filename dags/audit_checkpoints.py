@@ -1,20 +1,21 @@
-"""Compare Postgres with S3 every day, repair what is safe to repair, and give up states by policy.
+"""Compare the database with S3 every day, repair what is safe to repair, and expire old training states.
 
 | task | what it does |
 |---|---|
-| `audit` | looks at all that rows, the bucket and this machine hold, and says what does not fit |
-| `retain` | gives up whole states that the policy does not keep; by default it only says which |
+| `check_schema` | fails early if the tables are older than the code |
+| `audit` | compares the rows, the bucket and this machine, and reports every mismatch |
+| `retain` | expires training states that the policy does not keep; by default it only reports them |
 
-Every object that a row names is compared with the recorded size and SHA-256, and a sample of them, or with
-`full` all, is read again. Then: objects without a row, rows that only seem to run, uploads that nobody
-completed, job folders that this machine does not need any more. `audit` fails where something that a row
-names is missing or damaged and no copy with the same bytes is left to repair it from; then nothing is given
-up. Its log has the report, table `checkpoint_audits` every finding.
+`audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of them again,
+or all of them with `full`. It also finds objects without a row, jobs that are recorded as running but are
+not, incomplete uploads, and job folders that this machine no longer needs. It fails if a recorded object is
+missing or damaged and no identical copy is left to repair it from; nothing expires in that case. The report
+is in its log, and every finding is in the table `checkpoint_audits`.
 
-A whole state is `last.pt` with `last.previous.pt`; `best.pt` always stays. So do states that are pinned, of
-jobs that are or were promoted or may still be, that run, or whose child runs. What a run does not give is
-taken from Variable `retention_policy`, for example
-`{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
+A training state is `last.pt` with `last.previous.pt`; `best.pt` is always kept. States are also kept if they
+are pinned, if their job was promoted or may still be, or if their job or one of its children is running. What
+a run does not set comes from the Variable `retention_policy`, for example `{"keep_newest": 3, "keep_best": 3,
+"expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 
 
 @dag(
-    # Not at the moment at which a platform is set up: it has no tables yet.
+    # Not at the moment a deployment is set up: it has no tables yet.
     schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
     params=params_of(AuditRequest),
     doc_md=__doc__,
@@ -45,21 +46,21 @@ Json = dict[str, Any]
 def audit_checkpoints() -> None:
     @task
     def check_schema() -> None:
-        """Fail fast where the tables are behind the code."""
+        """Fail early if the tables are older than the code."""
         from include.pipeline.tasks import require_current_schema
 
         require_current_schema()
 
     @task
     def audit() -> None:
-        """Compare every row with S3 and S3 with every row; repair, record and report."""
+        """Compare rows and S3 in both directions, then repair, record and report."""
         from include.pipeline.audits import audit_run
 
         audit_run(get_current_context())
 
     @task
     def retain() -> Json:
-        """Give up the states that the policy does not keep, or say which these would be."""
+        """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.pipeline.audits import retain_run
 
         return retain_run(get_current_context())

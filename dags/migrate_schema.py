@@ -1,16 +1,16 @@
-"""Bring the training schema to a revision, on an empty database or beside an existing platform.
+"""Migrate the training schema to a revision, in an empty database or alongside an existing platform.
 
 | task | what it does |
 |---|---|
-| `plan` | runs the revisions, rolls them back, and logs the SQL with all that stands in the way |
-| `apply` | runs them for good, each in one transaction; refuses while anything stands in the way |
-| `verify` | reads the columns with type and length from the database itself |
+| `plan` | runs the revisions, rolls them back, and logs the SQL and anything that blocks it |
+| `apply` | runs the revisions for good, each in one transaction; refuses while anything blocks them |
+| `verify` | reads the columns with their types and lengths back from the database |
 
-It may be run any number of times, and by several at once: one migrates, the others find nothing to do.
-A table `training_jobs` that is there already is adopted: what is missing is added, with a `job_id` for each
-row, and its rows stay as they are. A downgrade removes what was created here and nothing else; it drops data
-only with `confirm_data_loss`. Run it with `dry_run` first on a database that matters: to fill `job_id`, the
-platform's table is locked and rewritten for a moment, also by `plan`.
+Migrating is idempotent and safe to run concurrently: one run migrates, and the others find nothing to do. An
+existing table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
+values stay as they are. A downgrade removes only what was created here, and drops data only with
+`confirm_data_loss`. On a database that matters, run it with `dry_run` first; note that filling in `job_id`
+locks and rewrites the platform's table for a moment, even in `plan`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 def migrate_schema() -> None:
     @task
     def plan() -> Json:
-        """Log what would run, as SQL, and hand on the revision that the target stands for."""
+        """Log the SQL that would run, and return the revision that the target stands for."""
         from include.schema import migrations
 
         with no_retry(RequestRefused, TargetUnknown, SchemaBehind):
@@ -60,12 +60,12 @@ def migrate_schema() -> None:
 
     @task
     def apply(planned: Json) -> str:
-        """Migrate, or say that this is a dry run."""
+        """Migrate, unless this is a dry run."""
         from include.schema import migrations
 
         request = MigrationRequest.parse(require_result(planned, "plan"))
         if request.dry_run:
-            log.info("dry_run: nothing was changed. The log of plan says what would be.")
+            log.info("dry_run: nothing was changed. The log of the task plan shows what would change.")
             raise AirflowSkipException("dry_run")
         with no_retry(MigrationRefused, TargetUnknown, SchemaBehind):
             done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
@@ -74,7 +74,7 @@ def migrate_schema() -> None:
 
     @task
     def verify(target: str) -> None:
-        """Log every column as the database has it."""
+        """Log every column as it is in the database."""
         from include.schema import migrations
 
         with no_retry(SchemaUnverified, SchemaBehind):

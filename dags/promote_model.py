@@ -1,19 +1,19 @@
-"""Bring a version of a model into production, or roll back.
+"""Promote a version of a model to production, or roll back.
 
-Give the model's `name` and press *Trigger*: with a `version`, that one is promoted; without, the model is
-rolled back to the older version that was in production last. Every version that retraining ever evaluated can
-be promoted, a refused one with `force`.
+Enter the model's `name` and press *Trigger*. With a `version`, that version is promoted; without one, the
+model is rolled back to the older version that was in production most recently. Every version that retraining
+has evaluated can be promoted; a rejected one needs `force`.
 
-The version's file is read and compared with its recorded SHA-256, copied within S3 to the place of
-production, and read back; only then the database changes. Of two runs at once, one wins and the other fails,
-saying so.
+The version's file is read, compared with its recorded SHA-256, copied within S3 to the production key and
+read back; only then does the database change. If two runs promote at once, one succeeds and the other fails
+with a message that says so.
 
 | where | what |
 |---|---|
-| `s3://{bucket}/models/{name}/production/best.pt` | what is in production; its metadata say which version |
+| `s3://{bucket}/models/{name}/production/best.pt` | the model in production; its metadata name the version |
 | `s3://{bucket}/models/{name}/versions/{version}/best.pt` | a version's own file, never replaced |
-| table `model_versions` | what was measured; who promoted what and when, and why |
-| asset `production-model` | its event tells `name`, `version`, `path`, `sha256` and `job_id` |
+| table `model_versions` | evaluations, and who promoted which version when and why |
+| asset `production-model` | its events contain `name`, `version`, `path`, `sha256` and `job_id` |
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ Json = dict[str, Any]
 def promote_model() -> None:
     @task
     def check_schema() -> None:
-        """Fail fast where the tables are behind the code."""
+        """Fail early if the tables are older than the code."""
         from include.pipeline.tasks import require_current_schema
 
         require_current_schema()
 
     @task
     def choose_version() -> Json:
-        """Check the parameters, and find the version; tried again, `promote` goes no further back."""
+        """Check the parameters and choose the version; a retry of `promote` rolls back no further."""
         from include.pipeline.promotion import choose_version
 
         return choose_version(get_current_context()).model_dump(mode="json")
 
     @task(outlets=[PRODUCTION_MODEL])
     def promote(chosen: Json) -> Json:
-        """Copy the version's file to the place of production, then record it and emit the asset."""
+        """Copy the version's file to the production key, then record the promotion and emit the asset."""
         from include.pipeline.promotion import promote_chosen
 
         return promote_chosen(chosen, get_current_context()).model_dump(mode="json")

@@ -1,7 +1,7 @@
-"""Holds no Dag: where a plan in the file of retraining plans is wrong, this is the import error that says so.
+"""Defines no Dag: raises an import error if a retraining plan is invalid.
 
-Airflow shows it above the list of Dags and at `GET /api/v2/importErrors`. The file is apart from
-`retrain_yolo.py`, because a file that raises loses all of its Dags: valid plans go on running.
+Airflow shows import errors above the list of Dags and at `GET /api/v2/importErrors`. This file is separate
+from `retrain_yolo.py` because a file that raises loses all of its Dags; this way valid plans keep running.
 """
 
 from __future__ import annotations

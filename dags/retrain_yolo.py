@@ -1,23 +1,23 @@
-"""Train a model again, and let it into production only if it is better.
+"""Retrain a model, and promote it to production only if it is better.
 
-A plan of `include/retrain_plans.yaml` says on which data, with which parameters, when, and what a challenger
-must reach. This Dag runs any plan on demand; every plan with a schedule has a Dag of its own,
+A plan in `include/retrain_plans.yaml` defines the data, the parameters, the schedule and what a challenger
+must achieve. This Dag runs any plan on demand; every plan with a schedule also has its own Dag,
 `retrain_yolo__{name}`, which is created paused.
 
 | task | what it does |
 |---|---|
-| `resolve_plan` | reads the plan; an event that is about other data ends the run here |
+| `resolve_plan` | reads the plan; skips the run if it was triggered by an event for other data |
 | `check_dataset` | finds the newest data and checks them |
-| `challenge_champion` | skips the rest where data and parameters are those of the model in production |
+| `challenge_champion` | skips the rest if data and parameters are those of the model in production |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from scratch |
-| `wait_for_training` | waits, without a worker, until the job's row says how that has ended |
-| `evaluate` | challenger and champion, on the same split of the same data, on the same GPU |
+| `wait_for_training` | waits, without occupying a worker, until the job's row says how the training ended |
+| `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |
 | `judge` | registers the challenger as a version with both evaluations; the gate decides |
-| `ask_approval` | where the plan wants it: a person agrees or refuses |
-| `promote` | brings the version into production and emits the asset `production-model` |
+| `ask_approval` | asks a person to approve or reject, if the plan requires it |
+| `promote` | promotes the version to production and emits the asset `production-model` |
 
-A challenger that is refused ends as a version too, with the reason; the run then is a success, and its last
-task skipped. Roll back with the Dag `promote_model`.
+A rejected challenger is registered as a version, too, with the reason; the run then succeeds, and its last
+task is skipped. To roll back, use the Dag `promote_model`.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ PLANS = deployed_plans().valid
 
 
 def retraining(plan: str | None) -> None:
-    """Define the tasks, for one plan or for the one that the run names."""
+    """Define the tasks, for the given plan or for the one that the run names."""
 
     @task
     def resolve_plan() -> Json:
-        """Read the plan, and the run's own parameters over it."""
+        """Read the plan, and apply the run's own parameters to it."""
         from include.pipeline.retraining import resolve_retraining
 
         return resolve_retraining(get_current_context(), plan).model_dump(mode="json")
 
     @task
     def check_dataset(retraining: Json) -> Json:
-        """Find the newest data, and check them file by file."""
+        """Find the newest data and check them file by file."""
         from include.pipeline.retraining import check_retraining_data
 
         return check_retraining_data(retraining).model_dump(mode="json")
 
     @task
     def challenge_champion(retraining: Json, dataset: Json) -> Json:
-        """Decide what to train, from what, or that there is nothing new."""
+        """Decide what to train and from which weights, or that there is nothing new."""
         from include.pipeline.retraining import challenge_champion
 
         return challenge_champion(retraining, dataset, get_current_context()).model_dump(mode="json")
 
     @task(pool=GPU_POOL, queue=GPU_QUEUE)
     def evaluate(retraining: Json, challenge: Json, challenger: Json) -> Json:
-        """Measure challenger and champion, on the data that the challenger was trained on."""
+        """Evaluate challenger and champion on the data that the challenger was trained on."""
         from include.pipeline.evaluation import evaluate_both
 
         found = evaluate_both(retraining, challenge, challenger, get_current_context())
@@ -77,14 +77,14 @@ def retraining(plan: str | None) -> None:
 
     @task
     def judge(retraining: Json, challenge: Json, measured: Json) -> Json:
-        """Register the challenger as a version, and decide by the plan's gate."""
+        """Register the challenger as a version, and apply the plan's gate."""
         from include.pipeline.retraining import judge
 
         return judge(retraining, challenge, measured, get_current_context()).model_dump(mode="json")
 
     @task(outlets=[PRODUCTION_MODEL])
     def promote(retraining: Json, verdict: Json, approval: Json | None) -> Json:
-        """Bring the version into production, or record why not."""
+        """Promote the version to production, or record why it is not promoted."""
         from include.pipeline.retraining import conclude
 
         promoted = conclude(retraining, verdict, approval, get_current_context())
@@ -95,25 +95,25 @@ def retraining(plan: str | None) -> None:
     trigger_training = TriggerTraining(
         task_id="trigger_training",
         challenge=challenge,
-        doc_md="Start train_yolo, unless this run's job is being trained or was completed already.",
+        doc_md="Start train_yolo, unless this run's job is already running or completed.",
     )
     wait_for_training = WaitForTraining(
         task_id="wait_for_training",
         challenge=challenge,
-        doc_md="Wait, without a worker, until the job's row says how the training has ended.",
+        doc_md="Wait, without occupying a worker, until the job's row says how the training ended.",
     )
     verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.output))
     ask_approval = AskForApproval(
         task_id="ask_approval",
         verdict=verdict,
-        doc_md="Ask a person, where the plan says approval: true and the gate holds.",
+        doc_md="Ask a person to approve, if the plan says approval: true and the gate has passed.",
     )
     trigger_training >> wait_for_training
     promote(resolved, verdict, ask_approval.output)
 
 
 def schedule_of(planned: Schedule) -> Any:
-    """Return what a plan's own Dag runs on: times, changed data, or both."""
+    """Return what triggers a plan's own Dag: times, changed data, or both."""
     if planned.cron is None:
         return [TRAINING_DATASET]
     times = CronTriggerTimetable(planned.cron, timezone="UTC")
@@ -121,7 +121,7 @@ def schedule_of(planned: Schedule) -> Any:
 
 
 def plan_param(names: list[str], default: str | None = None) -> Param:
-    """Return the field for the plan: mandatory where there is no default."""
+    """Return the form's field for the plan, which is required if it has no default."""
     schema: Json = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
     return Param(default, RetrainRequest.model_fields["plan"].description, schema=schema)
 
@@ -143,7 +143,7 @@ retrain_yolo()
 
 
 def on_schedule(plan: RetrainPlan, schedule: Schedule) -> None:
-    """Make the Dag of a plan that runs by itself."""
+    """Define the Dag of a plan that has a schedule."""
 
     @dag(
         dag_id=f"retrain_yolo__{plan.name}",

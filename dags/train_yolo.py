@@ -1,15 +1,16 @@
 """Train a YOLO model and keep both of its checkpoints.
 
-Give a data set and press *Trigger*; every other field may stay empty. One task trains on a GPU (pool and
-queue `gpu`), two tasks upload in parallel, and one statement records what was verified:
+Enter a data set and press *Trigger*; all other fields are optional. One task trains on a GPU (pool and queue
+`gpu`), two tasks upload the checkpoints in parallel, and one SQL statement records both once they are
+verified:
 
-| file | what it is for | where |
+| file | purpose | where |
 |---|---|---|
-| `best.pt` | deploy it: the best weights, stripped | `s3://{bucket}/checkpoints/{job_id}/best.pt` |
-| `last.pt` | continue from it: the whole training state | `s3://{bucket}/checkpoints/{job_id}/last.pt` |
+| `best.pt` | deployment: best weights, no optimizer | `s3://{bucket}/checkpoints/{job_id}/best.pt` |
+| `last.pt` | resuming: complete training state | `s3://{bucket}/checkpoints/{job_id}/last.pt` |
 
-To train a finished job for longer, trigger this Dag again with `resume_from` (that job's id) and more
-`epochs`. The job's row in `training_jobs` names both files, or says why there are none.
+To train a finished job for longer, trigger this Dag again with `resume_from` (that job's ID) and more
+`epochs`. The job's row in `training_jobs` contains the paths of both files, or the reason why there are none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from include.pipeline.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_
 Json = dict[str, Any]
 
 PREEMPTIONS = 50
-"""How often a training may be killed or lose its machine; errors of its own are counted by CountErrors."""
+"""How often a training may be killed or lose its machine; CountErrors counts its own errors."""
 
 
 @dag(
@@ -50,7 +51,7 @@ PREEMPTIONS = 50
 def train_yolo() -> None:
     @task
     def check_schema() -> None:
-        """Fail fast where the tables are behind the code. Training never migrates."""
+        """Fail early if the tables are older than the code. Training never migrates them."""
         from include.pipeline.tasks import record_unrecorded_failures, require_current_schema
 
         require_current_schema()
@@ -58,14 +59,14 @@ def train_yolo() -> None:
 
     @task
     def resolve_config() -> Json:
-        """Check every parameter and take the job over, before a GPU is taken."""
+        """Validate every parameter and claim the job before a GPU is used."""
         from include.pipeline.tasks import resolve_run
 
         return resolve_run(get_current_context()).model_dump(mode="json")
 
     @task
     def check_dataset(job: Json) -> Json:
-        """Find the data, check it file by file, and hand on a reference to it."""
+        """Find the data, check it file by file, and return a reference to it."""
         from include.pipeline.tasks import check_job_dataset
 
         return check_job_dataset(job, get_current_context()).model_dump(mode="json")
@@ -81,21 +82,21 @@ def train_yolo() -> None:
         pre_execute=None,  # its body counts kills, because it knows the durable progress
     )
     def train(job: Json, dataset: Json) -> Json:
-        """Train, from the newest state there is; others become durable while it trains on."""
+        """Train from the newest state, and upload new states in the background."""
         from include.pipeline.tasks import train_resolved_job
 
         return train_resolved_job(job, dataset, get_current_context()).model_dump(mode="json")
 
     @task
     def upload_best(manifest: Json) -> Json:
-        """Put the deployable model into S3 and verify it."""
+        """Upload the deployable model to S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
         return upload_checkpoint(manifest, "best", get_current_context())
 
     @task
     def upload_last(manifest: Json) -> Json:
-        """Put the whole training state into S3 and verify it."""
+        """Upload the complete training state to S3 and verify it."""
         from include.pipeline.tasks import upload_checkpoint
 
         return upload_checkpoint(manifest, "last", get_current_context())
@@ -122,12 +123,12 @@ def train_yolo() -> None:
             "last_checkpoint_size": "{{ result_of(ti, 'upload_last').size }}",
         },
         handler=exactly_one_row,
-        doc_md="Write both paths, hashes and sizes into the job's row, in one statement.",
+        doc_md="Write both paths, hashes and sizes to the job's row in one statement.",
     )
 
     @task
     def notify_backend(job: Json) -> int:
-        """Tell the platform's backend what was recorded, where connection `training_backend` exists."""
+        """Send the recorded result to the platform's backend, if the connection `training_backend` exists."""
         from include.pipeline.tasks import notify_completion
 
         return notify_completion(job, get_current_context())

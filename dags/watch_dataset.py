@@ -1,12 +1,12 @@
-"""Announce training data in S3 that have changed, and nothing else.
+"""Announce changed training data in S3.
 
-Every hour, while this Dag is not paused, the data sets in S3 of all retraining plans are listed (or the one
-that a run names). Where names, sizes or ETags are others than what was announced last, a task emits the asset
-`training-dataset` with the data set and its fingerprint, and the plans with `on_new_data` run; otherwise it
-is skipped. Nothing is downloaded, and nothing is remembered but the events themselves.
+Every hour, unless it is paused, this Dag lists the S3 data sets of all retraining plans, or only the one that
+a run names. If names, sizes or ETags differ from the last announcement, a task emits the asset
+`training-dataset` with the data set and its fingerprint, which triggers the plans with `on_new_data`;
+otherwise the task is skipped. Nothing is downloaded, and the asset's events are the only memory.
 
-Data that are uploaded file by file are announced half-way, too: upload to a new place and change the plan, or
-use one .zip, which appears as a whole.
+Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
+a new prefix and change the plan, or use a single .zip, which appears all at once.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from include.pipeline.watching import WatchRequest
 def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
-        """Name the data sets to look at."""
+        """Return the data sets to check."""
         from include.pipeline.plans import deployed_plans
         from include.pipeline.watching import watched
 
         return watched(get_current_context()["dag_run"].conf or {}, deployed_plans())
 
     @task(
-        doc_md="Emit the asset where the content is not what was announced last.",
+        doc_md="Emit the asset if the content differs from the last announcement.",
         inlets=[TRAINING_DATASET],
         outlets=[TRAINING_DATASET],
         map_index_template="{{ task.op_kwargs['dataset'] }}",
     )
     def announce(dataset: str) -> dict[str, str]:
-        """Emit the asset where the content is not what was announced last."""
+        """Emit the asset if the content differs from the last announcement."""
         from include.pipeline.watching import announce_if_changed
 
         return announce_if_changed(dataset, get_current_context())

@@ -83,7 +83,7 @@ def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, 
 @pytest.mark.parametrize("where", FORMS)
 def test_a_viewer_is_told_that_he_may_not_start_a_training(visit: Visitors, where: str) -> None:
     page = visit("viewer").open(PAGES[where][0])
-    expect(page.get_by_text("You may look at trainings but not start them.")).to_be_visible()
+    expect(page.get_by_text("You can view trainings but not start them.")).to_be_visible()
     expect(page.get_by_role("button", name="Start")).to_have_count(0)
 
 
@@ -108,7 +108,7 @@ def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit:
     visitor = visit()
     page = visitor.open(path)
     expect(page.get_by_text("access-running").first).to_be_visible()
-    said = page.get_by_text("Airflow does not answer.")
+    said = page.get_by_text("Airflow is not responding.")
     with visitor.outage():
         page.context.set_offline(True)
         expect(said.first).to_be_visible()

@@ -70,7 +70,7 @@ def test_filters_are_in_the_address(visit: Visitors) -> None:
 @pytest.mark.parametrize(
     ("label", "value", "job_id"),
     [
-        ("Job id starts with", "pages-fa", "pages-failed"),
+        ("Job ID starts with", "pages-fa", "pages-failed"),
         ("Data set", "s3://street-signs/2026-11.zip", "pages-failed"),
         ("Model", "yolo11s.pt", "pages-failed"),
     ],
@@ -185,11 +185,11 @@ def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     expect(page.get_by_text(re.compile(r"^8\d %$"))).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Stop after this epoch").click()
-    expect(page.get_by_text("The training ends with the epoch it is in")).to_be_visible()
+    expect(page.get_by_text("The training stops at the end of the current epoch.")).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_role("button", name="Stop after this epoch")).to_have_count(0)
     page.get_by_role("button", name="Stop now").click()
-    expect(page.get_by_text("The training ends after the batch it is in")).to_be_visible()
+    expect(page.get_by_text("The training stops after the current batch.")).to_be_visible()
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
 
 
@@ -200,9 +200,9 @@ def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
     page = visit().open("jobs?prefix=pages-external")
     expect(_rows(page).get_by_text("external", exact=True)).to_be_visible()
     _job_link(page, "pages-external").click()
-    expect(page.get_by_text("Uploaded by ada, not produced by a training run here")).to_be_visible()
+    expect(page.get_by_text("Uploaded by ada, not trained here.")).to_be_visible()
     expect(page.get_by_text("Both files were inspected")).to_be_visible()
-    page.get_by_label("best.pt", exact=True).get_by_text("Use it").click()
+    page.get_by_label("best.pt", exact=True).get_by_text("How to use it").click()
     expect(
         page.get_by_text("python -m include.checkpoints.inspection 'pages-external-best.pt'")
     ).to_be_visible()
@@ -241,7 +241,7 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete this training…").click()
     expect(page.get_by_text("This cannot be undone")).to_be_visible()
-    page.get_by_role("button", name="Delete it for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     expect(page.get_by_role("heading", level=1, name="Trainings")).to_be_visible()
     assert client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix="checkpoints/pages-own/")["KeyCount"] == 0
     left = recorded.execute("SELECT count(*) FROM training_jobs WHERE job_id = 'pages-own'").fetchone()
@@ -262,9 +262,9 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
     visitor = visit()
     page = visitor.open("models")
-    chosen = page.get_by_label("File of weights")
+    chosen = page.get_by_label("Weights file")
     chosen.set_input_files(file)
-    stored = page.get_by_role("note").filter(has_text="pages-own.pt is stored")
+    stored = page.get_by_role("note").filter(has_text="pages-own.pt has been stored")
     expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
     expect(page.get_by_role("table", name="Pretrained weights")).to_contain_text("pages-own.pt")
 
@@ -272,14 +272,14 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     visitor.expects(409, f"{API}/pretrained/pages-own.pt")
     chosen.set_input_files(file)
     expect(page.get_by_text("is stored already with other content")).to_be_visible()
-    page.get_by_role("button", name="Replace it for the jobs to come").click()
+    page.get_by_role("button", name="Replace it for future jobs").click()
     expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
 
     dropped = page.evaluate_handle(
         "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'text.pt')); return data; }"
     )
     visitor.expects(422, f"{API}/pretrained/text.pt")
-    page.get_by_text("or drop it here").dispatch_event("drop", {"dataTransfer": dropped})
+    page.get_by_text("or drop one here").dispatch_event("drop", {"dataTransfer": dropped})
     expect(page.get_by_text("text.pt is no checkpoint")).to_be_visible()
 
     page.get_by_role("link", name="Train from pages-own.pt").click()
@@ -290,7 +290,7 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
 def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> None:
     page = visit("viewer").open("models")
     expect(page.get_by_role("heading", name="Pretrained weights")).to_be_visible()
-    expect(page.get_by_role("button", name="Choose a .pt")).to_have_count(0)
+    expect(page.get_by_role("button", name="Choose a .pt file")).to_have_count(0)
 
 
 def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:

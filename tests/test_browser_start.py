@@ -70,12 +70,12 @@ def test_a_refused_value_is_said_beside_its_field_and_the_input_is_kept(
     page.get_by_label("model", exact=True).fill("yolo11n-seg")
     _open_advanced(page)
     page.get_by_label("job_id", exact=True).fill("start-parent")
-    page.get_by_role("button", name="Start the training").click()
+    page.get_by_role("button", name="Start training").click()
     model = page.get_by_label("model", exact=True)
     expect(model).to_have_accessible_description(re.compile("is a model for segment, but the task is detect"))
 
     model.fill("")
-    page.get_by_role("button", name="Start the training").click()
+    page.get_by_role("button", name="Start training").click()
     job_id = page.get_by_label("job_id", exact=True)
     expect(job_id).to_be_focused()
     expect(job_id).to_have_accessible_description(re.compile("is completed already"))
@@ -85,7 +85,7 @@ def test_a_refused_value_is_said_beside_its_field_and_the_input_is_kept(
     expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
     page.go_back()
     expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
-    page.get_by_role("button", name="Start with an empty form").click()
+    page.get_by_role("button", name="Clear the form").click()
     expect(page.get_by_label("epochs", exact=True)).to_have_value("")
 
 
@@ -96,7 +96,7 @@ def test_a_yolo_command_fills_the_form_in_and_the_same_is_shown_as_a_request(vis
         "device=[0,1] name=exp3"
     )
     page.get_by_role("button", name="Fill in").click()
-    expect(page.get_by_text("Left out, because it is decided here: name.")).to_be_visible()
+    expect(page.get_by_text("Ignored, because it is set automatically: name.")).to_be_visible()
     filled = {"dataset": "s3://b/d.zip", "model": "yolo11n-seg", "task": "segment", "epochs": "20"}
     for name, value in filled.items():
         expect(page.get_by_label(name, exact=True)).to_have_value(value)
@@ -105,7 +105,7 @@ def test_a_yolo_command_fills_the_form_in_and_the_same_is_shown_as_a_request(vis
     overrides = page.get_by_label("overrides", exact=True).input_value()
     assert json.loads(overrides) == {"mosaic": 0.5, "cos_lr": True}
 
-    page.get_by_text("The same from a terminal").click()
+    page.get_by_text("Start the same from a terminal").click()
     command = page.get_by_text(re.compile("^yolo segment train ")).inner_text()
     assert set(command.split()) == {
         "yolo", "segment", "train", "data=s3://b/d.zip", "model=yolo11n-seg", "epochs=20", "imgsz=320",
@@ -120,12 +120,12 @@ def test_a_line_that_is_no_yolo_command_is_said_to_be_none(visit: Visitors) -> N
     page = visit().open("start")
     page.get_by_label("Paste a yolo train command").fill("python train.py")
     page.get_by_label("Paste a yolo train command").press("Enter")
-    expect(page.get_by_text("This is no line that begins with yolo")).to_be_visible()
+    expect(page.get_by_text("This is not a yolo command.")).to_be_visible()
 
 
 def test_a_job_that_cannot_be_resumed_that_way_is_refused_in_the_form(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     page = visit().open("start?resume=start-parent")
-    page.get_by_role("button", name="Resume the training").click()
+    page.get_by_role("button", name="Resume training").click()
     expect(page.get_by_role("alert")).to_contain_text("resume_from='start-parent'")
     assert api.runs("train_yolo") == runs

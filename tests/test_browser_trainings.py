@@ -169,7 +169,7 @@ def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
     expect(frame.get_by_role("heading", level=1, name=f"Resume {finished}")).to_be_visible()
     frame.get_by_label("job_id").fill("watched-on")
     frame.get_by_label("epochs", exact=True).fill(str(EPOCHS + 2))
-    frame.get_by_role("button", name="Resume the training").click()
+    frame.get_by_role("button", name="Resume training").click()
     heading = frame.get_by_role("heading", level=1, name="Training watched-on")
     expect(heading).to_be_visible(timeout=60_000)
     bar = frame.get_by_role("progressbar", name="Progress", exact=True)
@@ -210,10 +210,10 @@ def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airfl
     runs = api.runs("train_yolo")
     frame = visit().open_in_airflow("start")
     frame.get_by_label("epochs", exact=True).fill("none")
-    frame.get_by_role("button", name="Start the training").click()
+    frame.get_by_role("button", name="Start training").click()
     epochs = frame.get_by_label("epochs", exact=True)
     expect(epochs).to_be_focused()
-    expect(epochs).to_have_accessible_description(re.compile("Give a whole number"))
+    expect(epochs).to_have_accessible_description(re.compile("Enter a whole number"))
     assert api.runs("train_yolo") == runs
 
 

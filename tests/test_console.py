@@ -13,6 +13,7 @@ import requests
 from fastapi.routing import APIRoute
 
 from include.console.app import PAGES, PREFIX, create_app
+from include.console.derive_types import TYPES, derive
 from include.console.files import MEDIA_TYPES, STATIC, served_files, version_of
 from include.stack.local import Stack
 from tests.api_client import token
@@ -157,7 +158,9 @@ def test_our_own_files_name_no_other_host(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in OUR_OWN if name.endswith(".js")])
 def test_a_module_is_short_and_imports_what_is_there(name: str) -> None:
     text = OUR_OWN[name].read_text(encoding="utf-8")
+    assert text.startswith("// @ts-check\n")
     assert text.count("\n") < 250
+    assert max(map(len, text.splitlines())) <= 120
     for imported in re.findall(r'from "(\.[^"]+)"', text):
         assert (OUR_OWN[name].parent / imported).resolve() in FILES.values(), imported
     for unsafe in (
@@ -170,6 +173,10 @@ def test_a_module_is_short_and_imports_what_is_there(name: str) -> None:
         "_blank",
     ):
         assert unsafe not in text
+
+
+def test_the_types_of_answers_are_those_of_the_api() -> None:
+    assert TYPES.read_text(encoding="utf-8") == derive(), "run python -m include.console.derive_types"
 
 
 def test_libraries_of_others_are_as_they_were_published() -> None:

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from include.jobs.loss_parameters import loss_rules_of
-from include.jobs.spec import SpecError, Task, TrainingSpec
+from include.jobs.spec import DEFAULTS, SpecError, Task, TrainingSpec
 from include.pipeline.form import params_of
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
@@ -235,6 +235,32 @@ def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default()
         assert param.schema["section"], name
         assert param.description, name
         assert param.value == TrainingSpec.model_fields[name].default, name
+
+
+def test_the_effective_defaults_are_what_null_stands_for() -> None:
+    form = params_of(TrainingSpec)
+    given = {name: param.schema.get("effective_default") for name, param in form.items()}
+    assert {name: given[name] for name in DEFAULTS} == DEFAULTS
+    rules = loss_rules_of(TrainingSpec.parse({}))
+    assert (given["loss_spike"], given["roll_back_states"], given["roll_back_lr"]) == (
+        rules.factor,
+        rules.states,
+        rules.rate,
+    )
+    filled = TrainingSpec.parse({}).with_defaults()
+    assert (given["task"], given["dataset"]) == (filled.task, filled.dataset)
+    for task, model in form["model"].schema["effective_default_by_task"].items():
+        spec = TrainingSpec.parse({"task": task, "dataset": "/data"}).with_defaults()
+        assert spec.model == model
+
+
+def test_a_description_ends_with_what_null_stands_for() -> None:
+    form = params_of(TrainingSpec)
+    assert form["epochs"].description == "Total number of epochs. Default: 100."
+    assert form["epochs"].schema["about"] == "Total number of epochs."
+    about = "Number of processes that load data."
+    assert form["workers"].description == f"{about} Default: 8 on a GPU; always 0 on a CPU."
+    assert "about" not in form["publish_every"].schema
 
 
 def test_every_field_is_documented_as_the_form_describes_it() -> None:

@@ -38,43 +38,44 @@ class AuditRequest(BaseModel):
 
     full: bool = Field(
         False,
-        description="Read every recorded object again and compare its bytes with the recorded SHA-256. Takes "
-        "as long as downloading all of them.",
+        description="Read every recorded object again and compare it with its recorded SHA-256. Takes as "
+        "long as downloading all of them.",
     )
     sample: int = Field(
         20,
         ge=0,
         le=10_000,
-        description="How many recorded objects, chosen at random, are read again where not all are.",
+        description="Number of recorded objects, chosen at random, to read again if full is off.",
     )
     repair: bool = Field(
         True,
-        description="Repair what is safe to repair; otherwise only say what was found.",
+        description="Repair what is safe to repair; if off, only report what was found.",
     )
     keep_newest: int | None = Field(
         None,
         ge=0,
         le=_MOST,
-        description="Whole states that are kept of each model and data set: the newest so many. Empty: as in "
+        description="Number of most recent training states to keep per model and data set. Default: as in "
         f"Variable {POLICY_VARIABLE}, otherwise 3.",
     )
     keep_best: int | None = Field(
         None,
         ge=0,
         le=_MOST,
-        description="And those of the so many best jobs, by mAP50-95, or accuracy for classify. Empty: as in "
-        f"Variable {POLICY_VARIABLE}, otherwise 3.",
+        description="Number of best jobs, by mAP50-95 or for classify by accuracy, whose states are kept as "
+        f"well. Default: as in Variable {POLICY_VARIABLE}, otherwise 3.",
     )
     expire_after_days: int | None = Field(
         None,
         ge=0,
         le=_HUNDRED_YEARS,
-        description="The others expire when their job ended more than so many days ago. Empty: as in "
-        f"Variable {POLICY_VARIABLE}, otherwise 30.",
+        description="Number of days after the end of its job after which any other state expires. Default: "
+        f"as in Variable {POLICY_VARIABLE}, otherwise 30.",
     )
     dry_run: bool = Field(
         True,
-        description="Only say which states would go, and how many bytes; delete nothing.",
+        description="Only report which states would be deleted and how many bytes that would free; delete "
+        "nothing.",
     )
 
     @classmethod

@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from include.jobs.parameter_schema import parameter
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
 if TYPE_CHECKING:
-    from pydantic.config import JsonDict
-
     from include.jobs.spec import TrainingSpec
 
-_LOSS: JsonDict = {"section": "Loss spikes and NaN"}
+_LOSS = "Loss spikes and NaN"
 
 OnLossSpike = Annotated[
     Literal["warn", "stop", "roll back"] | None,
     Field(
         description="What to do when the loss jumps: warn in the log, stop the job, or roll back to an "
-        "earlier state, lower the learning rate and go on with the next epoch. Empty: nothing.",
-        json_schema_extra=_LOSS,
+        "earlier state, lower the learning rate and continue with the next epoch.",
+        json_schema_extra=parameter(_LOSS, when_empty="nothing"),
     ),
 ]
 
@@ -29,18 +28,19 @@ LossSpike = Annotated[
     Field(
         gt=1,
         le=1_000_000,
-        description="The loss has jumped when it is above so many times the largest of the 100 batches "
-        "before, three times in a row. Empty: 2.",
-        json_schema_extra=_LOSS,
+        description="The loss has jumped when, three batches in a row, it exceeds the largest loss of the "
+        "100 batches before by this factor.",
+        json_schema_extra=parameter(_LOSS, default=2),
     ),
 ]
 
 OnNan = Annotated[
     Literal["stop", "roll back"] | None,
     Field(
-        description="What to do when the loss is not a number (NaN or infinite). Empty: repeat the epoch, as "
-        "Ultralytics does, at most three times; then stop.",
-        json_schema_extra=_LOSS,
+        description="What to do when the loss is not a number (NaN or infinite).",
+        json_schema_extra=parameter(
+            _LOSS, when_empty="repeat the epoch as Ultralytics does, at most three times, then stop"
+        ),
     ),
 ]
 
@@ -49,9 +49,9 @@ RollBackStates = Annotated[
     Field(
         ge=1,
         le=5,
-        description="How many states to roll back: 1 is the beginning of the epoch, 2 that of the epoch "
-        "before it. Each makes last.pt larger by nearly its own size. Empty: 1.",
-        json_schema_extra=_LOSS,
+        description="How many states to roll back: 1 returns to the start of the current epoch, 2 to the "
+        "start of the one before. Each state makes last.pt larger by nearly its own size.",
+        json_schema_extra=parameter(_LOSS, default=NO_RULES.states),
     ),
 ]
 
@@ -60,8 +60,8 @@ RollBackLr = Annotated[
     Field(
         gt=0,
         le=1,
-        description="Factor by which each roll-back changes the learning rate. Empty: 0.5.",
-        json_schema_extra=_LOSS,
+        description="Factor applied to the learning rate at each rollback.",
+        json_schema_extra=parameter(_LOSS, default=NO_RULES.rate),
     ),
 ]
 

@@ -34,6 +34,7 @@ from include.jobs.loss_parameters import (
     check_loss_rules,
 )
 from include.jobs.model_reference import ModelReference
+from include.jobs.parameter_schema import parameter
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, sentences, shown
@@ -44,7 +45,6 @@ from include.training.devices import check_shared, count_devices
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
-    from pydantic.config import JsonDict
 
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
 Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
@@ -58,7 +58,14 @@ DIGITS_MODEL = "yolo11n"
 _MEANS = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
 """How a job keeps its states and is watched: each run of it says so anew."""
 
-DEFAULTS = {"epochs": 100, "imgsz": 640, "batch": 16, "seed": 0, "patience": 100, "optimizer": "auto"}
+DEFAULTS: dict[str, int | str] = {
+    "epochs": 100,
+    "imgsz": 640,
+    "batch": 16,
+    "seed": 0,
+    "patience": 100,
+    "optimizer": "auto",
+}
 """Ultralytics' own: spelt out they mean the same as not given."""
 
 _WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
@@ -67,10 +74,10 @@ _WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
 _REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions, which the specs of their jobs still have."""
 
-_JOB: JsonDict = {"section": "Job"}
-_DATA: JsonDict = {"section": "Data and model"}
-_TRAINING: JsonDict = {"section": "Training"}
-_CONTINUING: JsonDict = {"section": "Continuing and keeping"}
+_JOB = "Job"
+_DATA = "Data and model"
+_TRAINING = "Training"
+_CONTINUING = "Resuming and storage"
 
 
 class SpecError(ValueError):
@@ -104,106 +111,116 @@ class TrainingSpec(BaseModel):
     job_id: str | None = Field(
         None,
         pattern=JOB_ID,
-        description=f"Name of the job and its checkpoints: {JOB_ID_RULE}. Empty: generated.",
-        json_schema_extra=_JOB,
+        description=f"Name of the job and of its checkpoints: {JOB_ID_RULE}.",
+        json_schema_extra=parameter(_JOB, when_empty="a generated name"),
     )
     fresh: bool = Field(
         False,
-        description="Start over on purpose: a job of this name, completed or interrupted, is trained from "
-        "the start.",
-        json_schema_extra=_JOB,
+        description="Discard any previous training of this job and start from scratch.",
+        json_schema_extra=parameter(_JOB),
     )
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="digits (bundled handwritten digits, detect only), s3://… (a .zip, a prefix, or a data "
-        "YAML), or a path below a folder that the workers' DATASET_ROOTS allow. Empty: digits for detect; "
-        "mandatory for every other task.",
-        json_schema_extra=_DATA,
+        description="digits (bundled handwritten digits, detect only), s3://… (a .zip, a prefix or a data "
+        "YAML), or a path below one of the folders in the workers' DATASET_ROOTS.",
+        json_schema_extra=parameter(
+            _DATA, default="digits", when_empty="digits for detect; required for every other task"
+        ),
     )
     task: Task | None = Field(
-        None, description="What the model does. Empty: detect.", json_schema_extra=_DATA
+        None, description="What the model does.", json_schema_extra=parameter(_DATA, default="detect")
     )
     model: OptionalText = Field(
         None,
         max_length=TEXT,
         description="yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
-        "job:{job_id} (its best.pt), or model:{name}@{version} (a registered version; without @ the one in "
-        "production). Empty: yolo26n.pt with the suffix of the task; for digits yolo11n from scratch.",
-        json_schema_extra=_DATA,
+        "job:{job_id} (that job's best.pt), or model:{name}@{version} (a registered version; without @, the "
+        "version in production).",
+        json_schema_extra=parameter(
+            _DATA,
+            default_by_task={task: default_weights(task) for task in MODEL_SUFFIX},
+            when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
+        ),
     )
     epochs: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description="Epochs to train in all. Empty: 100.",
-        json_schema_extra=_TRAINING,
+        description="Total number of epochs.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["epochs"]),
     )
     imgsz: int | None = Field(
         None,
         ge=32,
         le=8192,
-        description="Side of the square image in pixels, rounded up to a multiple of 32. Empty: 640.",
-        json_schema_extra=_TRAINING,
+        description="Side of the square training images in pixels, rounded up to a multiple of 32.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["imgsz"]),
     )
     batch: float | None = Field(
         None,
         ge=-1,
         le=65_536,
-        description="Images a batch; -1 or a fraction of the GPU's memory: Ultralytics chooses. Empty: 16.",
-        json_schema_extra=_TRAINING,
+        description="Images per batch; -1 or a fraction of the GPU's memory lets Ultralytics choose.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["batch"]),
     )
     device: OptionalText = Field(
         None,
         pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
-        description="auto, cpu, mps, or a GPU's number, such as 0; 0,1 trains on two. Empty: auto, the first "
-        "GPU if any.",
-        json_schema_extra=_TRAINING | {"type": ["string", "integer", "null"]},
+        description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
+        json_schema_extra={
+            **parameter(
+                _TRAINING, default="auto", when_empty="auto: the first GPU, or the CPU if there is none"
+            ),
+            "type": ["string", "integer", "null"],
+        },
     )
     workers: int | None = Field(
         None,
         ge=0,
         le=256,
-        description="Processes that load data. Empty: 8 on a GPU; on a CPU always 0.",
-        json_schema_extra=_TRAINING,
+        description="Number of processes that load data.",
+        json_schema_extra=parameter(_TRAINING, when_empty="8 on a GPU; always 0 on a CPU"),
     )
     seed: int | None = Field(
         None,
         ge=0,
         le=2**31,
-        description="Seed of every random number. Empty: 0.",
-        json_schema_extra=_TRAINING,
+        description="Seed of all random numbers.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["seed"]),
     )
     patience: int | None = Field(
         None,
         ge=0,
         le=100_000,
-        description="Stop early after so many epochs without a better fitness; 0: never. Empty: 100.",
-        json_schema_extra=_TRAINING,
+        description="Stop early after this many epochs without a better fitness; 0 never stops early.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["patience"]),
     )
     time: float | None = Field(
         None,
         gt=0,
         le=8_760,
-        description="Time budget in hours; it takes the place of epochs. Empty: none.",
-        json_schema_extra=_TRAINING,
+        description="Time budget in hours, used instead of epochs.",
+        json_schema_extra=parameter(_TRAINING, when_empty="none"),
     )
     optimizer: Optimizer | None = Field(
         None,
-        description="Empty: auto, which also chooses lr0 and momentum.",
-        json_schema_extra=_TRAINING,
+        description="Optimizer; auto also chooses lr0 and momentum.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["optimizer"]),
     )
     lr0: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Initial learning rate. Empty: 0.01, or what optimizer auto chooses.",
-        json_schema_extra=_TRAINING,
+        description="Initial learning rate.",
+        json_schema_extra=parameter(
+            _TRAINING, default=0.01, when_empty="0.01, or what the optimizer auto chooses"
+        ),
     )
     overrides: dict[str, Any] | None = Field(
         None,
-        description='Any other Ultralytics training argument, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
-        json_schema_extra=_TRAINING,
+        description='Any other Ultralytics training arguments, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
+        json_schema_extra=parameter(_TRAINING),
     )
     on_loss_spike: OnLossSpike = None
     loss_spike: LossSpike = None
@@ -213,37 +230,39 @@ class TrainingSpec(BaseModel):
     resume_from: str | None = Field(
         None,
         pattern=JOB_ID,
-        description="Job whose last.pt this new job continues at its next epoch, with that job's data, "
-        "model and arguments. Give a larger epochs to train longer than it was planned.",
-        json_schema_extra=_CONTINUING,
+        description="Job to continue from its last.pt as a new job, with the same data, model and arguments. "
+        "To train longer than planned, give a larger number of epochs.",
+        json_schema_extra=parameter(_CONTINUING),
     )
     publish_every: int = Field(
         1,
         ge=1,
         le=100_000,
-        description="Epochs between two states in S3 while it trains; the final state is always stored.",
-        json_schema_extra=_CONTINUING,
+        description="Upload the training state to S3 every so many epochs; the final state is always "
+        "uploaded.",
+        json_schema_extra=parameter(_CONTINUING),
     )
     publish_seconds: float = Field(
         60,
         ge=10,
         le=86_400,
-        description="Seconds of training that may be lost: a state is also saved within an epoch when the "
-        "last one is older than this.",
-        json_schema_extra=_CONTINUING,
+        description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
+        "once the last one is older than this.",
+        json_schema_extra=parameter(_CONTINUING),
     )
     hang_timeout: float | None = Field(
         None,
         ge=10,
         le=86_400,
-        description="Seconds without a finished batch after which a training is killed and resumed. Empty: "
-        "300, or 20 times the median batch if that is longer.",
-        json_schema_extra=_CONTINUING,
+        description="Seconds without a finished batch after which the training is killed and resumed.",
+        json_schema_extra=parameter(
+            _CONTINUING, when_empty="300, or 20 times the median batch time if that is longer"
+        ),
     )
     keep_local: bool = Field(
         False,
-        description="Keep the local files after both checkpoints were verified in S3.",
-        json_schema_extra=_CONTINUING,
+        description="Keep the local files after both checkpoints have been verified in S3.",
+        json_schema_extra=parameter(_CONTINUING),
     )
 
     @model_validator(mode="before")

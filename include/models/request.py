@@ -20,17 +20,17 @@ class PromotionRequest(BaseModel):
 
     name: str = Field(
         pattern=MODEL_NAME,
-        description=f"The model, as its retraining plan names it: {MODEL_NAME_RULE}.",
+        description=f"Name of the model, as in its retraining plan: {MODEL_NAME_RULE}.",
     )
     version: int | None = Field(
         None,
         ge=1,
         le=2**31 - 1,
-        description="The version to promote. Empty: roll back, to the one of the older versions that was in "
-        "production last.",
+        description="The version to promote. Default: roll back to the older version that was in production "
+        "most recently.",
     )
-    reason: OptionalText = Field(None, max_length=TEXT, description="Why; it is recorded with the version.")
-    force: bool = Field(False, description="Promote a version that the gate has refused.")
+    reason: OptionalText = Field(None, max_length=TEXT, description="Why; recorded with the version.")
+    force: bool = Field(False, description="Promote a version even if the gate rejected it.")
 
     @classmethod
     def parse(cls, conf: dict[str, Any]) -> PromotionRequest:

@@ -1,4 +1,4 @@
-"""The form of `train_yolo` in Airflow's UI, and what REST accepts: generated from TrainingSpec."""
+"""Forms of Dags in Airflow's UI, and what REST accepts: generated from pydantic models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def params_of(model: type[BaseModel]) -> dict[str, Param]:
 
     Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as
     plain text, so pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat
-    form.
+    form. Where the schema says what null stands for (`when_empty`, see include.jobs.parameter_schema), the
+    description ends with it, and `about` is the description without it.
     """
     schema = model.model_json_schema()
     return {name: _param(name, field) for name, field in schema["properties"].items()}
@@ -25,6 +26,9 @@ def _param(name: str, field: dict[str, Any]) -> Param:
     default = field.pop("default", None)
     description = field.pop("description", None)
     field.pop("title", None)
+    if "when_empty" in field:
+        field["about"] = description
+        description = f"{description} Default: {field['when_empty']}."
     return Param(default, description=description, title=name, **_flat(name, field))
 
 
@@ -39,7 +43,7 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
         # A blank text is "not given", as null is: REST must not refuse what the model takes.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
-            field["values_display"] = {"null": "(not given)", "": "(blank)"}
+            field["values_display"] = {"null": "(not set)", "": "(blank)"}
         if "pattern" in value:
             field["pattern"] = rf"^\s*$|{value['pattern']}"
     if "$ref" in field or "type" not in field:

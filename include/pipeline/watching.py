@@ -41,8 +41,8 @@ class WatchRequest(BaseModel):
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="s3://… (a prefix, a .zip or a data YAML). Empty: the data set in S3 of every retraining "
-        "plan.",
+        description="s3://… (a prefix, a .zip or a data YAML). Default: the S3 data sets of all retraining "
+        "plans.",
     )
 
     @classmethod

@@ -40,15 +40,15 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    metric: str = Field("metrics/mAP50-95(B)", description="The metric that decides; more is better.")
+    metric: str = Field("metrics/mAP50-95(B)", description="The metric that decides; higher is better.")
     minimum_gain: float = Field(
-        0.0, ge=-1, le=1, description="By how much the metric must exceed the champion's, at least."
+        0.0, ge=-1, le=1, description="Minimum by which the metric must exceed the champion's."
     )
     max_class_drop: float | None = Field(
-        None, ge=0, le=1, description="By how much no class may fall. Empty: classes are not looked at."
+        None, ge=0, le=1, description="Maximum drop of any single class. Default: classes are not compared."
     )
     minimum: float | None = Field(
-        None, ge=0, le=1, description="What the metric must reach, also where there is no champion."
+        None, ge=0, le=1, description="Minimum value of the metric, even if there is no champion."
     )
 
 

@@ -19,23 +19,23 @@ class RetrainRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    plan: str = Field(max_length=64, description="The plan to run, by its name in the file of plans.")
+    plan: str = Field(max_length=64, description="Name of the plan to run, from the file of plans.")
     force: bool = Field(
         False,
-        description="Train also where data and parameters are those of the model in production, or of a "
-        "version that was refused already.",
+        description="Train even if the data and parameters are those of the model in production or of a "
+        "version that was already rejected.",
     )
     start_from: Literal["champion", "scratch"] | None = Field(
         None,
-        description="champion: from the model in production; scratch: from the plan's model. Empty: as "
-        "planned.",
+        description="champion: start from the model in production; scratch: start from the plan's model. "
+        "Default: as in the plan.",
     )
     parameters: dict[str, Any] | None = Field(
         None,
-        description='Parameters of train_yolo for this run, over those of the plan: {"epochs": 50}.',
+        description='Parameters of train_yolo for this run; they override those of the plan: {"epochs": 50}.',
     )
     approval: bool | None = Field(
-        None, description="Whether somebody has to agree before the promotion. Empty: as planned."
+        None, description="Whether a person has to approve the promotion. Default: as in the plan."
     )
 
     @model_validator(mode="before")

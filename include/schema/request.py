@@ -23,17 +23,17 @@ class MigrationRequest(BaseModel):
         "head",
         min_length=1,
         max_length=64,
-        description="Where to migrate to: head (the newest revision), a revision such as 0001, steps from "
-        "the present one such as +1 or -1, or base (nothing of ours is left).",
+        description="Where to migrate to: head (the newest revision), a revision such as 0001, a number of "
+        "steps from the current one such as +1 or -1, or base (removes everything of ours).",
     )
     dry_run: bool = Field(
         False,
-        description="Only plan: show the SQL and what stands in the way, and change nothing.",
+        description="Only plan: show the SQL and anything that blocks it, and change nothing.",
     )
     confirm_data_loss: bool = Field(
         False,
-        description="Let a downgrade drop columns and tables of ours that hold data. The table of an "
-        "existing platform is never dropped.",
+        description="Allow a downgrade to drop our own columns and tables even if they hold data. The table "
+        "of an existing platform is never dropped.",
     )
 
     @classmethod

@@ -1,11 +1,21 @@
-// What may be done with a job. Viewers do not see it; the server refuses them anyway.
+// @ts-check
+// What can be done with a job. Viewers do not see the actions, and the server would refuse them anyway.
+/** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
-import { ask, training } from "./api.js";
+import { fetchJson, trainingUrl } from "./api.js";
 import { isActive } from "./live.js";
 import { useMayStart } from "./elements.js";
 import { OwnJob } from "./own-job.js";
 import { waitsForGpu } from "./progress.js";
 
+/**
+ * @typedef {object} ActionProps
+ * @property {Api.TrainingJobResponse} job
+ * @property {(job: Api.TrainingJobResponse) => void} setJob receives the job as the server answers it
+ * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
+ */
+
+/** @param {ActionProps} props */
 export function Actions({ job, setJob, report }) {
   const mayStart = useMayStart();
   if (!mayStart) return null;
@@ -15,47 +25,58 @@ export function Actions({ job, setJob, report }) {
   return html`
     ${stoppable && html`<${Stop} job=${job} setJob=${setJob} report=${report} />`}
     ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
-    ${job.best_checkpoint_sha256 && html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`}
+    ${
+      job.best_checkpoint_sha256 &&
+      html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`
+    }
     <a class="button" href=${`start?from=${id}`}>Train again with changes</a>
     ${!isActive(job) && html`<${OwnJob} job=${job} setJob=${setJob} report=${report} />`}`;
 }
 
+/** @param {ActionProps} props */
 function Stop({ job, setJob, report }) {
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
-  const confirm = useRef(null);
-  const stop = async (when) => {
+  const confirm = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const stop = async (/** @type {Api.StopBody["when"]} */ when) => {
     setBusy(true);
     try {
-      setJob(await ask(training(["jobs", job.job_id, "stop"]), { method: "POST", body: { when } }));
-      setAsking(false);
+      setJob(await fetchJson(trainingUrl(["jobs", job.job_id, "stop"]), { method: "POST", body: { when } }));
       report(null);
     } catch (problem) {
-      report(problem);
-      setAsking(false);
+      report(/** @type {Problem} */ (problem));
     }
+    setAsking(false);
     setBusy(false);
   };
-  const begin = () => {
+  const ask = () => {
     setAsking(true);
     setTimeout(() => confirm.current?.focus());
   };
   const waits = waitsForGpu(job);
-  if (!asking) return html`<button type="button" class="button danger" onClick=${begin}>${waits ? "Cancel" : "Stop"}</button>`;
+  if (!asking) {
+    return html`<button type="button" class="button danger" onClick=${ask}>${waits ? "Cancel" : "Stop"}</button>`;
+  }
+  const now = (/** @type {string} */ label, /** @type {string | undefined} */ title) =>
+    html`<button type="button" class="button danger" ref=${confirm} disabled=${busy} title=${title}
+      onClick=${() => stop("now")}>${label}</button>`;
+  const keep = (/** @type {string} */ label) =>
+    html`<button type="button" class="button quiet" onClick=${() => setAsking(false)}>${label}</button>`;
   if (waits) {
     return html`<span class="confirm" role="group" aria-label="Cancel this training">
-      <span>It waits for a GPU and has nothing to save: it ends at once.</span>
-      <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${() => stop("now")}>Cancel this training</button>
-      <button type="button" class="button quiet" onClick=${() => setAsking(false)}>Keep it in the queue</button>
+      <span>Cancel this training? It is waiting for a GPU and has nothing to save.</span>
+      ${now("Cancel this training", undefined)}
+      ${keep("Keep it in the queue")}
     </span>`;
   }
-  const later = !job.stop_requested;
   return html`<span class="confirm" role="group" aria-label="Stop this training">
-    <span>Its state is kept; it can be resumed at that batch.</span>
-    <button type="button" class="button danger" ref=${confirm} disabled=${busy} onClick=${() => stop("now")}
-      title="After the batch it is in">Stop now</button>
-    ${later && html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
-      title="Its numbers are then those of a whole epoch">Stop after this epoch</button>`}
-    <button type="button" class="button quiet" onClick=${() => setAsking(false)}>No, go on</button>
+    <span>Stop this training? It can be resumed from where it stops.</span>
+    ${now("Stop now", "Stops after the current batch")}
+    ${
+      !job.stop_requested &&
+      html`<button type="button" class="button danger" disabled=${busy} onClick=${() => stop("after_epoch")}
+      title="Stops at the end of the current epoch">Stop after this epoch</button>`
+    }
+    ${keep("Keep training")}
   </span>`;
 }

@@ -1,61 +1,76 @@
-// The training API and Airflow's own REST API, with the session of whoever looks at the page.
-// All addresses are relative to the page, so they hold behind any sub-path.
+// @ts-check
+// The training API and Airflow's own REST API, called with the session of the person who views the page.
+// All addresses are relative to the page, so they also work when Airflow is served below a path.
 
 export const TRAINING = "../api/v1";
 export const AIRFLOW = "../../api/v2";
 
-/** An answer that is no success, or none at all: a sentence for the reader, and whether asking again may help. */
+/** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
+/** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
+
+/** A failed request: a sentence for the reader, and whether it makes sense to ask again. */
 export class Problem extends Error {
   /**
    * @param {number} status HTTP status; 0: the server was not reached
    * @param {string} detail one sentence
-   * @param {unknown} body what was answered
    * @param {number} retryAfter seconds that the server asks to wait, 0 if it does not say
    */
-  constructor(status, detail, body = null, retryAfter = 0) {
+  constructor(status, detail, retryAfter = 0) {
     super(detail);
     this.status = status;
-    this.body = body;
     this.retryAfter = retryAfter;
   }
 
-  get passes() {
+  get isTransient() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
-/** GET or POST; returns the JSON of the answer. Raises Problem. */
-export async function ask(url, { method = "GET", body, signal } = {}) {
-  const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  const answer = await reach(url, { method, signal, ...sent });
-  const said = await answer.json().catch(() => null);
-  if (!answer.ok) throw refused(answer, said);
-  return said;
+/**
+ * Send a request and return the JSON of its answer. Raises Problem.
+ * @param {string} url
+ * @param {{ method?: string, body?: unknown, signal?: AbortSignal }} [options]
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function fetchJson(url, { method = "GET", body, signal } = {}) {
+  const content =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const answer = await request(url, { method, signal, ...content });
+  const answered = await answer.json().catch(() => null);
+  if (!answer.ok) throw problemOf(answer, answered);
+  return answered;
 }
 
 /**
- * PUT a file; returns the JSON of the answer. Raises Problem. `fetch` does not tell how much was sent.
- * @param {(share: number) => void} progress is called with the share that was sent, from 0 to 1
+ * PUT a file and return the JSON of the answer. Raises Problem. Unlike this, `fetch` does not report progress.
+ * @param {string} url
+ * @param {File} file
+ * @param {(share: number) => void} progress receives the share that has been sent, from 0 to 1
+ * @returns {Promise<T>}
+ * @template T
  */
-export function send(url, file, progress) {
+export function uploadFile(url, file, progress) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", url);
-    request.setRequestHeader("Accept", "application/json");
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 0));
-    request.addEventListener("error", () => reject(awayProblem()));
-    request.addEventListener("load", () => {
-      const said = parsed(request.responseText);
-      const { status, statusText } = request;
-      if (status >= 200 && status < 300) resolve(said);
-      else reject(refused({ status, statusText, headers: { get: (name) => request.getResponseHeader(name) } }, said));
+    const upload = new XMLHttpRequest();
+    upload.open("PUT", url);
+    upload.setRequestHeader("Accept", "application/json");
+    upload.setRequestHeader("Content-Type", "application/octet-stream");
+    upload.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 0));
+    upload.addEventListener("error", () => reject(connectionProblem()));
+    upload.addEventListener("load", () => {
+      const answered = parse(upload.responseText);
+      const { status, statusText } = upload;
+      const headers = { get: (/** @type {string} */ name) => upload.getResponseHeader(name) };
+      if (status >= 200 && status < 300) resolve(answered);
+      else reject(problemOf({ status, statusText, headers }, answered));
     });
-    request.send(file);
+    upload.send(file);
   });
 }
 
-function parsed(text) {
+/** @param {string} text */
+function parse(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -63,82 +78,126 @@ function parsed(text) {
   }
 }
 
-/** Ask whether an address leads to a file elsewhere, without going there. Raises Problem where it does not. */
+/**
+ * Check that an address redirects to a file on another host, without following it. Raises Problem if it does not.
+ * @param {string} url
+ */
 export async function requireRedirect(url) {
-  const answer = await reach(url, { redirect: "manual" });
-  if (answer.type !== "opaqueredirect") throw refused(answer, await answer.json().catch(() => null));
+  const answer = await request(url, { redirect: "manual" });
+  if (answer.type !== "opaqueredirect") throw problemOf(answer, await answer.json().catch(() => null));
 }
 
-async function reach(url, { headers, ...options }) {
+/**
+ * @param {string} url
+ * @param {RequestInit} options
+ */
+async function request(url, { headers, ...options }) {
   try {
-    return await fetch(url, { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options });
+    const sent = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options };
+    return await fetch(url, /** @type {RequestInit} */ (sent));
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw awayProblem();
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw connectionProblem();
   }
 }
 
-export function awayProblem() {
-  return new Problem(0, "Airflow does not answer. This page goes on by itself when it does again.");
+export function connectionProblem() {
+  return new Problem(0, "Airflow is not responding. This page will reconnect automatically.");
 }
 
-function refused(answer, said) {
-  const detail = typeof said?.detail === "string" ? said.detail : "";
+/**
+ * @param {Answer} answer
+ * @param {Partial<Api.Problem> | null} body
+ */
+function problemOf(answer, body) {
   const wait = Number(answer.headers.get("Retry-After")) || 0;
   if (answer.status === 401) {
-    return new Problem(401, "Your session has ended. Log in to Airflow again, then reload this page.", said);
+    return new Problem(401, "Your session has ended. Log in to Airflow again, then reload this page.");
   }
-  if (detail) return new Problem(answer.status, detail, said, wait);
-  const unknown = `Airflow answered with ${answer.status} ${answer.statusText}`.trim();
-  return new Problem(answer.status, `${unknown}.`, said, wait);
+  if (typeof body?.detail === "string" && body.detail) return new Problem(answer.status, body.detail, wait);
+  const unknown = `Airflow responded with ${answer.status} ${answer.statusText}`.trim();
+  return new Problem(answer.status, `${unknown}.`, wait);
 }
 
-/** A path of the training API: segments are encoded, empty values of the query are left out. */
-export function training(segments, query = {}) {
-  return address(TRAINING, segments, query);
+/**
+ * The address of a route of the training API. Segments are encoded; empty query values are left out.
+ * @param {string[]} segments
+ * @param {Query} query
+ */
+export function trainingUrl(segments, query = {}) {
+  return join(TRAINING, segments, query);
 }
 
-/** A path of Airflow's REST API. */
-export function airflow(segments, query = {}) {
-  return address(AIRFLOW, segments, query);
+/**
+ * The address of a route of Airflow's REST API.
+ * @param {string[]} segments
+ * @param {Query} query
+ */
+export function airflowUrl(segments, query = {}) {
+  return join(AIRFLOW, segments, query);
 }
 
-function address(base, segments, query) {
+/**
+ * @param {string} base
+ * @param {string[]} segments
+ * @param {Query} query
+ */
+function join(base, segments, query) {
   const path = segments.map((segment) => encodeURIComponent(segment)).join("/");
-  return `${base}/${path}${queryOf(query)}`;
+  return `${base}/${path}${queryString(query)}`;
 }
 
-/** `?a=1&b=2` of what is neither null nor empty; lists repeat their name. */
-export function queryOf(values) {
+/**
+ * `?a=1&b=2` without null and empty values; a list repeats its name.
+ * @param {Query} values
+ */
+export function queryString(values) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
     for (const each of Array.isArray(value) ? value : [value]) {
-      if (each !== null && each !== undefined && each !== "") query.append(name, each);
+      if (each !== null && each !== undefined && each !== "") query.append(name, String(each));
     }
   }
   const text = query.toString();
   return text && `?${text}`;
 }
 
-/** All recorded epochs of a job after that one, page by page. */
-export async function epochsOf(jobId, after = -1, signal = undefined) {
+/**
+ * One job.
+ * @param {string} jobId
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Api.TrainingJobResponse>}
+ */
+export function fetchJob(jobId, signal) {
+  return fetchJson(trainingUrl(["jobs", jobId]), { signal });
+}
+
+/**
+ * All recorded epochs of a job after the given one, page by page.
+ * @param {string} jobId
+ * @param {AbortSignal} [signal]
+ */
+export async function fetchEpochs(jobId, after = -1, signal = undefined) {
   const epochs = [];
+  /** @type {number | null} */
   let next = after;
   while (next !== null) {
-    const page = await ask(training(["jobs", jobId, "epochs"], { after: next, limit: 5000 }), { signal });
+    /** @type {Api.EpochsPage} */
+    const page = await fetchJson(trainingUrl(["jobs", jobId, "epochs"], { after: next, limit: 5000 }), { signal });
     epochs.push(...page.epochs);
     ({ next } = page);
   }
   return epochs;
 }
 
+/** @type {Promise<Api.Session> | undefined} */
 let session;
 
-/** Who looks at the page and whether they may start trainings; asked once a page, and again where that failed. */
-export function whoLooks() {
-  session ??= ask(training(["session"])).catch((problem) => {
+/** The current user and whether they may start trainings. Asked once a page, and again only after a failure. */
+export function fetchSession() {
+  session ??= fetchJson(trainingUrl(["session"])).catch((problem) => {
     session = undefined;
     throw problem;
   });
-  return session;
+  return /** @type {Promise<Api.Session>} */ (session);
 }

@@ -1,42 +1,56 @@
-// One chart over epochs: lines, a cursor that all charts of a page share, and its values as text.
-import uPlot from "./vendor/uplot-1.6.32.js";
+// @ts-check
+// A chart over epochs: its lines, a cursor that all charts of a page share, and the values at the cursor as text.
+import bundle from "./vendor/uplot-1.6.32.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./h.js";
-import { number } from "./format.js";
+import { formatNumber } from "./format.js";
+
+/**
+ * @typedef {import("uplot")} Plot
+ * @typedef {object} Series
+ * @property {string} label
+ * @property {Array<number | null>} values one for each epoch
+ * @property {number} [tone] index of its colour and dashes; by default its index among the series
+ */
+
+const uPlot = /** @type {typeof import("uplot")} */ (/** @type {any} */ (bundle));
 
 const HEIGHT = 170;
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [5, 2], [1, 4]];
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const curve = (index) => colour(`--curve-${(index % 6) + 1}`);
+const colour = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const curve = (/** @type {number} */ tone) => colour(`--curve-${(tone % 6) + 1}`);
 
-/** The same line, paler: what was trained before by another job. */
-const paler = (index) => `color-mix(in oklab, ${curve(index)} 45%, ${colour("--bg")})`;
+/** The colour of the same line where it was trained by another job. */
+const paler = (/** @type {number} */ tone) => `color-mix(in oklab, ${curve(tone)} 45%, ${colour("--bg")})`;
 
 /**
- * @param {string} title
- * @param {number[]} epochs as people count them, from 1
- * @param {{label: string, values: (number|null)[], tone?: number}[]} series one value an epoch; tone: which colour
- * @param {string} sync charts with the same word share their cursor
- * @param {number} [resumed] the last epoch that was inherited, from 1
+ * @param {object} props
+ * @param {string} props.title
+ * @param {number[]} props.epochs counted from 1
+ * @param {Series[]} props.series
+ * @param {string} props.sync charts with the same word share their cursor
+ * @param {number} [props.resumed] the last inherited epoch, counted from 1
  */
 export function Chart({ title, epochs, series, sync, resumed = 0 }) {
-  const place = useRef(null);
-  const plot = useRef(null);
-  const shown = useRef(null);
-  const [at, setAt] = useState(null);
+  const container = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const plot = useRef(/** @type {Plot | null} */ (null));
+  const shown = useRef(/** @type {unknown} */ (null));
+  const [at, setAt] = useState(/** @type {number | null} */ (null));
   const shape = JSON.stringify([series.map(({ label, tone }) => [label, tone]), resumed]);
   const data = useMemo(() => columns(epochs, series, resumed), [epochs, series, resumed]);
 
   useLayoutEffect(() => {
-    const drawn = new uPlot(options({ series, sync, resumed, width: place.current.clientWidth, setAt }), data, place.current);
+    const element = /** @type {HTMLDivElement} */ (container.current);
+    const drawn = new uPlot(options({ series, sync, resumed, width: element.clientWidth, setAt }), data, element);
     plot.current = drawn;
     shown.current = data;
-    const sized = new ResizeObserver(() => drawn.setSize({ width: place.current.clientWidth, height: HEIGHT }));
-    sized.observe(place.current);
+    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
+    resized.observe(element);
     const repaint = () => drawn.redraw(false, true);
     window.addEventListener("themechange", repaint);
     return () => {
-      sized.disconnect();
+      resized.disconnect();
       window.removeEventListener("themechange", repaint);
       drawn.destroy();
     };
@@ -45,78 +59,138 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
   useEffect(() => {
     if (shown.current === data) return;
     shown.current = data;
-    plot.current.setData(data);
+    plot.current?.setData(data);
   }, [data]);
 
   const index = at !== null && at < epochs.length ? at : epochs.length - 1;
+  const valueOf = (/** @type {Series} */ { values }) =>
+    at === null ? values.findLast((value) => value !== null) : values[index];
   return html`<figure class="chart">
-    <figcaption><h3>${title}</h3><span class="muted number">${at === null ? "" : `epoch ${epochs[index]}`}</span></figcaption>
-    <div class="plot" ref=${place} role="img" tabindex="0" aria-label=${said(title, epochs, series)}
-      onKeyDown=${(event) => move(event, plot.current, epochs.length)} />
-    <ul class="legend">${series.map((each, number_) => html`<li>
-      <${Swatch} tone=${each.tone ?? number_} /><span class="label">${each.label}</span>
-      <span class="number">${number(at === null ? each.values.findLast((value) => value !== null) : each.values[index], 4)}</span>
-    </li>`)}</ul>
+    <figcaption><h3>${title}</h3>
+      <span class="muted number">${at === null ? "" : `epoch ${epochs[index]}`}</span></figcaption>
+    <div class="plot" ref=${container} role="img" tabindex="0" aria-label=${description(title, epochs, series)}
+      onKeyDown=${(/** @type {KeyboardEvent} */ event) => plot.current && moveCursor(event, plot.current, epochs)} />
+    <ul class="legend">${series.map(
+      (each, position) => html`<li>
+      <${Swatch} tone=${each.tone ?? position} /><span class="label">${each.label}</span>
+      <span class="number">${formatNumber(valueOf(each), 4)}</span>
+    </li>`,
+    )}</ul>
   </figure>`;
 }
 
-/** A line of the chart's colour and dashes. */
+/**
+ * A line in the colour and dashes of the chart's.
+ * @param {{ tone: number }} props
+ */
 export function Swatch({ tone }) {
   return html`<svg class=${`swatch swatch-${(tone % 6) + 1}`} viewBox="0 0 22 8" aria-hidden="true">
     <line x1="1" y1="4" x2="21" y2="4" stroke-dasharray=${DASHES[tone % 6].join(" ")} /></svg>`;
 }
 
-/** uPlot's columns: epochs, then each series; with inherited epochs each in two parts that meet. */
+/**
+ * uPlot's columns: the epochs, then each series; with inherited epochs, each series in two parts that meet.
+ * @param {number[]} epochs
+ * @param {Series[]} series
+ * @param {number} resumed
+ * @returns {import("uplot").AlignedData}
+ */
 function columns(epochs, series, resumed) {
   if (!resumed) return [epochs, ...series.map(({ values }) => values)];
-  const before = (values) => values.map((value, index) => (epochs[index] <= resumed ? value : null));
-  const after = (values) => values.map((value, index) => (epochs[index] >= resumed ? value : null));
-  return [epochs, ...series.flatMap(({ values }) => [before(values), after(values)])];
+  const part = (/** @type {Series} */ { values }, /** @type {(epoch: number) => boolean} */ isShown) =>
+    values.map((value, index) => (isShown(epochs[index]) ? value : null));
+  const parts = series.flatMap((each) => [
+    part(each, (epoch) => epoch <= resumed),
+    part(each, (epoch) => epoch >= resumed),
+  ]);
+  return [epochs, ...parts];
 }
 
+/**
+ * @param {object} given
+ * @param {Series[]} given.series
+ * @param {string} given.sync
+ * @param {number} given.resumed
+ * @param {number} given.width
+ * @param {(index: number | null) => void} given.setAt
+ * @returns {import("uplot").Options}
+ */
 function options({ series, sync, resumed, width, setAt }) {
+  /** @type {(each: Series, index: number, stroke: (tone: number) => string) => import("uplot").Series} */
   const line = (each, index, stroke) => {
     const tone = each.tone ?? index;
     return {
-      label: each.label, width: 1.8, dash: DASHES[tone % 6], spanGaps: true, stroke: () => stroke(tone),
+      label: each.label,
+      width: 1.8,
+      dash: DASHES[tone % 6],
+      spanGaps: true,
+      stroke: () => stroke(tone),
       points: { show: (drawn) => drawn.data[0].length < 3, size: 6 },
     };
   };
   const lines = series.flatMap((each, index) =>
-    resumed ? [line(each, index, paler), line(each, index, curve)] : [line(each, index, curve)]);
+    resumed ? [line(each, index, paler), line(each, index, curve)] : [line(each, index, curve)],
+  );
   return {
-    width: Math.max(width, 120), height: HEIGHT, legend: { show: false }, padding: [8, 10, 0, 0],
-    cursor: { y: false, move: toEpoch, drag: { x: false, y: false }, sync: { key: sync, setSeries: false }, points: { size: 7 } },
-    scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range: valueRange } },
+    width: Math.max(width, 120),
+    height: HEIGHT,
+    legend: { show: false },
+    padding: [8, 10, 0, 0],
+    cursor: {
+      y: false,
+      move: snapToEpoch,
+      drag: { x: false, y: false },
+      sync: { key: sync, setSeries: false },
+      points: { size: 7 },
+    },
+    scales: { x: { time: false, range: epochRange }, y: { range: valueRange } },
     series: [{}, ...lines],
     axes: [
-      axis({ size: 26, space: 46, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }),
-      axis({ size: 48, space: 30, values: (_, ticks) => ticks.map((tick) => short(tick)) }),
+      axis({ size: 26, space: 46, incrs: STEPS }),
+      axis({ size: 48, space: 30, values: (_, ticks) => ticks.map(formatTick) }),
     ],
     hooks: {
       setCursor: [(drawn) => setAt(drawn.cursor.idx ?? null)],
-      drawAxes: resumed ? [(drawn) => mark(drawn, resumed)] : [],
+      drawAxes: resumed ? [(drawn) => markResumption(drawn, resumed)] : [],
     },
   };
 }
 
-/** Where all is zero, as in the first epochs of many trainings, the axis is that of a share. */
+/** @type {import("uplot").Range.Function} */
+function epochRange(_, low, high) {
+  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+/**
+ * Where all values are zero, as in the first epochs of many trainings, the axis reaches to 1.
+ * @type {import("uplot").Range.Function}
+ */
 export function valueRange(_, low, high) {
   return low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low, high, 0.1, true);
 }
 
+/** @type {(more: import("uplot").Axis) => import("uplot").Axis} */
 const axis = (more) => ({
-  stroke: () => colour("--fg-muted"), font: `11px ${colour("--font")}`, gap: 4, ticks: { show: false },
-  grid: { stroke: () => colour("--line"), width: 1 }, ...more,
+  stroke: () => colour("--fg-muted"),
+  font: `11px ${colour("--font")}`,
+  gap: 4,
+  ticks: { show: false },
+  grid: { stroke: () => colour("--line"), width: 1 },
+  ...more,
 });
 
-function short(tick) {
+/** @param {number} tick */
+function formatTick(tick) {
   if (tick === 0) return "0";
   return Math.abs(tick) < 0.001 ? tick.toExponential(0) : String(Number(tick.toPrecision(4)));
 }
 
-/** Where the job went on from its parent. */
-function mark(drawn, epoch) {
+/**
+ * Draw the line at which the job continued from its parent.
+ * @param {Plot} drawn
+ * @param {number} epoch
+ */
+function markResumption(drawn, epoch) {
   const { ctx, bbox } = drawn;
   const x = Math.round(drawn.valToPos(epoch, "x", true)) + 0.5;
   ctx.save();
@@ -129,26 +203,46 @@ function mark(drawn, epoch) {
   ctx.restore();
 }
 
-/** Between two epochs there is nothing to read. */
-function toEpoch(drawn, left, top) {
+/**
+ * Keep the cursor on epochs: there is nothing to read between them.
+ * @type {import("uplot").Cursor.MousePosRefiner}
+ */
+function snapToEpoch(drawn, left, top) {
   const epoch = left < 0 ? undefined : drawn.data[0][drawn.posToIdx(left)];
   return [epoch === undefined ? left : drawn.valToPos(epoch, "x"), top];
 }
 
-/** The cursor by keys, as the mouse moves it. */
-function move(event, drawn, length) {
-  const now = drawn.cursor.idx ?? length - 1;
-  const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: length - 1 }[event.key];
-  if (to === undefined || length === 0) return;
+/**
+ * Move the cursor with the keyboard.
+ * @param {KeyboardEvent} event
+ * @param {Plot} drawn
+ * @param {number[]} epochs
+ */
+function moveCursor(event, drawn, epochs) {
+  const last = epochs.length - 1;
+  const now = drawn.cursor.idx ?? last;
+  /** @type {Record<string, number>} */
+  const targets = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last };
+  const to = targets[event.key];
+  if (to === undefined || last < 0) return;
   event.preventDefault();
-  const index = Math.max(0, Math.min(length - 1, to));
-  drawn.setCursor({ left: drawn.valToPos(drawn.data[0][index], "x"), top: 10 }, true, true);
+  const index = Math.max(0, Math.min(last, to));
+  const position = { left: drawn.valToPos(drawn.data[0][index], "x"), top: 10 };
+  // uPlot's types lack the third argument, which moves the cursors of the other charts, too.
+  /** @type {(to: typeof position, fire: boolean, publish: boolean) => void} */ (drawn.setCursor)(position, true, true);
 }
 
-function said(title, epochs, series) {
+/**
+ * The chart in words, for screen readers.
+ * @param {string} title
+ * @param {number[]} epochs
+ * @param {Series[]} series
+ */
+function description(title, epochs, series) {
   const parts = series.map(({ label, values }) => {
     const known = values.filter((value) => value !== null && value !== undefined);
-    return known.length ? `${label} from ${number(known[0], 4)} to ${number(known.at(-1), 4)}` : `${label}: none`;
+    if (!known.length) return `${label}: no values`;
+    return `${label} from ${formatNumber(known[0], 4)} to ${formatNumber(known.at(-1), 4)}`;
   });
   return `${title}, epochs ${epochs[0]} to ${epochs.at(-1)}: ${parts.join("; ")}. Arrow keys move the cursor.`;
 }

@@ -1,11 +1,20 @@
-// Both checkpoints of a job: what each is for, where it is, and the lines to use it.
+// @ts-check
+// Both checkpoints of a job: what each is for, where it is, and the commands that use it.
+/** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
-import { requireRedirect, training } from "./api.js";
+import { requireRedirect, trainingUrl } from "./api.js";
 import { Copy, Note, useMayStart } from "./elements.js";
-import { moment, size } from "./format.js";
+import { formatBytes, formatDateTime } from "./format.js";
 import { isActive } from "./live.js";
-import { durable } from "./progress.js";
+import { durableState } from "./progress.js";
+import { requestOf } from "./yolo-command.js";
 
+/**
+ * @typedef {Api.TrainingJobResponse} Job
+ * @typedef {"best" | "last"} Kind
+ */
+
+/** @param {{ job: Job }} props */
 export function Checkpoints({ job }) {
   const mayStart = useMayStart();
   const none = job.links.best_checkpoint === null && job.links.last_checkpoint === null;
@@ -13,39 +22,63 @@ export function Checkpoints({ job }) {
   return html`<section class="section" aria-labelledby="checkpoints">
     <h2 id="checkpoints">Checkpoints</h2>
     <div class="pair">
-      <${Checkpoint} job=${job} kind="best" purpose="Deploy it: the best weights, without optimizer."
+      <${Checkpoint} job=${job} kind="best" purpose="For deployment: the best weights, without the optimizer."
         use=${prediction(job)} />
-      <${Checkpoint} job=${job} kind="last" purpose="Continue from it: the whole state of the training."
+      <${Checkpoint} job=${job} kind="last" purpose="For resuming: the complete training state."
         use=${resumption(job)} after=${mayStart && !isActive(job) && "Or press “Resume with more epochs” above."} />
     </div>
   </section>`;
 }
 
+/**
+ * @param {object} props
+ * @param {Job} props.job
+ * @param {Kind} props.kind
+ * @param {string} props.purpose
+ * @param {string} props.use commands to copy
+ * @param {string | false | null} [props.after] shown below the commands
+ */
 function Checkpoint({ job, kind, purpose, use, after }) {
-  const [problem, setProblem] = useState(null);
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const file = `${kind}.pt`;
-  const [path, sha256, bytes] = ["path", "sha256", "size"].map((part) => job[`${kind}_checkpoint_${part}`]);
-  const there = job.links[`${kind}_checkpoint`] !== null;
+  const path = job[`${kind}_checkpoint_path`];
+  const sha256 = job[`${kind}_checkpoint_sha256`];
+  const size = job[`${kind}_checkpoint_size`];
+  const available = job.links[`${kind}_checkpoint`] !== null;
   return html`<article class="card checkpoint" aria-label=${file}>
-    <header><h3>${file}</h3><span class="muted number">${bytes !== null ? size(bytes) : ""}</span></header>
+    <header><h3>${file}</h3><span class="muted number">${size !== null ? formatBytes(size) : ""}</span></header>
     <p class="muted">${purpose}</p>
-    ${!there && html`<p>${missing(job, kind)}</p>`}
-    ${there && html`<div class="actions">
-      <a class="button" href=${training(["jobs", job.job_id, "checkpoints", kind])} download
-        onClick=${(event) => download(event, setProblem)}>Download ${file}</a>
+    ${!available && html`<p>${missing(job, kind)}</p>`}
+    ${
+      available &&
+      html`<div class="actions">
+      <a class="button" href=${trainingUrl(["jobs", job.job_id, "checkpoints", kind])} download
+        onClick=${(/** @type {LinkClick} */ event) => download(event, setProblem)}>Download ${file}</a>
       ${path && html`<${Copy} text=${path} name=${`Copy s3:// path of ${file}`}>Copy s3:// path</${Copy}>`}
-    </div>`}
-    ${problem && html`<${Note} kind="failed" title="Not downloaded"><p>${problem.message}</p></${Note}>`}
+    </div>`
+    }
+    ${problem && html`<${Note} kind="failed" title="Download failed"><p>${problem.message}</p></${Note}>`}
     ${path && html`<p class="path"><code>${path}</code></p>`}
-    ${sha256 && html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
-      <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`}
-    ${there && !path && html`<p class="muted">The newest one that was verified in S3${kind === "last" && durable(job) ? `, after ${durable(job)}` : ""};
-      the final one is recorded when the training ends.</p>`}
-    ${there && html`<details><summary>Use it</summary><pre tabindex="0"><code>${use}</code></pre>${after && html`<p class="muted">${after}</p>`}</details>`}
+    ${
+      sha256 &&
+      html`<p class="hash"><span class="muted">SHA-256</span> <code title=${sha256}>${sha256.slice(0, 12)}…</code>
+      <${Copy} text=${sha256} name=${`Copy SHA-256 of ${file}`}>Copy</${Copy}></p>`
+    }
+    ${available && !path && html`<p class="muted">${provisional(job, kind)}</p>`}
+    ${
+      available &&
+      html`<details><summary>How to use it</summary><pre tabindex="0"><code>${use}</code></pre>
+      ${after && html`<p class="muted">${after}</p>`}</details>`
+    }
   </article>`;
 }
 
-/** Download, or say why not: of a refusal the browser would say no more than that it failed. */
+/**
+ * Download the file, or show why that is refused: the browser itself would only say that it failed.
+ * @typedef {MouseEvent & { currentTarget: HTMLAnchorElement }} LinkClick
+ * @param {LinkClick} event
+ * @param {(problem: Problem | null) => void} setProblem
+ */
 async function download(event, setProblem) {
   const link = event.currentTarget;
   if (link.dataset.allowed) {
@@ -59,28 +92,45 @@ async function download(event, setProblem) {
     link.dataset.allowed = "yes";
     link.click();
   } catch (problem) {
-    setProblem(problem);
+    setProblem(/** @type {Problem} */ (problem));
   }
 }
 
+/**
+ * Why there is no file.
+ * @param {Job} job
+ * @param {Kind} kind
+ */
 function missing(job, kind) {
   if (kind === "last" && job.last_checkpoint_expired_at) {
-    return `The retention policy gave it up on ${moment(job.last_checkpoint_expired_at)}; best.pt is kept.`;
+    return `Deleted by the retention policy on ${formatDateTime(job.last_checkpoint_expired_at)}; best.pt is kept.`;
   }
-  return isActive(job) ? "Not there yet: the first one comes when an epoch was stored." : "There is none.";
+  return isActive(job) ? "Available once the first epoch has been stored." : "No checkpoint.";
 }
 
-/** By itself Ultralytics runs whatever a file says. */
+/**
+ * What the file is while the training goes on.
+ * @param {Job} job
+ * @param {Kind} kind
+ */
+function provisional(job, kind) {
+  const state = kind === "last" && durableState(job);
+  const latest = `Latest state verified in S3${state ? `, after ${state}` : ""}.`;
+  return `${latest} The final checkpoint is recorded when the training ends.`;
+}
+
+/**
+ * Commands that predict with best.pt, after an inspection: Ultralytics by itself runs any code that a file contains.
+ * @param {Job} job
+ */
 function prediction(job) {
   const file = `'${job.job_id.replaceAll("'", String.raw`'\''`)}-best.pt'`;
-  return `# Says what the file is, and refuses one that could run code
+  return `# Describes the file, and rejects one that could execute code
 python -m include.checkpoints.inspection ${file} &&
   ULTRALYTICS_SAFE_LOAD=1 yolo predict model=${file} source=picture.jpg`;
 }
 
+/** @param {Job} job */
 function resumption(job) {
-  const conf = JSON.stringify({ resume_from: job.job_id, epochs: 2 * (job.epochs ?? 50) });
-  return `curl -X POST ${new URL("../../api/v2/dags/train_yolo/dagRuns", location.href)} \\
-  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
-  -d '{"logical_date": null, "conf": ${conf}}'`;
+  return requestOf({ resume_from: job.job_id, epochs: 2 * (job.epochs ?? 50) });
 }

@@ -1,41 +1,61 @@
+// @ts-check
 // The curves of one job, and the numbers behind them.
+/** @import { Series } from "./chart.js" */
 import { html, useMemo, useState } from "./h.js";
 import { Chart } from "./chart.js";
 import { Note } from "./elements.js";
-import { duration, number } from "./format.js";
+import { formatDuration, formatNumber } from "./format.js";
 import { isActive } from "./live.js";
-import { charts, short } from "./metrics.js";
+import { chartGroups, shortName } from "./metrics.js";
+
+/** @typedef {Api.RecordedEpoch[]} Epochs */
 
 const ROWS = 300;
 
+/** @param {{ job: Api.TrainingJobResponse, epochs: Epochs }} props */
 export function Curves({ job, epochs }) {
   const resumed = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
-  const drawn = useMemo(() => drawings(epochs), [epochs]);
+  const charts = useMemo(() => chartsOf(epochs), [epochs]);
   if (epochs.length === 0 && !isActive(job)) return null;
+  const parent = job.parent_job_id ?? "";
   return html`<section class="section" aria-labelledby="curves">
     <div class="section-heading"><h2 id="curves">Curves</h2>
-      ${resumed > 0 && epochs.length > 0 && html`<p class="muted">Paler up to epoch ${resumed}: trained by
-        ${" "}<a href=${`job?id=${encodeURIComponent(job.parent_job_id)}`}>${job.parent_job_id}</a></p>`}
+      ${
+        resumed > 0 &&
+        epochs.length > 0 &&
+        html`<p class="muted">Paler lines up to epoch ${resumed}: trained by${" "}
+        <a href=${`job?id=${encodeURIComponent(parent)}`}>${parent}</a></p>`
+      }
     </div>
-    ${epochs.length === 0
-      ? html`<${Note}>The first curve is here when the first epoch has ended.</${Note}>`
-      : html`<div class="charts">
-          ${drawn.map((each) => html`<${Chart} key=${each.title} ...${each} resumed=${resumed} sync="epochs" />`)}
+    ${
+      epochs.length === 0
+        ? html`<${Note}>Curves appear after the first epoch.</${Note}>`
+        : html`<div class="charts">
+          ${charts.map((each) => html`<${Chart} key=${each.title} ...${each} resumed=${resumed} sync="epochs" />`)}
         </div>
-        <${Numbers} epochs=${epochs} resumed=${resumed} parent=${job.parent_job_id} />`}
+        <${Numbers} epochs=${epochs} resumed=${resumed} parent=${parent} />`
+    }
   </section>`;
 }
 
-function drawings(epochs) {
+/** @param {Epochs} epochs */
+function chartsOf(epochs) {
   const counted = epochs.map(({ epoch }) => epoch + 1);
-  return charts(namesOf(epochs)).map(({ title, series }) => ({
-    title, epochs: counted,
-    series: distinct(series.map(({ name, label }) => ({ label, values: epochs.map(({ metrics }) => metrics[name] ?? null) }))),
+  const valuesOf = (/** @type {string} */ name) => epochs.map(({ metrics }) => metrics[name] ?? null);
+  return chartGroups(namesOf(epochs)).map(({ title, series }) => ({
+    title,
+    epochs: counted,
+    series: distinct(series.map(({ name, label }) => ({ label, values: valuesOf(name) }))),
   }));
 }
 
-/** Lines that lie on each other are one: the groups of an optimizer mostly share their learning rate. */
+/**
+ * Draw identical lines once: the parameter groups of an optimizer mostly share their learning rate.
+ * @param {Series[]} series
+ * @returns {Series[]}
+ */
 function distinct(series) {
+  /** @type {Map<string, Series>} */
   const lines = new Map();
   for (const { label, values } of series) {
     const key = values.join();
@@ -44,46 +64,66 @@ function distinct(series) {
   return [...lines.values()];
 }
 
-/** Every metric of any epoch: a first epoch may lack some. */
+/**
+ * The metrics of all epochs: a first epoch may lack some.
+ * @param {Epochs} epochs
+ */
 export function namesOf(epochs) {
   return new Set(epochs.flatMap(({ metrics }) => Object.keys(metrics)));
 }
 
+/** @typedef {{ epochs: Epochs, resumed: number, parent: string }} NumbersProps */
+
+/** @param {NumbersProps} props */
 function Numbers({ epochs, resumed, parent }) {
   const [open, setOpen] = useState(false);
-  return html`<details onToggle=${(event) => setOpen(event.currentTarget.open)}>
+  const onToggle = (/** @type {Event & { currentTarget: HTMLDetailsElement }} */ event) =>
+    setOpen(event.currentTarget.open);
+  return html`<details onToggle=${onToggle}>
     <summary>Numbers</summary>
     ${open && html`<${Table} epochs=${epochs} resumed=${resumed} parent=${parent} />`}
   </details>`;
 }
 
+/** @param {NumbersProps} props */
 function Table({ epochs, resumed, parent }) {
   const [all, setAll] = useState(false);
-  const names = [...namesOf(epochs)].sort((one, other) => place(one) - place(other) || one.localeCompare(other));
+  const names = [...namesOf(epochs)].sort((one, other) => rankOf(one) - rankOf(other) || one.localeCompare(other));
   const rows = all ? epochs : epochs.slice(-ROWS);
+  const heads = names.map((name) => html`<th scope="col" class="number" title=${name}>${headingOf(name)}</th>`);
   return html`
-    ${rows.length < epochs.length && html`<p>The last ${ROWS} of ${epochs.length} epochs.
-      ${" "}<button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`}
-    <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers of each epoch">
+    ${
+      rows.length < epochs.length &&
+      html`<p>The last ${ROWS} of ${epochs.length} epochs.${" "}
+      <button type="button" class="button small" onClick=${() => setAll(true)}>Show all</button></p>`
+    }
+    <div class="scroller tall" tabindex="0" role="group" aria-label="Numbers by epoch">
       <table class="numbers">
-        <caption class="hidden">Numbers of each epoch</caption>
-        <thead><tr><th scope="col">epoch</th>${names.map((name) => html`<th scope="col" class="number" title=${name}>${heading(name)}</th>`)}
-          <th scope="col" class="number">fitness</th><th scope="col" class="number">took</th></tr></thead>
-        <tbody>${rows.map((row) => html`<tr key=${row.epoch} class=${row.epoch < resumed ? "inherited" : ""}>
-          <th scope="row" class="number" title=${row.epoch < resumed ? `trained by ${parent}` : undefined}>${row.epoch + 1}</th>
-          ${names.map((name) => html`<td class="number">${number(row.metrics[name], 4)}</td>`)}
-          <td class="number">${number(row.fitness, 4)}</td><td class="number">${duration(row.seconds)}</td>
-        </tr>`)}</tbody>
+        <caption class="hidden">Numbers by epoch</caption>
+        <thead><tr><th scope="col">Epoch</th>${heads}
+          <th scope="col" class="number">Fitness</th><th scope="col" class="number">Duration</th></tr></thead>
+        <tbody>${rows.map((row) => {
+          const inherited = row.epoch < resumed;
+          return html`<tr key=${row.epoch} class=${inherited ? "inherited" : ""}>
+          <th scope="row" class="number" title=${inherited ? `trained by ${parent}` : undefined}>${row.epoch + 1}</th>
+          ${names.map((name) => html`<td class="number">${formatNumber(row.metrics[name], 4)}</td>`)}
+          <td class="number">${formatNumber(row.fitness, 4)}</td><td class="number">${formatDuration(row.seconds)}</td>
+        </tr>`;
+        })}</tbody>
       </table>
     </div>`;
 }
 
-/** Metrics first, then losses; the rest last. */
-function place(name) {
+/**
+ * Orders the columns: metrics, then losses, then the rest.
+ * @param {string} name
+ */
+function rankOf(name) {
   const found = ["metrics/", "train/", "val/", "lr/"].findIndex((kind) => name.startsWith(kind));
   return found < 0 ? 4 : found;
 }
 
-function heading(name) {
-  return /^(train|val)\//.test(name) ? name.replace("/", " ").replaceAll("_", " ") : short(name);
+/** @param {string} name */
+function headingOf(name) {
+  return /^(train|val)\//.test(name) ? name.replace("/", " ").replaceAll("_", " ") : shortName(name);
 }

@@ -1,8 +1,11 @@
-// What somebody has typed into a form, kept for this tab: a refusal, Back or a reload loses none of it.
+// @ts-check
+// What somebody has typed into a form, kept for this browser tab: a refusal, Back or a reload loses none of it.
 import { useState } from "./h.js";
 
+/** @typedef {Record<string, string | boolean>} Texts what was typed, by the name of the field */
+
 /**
- * The texts of a form by the names of its fields; `restored` says that they are of an earlier visit.
+ * The texts of a form. `restored` says that they come from an earlier visit.
  * @param {string} key one for each form
  */
 export function useDraft(key) {
@@ -10,11 +13,12 @@ export function useDraft(key) {
     const texts = read(key);
     return { texts, restored: Object.keys(texts).length > 0 };
   });
-  const setTexts = (change) => setDraft(({ texts, restored }) => {
-    const changed = change(texts);
-    write(key, changed);
-    return { texts: changed, restored };
-  });
+  const setTexts = (/** @type {(texts: Texts) => Texts} */ change) =>
+    setDraft(({ texts, restored }) => {
+      const changed = change(texts);
+      write(key, changed);
+      return { texts: changed, restored };
+    });
   const clear = () => {
     write(key, {});
     setDraft({ texts: {}, restored: false });
@@ -22,18 +26,26 @@ export function useDraft(key) {
   return { ...draft, setTexts, clear };
 }
 
+/**
+ * @param {string} key
+ * @returns {Texts}
+ */
 function read(key) {
   try {
-    return JSON.parse(sessionStorage.getItem(key)) ?? {};
+    return JSON.parse(sessionStorage.getItem(key) ?? "null") ?? {};
   } catch {
     return {}; // storage is switched off
   }
 }
 
+/**
+ * @param {string} key
+ * @param {Texts} texts
+ */
 function write(key, texts) {
   try {
     sessionStorage.setItem(key, JSON.stringify(texts));
   } catch {
-    // then a reload begins anew
+    // Storage is switched off or full: a reload then starts with an empty form.
   }
 }

@@ -1,17 +1,21 @@
-// Small things that every page is made of.
+// @ts-check
+// Small components that every page uses.
+/** @import { Children } from "./h.js" */
+/** @import { Problem } from "./api.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
-import { whoLooks } from "./api.js";
+import { fetchSession } from "./api.js";
 import { AirflowLink, LOGIN } from "./outside.js";
-import { ago, moment, number, remaining } from "./format.js";
+import { formatAge, formatDateTime, formatNumber, formatRemaining } from "./format.js";
 import { finishedEpochs, timeLeft, trainedEpochs } from "./progress.js";
 
+/** @type {Record<string, [colour: string, path: string]>} */
 const STATUS = {
   completed: ["success", "M20 6 9 17l-5-5"],
   running: ["running", "M5 12a7 7 0 1 0 7-7"],
   failed: ["failed", "M18 6 6 18M6 6l12 12"],
   queued: ["queued", "M12 6v6l4 2"],
   stopped: ["warning", "M8 8h8v8H8z"],
-  // Airflow's states of runs and tasks, models' stages
+  // Airflow's states of runs and tasks, and the stages of models
   success: ["success", "M20 6 9 17l-5-5"],
   upstream_failed: ["warning", "M18 6 6 18M6 6l12 12"],
   up_for_retry: ["warning", "M5 12a7 7 0 1 0 7-7"],
@@ -20,79 +24,114 @@ const STATUS = {
   rejected: ["failed", "M18 6 6 18M6 6l12 12"],
 };
 
-/** A state as Airflow shows them: colour, sign and word. */
+/**
+ * A state as Airflow shows it: colour, icon and word.
+ * @param {{ of: string | null }} props
+ */
 export function Status({ of: state }) {
-  const [kind, path] = STATUS[state] ?? ["queued", "M7 12h10"];
-  return html`<span class="status status-${kind} ${state === "running" ? "turns" : ""}">
+  const [colour, path] = STATUS[state ?? ""] ?? ["queued", "M7 12h10"];
+  return html`<span class="status status-${colour} ${state === "running" ? "turns" : ""}">
     <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${path} /></svg>${(state ?? "unknown").replaceAll("_", " ")}
   </span>`;
 }
 
-/** How far a job is, by finished epochs. */
+/**
+ * A bar of the finished epochs.
+ * @param {{ job: Api.TrainingJobResponse, name?: string }} props
+ */
 export function Progress({ job, name = "Progress" }) {
   const { epochs } = job.progress;
   const finished = finishedEpochs(job);
   const share = epochs ? Math.min(1, trainedEpochs(job) / epochs) : 0;
-  const left = remaining(timeLeft(job));
-  const said = `${finished} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
-  return html`<div class="progress progress-${STATUS[job.status]?.[0] ?? "queued"}" role="progressbar" aria-label=${name}
-    aria-valuemin="0" aria-valuemax=${epochs ?? 100} aria-valuenow=${finished} aria-valuetext=${said}>
+  const left = formatRemaining(timeLeft(job));
+  const text = `${finished} of ${epochs ?? "an unknown number of"} epochs${left ? `, ${left} left` : ""}`;
+  const [colour] = STATUS[job.status ?? ""] ?? ["queued"];
+  return html`<div class="progress progress-${colour}" role="progressbar" aria-label=${name}
+    aria-valuemin="0" aria-valuemax=${epochs ?? 100} aria-valuenow=${finished} aria-valuetext=${text}>
     <div style=${{ width: `${share * 100}%` }} />
   </div>`;
 }
 
-/** When, said relative to now; exactly in its title. */
+/**
+ * A time relative to now; its tooltip is exact.
+ * @param {{ at: string | null | undefined }} props
+ */
 export function When({ at }) {
-  return at ? html`<time datetime=${at} title=${moment(at)}>${ago(at)}</time>` : html`<span>–</span>`;
+  return at ? html`<time datetime=${at} title=${formatDateTime(at)}>${formatAge(at)}</time>` : html`<span>–</span>`;
 }
 
-/** Something that the reader should know: `info`, `warning` or `failed`. */
+/** @type {Record<string, string>} */
+const NOTE_ROLES = { failed: "alert", warning: "status" };
+
+/**
+ * A message to the reader.
+ * @param {{ kind?: "info" | "success" | "warning" | "failed", title?: string, children?: Children }} props
+ */
 export function Note({ kind = "info", title, children }) {
-  return html`<div class="note note-${kind}" role=${{ failed: "alert", warning: "status" }[kind] ?? "note"}>
+  return html`<div class="note note-${kind}" role=${NOTE_ROLES[kind] ?? "note"}>
     ${title && html`<strong>${title}</strong>`}<div>${children}</div>
   </div>`;
 }
 
-/** A text of several lines as it was written: its lines stay lines, and a list is a list. */
+/**
+ * A text of several lines: line breaks are kept, and lines that begin with a bullet become a list.
+ * @param {{ text: string, name: string }} props name: what the copy button copies
+ */
 export function Lines({ text, name }) {
+  /** @type {Array<string | string[]>} */
   const blocks = [];
   for (const line of text.split("\n")) {
     const item = line.match(/^\s*[-*•]\s+(.*)/);
+    const last = blocks.at(-1);
     if (!item) blocks.push(line);
-    else if (Array.isArray(blocks.at(-1))) blocks.at(-1).push(item[1]);
+    else if (Array.isArray(last)) last.push(item[1]);
     else blocks.push([item[1]]);
   }
+  const list = (/** @type {string[]} */ items) => html`<ul>${items.map((each) => html`<li>${each}</li>`)}</ul>`;
   return html`<div class="lines">
-    ${blocks.map((block) => (Array.isArray(block) ? html`<ul>${block.map((each) => html`<li>${each}</li>`)}</ul>` : html`<p>${block}</p>`))}
+    ${blocks.map((block) => (Array.isArray(block) ? list(block) : html`<p>${block}</p>`))}
     <${Copy} text=${text} name=${`Copy ${name}`}>Copy</${Copy}></div>`;
 }
 
-/** Why there is nothing (new) to see, and what to do about it. */
-export function Refused({ problem, again }) {
+/** @type {Record<number, string>} */
+const PROBLEM_TITLES = { 0: "No connection", 401: "Not logged in", 403: "Permission denied", 404: "Not found" };
+
+/**
+ * Why there is nothing new to see, and what the reader can do about it.
+ * @param {{ problem: Problem | null, again?: () => void }} props
+ */
+export function ProblemNote({ problem, again }) {
   if (!problem) return null;
-  const { status } = problem;
-  const title = { 401: "Not logged in", 403: "Not permitted", 404: "Not found", 0: "No connection" }[status] ?? "Not available";
-  return html`<${Note} kind=${problem.passes ? "warning" : "failed"} title=${title}>
+  const { status, isTransient } = problem;
+  const title = PROBLEM_TITLES[status] ?? "Unavailable";
+  return html`<${Note} kind=${isTransient ? "warning" : "failed"} title=${title}>
     <p>${problem.message}</p>
     ${status === 401 && html`<${AirflowLink} class="button" href=${LOGIN}>Log in</${AirflowLink}>`}
-    ${problem.passes && again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}
+    ${isTransient && again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}
   </${Note}>`;
 }
 
-/** Copies a text, and says that it did. */
+/**
+ * A button that copies a text and confirms it.
+ * @param {{ text: string, name: string, children?: Children }} props
+ */
 export function Copy({ text, name, children }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    await write(text);
+    await writeToClipboard(text);
     setCopied(true);
     setTimeout(() => setCopied(false), 2000);
   };
-  return html`<button type="button" class="button small" aria-label=${name} onClick=${copy}>${copied ? "Copied" : children}</button>
+  return html`<button type="button" class="button small" aria-label=${name} onClick=${copy}>
+      ${copied ? "Copied" : children}</button>
     <span class="hidden" role="status">${copied ? "Copied" : ""}</span>`;
 }
 
-/** The clipboard belongs to secure pages only; elsewhere a selection is copied. */
-async function write(text) {
+/**
+ * The clipboard API is available to secure pages only; elsewhere a selection is copied.
+ * @param {string} text
+ */
+async function writeToClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -106,42 +145,59 @@ async function write(text) {
   }
 }
 
-/** The last values as a line; the number beside it says the same to those who do not see it. */
+/**
+ * The latest values as a line. It is hidden from screen readers: the number beside it says the same.
+ * @param {{ values: Array<number | null> }} props
+ */
 export function Sparkline({ values }) {
-  const known = values.map((value, index) => [index, value]).filter(([, value]) => value !== null);
-  if (known.length < 2) return html`<svg class="sparkline" aria-hidden="true" />`;
-  const top = Math.max(...known.map(([, value]) => value));
-  const bottom = Math.min(...known.map(([, value]) => value));
-  const x = (index) => 1 + (index / (values.length - 1)) * 62;
-  const y = (value) => (top === bottom ? 10 : 18 - ((value - bottom) / (top - bottom)) * 16);
-  const points = known.map(([index, value]) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-  const [lastIndex, lastValue] = known.at(-1);
+  const known = values.flatMap((value, index) => (value === null ? [] : [{ index, value }]));
+  const last = known.at(-1);
+  if (known.length < 2 || !last) return html`<svg class="sparkline" aria-hidden="true" />`;
+  const top = Math.max(...known.map(({ value }) => value));
+  const bottom = Math.min(...known.map(({ value }) => value));
+  const x = (/** @type {number} */ index) => 1 + (index / (values.length - 1)) * 62;
+  const y = (/** @type {number} */ value) => (top === bottom ? 10 : 18 - ((value - bottom) / (top - bottom)) * 16);
+  const points = known.map(({ index, value }) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
   return html`<svg class="sparkline" viewBox="0 0 66 20" aria-hidden="true">
-    <polyline points=${points} /><circle cx=${x(lastIndex)} cy=${y(lastValue)} r="1.8" />
+    <polyline points=${points} /><circle cx=${x(last.index)} cy=${y(last.value)} r="1.8" />
   </svg>`;
 }
 
-/** A number with its full precision in the title. */
+/**
+ * A number; its tooltip has the full precision.
+ * @param {{ value: number | null | undefined, digits?: number }} props
+ */
 export function Figure({ value, digits = 3 }) {
-  return html`<span class="number" title=${value ?? ""}>${number(value, digits)}</span>`;
+  return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
 }
 
-/** Whether whoever looks may start and stop trainings; null until it is known. */
+/**
+ * Whether the current user may start and stop trainings; null until it is known.
+ * @returns {boolean | null}
+ */
 export function useMayStart() {
-  const [may, setMay] = useState(null);
+  const [may, setMay] = useState(/** @type {boolean | null} */ (null));
   useEffect(() => {
-    let timer = null;
-    const look = () => whoLooks().then(({ may_start: mayStart }) => setMay(mayStart), (problem) => {
-      if (problem.passes) timer = setTimeout(look, 3000);
-      else setMay(false);
-    });
-    look();
+    /** @type {number | undefined} */
+    let timer;
+    const ask = () =>
+      fetchSession().then(
+        ({ may_start: mayStart }) => setMay(mayStart),
+        (problem) => {
+          if (problem.isTransient) timer = setTimeout(ask, 3000);
+          else setMay(false);
+        },
+      );
+    ask();
     return () => clearTimeout(timer);
   }, []);
   return may;
 }
 
-/** Says a change to those who do not see it. */
+/**
+ * Announces a change to screen readers.
+ * @param {{ text: string }} props
+ */
 export function Announce({ text }) {
   const first = useRef(text);
   return html`<div class="hidden" role="status" aria-live="polite">${text === first.current ? "" : text}</div>`;

@@ -1,48 +1,61 @@
-// Other ways to the same training: a line to paste, and the same as a command and as a request.
+// @ts-check
+// Other ways to start the same training: paste a yolo command, or copy a request or a command.
+/** @import { FormField } from "./parameters.js" */
 import { html, useState } from "./h.js";
 import { Copy } from "./elements.js";
 import { commandOf, readCommand, requestOf } from "./yolo-command.js";
 
-/** @param {{fields: object[], fill: (texts: Record<string, string>) => void}} given */
+const EXAMPLE = "yolo detect train data=digits model=yolo11n epochs=100";
+
+/** @param {{ fields: FormField[], fill: (texts: Record<string, string>) => void }} props */
 export function PasteCommand({ fields, fill }) {
-  const [said, setSaid] = useState("");
-  const read = (line) => {
+  const [message, setMessage] = useState("");
+  const read = (/** @type {string} */ line) => {
     const found = readCommand(line, fields);
     if (!found) {
-      setSaid("This is no line that begins with yolo, such as: yolo detect train data=digits model=yolo11n epochs=100");
+      setMessage(`This is not a yolo command. Example: ${EXAMPLE}`);
       return;
     }
     fill(found.texts);
     const names = Object.keys(found.texts).join(", ") || "nothing";
-    setSaid(`Filled in: ${names}.${found.left.length ? ` Left out, because it is decided here: ${found.left.join(", ")}.` : ""}`);
+    const ignored = found.ignored.join(", ");
+    setMessage(`Filled in: ${names}.${ignored && ` Ignored, because it is set automatically: ${ignored}.`}`);
   };
-  const line = (event) => event.currentTarget.form.elements.command.value;
-  const pasted = (event) => {
+  const onClick = (/** @type {Event & { currentTarget: HTMLButtonElement }} */ event) => {
+    const input = event.currentTarget.form?.elements.namedItem("command");
+    if (input instanceof HTMLInputElement) read(input.value);
+  };
+  const onPaste = (/** @type {ClipboardEvent} */ event) => {
     const text = event.clipboardData?.getData("text") ?? "";
     if (/^\s*yolo\s/.test(text)) setTimeout(() => read(text));
   };
-  const entered = (event) => {
+  const onKeyDown = (/** @type {KeyboardEvent & { currentTarget: HTMLInputElement }} */ event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
     read(event.currentTarget.value);
   };
   return html`<div class="card paste">
     <label for="command">Paste a yolo train command to fill in the form</label>
-    <div class="line"><input id="command" name="command" type="text" autocomplete="off" autocapitalize="off" spellcheck=${false}
-      placeholder="yolo detect train data=… model=… epochs=…" aria-describedby="command-said" onPaste=${pasted} onKeyDown=${entered} />
-      <button type="button" class="button" onClick=${(event) => read(line(event))}>Fill in</button></div>
-    <p class="muted" id="command-said" role="status">${said}</p>
+    <div class="line"><input id="command" name="command" type="text" autocomplete="off" autocapitalize="off"
+        spellcheck=${false} placeholder="yolo detect train data=… model=… epochs=…" aria-describedby="command-said"
+        onPaste=${onPaste} onKeyDown=${onKeyDown} />
+      <button type="button" class="button" onClick=${onClick}>Fill in</button></div>
+    <p class="muted" id="command-said" role="status">${message}</p>
   </div>`;
 }
 
+/** @param {{ conf: Record<string, unknown> }} props */
 export function Equivalents({ conf }) {
-  return html`<details class="card equivalents"><summary>The same from a terminal</summary>
+  const plain = "Plain Ultralytics, without exact resume or records";
+  return html`<details class="card equivalents"><summary>Start the same from a terminal</summary>
     <${Text} title="Airflow’s REST API" text=${requestOf(conf)} />
-    ${!conf.resume_from && html`<${Text} title="Plain Ultralytics, without exact resume and without records" text=${commandOf(conf)} />`}
+    ${!conf.resume_from && html`<${Text} title=${plain} text=${commandOf(conf)} />`}
   </details>`;
 }
 
+/** @param {{ title: string, text: string }} props */
 function Text({ title, text }) {
-  return html`<div class="section-heading"><h3>${title}</h3><${Copy} text=${text} name=${`Copy: ${title}`}>Copy</${Copy}></div>
+  return html`<div class="section-heading"><h3>${title}</h3>
+      <${Copy} text=${text} name=${`Copy: ${title}`}>Copy</${Copy}></div>
     <pre tabindex="0"><code>${text}</code></pre>`;
 }

@@ -1,93 +1,128 @@
-// One parameter as a control, from the schema that Airflow checks it with.
+// @ts-check
+// One parameter as a form control, built from the schema that Airflow validates it with.
+/** @import { FormField } from "./parameters.js" */
+/** @import { InputChange } from "./h.js" */
 import { html } from "./h.js";
-import { parameter } from "./format.js";
-import { aboutOf, defaultOf } from "./parameters.js";
+import { formatParameter } from "./format.js";
+import { defaultOf } from "./parameters.js";
 
+/** @param {Airflow.ParamSchema} schema */
 const typeOf = ({ type }) => (Array.isArray(type) ? type.find((each) => each !== "null") : type);
 
-/** What the control shows for a value. */
+/**
+ * What the control shows for a value.
+ * @param {unknown} value
+ */
 export function textOf(value) {
   if (value === null || value === undefined) return "";
-  return typeof value === "object" ? JSON.stringify(value, null, 2) : parameter(value);
+  return typeof value === "object" ? JSON.stringify(value, null, 2) : formatParameter(value);
 }
 
 /**
  * The value that a control's text stands for; null: not given.
- * @returns {{value?: unknown, error?: string}}
+ * @param {FormField} field
+ * @param {string | boolean} text
+ * @returns {{ value?: unknown, error?: string }}
  */
 export function valueOf({ schema }, text) {
-  const kind = typeOf(schema);
-  if (kind === "boolean") return { value: text === true || text === "true" };
+  const type = typeOf(schema);
+  if (type === "boolean") return { value: text === true || text === "true" };
   const trimmed = String(text).trim();
   if (trimmed === "") return { value: null };
-  if (kind === "integer" || kind === "number") return numberOf(schema, trimmed, kind);
-  if (kind === "object") return objectOf(trimmed);
+  if (type === "integer" || type === "number") return numberOf(schema, trimmed, type === "integer");
+  if (type === "object") return objectOf(trimmed);
   const pattern = schema.pattern?.replace(/\\Z$/, "$");
-  if (pattern && !new RegExp(pattern).test(trimmed)) return { error: `“${trimmed}” is not accepted; what is, stands below.` };
+  if (pattern && !new RegExp(pattern).test(trimmed)) {
+    return { error: `“${trimmed}” is not valid. See the allowed values below.` };
+  }
   return { value: trimmed };
 }
 
-function numberOf(schema, text, kind) {
+/**
+ * @param {Airflow.ParamSchema} schema
+ * @param {string} text
+ * @param {boolean} whole
+ */
+function numberOf(schema, text, whole) {
   const value = Number(text);
-  const whole = kind === "integer";
   if (!Number.isFinite(value) || (whole && !Number.isInteger(value))) {
-    return { error: whole ? "Give a whole number." : "Give a number." };
+    return { error: whole ? "Enter a whole number." : "Enter a number." };
   }
   const { minimum, maximum, exclusiveMinimum: above } = schema;
-  if (minimum !== undefined && value < minimum) return { error: `Give at least ${minimum}.` };
-  if (above !== undefined && value <= above) return { error: `Give more than ${above}.` };
-  if (maximum !== undefined && value > maximum) return { error: `Give at most ${maximum}.` };
+  if (minimum !== undefined && value < minimum) return { error: `Enter at least ${minimum}.` };
+  if (above !== undefined && value <= above) return { error: `Enter more than ${above}.` };
+  if (maximum !== undefined && value > maximum) return { error: `Enter at most ${maximum}.` };
   return { value };
 }
 
+/** @param {string} text */
 function objectOf(text) {
   try {
     const value = JSON.parse(text);
     if (value && typeof value === "object" && !Array.isArray(value)) return { value };
   } catch {
-    // said below
+    // The error below is about this, too.
   }
-  return { error: 'Give a JSON object, such as {"mosaic": 0.5}.' };
+  return { error: 'Enter a JSON object, such as {"mosaic": 0.5}.' };
 }
 
 /**
- * `known` are texts to pick from; any other may be typed.
- * @param {{field: object, text: string | boolean, error?: string, set: (text: string | boolean) => void, note?: string, known?: string[]}} given
+ * A control with its label, description and error.
+ * @param {object} props
+ * @param {FormField} props.field
+ * @param {string | boolean} props.text what the control shows
+ * @param {string} [props.error]
+ * @param {(text: string | boolean) => void} props.set
+ * @param {string} [props.note] shown instead of the parameter's description
+ * @param {string[]} [props.known] texts to pick from; any other may be typed
  */
 export function Field({ field, text, error, set, note, known }) {
   const id = `field-${field.name}`;
   const described = [`${id}-about`, error && `${id}-error`].filter(Boolean).join(" ");
   const shared = { id, name: field.name, "aria-describedby": described, "aria-invalid": error ? "true" : undefined };
+  const placeholder = note === undefined && field.initial === null ? (defaultOf(field) ?? undefined) : undefined;
+  const onCheck = (/** @type {InputChange} */ event) => set(event.currentTarget.checked);
   return html`<div class="parameter ${error ? "wrong" : ""}">
-    ${typeOf(field.schema) === "boolean"
-      ? html`<label class="check" for=${id}><input type="checkbox" ...${shared} checked=${text === true || text === "true"}
-          onChange=${(event) => set(event.currentTarget.checked)} /> ${field.name}</label>`
-      : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set} shared=${shared} known=${known}
-          placeholder=${note === undefined ? placeholderOf(field) : undefined} />`}
+    ${
+      typeOf(field.schema) === "boolean"
+        ? html`<label class="check" for=${id}><input type="checkbox" ...${shared}
+          checked=${text === true || text === "true"} onChange=${onCheck} /> ${field.name}</label>`
+        : html`<label for=${id}>${field.name}</label><${Control} field=${field} text=${text} set=${set}
+          shared=${shared} known=${known} placeholder=${placeholder} />`
+    }
     ${error && html`<p class="error" id=${`${id}-error`}>${error}</p>`}
-    <p class="about" id=${`${id}-about`}>${note ?? aboutOf(field)}</p>
+    <p class="about" id=${`${id}-about`}>${note ?? field.about}</p>
   </div>`;
 }
 
-/** What is taken where nothing is given, if the description says so. */
-function placeholderOf(field) {
-  return field.initial === null && field.description?.includes("Empty: ") ? defaultOf(field) : undefined;
-}
-
+/**
+ * @param {object} props
+ * @param {FormField} props.field
+ * @param {string} props.text
+ * @param {(text: string) => void} props.set
+ * @param {{ id: string } & Record<string, unknown>} props.shared
+ * @param {string[]} [props.known]
+ * @param {string} [props.placeholder]
+ */
 function Control({ field, text, set, shared, known, placeholder }) {
   const { schema } = field;
-  const kind = typeOf(schema);
-  const changed = (event) => set(event.currentTarget.value);
+  const type = typeOf(schema);
+  const onChange = (/** @type {InputChange} */ event) => set(event.currentTarget.value);
   if (schema.enum) {
-    return html`<select ...${shared} onChange=${changed}>
-      <option value="" selected=${text === ""}>${placeholder ? `default: ${placeholder}` : "(not given)"}</option>
-      ${schema.enum.filter((each) => each).map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
+    const choices = schema.enum.filter((each) => each);
+    return html`<select ...${shared} onChange=${onChange}>
+      <option value="" selected=${text === ""}>${placeholder ? `default: ${placeholder}` : "(not set)"}</option>
+      ${choices.map((each) => html`<option value=${each} selected=${text === each}>${each}</option>`)}
     </select>`;
   }
-  if (kind === "object") return html`<textarea ...${shared} value=${text} onInput=${changed} spellcheck=${false} placeholder=${placeholder} rows=${Math.max(3, String(text).split("\n").length)} />`;
-  const numeric = { integer: "numeric", number: "decimal" }[kind];
+  if (type === "object") {
+    return html`<textarea ...${shared} value=${text} onInput=${onChange} spellcheck=${false}
+      placeholder=${placeholder} rows=${Math.max(3, String(text).split("\n").length)} />`;
+  }
+  const mode = type === "integer" ? "numeric" : type === "number" ? "decimal" : undefined;
   const list = known?.length ? `${shared.id}-known` : undefined;
-  return html`<input type="text" ...${shared} value=${text} inputmode=${numeric} autocomplete="off" autocapitalize="off"
-    spellcheck=${false} placeholder=${placeholder} list=${list} onInput=${changed} />
-    ${list && html`<datalist id=${list}>${known.map((each) => html`<option key=${each} value=${each} />`)}</datalist>`}`;
+  const options = known?.map((each) => html`<option key=${each} value=${each} />`);
+  return html`<input type="text" ...${shared} value=${text} inputmode=${mode} autocomplete="off" autocapitalize="off"
+    spellcheck=${false} placeholder=${placeholder} list=${list} onInput=${onChange} />
+    ${list && html`<datalist id=${list}>${options}</datalist>`}`;
 }

@@ -1,14 +1,27 @@
-// The filters of the list: a plain form, so that they are in the address and a link to them works.
+// @ts-check
+// The filters of the list: a plain form, so that they are part of the page's address and a link to it works.
 import { html } from "./h.js";
 
 export const FILTERS = ["prefix", "status", "dataset", "model", "archived"];
-/** Which jobs are listed: those of the archive are not, unless they are asked for. */
+/**
+ * Values of the filter for archived jobs. Without it they are not listed.
+ * @type {Record<string, string>}
+ */
 const ARCHIVE = { "": "Not archived", true: "Archived", any: "All" };
+/** @type {Api.JobStatus[]} */
 const STATES = ["queued", "running", "completed", "failed", "stopped"];
 
+/**
+ * @param {object} props
+ * @param {Record<string, string>} props.asked values of the filters
+ * @param {Api.TrainingJobResponse[]} props.jobs whose data sets and models are suggested
+ * @param {boolean} props.filtered whether any filter is set
+ */
 export function Filters({ asked, jobs, filtered }) {
-  return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Trainings" onformdata=${leaveOutEmpty}>
-    <${Field} name="prefix" label="Job id starts with" value=${asked.prefix} type="search" />
+  const archives = Object.entries(ARCHIVE);
+  return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Trainings"
+    onformdata=${leaveOutEmpty}>
+    <${Field} name="prefix" label="Job ID starts with" value=${asked.prefix} type="search" />
     <label class="field"><span>Status</span>
       <select name="status">
         <option value="" selected=${!asked.status}>Any</option>
@@ -19,30 +32,41 @@ export function Filters({ asked, jobs, filtered }) {
     <${Field} name="model" label="Model" value=${asked.model} known=${jobs.map((job) => job.model)} />
     <label class="field"><span>Archive</span>
       <select name="archived">
-        ${Object.entries(ARCHIVE).map(([value, shown]) => html`<option value=${value} selected=${asked.archived === value}>${shown}</option>`)}
+        ${archives.map(
+          ([value, label]) => html`<option value=${value} selected=${asked.archived === value}>${label}</option>`,
+        )}
       </select>
     </label>
     <div class="buttons">
       <button class="button">Filter</button>
-      ${filtered && html`<a class="button quiet" href="jobs">Clear</a>`}
+      ${filtered && html`<a class="button quiet" href="jobs">Clear filters</a>`}
     </div>
   </form>`;
 }
 
+/**
+ * @param {{ name: string, label: string, value: string, known?: Array<string | null>, type?: string }} props
+ */
 function Field({ name, label, value, known = [], type = "text" }) {
-  const list = [...new Set(known.filter(Boolean))];
+  const texts = [...new Set(known.filter(Boolean))];
+  const list = texts.length ? `known-${name}` : undefined;
   return html`<label class="field"><span>${label}</span>
     <input type=${type} name=${name} defaultValue=${value} autocomplete="off" spellcheck=${false} autocapitalize="off"
-      list=${list.length ? `known-${name}` : undefined} />
-    ${list.length > 0 && html`<datalist id=${`known-${name}`}>${list.map((each) => html`<option value=${each} />`)}</datalist>`}
+      list=${list} />
+    ${list && html`<datalist id=${list}>${texts.map((each) => html`<option value=${each} />`)}</datalist>`}
   </label>`;
 }
 
-/** What the API is asked for: it lists all jobs where it is not told which. */
-export function queryFor({ archived, ...others }) {
+/**
+ * The API's query for these filters. The API lists archived jobs, too, unless it is told which to list.
+ * @param {Record<string, string>} filters
+ * @returns {Record<string, string>}
+ */
+export function apiQuery({ archived, ...others }) {
   return { ...others, archived: archived === "any" ? "" : archived || "false" };
 }
 
+/** @param {FormDataEvent} event */
 function leaveOutEmpty(event) {
   for (const name of FILTERS) if (!event.formData.get(name)) event.formData.delete(name);
 }

@@ -1,9 +1,13 @@
-// Numbers, times and sizes as people read them.
+// @ts-check
+// Numbers, times and sizes for people to read.
 
 const DASH = "–";
 
-/** 0.888; small ones keep three digits that say something. */
-export function number(value, digits = 3) {
+/**
+ * 0.888; a number too small for that many digits is written with an exponent.
+ * @param {number | null | undefined} value
+ */
+export function formatNumber(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return DASH;
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
@@ -11,13 +15,19 @@ export function number(value, digits = 3) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** 12,345 */
-export function count(value) {
+/**
+ * 12,345
+ * @param {number | null | undefined} value
+ */
+export function formatCount(value) {
   return value === null || value === undefined ? DASH : value.toLocaleString("en");
 }
 
-/** 5.4 MB, in decimal units as S3 consoles show them. */
-export function size(bytes) {
+/**
+ * 5.4 MB, in decimal units as S3 consoles use them.
+ * @param {number | null | undefined} bytes
+ */
+export function formatBytes(bytes) {
   if (bytes === null || bytes === undefined) return DASH;
   if (bytes < 1000) return `${bytes} B`;
   const units = ["kB", "MB", "GB", "TB"];
@@ -30,56 +40,84 @@ export function size(bytes) {
   return `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })} ${units[unit]}`;
 }
 
-/** 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two units that matter. */
-export function duration(seconds) {
+/**
+ * 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two largest units.
+ * @param {number | null | undefined} seconds
+ */
+export function formatDuration(seconds) {
   if (seconds === null || seconds === undefined || seconds < 0) return DASH;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
+  /** @type {Array<[number, string]>} */
   const parts = [
-    [Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"],
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"],
     [whole % 60, "s"],
   ];
   const first = parts.findIndex(([value]) => value > 0);
-  const said = parts.slice(first, first + 2).filter(([value]) => value > 0);
-  return said.map(([value, unit]) => `${value} ${unit}`).join(" ");
+  const largest = parts.slice(first, first + 2).filter(([value]) => value > 0);
+  return largest.map(([value, unit]) => `${value} ${unit}`).join(" ");
 }
 
-/** about 6 min: what is estimated is not given to the second. */
-export function remaining(seconds) {
+/**
+ * about 6 min: an estimate is not given to the second. Null if there is none.
+ * @param {number | null | undefined} seconds
+ */
+export function formatRemaining(seconds) {
   if (seconds === null || seconds === undefined) return null;
   if (seconds < 60) return seconds < 20 ? "a few seconds" : "under a minute";
   const rounded = seconds < 3600 ? Math.round(seconds / 60) * 60 : Math.round(seconds / 300) * 300;
-  return `about ${duration(rounded)}`;
+  return `about ${formatDuration(rounded)}`;
 }
 
-/** 3 min ago */
-export function ago(iso, now = Date.now()) {
+/**
+ * 3 min ago
+ * @param {string | null | undefined} iso
+ */
+export function formatAge(iso, now = Date.now()) {
   if (!iso) return DASH;
   const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
   if (seconds < 45) return "just now";
-  const units = [[60, "min"], [3600, "h"], [86400, "day"], [2629746, "month"], [31556952, "year"]];
+  /** @type {Array<[number, string]>} */
+  const units = [
+    [60, "min"],
+    [3600, "h"],
+    [86400, "day"],
+    [2629746, "month"],
+    [31556952, "year"],
+  ];
   const [length, unit] = units.findLast(([each]) => seconds >= each * 0.95) ?? units[0];
   const value = Math.max(1, Math.round(seconds / length));
   const plural = value > 1 && unit.length > 3 ? "s" : "";
   return `${value} ${unit}${plural} ago`;
 }
 
-/** 23 Nov 2026, 06:34:07 UTC+01:00, for titles. */
-export function moment(iso) {
+/**
+ * 23 Nov 2026, 06:34:07 UTC+01:00, for tooltips.
+ * @param {string | null | undefined} iso
+ */
+export function formatDateTime(iso) {
   if (!iso) return "";
   return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
 }
 
-/** at 14:05, or on 24 Nov at 14:05 where that is another day */
-export function clock(iso) {
+/**
+ * at 14:05, or on 24 Nov at 14:05 if that is another day
+ * @param {string} iso
+ */
+export function formatClock(iso) {
   const at = new Date(iso);
   const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   if (at.toDateString() === new Date().toDateString()) return `at ${time}`;
   return `on ${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} at ${time}`;
 }
 
-/** JSON of a parameter as it is typed: text without quotes. */
-export function parameter(value) {
+/**
+ * A parameter's JSON value as people type it: text without quotes.
+ * @param {unknown} value
+ */
+export function formatParameter(value) {
   if (value === null || value === undefined) return DASH;
   return typeof value === "string" ? value : JSON.stringify(value);
 }

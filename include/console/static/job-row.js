@@ -1,62 +1,88 @@
+// @ts-check
 // One training in the list.
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
-import { duration, remaining } from "./format.js";
-import { durable, finishedEpochs, placeInQueue, timeLeft } from "./progress.js";
-import { headline, short } from "./metrics.js";
+import { formatDuration, formatRemaining } from "./format.js";
+import { durableState, finishedEpochs, queuePosition, timeLeft } from "./progress.js";
+import { headline, shortName } from "./metrics.js";
 
-/** Name of each column, and what is shown instead of it. */
+/**
+ * @typedef {Api.TrainingJobResponse} Job
+ * @typedef {Event & { currentTarget: HTMLInputElement }} InputChange
+ */
+
+/**
+ * The name of each column, and what its head shows instead.
+ * @type {Array<[name: string, shown?: unknown]>}
+ */
 export const COLUMNS = [
-  ["Compare", html`<span class="hidden">Compare</span>`], ["Training"], ["Status"], ["Model"], ["Data set"], ["Progress"],
-  ["mAP"], ["Duration"], ["Durable"], ["Started by"],
+  ["Compare", html`<span class="hidden">Compare</span>`],
+  ["Training"],
+  ["Status"],
+  ["Model"],
+  ["Data set"],
+  ["Progress"],
+  ["mAP"],
+  ["Duration"],
+  ["Safe in S3"],
+  ["Started by"],
 ];
 
+/** @param {{ job: Job, chosen: boolean, choose: (jobId: string, chosen: boolean) => void }} props */
 export function JobRow({ job, chosen, choose }) {
   const id = job.job_id;
+  const onChange = (/** @type {InputChange} */ event) => choose(id, event.currentTarget.checked);
+  const external = html` <small class="muted" title="Uploaded, not trained here">external</small>`;
   return html`<tr role="row" class=${chosen ? "chosen" : ""}>
     <td role="cell" class="pick"><input type="checkbox" form="comparison" name="id" value=${id} checked=${chosen}
-      aria-label=${`Compare ${id}`} onChange=${(event) => choose(id, event.currentTarget.checked)} /></td>
+      aria-label=${`Compare ${id}`} onChange=${onChange} /></td>
     <th role="rowheader" scope="row" class="name"><a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a></th>
-    <td role="cell" data-label="Status"><${Status} of=${job.status} />${job.origin === "external" && html`
-      <small class="muted" title="Uploaded, not produced by a training run here">external</small>`}${job.archived_at && html`
-      <small class="muted">archived</small>`}</td>
+    <td role="cell" data-label="Status"><${Status} of=${job.status} />
+      ${job.origin === "external" && external}${job.archived_at && html` <small class="muted">archived</small>`}</td>
     <td role="cell" data-label="Model"><span class="clip" title=${job.model}>${job.model ?? "–"}</span></td>
     <td role="cell" data-label="Data set"><span class="clip" title=${job.dataset}>${job.dataset ?? "–"}</span></td>
-    <td role="cell" data-label="Progress" class="how-far"><${HowFar} job=${job} /></td>
+    <td role="cell" data-label="Progress" class="how-far"><${EpochsDone} job=${job} /></td>
     <td role="cell" data-label="mAP"><${Quality} job=${job} /></td>
-    <td role="cell" data-label="Duration" class="number">${duration(job.duration_seconds)}</td>
-    <td role="cell" data-label="Durable" class="number"><${Durable} job=${job} /></td>
-    <td role="cell" data-label="Started by"><span>${job.triggered_by ?? "–"}</span><br /><small class="muted"><${When} at=${job.created_at} /></small></td>
+    <td role="cell" data-label="Duration" class="number">${formatDuration(job.duration_seconds)}</td>
+    <td role="cell" data-label="Safe in S3" class="number"><${Durable} job=${job} /></td>
+    <td role="cell" data-label="Started by"><span>${job.triggered_by ?? "–"}</span><br />
+      <small class="muted"><${When} at=${job.created_at} /></small></td>
   </tr>`;
 }
 
-function HowFar({ job }) {
+/** @param {{ job: Job }} props */
+function EpochsDone({ job }) {
   const { epochs } = job.progress;
   const finished = finishedEpochs(job);
-  const place = placeInQueue(job);
-  if (place && !finished) return html`<span class="muted">${place}</span>`;
-  if (!epochs && !finished) return html`<span class="muted">not begun</span>`;
-  const left = remaining(timeLeft(job));
+  const position = queuePosition(job);
+  if (position && !finished) return html`<span class="muted">${position}</span>`;
+  if (!epochs && !finished) return html`<span class="muted">not started</span>`;
+  const left = formatRemaining(timeLeft(job));
   return html`<${Progress} job=${job} name=${`Progress of ${job.job_id}`} />
     <small class="muted">${finished} of ${epochs ?? "?"} epochs${left && ` · ${left} left`}</small>`;
 }
 
+/** @param {{ job: Job }} props */
 function Quality({ job }) {
   const best = headline(job.metrics);
   if (!best) return html`<span class="muted">–</span>`;
-  const all = Object.entries(job.metrics).filter(([name]) => name.startsWith("metrics/"));
-  return html`<span class="quality" title=${all.map(([name, value]) => `${short(name)} ${value}`).join("\n")}>
+  const all = Object.entries(job.metrics ?? {}).filter(([name]) => name.startsWith("metrics/"));
+  return html`<span class="quality" title=${all.map(([name, value]) => `${shortName(name)} ${value}`).join("\n")}>
     <${Figure} value=${best.value} /><${Sparkline} values=${job.fitness_curve} />
   </span>`;
 }
 
-/** What is safe in S3, against the last epoch that was trained. */
+/**
+ * The last epoch that is safe in S3, beside the last one that was trained.
+ * @param {{ job: Job }} props
+ */
 function Durable({ job }) {
   const { durable_epochs: epochs, durable_batch: batch } = job.progress;
   const finished = finishedEpochs(job);
-  const safe = durable(job);
+  const safe = durableState(job);
   if (!finished && !safe) return html`<span class="muted">–</span>`;
   const behind = (epochs ?? 0) < finished;
-  const title = `Safe in S3: ${safe ?? "nothing"}, of ${finished} finished epochs`;
-  return html`<span title=${title} class=${behind && job.status !== "running" ? "behind" : ""}>${epochs ?? 0}${batch ? "+" : ""} / ${finished}</span>`;
+  const title = `Safe in S3: ${safe ?? "nothing"}; finished epochs: ${finished}`;
+  const warned = behind && job.status !== "running" ? "behind" : "";
+  return html`<span title=${title} class=${warned}>${epochs ?? 0}${batch ? "+" : ""} / ${finished}</span>`;
 }

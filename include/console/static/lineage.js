@@ -1,46 +1,65 @@
-// Where a job comes from and what came of it: a tree of trainings that continue each other.
+// @ts-check
+// The trainings that a job continues, and those that continue it, as a tree.
 import { html } from "./h.js";
-import { ask, queryOf, training } from "./api.js";
-import { Figure, Refused, Status, When } from "./elements.js";
+import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { Figure, ProblemNote, Status, When } from "./elements.js";
 import { usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 
+/** @param {{ job: Api.TrainingJobResponse }} props */
 export function Lineage({ job }) {
-  const load = (signal) => ask(training(["jobs", job.job_id, "lineage"]), { signal });
+  /** @type {(signal: AbortSignal) => Promise<Api.Lineage>} */
+  const load = (signal) => fetchJson(trainingUrl(["jobs", job.job_id, "lineage"]), { signal });
   const { data, problem, again } = usePolled(load, 30);
   const jobs = data?.jobs ?? [];
   const known = new Set(jobs.map(({ job_id: id }) => id));
-  const roots = jobs.filter(({ parent_job_id: parent }) => !known.has(parent));
+  const roots = jobs.filter(({ parent_job_id: parent }) => parent === null || !known.has(parent));
+  const comparison = job.parent_job_id && `compare${queryString({ id: [job.job_id, job.parent_job_id] })}`;
   return html`<section class="section" aria-labelledby="lineage">
     <div class="section-heading"><h2 id="lineage">Lineage</h2>
-      ${job.parent_job_id && html`<a href=${`compare${queryOf({ id: [job.job_id, job.parent_job_id] })}`}>Compare with its parent</a>`}
+      ${comparison && html`<a href=${comparison}>Compare with its parent</a>`}
     </div>
-    <${Refused} problem=${data ? null : problem} again=${again} />
-    ${jobs.length === 1 && html`<p class="muted">Trained from the start; nothing continues it yet.</p>`}
-    ${jobs.length > 1 && html`<div class="card"><${Branch} jobs=${jobs} of=${roots} here=${job.job_id} /></div>`}
-    ${data?.truncated && html`<p class="muted">Not all of them are shown.</p>`}
+    <${ProblemNote} problem=${data ? null : problem} again=${again} />
+    ${jobs.length === 1 && html`<p class="muted">It continues no other training, and none continues it.</p>`}
+    ${
+      jobs.length > 1 &&
+      html`<div class="card"><${Branch} jobs=${jobs} siblings=${roots} current=${job.job_id} /></div>`
+    }
+    ${data?.truncated && html`<p class="muted">Only some of the related trainings are shown.</p>`}
   </section>`;
 }
 
-function Branch({ jobs, of, here }) {
-  return html`<ul class="tree">${of.map((job) => {
+/** @param {{ jobs: Api.RelatedJob[], siblings: Api.RelatedJob[], current: string }} props */
+function Branch({ jobs, siblings, current }) {
+  return html`<ul class="tree">${siblings.map((job) => {
     const children = jobs.filter(({ parent_job_id: parent }) => parent === job.job_id);
     return html`<li key=${job.job_id}>
-      <${Entry} job=${job} here=${job.job_id === here} />
-      ${children.length > 0 && html`<${Branch} jobs=${jobs} of=${children} here=${here} />`}
+      <${Entry} job=${job} isCurrent=${job.job_id === current} />
+      ${children.length > 0 && html`<${Branch} jobs=${jobs} siblings=${children} current=${current} />`}
     </li>`;
   })}</ul>`;
 }
 
-function Entry({ job, here }) {
+/** @param {{ job: Api.RelatedJob, isCurrent: boolean }} props */
+function Entry({ job, isCurrent }) {
   const quality = headline(job.metrics);
-  return html`<div class="entry ${here ? "here" : ""}">
-    ${here ? html`<strong aria-current="page">${job.job_id}</strong>`
-      : html`<a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>`}
+  const link = html`<a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>`;
+  return html`<div class="entry ${isCurrent ? "here" : ""}">
+    ${isCurrent ? html`<strong aria-current="page">${job.job_id}</strong>` : link}
     <${Status} of=${job.status} />
-    <span class="muted">${job.fine_tuned ? "fine-tuned from its parent's best.pt, " : ""}${job.resumed_epoch >= 0 && job.resumed_epoch !== null && job.parent_job_id ? `goes on after epoch ${job.resumed_epoch + 1}, ` : ""}
-      epoch ${job.epoch === null ? 0 : job.epoch + 1} of ${job.epochs ?? "?"}</span>
+    <span class="muted">${summaryOf(job)}</span>
     ${quality && html`<span class="muted">${quality.label} <${Figure} value=${quality.value} /></span>`}
     <small class="muted"><${When} at=${job.created_at} /></small>
   </div>`;
+}
+
+/** @param {Api.RelatedJob} job */
+function summaryOf(job) {
+  const resumed = job.parent_job_id && job.resumed_epoch !== null && job.resumed_epoch >= 0;
+  const parts = [
+    job.fine_tuned && "fine-tuned from its parent's best.pt",
+    resumed && `resumed after epoch ${Number(job.resumed_epoch) + 1}`,
+    `epoch ${job.epoch === null ? 0 : job.epoch + 1} of ${job.epochs ?? "?"}`,
+  ];
+  return parts.filter(Boolean).join(", ");
 }

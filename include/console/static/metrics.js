@@ -1,73 +1,140 @@
-// Ultralytics' metrics by name: what they are called, how they are grouped, and which of them counts.
+// @ts-check
+// Ultralytics' metrics: what they are called, how they are grouped, and which one a job is judged by.
 
-const WORDS = { box: "Box", cls: "Class", dfl: "Distribution focal", seg: "Mask", pose: "Pose", kobj: "Keypoint", angle: "Angle" };
-const KINDS = { B: "", M: " of masks", P: " of poses" };
+/**
+ * @typedef {Record<string, number | null> | null | undefined} Metrics by Ultralytics' names
+ * @typedef {"quality" | "loss" | "rate"} Kind
+ * @typedef {object} Curve
+ * @property {string} name Ultralytics' name of the metric
+ * @property {string} label
+ * @property {number} rank its position in the legend
+ * @typedef {object} ChartGroup curves that are drawn together
+ * @property {Kind} kind
+ * @property {string} title
+ * @property {number} rank its position on the page
+ * @property {Curve[]} series
+ */
+
+/** @type {Record<string, string>} */
+const LOSSES = {
+  box: "Box",
+  cls: "Class",
+  dfl: "Distribution focal",
+  seg: "Mask",
+  pose: "Pose",
+  kobj: "Keypoint",
+  angle: "Angle",
+};
+/** @type {Record<string, string>} */
+const SUBJECTS = { B: "", M: " of masks", P: " of poses" };
+/** @type {Record<string, string>} */
+const LABELS = { accuracy_top1: "top-1 accuracy", accuracy_top5: "top-5 accuracy" };
+const QUALITIES = ["mAP50-95", "mAP50", "precision", "recall"];
+const MOST_CURVES = 6;
 
 const HEADLINES = [
-  /^metrics\/mAP50-95\(P\)$/, /^metrics\/mAP50-95\(M\)$/, /^metrics\/mAP50-95/, /^metrics\/accuracy_top1$/, /^metrics\//,
+  /^metrics\/mAP50-95\(P\)$/,
+  /^metrics\/mAP50-95\(M\)$/,
+  /^metrics\/mAP50-95/,
+  /^metrics\/accuracy_top1$/,
+  /^metrics\//,
 ];
 
-/** The metric that a job is judged by: {name, label, value}, or null where there is none yet. */
+/**
+ * The metric that a job is judged by, or null if there is none yet.
+ * @param {Metrics} metrics
+ */
 export function headline(metrics) {
   const names = Object.keys(metrics ?? {});
   const name = HEADLINES.map((pattern) => names.find((each) => pattern.test(each))).find(Boolean);
-  return name ? { name, label: short(name), value: metrics[name] } : null;
+  return name ? { name, label: shortName(name), value: metrics?.[name] } : null;
 }
 
-/** `metrics/mAP50-95(B)` as `mAP50-95`. */
-export function short(name) {
+/**
+ * `metrics/mAP50-95(B)` as `mAP50-95`.
+ * @param {string} name
+ */
+export function shortName(name) {
   const plain = name.replace(/^(metrics|train|val|lr)\//, "").replace(/\(B\)$/, "");
-  return { accuracy_top1: "top-1 accuracy", accuracy_top5: "top-5 accuracy", precision: "precision" }[plain] ?? plain;
+  return LABELS[plain] ?? plain;
 }
 
-/** Whether less is better. */
+/**
+ * Whether a lower value is better.
+ * @param {string} name
+ */
 export function lowerIsBetter(name) {
   return /loss/.test(name);
 }
 
-/** Whether one value of it can be better than another. */
-export function isJudged(name) {
+/**
+ * Whether one value of the metric can be better than another.
+ * @param {string} name
+ */
+export function isComparable(name) {
   return /^(metrics|train|val)\//.test(name);
 }
 
 /**
  * Which curves are drawn together, in the order in which they are shown.
- * @param {Iterable<string>} names of all metrics that were recorded
- * @returns {{title: string, series: {name: string, label: string}[]}[]}
+ * @param {Iterable<string>} names of all recorded metrics
+ * @returns {ChartGroup[]}
  */
-export function charts(names) {
-  const known = new Set(names);
+export function chartGroups(names) {
+  /** @type {Map<string, ChartGroup>} */
   const groups = new Map();
-  for (const name of known) {
-    const [title, label, rank] = place(name);
-    if (!title) continue;
-    if (!groups.has(title)) groups.set(title, { title, rank, series: [] });
-    groups.get(title).series.push({ name, label });
+  for (const name of new Set(names)) {
+    const curve = qualityCurve(name) ?? lossCurve(name) ?? rateCurve(name);
+    if (!curve) continue;
+    const { kind, title, rank, label, place } = curve;
+    const group = groups.get(title) ?? { kind, title, rank, series: [] };
+    group.series.push({ name, label, rank: place });
+    groups.set(title, group);
   }
-  const shown = [...groups.values()].sort((one, other) => one.rank - other.rank || one.title.localeCompare(other.title));
-  for (const group of shown) group.series.sort((one, other) => order(one.label) - order(other.label));
-  return shown.map(({ title, series }) => ({ title, series: series.slice(0, 6) }));
+  const shown = [...groups.values()].sort(
+    (one, other) => one.rank - other.rank || one.title.localeCompare(other.title),
+  );
+  return shown.map(({ series, ...group }) => ({
+    ...group,
+    series: series.sort((one, other) => one.rank - other.rank).slice(0, MOST_CURVES),
+  }));
 }
 
-function order(label) {
-  return ["mAP50-95", "mAP50", "precision", "recall", "training", "validation"].indexOf(label);
+/**
+ * @typedef {{ kind: Kind, title: string, rank: number, label: string, place: number }} Placed
+ * @param {string} name
+ * @returns {Placed | null}
+ */
+function qualityCurve(name) {
+  const found = name.match(/^metrics\/(.+?)(?:\((\w)\))?$/);
+  if (!found) return null;
+  const [, quality, suffix = "B"] = found;
+  const subject = SUBJECTS[suffix] ?? ` (${suffix})`;
+  const shared = { kind: /** @type {const} */ ("quality"), label: quality, place: QUALITIES.indexOf(quality) };
+  if (quality.startsWith("mAP")) return { ...shared, title: `Mean average precision${subject}`, rank: 0 };
+  if (/^(precision|recall)$/.test(quality)) return { ...shared, title: `Precision and recall${subject}`, rank: 1 };
+  if (/^accuracy/.test(quality)) return { ...shared, title: "Accuracy", label: shortName(name), rank: 0 };
+  return { ...shared, title: quality, rank: 2 };
 }
 
-function place(name) {
-  const quality = name.match(/^metrics\/(.+?)(?:\((\w)\))?$/);
-  if (quality) {
-    const kind = KINDS[quality[2] ?? "B"] ?? ` (${quality[2]})`;
-    if (quality[1].startsWith("mAP")) return [`Mean average precision${kind}`, quality[1], 0];
-    if (/^(precision|recall)$/.test(quality[1])) return [`Precision and recall${kind}`, quality[1], 1];
-    if (/^accuracy/.test(quality[1])) return ["Accuracy", short(name), 0];
-    return [quality[1], quality[1], 2];
-  }
-  const loss = name.match(/^(train|val)\/(.+)$/);
-  if (loss) {
-    const component = loss[2].replace(/_?loss$/, "");
-    const title = component ? `${WORDS[component] ?? component} loss` : "Loss";
-    return [title, loss[1] === "train" ? "training" : "validation", 3];
-  }
-  if (name.startsWith("lr/")) return ["Learning rate", name.slice(3), 5];
-  return [null];
+/**
+ * @param {string} name
+ * @returns {Placed | null}
+ */
+function lossCurve(name) {
+  const found = name.match(/^(train|val)\/(.+)$/);
+  if (!found) return null;
+  const component = found[2].replace(/_?loss$/, "");
+  const title = component ? `${LOSSES[component] ?? component} loss` : "Loss";
+  const training = found[1] === "train";
+  return { kind: "loss", title, rank: 3, label: training ? "training" : "validation", place: training ? 0 : 1 };
+}
+
+/**
+ * @param {string} name
+ * @returns {Placed | null}
+ */
+function rateCurve(name) {
+  if (!name.startsWith("lr/")) return null;
+  return { kind: "rate", title: "Learning rate", rank: 5, label: name.slice(3), place: 0 };
 }

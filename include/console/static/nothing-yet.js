@@ -1,20 +1,25 @@
-// What the list shows when there is nothing in it: how to get something.
+// @ts-check
+// What the list shows when it is empty: how to start a training.
 import { html } from "./h.js";
+import { requestOf } from "./yolo-command.js";
 
+/** @param {{ filtered: boolean, mayStart: boolean | null }} props */
 export function NothingYet({ filtered, mayStart }) {
   if (filtered) {
     return html`<div class="empty"><h2>No training matches</h2>
-      <p>Filters compare whole names; only the job's id may be its beginning. <a href="jobs">Show all trainings</a></p></div>`;
+      <p>Data set and model must match exactly; the job ID may be a prefix.${" "}
+        <a href="jobs">Show all trainings</a></p></div>`;
   }
   return html`<div class="empty"><h2>No trainings yet</h2>
-    ${mayStart
-      ? html`<p>Every parameter may stay empty: then a small model is trained on the bundled handwritten digits.</p>
-          <p><a class="button primary" href="start">Start the first training</a></p><p class="muted">Or over Airflow’s REST API:</p>`
-      : html`<p>You may look at trainings but not start them. Somebody who may can do it here, or over Airflow’s REST API:</p>`}
-    <pre tabindex="0"><code>${COMMAND}</code></pre>
+    ${
+      mayStart
+        ? html`<p>Every parameter is optional. Without any, a small model is trained on the bundled handwritten
+            digits.</p>
+          <p><a class="button primary" href="start">Start the first training</a></p>
+          <p class="muted">Or through Airflow’s REST API:</p>`
+        : html`<p>You can view trainings but not start them. Someone with permission can start one here or through
+            Airflow’s REST API:</p>`
+    }
+    <pre tabindex="0"><code>${requestOf({ dataset: "digits", epochs: 5, imgsz: 64 })}</code></pre>
   </div>`;
 }
-
-const COMMAND = `curl -X POST ${new URL("../../api/v2/dags/train_yolo/dagRuns", location.href)} \\
-  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
-  -d '{"logical_date": null, "conf": {"dataset": "digits", "epochs": 5, "imgsz": 64}}'`;

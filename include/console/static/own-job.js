@@ -1,57 +1,78 @@
-// What is offered for a job that has ended to the person who has started it: to archive and to delete it.
+// @ts-check
+// What people can do with a finished job that they started themselves: archive it and delete it.
+/** @import { ActionProps } from "./actions.js" */
+/** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
-import { ask, training, whoLooks } from "./api.js";
-import { size } from "./format.js";
+import { fetchJson, fetchSession, trainingUrl } from "./api.js";
+import { formatBytes } from "./format.js";
 
+/** @param {ActionProps} props */
 export function OwnJob({ job, setJob, report }) {
-  const [user, setUser] = useState(null);
+  const [user, setUser] = useState(/** @type {string | null} */ (null));
   useEffect(() => {
-    whoLooks().then(({ user: name }) => setUser(name), () => undefined);
+    fetchSession().then(
+      ({ user: name }) => setUser(name),
+      () => undefined,
+    );
   }, []);
   if (user === null || user !== job.triggered_by) return null;
   return html`<${Archive} job=${job} setJob=${setJob} report=${report} />
     ${job.run_id !== null && html`<${Delete} job=${job} report=${report} />`}`;
 }
 
+/** @param {ActionProps} props */
 function Archive({ job, setJob, report }) {
   const [busy, setBusy] = useState(false);
   const archived = job.archived_at !== null;
   const change = async () => {
     setBusy(true);
     try {
-      setJob(await ask(training(["jobs", job.job_id, "archive"]), { method: archived ? "DELETE" : "POST" }));
+      const url = trainingUrl(["jobs", job.job_id, "archive"]);
+      setJob(await fetchJson(url, { method: archived ? "DELETE" : "POST" }));
       report(null);
     } catch (problem) {
-      report(problem);
+      report(/** @type {Problem} */ (problem));
     }
     setBusy(false);
   };
-  return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change}
-    title=${archived ? "List it again" : "Hide it from the list; nothing is deleted"}>${archived ? "Unarchive" : "Archive"}</button>`;
+  const title = archived ? "Show it in the list again" : "Hide it from the list; nothing is deleted";
+  return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
+    ${archived ? "Unarchive" : "Archive"}</button>`;
 }
 
-/** Asked twice, because it cannot be undone. */
+/**
+ * Asks twice, because deleting cannot be undone.
+ * @param {Omit<ActionProps, "setJob">} props
+ */
 function Delete({ job, report }) {
-  const [step, setStep] = useState(0);
+  const [step, setStep] = useState(/** @type {"closed" | "first" | "second" | "deleting"} */ ("closed"));
   const remove = async () => {
-    setStep(3);
+    setStep("deleting");
     try {
-      await ask(training(["jobs", job.job_id], { confirm: job.job_id }), { method: "DELETE" });
+      await fetchJson(trainingUrl(["jobs", job.job_id], { confirm: job.job_id }), { method: "DELETE" });
       location.assign("jobs");
     } catch (problem) {
-      report(problem);
-      setStep(0);
+      report(/** @type {Problem} */ (problem));
+      setStep("closed");
     }
   };
-  if (step === 0) return html`<button type="button" class="button quiet" onClick=${() => setStep(1)}>Delete</button>`;
+  if (step === "closed") {
+    return html`<button type="button" class="button quiet" onClick=${() => setStep("first")}>Delete</button>`;
+  }
   const bytes = (job.best_checkpoint_size ?? 0) + (job.last_checkpoint_size ?? 0);
+  const size = bytes ? ` (${formatBytes(bytes)})` : "";
+  const first = step === "first";
+  const next = html`<button type="button" class="button danger" onClick=${() => setStep("second")}>
+    Delete this training…</button>`;
+  const last = html`<button type="button" class="button danger" disabled=${step === "deleting"} onClick=${remove}>
+    Delete permanently</button>`;
   return html`<span class="confirm" role="group" aria-label="Delete this training">
-    <span>${step === 1
-      ? `Its row, its curves, its pictures and both checkpoints${bytes ? ` (${size(bytes)})` : ""} are deleted.`
-      : "This cannot be undone, and nobody can resume it afterwards."}</span>
-    ${step === 1
-      ? html`<button type="button" class="button danger" onClick=${() => setStep(2)}>Delete this training…</button>`
-      : html`<button type="button" class="button danger" disabled=${step === 3} onClick=${remove}>Delete it for good</button>`}
-    <button type="button" class="button quiet" onClick=${() => setStep(0)}>Keep it</button>
+    <span>${
+      first
+        ? `This deletes its record, its curves, its pictures and both checkpoints${size}.`
+        : "This cannot be undone, and the training can no longer be resumed."
+    }</span>
+    ${first ? next : last}
+    <button type="button" class="button quiet" onClick=${() => setStep("closed")}>Keep it</button>
   </span>`;
 }

@@ -1,23 +1,36 @@
-// What surrounds every page: the way to the others, its heading, and its first appearance.
+// @ts-check
+// What surrounds every page: links to the other pages, its heading and its first rendering.
+/** @import { Children } from "./h.js" */
 import { html, render, useEffect } from "./h.js";
 
-const TABS = [["jobs", "Trainings"], ["models", "Models"]];
+const TABS = [
+  ["jobs", "Trainings"],
+  ["models", "Models"],
+];
 
-/** Whether Airflow shows this page as the tab of a run: the way to the other pages is in Airflow's menu then. */
+/** Whether Airflow shows this page as a tab of a run; the other pages are then reached through Airflow's menu. */
 function isTabOfRun() {
   const framed = document.documentElement.classList.contains("framed");
   return framed && location.pathname.endsWith("/run") && !window.parent.location.pathname.includes("/plugin/trainings");
 }
 
-/** The frame of a page. `heading` is its h1, `actions` stand beside it. */
+/**
+ * The frame of a page. `heading` is its h1, `title` that of the browser tab; `actions` appear beside the heading.
+ * @param {{
+ *   tab: string, heading: string, title?: string, lead?: Children, actions?: Children, children?: Children,
+ * }} props
+ */
 export function Page({ tab, heading, title = heading, lead, actions, children }) {
   useEffect(() => {
     document.title = title;
   }, [title]);
   return html`
-    ${!isTabOfRun() && html`<nav class="tabs" aria-label="Console">
+    ${
+      !isTabOfRun() &&
+      html`<nav class="tabs" aria-label="Console">
       ${TABS.map(([page, name]) => html`<a href=${page} aria-current=${tab === page ? "page" : undefined}>${name}</a>`)}
-    </nav>`}
+    </nav>`
+    }
     <main id="content" tabindex="-1">
       <header class="heading">
         <div><h1>${heading}</h1>${lead && html`<p class="lead">${lead}</p>`}</div>
@@ -27,10 +40,13 @@ export function Page({ tab, heading, title = heading, lead, actions, children })
     </main>`;
 }
 
-/** Put a page into the document. */
+/**
+ * Render a page into the document.
+ * @param {import("preact").ComponentType} component
+ */
 export function show(component) {
-  render(html`<${component} />`, document.getElementById("page"));
+  render(html`<${component} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
 }
 
-/** The values of the page's own query. */
+/** The page's own query parameters. */
 export const query = new URLSearchParams(location.search);

@@ -1,74 +1,123 @@
-// What a job was asked for: given against default, and against its parent.
+// @ts-check
+// What a job was started with: its parameters beside the defaults, and beside its parent's.
+/** @import { Problem } from "./api.js" */
+/** @import { InputChange } from "./h.js" */
 import { html, useEffect, useState } from "./h.js";
-import { airflow, ask } from "./api.js";
-import { parameter } from "./format.js";
+import { airflowUrl, fetchJson } from "./api.js";
+import { formatParameter } from "./format.js";
 
 const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
 
-/** The form of train_yolo as Airflow has it: name, schema, default and description of each parameter. */
+/**
+ * @typedef {Record<string, unknown>} Spec parameters by name
+ * @typedef {object} FormField a parameter of train_yolo as Airflow describes it
+ * @property {string} name
+ * @property {Airflow.ParamSchema} schema
+ * @property {string} about what it means, without its default
+ * @property {string} description the same with its default
+ * @property {unknown} initial what Airflow sends where nothing is given
+ */
+
+/** The parameters of train_yolo, from Airflow. */
 export function useForm() {
-  const [form, setForm] = useState({ fields: [], problem: null });
+  const [form, setForm] = useState(
+    /** @type {{ fields: FormField[], problem: Problem | null }} */ ({ fields: [], problem: null }),
+  );
   useEffect(() => {
-    ask(airflow(["dags", "train_yolo", "details"])).then(
-      (details) => setForm({ fields: fieldsOf(details.params), problem: null }),
+    /** @type {Promise<Airflow.DagDetails>} */
+    const details = fetchJson(airflowUrl(["dags", "train_yolo", "details"]));
+    details.then(
+      ({ params }) => setForm({ fields: fieldsOf(params), problem: null }),
       (problem) => setForm({ fields: [], problem }),
     );
   }, []);
   return form;
 }
 
+/**
+ * @param {Record<string, Airflow.Param>} params
+ * @returns {FormField[]}
+ */
 function fieldsOf(params) {
   return Object.entries(params).map(([name, { value, schema, description }]) => ({
-    name, schema, description, initial: value ?? null, section: schema.section ?? "Parameters",
+    name,
+    schema,
+    about: schema.about ?? description ?? "",
+    description: description ?? "",
+    initial: value ?? null,
   }));
 }
 
-/** Whether two values are the same to the trainer; one that is not given is null. */
-export function same(one, other) {
+/**
+ * Whether two values are the same to the trainer. One that is not given is null.
+ * @param {unknown} one
+ * @param {unknown} other
+ */
+export function isSame(one, other) {
   return canonical(one) === canonical(other);
 }
 
+/** @param {unknown} value */
 function canonical(value) {
   if (value === null || value === undefined || value === "") return "null";
   if (typeof value !== "object" || Array.isArray(value)) return JSON.stringify(value);
   return JSON.stringify(Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
-/** Parameters of several jobs by name, overrides one by one. */
-export function flat(spec) {
+/**
+ * A job's parameters by name, with each override as one of them.
+ * @param {Spec | null | undefined} spec
+ * @returns {Spec}
+ */
+export function flatten(spec) {
   const { overrides, ...named } = spec ?? {};
-  const own = Object.fromEntries(Object.entries(overrides ?? {}).map(([name, value]) => [`overrides.${name}`, value]));
-  return { ...named, ...own };
+  const own = Object.entries(overrides ?? {}).map(([name, value]) => [`overrides.${name}`, value]);
+  return { ...named, ...Object.fromEntries(own) };
 }
 
+/** @param {{ job: Api.TrainingJobResponse, parent: Api.TrainingJobResponse | null }} props */
 export function Parameters({ job, parent }) {
   const { fields } = useForm();
   const [changedOnly, setChangedOnly] = useState(false);
   const rows = rowsOf(job, parent, fields);
-  const shown = changedOnly ? rows.filter(({ changed, other }) => changed || other) : rows;
+  const shown = changedOnly ? rows.filter(({ changed, differs }) => changed || differs) : rows;
+  const onCheck = (/** @type {InputChange} */ event) => setChangedOnly(event.currentTarget.checked);
   return html`<section class="section" aria-labelledby="parameters">
     <div class="section-heading"><h2 id="parameters">Parameters</h2>
-      <label class="check"><input type="checkbox" checked=${changedOnly}
-        onChange=${(event) => setChangedOnly(event.currentTarget.checked)} /> only changed</label>
+      <label class="check"><input type="checkbox" checked=${changedOnly} onChange=${onCheck} /> Only changed</label>
     </div>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of parameters"><table class="parameters">
-      <thead><tr><th scope="col">parameter</th><th scope="col">value</th><th scope="col">default</th>
-        ${parent && html`<th scope="col">of ${parent.job_id}</th>`}</tr></thead>
-      <tbody>${shown.map((row) => html`<tr key=${row.name} class=${row.changed || row.other ? "marked" : ""}>
-        <th scope="row" title=${row.description}>${row.name}</th>
-        <td><code>${parameter(row.value)}</code> ${row.changed && html`<span class="tag" title="differs from the default">changed</span>`}${" "}
-          ${row.other && html`<span class="tag other">differs from parent</span>`}</td>
-        <td class="muted">${row.usual}</td>
-        ${parent && html`<td class="muted"><code>${parameter(row.inherited)}</code></td>`}
-      </tr>`)}
-      ${shown.length === 0 && html`<tr><td colspan=${parent ? 4 : 3} class="muted">Nothing but defaults.</td></tr>`}</tbody>
+      <thead><tr><th scope="col">Parameter</th><th scope="col">Value</th><th scope="col">Default</th>
+        ${parent && html`<th scope="col">In ${parent.job_id}</th>`}</tr></thead>
+      <tbody>${shown.map((row) => html`<${Row} key=${row.name} ...${row} hasParent=${parent !== null} />`)}
+      ${
+        shown.length === 0 &&
+        html`<tr><td colspan=${parent ? 4 : 3} class="muted">All parameters have their default values.</td></tr>`
+      }</tbody>
     </table></div>
   </section>`;
 }
 
+/** @param {ReturnType<typeof rowsOf>[number] & { hasParent: boolean }} props */
+function Row({ name, value, defaultText, inherited, description, changed, differs, hasParent }) {
+  return html`<tr class=${changed || differs ? "marked" : ""}>
+    <th scope="row" title=${description}>${name}</th>
+    <td><code>${formatParameter(value)}</code>${" "}
+      ${changed && html`<span class="tag" title="Differs from the default">changed</span>`}${" "}
+      ${differs && html`<span class="tag other">differs from parent</span>`}</td>
+    <td class="muted">${defaultText}</td>
+    ${hasParent && html`<td class="muted"><code>${formatParameter(inherited)}</code></td>`}
+  </tr>`;
+}
+
+/**
+ * @param {Api.TrainingJobResponse} job
+ * @param {Api.TrainingJobResponse | null} parent
+ * @param {FormField[]} fields
+ */
 function rowsOf(job, parent, fields) {
-  const spec = flat(job.spec);
-  const before = flat(parent?.spec);
+  const spec = flatten(job.spec);
+  const before = flatten(parent?.spec);
   const known = new Map(fields.map((field) => [field.name, field]));
   const names = new Set([...known.keys(), ...Object.keys(spec), ...(parent ? Object.keys(before) : [])]);
   names.delete("job_id");
@@ -76,24 +125,34 @@ function rowsOf(job, parent, fields) {
   return [...names].map((name) => {
     const value = spec[name] ?? null;
     const field = known.get(name);
-    const usual = defaultOf(field);
     return {
-      name, value, usual, inherited: before[name] ?? null, description: field?.description,
-      // Our own defaults are filled in when a job is resolved: what equals one is not called changed.
-      changed: !same(value, field?.initial ?? null) && usual.split(/[ ,;]/)[0] !== parameter(value),
-      other: Boolean(parent) && !NOT_COMPARED.has(name) && !same(value, before[name]),
+      name,
+      value,
+      defaultText: field ? (defaultOf(field) ?? formatParameter(null)) : "Ultralytics’ default",
+      inherited: before[name] ?? null,
+      description: field?.description,
+      changed: !isDefault(value, field, job.task),
+      differs: Boolean(parent) && !NOT_COMPARED.has(name) && !isSame(value, before[name]),
     };
   });
 }
 
-/** What the field's description says beside the default, which is shown as its placeholder. */
-export function aboutOf({ description = "", initial }) {
-  return initial === null ? description.replace(/\s*Empty: [^.]*(\.\d[^.]*)*\.?$/, "") : description;
+/**
+ * Whether the value means the same as none. Defaults are filled in when a job is resolved, so that its spec names them.
+ * @param {unknown} value
+ * @param {FormField | undefined} field undefined for an override
+ * @param {string | null} task
+ */
+function isDefault(value, field, task) {
+  if (isSame(value, field?.initial)) return true;
+  const { effective_default: effective, effective_default_by_task: byTask } = field?.schema ?? {};
+  return isSame(value, effective ?? byTask?.[task ?? ""]);
 }
 
-/** A null default is Ultralytics' or ours; the description of the parameter says which after "Empty:". */
-export function defaultOf(field) {
-  if (!field) return "as Ultralytics";
-  if (field.initial !== null) return parameter(field.initial);
-  return field.description?.match(/Empty: (.+?)\.?$/)?.[1] ?? parameter(null);
+/**
+ * What the trainer uses where nothing is given, in words. Null where that is nothing.
+ * @param {FormField} field
+ */
+export function defaultOf({ initial, schema }) {
+  return initial === null ? (schema.when_empty ?? null) : formatParameter(initial);
 }

@@ -1,40 +1,61 @@
-// How far a job is, as of now.
+// @ts-check
+// How far a job has come.
 
-/** Epochs behind it, the parent's included: a resumed job has those before its own first one has ended. */
+/** @typedef {Api.TrainingJobResponse} Job */
+
+/**
+ * The number of finished epochs, including the parent's: a resumed job has those before its own first epoch ends.
+ * @param {Job} job
+ */
 export function finishedEpochs(job) {
   const inherited = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
   return job.progress.finished_epochs ?? inherited;
 }
 
-/** Epochs that are trained, with the part of the one that goes on. */
+/**
+ * The number of trained epochs, with the finished part of the current one.
+ * @param {Job} job
+ */
 export function trainedEpochs(job) {
   const { batch, batches } = job.progress;
   return finishedEpochs(job) + (batch && batches ? Math.min(1, batch / batches) : 0);
 }
 
-/** What is safe in S3, in words: an epoch, or a batch of the one after it; null where nothing is. */
-export function durable(job) {
+/**
+ * The newest state in S3 in words: an epoch, or a batch of the one after it. Null if there is none.
+ * @param {Job} job
+ */
+export function durableState(job) {
   const { durable_epochs: epochs, durable_batch: batch, batches } = job.progress;
   if (batch) return `epoch ${(epochs ?? 0) + 1}, batch ${batch}${batches ? ` of ${batches}` : ""}`;
   return epochs ? `epoch ${epochs}` : null;
 }
 
-/** Seconds that are left, less what has passed since they were estimated; null where nothing is known. */
+/**
+ * The seconds that are left: the estimate, less the time since it was made. Null if there is no estimate.
+ * @param {Job} job
+ */
 export function timeLeft(job, now = Date.now()) {
   const { eta_seconds: estimated, recorded_at: at } = job.progress;
   if (job.status !== "running" || estimated === null) return null;
-  // A clock that is wrong must not make it more than it was.
+  // A wrong clock must not add to the estimate.
   const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
   return Math.max(0, estimated - passed);
 }
 
-/** Whether a run owns the job and waits for its GPU. */
+/**
+ * Whether a run owns the job and waits for its GPU.
+ * @param {Job} job
+ */
 export function waitsForGpu(job) {
   return job.status === "queued" && job.run_id !== null;
 }
 
-/** Where a waiting job is in the queue, in words; null where it does not wait or nobody knows. */
-export function placeInQueue({ queue }) {
+/**
+ * A waiting job's position in the queue, in words. Null if it does not wait or the position is unknown.
+ * @param {Job} job
+ */
+export function queuePosition({ queue }) {
   if (!queue) return null;
-  return queue.place === 1 ? "next in the queue" : `place ${queue.place} in the queue`;
+  return queue.place === 1 ? "next in the queue" : `number ${queue.place} in the queue`;
 }

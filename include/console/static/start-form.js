@@ -1,93 +1,140 @@
-// The form that starts a training, through Airflow's REST API: its permissions, validation and audit hold. What the
-// run would refuse is asked before it is triggered, and said beside its field.
+// @ts-check
+// The form that starts a training through Airflow's REST API, so that its permissions, validation and audit log apply.
+// The parameters are checked before anything is triggered, and each error is shown beside its field.
+/** @import { Children } from "./h.js" */
+/** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
-import { airflow, ask, queryOf, training } from "./api.js";
+import { airflowUrl, fetchJson, Problem, queryString, trainingUrl } from "./api.js";
 import { useDraft } from "./draft.js";
 import { Note } from "./elements.js";
 import { Equivalents, PasteCommand } from "./equivalents.js";
 import { Field, textOf, valueOf } from "./field.js";
-import { same } from "./parameters.js";
+import { isSame } from "./parameters.js";
 import { useSuggestions } from "./suggestions.js";
 
 /**
- * @param {object[]} fields of the Dag
- * @param {Record<string, unknown>} given values to begin with
- * @param {{title: string, names: string[], closed?: boolean, about?: string}[]} groups which fields are shown, and where
- * @param {Record<string, unknown>} always sent as they are, without a field
- * @param {Record<string, string>} notes in place of a parameter's own description
+ * @typedef {object} FieldGroup
+ * @property {string} title
+ * @property {string[]} names of the fields in it
+ * @property {boolean} [closed] whether it is folded at first
+ * @property {string} [about]
+ */
+
+export const NOT_PERMITTED =
+  "You can view trainings but not start them. Ask an Airflow administrator for permission to trigger train_yolo.";
+
+/**
+ * @param {object} props
+ * @param {FormField[]} props.fields of the Dag
+ * @param {Record<string, unknown>} props.given values to begin with
+ * @param {FieldGroup[]} props.groups which fields are shown, and where
+ * @param {Record<string, unknown>} [props.always] sent as they are, without a field
+ * @param {Record<string, string>} [props.notes] shown instead of a parameter's description
+ * @param {string} props.action label of the button
  */
 export function StartForm({ fields, given, groups, always = {}, notes = {}, action }) {
   const { texts, restored, setTexts, clear } = useDraft(`start${location.search}`);
-  const [errors, setErrors] = useState({});
-  const [refusal, setRefusal] = useState(null);
+  const [errors, setErrors] = useState(/** @type {Record<string, string>} */ ({}));
+  const [refusal, setRefusal] = useState(/** @type {{ title: string, message: string } | null} */ (null));
   const [busy, setBusy] = useState(false);
-  const form = useRef(null);
-  const shown = fields.filter(({ name }) => groups.some(({ names }) => names.includes(name)));
-  const textOfField = ({ name, initial }) => texts[name] ?? textOf(name in given ? given[name] : initial);
-  const known = useSuggestions(textOfField(fields.find(({ name }) => name === "task")) || "detect");
-  const read = shown.map((field) => [field, valueOf(field, textOfField(field))]);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  const names = new Set(groups.flatMap((group) => group.names));
+  const shown = fields.filter(({ name }) => names.has(name));
+  const shownText = (/** @type {FormField} */ { name, initial }) =>
+    texts[name] ?? textOf(name in given ? given[name] : initial);
+  const taskField = fields.find(({ name }) => name === "task");
+  const known = useSuggestions(String((taskField && shownText(taskField)) || "detect"));
+  const read = shown.map((field) => ({ field, ...valueOf(field, shownText(field)) }));
+  /** @type {Record<string, unknown>} */
   const conf = { ...always };
-  for (const [{ name, initial }, { value }] of read) if (value !== undefined && !same(value, initial)) conf[name] = value;
+  for (const { field, value } of read) {
+    if (value !== undefined && !isSame(value, field.initial)) conf[field.name] = value;
+  }
 
   useEffect(() => {
-    const [first] = form.current?.querySelectorAll('[aria-invalid="true"]') ?? [];
+    const first = form.current?.querySelector('[aria-invalid="true"]');
     const closed = first?.closest("details");
     if (closed) closed.open = true;
-    first?.focus();
+    if (first instanceof HTMLElement) first.focus();
   }, [errors]);
 
-  const refuse = (said) => {
-    const names = new Set(shown.map(({ name }) => name));
-    setErrors(Object.fromEntries(Object.entries(said).filter(([name]) => names.has(name))));
-    const others = Object.entries(said).filter(([name]) => !names.has(name)).map(([, sentence]) => sentence);
-    setRefusal(others.length ? { message: others.join(" ") } : null);
-    return Object.keys(said).length > 0;
+  /** Show errors beside their fields, and the others above the button; return whether there are any. */
+  const refuse = (/** @type {Record<string, string>} */ found) => {
+    const all = Object.entries(found);
+    setErrors(Object.fromEntries(all.filter(([name]) => names.has(name))));
+    const others = all.filter(([name]) => !names.has(name)).map(([, sentence]) => sentence);
+    setRefusal(others.length ? { title: "Not started", message: others.join(" ") } : null);
+    return all.length > 0;
   };
 
-  const submit = async (event) => {
+  /** Check, trigger a run and leave for its page; return whether that happened. */
+  const start = async () => {
+    if (refuse(await findErrors(conf))) return false;
+    /** @type {Airflow.DagRun} */
+    const run = await fetchJson(airflowUrl(["dags", "train_yolo", "dagRuns"]), {
+      method: "POST",
+      body: { logical_date: null, conf },
+    });
+    location.assign(`run${queryString({ dag_id: "train_yolo", run_id: run.dag_run_id })}`);
+    return true;
+  };
+
+  const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
-    if (refuse(Object.fromEntries(read.filter(([, { error }]) => error).map(([{ name }, { error }]) => [name, error])))) return;
+    if (refuse(Object.fromEntries(read.flatMap(({ field, error }) => (error ? [[field.name, error]] : []))))) return;
     setBusy(true);
     try {
-      if (refuse(await objections(conf))) {
-        setBusy(false);
-        return;
-      }
-      const run = await ask(airflow(["dags", "train_yolo", "dagRuns"]), { method: "POST", body: { logical_date: null, conf } });
-      location.assign(`run${queryOf({ dag_id: "train_yolo", run_id: run.dag_run_id })}`);
-    } catch (problem) {
+      setBusy(await start());
+    } catch (error) {
+      const { status, message } = /** @type {Problem} */ (error);
+      const denied = status === 403;
+      setRefusal(denied ? { title: "Permission denied", message: NOT_PERMITTED } : { title: "Not started", message });
       setBusy(false);
-      setRefusal(problem);
     }
   };
 
+  const set = (/** @type {string} */ name) => (/** @type {string | boolean} */ text) =>
+    setTexts((before) => ({ ...before, [name]: text }));
+  const control = (/** @type {FormField} */ field) => html`<${Field} key=${field.name} field=${field}
+    text=${shownText(field)} error=${errors[field.name]} note=${notes[field.name]} known=${known[field.name]}
+    set=${set(field.name)} />`;
+  const fill = (/** @type {Record<string, string>} */ found) => setTexts((before) => ({ ...before, ...found }));
   return html`<form class="start" ref=${form} noValidate onSubmit=${submit}>
-    ${restored && html`<${Note} title="Your input was kept"><p>These values are of your last visit to this form.
-      <button type="button" class="button small" onClick=${clear}>Start with an empty form</button></p></${Note}>`}
-    ${!always.resume_from && html`<${PasteCommand} fields=${fields} fill=${(found) => setTexts((before) => ({ ...before, ...found }))} />`}
-    ${groups.map((group) => html`<${Group} key=${group.title} group=${group}>
-      ${group.names.map((name) => fields.find((field) => field.name === name)).filter(Boolean).map((field) => html`<${Field} key=${field.name} field=${field}
-        text=${textOfField(field)} error=${errors[field.name]} note=${notes[field.name]} known=${known[field.name]}
-        set=${(text) => setTexts((before) => ({ ...before, [field.name]: text }))} />`)}
-    </${Group}>`)}
-    ${refusal && html`<${Note} kind="failed" title=${refusal.status === 403 ? "Not permitted" : "Not started"}>
-      <p>${refusal.status === 403 ? "You may look at trainings but not start them. Ask an administrator of Airflow for the right to trigger train_yolo." : refusal.message}</p></${Note}>`}
+    ${
+      restored &&
+      html`<${Note} title="Your input was restored"><p>These values are from your last visit to this form.
+      <button type="button" class="button small" onClick=${clear}>Clear the form</button></p></${Note}>`
+    }
+    ${!always.resume_from && html`<${PasteCommand} fields=${fields} fill=${fill} />`}
+    ${groups.map(
+      (group) => html`<${Group} key=${group.title} group=${group}>
+      ${group.names.flatMap((name) => fields.filter((field) => field.name === name)).map(control)}
+    </${Group}>`,
+    )}
+    ${refusal && html`<${Note} kind="failed" title=${refusal.title}><p>${refusal.message}</p></${Note}>`}
     <div class="actions"><button class="button primary" disabled=${busy}>${busy ? "Starting…" : action}</button>
       <a class="button quiet" href="jobs">Cancel</a></div>
     <${Equivalents} conf=${conf} />
   </form>`;
 }
 
-/** What the run would refuse, by the name of the parameter. Where that cannot be asked for now, the run itself says it. */
-async function objections(conf) {
+/**
+ * The errors of the parameters by name. Where they cannot be checked now, none: the run itself checks them again.
+ * @param {Record<string, unknown>} conf
+ * @returns {Promise<Record<string, string>>}
+ */
+async function findErrors(conf) {
   try {
-    return (await ask(training(["validate"]), { method: "POST", body: conf })).errors;
-  } catch (problem) {
-    if (problem.passes) return {};
-    throw problem;
+    /** @type {Api.Validation} */
+    const { errors } = await fetchJson(trainingUrl(["validate"]), { method: "POST", body: conf });
+    return errors;
+  } catch (error) {
+    if (error instanceof Problem && error.isTransient) return {};
+    throw error;
   }
 }
 
+/** @param {{ group: FieldGroup, children?: Children }} props */
 function Group({ group, children }) {
   const fields = html`<div class="parameters-grid">${children}</div>`;
   const about = group.about && html`<p class="muted">${group.about}</p>`;

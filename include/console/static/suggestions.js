@@ -1,27 +1,43 @@
-// What may be picked in the form: data sets and models that were trained before, stored weights, pretrained models of
-// the task, and its architectures.
+// @ts-check
+// What the form suggests: data sets and models of earlier trainings, stored weights, and for the chosen task
+// Ultralytics' pretrained models and architectures.
 import { useEffect, useState } from "./h.js";
-import { ask, training } from "./api.js";
+import { fetchJson, trainingUrl } from "./api.js";
 
+/** @type {Record<string, string>} */
 const SUFFIX = { detect: "", segment: "-seg", classify: "-cls", pose: "-pose", obb: "-obb" };
 const FAMILIES = ["yolo11", "yolo26"];
 const SIZES = [..."nsmlx"];
 
-/** Names to pick from, by the name of the field; any other text may be typed. */
+/**
+ * Texts to pick from, by the name of the field. Any other text may be typed.
+ * @param {string} task
+ * @returns {Record<string, string[]>}
+ */
 export function useSuggestions(task) {
-  const [jobs, setJobs] = useState([]);
-  const [stored, setStored] = useState([]);
+  const [jobs, setJobs] = useState(/** @type {Api.TrainingJobResponse[]} */ ([]));
+  const [stored, setStored] = useState(/** @type {string[]} */ ([]));
   useEffect(() => {
-    ask(training(["jobs"], { limit: 200 })).then(({ jobs: found }) => setJobs(found), () => undefined);
-    ask(training(["pretrained"])).then(({ files }) => setStored(files.map(({ name }) => name)), () => undefined);
+    // The form works without suggestions: a failure is not shown.
+    const ignore = () => undefined;
+    /** @type {Promise<Api.JobsPage>} */
+    const listed = fetchJson(trainingUrl(["jobs"], { limit: 200 }));
+    listed.then((page) => setJobs(page.jobs), ignore);
+    /** @type {Promise<Api.PretrainedFiles>} */
+    const pretrained = fetchJson(trainingUrl(["pretrained"]));
+    pretrained.then(({ files }) => setStored(files.map(({ name }) => name)), ignore);
   }, []);
-  const known = (name) => jobs.map((job) => job[name]).filter(Boolean);
   const suffix = SUFFIX[task] ?? "";
   const architectures = FAMILIES.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
   const pretrained = architectures.map((name) => `${name}.pt`);
-  const ofTask = jobs.filter((job) => (job.task ?? "detect") === task).map(({ model }) => model).filter(Boolean);
+  const ofTask = jobs.filter((job) => (job.task ?? "detect") === task);
   return {
-    dataset: [...new Set([...(task === "detect" ? ["digits"] : []), ...known("dataset")])],
-    model: [...new Set([...ofTask, ...stored, ...pretrained, ...architectures])],
+    dataset: distinct([task === "detect" ? "digits" : null, ...jobs.map(({ dataset }) => dataset)]),
+    model: distinct([...ofTask.map(({ model }) => model), ...stored, ...pretrained, ...architectures]),
   };
+}
+
+/** @param {Array<string | null>} names */
+function distinct(names) {
+  return [...new Set(names.flatMap((name) => name || []))];
 }

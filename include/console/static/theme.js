@@ -1,18 +1,39 @@
-// Light or dark, and the deployment's own colours, as Airflow shows them around this page. Runs before the first
-// paint; opened by itself, the page follows what Airflow remembers in this browser, then the system.
+// @ts-check
+// Applies Airflow's theme, light or dark and with the deployment's own colours, before the first paint. Outside
+// Airflow's frame the page follows the theme that Airflow stored in this browser, or else the system.
 (() => {
   const FROM_AIRFLOW = [
-    "bg", "bg-subtle", "bg-muted", "bg-emphasized", "bg-panel", "fg", "fg-muted", "fg-info", "border", "border-muted",
-    "border-emphasized", "brand-solid", "brand-contrast", "brand-fg", "brand-muted", "brand-subtle", "brand-focus-ring",
+    "bg",
+    "bg-subtle",
+    "bg-muted",
+    "bg-emphasized",
+    "bg-panel",
+    "fg",
+    "fg-muted",
+    "fg-info",
+    "border",
+    "border-muted",
+    "border-emphasized",
+    "brand-solid",
+    "brand-contrast",
+    "brand-fg",
+    "brand-muted",
+    "brand-subtle",
+    "brand-focus-ring",
     ...["success", "running", "failed", "queued", "warning"].flatMap((state) => [
-      `${state}-solid`, `${state}-fg`, `${state}-subtle`, `${state}-muted`,
+      `${state}-solid`,
+      `${state}-fg`,
+      `${state}-subtle`,
+      `${state}-muted`,
     ]),
-  ].map((name) => `--chakra-colors-${name}`).concat("--chakra-fonts-body");
+  ]
+    .map((name) => `--chakra-colors-${name}`)
+    .concat("--chakra-fonts-body");
 
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
 
-  /** Airflow's own <html>, when this page is shown inside of it. */
+  /** Airflow's own <html> element, if this page is shown inside Airflow. */
   function airflow() {
     try {
       const outer = window.parent === window ? null : window.parent.document.documentElement;
@@ -22,7 +43,7 @@
     }
   }
 
-  function remembered() {
+  function storedTheme() {
     try {
       return localStorage.getItem("theme");
     } catch {
@@ -30,9 +51,10 @@
     }
   }
 
+  /** @param {HTMLElement | null} outer */
   function isDark(outer) {
     if (outer) return outer.classList.contains("dark");
-    const theme = remembered();
+    const theme = storedTheme();
     return theme === "dark" || (theme !== "light" && system.matches);
   }
 

@@ -1,79 +1,120 @@
-// Pretrained weights: the files that are stored for all jobs, and a place to drop another one.
+// @ts-check
+// Pretrained weights: the files that are stored for all jobs, and an area to drop another one.
+/** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
-import { ask, send, training } from "./api.js";
-import { Note, Refused, When } from "./elements.js";
-import { size } from "./format.js";
+import { fetchJson, trainingUrl, uploadFile } from "./api.js";
+import { Note, ProblemNote, When } from "./elements.js";
+import { formatBytes } from "./format.js";
 import { usePolled } from "./live.js";
 
-const START = (name) => `start?model=${encodeURIComponent(name)}`;
+/**
+ * @typedef {{ step: "none" }
+ *   | { step: "sending", file: File, share: number }
+ *   | { step: "stored", answer: Api.StoredFile }
+ *   | { step: "refused", file: File, problem: Problem }} UploadState
+ */
 
+const startPage = (/** @type {string} */ name) => `start?model=${encodeURIComponent(name)}`;
+
+/** @param {{ mayStart: boolean | null }} props */
 export function PretrainedWeights({ mayStart }) {
-  const { data, problem, again } = usePolled((signal) => ask(training(["pretrained"]), { signal }), 30);
+  /** @type {(signal: AbortSignal) => Promise<Api.PretrainedFiles>} */
+  const load = (signal) => fetchJson(trainingUrl(["pretrained"]), { signal });
+  const { data, problem, again } = usePolled(load, 30);
   return html`<section class="section" aria-labelledby="pretrained"><h2 id="pretrained">Pretrained weights</h2>
-    <p class="muted">Any training can start from these files: give the name as <code>model</code>. A file that Ultralytics publishes is added
-      when a training first asks for it.</p>
+    <p class="muted">Any training can start from these files: enter the name as <code>model</code>. A file that
+      Ultralytics publishes is added the first time a training uses it.</p>
     ${mayStart && html`<${DropZone} stored=${again} />`}
-    <${Refused} problem=${problem} again=${again} />
-    ${data && data.files.length > 0 && html`<div class="scroller"><table aria-label="Pretrained weights">
-      <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
-      <tbody>${data.files.map((file) => html`<tr key=${file.name}>
-        <th scope="row">${file.name}</th><td class="number">${size(file.size)}</td><td><${When} at=${file.stored_at} /></td>
-        <td>${mayStart && html`<a href=${START(file.name)} aria-label=${`Train from ${file.name}`}>Train from it</a>`}</td></tr>`)}</tbody>
-    </table></div>`}
-    ${data?.truncated && html`<p class="muted">There are more: these are the first by name.</p>`}
+    <${ProblemNote} problem=${problem} again=${again} />
+    ${data && data.files.length > 0 && html`<${Files} files=${data.files} mayStart=${mayStart} />`}
+    ${data?.truncated && html`<p class="muted">Only the first files by name are shown.</p>`}
   </section>`;
 }
 
+/** @param {{ files: Api.PretrainedFile[], mayStart: boolean | null }} props */
+function Files({ files, mayStart }) {
+  const link = (/** @type {string} */ name) =>
+    html`<a href=${startPage(name)} aria-label=${`Train from ${name}`}>Train from this file</a>`;
+  return html`<div class="scroller"><table aria-label="Pretrained weights">
+    <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+    <tbody>${files.map(
+      ({ name, size, stored_at: storedAt }) => html`<tr key=${name}>
+      <th scope="row">${name}</th><td class="number">${formatBytes(size)}</td><td><${When} at=${storedAt} /></td>
+      <td>${mayStart && link(name)}</td></tr>`,
+    )}</tbody>
+  </table></div>`;
+}
+
+/** @param {{ stored: () => void }} props stored: called after a file was stored */
 function DropZone({ stored }) {
-  const input = useRef(null);
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const [over, setOver] = useState(false);
-  const [upload, setUpload] = useState({ step: "none" });
-  const store = async (file, replace) => {
+  const [upload, setUpload] = useState(/** @type {UploadState} */ ({ step: "none" }));
+  const store = async (/** @type {File} */ file, replace = false) => {
     setUpload({ step: "sending", file, share: 0 });
     try {
-      const progress = (share) => setUpload({ step: "sending", file, share });
-      const answer = await send(training(["pretrained", file.name], { replace: replace || "" }), file, progress);
+      const progress = (/** @type {number} */ share) => setUpload({ step: "sending", file, share });
+      const url = trainingUrl(["pretrained", file.name], { replace: replace || "" });
+      /** @type {Api.StoredFile} */
+      const answer = await uploadFile(url, file, progress);
       setUpload({ step: "stored", answer });
       stored();
-    } catch (problem) {
-      setUpload({ step: "refused", file, problem });
+    } catch (error) {
+      setUpload({ step: "refused", file, problem: /** @type {Problem} */ (error) });
     }
   };
-  const take = (files) => files.length && store(files[0], false);
-  const drop = (event) => {
+  const take = (/** @type {FileList | null | undefined} */ files) => {
+    if (files?.length) store(files[0]);
+  };
+  const onDrop = (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     setOver(false);
-    take(event.dataTransfer.files);
+    take(event.dataTransfer?.files);
   };
-  const drag = (event) => {
+  const onDragOver = (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     setOver(true);
   };
+  const onChange = (/** @type {Event & { currentTarget: HTMLInputElement }} */ { currentTarget }) => {
+    take(currentTarget.files);
+    currentTarget.value = ""; // The same file may be chosen again.
+  };
   const busy = upload.step === "sending";
-  return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${drag} onDragLeave=${() => setOver(false)} onDrop=${drop}>
-      <input ref=${input} type="file" accept=".pt" hidden aria-label="File of weights" onChange=${({ currentTarget }) => {
-        take(currentTarget.files);
-        currentTarget.value = "";
-      }} />
-      <button type="button" class="button" disabled=${busy} onClick=${() => input.current.click()}>Choose a .pt</button>
-      <span class="muted">or drop it here. It is inspected, and nothing in it is run.</span>
+  const choose = () => input.current?.click();
+  const replace = () => {
+    if (upload.step === "refused") store(upload.file, true);
+  };
+  return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}
+      onDrop=${onDrop}>
+      <input ref=${input} type="file" accept=".pt" hidden aria-label="Weights file" onChange=${onChange} />
+      <button type="button" class="button" disabled=${busy} onClick=${choose}>Choose a .pt file</button>
+      <span class="muted">or drop one here. It is inspected; no code in it is executed.</span>
     </div>
-    <${Upload} upload=${upload} replace=${() => store(upload.file, true)} keep=${() => setUpload({ step: "none" })} />`;
+    <${Upload} upload=${upload} replace=${replace} keep=${() => setUpload({ step: "none" })} />`;
 }
 
-function Upload({ upload: { step, file, share, answer, problem }, replace, keep }) {
-  if (step === "sending") {
-    const sent = Math.round(share * 100);
-    return html`<div role="status">${share < 1 ? `${file.name}: ${sent} % of ${size(file.size)} sent` : `${file.name} is inspected and stored…`}
-      <progress max="100" value=${sent} aria-label=${`Upload of ${file.name}`} /></div>`;
+/** @param {{ upload: UploadState, replace: () => void, keep: () => void }} props */
+function Upload({ upload, replace, keep }) {
+  if (upload.step === "sending") {
+    const { file, share } = upload;
+    const percent = Math.round(share * 100);
+    const sent = `Uploading ${file.name}: ${percent} % of ${formatBytes(file.size)}`;
+    return html`<div role="status">${share < 1 ? sent : `Inspecting and storing ${file.name}…`}
+      <progress max="100" value=${percent} aria-label=${`Upload of ${file.name}`} /></div>`;
   }
-  if (step === "stored") {
-    return html`<${Note} kind="success" title=${`${answer.name} is stored`}>
-      <p>SHA-256 <code>${answer.sha256}</code></p><a class="button" href=${START(answer.name)}>Train from it</a></${Note}>`;
+  if (upload.step === "stored") {
+    const { name, sha256 } = upload.answer;
+    return html`<${Note} kind="success" title=${`${name} has been stored`}>
+      <p>SHA-256 <code>${sha256}</code></p>
+      <a class="button" href=${startPage(name)}>Train from this file</a></${Note}>`;
   }
-  if (step !== "refused") return null;
-  return html`<${Refused} problem=${problem} />
-    ${problem.status === 409 && html`<div class="confirm" role="group" aria-label=${`Replace ${file.name}`}>
-      <button type="button" class="button danger" onClick=${replace}>Replace it for the jobs to come</button>
-      <button type="button" class="button quiet" onClick=${keep}>Keep it</button></div>`}`;
+  if (upload.step === "none") return null;
+  const { file, problem } = upload;
+  return html`<${ProblemNote} problem=${problem} />
+    ${
+      problem.status === 409 &&
+      html`<div class="confirm" role="group" aria-label=${`Replace ${file.name}`}>
+      <button type="button" class="button danger" onClick=${replace}>Replace it for future jobs</button>
+      <button type="button" class="button quiet" onClick=${keep}>Keep the stored file</button></div>`
+    }`;
 }

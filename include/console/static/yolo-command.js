@@ -1,47 +1,75 @@
-// A `yolo train …` line as parameters of train_yolo, and the other way round.
+// @ts-check
+// Translates a `yolo train …` command into parameters of train_yolo, and back.
 
+/** @type {Record<string, string>} */
 const RENAMED = { data: "dataset" };
-/** What this product decides by itself: where files lie, and how a training goes on. */
+/** Arguments that this product sets itself: where files are stored, and how a training is resumed. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
-/** What plain Ultralytics does not know. */
-const NOT_THEIRS = new Set(["job_id", "fresh", "resume_from", "publish_every", "publish_seconds", "hang_timeout", "keep_local"]);
+/** Parameters that plain Ultralytics does not have. */
+const NOT_THEIRS = new Set([
+  "job_id",
+  "fresh",
+  "resume_from",
+  "publish_every",
+  "publish_seconds",
+  "hang_timeout",
+  "keep_local",
+]);
 
 /**
- * @param {string} line such as `yolo detect train data=coco8.yaml model=yolo11n.pt epochs=100`
- * @param {{name: string}[]} fields of the form
- * @returns {{texts: Record<string, string>, left: string[]} | null} texts of fields, and arguments that were left out;
- * null where it is no such line
+ * Read a command such as `yolo detect train data=coco8.yaml model=yolo11n.pt epochs=100`.
+ * @param {string} line
+ * @param {Array<{ name: string, schema: Airflow.ParamSchema }>} fields of the form
+ * @returns {{ texts: Record<string, string>, ignored: string[] } | null} texts of fields, and the arguments that were
+ * left out; null if the line is not a yolo command
  */
 export function readCommand(line, fields) {
-  const words = line.trim().replace(/\\\s*\n/g, " ").match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
+  const words =
+    line
+      .trim()
+      .replace(/\\\s*\n/g, " ")
+      .match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
   if (words.shift() !== "yolo") return null;
   const names = new Set(fields.map(({ name }) => name));
   const tasks = fields.find(({ name }) => name === "task")?.schema.enum ?? [];
-  const [texts, overrides, left] = [{}, {}, []];
+  /** @type {Record<string, string>} */
+  const texts = {};
+  /** @type {Record<string, unknown>} */
+  const overrides = {};
+  /** @type {string[]} */
+  const ignored = [];
   for (const word of words) {
     const at = word.indexOf("=");
-    const [key, value] = at < 0 ? [word, null] : [word.slice(0, at).replace(/^-+/, ""), unquoted(word.slice(at + 1))];
+    const key = at < 0 ? word : word.slice(0, at).replace(/^-+/, "");
+    const value = at < 0 ? null : unquote(word.slice(at + 1));
     const name = RENAMED[key] ?? key;
     if (value === null) {
       if (tasks.includes(key)) texts.task = key;
-      else if (key !== "train") left.push(key);
-    } else if (OURS.has(key)) left.push(key);
-    else if (name === "overrides" || !names.has(name) || NOT_THEIRS.has(name)) overrides[key] = valueOf(value);
+      else if (key !== "train") ignored.push(key);
+    } else if (OURS.has(key)) ignored.push(key);
+    else if (name === "overrides" || !names.has(name) || NOT_THEIRS.has(name)) overrides[key] = parseValue(value);
     else texts[name] = name === "device" ? value.replace(/[[\]\s]/g, "") : value;
   }
   if (Object.keys(overrides).length) texts.overrides = JSON.stringify(overrides, null, 2);
-  return { texts, left };
+  return { texts, ignored };
 }
 
-/** The line that would train the same with plain Ultralytics, as far as it can. */
+/**
+ * The command that trains the same with plain Ultralytics, as far as it can.
+ * @param {Record<string, any>} conf
+ */
 export function commandOf({ task, dataset, model, overrides, ...others }) {
-  const given = { model, data: dataset, ...others, ...overrides };
-  const words = Object.entries(given).filter(([name, value]) => !NOT_THEIRS.has(name) && value !== null && value !== undefined)
-    .map(([name, value]) => `${name}=${quoted(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
+  const given = Object.entries({ model, data: dataset, ...others, ...overrides });
+  const words = given
+    .filter(([name, value]) => !NOT_THEIRS.has(name) && value !== null && value !== undefined)
+    .map(([name, value]) => `${name}=${quote(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
   return ["yolo", task ?? "detect", "train", ...words].join(" ");
 }
 
-/** The request that starts it. */
+/**
+ * The request to Airflow's REST API that starts a training.
+ * @param {Record<string, unknown>} conf
+ */
 export function requestOf(conf) {
   const body = JSON.stringify({ logical_date: null, conf }).replaceAll("'", "'\\''");
   return `curl -X POST ${new URL("../../api/v2/dags/train_yolo/dagRuns", location.href)} \\
@@ -49,18 +77,27 @@ export function requestOf(conf) {
   -d '${body}'`;
 }
 
-function unquoted(text) {
+/** @param {string} text */
+function unquote(text) {
   return text.replace(/^(["'])(.*)\1$/s, "$2");
 }
 
-function quoted(text) {
+/** @param {string} text */
+function quote(text) {
   return /^[\w./:@,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** As Ultralytics reads it: Python's words, numbers and lists. */
-function valueOf(text) {
-  const word = { true: true, false: false, none: null }[text.toLowerCase()];
-  if (word !== undefined) return word;
+/** @type {Record<string, boolean | null>} */
+const WORDS = { true: true, false: false, none: null };
+
+/**
+ * A value as Ultralytics reads it: Python's words, numbers and lists.
+ * @param {string} text
+ * @returns {unknown}
+ */
+function parseValue(text) {
+  const word = text.toLowerCase();
+  if (Object.hasOwn(WORDS, word)) return WORDS[word];
   try {
     return JSON.parse(text.replaceAll("'", '"').replace(/^\((.*)\)$/s, "[$1]"));
   } catch {

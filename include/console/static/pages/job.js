@@ -1,3 +1,4 @@
+// @ts-check
 // One training: /job?id=
 import { html } from "../h.js";
 import { Note } from "../elements.js";
@@ -9,7 +10,7 @@ const id = query.get("id");
 function Job() {
   if (id) return html`<${JobView} jobId=${id} />`;
   return html`<${Page} tab="jobs" heading="Training">
-    <${Note} kind="warning">Which one? The address names no job. <a href="jobs">Show all trainings</a></${Note}>
+    <${Note} kind="warning">The address contains no job ID. <a href="jobs">Show all trainings</a></${Note}>
   </${Page}>`;
 }
 

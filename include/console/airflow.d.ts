@@ -1,0 +1,50 @@
+// What the console reads from answers of Airflow's own REST API.
+declare namespace Airflow {
+  /** JSON schema of a Dag's parameter, with the keywords that include/pipeline/form.py adds. */
+  interface ParamSchema {
+    type?: string | string[];
+    enum?: Array<string | null>;
+    pattern?: string;
+    minimum?: number;
+    maximum?: number;
+    exclusiveMinimum?: number;
+    section?: string;
+    /** The parameter's description without its default. */
+    about?: string;
+    /** What is used where nothing is given, in words. */
+    when_empty?: string;
+    /** A value that means the same as none. */
+    effective_default?: unknown;
+    /** The same where it depends on the task. */
+    effective_default_by_task?: Record<string, unknown>;
+  }
+
+  interface Param {
+    value: unknown;
+    schema: ParamSchema;
+    description: string | null;
+  }
+
+  interface DagDetails {
+    params: Record<string, Param>;
+  }
+
+  interface DagRun {
+    dag_run_id: string;
+    state: string;
+  }
+
+  interface TaskInstance {
+    task_id: string;
+    state: string | null;
+    try_number: number;
+  }
+
+  interface TaskInstances {
+    task_instances: TaskInstance[];
+  }
+
+  interface TaskLog {
+    content: Array<{ error_detail?: Array<{ exc_value: string }> }>;
+  }
+}

@@ -1,0 +1,257 @@
+// Written by `python -m include.console.derive_types`: what the training API answers.
+declare namespace Api {
+  interface DatasetReport {
+    job_id: string;
+    run_id: string;
+    dataset: string;
+    task: string;
+    checked_at: string;
+    problems: number;
+    omitted: number;
+    findings: Array<ReportedFinding>;
+  }
+
+  interface DeletedJob {
+    job_id: string;
+    objects: number;
+    bytes: number;
+  }
+
+  interface EpochsPage {
+    epochs: Array<RecordedEpoch>;
+    next: number | null;
+  }
+
+  interface JobLineage {
+    parent_job_id: string | null;
+    resumed_epoch: number | null;
+    children: Array<string>;
+  }
+
+  interface JobLinks {
+    self: string;
+    epochs: string;
+    events: string;
+    lineage: string;
+    pictures: string;
+    dataset_report: string | null;
+    best_checkpoint: string | null;
+    last_checkpoint: string | null;
+    airflow_run: string | null;
+    airflow_run_api: string | null;
+  }
+
+  interface JobQueue {
+    place: number;
+    waiting: number;
+    expected_start_at: string | null;
+  }
+
+  type JobStatus = "queued" | "running" | "completed" | "failed" | "stopped";
+
+  interface JobsPage {
+    jobs: Array<TrainingJobResponse>;
+    next: string | null;
+    total: number;
+    total_is_estimate: boolean;
+  }
+
+  interface Lineage {
+    jobs: Array<RelatedJob>;
+    truncated: boolean;
+  }
+
+  interface ModelPage {
+    models: Array<ModelVersion>;
+    next: string | null;
+  }
+
+  interface ModelVersion {
+    name: string;
+    version: number;
+    job_id: string;
+    run_id: string | null;
+    stage: Stage;
+    path: string;
+    sha256: string;
+    size: number;
+    dataset: string | null;
+    dataset_fingerprint: string | null;
+    parameters_fingerprint: string | null;
+    metrics: Record<string, any> | null;
+    champion_version: number | null;
+    champion_metrics: Record<string, any> | null;
+    reason: string | null;
+    promoted_by: string | null;
+    promoted_at: string | null;
+    created_at: string;
+  }
+
+  interface Picture {
+    name: string;
+    size: number;
+    media_type: string;
+    href: string;
+  }
+
+  interface Pictures {
+    pictures: Array<Picture>;
+  }
+
+  interface PretrainedFile {
+    name: string;
+    size: number;
+    stored_at: string;
+  }
+
+  interface PretrainedFiles {
+    files: Array<PretrainedFile>;
+    truncated: boolean;
+  }
+
+  interface Problem {
+    type: string;
+    title: string;
+    status: number;
+    detail: string;
+  }
+
+  interface Progress {
+    finished_epochs: number | null;
+    epochs: number | null;
+    batch: number | null;
+    batches: number | null;
+    durable_epochs: number | null;
+    durable_batch: number | null;
+    goodput: number | null;
+    eta_seconds: number | null;
+    epoch_seconds: number | null;
+    recorded_at: string | null;
+  }
+
+  interface RecordedEpoch {
+    epoch: number;
+    metrics: Record<string, number | null>;
+    fitness: number | null;
+    seconds: number | null;
+    eta_seconds: number | null;
+    recorded_at: string;
+  }
+
+  interface RelatedJob {
+    job_id: string;
+    parent_job_id: string | null;
+    resumed_epoch: number | null;
+    fine_tuned: boolean;
+    status: string | null;
+    epoch: number | null;
+    epochs: number | null;
+    metrics: Record<string, any> | null;
+    created_at: string | null;
+    model: string | null;
+    dataset: string | null;
+  }
+
+  interface ReportedFinding {
+    file: string;
+    line: number | null;
+    message: string;
+  }
+
+  interface Session {
+    user: string;
+    may_start: boolean;
+    airflow_url: string;
+  }
+
+  type Stage = "candidate" | "production" | "archived" | "rejected";
+
+  interface StopBody {
+    when: "now" | "after_epoch";
+  }
+
+  interface StoredFile {
+    name: string;
+    path: string;
+    sha256: string;
+  }
+
+  interface TrainingCompletionCallback {
+    job_id: string | null;
+    status: "completed" | "stopped";
+    dag_id: string | null;
+    run_id: string | null;
+    best_checkpoint_path: string;
+    best_checkpoint_sha256: string | null;
+    best_checkpoint_size: number | null;
+    last_checkpoint_path: string;
+    last_checkpoint_sha256: string | null;
+    last_checkpoint_size: number | null;
+    epoch: number | null;
+    epochs: number | null;
+    metrics: Record<string, number | null> | null;
+  }
+
+  interface TrainingJobResponse {
+    job_id: string;
+    status: string | null;
+    stop_requested: boolean;
+    stop_after_epoch: boolean;
+    dag_id: string | null;
+    run_id: string | null;
+    origin_run_id: string | null;
+    attempt: number | null;
+    parent_job_id: string | null;
+    resumed_epoch: number | null;
+    initial_weights_path: string | null;
+    initial_weights_sha256: string | null;
+    spec: Record<string, any> | null;
+    epoch: number | null;
+    epoch_batch: number | null;
+    epoch_batches: number | null;
+    durable_epoch: number | null;
+    durable_batch: number | null;
+    epochs: number | null;
+    trained_seconds: number | null;
+    lost_seconds: number | null;
+    metrics: Record<string, any> | null;
+    best_checkpoint_path: string | null;
+    best_checkpoint_sha256: string | null;
+    best_checkpoint_size: number | null;
+    last_checkpoint_path: string | null;
+    last_checkpoint_sha256: string | null;
+    last_checkpoint_size: number | null;
+    last_checkpoint_expired_at: string | null;
+    origin: string | null;
+    checkpoint_uploader: string | null;
+    checkpoint_finding: string | null;
+    pinned: boolean;
+    archived_at: string | null;
+    inexact_reason: string | null;
+    error: string | null;
+    triggered_by: string | null;
+    created_at: string | null;
+    queued_at: string | null;
+    waited_seconds: number | null;
+    machine: string | null;
+    gpu_name: string | null;
+    gpu_driver: string | null;
+    started_at: string | null;
+    completed_at: string | null;
+    updated_at: string | null;
+    task: string | null;
+    model: string | null;
+    dataset: string | null;
+    duration_seconds: number | null;
+    queue: JobQueue | null;
+    progress: Progress;
+    fitness_curve: Array<number | null>;
+    lineage: JobLineage;
+    links: JobLinks;
+  }
+
+  interface Validation {
+    errors: Record<string, string>;
+  }
+
+}

@@ -1,0 +1,155 @@
+// @ts-check
+// A job and its epochs as they are on the server: pushed by it, and polled where nothing is pushed.
+/** @import { Problem } from "./api.js" */
+import { useCallback, useEffect, useRef, useState } from "./h.js";
+import { connectionProblem, fetchEpochs, fetchJob, trainingUrl } from "./api.js";
+import { isActive } from "./live.js";
+
+/**
+ * @typedef {Api.TrainingJobResponse} Job
+ * @typedef {object} Listener
+ * @property {() => Promise<Job>} load loads the job and the epochs that are new
+ * @property {() => number} lastEpoch the last epoch that is known, from 0; -1 before the first
+ * @property {(job: Job) => void} setJob
+ * @property {(added: Api.RecordedEpoch[]) => void} addEpochs
+ * @property {(problem: Problem) => void} fail
+ * @property {AbortSignal} signal
+ */
+
+/**
+ * Follow a job.
+ * @param {string} jobId
+ */
+export function useJob(jobId) {
+  const [state, setState] = useState(
+    /** @type {{ job: Job | null, epochs: Api.RecordedEpoch[], problem: Problem | null }} */ ({
+      job: null,
+      epochs: [],
+      problem: null,
+    }),
+  );
+  const [round, setRound] = useState(0);
+  const known = useRef(/** @type {Api.RecordedEpoch[]} */ ([]));
+  const again = useCallback(() => setRound((before) => before + 1), []);
+
+  useEffect(() => {
+    const stop = new AbortController();
+    const setJob = (/** @type {Job} */ job) => setState((before) => ({ ...before, job, problem: null }));
+    const addEpochs = (/** @type {Api.RecordedEpoch[]} */ added) => {
+      known.current = merge(known.current, added);
+      setState((before) => ({ ...before, epochs: known.current }));
+    };
+    const lastEpoch = () => known.current.at(-1)?.epoch ?? -1;
+    const load = async () => {
+      const [job, added] = await Promise.all([
+        fetchJob(jobId, stop.signal),
+        fetchEpochs(jobId, lastEpoch(), stop.signal),
+      ]);
+      setJob(job);
+      if (added.length) addEpochs(added);
+      return job;
+    };
+    const fail = (/** @type {Problem} */ problem) =>
+      !stop.signal.aborted && setState((before) => ({ ...before, problem }));
+    const following = follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal: stop.signal });
+    return () => {
+      stop.abort();
+      following.close();
+    };
+  }, [jobId, round]);
+
+  const setJob = useCallback((/** @type {Job} */ job) => setState((before) => ({ ...before, job })), []);
+  return { ...state, again, setJob };
+}
+
+/**
+ * Load once, then listen while the page is visible; where listening fails, poll.
+ * @param {string} jobId
+ * @param {Listener} listener
+ */
+function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
+  /** @type {EventSource | null} */
+  let source = null;
+  /** @type {number | undefined} */
+  let timer;
+  const close = () => {
+    source?.close();
+    source = null;
+    clearTimeout(timer);
+  };
+  const resumeIn = (/** @type {number} */ seconds) => {
+    clearTimeout(timer);
+    if (!signal.aborted) timer = setTimeout(resume, seconds * 1000);
+  };
+  const listen = () => {
+    /** @type {Api.RecordedEpoch[]} */
+    let waiting = [];
+    let heard = false;
+    source = new EventSource(trainingUrl(["jobs", jobId, "events"], { after: lastEpoch() }));
+    resumeIn(8); // The first event comes at once, unless a proxy holds it back.
+    source.addEventListener("job", (event) => {
+      heard = true;
+      clearTimeout(timer);
+      setJob(JSON.parse(event.data));
+    });
+    source.addEventListener("epoch", (event) => {
+      // At first many come at once; they are drawn together.
+      if (waiting.push(JSON.parse(event.data)) > 1) return;
+      setTimeout(() => {
+        addEpochs(waiting);
+        waiting = [];
+      }, 50);
+    });
+    source.addEventListener("end", () => {
+      close();
+      resumeIn(20);
+    });
+    source.addEventListener("error", () => {
+      // After an ordinary end the browser reconnects on its own.
+      if (heard && source?.readyState !== EventSource.CLOSED) {
+        heard = false;
+        return;
+      }
+      close();
+      resumeIn(3);
+    });
+  };
+  async function resume() {
+    close();
+    if (document.hidden || signal.aborted) return;
+    try {
+      const job = await load();
+      if (signal.aborted) return;
+      if (isActive(job)) listen();
+      else resumeIn(20);
+    } catch (error) {
+      const problem = /** @type {Problem} */ (error);
+      fail(problem);
+      if (problem.isTransient) resumeIn(Math.max(problem.retryAfter, 5));
+    }
+  }
+  const onVisibility = () => (document.hidden ? close() : resume());
+  const onOffline = () => {
+    close(); // An open stream would not notice for a long time.
+    fail(connectionProblem());
+  };
+  document.addEventListener("visibilitychange", onVisibility, { signal });
+  window.addEventListener("online", onVisibility, { signal });
+  window.addEventListener("offline", onOffline, { signal });
+  resume();
+  return { close };
+}
+
+/**
+ * Epochs in order, each once. An epoch that was trained again replaces itself and all later ones.
+ * @param {Api.RecordedEpoch[]} known
+ * @param {Api.RecordedEpoch[]} added
+ */
+function merge(known, added) {
+  const epochs = [...known];
+  for (const each of added) {
+    while (epochs.length && epochs[epochs.length - 1].epoch >= each.epoch) epochs.pop();
+    epochs.push(each);
+  }
+  return epochs;
+}

