@@ -6,8 +6,11 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -47,8 +50,6 @@ def test_without_the_registry_the_checks_are_left_out_and_named(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
-    monkeypatch.setenv("npm_config_cache", str(checkout / "cache"))
-    monkeypatch.setenv("npm_config_fetch_retries", "0")
     assert javascript.main(checkout) == 0
     said = capsys.readouterr().err
     assert "The npm registry cannot be reached: " in said
@@ -56,8 +57,20 @@ def test_without_the_registry_the_checks_are_left_out_and_named(
     assert "The JavaScript checks (ESLint, Prettier, TypeScript) were left out." in said
 
 
+@pytest.fixture
+def empty_registry() -> Iterator[str]:
+    """The URL of a registry that answers and has no package."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
 @needs_node
-def test_a_damaged_lock_fails_the_checks(checkout: Path) -> None:
+def test_what_fails_although_the_registry_answers_fails_the_checks(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: str
+) -> None:
+    monkeypatch.setenv("npm_config_registry", empty_registry)
     (checkout / "package-lock.json").write_text("{")
     with pytest.raises(SystemExit, match="npm ci failed"):
         javascript.main(checkout)

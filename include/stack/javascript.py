@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -27,18 +28,6 @@ CHECKS = (
     ),
     ("tsc",),
 )
-UNREACHABLE = {
-    "EAI_AGAIN",
-    "ECONNREFUSED",
-    "ECONNRESET",
-    "EHOSTUNREACH",
-    "ENETUNREACH",
-    "ENOTCACHED",
-    "ENOTFOUND",
-    "ERR_SOCKET_TIMEOUT",
-    "ETIMEDOUT",
-}
-"""npm's codes for a registry that did not answer. Any other failure, a wrong lock say, fails the checks."""
 
 
 class RegistryUnreachable(Exception):
@@ -76,17 +65,22 @@ def _install(node: Path, repository: Path) -> None:
     stamp = repository / "node_modules" / ".installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
+    # Asked first, because npm ci would try each of its packages against a registry that swallows requests.
+    asked = _npm(node, repository, "ping", "--fetch-retries=0", "--fetch-timeout=20000")
+    error = _error(asked.stdout)
+    if asked.returncode and not re.fullmatch(r"E\d{3}", error.get("code", "")):  # E404: it answered
+        raise RegistryUnreachable(error.get("summary") or asked.stderr.strip())
     print("Installing the JavaScript tools of package-lock.json ...", flush=True)
-    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    options = ["--json", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retry-mintimeout=1000"]
-    command = [str(node), str(npm), "ci", *options]
-    installed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    installed = _npm(node, repository, "ci", "--no-audit", "--no-fund")
     if installed.returncode:
-        error = _error(installed.stdout)
-        if error.get("code") in UNREACHABLE:
-            raise RegistryUnreachable(error.get("summary", error["code"]))
         raise SystemExit(f"npm ci failed:\n{installed.stderr}")
     stamp.write_text(digest)
+
+
+def _npm(node: Path, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    command = [str(node), str(npm), *arguments, "--json", "--no-update-notifier"]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
 
 
 def _error(output: str) -> dict[str, str]:
