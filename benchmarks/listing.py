@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "Over HTTP, from the real API server of a whole local stack, one request after the other on one "
         "connection: logged in with a token, answered with JSON. Each figure is the median of "
         f"{rounds} requests with its 95 % interval. `Database` is what of it the statements take, on a "
-        "connection that is open. Jobs have 20 data sets, 8 models, 4 statuses, and ids that begin with "
+        "connection that is open. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with "
         "their date; the newest 5,000 have 30 to 300 recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
@@ -73,19 +73,17 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
     yield Question("a page deep inside", "/jobs", {"cursor": _cursor_at(stack, deep)})
     for status in ("completed", "failed", "running"):
         yield Question(f"status={status}", "/jobs", {"status": status})
-    yield Question("a common data set", "/jobs", {"dataset": "s3://data/set-00"})
-    yield Question("a data set of the oldest 200 alone", "/jobs", {"dataset": RARE_DATASET})
-    yield Question("a data set that is none", "/jobs", {"dataset": "nowhere"})
+    yield Question("a common dataset", "/jobs", {"dataset": "s3://data/set-00"})
+    yield Question("a dataset of the oldest 200 alone", "/jobs", {"dataset": RARE_DATASET})
+    yield Question("a dataset that is none", "/jobs", {"dataset": "nowhere"})
     yield Question("a model", "/jobs", {"model": "yolo11m"})
     dataset, model = NEVER_TOGETHER
     both = {"dataset": "s3://data/set-05", "model": model}
-    yield Question("data set and model", "/jobs", both)
-    yield Question("data set, model and status", "/jobs", both | {"status": "failed"})
+    yield Question("dataset and model", "/jobs", both)
+    yield Question("dataset, model and status", "/jobs", both | {"status": "failed"})
     yield Question("status and model", "/jobs", {"status": "stopped", "model": "yolo12n"})
-    yield Question("a data set and a model that never met", "/jobs", {"dataset": dataset, "model": model})
-    yield Question(
-        "a running job of a rare data set", "/jobs", {"dataset": RARE_DATASET, "status": "running"}
-    )
+    yield Question("a dataset and a model that never met", "/jobs", {"dataset": dataset, "model": model})
+    yield Question("a running job of a rare dataset", "/jobs", {"dataset": RARE_DATASET, "status": "running"})
     oldest = _one(stack, "SELECT job_id FROM training_jobs WHERE run_id = 'manual__1'")
     for title, length in (("year", 11), ("month", 13), ("day", 15), ("second", 22)):
         yield Question(f"prefix of the oldest {title}", "/jobs", {"prefix": oldest[:length]})

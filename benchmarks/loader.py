@@ -26,7 +26,7 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "The training loader alone",
         f"{images} JPEG photographs, imgsz=640, batch={BATCH}, mosaic and all other augmentations on, no "
-        "cache; without workers as on a CPU, with workers as on a GPU. `Whole data set` is ours with mosaic "
+        "cache; without workers as on a CPU, with workers as on a GPU. `Whole dataset` is ours with mosaic "
         f"partners from everywhere instead of from recent batches. Medians of {rounds} rounds of {batches} "
         "batches, the ratios to plain with their 95 % interval. Processor time is that of all processes of "
         "the loader for a sample.",

@@ -19,7 +19,7 @@ BATCH = 16
 SETTLED_BATCHES = 72
 """Batches after which every image that a mosaic may ask for has been decoded once."""
 
-WHOLE_DATA_SET = "ours, whole data set"
+WHOLE_DATA_SET = "ours, whole dataset"
 LOADERS = ("plain", "ours", WHOLE_DATA_SET)
 
 

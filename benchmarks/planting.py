@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 RARE_DATASET = "s3://data/first-try"
 """Of the 200 oldest jobs alone."""
 NEVER_TOGETHER = ("s3://data/set-04", "yolo11s")
-"""A data set and a model that are both common, and no job has both."""
+"""A dataset and a model that are both common, and no job has both."""
 ANCESTOR = "detect-ancestor"
 """A job with four generations of three children each: 120 descendants."""
 LONG = "detect-of-a-thousand-epochs"

@@ -1,6 +1,6 @@
 """Train a YOLO model and keep both of its checkpoints.
 
-Enter a data set and press *Trigger*; all other fields are optional. One task trains on a GPU (pool and queue
+Enter a dataset and press *Trigger*; all other fields are optional. One task trains on a GPU (pool and queue
 `gpu`), two tasks upload the checkpoints in parallel, and one SQL statement records both once they are
 verified:
 

@@ -1,8 +1,8 @@
 """Announce changed training data in S3.
 
-Every hour, unless it is paused, this Dag lists the S3 data sets of all retraining plans, or only the one that
+Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans, or only the one that
 a run names. If names, sizes or ETags differ from the last announcement, a task emits the asset
-`training-dataset` with the data set and its fingerprint, which triggers the plans with `on_new_data`;
+`training-dataset` with the dataset and its fingerprint, which triggers the plans with `on_new_data`;
 otherwise the task is skipped. Nothing is downloaded, and the asset's events are the only memory.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
@@ -32,7 +32,7 @@ from include.pipeline.watching import WatchRequest
 def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
-        """Return the data sets to check."""
+        """Return the datasets to check."""
         from include.pipeline.plans import deployed_plans
         from include.pipeline.watching import watched
 

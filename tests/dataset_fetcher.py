@@ -1,4 +1,4 @@
-"""A process of its own that materializes a data set from S3, for tests that kill or race it.
+"""A process of its own that materializes a dataset from S3, for tests that kill or race it.
 
 Started with JSON: reference, cache, client (arguments of boto3.client), and hang, true to stop for ever in
 the middle of the first object. Prints how many reads of objects it took.

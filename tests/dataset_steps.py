@@ -1,4 +1,4 @@
-"""Steps that the tests of data sets share."""
+"""Steps that the tests of datasets share."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_filters_are_in_the_address(visit: Visitors) -> None:
     ("label", "value", "job_id"),
     [
         ("Job ID starts with", "pages-fa", "pages-failed"),
-        ("Data set", "s3://street-signs/2026-11.zip", "pages-failed"),
+        ("Dataset", "s3://street-signs/2026-11.zip", "pages-failed"),
         ("Model", "yolo11s.pt", "pages-failed"),
     ],
 )

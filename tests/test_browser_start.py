@@ -55,7 +55,7 @@ def test_datasets_and_models_are_picked_or_typed(visit: Visitors) -> None:
         options = page.locator(f"#field-{name}-known option")
         return [str(each.get_attribute("value")) for each in options.all()]
 
-    until(lambda: "digits" in offered("dataset"), "data sets to pick from", 30)
+    until(lambda: "digits" in offered("dataset"), "datasets to pick from", 30)
     assert {"yolo11n", "yolo26s"} <= set(offered("model"))
     page.get_by_label("task", exact=True).select_option("segment")
     until(lambda: "yolo11n-seg" in offered("model"), "models of the task", 30)

@@ -1,4 +1,4 @@
-"""Data sets on a path: good ones of every task are described, bad sources and data YAMLs are refused."""
+"""Datasets on a path: good ones of every task are described, bad sources and data YAMLs are refused."""
 
 from __future__ import annotations
 

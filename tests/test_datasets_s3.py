@@ -1,4 +1,4 @@
-"""Data sets in S3: fetched once, cached by content, read only as they were checked."""
+"""Datasets in S3: fetched once, cached by content, read only as they were checked."""
 
 from __future__ import annotations
 

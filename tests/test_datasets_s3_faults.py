@@ -1,4 +1,4 @@
-"""When S3, the network or the process fails: a sentence, and never a data set that is half there."""
+"""When S3, the network or the process fails: a sentence, and never a dataset that is half there."""
 
 from __future__ import annotations
 

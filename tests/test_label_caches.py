@@ -1,4 +1,4 @@
-"""Caches of labels: what lies beside a data set never runs, and what was scanned is not scanned again."""
+"""Caches of labels: what lies beside a dataset never runs, and what was scanned is not scanned again."""
 
 from __future__ import annotations
 

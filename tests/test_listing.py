@@ -41,7 +41,7 @@ def empty_url(postgres: Postgres) -> Iterator[str]:
 
 
 def plant(connection: psycopg.Connection[Any], rows: str) -> None:
-    """Rows of job_id, status, data set, model, days since 2026 began (or NULL)."""
+    """Rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
     connection.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
     connection.execute(
         "INSERT INTO training_jobs (job_id, status, spec, created_at, dag_id, run_id) "

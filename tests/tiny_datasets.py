@@ -1,4 +1,4 @@
-"""Tiny valid data sets for every task: drawn shapes, a few images of 64 pixels, a second to train an epoch.
+"""Tiny valid datasets for every task: drawn shapes, a few images of 64 pixels, a second to train an epoch.
 
 Shapes are polygons with known corners, so that one drawing gives the labels of every task: its box, its
 outline, its oriented box, its corners as keypoints, its class.
@@ -25,7 +25,7 @@ _CORNERS = {
 
 
 def build(task: str, folder: Path, train: int = 8, val: int = 4, size: int = 64, seed: int = 0) -> Path:
-    """Draw a data set below `folder` and return what Ultralytics takes as `data`.
+    """Draw a dataset below `folder` and return what Ultralytics takes as `data`.
 
     That is data.yaml, or the folder itself for classify. train and val count images, size is in pixels.
     """

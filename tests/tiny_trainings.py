@@ -1,4 +1,4 @@
-"""Trainings that take a second: nano models from scratch on tiny data sets."""
+"""Trainings that take a second: nano models from scratch on tiny datasets."""
 
 from __future__ import annotations
 

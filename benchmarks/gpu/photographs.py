@@ -28,7 +28,7 @@ _COLUMNS = 4
 
 
 def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, int] = SIZE) -> Path:
-    """Draw a data set for the task, unless it is there, and return what Ultralytics takes as `data`."""
+    """Draw a dataset for the task, unless it is there, and return what Ultralytics takes as `data`."""
     folder = folder / f"{task}-{train}-{size[0]}"
     data = folder if task == "classify" else folder / "data.yaml"
     if folder.exists():

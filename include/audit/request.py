@@ -55,7 +55,7 @@ class AuditRequest(BaseModel):
         None,
         ge=0,
         le=_MOST,
-        description="Number of most recent training states to keep per model and data set. Default: as in "
+        description="Number of most recent training states to keep per model and dataset. Default: as in "
         f"Variable {POLICY_VARIABLE}, otherwise 3.",
     )
     keep_best: int | None = Field(

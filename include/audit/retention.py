@@ -68,7 +68,7 @@ class RetentionReport:
         return (
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
             f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
-            f"and data set, and all of jobs that ended less than {self.policy.expire_after_days} days ago."
+            f"and dataset, and all of jobs that ended less than {self.policy.expire_after_days} days ago."
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 

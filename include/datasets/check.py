@@ -1,4 +1,4 @@
-"""Finds a data set and checks it, so that what is wrong shows before a GPU is taken."""
+"""Finds a dataset and checks it, so that what is wrong shows before a GPU is taken."""
 
 from __future__ import annotations
 

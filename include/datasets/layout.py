@@ -1,4 +1,4 @@
-"""Which images and labels a data set consists of, before any of them is opened."""
+"""Which images and labels a dataset consists of, before any of them is opened."""
 
 from __future__ import annotations
 

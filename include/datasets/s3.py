@@ -1,4 +1,4 @@
-"""Reads data sets from S3 with a boto3 client that the caller has configured."""
+"""Reads datasets from S3 with a boto3 client that the caller has configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data set consists of, as it lies on this machine's disk."""
+"""What a dataset consists of, as it lies on this machine's disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as it lies on this machine's disk. extras are keys of the data YAML for Ultralytics."""
+    """A dataset as it lies on this machine's disk. extras are keys of the data YAML for Ultralytics."""
 
     root: Path
     task: str
@@ -47,7 +47,7 @@ class Layout:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def shown(self, path: Path) -> str:
-        """Write `path` for a person: relative to the data set where it can be."""
+        """Write `path` for a person: relative to the dataset where it can be."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 

@@ -59,14 +59,14 @@ def parse_source(source: str, task: str) -> Source:
             raise DatasetError(
                 f"dataset='digits' is for task='detect' only, not {task!r}: the bundled digits have boxes "
                 "and nothing "
-                "else. Give a data set of your own"
+                "else. Give a dataset of your own"
             )
         return Digits()
     if source.startswith("s3://"):
         return _parse_s3(source)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source):
         raise DatasetError(
-            f"dataset={source!r}: nothing is fetched from there. {_REMEDY}; to use this data set, download "
+            f"dataset={source!r}: nothing is fetched from there. {_REMEDY}; to use this dataset, download "
             "it and upload "
             "it to S3"
         )

@@ -1,4 +1,4 @@
-"""Checks a whole data set before a GPU is taken for it."""
+"""Checks a whole dataset before a GPU is taken for it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 LONGEST_FILTER = 250
-"""Characters. Names of data sets and models are indexed by as many: an entry of an index has to be short."""
+"""Characters. Names of datasets and models are indexed by as many: an entry of an index has to be short."""
 
 
 class JobUnknown(LookupError):

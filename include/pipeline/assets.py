@@ -2,7 +2,7 @@
 
 | asset | emitted when | extra of the event |
 |---|---|---|
-| `training-dataset` | the content of a data set changed | `dataset` (its source), `fingerprint` |
+| `training-dataset` | the content of a dataset changed | `dataset` (its source), `fingerprint` |
 | `production-model` | a version came into production | `name`, `version`, `path`, `sha256`, `job_id` |
 """
 

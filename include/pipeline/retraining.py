@@ -224,7 +224,7 @@ def _promoted_by(retraining: Retraining, answer: Approval | None) -> str:
 
 
 def _skip_if_about_others(plan: RetrainPlan, context: Context) -> None:
-    """One asset stands for all data sets. An event that names none is taken to be of each."""
+    """One asset stands for all datasets. An event that names none is taken to be of each."""
     if context["dag_run"].run_type != "asset_triggered":
         return
     events = context["triggering_asset_events"].get(TRAINING_DATASET, ())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMEMBERED_EVENTS = 1000
-"""How many events are looked through for the last one of a data set; an older one is announced again."""
+"""How many events are looked through for the last one of a dataset; an older one is announced again."""
 
 
 class WatchRequest(BaseModel):
@@ -41,7 +41,7 @@ class WatchRequest(BaseModel):
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="s3://… (a prefix, a .zip or a data YAML). Default: the S3 data sets of all retraining "
+        description="s3://… (a prefix, a .zip or a data YAML). Default: the S3 datasets of all retraining "
         "plans.",
     )
 
@@ -55,19 +55,19 @@ class WatchRequest(BaseModel):
 
 
 def watched(conf: dict[str, Any], plans: Plans) -> list[str]:
-    """Return the data sets to look at: the one that was asked for, or all that plans have in S3."""
+    """Return the datasets to look at: the one that was asked for, or all that plans have in S3."""
     with no_retry(DatasetError):
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
             _in_s3(request.dataset)
             return [request.dataset]
     planned = {plan.dataset: None for plan in plans.valid.values() if plan.dataset.startswith("s3://")}
-    log.info("Watched are %s.", ", ".join(planned) or "no data sets: no valid plan has its data in S3")
+    log.info("Watched are %s.", ", ".join(planned) or "no datasets: no valid plan has its data in S3")
     return list(planned)
 
 
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
-    """Make this task's event tell of the data set's new content. Raises AirflowSkipException where it is old.
+    """Make this task's event tell of the dataset's new content. Raises AirflowSkipException where it is old.
 
     What was announced last is what the events themselves say: they are stored together with the success of
     the task that emits them, so that no change is lost and none is announced twice.
@@ -83,7 +83,7 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
 
 
 def change(dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader) -> dict[str, str] | None:
-    """Return what is to be announced of the data set; None if its content was announced last.
+    """Return what is to be announced of the dataset; None if its content was announced last.
 
     announced are the extras of the events so far, the newest first. Raises DatasetError where there are no
     data, StorageUnavailable where S3 does not answer.
@@ -96,7 +96,7 @@ def change(dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReade
 
 
 def is_of(extra: Mapping[str, Any], dataset: str) -> bool:
-    """Whether an event is of this data set."""
+    """Whether an event is of this dataset."""
     named = extra.get("dataset")
     return isinstance(named, str) and named.rstrip("/") == dataset.rstrip("/")
 

@@ -102,7 +102,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
     given["arguments"] = dict(options.set)
     if options.resume is None:
         if options.data is None:
-            raise TrainingError("--data is missing; give the data set's YAML, or its folder for classify")
+            raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
         task = options.task or "detect"
         model = options.model or f"yolo11n{MODEL_SUFFIX.get(task, '')}"
         identity = {"task": task, "model": model} | _identity(options)
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
         "After an interruption or a kill, the same call with --recover goes on to the same weights.",
     )
-    parser.add_argument("--data", type=Path, help="the data set's YAML, or its folder for classify")
+    parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
     parser.add_argument(
         "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo11n"

@@ -19,7 +19,7 @@ _READ_IN_TRAINING_TOO = {
     "classes",
     "agnostic_nms",
     "augment",
-}  # listed under Predict, read by data sets and validators
+}  # listed under Predict, read by datasets and validators
 
 _EITHER_SIGN = {"batch", "degrees", "shear"}
 """Numbers that may be negative: -1 lets Ultralytics choose, and angles turn both ways."""

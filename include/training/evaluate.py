@@ -1,4 +1,4 @@
-"""Measures a model on a split of a data set: the same numbers for the same files, whoever asks."""
+"""Measures a model on a split of a dataset: the same numbers for the same files, whoever asks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundErr
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on one split of one data set.
+    """What a model reaches on one split of one dataset.
 
     metrics have Ultralytics' names as they are in results.csv, and `fitness`; a number that is not finite is
     None. classes holds AP50-95 of each class that has a label in the split, by name: of masks for segment, of

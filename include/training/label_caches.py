@@ -1,8 +1,8 @@
 """Ultralytics' caches of labels (`labels/*.cache`), in a form that cannot run anything.
 
-Ultralytics pickles what it found in a data set and unpickles whatever lies there at the next start, so that
-whoever can write to a data set runs code on the machine that trains. These files are JSON. A file in another
-form, or one that somebody else on this machine could have written, is as good as none: the data set is
+Ultralytics pickles what it found in a dataset and unpickles whatever lies there at the next start, so that
+whoever can write to a dataset runs code on the machine that trains. These files are JSON. A file in another
+form, or one that somebody else on this machine could have written, is as good as none: the dataset is
 scanned anew, and the file replaced.
 """
 

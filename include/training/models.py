@@ -79,9 +79,7 @@ def _task_of_architecture(model: str, yaml: str) -> str:
         # Not chained: Ultralytics' text quotes the file, which may be any.
         raise TrainingError(f"model={model} is not valid YAML; correct the file") from None
     if "head" not in architecture:
-        raise TrainingError(
-            f"model={model} describes no model: it has no head; is it the YAML of a data set?"
-        )
+        raise TrainingError(f"model={model} describes no model: it has no head; is it the YAML of a dataset?")
     try:
         check_architecture(architecture)
     except InspectionError as error:

@@ -114,7 +114,7 @@ ultralytics.engine.trainer.enumerate = counted  # the loop's count drives warm-u
 
 
 class _Seeded:
-    """What a training data set needs to take its samples by EpochOrder's numbers."""
+    """What a training dataset needs to take its samples by EpochOrder's numbers."""
 
     seed: int
     shuffle: bool
@@ -264,9 +264,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     """Make `loader` yield samples that depend on seed, epoch and position alone; returns what orders them."""
     data = loader.dataset
     seeded = SeededImages if isinstance(data, YOLODataset) else SeededClassification
-    data.__class__ = (
-        seeded  # a copy would double what the data set holds: labels, and images with cache="ram"
-    )
+    data.__class__ = seeded  # a copy would double what the dataset holds: labels, and images with cache="ram"
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, most_lanes=_LANES[0] if on_gpu else 1)

@@ -135,11 +135,11 @@ def _check(request: TrainingRequest) -> None:
     if request.task == "classify":
         if not (request.data / "train").is_dir():
             raise TrainingError(
-                f"data={request.data} is no data set for classify; give a folder with train/ and val/, each "
+                f"data={request.data} is no dataset for classify; give a folder with train/ and val/, each "
                 "with one folder of images a class"
             )
     elif request.data.suffix not in {".yaml", ".yml"} or not request.data.is_file():
-        raise TrainingError(f"data={request.data} is no YAML file; give the path of the data set's YAML")
+        raise TrainingError(f"data={request.data} is no YAML file; give the path of the dataset's YAML")
 
 
 def _require_trusted(save_dir: Path) -> None:

@@ -144,7 +144,7 @@ class WholeState(KeepsStates):
             return super().get_model(cfg=cfg, weights=weights, verbose=verbose)
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read the data set's description. Raises TrainingError where it is wrong, and never downloads."""
+        """Read the dataset's description. Raises TrainingError where it is wrong, and never downloads."""
         with self._data_errors():
             if self.args.task != "classify":
                 # Ultralytics runs the YAML's `download` (also a script) for images that are missing
@@ -299,7 +299,7 @@ class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
         """List the images. With cache=disk, forget decoded ones of which a kill has left a part.
 
-        Ultralytics would stumble over them for ever; its other data sets notice by themselves.
+        Ultralytics would stumble over them for ever; its other datasets notice by themselves.
         """
         data = super().build_dataset(*args, **options)
         for *_, decoded, _ in data.samples if data.cache_disk else ():

@@ -73,7 +73,7 @@ class Scene:
     """Of the uninterrupted training, by its number of processes."""
 
     def prepare(self) -> None:
-        """Put the data set and the model that every job begins with where they belong."""
+        """Put the dataset and the model that every job begins with where they belong."""
         build(TASK, self.data, train=IMAGES, val=4)
         store_model(self.place, TASK)
 
@@ -84,7 +84,7 @@ class Scene:
 
     @property
     def data(self) -> Path:
-        """The folder of the data set."""
+        """The folder of the dataset."""
         return self.place.folder / "data"
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -92,7 +92,7 @@ class Scene:
         return psycopg.connect(self.superuser_url, autocommit=True)
 
     def data_of(self, job_id: str) -> Path:
-        """A copy of the data set that one job may have to itself."""
+        """A copy of the dataset that one job may have to itself."""
         return Path(shutil.copytree(self.data, self.place.folder / f"{job_id}-data"))
 
     def environment(self, root: Path, data: Path) -> dict[str, str]:

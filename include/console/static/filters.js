@@ -14,7 +14,7 @@ const STATES = ["queued", "running", "completed", "failed", "stopped"];
 /**
  * @param {object} props
  * @param {Record<string, string>} props.asked values of the filters
- * @param {Api.TrainingJobResponse[]} props.jobs whose data sets and models are suggested
+ * @param {Api.TrainingJobResponse[]} props.jobs whose datasets and models are suggested
  * @param {boolean} props.filtered whether any filter is set
  */
 export function Filters({ asked, jobs, filtered }) {
@@ -28,7 +28,7 @@ export function Filters({ asked, jobs, filtered }) {
         ${STATES.map((state) => html`<option value=${state} selected=${asked.status === state}>${state}</option>`)}
       </select>
     </label>
-    <${Field} name="dataset" label="Data set" value=${asked.dataset} known=${jobs.map((job) => job.dataset)} />
+    <${Field} name="dataset" label="Dataset" value=${asked.dataset} known=${jobs.map((job) => job.dataset)} />
     <${Field} name="model" label="Model" value=${asked.model} known=${jobs.map((job) => job.model)} />
     <label class="field"><span>Archive</span>
       <select name="archived">

@@ -20,7 +20,7 @@ export const COLUMNS = [
   ["Training"],
   ["Status"],
   ["Model"],
-  ["Data set"],
+  ["Dataset"],
   ["Progress"],
   ["mAP"],
   ["Duration"],
@@ -40,7 +40,7 @@ export function JobRow({ job, chosen, choose }) {
     <td role="cell" data-label="Status"><${Status} of=${job.status} />
       ${job.origin === "external" && external}${job.archived_at && html` <small class="muted">archived</small>`}</td>
     <td role="cell" data-label="Model"><span class="clip" title=${job.model}>${job.model ?? "–"}</span></td>
-    <td role="cell" data-label="Data set"><span class="clip" title=${job.dataset}>${job.dataset ?? "–"}</span></td>
+    <td role="cell" data-label="Dataset"><span class="clip" title=${job.dataset}>${job.dataset ?? "–"}</span></td>
     <td role="cell" data-label="Progress" class="how-far"><${EpochsDone} job=${job} /></td>
     <td role="cell" data-label="mAP"><${Quality} job=${job} /></td>
     <td role="cell" data-label="Duration" class="number">${formatDuration(job.duration_seconds)}</td>

@@ -43,7 +43,7 @@ function Failure({ job, error }) {
     ${
       job.links.dataset_report &&
       html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
-        Download the report of all problems in the data set</a></p>`
+        Download the report of all problems in the dataset</a></p>`
     }
     ${safe && html`<p class="muted">Resuming continues after ${safe}.</p>`}</${Note}>`;
 }

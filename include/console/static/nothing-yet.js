@@ -7,7 +7,7 @@ import { requestOf } from "./yolo-command.js";
 export function NothingYet({ filtered, mayStart }) {
   if (filtered) {
     return html`<div class="empty"><h2>No training matches</h2>
-      <p>Data set and model must match exactly; the job ID may be a prefix.${" "}
+      <p>Dataset and model must match exactly; the job ID may be a prefix.${" "}
         <a href="jobs">Show all trainings</a></p></div>`;
   }
   return html`<div class="empty"><h2>No trainings yet</h2>

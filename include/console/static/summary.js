@@ -70,7 +70,7 @@ function Inputs({ job }) {
       html`<${Fact} name="Initial weights">
       <code title=${`${job.initial_weights_path}, SHA-256 ${weights}`}>${weights.slice(0, 12)}…</code></${Fact}>`
     }
-    <${Fact} name="Data set">${job.dataset ?? "–"}</${Fact}>
+    <${Fact} name="Dataset">${job.dataset ?? "–"}</${Fact}>
     <${Fact} name="Safe in S3"><span class="number">${durableState(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>`;
 }

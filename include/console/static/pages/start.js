@@ -52,10 +52,10 @@ function heading() {
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId ?? "")}`}>${parentId}</a>`;
   if (model && !from) {
-    return html`Starts a new training from the weights of ${model}. Choose the data set to fine-tune on.`;
+    return html`Starts a new training from the weights of ${model}. Choose the dataset to fine-tune on.`;
   }
   if (model) {
-    return html`Starts a new training from the weights of ${model} with the parameters of ${link}. Choose the data set
+    return html`Starts a new training from the weights of ${model} with the parameters of ${link}. Choose the dataset
       to fine-tune on.`;
   }
   if (resume) {
