@@ -83,7 +83,7 @@ def test_a_bug_report_asks_for_the_status_and_the_log_of_the_task() -> None:
 
 def test_updates_wait_for_a_week() -> None:
     updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
-    assert {each["package-ecosystem"] for each in updates} == {"github-actions", "uv"}
+    assert {each["package-ecosystem"] for each in updates} == {"github-actions", "npm", "uv"}
     assert all(each["cooldown"]["default-days"] == 7 for each in updates)
 
 
