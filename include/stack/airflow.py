@@ -222,7 +222,13 @@ class Airflow:
             },
             # A training outlives minutes without the API server, and notices soon when it is back.
             "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
-            "dag_processor": {"refresh_interval": 10, "parsing_processes": 2, "print_stats_interval": 600},
+            # A Dag file that was changed is read within seconds; all are read again every minute.
+            "dag_processor": {
+                "refresh_interval": 10,
+                "min_file_process_interval": 60,
+                "parsing_processes": 2,
+                "print_stats_interval": 600,
+            },
             "logging": {"base_log_folder": self.home / "logs"},
             "usage_data_collection": {"enabled": False},
         }
