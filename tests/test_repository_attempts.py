@@ -298,6 +298,20 @@ def test_a_job_that_ended_and_begins_again_is_not_stopped_by_what_was_asked_befo
     assert recorded(jobs).stop_requested is False
 
 
+def test_an_attempt_whose_failure_is_recorded_while_it_starts_does_not_train(jobs: JobRepository) -> None:
+    started(jobs, epochs=2)
+    jobs.leave_queue("a", "run1", 2)
+    jobs.fail_run("train_yolo", "run1", "marked as success by hand")
+    with pytest.raises(
+        OwnershipLost, match=r"recorded as failed while .* reason was: marked as success by hand"
+    ):
+        jobs.start_training("a", "run1", 2, first_epoch=2)
+    assert (recorded(jobs).status, recorded(jobs).error) == ("failed", "marked as success by hand")
+    jobs.leave_queue("a", "run1", 3)
+    jobs.start_training("a", "run1", 3, first_epoch=2)
+    assert (recorded(jobs).status, recorded(jobs).error) == ("running", None)
+
+
 def test_a_job_is_completed_after_it_was_stopped(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:

@@ -177,8 +177,8 @@ class JobRepository:
         is in it; what the row says beyond that is lost. attempt is Airflow's try number. From here on no
         older one of this run writes; the row tells of no epoch that is to come, and names no objects until
         the attempt has ended.
-        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner or a newer attempt of
-        it began.
+        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner, a newer attempt of it
+        began, or the failure of this one is recorded already.
         """
         with self._connection.transaction():
             self._as_owner(
@@ -385,7 +385,7 @@ class JobRepository:
         owner = {"job_id": job_id, "run_id": run_id, "attempt": attempt}
         row = self._row(name, owner | values)
         if row is None:
-            raise OwnershipLost(_lost(job_id, run_id, self._get(job_id)))
+            raise OwnershipLost(_lost(job_id, run_id, self._get(job_id), attempt))
         return row
 
     def _row(self, name: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -403,11 +403,16 @@ def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **{name: shorten(text, ERROR_BYTES) for name, text in texts.items()}}
 
 
-def _lost(job_id: str, run_id: str, job: TrainingJob | None) -> str:
+def _lost(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
     if job is None:
         return f"Job {job_id} has no row in training_jobs any more: somebody deleted it. Trigger it again."
     if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
         return f"Job {job_id} was stopped while it waited for a GPU. To train it after all, trigger it again."
+    if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:
+        return (
+            f"Job {job_id} was recorded as failed while this attempt was starting. "
+            f"This attempt stops here; clear train to go on. The reason was: {job.error}"
+        )
     if job.run_id == run_id:
         return (
             f"Job {job_id} does not belong to this attempt any more: a newer attempt of run {run_id} began. "

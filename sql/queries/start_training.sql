@@ -1,6 +1,7 @@
 -- An attempt begins to train: from here on no older one writes, and until it ends the row names no objects, because it
 -- replaces them. Where epochs or batches are repeated, the row goes back to what the attempt begins with, in what
--- is durable too, and the time that went into them is lost.
+-- is durable too, and the time that went into them is lost. Nothing is written, or returned, where the failure of this
+-- attempt is recorded already, because somebody has marked its task or its run by hand: that reason stays.
 UPDATE training_jobs
 SET
     status = 'running',
@@ -42,4 +43,5 @@ SET
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
     AND (attempt IS NULL OR attempt <= %(attempt)s)
+    AND NOT (status = 'failed' AND COALESCE(attempt, 0) = %(attempt)s)
 RETURNING job_id;
