@@ -244,7 +244,10 @@ def test_there_may_be_nothing_to_roll_back_to(
     [
         ({}, "name={} is refused: field required"),
         ({"name": "digits", "versoin": 2}, "versoin is not a parameter of promote_model; its parameters are"),
-        ({"name": "../digits"}, "name='../digits' is refused. name: The model, as its retraining plan"),
+        (
+            {"name": "../digits"},
+            "name='../digits' is refused. name: Name of the model, as in its retraining plan",
+        ),
         ({"name": "digits", "version": "2"}, "version='2' is refused"),
         ({"name": "digits", "version": 0}, "version=0 is refused"),
         ({"name": "digits", "force": "yes"}, "force='yes' is refused"),
