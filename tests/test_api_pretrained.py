@@ -139,7 +139,9 @@ def test_a_third_one_is_told_to_come_back_while_two_are_sending(
 ) -> None:
     monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
     with silent_client(api_url), silent_client(api_url):
-        until(lambda: store(weights).status_code == 503, "no turn for a third one", 30, pause=0.05)
+        # The server runs in this process. A third one before them would have taken one of their turns.
+        until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)
+        assert store(weights).status_code == 503
     until(lambda: store(weights).status_code == 200, "a turn", 30)
 
 
