@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import may_see_runs_of
 from include.api.database import Database, connected  # noqa: TC001 - FastAPI reads annotations at run time
@@ -51,9 +51,7 @@ _PLACE = TypeAdapter(Place)
 
 
 class JobsQuery(BaseModel):
-    """Which jobs to list; a parameter that does not exist is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+    """Which jobs to list."""
 
     status: JobStatus | None = None
     dataset: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs trained on this one only.")
@@ -69,9 +67,7 @@ class JobsQuery(BaseModel):
 
 
 class EpochsQuery(BaseModel):
-    """Which epochs to list; a parameter that does not exist is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+    """Which epochs to list."""
 
     after: int = Field(-1, ge=-1, le=2**31 - 1, description="Epochs after this one, from 0.")
     limit: int = Field(1000, ge=1, le=5000, description="Epochs in a page.")

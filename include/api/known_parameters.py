@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have: FastAPI ignores them, unless they are those of a model."""
+"""Query parameters that a route does not have: FastAPI ignores them."""
 
 from __future__ import annotations
 

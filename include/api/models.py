@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import may_see_runs_of
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
@@ -23,9 +23,7 @@ _PLACE = TypeAdapter(tuple[str, int])
 
 
 class ModelsQuery(BaseModel):
-    """Which versions to list; a parameter that does not exist is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+    """Which versions to list."""
 
     name: str | None = Field(None, max_length=128, description="Versions of this model only.")
     stage: Stage | None = Field(None, description="Versions in this stage only.")
