@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Middle:
     """The median of some values, and an interval that holds that of all possible ones in 95 % of cases.
 
-    low and high are None for fewer than six values, which are too few to tell.
+    low and high are None for fewer than six values: those are too few for such an interval.
     """
 
     median: float

@@ -127,7 +127,7 @@ class Attempt:
         return self._next().at - self._started
 
     def train_on(self, epochs: float) -> None:
-        """Wait until so many epochs more are trained, or nearly."""
+        """Wait until `epochs` more epochs are trained, to within a batch."""
         until = self._next().epochs + epochs
         while (reached := self._next()).epochs + 1 / reached.batches < until:
             pass
@@ -224,7 +224,7 @@ def _state_here(job_folder: Path) -> float:
 
 
 def _state_in_s3(services: Services, batches: int) -> float:
-    """Return the same of the state in S3, with so many batches in an epoch."""
+    """Return the same of the state in S3, for epochs of `batches` batches."""
     stored = services.store(JOB).head(JOB, "last")
     if stored is None or stored.checkpoint is None:
         return 0.0

@@ -158,7 +158,7 @@ def _one(stack: Stack, statement: Any) -> str:
 
 
 def _cursor_at(stack: Stack, deep: int) -> str:
-    """Return the `next` of the page that ends at the job which so many are newer than."""
+    """Return the `next` of the page that ends at the job that has `deep` newer ones."""
     from include.api.pages import cursor_at
 
     with closing(_connected(stack)) as connection:

@@ -116,7 +116,7 @@ FROM generate_series(0, 999) AS epoch
 
 
 def plant(connection: Connection, jobs: int, with_epochs: int) -> None:
-    """Write so many jobs, and of the newest of them the epochs; the connection commits each statement."""
+    """Write `jobs` jobs and the epochs of the newest ones; the connection commits each statement."""
     connection.execute(_JOBS, {"jobs": jobs, "rare": RARE_DATASET})
     connection.execute(_FAMILY, {"ancestor": ANCESTOR, "long": LONG})
     connection.execute(_EPOCHS, {"with_epochs": with_epochs, "long": LONG})

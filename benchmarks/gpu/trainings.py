@@ -27,7 +27,7 @@ _UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(Cu
 class Unwatched:
     """Takes no notice of epochs and states (an EpochReporter and StateReporter).
 
-    A state is saved after every so many batches; 0: only at the end of epochs.
+    A state is saved every `batches` batches; 0 saves one only at the end of each epoch.
     """
 
     def __init__(self, batches: int = 0) -> None:

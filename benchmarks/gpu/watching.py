@@ -50,7 +50,7 @@ def used_memory(gpu: int) -> int:
 
 
 class Utilisation:
-    """Asks NVML ten times a second, while it is told to, how busy the GPU is; without a GPU it says None."""
+    """Samples the GPU's utilisation through NVML ten times a second; None without a GPU."""
 
     def __init__(self, gpu: int | None) -> None:
         self._gpu = gpu

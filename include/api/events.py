@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from include.api.hub import JobState, KnownEpoch
 
 LONGEST_SECONDS = 300.0
-"""How long a stream lives. The browser comes back by itself, and then it is looked again at who it is."""
+"""How long a stream lives. The browser reconnects on its own, and its permissions are checked again."""
 
 RETRY_MILLISECONDS = 2000
 _NOTICE_SECONDS = 0.5
@@ -78,13 +78,13 @@ async def follow_job(
 
 
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
-    """Yield what happens to the job from epoch `after` on, until it has ended, or for so many seconds."""
+    """Yield what happens to the job after epoch `after`, until it has ended or `seconds` have passed."""
     end, told, sent = time.monotonic() + seconds, None, _Sent(after)
     with hub.watching(job_id):
         while time.monotonic() < end and not uvicorn_stops():
             news, state = hub.news, hub.state(job_id)
             if state is not None and state.version != told:
-                if state.job is None:  # deleted: who comes back is told so
+                if state.job is None:  # deleted: a client that reconnects gets 404
                     return
                 yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
                 for epoch in sent.new_in(state):

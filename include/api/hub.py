@@ -98,7 +98,7 @@ class Hub:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody watches and nothing is done any more."""
+        """Whether the polling has stopped, because nobody watches."""
         return self._looking is None
 
     async def _look_again_and_again(self) -> None:
@@ -128,7 +128,7 @@ class Hub:
             self.news = asyncio.Event()
 
     async def _pause(self) -> None:
-        """Until it is time for the next look, or somebody new watches, or nobody any more."""
+        """Wait for the next poll; a client that starts to watch, or a job's last one that leaves, ends it."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), self._seconds)
 
@@ -154,7 +154,7 @@ def look(
                     new[job_id] = _read(connection, job_id, version, row["epoch"], before)
                 except database_errors():
                     raise
-                except Exception:  # whatever is in this row, those who watch others are still told
+                except Exception:  # this row must not end the streams of other jobs
                     log.warning("Job %r cannot be shown as it is now.", job_id, exc_info=True)
                     new[job_id] = _GONE
     return new
