@@ -45,7 +45,7 @@ class Services:
         """Return an S3 client, set up as the tasks do it."""
         import boto3
 
-        from include.checkpoints.client import client_config
+        from include.s3.client import client_config
 
         return boto3.client(
             "s3",

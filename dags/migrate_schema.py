@@ -26,8 +26,7 @@ from include.pipeline.form import params_of
 from include.pipeline.payloads import require_result
 from include.pipeline.retries import DEFAULT_ARGS
 from include.pipeline.settings import TRAINING_DB
-from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
-from include.schema.request import MigrationRequest, RequestRefused
+from include.schema.request import MigrationRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -52,7 +51,7 @@ def migrate_schema() -> None:
         """Log the SQL that would run, and return the revision that the target stands for."""
         from include.schema import migrations
 
-        with no_retry(RequestRefused, TargetUnknown, SchemaBehind):
+        with no_retry():
             request = MigrationRequest.parse(get_current_context()["dag_run"].conf or {})
             planned = migrations.plan(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
         log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
@@ -67,7 +66,7 @@ def migrate_schema() -> None:
         if request.dry_run:
             log.info("dry_run: nothing was changed. The log of the task plan shows what would change.")
             raise AirflowSkipException("dry_run")
-        with no_retry(MigrationRefused, TargetUnknown, SchemaBehind):
+        with no_retry():
             done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
         log.info("%s to %s: %s", done.current, done.target, ", ".join(done.revisions) or "nothing to do")
         return request.target
@@ -77,7 +76,7 @@ def migrate_schema() -> None:
         """Log every column as it is in the database."""
         from include.schema import migrations
 
-        with no_retry(SchemaUnverified, SchemaBehind):
+        with no_retry():
             for column in migrations.verify(_engine(), require_result(target, "apply")):
                 log.info("%s", column)
         log.info("The training database holds what schema revision %s promises.", target)

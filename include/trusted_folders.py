@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from include.errors import FinalError
+
 _MOST_LINKS = 40
 """As in the kernel."""
 
 REMEDY = "set TRAINING_ROOT to a folder of your own"
 
 
-class UntrustedFolder(Exception):
+class UntrustedFolder(FinalError):
     """A folder that another account of this machine could have prepared, with a sentence of what to do."""
 
 

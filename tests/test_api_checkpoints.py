@@ -15,11 +15,11 @@ import pytest
 import requests
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.links import download_link
-from include.checkpoints.location import S3Location
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import s3_signer
+from include.s3.location import S3Location
+from include.s3.signed_links import download_link
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving

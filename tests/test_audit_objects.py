@@ -13,10 +13,10 @@ import pytest
 from include.audit.findings import FindingKind
 from include.audit.objects import Sample
 from include.audit.recorded import RecordedObject
-from include.checkpoints.client import client_config
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
+from include.s3.client import client_config
 from tests.auditing import BEST, LAST, World, audited
 from tests.cutting_proxy import CuttingProxy
 from tests.dataset_steps import arguments

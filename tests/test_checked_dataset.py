@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.checkpoints.errors import RefusedForNow
-from include.datasets.errors import StorageMisconfigured
 from include.jobs.repository import JobRepository
 from include.pipeline.connections import s3_client as connected_client
 from include.pipeline.patience import may_pass
@@ -23,6 +21,7 @@ from include.pipeline.payloads import ResolvedJob
 from include.pipeline.settings import Settings
 from include.pipeline.tasks import check_job_dataset, resolve_run
 from include.pipeline.training import TrainingAttempt
+from include.s3.errors import RefusedForNow, StoreMisconfigured
 from include.stack.s3 import S3
 from tests.airflow_connections import context_of, lead_to
 from tests.dataset_steps import images, upload_files
@@ -126,7 +125,7 @@ def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
     started(jobs, epochs=epochs)
     job = use("another")
     wrong_keys(monkeypatch)
-    with pytest.raises(RefusedForNow if epochs else StorageMisconfigured) as refused, ExitStack() as stack:
+    with pytest.raises(RefusedForNow if epochs else StoreMisconfigured) as refused, ExitStack() as stack:
         attempt(job, reference)._bring_data(connected_client(), stack)
     assert may_pass(refused.value) == (epochs > 0)
     with pytest.raises(RefusedForNow if epochs else AirflowFailException):

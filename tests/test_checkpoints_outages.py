@@ -19,8 +19,9 @@ import pytest
 from botocore.config import Config
 
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.store import CheckpointStore, client_config
+from include.checkpoints.store import CheckpointStore
+from include.s3.client import client_config
+from include.s3.upload import TransferLimits
 from include.stack.s3 import S3, S3Ports
 from tests.conftest import reachable_directory
 from tests.cutting_proxy import CuttingProxy

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut, StoreError
-from include.checkpoints.sending import TransferLimits
+from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.store import CheckpointStore
+from include.s3.errors import CorruptObject, FencedOut, StoreError
+from include.s3.upload import TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -155,7 +156,7 @@ def test_a_damaged_last_does_not_take_the_place_of_the_generation_before(
     metadata = s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
     s3_client.put_object(Bucket=bucket, Key=key, Body=b"damaged", Metadata=metadata)
     newer = open_store()
-    with pytest.raises(CorruptCheckpoint):
+    with pytest.raises(CorruptObject):
         newer.download("job", "last", tmp_path / "last.pt")
 
     newer.upload(make(0, "-newer"), "job", "last", VERSION, keep_previous=False)
@@ -231,7 +232,7 @@ def test_a_parent_that_was_replaced_seeds_nothing(open_store: OpenStore, make: M
     parent, store = open_store("parent's run"), open_store("own run")
     parent.upload(make(5), "parent", "last", VERSION)
 
-    with pytest.raises(CorruptCheckpoint, match=make(4).sha256):
+    with pytest.raises(CorruptObject, match=make(4).sha256):
         store.seed("parent", "job", "last", make(4))
 
     assert store.head("job", "last") is None
@@ -248,7 +249,7 @@ def test_a_parent_that_is_replaced_during_the_copy_seeds_nothing(
         parent.upload(make(5), "parent", "last", VERSION)
 
     s3_client.meta.events.register("before-send.s3.CopyObject", replace)
-    with pytest.raises(CorruptCheckpoint, match="somebody replaced it meanwhile"):
+    with pytest.raises(CorruptObject, match="somebody replaced it meanwhile"):
         store.seed("parent", "job", "last", make(4))
 
     assert store.head("job", "last") is None

@@ -9,7 +9,7 @@ import pytest
 
 from include.audit.findings import FindingKind
 from include.audit.unfenced import find_unfenced
-from include.checkpoints.conditions import (
+from include.s3.conditional_writes import (
     PROBE_KEY,
     ConditionalWrites,
     Support,
@@ -17,7 +17,7 @@ from include.checkpoints.conditions import (
     require_conditional_deletes,
     require_conditional_writes,
 )
-from include.checkpoints.errors import ConditionsNotHonoured
+from include.s3.errors import ConditionsNotHonoured
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,9 +15,10 @@ import pytest
 from botocore.config import Config
 
 from include.datasets.check import check_dataset
-from include.datasets.errors import DatasetError, StorageUnavailable
+from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
+from include.s3.errors import BucketMissing, StoreAccessDenied, StoreUnavailable
 from tests.cutting_proxy import CuttingProxy
 from tests.dataset_fetcher import CountingReader
 from tests.dataset_steps import arguments, images, materialize, upload_files, upload_zip
@@ -54,10 +55,15 @@ def test_what_is_missing_in_s3_is_named(
         f"s3://{bucket}/nothing.zip",
         f"s3://{bucket}/nothing/",
         f"s3://{bucket}/set/data.yaml",
-        "s3://no-such-bucket-here/set/",
-        "s3://no-such-bucket-here/set.zip",
     ):
-        with pytest.raises(DatasetError, match=r"check the (bucket|key)") as refused:
+        with pytest.raises(DatasetError, match="check the bucket and the (key|prefix)") as refused:
+            check_dataset(source, "detect", cache, reader)
+        assert source in str(refused.value)
+
+
+def test_a_bucket_that_is_missing_is_named(cache: Path, reader: CountingReader) -> None:
+    for source in ("s3://no-such-bucket-here/set/", "s3://no-such-bucket-here/set.zip"):
+        with pytest.raises(BucketMissing, match="check the bucket's name") as refused:
             check_dataset(source, "detect", cache, reader)
         assert source in str(refused.value)
 
@@ -66,7 +72,7 @@ def test_keys_that_are_not_accepted_are_named(s3: S3, bucket: str, cache: Path) 
     for changes in ({"aws_secret_access_key": "wrong"}, {"aws_access_key_id": "unknown"}):
         reader = S3ObjectReader(boto3.client("s3", **arguments(s3, **changes)))
         for source in (f"s3://{bucket}/a.zip", f"s3://{bucket}/a/"):
-            with pytest.raises(DatasetError, match=f"does not allow .* s3://{bucket}/a.*training_s3"):
+            with pytest.raises(StoreAccessDenied, match="does not accept the keys of connection training_s3"):
                 check_dataset(source, "detect", cache, reader)
 
 
@@ -74,7 +80,7 @@ def test_a_server_that_does_not_answer_is_worth_another_attempt(s3: S3, cache: P
     with socket.create_server(("127.0.0.1", 0)) as unused:
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
     reader = S3ObjectReader(boto3.client("s3", **arguments(s3, endpoint_url=endpoint), config=ONCE))
-    with pytest.raises(StorageUnavailable, match=f"{endpoint} does not answer for s3://b/a.zip") as failed:
+    with pytest.raises(StoreUnavailable, match=f"{endpoint} does not answer .*/b/a.zip") as failed:
         check_dataset("s3://b/a.zip", "detect", cache, reader)
     assert not isinstance(failed.value, DatasetError)
 
@@ -101,7 +107,7 @@ def test_a_connection_that_always_breaks_off_leaves_nothing(
         reader = S3ObjectReader(
             boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=ONCE)
         )
-        with pytest.raises(StorageUnavailable, match=r"data\.zip"):
+        with pytest.raises(StoreUnavailable, match=r"data\.zip"):
             check_dataset(source, "detect", cache, reader)
     assert not list(cache.rglob("content*"))
 

@@ -10,7 +10,8 @@ import psutil
 import psycopg
 import pytest
 
-from include.jobs.repository import JobRepository, OwnershipLost
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
 from include.pipeline import database, epoch_recorder
 from include.pipeline.connections import training_database
 from include.pipeline.database import TimeLimitedConnection

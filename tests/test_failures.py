@@ -39,7 +39,7 @@ def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
         with (
             pytest.raises(AirflowFailException, match="no images"),
-            recorded_failure(context_of({}), DatasetError),
+            recorded_failure(context_of({})),
         ):
             raise DatasetError("dataset='x' has no images")
         assert proxy.cuts == 2

@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"checkpoints", "datasets", "schema", "serving"},
+    {"s3", "schema", "serving"},
+    {"checkpoints", "datasets"},
     {"pictures", "reports", "training"},
     {"jobs", "watchdog"},
     {"models", "tracking"},

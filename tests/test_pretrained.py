@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.checkpoints.errors import CorruptCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.store import CheckpointStore
+from include.s3.errors import CorruptObject
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 from tests import crafted_checkpoints as craft
@@ -206,7 +206,7 @@ def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
-    with pytest.raises(CorruptCheckpoint, match=f"but the job began with {stored.sha256}: somebody replaced"):
+    with pytest.raises(CorruptObject, match=f"but the job began with {stored.sha256}: somebody replaced"):
         checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
 

@@ -10,14 +10,15 @@ import boto3
 import psycopg
 import pytest
 
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.store import client_config
-from include.models.errors import NotRegistered, PromotionRefused, RequestRefused, VersionUnknown
+from include.checkpoints.errors import CheckpointNotFound
+from include.models.errors import NotRegistered, PromotionRefused, PromotionRequestRefused, VersionUnknown
 from include.models.promotion import choose, promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.version import ModelVersion, Stage
+from include.s3.client import client_config
+from include.s3.errors import CorruptObject
+from include.s3.upload import TransferLimits
 from tests.model_versions import body, metadata, replace, trained, version_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_what_a_crash_left_where_the_next_version_belongs_is_replaced(
         ),
         (
             "UPDATE training_jobs SET best_checkpoint_size = 8",
-            CorruptCheckpoint,
+            CorruptObject,
             "a/best.pt holds 7 bytes, SHA-256 .*, but job a has recorded 8 bytes",
         ),
         (
@@ -254,7 +255,7 @@ def test_there_may_be_nothing_to_roll_back_to(
     ],
 )
 def test_a_conf_that_is_not_understood_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(RequestRefused, match=said):
+    with pytest.raises(PromotionRequestRefused, match=said):
         PromotionRequest.parse(conf)
 
 

@@ -9,12 +9,13 @@ import boto3
 import psycopg
 import pytest
 
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, StoreError
-from include.checkpoints.store import client_config
+from include.checkpoints.errors import CheckpointNotFound
 from include.models.errors import ModelError, PromotionConflict
 from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
+from include.s3.client import client_config
+from include.s3.errors import CorruptObject, StoreError
 from tests.model_versions import body, metadata, replace, version_of
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ def terminate(url: str, victim: Connection) -> None:
         ),
         (
             "flipped",
-            CorruptCheckpoint,
+            CorruptObject,
             r"versions/2/best.pt is damaged: it has 9 bytes of SHA-256 \w+, but 9",
         ),
-        ("truncated", CorruptCheckpoint, "versions/2/best.pt is damaged: it has 4 bytes .* another version"),
+        ("truncated", CorruptObject, "versions/2/best.pt is damaged: it has 4 bytes .* another version"),
     ],
 )
 def test_a_version_whose_file_is_damaged_is_not_promoted(

@@ -15,10 +15,10 @@ import pytest
 from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import FencedOut
 from include.checkpoints.lag import Lag
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
+from include.s3.errors import FencedOut
 from include.stack import ports
 
 if TYPE_CHECKING:

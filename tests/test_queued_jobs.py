@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from include.api.job_response import response_of
+from include.errors import OwnershipLost
 from include.jobs.job import JobStatus
-from include.jobs.repository import JobRepository, OwnershipLost
+from include.jobs.repository import JobRepository
 from include.schema.migrations import apply
 from include.training.gpus import Hardware
 from tests import platforms

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint, FencedOut, StoreError
+from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.checkpoints.store import CheckpointStore
 from include.jobs.spec import TrainingSpec
 from include.pipeline.patience import may_pass
 from include.pipeline.payloads import ResolvedJob, ResumePoint
 from include.pipeline.recovery import Beginning, Recovery
+from include.s3.errors import CorruptObject, FencedOut, StoreError
 from include.training.contract import EpochReport, StateMismatch
 from include.training.loading import load_checkpoint
 from include.training.resume import restore
@@ -261,7 +262,7 @@ def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Cal
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/last.pt")
     machine.flip_a_byte("checkpoints/job/last.previous.pt")
-    with pytest.raises(CorruptCheckpoint, match=r"no whole generation before it either: restore one .*fresh"):
+    with pytest.raises(CorruptObject, match=r"no whole generation before it either: restore one .*fresh"):
         machine.begin(durable=(1, 0))
 
 

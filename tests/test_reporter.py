@@ -15,7 +15,8 @@ import pytest
 
 from include.checkpoints.publisher import BackgroundPublisher
 from include.checkpoints.store import CheckpointStore
-from include.jobs.repository import JobRepository, OwnershipLost
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
 from include.pipeline import epoch_recorder, preemption
 from include.pipeline.epoch_recorder import EpochRecorder
 from include.pipeline.job_record import JobRecord

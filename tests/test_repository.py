@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.jobs.repository import JobRepository, OwnershipLost
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.errors import OwnershipLost
 from include.jobs.job import StopRequest
-from include.jobs.repository import JobRepository, OwnershipLost
+from include.jobs.repository import JobRepository
 from include.training.contract import Progress
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from include.datasets.errors import DatasetError
-from include.models.errors import RequestRefused
+from include.models.errors import ModelError
 from include.models.request import PromotionRequest
 from include.pipeline.watching import WatchRequest
 from include.retraining.plans import PlanError, load_plans
@@ -23,10 +23,30 @@ PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
 @pytest.mark.parametrize(
     ("parse", "conf", "error", "reason"),
     [
-        (PromotionRequest.parse, {"name": "a", "version": 2**31}, RequestRefused, "version=2147483648"),
-        (PromotionRequest.parse, {"name": "a", "version": 10**5000}, RequestRefused, "version=<int>"),
-        (PromotionRequest.parse, {"name": "a", "reason": "b" * 1025}, RequestRefused, "at most 1024 char"),
-        (PromotionRequest.parse, {"name": "a", "reason": "b\0"}, RequestRefused, "a control character"),
+        (
+            PromotionRequest.parse,
+            {"name": "a", "version": 2**31},
+            ModelError,
+            "version=2147483648",
+        ),
+        (
+            PromotionRequest.parse,
+            {"name": "a", "version": 10**5000},
+            ModelError,
+            "version=<int>",
+        ),
+        (
+            PromotionRequest.parse,
+            {"name": "a", "reason": "b" * 1025},
+            ModelError,
+            "at most 1024 char",
+        ),
+        (
+            PromotionRequest.parse,
+            {"name": "a", "reason": "b\0"},
+            ModelError,
+            "a control character",
+        ),
         (MigrationRequest.parse, {"target": "a" * 65}, SchemaError, "at most 64 characters"),
         (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, DatasetError, "at most 1024 characters"),
         (RetrainRequest.parse, {"plan": "a" * 10**6}, PlanError, "at most 64 characters"),

@@ -12,11 +12,11 @@ import boto3
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.client import client_config
 from include.checkpoints.errors import UnsafeCheckpoint
-from include.checkpoints.location import S3Location
-from include.checkpoints.reading import settled_object
 from include.checkpoints.store import CheckpointStore
+from include.s3.client import client_config
+from include.s3.location import S3Location
+from include.s3.reading import settled_object
 from tests.dataset_steps import arguments
 from tests.faults.hold import Hold
 from tests.faults.s3_faults import wrong

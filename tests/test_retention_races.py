@@ -47,7 +47,7 @@ def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -
 def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.audit.listing.PAGE_SIZE", 2)
+    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 2)
     for number in range(5):
         ended(world, f"job-{number}")
     report = retained(world)
@@ -168,7 +168,7 @@ def _peak(work: Callable[[], object]) -> int:
 
 def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small pages, so that few objects are many pages; the benchmark shows it for a hundred thousand."""
-    monkeypatch.setattr("include.audit.listing.PAGE_SIZE", 50)
+    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 50)
     monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 15)
     policy = NOTHING.model_copy(update={"dry_run": True})
 

@@ -16,12 +16,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, Ai
 from airflow.sdk.execution_time.comms import ErrorResponse
 from sqlalchemy.exc import OperationalError as WrappedError
 
-from include.checkpoints.errors import StoreError
-from include.datasets.errors import StorageUnavailable
 from include.pipeline.interruptions import start_attempt
 from include.pipeline.patience import BackendUnavailable
 from include.pipeline.preemption import Preempted
 from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+from include.s3.errors import StoreUnreachable, UploadGivenUp
 from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
 from include.watchdog.traces import HANG, MEMORY, Trace
 
@@ -141,8 +140,8 @@ def airflow_error(status: int | None) -> AirflowRuntimeError:
 
 
 OUTAGES = {
-    "S3": StoreError("S3 is away"),
-    "data": StorageUnavailable("S3 is away"),
+    "S3": StoreUnreachable("S3 is away"),
+    "an upload": UploadGivenUp("S3 is away"),
     "read-only": psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"),
     "refused": psycopg.OperationalError("connection refused"),
     "SQLAlchemy": WrappedError("SELECT 1", {}, psycopg.OperationalError("connection refused")),
@@ -232,7 +231,7 @@ def test_a_trace_that_lies_on_this_machine_of_an_older_attempt_says_nothing_of_t
         task.begin(trace=hang(1))
 
 
-@pytest.mark.parametrize("explained", [Preempted(), StoreError("S3 is away"), FULL])
+@pytest.mark.parametrize("explained", [Preempted(), StoreUnreachable("S3 is away"), FULL])
 def test_an_end_that_was_explained_is_no_kill(task: Task, explained: BaseException) -> None:
     for _ in range(20):
         task.begin()
@@ -277,4 +276,4 @@ def test_kills_that_are_not_in_a_row_never_end_a_task(task: Task) -> None:
     for _ in range(20):
         task.begin()
         task.begin()
-        task.end(StoreError("S3 is away"))
+        task.end(StoreUnreachable("S3 is away"))

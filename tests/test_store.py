@@ -14,17 +14,11 @@ import boto3
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import (
-    CheckpointNotFound,
-    CorruptCheckpoint,
-    FencedOut,
-    ForeignObject,
-    LocalFileMissing,
-    ObjectNotFound,
-    UnsafeCheckpoint,
-)
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.store import CheckpointStore, client_config
+from include.checkpoints.errors import CheckpointNotFound, UnsafeCheckpoint
+from include.checkpoints.store import CheckpointStore
+from include.s3.client import client_config
+from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing, ObjectNotFound
+from include.s3.upload import TransferLimits
 from tests.crafted_checkpoints import archive, call, checkpoint, crafted, pickled, tensor
 
 if TYPE_CHECKING:
@@ -181,7 +175,7 @@ def test_another_checkpoint_than_the_expected_one_is_not_taken(
 ) -> None:
     store.upload(make(epoch=4), "job", "last", VERSION)
 
-    with pytest.raises(CorruptCheckpoint, match="somebody replaced it"):
+    with pytest.raises(CorruptObject, match="somebody replaced it"):
         store.download("job", "last", tmp_path / "got.pt", expected=make(epoch=3))
 
     assert not (tmp_path / "got.pt").exists()
@@ -199,7 +193,7 @@ def test_verifying_tells_the_right_bytes_from_others_and_from_none(
     assert store.verify("job", "best", right).checkpoint is not None
     assert store.holds("job", "best", right)
     assert not store.holds("job", "best", wrong)
-    with pytest.raises(CorruptCheckpoint, match=wrong.sha256):
+    with pytest.raises(CorruptObject, match=wrong.sha256):
         store.verify("job", "best", wrong)
 
 
@@ -409,6 +403,7 @@ def test_a_model_that_is_too_large_is_refused_and_not_fetched(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.checkpoints.store.WEIGHTS_BYTES", 100)
+    monkeypatch.setattr("include.checkpoints.inspection.in_s3.WEIGHTS_BYTES", 100)
     client.put_object(Bucket=bucket, Key="model.pt", Body=crafted())
     uri = f"s3://{bucket}/model.pt"
 

@@ -19,11 +19,13 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.deadline import Deadline
-from include.checkpoints.errors import (
+from include.checkpoints.store import CheckpointStore
+from include.s3.client import client_config
+from include.s3.deadline import Deadline
+from include.s3.errors import (
     BucketMissing,
     ClockSkew,
-    CorruptCheckpoint,
+    CorruptObject,
     FencedOut,
     LocalDiskError,
     LocalFileChanged,
@@ -33,8 +35,7 @@ from include.checkpoints.errors import (
     StoreUnreachable,
     UploadGivenUp,
 )
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.store import CheckpointStore, client_config
+from include.s3.upload import TransferLimits
 from tests.cutting_proxy import CuttingProxy
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def test_bytes_that_were_damaged_at_rest_are_noticed_and_never_reach_the_file(
     target.parent.mkdir()
     target.write_bytes(b"the file of before")
 
-    with pytest.raises(CorruptCheckpoint, match=rf"s3://{bucket}/{KEY} is damaged"):
+    with pytest.raises(CorruptObject, match=rf"s3://{bucket}/{KEY} is damaged"):
         store.download("job", "last", target)
 
     assert target.read_bytes() == b"the file of before"
@@ -314,7 +315,7 @@ def test_a_damaged_model_to_start_from_is_noticed(connect: Connect, bucket: str,
     metadata = {"sha256": "0" * 64, "epoch": "3"}
     client.put_object(Bucket=bucket, Key="model.pt", Body=b"weights", Metadata=metadata)
 
-    with pytest.raises(CorruptCheckpoint, match=rf"s3://{bucket}/model.pt is damaged"):
+    with pytest.raises(CorruptObject, match=rf"s3://{bucket}/model.pt is damaged"):
         CheckpointStore(client, bucket).fetch_object(f"s3://{bucket}/model.pt", tmp_path / "model.pt")
 
 

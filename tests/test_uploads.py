@@ -10,13 +10,13 @@ import boto3
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-from include.checkpoints.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.checkpoints.store import CheckpointStore
 from include.pipeline.patience import patiently
 from include.pipeline.payloads import TrainingManifest
 from include.pipeline.settings import Settings
 from include.pipeline.training import publish_final
 from include.pipeline.uploads import upload
+from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:

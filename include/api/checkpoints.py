@@ -12,11 +12,11 @@ from include.api.access import may_see_runs_of
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import Refused, responses
 from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
-from include.checkpoints.links import download_link
-from include.checkpoints.location import S3Location
 from include.checkpoints.store import CheckpointStore
 from include.pipeline.connections import s3_client, s3_signer
 from include.pipeline.settings import TRAINING_DAG, Settings
+from include.s3.location import S3Location
+from include.s3.signed_links import download_link
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -21,11 +21,11 @@ from starlette.requests import ClientDisconnect
 from include.api.access import may_see_runs_of, may_start
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
-from include.checkpoints.errors import FencedOut
 from include.checkpoints.inspection.errors import InspectionError
 from include.jobs.model_reference import name_of_weights
 from include.pipeline.connections import s3_client
 from include.pipeline.settings import TRAINING_DAG, Settings
+from include.s3.errors import FencedOut
 from include.weights.pretrained import PretrainedStore
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 from include.api.access import may_start
 from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
@@ -21,6 +20,7 @@ from include.pipeline.resolve import RunIdentity, check
 from include.pipeline.settings import TRAINING_DAG, Settings
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
+from include.s3.errors import StoreRefusal
 from include.weights.initial import InitialWeightsFinder
 
 router = APIRouter(tags=["jobs"], dependencies=[may_start(TRAINING_DAG)])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
-    from include.checkpoints.conditions import ConditionalWrites
+    from include.s3.conditional_writes import ConditionalWrites
 
 _AT_ONCE = 8
 """Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.audit.objects import examine
 from include.audit.recorded import objects_of
-from include.checkpoints.location import JOB_ID
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
+from include.s3.location import JOB_ID
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:

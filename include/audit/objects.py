@@ -7,16 +7,16 @@ import random
 from typing import TYPE_CHECKING
 
 from include.audit.findings import FindingKind
-from include.checkpoints.errors import (
+from include.checkpoints.stored import stored_checkpoint
+from include.s3.errors import (
     BucketMissing,
-    CorruptCheckpoint,
+    CorruptObject,
     ObjectNotFound,
     StoreError,
     StoreRefusal,
 )
-from include.checkpoints.location import S3Location
-from include.checkpoints.reading import read_object
-from include.checkpoints.stored import head_object, stored_checkpoint
+from include.s3.location import S3Location
+from include.s3.reading import head_object, read_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -67,7 +67,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
             found = read_object(client, location)
         except ObjectNotFound:
             return "was removed while it was read"
-        except CorruptCheckpoint as error:
+        except CorruptObject as error:
             return f"is damaged: {error}"
         except StoreRefusal:
             raise

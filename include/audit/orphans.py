@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
-from include.audit.listing import CHECKPOINTS, MODELS, REPORTS, pages
-from include.checkpoints.conditions import PROBE_KEY
 from include.jobs.queries import query
+from include.s3.conditional_writes import PROBE_KEY
+from include.s3.listing import CHECKPOINTS, MODELS, REPORTS, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
-    from include.audit.listing import ListedObject
     from include.audit.report import AuditReport
+    from include.s3.listing import ListedObject
 
 _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
 _PRODUCTION = re.compile(rf"{MODELS}([^/]+)/production/best\.pt")

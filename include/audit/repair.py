@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
-from include.checkpoints.errors import StoreError, StoreUnreachable
-from include.checkpoints.location import S3Location
-from include.checkpoints.reading import read_object
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.stored import head_object, stored_checkpoint
+from include.checkpoints.stored import stored_checkpoint
 from include.jobs.queries import query
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location
 from include.models.promotion import promote
+from include.s3.errors import StoreError, StoreUnreachable
+from include.s3.location import S3Location
+from include.s3.reading import head_object, read_object
+from include.s3.upload import TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.audit.recorded import RecordedObject
-    from include.checkpoints.fetching import FetchedObject
+    from include.s3.download import FetchedObject
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from include.audit.findings import Finding
-    from include.audit.listing import ListedObject
     from include.audit.recorded import RecordedObject
+    from include.s3.listing import ListedObject
 
 SHOWN = 20
 """Findings of a kind that the report spells out; the table has the others."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include.errors import FinalError
 from include.refusals import sentence, shown
 
 POLICY_VARIABLE = "retention_policy"
@@ -16,7 +17,7 @@ _MOST = 1_000_000
 _HUNDRED_YEARS = 36_500
 
 
-class AuditRefused(ValueError):
+class AuditRefused(FinalError):
     """The run's conf, or the Variable, is not what `audit_checkpoints` takes."""
 
 

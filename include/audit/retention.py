@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.audit.listing import CHECKPOINTS, REPORTS, pages
 from include.audit.report import human
-from include.checkpoints.errors import explained, is_condition_failed, is_not_found
 from include.jobs.queries import query
+from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
+from include.s3.listing import CHECKPOINTS, REPORTS, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
-    from include.audit.listing import ListedObject
     from include.audit.liveness import LiveRuns
     from include.audit.request import RetentionPolicy
+    from include.s3.listing import ListedObject
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def delete_listed(client: S3Client, item: ListedObject) -> bool:
     from botocore.exceptions import ClientError
 
     location = item.location
-    with explained(client, location):
+    with translate_s3_errors(client, location):
         try:
             client.delete_object(Bucket=location.bucket, Key=location.key, IfMatch=item.etag)
         except ClientError as error:

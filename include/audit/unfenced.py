@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from include.audit.findings import Finding, FindingKind
 
 if TYPE_CHECKING:
-    from include.checkpoints.conditions import ConditionalWrites
+    from include.s3.conditional_writes import ConditionalWrites
 
 
 def find_unfenced(bucket: str, found: ConditionalWrites | None) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.audit.findings import Finding, FindingKind
-from include.audit.listing import CHECKPOINTS, MODELS
-from include.checkpoints.errors import explained
-from include.checkpoints.location import S3Location
+from include.s3.errors import translate_s3_errors
+from include.s3.listing import CHECKPOINTS, MODELS
+from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,7 +26,7 @@ def find_abandoned_uploads(
     The repair is to abort them.
     """
     for prefix in (CHECKPOINTS, MODELS):
-        with explained(client, S3Location(bucket, prefix)):
+        with translate_s3_errors(client, S3Location(bucket, prefix)):
             for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"] > now - ABANDONED or not upload["Key"].startswith(prefix):

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint, in_words
-from include.checkpoints.deadline import Deadline, StallDeadline
-from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.lag import Lag
 from include.checkpoints.snapshot import PublishLimits, Snapshot, Work
+from include.s3.deadline import Deadline, StallDeadline
+from include.s3.errors import FencedOut, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,37 +10,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.client import client_config
-from include.checkpoints.deadline import obey_deadlines
-from include.checkpoints.errors import (
-    CheckpointNotFound,
-    CorruptCheckpoint,
+from include.checkpoints.errors import CheckpointNotFound
+from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
+from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
+from include.checkpoints.stored import stored_checkpoint
+from include.checkpoints.writer import ObjectWriter, changed
+from include.limits import WEIGHTS_BYTES
+from include.s3.deadline import obey_deadlines
+from include.s3.download import download
+from include.s3.errors import (
+    CorruptObject,
     FencedOut,
     ForeignObject,
     LocalFileMissing,
     ObjectNotFound,
+    ObjectTooLarge,
     SourceChanged,
-    StoreError,
-    StoreRefusal,
+    StoreBusy,
 )
-from include.checkpoints.fetching import fetched, require_size
-from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
-from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
-from include.checkpoints.reading import inspect_object
-from include.checkpoints.sending import LocalFile, TransferLimits
-from include.checkpoints.stored import StoredCheckpoint, head_object, stored_checkpoint
-from include.checkpoints.writer import ObjectWriter, changed
-from include.limits import WEIGHTS_BYTES
+from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
+from include.s3.reading import head_object
+from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
-    from include.checkpoints.deadline import Deadline
     from include.checkpoints.inspection.contents import Contents
-
-__all__ = ["CheckpointStore", "StoreError", "StoreRefusal", "StoredCheckpoint", "Upload", "client_config"]
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.deadline import Deadline
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +103,12 @@ class CheckpointStore:
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return what is stored; raises CheckpointNotFound, or CorruptCheckpoint if it is not `wanted`."""
+        """Return what is stored; raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
         stored = self.head(job_id, kind)
         if stored is None:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
         if not stored.is_the_same_as(wanted):
-            raise CorruptCheckpoint(
+            raise CorruptObject(
                 f"{stored.uri} holds {stored}; expected were SHA-256 {wanted.sha256}, {wanted.size} bytes"
             )
         return stored
@@ -158,7 +157,7 @@ class CheckpointStore:
 
         What this training has stored itself stays, so this may be repeated. What an earlier training of that
         name left is replaced, its last.pt kept as last.previous.pt. Raises CheckpointNotFound or
-        CorruptCheckpoint where the parent's object is not `expected` any more, and FencedOut.
+        CorruptObject where the parent's object is not `expected` any more, and FencedOut.
         """
         location = self._location(job_id, kind)
         head = self._writer.find(location)
@@ -174,7 +173,7 @@ class CheckpointStore:
         try:
             seeded = self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
         except SourceChanged as error:
-            raise CorruptCheckpoint(
+            raise CorruptObject(
                 f"{parent.uri} is not SHA-256 {expected.sha256} any more: somebody replaced it meanwhile; "
                 "trigger a new run"
             ) from error
@@ -186,12 +185,12 @@ class CheckpointStore:
     ) -> Checkpoint:
         """Bring the checkpoint to the file `to`, which appears only if every byte is right.
 
-        Raises CheckpointNotFound, ForeignObject (no checksum to check by), CorruptCheckpoint (damaged, or not
+        Raises CheckpointNotFound, ForeignObject (no checksum to check by), CorruptObject (damaged, or not
         `expected`) and LocalDiskError; all name the object.
         """
         location = self._location(job_id, kind)
         try:
-            with fetched(self._client, location, to) as object_:
+            with download(self._client, location, to) as object_:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
                 if stored is None:
                     raise ForeignObject(
@@ -200,7 +199,7 @@ class CheckpointStore:
                     )
                 _require_whole(location.uri, object_.sha256, stored.sha256)
                 if expected and stored.sha256 != expected.sha256:
-                    raise CorruptCheckpoint(
+                    raise CorruptObject(
                         f"{location.uri} holds SHA-256 {stored.sha256}, but {expected.sha256} was expected: "
                         "somebody replaced it meanwhile; trigger a new run"
                     )
@@ -220,24 +219,29 @@ class CheckpointStore:
         head = head_object(self._client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._client.meta.endpoint_url}")
-        require_size(uri, head["ContentLength"], WEIGHTS_BYTES)
+        require_loadable_size(uri, head["ContentLength"])
         return inspect_object(self._client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model to start from, or to measure, to the file `to`.
 
         Its bytes are checked if it carries our checksum, and have to be those of `sha256` if that is given.
-        Raises CorruptCheckpoint, and UnsafeCheckpoint where it is too large.
+        Raises CorruptObject, and UnsafeCheckpoint where it is too large.
         """
-        with fetched(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
-            stored = checkpoint_in(object_.metadata, uri, object_.size)
-            if stored:
-                _require_whole(uri, object_.sha256, stored.sha256)
-            if sha256 and object_.sha256 != sha256:
-                raise CorruptCheckpoint(
-                    f"{uri} holds SHA-256 {object_.sha256}, but the job began with {sha256}: somebody "
-                    "replaced it since. Restore it, or give another job_id to train from what is there now"
-                )
+        try:
+            with download(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
+                stored = checkpoint_in(object_.metadata, uri, object_.size)
+                if stored:
+                    _require_whole(uri, object_.sha256, stored.sha256)
+                if sha256 and object_.sha256 != sha256:
+                    raise CorruptObject(
+                        f"{uri} holds SHA-256 {object_.sha256}, but the job began with {sha256}: somebody "
+                        "replaced it since. Restore it, or give another job_id to train from what is there "
+                        "now"
+                    )
+        except ObjectTooLarge as error:
+            require_loadable_size(uri, error.size)
+            raise
         return to
 
     def _location(self, job_id: str, kind: StoredKind) -> S3Location:
@@ -290,7 +294,7 @@ class CheckpointStore:
         except SourceChanged:
             raise
         except FencedOut as error:
-            raise StoreError(
+            raise StoreBusy(
                 f"{previous.uri} was being written by another attempt at the same moment, while this one "
                 "still owns the job; try again"
             ) from error
@@ -298,7 +302,7 @@ class CheckpointStore:
 
 def _require_whole(uri: str, found: str, stored: str) -> None:
     if found != stored:
-        raise CorruptCheckpoint(
+        raise CorruptObject(
             f"{uri} is damaged: its bytes have SHA-256 {found}, but {stored} was stored; restore it from a "
             "backup or another generation, or train again"
         )

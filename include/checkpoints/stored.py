@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import in_words
-from include.checkpoints.errors import explained, is_not_found
 from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, run_id_in
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.checkpoints.checkpoint import Checkpoint
-    from include.checkpoints.location import S3Location
+    from include.s3.location import S3Location
 
 
 @dataclass(frozen=True)
@@ -43,24 +41,6 @@ class StoredCheckpoint:
         if there is None:
             return "an object that this project did not write"
         return f"{in_words(there.position)}, SHA-256 {there.sha256}, {there.size} bytes"
-
-
-def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
-    """S3's answer to HEAD, None if there is no such object. Raises BucketMissing and other StoreErrors.
-
-    The answer to a HEAD has no body, so it does not say whether the bucket or the object is missing, nor why
-    something is forbidden; a listing does.
-    """
-    from botocore.exceptions import ClientError
-
-    with explained(client, location):
-        try:
-            return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
-        except ClientError as error:
-            client.list_objects_v2(Bucket=location.bucket, Prefix=location.key, MaxKeys=1)
-            if is_not_found(error):
-                return None
-            raise
 
 
 def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> StoredCheckpoint:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.answers import answer_or_look
-from include.checkpoints.errors import (
-    CorruptCheckpoint,
+from include.checkpoints.stored import stored_checkpoint
+from include.s3.answers import answer_or_look
+from include.s3.errors import (
+    CorruptObject,
     FencedOut,
     LocalFileChanged,
     SourceChanged,
-    StoreError,
-    explained,
+    StoreBusy,
     is_condition_failed,
     is_hopeless,
     is_not_found,
     is_wrong_bytes,
+    translate_s3_errors,
 )
-from include.checkpoints.parts import MultipartUpload
-from include.checkpoints.sending import copy, put
-from include.checkpoints.stored import head_object, stored_checkpoint
+from include.s3.multipart import MultipartUpload
+from include.s3.reading import head_object
+from include.s3.upload import copy, put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.location import S3Location
-    from include.checkpoints.sending import Condition, LocalFile, TransferLimits
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.location import S3Location
+    from include.s3.upload import Condition, LocalFile, TransferLimits
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class ObjectWriter:
 
         self._in_doubt.setdefault(location, set()).add(file.sha256)
         etag = None
-        with explained(self._client, location):
+        with translate_s3_errors(self._client, location):
             while etag is None:
                 try:
                     etag = self._send(file, location, metadata, keep_parts=keep_parts)
@@ -131,7 +132,7 @@ class ObjectWriter:
         """
         from botocore.exceptions import ClientError
 
-        with explained(self._client, to):
+        with translate_s3_errors(self._client, to):
             try:
                 copy(self._client, source, etag, to, metadata, self._limits, self._condition(to))
             except ClientError as error:
@@ -208,7 +209,7 @@ class ObjectWriter:
         known = self._known[location]
         self.require_unchanged(location, there, fence)
         if self._known[location] == known:
-            raise StoreError(
+            raise StoreBusy(
                 f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because something "
                 "else was being written there, but nothing has changed; try again"
             ) from error
@@ -227,7 +228,7 @@ class ObjectWriter:
             or (there.sha256, there.size) != (file.sha256, file.size)
             or checksum != file.stored_checksum
         ):
-            raise CorruptCheckpoint(
+            raise CorruptObject(
                 f"{location.uri} is not what was sent ({file.size} bytes, SHA-256 {file.sha256}): the "
                 f"server has {stored}, checksum {checksum}; check the S3 server, then clear this task"
             )

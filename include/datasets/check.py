@@ -38,7 +38,7 @@ def check_dataset(
     listings keep what is below an S3 prefix now, for `materialize` on other machines.
 
     Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
-    StorageUnavailable when S3 does not answer; UntrustedFolder for a cache that others could have prepared.
+    StoreErrors when S3 does not answer; UntrustedFolder for a cache that others could have prepared.
     Whatever parses the data runs in a limited process, see confinement.py; OSError and ConfinedProcessEnded
     say that it could not, and another attempt may succeed.
     """

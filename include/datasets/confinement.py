@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from include.datasets.disk import PASSING, is_lack_of_memory
 from include.datasets.errors import DatasetChanged, DatasetError
+from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 from include.python_path import with_this_project
 
@@ -48,7 +49,7 @@ _FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
 _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
-class ConfinedProcessEnded(Exception):
+class ConfinedProcessEnded(AttemptError):
     """Somebody has ended the process that checked. The data may be good."""
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.errors import StorageUnavailable
 from include.datasets.progress import Progress
+from include.s3.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +64,7 @@ def _fetch(reader: ObjectReader, part: _Part, progress: Progress) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _write(reader, part)
-        except StorageUnavailable as error:
+        except StoreUnavailable as error:
             # boto3 repeats requests by itself, but not an answer that breaks off in the middle.
             if attempt == _ATTEMPTS:
                 raise
@@ -80,4 +80,4 @@ def _write(reader: ObjectReader, part: _Part) -> None:
         for block in reader.read(part.stored, part.start, part.stop):
             file.write(block)
         if file.tell() != part.stop:
-            raise StorageUnavailable(f"{part.stored.uri} broke off at byte {file.tell()} of {part.stop}")
+            raise StoreUnavailable(f"{part.stored.uri} broke off at byte {file.tell()} of {part.stop}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from include.errors import FinalError
 from include.limits import ERROR_BYTES, SUMMARY_BYTES
 from include.refusals import shorten
 
@@ -29,7 +30,7 @@ class Finding:
         return f"{place}: {self.message}"
 
 
-class DatasetError(Exception):
+class DatasetError(FinalError):
     """The data cannot be trained on as it is. Another attempt would find the same.
 
     Its text is a summary; findings are all that was found, where a check went through the files.
@@ -67,14 +68,6 @@ class DatasetError(Exception):
 
 class DatasetChanged(DatasetError):
     """The content is no longer what `check_dataset` saw."""
-
-
-class StorageMisconfigured(DatasetError):
-    """The keys or the bucket are wrong. Somebody can correct that, and the same request succeeds."""
-
-
-class StorageUnavailable(Exception):
-    """S3 does not answer. Not a DatasetError: the data may be good, and another attempt may reach it."""
 
 
 def _size(line: str) -> int:

@@ -59,8 +59,8 @@ def materialized(
     roots tell where a path may lead on this machine, whatever the machine that checked it allows. listings
     have what was checked below an S3 prefix; without one of it, nothing there may have changed.
 
-    Raises DatasetChanged when the source no longer holds that content, StorageMisconfigured and other
-    DatasetErrors when it cannot be had, StorageUnavailable when S3 does not answer, UntrustedFolder for a
+    Raises DatasetChanged when the source no longer holds that content, other
+    DatasetErrors and StoreErrors when it cannot be had, UntrustedFolder for a
     cache that others could have prepared.
     """
     cache = make_trusted_folder(cache).resolve()

@@ -17,12 +17,12 @@ import zlib
 from contextlib import closing
 from typing import IO, TYPE_CHECKING
 
-from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.names import safe_parts
-from include.datasets.s3 import is_missing_object, translate_s3_errors
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, MIB, PREFIX_OBJECTS
+from include.s3.errors import StoreRefusal, is_not_found, translate_s3_errors
+from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,17 +44,17 @@ class S3Listings:
     def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
         """Store a listing. Where S3 does not allow that, say so in the log: the check need not fail for it.
 
-        Raises StorageUnavailable where S3 does not answer.
+        Raises StoreUnavailable where S3 does not answer.
         """
-        uri = f"s3://{self._bucket}/{_key(fingerprint)}"
+        location = S3Location(self._bucket, _key(fingerprint))
         with tempfile.TemporaryFile() as file:
             with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
                 packed.writelines(_lines(objects, yaml))
             file.seek(0)
             try:
-                with translate_s3_errors(self._client, uri):
+                with translate_s3_errors(self._client, location):
                     self._client.put_object(Bucket=self._bucket, Key=_key(fingerprint), Body=file)
-            except DatasetError as error:
+            except StoreRefusal as error:
                 log.warning(
                     "The listing of the dataset was not stored, so other machines can fetch its files only "
                     "while nothing below the prefix changes: %s",
@@ -64,11 +64,11 @@ class S3Listings:
     def load(self, fingerprint: str, origin: S3Tree) -> NamedObjects | None:
         """Return the objects that were checked; None where no intact listing is stored.
 
-        Raises DatasetError where S3 refuses, StorageUnavailable where it does not answer.
+        Raises StoreErrors.
         """
-        uri = f"s3://{self._bucket}/{_key(fingerprint)}"
+        location = S3Location(self._bucket, _key(fingerprint))
         with tempfile.TemporaryFile() as file:
-            with translate_s3_errors(self._client, uri):
+            with translate_s3_errors(self._client, location):
                 if not self._download(fingerprint, file):
                     return None
             file.seek(0)
@@ -78,7 +78,7 @@ class S3Listings:
             except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, TypeError):
                 intact = False
         if not intact:
-            log.warning("%s is damaged and not used.", uri)
+            log.warning("%s is damaged and not used.", location.uri)
         return objects if intact else None
 
     def _download(self, fingerprint: str, file: IO[bytes]) -> bool:
@@ -88,7 +88,7 @@ class S3Listings:
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=_key(fingerprint))
         except ClientError as error:
-            if is_missing_object(error):
+            if is_not_found(error):
                 return False
             raise
         with closing(answer["Body"]) as body:

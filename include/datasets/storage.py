@@ -33,8 +33,7 @@ NamedObjects = list[tuple[str, StoredObject]]
 class ObjectReader(Protocol):
     """Reads objects.
 
-    Every method raises DatasetError for what does not exist or is not allowed, and StorageUnavailable where
-    the store does not answer.
+    Every method raises DatasetError for what does not exist, and StoreErrors otherwise.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:

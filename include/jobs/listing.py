@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from include.errors import FinalError
 from include.jobs.job import JsonObject, TrainingJob
 from include.jobs.queries import query
 from include.jobs.repository import JobRepository
@@ -33,7 +34,7 @@ LONGEST_FILTER = 250
 """Characters. Names of datasets and models are indexed by as many: an entry of an index has to be short."""
 
 
-class JobUnknown(LookupError):
+class JobUnknown(FinalError):
     """There is no job of this id."""
 
     def __init__(self, job_id: str) -> None:

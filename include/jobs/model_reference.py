@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from include.checkpoints.location import JOB_ID, JOB_ID_RULE
 from include.refusals import shown
+from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import (
     find_architecture,
     published_weights,

@@ -9,6 +9,7 @@ from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from include.errors import FinalError, OwnershipLost
 from include.jobs.job import JobStatus, RecordedEpoch, StopRequest, TrainingJob
 from include.jobs.queries import query
 from include.limits import ERROR_BYTES
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _EPOCHS_AT_ONCE = 1000
 
 
-class RepositoryError(Exception):
+class RepositoryError(FinalError):
     """A job's row could not be written, with a sentence for the person who reads the task's log."""
 
 
@@ -37,10 +38,6 @@ class JobTaken(RepositoryError):
 
 class JobNotCreatable(RepositoryError):
     """The table belongs to a platform, and this row can only be created by it."""
-
-
-class OwnershipLost(RepositoryError):
-    """The job belongs to another run, or to a newer attempt of this one: whoever asked has to stop."""
 
 
 def finite(value: Any) -> Any:

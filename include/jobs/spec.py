@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from include.checkpoints.location import JOB_ID, JOB_ID_RULE
+from include.errors import FinalError
 from include.forgiving import as_text, as_whole_number, is_blank, without_blanks
 from include.jobs.consistency import check_dataset_given, check_model_fits, check_pretrained
 from include.jobs.loss_parameters import (
@@ -38,6 +38,7 @@ from include.jobs.parameter_schema import parameter
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import sentence, sentences, shown
+from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import MODEL_SUFFIX
@@ -80,7 +81,7 @@ _TRAINING = "Training"
 _CONTINUING = "Resuming and storage"
 
 
-class SpecError(ValueError):
+class SpecError(FinalError):
     """Parameters that cannot be trained, as one sentence for the person who gave them."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from include.errors import FinalError
 
-class ModelError(Exception):
+
+class ModelError(FinalError):
     """Trying again does not help: something has to be decided or changed first."""
 
 
-class RequestRefused(ModelError):
+class PromotionRequestRefused(ModelError):
     """The run's conf is not what `promote_model` takes."""
 
 

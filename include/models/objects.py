@@ -6,28 +6,27 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import (
-    CheckpointNotFound,
-    CorruptCheckpoint,
+from include.checkpoints.errors import CheckpointNotFound
+from include.s3.errors import (
+    CorruptObject,
     ObjectNotFound,
-    StoreError,
-    explained,
+    StoreBusy,
     is_condition_failed,
     is_not_found,
+    translate_s3_errors,
 )
-from include.checkpoints.location import JOB_ID, JOB_ID_RULE, S3Location
-from include.checkpoints.reading import read_object
-from include.checkpoints.sending import copy
-from include.checkpoints.stored import head_object
+from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
+from include.s3.reading import head_object, read_object
+from include.s3.upload import copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.fetching import FetchedObject
-    from include.checkpoints.sending import Condition, TransferLimits
     from include.models.version import ModelVersion
+    from include.s3.download import FetchedObject
+    from include.s3.upload import Condition, TransferLimits
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]
 def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
     """Read every byte of the version's own file, and return what it is.
 
-    Raises CheckpointNotFound or CorruptCheckpoint where it is not what was registered, and other StoreErrors.
+    Raises CheckpointNotFound or CorruptObject where it is not what was registered, and other StoreErrors.
     """
     location = S3Location.parse(version.path)
     remedy = (
@@ -66,10 +65,10 @@ def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
         found = read_object(client, location)
     except ObjectNotFound as error:
         raise CheckpointNotFound(f"{location.uri} does not exist, so {remedy}") from error
-    except CorruptCheckpoint as error:
-        raise CorruptCheckpoint(f"{error}. So {remedy}") from error
+    except CorruptObject as error:
+        raise CorruptObject(f"{error}. So {remedy}") from error
     if (found.sha256, found.size) != (version.sha256, version.size):
-        raise CorruptCheckpoint(
+        raise CorruptObject(
             f"{location.uri} is damaged: it has {found.size} bytes of SHA-256 {found.sha256}, but "
             f"{version.size} of {version.sha256} were registered, so {remedy}"
         )
@@ -86,8 +85,8 @@ def place(
 ) -> None:
     """Make the object at `to` a copy of `source`, which was `found` there, and read it back.
 
-    Nothing is copied where that is so already. Only what is seen there first is replaced: raises StoreError
-    where somebody else writes too, and CorruptCheckpoint where source or copy are not what was found.
+    Nothing is copied where that is so already. Only what is seen there first is replaced: raises StoreBusy
+    where somebody else writes too, and CorruptObject where source or copy are not what was found.
     """
     head = head_object(client, to)
     if head and metadata.items() <= head["Metadata"].items() and _is_whole(client, to, found):
@@ -96,7 +95,7 @@ def place(
     condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
     _copy(client, source, found, to, metadata, limits, condition)
     if not _is_whole(client, to, found):
-        raise CorruptCheckpoint(
+        raise CorruptObject(
             f"{to.uri} is not the copy of {source.uri} that was made of it just now (SHA-256 {found.sha256} "
             "was expected); check the S3 server, then clear this task"
         )
@@ -114,7 +113,7 @@ def _copy(
 ) -> None:
     from botocore.exceptions import ClientError
 
-    with explained(client, to):
+    with translate_s3_errors(client, to):
         try:
             copy(client, source, found.etag, to, metadata, limits, condition)
         except ClientError as error:
@@ -122,7 +121,7 @@ def _copy(
                 raise
             there = head_object(client, source)
             if there is None or there["ETag"] != found.etag:
-                raise CorruptCheckpoint(
+                raise CorruptObject(
                     f"{source.uri} was replaced or removed while it was copied; nothing was stored. Somebody "
                     "else writes there: find out who, then clear this task"
                 ) from error
@@ -130,7 +129,7 @@ def _copy(
             if there and metadata.items() <= there["Metadata"].items():
                 return  # it had succeeded, and the answer was lost: the second try met our own copy
             # Most likely by somebody who has lost the lock without noticing: trying again replaces it.
-            raise StoreError(
+            raise StoreBusy(
                 f"{to.uri} was changed by somebody else just now, so it was left as it is; try again"
             ) from error
 
@@ -138,7 +137,7 @@ def _copy(
 def _is_whole(client: S3Client, location: S3Location, wanted: FetchedObject) -> bool:
     try:
         found = read_object(client, location)
-    except (ObjectNotFound, CorruptCheckpoint):
+    except (ObjectNotFound, CorruptObject):
         return False
     return (found.sha256, found.size) == (wanted.sha256, wanted.size)
 

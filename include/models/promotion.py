@@ -6,11 +6,7 @@ import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
-from include.checkpoints.fetching import FetchedObject
-from include.checkpoints.location import S3Location
-from include.checkpoints.sending import TransferLimits
-from include.checkpoints.stored import head_object
+from include.checkpoints.errors import CheckpointNotFound
 from include.jobs.repository import JobRepository
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.objects import (
@@ -23,6 +19,11 @@ from include.models.objects import (
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.models.version import Stage
+from include.s3.download import FetchedObject
+from include.s3.errors import CorruptObject
+from include.s3.location import S3Location
+from include.s3.reading import head_object
+from include.s3.upload import TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,7 +60,7 @@ def register_copy(
     """Make the best.pt of a job, as its row records it, the next version of the model: a candidate.
 
     The version gets a file of its own, copied within S3 and read back before the row is written. A job that
-    is registered already stays as it is. Raises NotRegistered, CheckpointNotFound or CorruptCheckpoint where
+    is registered already stays as it is. Raises NotRegistered, CheckpointNotFound or CorruptObject where
     the job's file is not what its row records, and other StoreErrors. The connection must be idle.
     """
     source, found = _recorded_best(connection, client, job_id)
@@ -193,7 +194,7 @@ def _recorded_best(
         )
     metadata = head["Metadata"]
     if (metadata.get("sha256"), head["ContentLength"]) != (sha256, size):
-        raise CorruptCheckpoint(
+        raise CorruptObject(
             f"{location.uri} holds {head['ContentLength']} bytes, SHA-256 {metadata.get('sha256')}, but job "
             f"{job_id} has recorded {size} bytes, SHA-256 {sha256}; train the job again"
         )

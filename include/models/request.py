@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from include.jobs.spec import OptionalText
 from include.limits import TEXT
-from include.models.errors import RequestRefused
+from include.models.errors import PromotionRequestRefused
 from include.models.objects import MODEL_NAME, MODEL_NAME_RULE
 from include.refusals import sentence
 
@@ -34,11 +34,11 @@ class PromotionRequest(BaseModel):
 
     @classmethod
     def parse(cls, conf: dict[str, Any]) -> PromotionRequest:
-        """Validate the run's `conf`. Raises RequestRefused: one sentence with the field and the value."""
+        """Validate the run's `conf`. Raises PromotionRequestRefused with field and value."""
         try:
             return cls.model_validate(conf)
         except ValidationError as error:
-            raise RequestRefused(sentence(error, cls, "promote_model")) from None
+            raise PromotionRequestRefused(sentence(error, cls, "promote_model")) from None
 
 
 class ChosenVersion(BaseModel):

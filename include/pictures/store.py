@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from include.checkpoints.errors import explained
-from include.checkpoints.location import JOB_ID, S3Location
 from include.checkpoints.metadata import run_id_in
-from include.checkpoints.stored import head_object
 from include.pictures.choosing import LARGEST_PICTURE, media_type, place_of
+from include.s3.errors import translate_s3_errors
+from include.s3.location import JOB_ID, S3Location
+from include.s3.reading import head_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +52,7 @@ class PictureStore:
         stored = set()
         for name, content in pictures:
             location = self._location(job_id, name)
-            with explained(self._client, location):
+            with translate_s3_errors(self._client, location):
                 self._client.put_object(
                     Bucket=location.bucket,
                     Key=location.key,
@@ -63,7 +63,7 @@ class PictureStore:
             stored.add(location.key)
         for key, _ in self._listed(job_id):
             if key not in stored and not self._is_of(origin_run_id, S3Location(self._bucket, key)):
-                with explained(self._client, S3Location(self._bucket, key)):
+                with translate_s3_errors(self._client, S3Location(self._bucket, key)):
                     self._client.delete_object(Bucket=self._bucket, Key=key)
         return len(stored)
 
@@ -98,7 +98,7 @@ class PictureStore:
             return None
         if head["ETag"] in known:
             return FetchedPicture(None, head["ETag"])
-        with explained(self._client, location):
+        with translate_s3_errors(self._client, location):
             answer = self._client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
             return FetchedPicture(answer["Body"].read(), answer["ETag"])
 
@@ -110,7 +110,7 @@ class PictureStore:
         if not re.fullmatch(JOB_ID, job_id):
             return []
         prefix = _prefix(job_id)
-        with explained(self._client, S3Location(self._bucket, prefix)):
+        with translate_s3_errors(self._client, S3Location(self._bucket, prefix)):
             # There are few: S3 names a thousand at once
             answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
         return [(item["Key"], item["Size"]) for item in answer.get("Contents", ())]

@@ -12,14 +12,13 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.audit.audit import Surroundings, audit
 from include.audit.liveness import live_among
-from include.audit.request import POLICY_VARIABLE, AuditRefused, AuditRequest
+from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
-from include.checkpoints.conditions import probe_conditional_writes, require_conditional_deletes
-from include.checkpoints.errors import StoreRefusal
 from include.pipeline.connections import s3_client, training_db
 from include.pipeline.failures import no_retry
 from include.pipeline.notes import leave_note
 from include.pipeline.settings import Settings
+from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,10 +34,10 @@ SUMMARY = "summary"
 def audit_run(context: Context) -> None:
     """Compare rows and objects. Fails, after all was looked at, where something that a row names is lost."""
     settings = Settings.from_environment()
-    with no_retry(AuditRefused):
+    with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf or {})
         request.policy(_deployment())  # whatever is wrong with it is said before anything is done
-    with training_db() as connection, no_retry(StoreRefusal):
+    with training_db() as connection, no_retry():
         client = s3_client()
         around = Surroundings(
             connection,
@@ -59,9 +58,9 @@ def audit_run(context: Context) -> None:
 
 def retain_run(context: Context) -> dict[str, Any]:
     """Apply the retention policy; returns its figures."""
-    with no_retry(AuditRefused):
+    with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
-    with training_db() as connection, no_retry(StoreRefusal):
+    with training_db() as connection, no_retry():
         client, bucket = s3_client(), Settings.from_environment().bucket
         if not policy.dry_run:
             require_conditional_deletes(client, bucket)

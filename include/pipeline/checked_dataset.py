@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from include.checkpoints.errors import StoreRefusal, explained
-from include.checkpoints.location import S3Location
-from include.checkpoints.reading import read_small
 from include.datasets.reference import DatasetReference
 from include.jobs.repository import JobRepository
 from include.limits import REPORT_BYTES
 from include.pipeline.connections import training_db
+from include.s3.errors import StoreRefusal, translate_s3_errors
+from include.s3.location import S3Location
+from include.s3.reading import read_small
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +55,7 @@ class CheckedDatasets:
         location = self._location(job)
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()
         try:
-            with explained(self._client, location):
+            with translate_s3_errors(self._client, location):
                 self._client.put_object(
                     Bucket=location.bucket,
                     Key=location.key,

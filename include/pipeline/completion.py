@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import CorruptCheckpoint, ObjectNotFound, explained, is_condition_failed
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
-from include.checkpoints.location import S3Location
 from include.checkpoints.metadata import checkpoint_in, metadata_of
-from include.checkpoints.reading import ObjectSource, read_object
-from include.checkpoints.sending import TransferLimits, copy
 from include.checkpoints.store import CheckpointStore
+from include.errors import FinalError
 from include.jobs.job import JobStatus
 from include.jobs.listing import JobUnknown
 from include.jobs.repository import JobRepository, finite
 from include.pipeline.settings import TRAINING_DAG
+from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.location import S3Location
+from include.s3.reading import ObjectSource, read_object
+from include.s3.upload import TransferLimits, copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
-    from include.checkpoints.fetching import FetchedObject
     from include.jobs.callback import TrainingCompletionCallback
     from include.jobs.job import TrainingJob
+    from include.s3.download import FetchedObject
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ _TRAINER = "unknown"
 """What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
 
 
-class CompletionRefused(ValueError):
+class CompletionRefused(FinalError):
     """What is told of the job does not hold: nothing was recorded."""
 
 
-class CompletionConflict(Exception):
+class CompletionConflict(FinalError):
     """The row says otherwise, or is not the trainer's to complete: nothing was recorded."""
 
 
@@ -129,7 +130,7 @@ class Completion:
             raise CompletionRefused(
                 f"{kind}_checkpoint_path={place.uri!r} does not exist; upload the file first"
             ) from None
-        except CorruptCheckpoint as error:
+        except CorruptObject as error:
             raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} cannot be read: {error}") from None
         marked = checkpoint_in(read.metadata, place.uri, read.size)
         sha256, size = f"{kind}_checkpoint_sha256", f"{kind}_checkpoint_size"
@@ -154,7 +155,7 @@ class Completion:
             finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
         except InspectionError as error:
             raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} is refused: it {error}") from None
-        except CorruptCheckpoint as error:
+        except CorruptObject as error:
             raise CompletionRefused(str(error)) from None
         return finding and f"{kind}.pt {finding}"
 
@@ -167,7 +168,7 @@ class Completion:
         from botocore.exceptions import ClientError
 
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
-        with explained(self._client, place):
+        with translate_s3_errors(self._client, place):
             try:
                 copy(
                     self._client, place, read.etag, place, metadata, TransferLimits(), {"IfMatch": read.etag}

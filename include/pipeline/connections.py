@@ -67,7 +67,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from include.checkpoints.client import client_config, impatient_config
+    from include.s3.client import client_config, impatient_config
 
     config = client_config() if patient else impatient_config()
     return S3Hook(aws_conn_id=TRAINING_S3, config=config).get_conn()

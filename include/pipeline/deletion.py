@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.audit.listing import CHECKPOINTS, REPORTS, pages
 from include.audit.retention import delete_listed
+from include.errors import FinalError
 from include.jobs.job import JobStatus
 from include.jobs.queries import query
 from include.pictures.store import PICTURES
 from include.pipeline.checked_dataset import key_of
+from include.s3.listing import CHECKPOINTS, REPORTS, pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
 
 
-class DeletionRefused(Exception):
+class DeletionRefused(FinalError):
     """The job is kept, with a sentence that says for what."""
 
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import CorruptCheckpoint, StoreRefusal
 from include.checkpoints.store import CheckpointStore
-from include.datasets.errors import DatasetError
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
@@ -24,7 +22,7 @@ from include.pipeline.failures import no_retry
 from include.pipeline.patience import persistent
 from include.pipeline.payloads import parse_result
 from include.pipeline.settings import TRAINING_DAG, Settings
-from include.training.contract import TrainingError
+from include.s3.errors import CorruptObject
 from include.training.evaluate import evaluate
 from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
@@ -50,7 +48,7 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
     if champion is not None and champion.job_id == trained.job_id:
         raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
     with (
-        no_retry(DatasetError, StoreRefusal, TrainingError),
+        no_retry(),
         persistent(),
         materialized(
             dataset,
@@ -105,7 +103,7 @@ def _measure(
         store.fetch_object(uri, weights)
         fetched = Checkpoint.of_file(weights, epoch=-1)
         if fetched.sha256 != sha256:
-            raise CorruptCheckpoint(
+            raise CorruptObject(
                 f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: somebody replaced it; "
                 "restore it, or promote another version"
             )

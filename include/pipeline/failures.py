@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.errors import FinalError, OwnershipLost
 from include.plain_text import escape_controls
-from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,32 +26,28 @@ _DAG_CALLBACK_SECONDS = 30.0
 
 
 @contextmanager
-def no_retry(*errors: type[Exception]) -> Iterator[None]:
-    """Turn `errors`, which another attempt would meet again, into a final failure with the same sentence.
-
-    So does a folder that another account of this machine could have prepared, in every task.
-    """
-    final: tuple[type[Exception], ...] = (*errors, UntrustedFolder)
+def no_retry() -> Iterator[None]:
+    """Turn a FinalError into a final failure of the task, with the same sentence."""
     try:
         yield
-    except final as error:
+    except FinalError as error:
         raise AirflowFailException(escape_controls(str(error))) from error
 
 
 @contextmanager
-def recorded_failure(context: Context, *errors: type[Exception]) -> Iterator[None]:
-    """As `no_retry`, but write the reason into the run's row before the task ends.
+def recorded_failure(context: Context) -> Iterator[None]:
+    """As `no_retry`, but write the reason of any final failure into the run's row before the task ends.
 
     A callback has only seconds for that, and the database may be down for minutes.
     """
     from include.pipeline.patience import patiently
 
     try:
-        with no_retry(*errors):
+        with no_retry():
             yield
     except AirflowFailException as failure:
-        error = failure.__cause__
-        if error is not None and _concerns_this_attempt(error):
+        error = failure.__cause__ or failure
+        if _concerns_this_attempt(error):
             reason = _reason(context, error)
             patiently(lambda: _write(context, reason, again=True))
         raise
@@ -91,10 +87,7 @@ def record_unfinished_run(context: Context) -> None:
 
 def _concerns_this_attempt(error: BaseException | None) -> bool:
     """Whether the row still belongs to this attempt, as far as the error tells."""
-    from include.checkpoints.errors import FencedOut
-    from include.jobs.repository import OwnershipLost
-
-    return not isinstance(error, (FencedOut, OwnershipLost))
+    return not isinstance(error, OwnershipLost)
 
 
 def _reason(context: Context, error: BaseException | None) -> str:

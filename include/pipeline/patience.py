@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import tenacity
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout, ErrorType
 
-from include.checkpoints.errors import (
-    LocalDiskError,
-    RefusedForNow,
-    StoreError,
-    StoreMisconfigured,
-    StoreRefusal,
-)
-from include.datasets.errors import StorageMisconfigured, StorageUnavailable
+from include.errors import ProjectError, TransientError
+from include.s3.errors import RefusedForNow, StoreMisconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +24,7 @@ _LONGEST_WAIT = 15 * 60
 _LONGEST_PAUSE = 15
 
 
-class BackendUnavailable(Exception):
+class BackendUnavailable(TransientError):
     """The platform's backend does not respond, or responds that it is unavailable."""
 
 
@@ -57,7 +51,7 @@ def persistent(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """
     try:
         yield
-    except (StoreMisconfigured, StorageMisconfigured) as error:
+    except StoreMisconfigured as error:
         if not at_stake():
             raise
         raise RefusedForNow(
@@ -75,15 +69,14 @@ def database_errors() -> tuple[type[Exception], ...]:
 
 def may_pass(error: BaseException) -> bool:
     """Whether it is a server that is away, so that waiting helps, or another attempt."""
-    if isinstance(error, (StoreRefusal, LocalDiskError)):
-        return False
+    if isinstance(error, ProjectError):
+        return isinstance(error, TransientError)
     if isinstance(error, AirflowRuntimeError):
         return _is_airflow_away(error)
     if isinstance(error, AirflowTaskTimeout):
         return True  # only tasks that merely wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
-    servers = (StoreError, StorageUnavailable, BackendUnavailable)
-    return isinstance(error, servers + database_errors() + _schema_behind())
+    return isinstance(error, database_errors() + _schema_behind())
 
 
 def _schema_behind() -> tuple[type[Exception], ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.deadline import Deadline, obey_deadlines
 from include.pictures.choosing import chosen, place_of
 from include.pictures.store import PictureStore
 from include.pipeline.connections import s3_client
+from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
     from pathlib import Path

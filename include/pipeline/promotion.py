@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.errors import StoreRefusal
-from include.models.errors import ModelError
 from include.models.promotion import choose, promote
 from include.models.request import ChosenVersion, PromotionRequest
 from include.pipeline.assets import PRODUCTION_MODEL
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 def choose_version(context: Context) -> ChosenVersion:
     """Decide what the run promotes, before anything is written."""
-    with training_db() as connection, no_retry(ModelError):
+    with training_db() as connection, no_retry():
         # The conf and not `params`: it holds unknown keys too, which have to be refused.
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
@@ -33,7 +31,7 @@ def promote_chosen(chosen: dict[str, Any], context: Context) -> ModelVersion:
     version = parse_result(ChosenVersion, chosen, "choose_version")
     run = context["dag_run"]
     # A conflict is final, too: tried again, it would take the place of the one that was quicker.
-    with training_db() as connection, no_retry(ModelError, StoreRefusal):
+    with training_db() as connection, no_retry():
         promoted = promote(
             connection,
             s3_client(),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint, in_words
-from include.checkpoints.errors import CheckpointNotFound, CorruptCheckpoint
+from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.pipeline.patience import persistent
+from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
 from include.training.loading import batches_of, load_checkpoint, load_training_state
@@ -107,7 +108,7 @@ class Recovery:
         """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
 
         durable is what the job's row says of it: with that, nothing found is an error and no new start.
-        Raises CheckpointNotFound, CorruptCheckpoint and StateMismatch, which another attempt would meet
+        Raises CheckpointNotFound, CorruptObject and StateMismatch, which another attempt would meet
         again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
         a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
@@ -146,7 +147,7 @@ class Recovery:
         local = self._on_this_machine()
         try:
             stored = self._in_store(durable)
-        except CorruptCheckpoint:
+        except CorruptObject:
             if local is None:
                 raise
             return local
@@ -167,7 +168,7 @@ class Recovery:
                 candidate = self._fetch(kind, stored)
             except StateMismatch:
                 raise
-            except (CorruptCheckpoint, NotResumable) as error:
+            except (CorruptObject, NotResumable) as error:
                 log.warning("%s. Looking for the generation before it.", error)
                 problem = problem or error
                 continue
@@ -176,7 +177,7 @@ class Recovery:
             if durable is None or found.position >= durable:
                 break
         if found is None and problem is not None:
-            raise CorruptCheckpoint(
+            raise CorruptObject(
                 f"{problem}. There is no whole generation before it either: restore one from a backup, or "
                 "give fresh=true to start over"
             ) from problem
@@ -254,7 +255,7 @@ class Recovery:
             return None
         try:
             return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
-        except CorruptCheckpoint as error:
+        except CorruptObject as error:
             log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
             return None
 
@@ -274,7 +275,7 @@ class Recovery:
     def _from_parent(self, parent: ResumePoint) -> Beginning:
         """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
 
-        Raises CorruptCheckpoint for any others than those that `resolve_config` saw.
+        Raises CorruptObject for any others than those that `resolve_config` saw.
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.checkpoints.publisher import Snapshot
+from include.errors import OwnershipLost
 from include.jobs.job import StopRequest
-from include.jobs.repository import OwnershipLost
 from include.training.contract import MemoryShort
 
 if TYPE_CHECKING:

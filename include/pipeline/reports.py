@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.deadline import Deadline, obey_deadlines
 from include.datasets.errors import DatasetError
 from include.pipeline.connections import s3_client
 from include.reports.report import report_on
 from include.reports.store import ReportStore
+from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
     from include.pipeline.payloads import ResolvedJob

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.checkpoints.errors import StoreRefusal
 from include.datasets.check import check_dataset
-from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.models.errors import ModelError
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.pipeline.assets import TRAINING_DATASET
@@ -41,7 +38,6 @@ from include.retraining.novelty import nothing_new
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
 from include.schema.current import require_current
-from include.schema.errors import SchemaError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,9 +61,9 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
     Raises AirflowSkipException for a run that was started by other data than the plan's.
     """
     dag_run = context["dag_run"]
-    with training_db() as connection, no_retry(SchemaError):
+    with training_db() as connection, no_retry():
         require_current(connection)
-    with no_retry(PlanError):
+    with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
         chosen = request.over(deployed_plans().require(request.plan))
     _skip_if_about_others(chosen, context)
@@ -83,7 +79,7 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
 def check_retraining_data(retraining: Json) -> DatasetReference:
     """Find and check the newest data of the plan."""
     plan = parse_result(Retraining, retraining, "resolve_plan").plan
-    with no_retry(DatasetError):
+    with no_retry():
         settings = Settings.from_environment()
         reader = S3ObjectReader(s3_client())
         return check_dataset(plan.dataset, plan.task, settings.dataset_cache, reader, settings.dataset_roots)
@@ -92,7 +88,7 @@ def check_retraining_data(retraining: Json) -> DatasetReference:
 def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Challenge:
     """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
     try:
-        with training_db() as connection, no_retry(PlanError):
+        with training_db() as connection, no_retry():
             challenge = challenge_of(
                 parse_result(Retraining, retraining, "resolve_plan"),
                 parse_result(DatasetReference, dataset, "check_dataset"),
@@ -149,7 +145,7 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
         "champion_metrics": numbers(found.champion) if found.champion else None,
         "reason": decision.reason,
     }
-    with training_db() as connection, no_retry(ModelError, StoreRefusal), persistent():
+    with training_db() as connection, no_retry(), persistent():
         models = ModelRepository(connection)
         version = register_copy(
             connection,
@@ -189,10 +185,10 @@ def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Co
     refused = refusal(judged, answer)
     if refused:
         if judged.passed:
-            with training_db() as connection, no_retry(ModelError):
+            with training_db() as connection, no_retry():
                 ModelRepository(connection).reject(judged.name, judged.version, refused)
         raise _skipped(context, f"Version {judged.version} of model {judged.name} was refused: {refused}.")
-    with training_db() as connection, no_retry(ModelError, StoreRefusal), persistent():
+    with training_db() as connection, no_retry(), persistent():
         promoted = promote(
             connection,
             s3_client(),

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.audit.stuck import find_stuck
-from include.checkpoints.conditions import require_conditional_writes
-from include.checkpoints.errors import StoreRefusal
 from include.checkpoints.store import CheckpointStore
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
@@ -19,8 +17,7 @@ from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.jobs.callback import TrainingCompletionCallback
-from include.jobs.repository import JobRepository, RepositoryError
-from include.jobs.spec import SpecError
+from include.jobs.repository import JobRepository
 from include.pipeline.audits import live_runs
 from include.pipeline.checked_dataset import CheckedDatasets, is_begun
 from include.pipeline.connections import s3_client, training_database, training_db
@@ -36,9 +33,8 @@ from include.pipeline.same_classes import require_same_classes
 from include.pipeline.settings import Settings
 from include.pipeline.tracking import track_recorded
 from include.pipeline.uploads import upload
+from include.s3.conditional_writes import require_conditional_writes
 from include.schema.current import require_current
-from include.schema.errors import SchemaError
-from include.training.contract import TrainingError
 from include.weights.initial import InitialWeightsFinder
 
 if TYPE_CHECKING:
@@ -51,7 +47,7 @@ log = logging.getLogger(__name__)
 
 def require_current_schema() -> None:
     """Fail at once, without a retry, where the schema is not the one this code was written for."""
-    with training_db() as connection, no_retry(SchemaError):
+    with training_db() as connection, no_retry():
         require_current(connection)
 
 
@@ -82,7 +78,7 @@ def resolve_run(context: Context) -> ResolvedJob:
     conf = dag_run.conf or {}
     with (
         training_db() as connection,
-        no_retry(SpecError, RepositoryError, StoreRefusal),
+        no_retry(),
         persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
         jobs = JobRepository(connection)
@@ -103,7 +99,7 @@ def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference
     client = s3_client()
     checked = CheckedDatasets(client, settings.bucket)
     begun = is_begun(resolved)
-    with recorded_failure(context, DatasetError, StoreRefusal), persistent(lambda: begun):
+    with recorded_failure(context), persistent(lambda: begun):
         if begun and (reference := checked.load(resolved)) is not None:
             log.info("Job %s goes on with the dataset that it was begun with: %s", resolved.job_id, reference)
             return reference
@@ -143,9 +139,7 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
         lambda: _store(resolved.origin_run_id),
     )
     with (
-        recorded_failure(
-            context, TrainingError, DatasetError, StoreRefusal, RepositoryError, AirflowFailException
-        ),
+        recorded_failure(context),
         attempt.elsewhere_if_begun(),
     ):
         start_attempt(context, patiently(attempt.durable_progress), attempt.trace())
@@ -156,7 +150,7 @@ def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: C
     """Make one checkpoint durable; returns it with its s3:// path."""
     trained = parse_result(TrainingManifest, manifest, "train")
     _require_this_run(trained, context)
-    with recorded_failure(context, StoreRefusal, RepositoryError):
+    with recorded_failure(context):
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
             JobRepository(connection).require_owner(trained.job_id, trained.run_id)

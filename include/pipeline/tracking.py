@@ -198,10 +198,10 @@ class Tracker:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Two attempts that create MLflow's run of the job at one moment would create two."""
-        from include.tracking.server import TrackingError
+        from include.tracking.server import TrackingUnavailable
 
         with self._open() as connection, connection.transaction():
             row = connection.execute(query("try_lock_tracking"), {"job_id": self._job_id}).fetchone()
             if row is None or not row[0]:
-                raise TrackingError("is being told of this job by another attempt")
+                raise TrackingUnavailable("is being told of this job by another attempt")
             yield

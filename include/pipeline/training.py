@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import FencedOut, StoreError
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
@@ -28,6 +27,7 @@ from include.pipeline.recovery import Recovery
 from include.pipeline.reporter import JobReporter, StoppedNow
 from include.pipeline.sole_attempt import sole_attempt
 from include.pipeline.tracking import Tracker, as_recorded, tracking_server
+from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
 from include.training.environment import isolate_ultralytics
 from include.training.gpus import claimed_in_time, describe_hardware, require_hardware
@@ -132,7 +132,7 @@ class TrainingAttempt:
             except FencedOut as error:
                 self._row.own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
-                raise StoreError(f"{error}. The row is this attempt's: the next one takes over") from None
+                raise StoreBusy(f"{error}. The row is this attempt's: the next one takes over") from None
 
     def _claim_device(self, stack: ExitStack) -> str | None:
         """Claim the job's GPUs until `stack` closes, and wait for them if others have them.

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import LocalFileMissing
 from include.pipeline.patience import persistent
+from include.s3.errors import LocalFileMissing
 from include.trusted_folders import require_trusted_folder
 
 if TYPE_CHECKING:

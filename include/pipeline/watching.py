@@ -56,7 +56,7 @@ class WatchRequest(BaseModel):
 
 def watched(conf: dict[str, Any], plans: Plans) -> list[str]:
     """Return the datasets to look at: the one that was asked for, or all that plans have in S3."""
-    with no_retry(DatasetError):
+    with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
             _in_s3(request.dataset)
@@ -73,7 +73,7 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     the task that emits them, so that no change is lost and none is announced twice.
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
-    with no_retry(DatasetError):
+    with no_retry():
         news = change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
     if news is None:
         raise AirflowSkipException(f"{dataset} holds what was announced last.")
@@ -86,7 +86,7 @@ def change(dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReade
     """Return what is to be announced of the dataset; None if its content was announced last.
 
     announced are the extras of the events so far, the newest first. Raises DatasetError where there are no
-    data, StorageUnavailable where S3 does not answer.
+    data, StoreErrors where S3 does not answer.
     """
     fingerprint = stored_fingerprint(_in_s3(dataset), s3)
     known = (extra["fingerprint"] for extra in announced if is_of(extra, dataset) and "fingerprint" in extra)

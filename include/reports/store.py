@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from include.checkpoints.errors import explained
-from include.checkpoints.location import JOB_ID, S3Location
-from include.checkpoints.reading import read_small
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
+from include.s3.errors import translate_s3_errors
+from include.s3.location import JOB_ID, S3Location
+from include.s3.reading import read_small
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +27,7 @@ class ReportStore:
     def store(self, report: DatasetReport) -> str:
         """Store the report and return its s3:// address. Raises StoreErrors."""
         location = report_location(self._bucket, report.job_id)
-        with explained(self._client, location):
+        with translate_s3_errors(self._client, location):
             self._client.put_object(
                 Bucket=location.bucket,
                 Key=location.key,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
 from include.datasets.sources import parse_source
+from include.errors import FinalError
 from include.jobs.spec import SpecError, Task, TrainingSpec
 from include.refusals import shown
 from include.retraining.gate import METRICS, Gate
@@ -33,7 +34,7 @@ _OF_THE_RUN = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
 """Parameters of `train_yolo` that follow from the plan and its run: the others may stand in `parameters`."""
 
 
-class PlanError(ValueError):
+class PlanError(FinalError):
     """A plan that does not exist, or does not hold what a plan must, as one sentence."""
 
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from include.errors import FinalError, ProjectError, TransientError
 
-class SchemaError(Exception):
+
+class SchemaError(ProjectError):
     """The schema is not, or cannot be made, what was asked for."""
 
 
-class SchemaBehind(SchemaError):
+class SchemaBehind(SchemaError, FinalError):
     """The schema is not at the revision that this code was written for."""
 
 
-class TargetUnknown(SchemaError):
+class TargetUnknown(SchemaError, FinalError):
     """There is no such revision to migrate to."""
 
 
-class SchemaUnverified(SchemaError):
+class SchemaUnverified(SchemaError, FinalError):
     """The database does not hold what its revision promises."""
 
 
-class SchemaBusy(SchemaError):
+class SchemaBusy(SchemaError, TransientError):
     """Somebody else holds a lock for too long; the same call may succeed later."""
 
 
-class MigrationRefused(SchemaError):
+class MigrationRefused(SchemaError, FinalError):
     """The migration would break or lose something. `problems` says what, and how to solve it."""
 
     def __init__(self, problems: Sequence[str]) -> None:

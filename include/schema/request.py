@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include.errors import FinalError
 from include.refusals import sentence
 from include.schema.errors import SchemaError
 
 
-class RequestRefused(SchemaError):
+class MigrationRequestRefused(SchemaError, FinalError):
     """The run's conf is not what `migrate_schema` takes."""
 
 
@@ -38,8 +39,8 @@ class MigrationRequest(BaseModel):
 
     @classmethod
     def parse(cls, conf: dict[str, Any]) -> MigrationRequest:
-        """Validate the run's `conf`. Raises RequestRefused: one sentence with the field and the value."""
+        """Validate the run's `conf`. Raises MigrationRequestRefused with field and value."""
         try:
             return cls.model_validate(conf)
         except ValidationError as error:
-            raise RequestRefused(sentence(error, cls, "migrate_schema")) from None
+            raise MigrationRequestRefused(sentence(error, cls, "migrate_schema")) from None

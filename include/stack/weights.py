@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import StoreError
 from include.checkpoints.inspection.errors import InspectionError
 from include.jobs.model_reference import name_of_weights
 from include.pipeline.settings import DEFAULT_BUCKET
+from include.s3.errors import StoreError
 from include.stack.errors import StackError
 from include.weights.pretrained import PretrainedStore
 

@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 import requests
 from pydantic import BaseModel, ValidationError
 
+from include.errors import FinalError, ProjectError, TransientError
+
 DEFAULT_EXPERIMENT = "train_yolo"
 
 TIMEOUT_SECONDS = (3.05, 10.0)
@@ -33,11 +35,15 @@ _MOST_METRICS, _MOST_OTHERS = 800, 100
 """Of each kind in one request: a server takes 1000 in all, of which 100 parameters and 100 tags."""
 
 
-class TrackingError(Exception):
+class TrackingError(ProjectError):
     """MLflow did not take or give something, as the second half of a sentence that begins with its name."""
 
 
-class TrackingRefused(TrackingError):
+class TrackingUnavailable(TrackingError, TransientError):
+    """MLflow does not respond, or is in use."""
+
+
+class TrackingRefused(TrackingError, FinalError):
     """MLflow answered with an error; code is its own name of it, such as RESOURCE_DOES_NOT_EXIST."""
 
     def __init__(self, status: int, code: str) -> None:
@@ -45,7 +51,7 @@ class TrackingRefused(TrackingError):
         self.code = code
 
 
-class TrackingSettingsError(ValueError):
+class TrackingSettingsError(TrackingError, FinalError):
     """The environment names no server that can be used, as a sentence without any secret in it."""
 
 
@@ -264,15 +270,15 @@ class TrackingServer:
                 allow_redirects=False,  # credentials are for this server; a POST would become a GET
             )
         except requests.Timeout:
-            raise TrackingError(f"does not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
+            raise TrackingUnavailable(f"does not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
         except (requests.RequestException, UnicodeError, OSError) as error:
-            raise TrackingError(f"cannot be reached ({type(error).__name__})") from None
+            raise TrackingUnavailable(f"cannot be reached ({type(error).__name__})") from None
         if response.status_code != requests.codes.ok:
             raise TrackingRefused(response.status_code, _error_code(response))
         try:
             return answer.model_validate_json(response.content)
         except ValidationError:
-            raise TrackingError(f"does not answer {endpoint} as MLflow does") from None
+            raise TrackingUnavailable(f"does not answer {endpoint} as MLflow does") from None
 
 
 def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:

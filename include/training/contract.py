@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
+from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 
@@ -15,7 +16,7 @@ MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-p
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
 
 
-class TrainingError(Exception):
+class TrainingError(FinalError):
     """A training that cannot go on, with a sentence for the person who reads the task's log."""
 
 
@@ -23,7 +24,7 @@ class DeviceNotAvailable(TrainingError):
     """The requested device does not exist on this machine."""
 
 
-class MachineUnusable(Exception):
+class MachineUnusable(AttemptError):
     """The machine cannot be used now. Later, or on another machine, the training goes on."""
 
 
@@ -43,14 +44,14 @@ class MemoryShort(MachineUnusable):
     """The training has grown until the machine's memory is nearly used up: the next attempt has room."""
 
 
-class ProcessKilled(Exception):
+class ProcessKilled(AttemptError):
     """A process of the training was killed: by the kernel where memory is short, by a crash, by somebody.
 
     The attempt counts as one that was killed as a whole.
     """
 
 
-class DiskError(Exception):
+class DiskError(AttemptError):
     """The machine's disk does not take a checkpoint. Another machine's may."""
 
 

@@ -29,6 +29,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from include.errors import AttemptError
 from include.python_path import with_this_project
 from include.training.contract import (
     EpochReport,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 
 
-class RankFailed(Exception):
+class RankFailed(AttemptError):
     """A process of a training on several GPUs failed; the note, where there is one, is its traceback."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
 
+from include.errors import FinalError
 from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _REDIRECTS = 5
 """GitHub answers with one."""
 
 
-class DownloadFailed(Exception):
+class DownloadFailed(FinalError):
     """Why a file did not come, as the second half of a sentence that begins with its address."""
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.checkpoints.errors import ObjectNotFound
-from include.checkpoints.location import S3Location
-from include.checkpoints.reading import settled_object
 from include.checkpoints.store import CheckpointStore
-from include.checkpoints.stored import head_object, stored_checkpoint
+from include.checkpoints.stored import stored_checkpoint
 from include.jobs.model_reference import ModelKind, ModelReference, require_same_task
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError
 from include.models.repository import ModelRepository
+from include.s3.errors import ObjectNotFound
+from include.s3.location import S3Location
+from include.s3.reading import head_object, settled_object
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
 if TYPE_CHECKING:

@@ -12,18 +12,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import FencedOut, UnsafeCheckpoint, explained, is_condition_failed
-from include.checkpoints.fetching import require_size
+from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
 from include.checkpoints.inspection.inspect import inspect_file
-from include.checkpoints.location import S3Location
 from include.checkpoints.metadata import checkpoint_in
-from include.checkpoints.reading import inspect_object, settled_object
-from include.checkpoints.sending import LocalFile, TransferLimits, copy
-from include.checkpoints.stored import head_object
 from include.checkpoints.writer import ObjectWriter
+from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
-from include.limits import WEIGHTS_BYTES
+from include.s3.errors import FencedOut, is_condition_failed, translate_s3_errors
+from include.s3.location import S3Location
+from include.s3.reading import head_object, settled_object
+from include.s3.upload import LocalFile, TransferLimits, copy
 from include.training.architectures import (
     find_architecture,
     published_weights,
@@ -46,7 +46,7 @@ SOURCE = "source"
 """Key of the metadata that says where the file came from: a URL, or `upload`."""
 
 
-class WeightsUnavailable(Exception):
+class WeightsUnavailable(FinalError):
     """A pretrained file is not available. The sentence says what can be done about it."""
 
 
@@ -120,7 +120,7 @@ class PretrainedStore:
         Raises StoreErrors.
         """
         prefix = self.location("")
-        with explained(self._client, prefix):
+        with translate_s3_errors(self._client, prefix):
             page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix.key, MaxKeys=limit)
         named = ((item["Key"].removeprefix(prefix.key), item) for item in page.get("Contents", ()))
         files = [
@@ -172,11 +172,11 @@ class PretrainedStore:
         from botocore.exceptions import ClientError
 
         location = self.location(name)
-        require_size(location.uri, head["ContentLength"], WEIGHTS_BYTES)
+        require_loadable_size(location.uri, head["ContentLength"])
         contents: Contents = inspect_object(self._client, location, head["ContentLength"], head["ETag"])
         found = settled_object(self._client, location)
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
-        with explained(self._client, location):
+        with translate_s3_errors(self._client, location):
             try:
                 copy(
                     self._client, location, found.etag, location, metadata, TransferLimits(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from include.errors import FinalError
 
-class InspectionError(ValueError):
+
+class InspectionError(FinalError):
     """The file is no checkpoint that may be loaded. The text says why and what to do, without a subject."""
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import explained
-from include.checkpoints.location import S3Location
+from include.s3.errors import translate_s3_errors
+from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,7 +45,7 @@ class ListedObject:
 def pages(client: S3Client, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
     """Every object below `prefix`, in pages of at most PAGE_SIZE. Raises StoreErrors."""
     paginator = client.get_paginator("list_objects_v2")
-    with explained(client, S3Location(bucket, prefix)):
+    with translate_s3_errors(client, S3Location(bucket, prefix)):
         for page in paginator.paginate(
             Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": PAGE_SIZE}
         ):

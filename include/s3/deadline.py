@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import StoreError, StoreRefusal, UploadGivenUp
+from include.s3.errors import StoreError, StoreRefusal, UploadGivenUp
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.checkpoints.deadline import check_deadline
+from include.s3.deadline import check_deadline
 
 if TYPE_CHECKING:
     from s3transfer.utils import ReadFileChunk

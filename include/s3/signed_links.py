@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.location import S3Location
+    from include.s3.location import S3Location
 
 
 def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:

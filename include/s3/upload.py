@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
-from include.checkpoints.local_file import LocalFile, TransferLimits, body
-from include.checkpoints.parts import MultipartUpload
+from include.s3.local_file import LocalFile, TransferLimits, body
+from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.location import S3Location
+    from include.s3.location import S3Location
 
 __all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put"]
 

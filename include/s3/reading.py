@@ -1,4 +1,4 @@
-"""The bytes of an object as they are now: what no stored checksum can prove."""
+"""Read objects: what S3 says about them, and the bytes themselves, which no stored checksum can prove."""
 
 from __future__ import annotations
 
@@ -6,32 +6,41 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import (
-    CorruptCheckpoint,
-    StoreError,
-    UnsafeCheckpoint,
-    explained,
-    is_condition_failed,
-)
-from include.checkpoints.fetching import REREAD_SECONDS, FetchedObject
-from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.inspection.inspect import inspect_source
-from include.checkpoints.stored import head_object
+from include.s3.download import REREAD_SECONDS, FetchedObject
+from include.s3.errors import CorruptObject, StoreBusy, is_condition_failed, is_not_found, translate_s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.inspection.contents import Contents
-    from include.checkpoints.location import S3Location
+    from include.s3.location import S3Location
 
 _BLOCK = 1024**2
+
+
+def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
+    """Return S3's answer to HEAD; None if there is no such object. Raises StoreErrors.
+
+    The answer to a HEAD has no body, so it does not say whether the bucket or the object is missing, nor why
+    something is forbidden; a listing does.
+    """
+    from botocore.exceptions import ClientError
+
+    with translate_s3_errors(client, location):
+        try:
+            return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            client.list_objects_v2(Bucket=location.bucket, Prefix=location.key, MaxKeys=1)
+            if is_not_found(error):
+                return None
+            raise
 
 
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read an object until it is certain what it holds, also where it carries no SHA-256.
 
     That is so when its ETag is the MD5 of what arrived. It need not be one; then three equal readings count.
-    Raises StoreError where they differ, and what `read_object` raises.
+    Raises StoreBusy where they differ, and what `read_object` raises.
     """
     readings = []
     for pause in (0.0, *REREAD_SECONDS):
@@ -42,14 +51,14 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
             return read
         readings.append(read)
     if len({read.sha256 for read in readings}) > 1:
-        raise StoreError(f"{location.uri} was read three times, and not with the same bytes each time")
+        raise StoreBusy(f"{location.uri} was read three times, and not with the same bytes each time")
     return readings[0]
 
 
 def read_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read the whole object, keep nothing of it, and say what it was.
 
-    Raises ObjectNotFound, CorruptCheckpoint (where the server itself finds it damaged) and other StoreErrors.
+    Raises ObjectNotFound, CorruptObject (where the server itself finds it damaged) and other StoreErrors.
     """
     return _read(client, location, hashlib.sha256())
 
@@ -59,7 +68,7 @@ def _read(
 ) -> FetchedObject:
     """Feed all that the object holds to the digests."""
     size = 0
-    with explained(client, location):
+    with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         for block in answer["Body"].iter_chunks(_BLOCK):
             for digest in (sha256, *more):
@@ -76,26 +85,9 @@ def read_small(client: S3Client, location: S3Location, most: int) -> bytes | Non
     head = head_object(client, location)
     if head is None or head["ContentLength"] > most:
         return None
-    with explained(client, location):
+    with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
         return answer["Body"].read()
-
-
-def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
-    """Say what the checkpoint in S3 is. Of its `size` bytes only the directory and the pickle are read.
-
-    What is refused is looked at again when it is certain what the object holds. Raises UnsafeCheckpoint,
-    CorruptCheckpoint where it is not the one with that ETag, and other StoreErrors.
-    """
-    source = ObjectSource(client, location, size, etag)
-    try:
-        return inspect_source(source)
-    except InspectionError:
-        settled_object(client, location)
-    try:
-        return inspect_source(source)
-    except InspectionError as error:
-        raise UnsafeCheckpoint(f"{location.uri} {error}") from error
 
 
 class ObjectSource:
@@ -111,7 +103,7 @@ class ObjectSource:
 
         if length == 0:
             return b""
-        with explained(self._client, self._location):
+        with translate_s3_errors(self._client, self._location):
             try:
                 return self._client.get_object(
                     Bucket=self._location.bucket,
@@ -122,7 +114,7 @@ class ObjectSource:
             except ClientError as error:
                 if not is_condition_failed(error):
                     raise
-                raise CorruptCheckpoint(
+                raise CorruptObject(
                     f"{self._location.uri} was replaced while it was read; try again when its upload "
                     "has ended"
                 ) from None

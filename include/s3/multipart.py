@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import IO, TYPE_CHECKING, cast
 
-from include.checkpoints.local_file import Part, body
+from include.s3.local_file import Part, body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from include.checkpoints.local_file import LocalFile
-    from include.checkpoints.location import S3Location
-    from include.checkpoints.sending import Condition
+    from include.s3.local_file import LocalFile
+    from include.s3.location import S3Location
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future, wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from include.checkpoints.deadline import WatchedRequest, check_deadline, forget_deadline
-from include.checkpoints.errors import StoreError, UploadGivenUp
+from include.s3.deadline import WatchedRequest, check_deadline, forget_deadline
+from include.s3.errors import StoreError, UploadGivenUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

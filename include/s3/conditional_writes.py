@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from include.checkpoints.errors import (
+from include.s3.errors import (
     ConditionsNotHonoured,
     StoreAccessDenied,
-    explained,
     is_condition_failed,
     is_not_supported,
+    translate_s3_errors,
 )
-from include.checkpoints.location import S3Location
-from include.checkpoints.parts import MultipartUpload
+from include.s3.location import S3Location
+from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.sending import Condition
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class ConditionalWrites:
 def probe_conditional_writes(client: S3Client, bucket: str) -> ConditionalWrites:
     """Try writes whose conditions do not hold on an object of no job. Raises StoreErrors."""
     probe = _Probe(client, bucket)
-    with explained(client, S3Location(bucket, PROBE_KEY)):
+    with translate_s3_errors(client, S3Location(bucket, PROBE_KEY)):
         _attempt(probe.put, {"IfNoneMatch": "*"})  # from here on it is there
         return ConditionalWrites(
             put=_both(probe.put),
@@ -143,7 +143,7 @@ class _Probe:
     def deletion(self) -> Support:
         """Only retention deletes, so keys that may not are no problem."""
         try:
-            with explained(self._client, S3Location(self._bucket, PROBE_KEY)):
+            with translate_s3_errors(self._client, S3Location(self._bucket, PROBE_KEY)):
                 return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
         except StoreAccessDenied:
             return Support.UNKNOWN

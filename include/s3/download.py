@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
-from include.checkpoints.errors import LocalDiskError, UnsafeCheckpoint, explained
+from include.s3.errors import LocalDiskError, ObjectTooLarge, translate_s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-    from include.checkpoints.location import S3Location
+    from include.s3.location import S3Location
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class FetchedObject:
 
 
 @contextmanager
-def fetched(
+def download(
     client: S3Client, location: S3Location, to: Path, largest: int | None = None, sha256: str | None = None
 ) -> Iterator[FetchedObject]:
     """Download next to `to`, let the caller check what came, then rename; after an exception nothing is left.
 
     What has another hash than sha256, or than the one in the object's metadata, is read again before.
 
-    Raises ObjectNotFound, UnsafeCheckpoint (more than `largest` bytes), LocalDiskError (no space),
+    Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space),
     StoreUnreachable and the other StoreErrors.
     """
     part = to.with_name(f".{to.name}.{uuid4().hex}.part")
@@ -56,7 +56,7 @@ def fetched(
         to.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("xb")
     try:
-        with file, explained(client, location):
+        with file, translate_s3_errors(client, location):
             downloaded = _read_until_whole(_Download(client, location, file, to, largest), sha256)
         yield downloaded
         with _local_disk(to):
@@ -94,8 +94,8 @@ class _Download:
         self._file.truncate()
         first = answer = self._client.get_object(Bucket=self.location.bucket, Key=self.location.key)
         size, breaks = first["ContentLength"], 0
-        if self._largest is not None:
-            require_size(self.location.uri, size, self._largest)
+        if self._largest is not None and size > self._largest:
+            raise ObjectTooLarge(self.location.uri, size, self._largest)
         self._require_space(size)
         while True:
             before = self._received
@@ -139,15 +139,6 @@ class _Download:
                 f"{self.location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
                 "make room, or set TRAINING_ROOT to a larger disk"
             )
-
-
-def require_size(uri: str, size: int, largest: int) -> None:
-    """Raise UnsafeCheckpoint where an object has more than `largest` bytes."""
-    if size > largest:
-        raise UnsafeCheckpoint(
-            f"{uri} has {size:,} bytes, and a model to start from may have {largest:,}; give a best.pt, "
-            "which holds the weights alone"
-        )
 
 
 @contextmanager

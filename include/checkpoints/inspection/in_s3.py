@@ -1,0 +1,43 @@
+"""Inspect a checkpoint in S3 without downloading it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.checkpoints.errors import UnsafeCheckpoint
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import inspect_source
+from include.limits import WEIGHTS_BYTES
+from include.s3.reading import ObjectSource, settled_object
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.inspection.contents import Contents
+    from include.s3.location import S3Location
+
+
+def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
+    """Say what the checkpoint in S3 is. Of its `size` bytes only the directory and the pickle are read.
+
+    What is refused is looked at again when it is certain what the object holds. Raises UnsafeCheckpoint,
+    CorruptObject where it is not the one with that ETag, and other StoreErrors.
+    """
+    source = ObjectSource(client, location, size, etag)
+    try:
+        return inspect_source(source)
+    except InspectionError:
+        settled_object(client, location)
+    try:
+        return inspect_source(source)
+    except InspectionError as error:
+        raise UnsafeCheckpoint(f"{location.uri} {error}") from error
+
+
+def require_loadable_size(uri: str, size: int) -> None:
+    """Raise UnsafeCheckpoint where an object has too many bytes to start from."""
+    if size > WEIGHTS_BYTES:
+        raise UnsafeCheckpoint(
+            f"{uri} has {size:,} bytes, and a model to start from may have {WEIGHTS_BYTES:,}; give a "
+            "best.pt, which holds the weights alone"
+        )

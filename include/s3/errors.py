@@ -1,0 +1,202 @@
+"""What can go wrong between this machine and S3, in sentences for the person who reads a task's log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from include.errors import AttemptError, FinalError, OwnershipLost, ProjectError, TransientError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+
+    from include.s3.location import S3Location
+
+_NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401"}
+_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
+_WRONG_BYTES = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
+_NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
+_NOT_FOUND = {"NoSuchKey", "404"}
+
+
+class StoreError(ProjectError):
+    """S3 could not do what was asked."""
+
+
+class StoreUnavailable(StoreError, TransientError):
+    """S3 did not do it this time."""
+
+
+class StoreUnreachable(StoreUnavailable):
+    """The endpoint does not answer, or broke off."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Something else was being written or replaced at the same place at the same time."""
+
+
+class UploadGivenUp(StoreUnavailable):
+    """The upload had not ended by its deadline. Whether S3 has it all the same shows the next look."""
+
+
+class RefusedForNow(StoreUnavailable):
+    """The store is misconfigured, but a state is at stake: it is tried again until that is corrected."""
+
+
+class StoreRefusal(StoreError, FinalError):
+    """S3, or what it holds, has to be changed first."""
+
+
+class StoreMisconfigured(StoreRefusal):
+    """The keys, a clock or the bucket are wrong. Somebody can correct that, and the same request succeeds."""
+
+
+class BucketMissing(StoreMisconfigured):
+    """There is no such bucket at the endpoint."""
+
+
+class StoreAccessDenied(StoreMisconfigured):
+    """The credentials of `training_s3` are missing, wrong, or not allowed to do this."""
+
+
+class ClockSkew(StoreMisconfigured):
+    """The machine's clock is too far from the server's for a signature to count."""
+
+
+class ObjectNotFound(StoreRefusal):
+    """There is no object at this URI."""
+
+
+class ForeignObject(StoreRefusal):
+    """The object does not carry our metadata: it was not written by this project."""
+
+
+class CorruptObject(StoreRefusal):
+    """The bytes are not those that were stored, or not those that were asked for."""
+
+
+class ObjectTooLarge(StoreRefusal):
+    """The object has more bytes than the caller takes."""
+
+    def __init__(self, uri: str, size: int, largest: int) -> None:
+        super().__init__(f"{uri} has {size:,} bytes, more than the {largest:,} that are allowed here")
+        self.size = size
+
+
+class ConditionsNotHonoured(StoreRefusal):
+    """The server does not refuse a write whose condition does not hold: nothing would be fenced."""
+
+
+class FencedOut(StoreRefusal, OwnershipLost):
+    """Another attempt has written this checkpoint since this one last saw it: that one owns the job now."""
+
+
+class SourceChanged(FencedOut):
+    """The object that was to be copied is another one by now."""
+
+
+class LocalFileMissing(StoreRefusal):
+    """The checkpoint is neither on this machine nor in S3."""
+
+
+class LocalFileChanged(StoreRefusal):
+    """The local file is not the one that the training handed over."""
+
+
+class LocalDiskError(StoreError, AttemptError):
+    """A download could not be written to this machine's disk."""
+
+
+@contextmanager
+def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
+    """Turn what boto3 raises about `location` into a StoreError that says what to do."""
+    from botocore import exceptions as boto
+
+    endpoint = client.meta.endpoint_url
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _explanation(error, endpoint, location) from error
+    except boto.FlexibleChecksumError as error:
+        raise CorruptObject(f"{location.uri} is damaged in S3: {error}") from error
+    except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
+        raise StoreUnreachable(
+            f"S3 at {endpoint} does not answer or broke off ({error}); check that it runs, and the "
+            "endpoint_url of connection training_s3"
+        ) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+        raise StoreAccessDenied(
+            f"There are no credentials for S3 at {endpoint}; put the access key into login and the secret "
+            "key into password of connection training_s3"
+        ) from error
+    except boto.ParamValidationError as error:
+        raise StoreRefusal(f"{location.uri} is not a valid S3 address: {error}") from error
+    except boto.BotoCoreError as error:
+        raise StoreUnavailable(f"S3 at {endpoint} could not be asked for {location.uri}: {error}") from error
+
+
+def error_code(error: ClientError) -> str:
+    """S3's code, such as `NoSuchKey`; the HTTP status where the answer had no body, as with every HEAD."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def is_condition_failed(error: ClientError) -> bool:
+    """Say whether the object is not the one that If-Match or If-None-Match expected."""
+    return error_code(error) in _CONDITION_FAILED
+
+
+def is_wrong_bytes(error: ClientError) -> bool:
+    """Say whether the server received other bytes than the checksum says."""
+    return error_code(error) in _WRONG_BYTES
+
+
+def is_not_supported(error: ClientError) -> bool:
+    """Say whether the server knows the request, but not what it was given with it."""
+    return error_code(error) in _NOT_SUPPORTED
+
+
+def is_hopeless(error: BaseException) -> bool:
+    """Whether the parts of an upload that ended with `error` are of no use to another try."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError):
+        return is_condition_failed(error) or is_wrong_bytes(error) or is_not_found(error)
+    return not isinstance(error, Exception)
+
+
+def is_not_found(error: ClientError) -> bool:
+    """There is no such object; after a HEAD it may as well be the bucket that is missing."""
+    return error_code(error) in _NOT_FOUND
+
+
+def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
+    code = error_code(error)
+    message = error.response.get("Error", {}).get("Message", "")
+    if code == "NoSuchBucket":
+        return BucketMissing(
+            f"Bucket {location.bucket!r} does not exist at {endpoint}; create it, or set CHECKPOINT_BUCKET "
+            "to one that exists"
+        )
+    if code == "RequestTimeTooSkewed":
+        return ClockSkew(
+            f"S3 at {endpoint} refuses requests from this machine because its clock differs too much from "
+            "the server's; synchronise it (NTP)"
+        )
+    if code in _WRONG_KEYS:
+        return StoreAccessDenied(
+            f"S3 at {endpoint} does not accept the keys of connection training_s3 ({code}); correct login "
+            "(access key) and password (secret key) there"
+        )
+    if code in _NOT_ALLOWED:
+        return StoreAccessDenied(
+            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; allow the keys of "
+            "connection training_s3 s3:GetObject and s3:PutObject on it, and s3:ListBucket on the bucket"
+        )
+    if code in _NOT_FOUND:
+        return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")
+    return StoreUnavailable(
+        f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
+    )
