@@ -189,13 +189,13 @@ def _plain(folder: Path, data: Path) -> None:
 
 def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     os.environ |= services.airflow_environment(folder)
+    from include.attempt.attempt import TrainingAttempt
     from include.checkpoints.store import CheckpointStore
+    from include.claim.payloads import ResolvedJob
     from include.datasets.digits import reference
+    from include.deployment.connections import s3_client
+    from include.deployment.settings import Settings
     from include.jobs.spec import TrainingSpec
-    from include.pipeline.connections import s3_client
-    from include.pipeline.payloads import ResolvedJob
-    from include.pipeline.settings import Settings
-    from include.pipeline.training import TrainingAttempt
 
     if job_id != JOB:
         services.begin(job_id)

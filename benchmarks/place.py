@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
+    from include.attempt.job_record import JobRecord
     from include.checkpoints.store import CheckpointStore
-    from include.pipeline.job_record import JobRecord
 
 BUCKET = "benchmarks"
 
@@ -67,7 +67,7 @@ class Services:
 
     def row(self, job_id: str, attempt: int = 1) -> JobRecord:
         """Return the row of a job that `begin` has made."""
-        from include.pipeline.job_record import JobRecord
+        from include.attempt.job_record import JobRecord
 
         return JobRecord(job_id, job_id, attempt, self._connection)
 

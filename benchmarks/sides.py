@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from benchmarks.place import Services
+    from include.attempt.reporter import JobReporter
     from include.checkpoints.publisher import BackgroundPublisher
-    from include.pipeline.reporter import JobReporter
     from include.training.contract import EpochReport
 
 PATIENCE_SECONDS = 120.0
@@ -184,13 +184,13 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
     """Train as the task `train` does: epochs go to Postgres, and states to S3 in the background."""
     from ultralytics import __version__
 
+    from include.attempt.epoch_recorder import EpochRecorder
+    from include.attempt.memory_watch import MemoryWatch
+    from include.attempt.preemption import Interruption
+    from include.attempt.reporter import JobReporter
+    from include.attempt.starting_point import Beginning
+    from include.attempt.tracking import Tracker
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-    from include.pipeline.epoch_recorder import EpochRecorder
-    from include.pipeline.memory_watch import MemoryWatch
-    from include.pipeline.preemption import Interruption
-    from include.pipeline.recovery import Beginning
-    from include.pipeline.reporter import JobReporter
-    from include.pipeline.tracking import Tracker
     from include.training.contract import TrainingRequest
     from include.training.run import train
     from include.training.saving import strip

@@ -26,8 +26,8 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from include.audit.request import AuditRequest
-from include.pipeline.form import params_of
-from include.pipeline.retries import DEFAULT_ARGS
+from include.orchestration.params import params_of
+from include.orchestration.retries import DEFAULT_ARGS
 
 Json = dict[str, Any]
 
@@ -47,21 +47,21 @@ def audit_checkpoints() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code."""
-        from include.pipeline.tasks import require_current_schema
+        from include.tasks.train_yolo import require_current_schema
 
         require_current_schema()
 
     @task
     def audit() -> None:
         """Compare rows and S3 in both directions, then repair, record and report."""
-        from include.pipeline.audits import audit_run
+        from include.tasks.audit_checkpoints import audit_run
 
         audit_run(get_current_context())
 
     @task
     def retain() -> Json:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
-        from include.pipeline.audits import retain_run
+        from include.tasks.audit_checkpoints import retain_run
 
         return retain_run(get_current_context())
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.pipeline.failures import no_retry
-from include.pipeline.form import params_of
-from include.pipeline.payloads import require_result
-from include.pipeline.retries import DEFAULT_ARGS
-from include.pipeline.settings import TRAINING_DB
+from include.claim.payloads import require_result
+from include.deployment.settings import TRAINING_DB
+from include.orchestration.failures import no_retry
+from include.orchestration.params import params_of
+from include.orchestration.retries import DEFAULT_ARGS
 from include.schema.request import MigrationRequest
 
 if TYPE_CHECKING:

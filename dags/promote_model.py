@@ -23,9 +23,9 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 
 from include.models.request import PromotionRequest
-from include.pipeline.assets import PRODUCTION_MODEL
-from include.pipeline.form import params_of
-from include.pipeline.retries import DEFAULT_ARGS
+from include.orchestration.assets import PRODUCTION_MODEL
+from include.orchestration.params import params_of
+from include.orchestration.retries import DEFAULT_ARGS
 
 Json = dict[str, Any]
 
@@ -42,21 +42,21 @@ def promote_model() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code."""
-        from include.pipeline.tasks import require_current_schema
+        from include.tasks.train_yolo import require_current_schema
 
         require_current_schema()
 
     @task
     def choose_version() -> Json:
         """Check the parameters and choose the version; a retry of `promote` rolls back no further."""
-        from include.pipeline.promotion import choose_version
+        from include.tasks.promote_model import choose_version
 
         return choose_version(get_current_context()).model_dump(mode="json")
 
     @task(outlets=[PRODUCTION_MODEL])
     def promote(chosen: Json) -> Json:
         """Copy the version's file to the production key, then record the promotion and emit the asset."""
-        from include.pipeline.promotion import promote_chosen
+        from include.tasks.promote_model import promote_chosen
 
         return promote_chosen(chosen, get_current_context()).model_dump(mode="json")
 

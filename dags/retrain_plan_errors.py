@@ -6,7 +6,7 @@ from `retrain_yolo.py` because a file that raises loses all of its Dags; this wa
 
 from __future__ import annotations
 
-from include.pipeline.plans import deployed_plans
+from include.deployment.plans import deployed_plans
 from include.retraining.plans import PlanError
 
 plans = deployed_plans()

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context, task
 
-from include.pipeline.approval import AskForApproval
-from include.pipeline.assets import PRODUCTION_MODEL, TRAINING_DATASET
-from include.pipeline.form import params_of
-from include.pipeline.plans import deployed_plans
-from include.pipeline.retries import DEFAULT_ARGS
-from include.pipeline.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
-from include.pipeline.waiting import TriggerTraining, WaitForTraining
+from include.deployment.plans import deployed_plans
+from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
+from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
+from include.orchestration.params import params_of
+from include.orchestration.retries import DEFAULT_ARGS
 from include.retraining.request import RetrainRequest
+from include.tasks.approval import AskForApproval
+from include.tasks.training_operators import TriggerTraining, WaitForTraining
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule
@@ -49,28 +49,28 @@ def retraining(plan: str | None) -> None:
     @task
     def resolve_plan() -> Json:
         """Read the plan, and apply the run's own parameters to it."""
-        from include.pipeline.retraining import resolve_retraining
+        from include.tasks.retrain_yolo import resolve_retraining
 
         return resolve_retraining(get_current_context(), plan).model_dump(mode="json")
 
     @task
     def check_dataset(retraining: Json) -> Json:
         """Find the newest data and check them file by file."""
-        from include.pipeline.retraining import check_retraining_data
+        from include.tasks.retrain_yolo import check_retraining_data
 
         return check_retraining_data(retraining).model_dump(mode="json")
 
     @task
     def challenge_champion(retraining: Json, dataset: Json) -> Json:
         """Decide what to train and from which weights, or that there is nothing new."""
-        from include.pipeline.retraining import challenge_champion
+        from include.tasks.retrain_yolo import challenge_champion
 
         return challenge_champion(retraining, dataset, get_current_context()).model_dump(mode="json")
 
     @task(pool=GPU_POOL, queue=GPU_QUEUE)
     def evaluate(retraining: Json, challenge: Json, challenger: Json) -> Json:
         """Evaluate challenger and champion on the data that the challenger was trained on."""
-        from include.pipeline.evaluation import evaluate_both
+        from include.tasks.evaluation import evaluate_both
 
         found = evaluate_both(retraining, challenge, challenger, get_current_context())
         return found.model_dump(mode="json")
@@ -78,14 +78,14 @@ def retraining(plan: str | None) -> None:
     @task
     def judge(retraining: Json, challenge: Json, measured: Json) -> Json:
         """Register the challenger as a version, and apply the plan's gate."""
-        from include.pipeline.retraining import judge
+        from include.tasks.retrain_yolo import judge
 
         return judge(retraining, challenge, measured, get_current_context()).model_dump(mode="json")
 
     @task(outlets=[PRODUCTION_MODEL])
     def promote(retraining: Json, verdict: Json, approval: Json | None) -> Json:
         """Promote the version to production, or record why it is not promoted."""
-        from include.pipeline.retraining import conclude
+        from include.tasks.retrain_yolo import conclude
 
         promoted = conclude(retraining, verdict, approval, get_current_context())
         return promoted.model_dump(mode="json")

@@ -21,13 +21,13 @@ from typing import Any
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
+from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 from include.jobs.queries import QUERIES
 from include.jobs.spec import TrainingSpec
-from include.pipeline.failures import record_run_failure, record_task_failure, record_unfinished_run
-from include.pipeline.form import params_of
-from include.pipeline.record import exactly_one_row, result_of
-from include.pipeline.retries import DEFAULT_ARGS, CountErrors
-from include.pipeline.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
+from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
+from include.orchestration.params import params_of
+from include.orchestration.recording import exactly_one_row, result_of
+from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ def train_yolo() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code. Training never migrates them."""
-        from include.pipeline.tasks import record_unrecorded_failures, require_current_schema
+        from include.tasks.train_yolo import record_unrecorded_failures, require_current_schema
 
         require_current_schema()
         record_unrecorded_failures(get_current_context())
@@ -60,14 +60,14 @@ def train_yolo() -> None:
     @task
     def resolve_config() -> Json:
         """Validate every parameter and claim the job before a GPU is used."""
-        from include.pipeline.tasks import resolve_run
+        from include.tasks.train_yolo import resolve_run
 
         return resolve_run(get_current_context()).model_dump(mode="json")
 
     @task
     def check_dataset(job: Json) -> Json:
         """Find the data, check it file by file, and return a reference to it."""
-        from include.pipeline.tasks import check_job_dataset
+        from include.tasks.train_yolo import check_job_dataset
 
         return check_job_dataset(job, get_current_context()).model_dump(mode="json")
 
@@ -83,21 +83,21 @@ def train_yolo() -> None:
     )
     def train(job: Json, dataset: Json) -> Json:
         """Train from the newest state, and upload new states in the background."""
-        from include.pipeline.tasks import train_resolved_job
+        from include.tasks.train_yolo import train_resolved_job
 
         return train_resolved_job(job, dataset, get_current_context()).model_dump(mode="json")
 
     @task
     def upload_best(manifest: Json) -> Json:
         """Upload the deployable model to S3 and verify it."""
-        from include.pipeline.tasks import upload_checkpoint
+        from include.tasks.train_yolo import upload_checkpoint
 
         return upload_checkpoint(manifest, "best", get_current_context())
 
     @task
     def upload_last(manifest: Json) -> Json:
         """Upload the complete training state to S3 and verify it."""
-        from include.pipeline.tasks import upload_checkpoint
+        from include.tasks.train_yolo import upload_checkpoint
 
         return upload_checkpoint(manifest, "last", get_current_context())
 
@@ -129,7 +129,7 @@ def train_yolo() -> None:
     @task
     def notify_backend(job: Json) -> int:
         """Send the recorded result to the platform's backend, if the connection `training_backend` exists."""
-        from include.pipeline.tasks import notify_completion
+        from include.tasks.train_yolo import notify_completion
 
         return notify_completion(job, get_current_context())
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context, task
 
-from include.pipeline.assets import TRAINING_DATASET
-from include.pipeline.form import params_of
-from include.pipeline.retries import DEFAULT_ARGS
-from include.pipeline.watching import WatchRequest
+from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.params import params_of
+from include.orchestration.retries import DEFAULT_ARGS
+from include.tasks.watch_dataset import WatchRequest
 
 
 @dag(
@@ -33,8 +33,8 @@ def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
         """Return the datasets to check."""
-        from include.pipeline.plans import deployed_plans
-        from include.pipeline.watching import watched
+        from include.deployment.plans import deployed_plans
+        from include.tasks.watch_dataset import watched
 
         return watched(get_current_context()["dag_run"].conf or {}, deployed_plans())
 
@@ -46,7 +46,7 @@ def watch_dataset() -> None:
     )
     def announce(dataset: str) -> dict[str, str]:
         """Emit the asset if the content differs from the last announcement."""
-        from include.pipeline.watching import announce_if_changed
+        from include.tasks.watch_dataset import announce_if_changed
 
         return announce_if_changed(dataset, get_current_context())
 

@@ -1,6 +1,6 @@
 """The errors of this project, sorted by whether another attempt can help.
 
-Whether a failed task is retried follows from the class of its error, see include/pipeline/retries.py: never
+Whether a failed task is retried follows from the class of its error (include/orchestration/retries.py): never
 after a FinalError, for hours after a TransientError, a few times after an AttemptError. The families of some
 packages, such as StoreError, hold errors of several kinds. tests/test_errors.py compares this drawing with
 the code:

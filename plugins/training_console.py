@@ -26,7 +26,7 @@ class TrainingConsole(AirflowPlugin):
         """Return two applications. Only the API server asks for them, so it registers the listeners too."""
         from include.api import app as api
         from include.console import app as console
-        from include.pipeline import marking
+        from include.orchestration import marking
 
         marking.register()
         return [

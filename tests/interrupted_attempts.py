@@ -16,14 +16,14 @@ import psutil
 import psycopg
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob
 from include.datasets.check import check_dataset
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
+from include.deployment.settings import Settings
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.settings import Settings
 from tests.airflow_client import until
 from tests.airflow_connections import connections_to
 from tests.jobs import claim, recorded
@@ -200,10 +200,10 @@ def train(
 ) -> int:
     """The body of an attempt's process. Returns 143 where it was asked to end."""
     os.environ |= environment
-    from include.pipeline import epoch_recorder
-    from include.pipeline.connections import s3_client
-    from include.pipeline.preemption import Preempted
-    from include.pipeline.training import TrainingAttempt
+    from include.attempt import epoch_recorder
+    from include.attempt.attempt import TrainingAttempt
+    from include.attempt.preemption import Preempted
+    from include.deployment.connections import s3_client
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
     if processes > 1:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests import platforms

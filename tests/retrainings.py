@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.pipeline.contest import Retraining
+from include.tasks.retrain_payloads import Retraining
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from include.checkpoints.store import CheckpointStore
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.crash import task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until

@@ -16,8 +16,8 @@ import requests
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.deployment.connections import s3_signer
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import s3_signer
 from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 from include.stack.s3 import S3

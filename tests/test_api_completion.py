@@ -16,8 +16,8 @@ import requests
 
 from include.checkpoints.store import CheckpointStore
 from include.jobs.callback import TrainingCompletionCallback
+from include.jobs.completion import Completion, CompletionConflict
 from include.jobs.repository import JobRepository
-from include.pipeline.completion import Completion, CompletionConflict
 from tests.crafted_checkpoints import call, crafted
 from tests.crafted_layouts import LAYOUTS, OTHER_FORMATS
 from tests.jobs import claim, record_checkpoints, recorded, started

@@ -22,8 +22,8 @@ from psycopg import sql
 from include.api.app import create_app
 from include.api.events import RETRY_MILLISECONDS, follow
 from include.api.hub import LOOK_SECONDS, Hub
+from include.deployment.connections import training_db
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import training_db
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving

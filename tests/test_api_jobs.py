@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from include.api.app import PREFIX
+from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.repository import JobRepository
-from include.pipeline.settings import DEFAULT_BUCKET
 from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests import platforms

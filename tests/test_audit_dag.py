@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.airflow_client import Airflow
 from tests.auditing import BEST, World

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.browsing import API, Visitors
 from tests.recorded_trainings import FORGOTTEN_RUN, finish_epoch, record_kinds, record_training, recording

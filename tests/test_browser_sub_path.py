@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.browsing import Visitors, log_in
 from tests.recorded_trainings import finish_epoch, record_kinds, recording

@@ -11,9 +11,9 @@ import pytest
 from include.datasets.reference import DatasetReference
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
-from include.pipeline.retraining import NothingToDo, challenge_of
 from include.retraining.plans import PlanError
 from include.schema.migrations import apply
+from include.tasks.retrain_yolo import NothingToDo, challenge_of
 from tests import platforms
 from tests.jobs import claim
 from tests.model_versions import registered

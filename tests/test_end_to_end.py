@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import airflow_client.client as airflow
 import pytest
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs
 from tests.dataset_steps import upload_zip

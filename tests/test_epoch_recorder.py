@@ -10,13 +10,14 @@ import psutil
 import psycopg
 import pytest
 
+from include.attempt import epoch_recorder
+from include.attempt.epoch_recorder import EpochRecorder
+from include.attempt.job_record import JobRecord
+from include.deployment import time_limited_connection as database
+from include.deployment.connections import training_database
+from include.deployment.time_limited_connection import TimeLimitedConnection
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
-from include.pipeline import database, epoch_recorder
-from include.pipeline.connections import training_database
-from include.pipeline.database import TimeLimitedConnection
-from include.pipeline.epoch_recorder import EpochRecorder
-from include.pipeline.job_record import JobRecord
 from tests.airflow_client import until
 from tests.cutting_proxy import CuttingProxy
 from tests.jobs import epoch_report, started

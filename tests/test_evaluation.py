@@ -13,9 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import promote, register_copy
-from include.pipeline.contest import Challenge, Challenger, Measured
-from include.pipeline.evaluation import evaluate_both
 from include.schema.migrations import apply
+from include.tasks.evaluation import evaluate_both
+from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests import platforms
 from tests.airflow_connections import lead_to
 from tests.dataset_steps import check_dataset

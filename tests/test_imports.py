@@ -22,8 +22,11 @@ FLOORS = [
     {"jobs", "watchdog"},
     {"models", "tracking"},
     {"audit", "retraining", "weights"},
-    {"pipeline"},
-    {"api"},
+    {"deployment"},
+    {"claim"},
+    {"attempt"},
+    {"orchestration"},
+    {"api", "tasks"},
     {"console"},
     {"stack"},
 ]

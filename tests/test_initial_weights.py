@@ -14,12 +14,12 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob
+from include.claim.resolve import RunIdentity, resolve
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.promotion import promote, register_copy
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.resolve import RunIdentity, resolve
 from include.s3.errors import ObjectNotFound
 from tests.jobs import recorded
 from tests.release_server import Release, finder, serving

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from include.api.job_response import responses_of
+from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.pipeline.settings import Settings
 from tests.jobs import claim, recorded
 
 

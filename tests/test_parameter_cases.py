@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from include.jobs.spec import DEFAULTS, SpecError, TrainingSpec
-from include.pipeline.form import params_of
+from include.orchestration.params import params_of
 from include.retraining.request import RetrainRequest
 from include.training.arguments import known_arguments
 

@@ -18,17 +18,17 @@ import requests
 from PIL import Image
 
 from include.api import connections
+from include.attempt.attempt import TrainingAttempt
+from include.attempt.pictures import store_pictures
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
+from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
 from include.pictures.store import PictureStore
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.pictures import store_pictures
-from include.pipeline.settings import Settings
-from include.pipeline.training import TrainingAttempt
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.api_server import open_app, serving

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.pipeline import preemption
-from include.pipeline.preemption import Preempted, interruptible
+from include.attempt import preemption
+from include.attempt.preemption import Preempted, interruptible
 
 ROOT = Path(__file__).parents[1]
 
@@ -143,8 +143,8 @@ def _read(process: subprocess.Popen[str]) -> str:
 
 FORKING = """
 import os, time
-from include.pipeline import preemption
-from include.pipeline.preemption import Preempted, interruptible
+from include.attempt import preemption
+from include.attempt.preemption import Preempted, interruptible
 try:
     with interruptible():
         child = os.fork()
@@ -175,8 +175,8 @@ LOADING = """
 import os
 import time
 from torch.utils.data import DataLoader
-from include.pipeline import preemption
-from include.pipeline.preemption import Preempted, interruptible
+from include.attempt import preemption
+from include.attempt.preemption import Preempted, interruptible
 
 class Slow(list):
     def __getitem__(self, index):
@@ -206,8 +206,8 @@ def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_is_no_error() 
 
 ORPHAN = """
 import os, time
-from include.pipeline import preemption
-from include.pipeline.preemption import Preempted, interruptible
+from include.attempt import preemption
+from include.attempt.preemption import Preempted, interruptible
 if os.fork():
     time.sleep(60)
 try:

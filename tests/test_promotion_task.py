@@ -14,9 +14,9 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
-from include.pipeline.assets import PRODUCTION_MODEL
-from include.pipeline.promotion import choose_version, promote_chosen
+from include.orchestration.assets import PRODUCTION_MODEL
 from include.schema.migrations import apply
+from include.tasks.promote_model import choose_version, promote_chosen
 from tests import platforms
 from tests.airflow_connections import lead_to
 from tests.model_versions import body, version_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from include.pipeline.settings import GPU_POOL
+from include.deployment.settings import GPU_POOL
 from tests.airflow_client import Airflow, job_row, until
 from tests.api_client import ask, get, token
 from tests.scheduled_trainings import DAG, small_job

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from include.pipeline.settings import DEFAULT_BUCKET, GPU_POOL
+from include.deployment.settings import DEFAULT_BUCKET, GPU_POOL
 from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
 from tests.model_versions import replace

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from include.attempt.starting_point import Beginning, Recovery
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob, ResumePoint
+from include.deployment.retrying import may_pass
 from include.jobs.spec import TrainingSpec
-from include.pipeline.patience import may_pass
-from include.pipeline.payloads import ResolvedJob, ResumePoint
-from include.pipeline.recovery import Beginning, Recovery
 from include.s3.errors import CorruptObject, FencedOut, StoreError
 from include.training.contract import EpochReport, StateMismatch
 from include.training.loading import load_checkpoint

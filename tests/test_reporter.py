@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from include.attempt import epoch_recorder, preemption
+from include.attempt.epoch_recorder import EpochRecorder
+from include.attempt.job_record import JobRecord
+from include.attempt.memory_watch import MemoryWatch
+from include.attempt.preemption import Interruption, Preempted, interruptible
+from include.attempt.reporter import JobReporter, StoppedNow
+from include.attempt.tracking import Tracker
 from include.checkpoints.publisher import BackgroundPublisher
 from include.checkpoints.store import CheckpointStore
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
-from include.pipeline import epoch_recorder, preemption
-from include.pipeline.epoch_recorder import EpochRecorder
-from include.pipeline.job_record import JobRecord
-from include.pipeline.memory_watch import MemoryWatch
-from include.pipeline.preemption import Interruption, Preempted, interruptible
-from include.pipeline.reporter import JobReporter, StoppedNow
-from include.pipeline.tracking import Tracker
 from include.training.contract import MemoryShort, Progress, SavedState
 from tests.airflow_client import until
 from tests.jobs import epoch_report, started

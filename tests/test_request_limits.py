@@ -11,11 +11,11 @@ import pytest
 from include.datasets.errors import DatasetError
 from include.models.errors import ModelError
 from include.models.request import PromotionRequest
-from include.pipeline.watching import WatchRequest
 from include.retraining.plans import PlanError, load_plans
 from include.retraining.request import RetrainRequest
 from include.schema.errors import SchemaError
 from include.schema.request import MigrationRequest
+from include.tasks.watch_dataset import WatchRequest
 
 PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
 

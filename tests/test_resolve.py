@@ -13,11 +13,11 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob
+from include.claim.resolve import RunIdentity, resolve
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.resolve import RunIdentity, resolve
 from include.s3.errors import StoreError
 from include.schema.migrations import apply
 from include.schema.session import engine_over

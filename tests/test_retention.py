@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, resolve
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
-from include.pipeline.resolve import RunIdentity, resolve
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms

@@ -16,10 +16,10 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
-from include.pipeline.assets import PRODUCTION_MODEL, TRAINING_DATASET
-from include.pipeline.contest import Approval, Challenge, Measured, Retraining, Verdict
-from include.pipeline.retraining import conclude, judge, resolve_retraining
+from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.schema.migrations import apply
+from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
+from include.tasks.retrain_yolo import conclude, judge, resolve_retraining
 from include.training.evaluate import Evaluation
 from tests import platforms
 from tests.airflow_connections import lead_to

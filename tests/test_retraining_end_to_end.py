@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from include.deployment.settings import DEFAULT_BUCKET
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
-from include.pipeline.settings import DEFAULT_BUCKET
 from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
 from tests.model_versions import body, replace, trained

@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, Ai
 from airflow.sdk.execution_time.comms import ErrorResponse
 from sqlalchemy.exc import OperationalError as WrappedError
 
-from include.pipeline.interruptions import start_attempt
-from include.pipeline.patience import BackendUnavailable
-from include.pipeline.preemption import Preempted
-from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+from include.attempt.preemption import Preempted
+from include.deployment.retrying import BackendUnavailable
+from include.orchestration.interruptions import start_attempt
+from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 from include.s3.errors import StoreUnreachable, UploadGivenUp
 from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
 from include.watchdog.traces import HANG, MEMORY, Trace

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob, ResumePoint
+from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.jobs.spec import TrainingSpec
-from include.pipeline.payloads import ResolvedJob, ResumePoint
-from include.pipeline.same_classes import require_same_classes
 from tests.tiny_datasets import CLASSES
 from tests.untrained import stored_state
 

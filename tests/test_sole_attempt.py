@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from include.pipeline import sole_attempt as module
-from include.pipeline.sole_attempt import StillRunning, sole_attempt
+from include.attempt import sole_attempt as module
+from include.attempt.sole_attempt import StillRunning, sole_attempt
 
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from include.pipeline.sole_attempt import sole_attempt
+from include.attempt.sole_attempt import sole_attempt
 with sole_attempt(Path(sys.argv[1]), "mine", sys.argv[2], int(sys.argv[3])):
     if sys.argv[4:] == ["with-a-worker"] and (worker := os.fork()):
         print(worker, flush=True)

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from include.jobs.loss_parameters import loss_rules_of
 from include.jobs.spec import DEFAULTS, SpecError, Task, TrainingSpec
-from include.pipeline.form import params_of
+from include.orchestration.params import params_of
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
 

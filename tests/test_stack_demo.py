@@ -12,7 +12,7 @@ import pytest
 import requests
 from rich.console import Console
 
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.demo import TRAINING, login, resume, run_demo
 from include.stack.errors import StackError
 from include.stack.steps import Steps

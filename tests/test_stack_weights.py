@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.pipeline.settings import DEFAULT_BUCKET
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.s3 import S3

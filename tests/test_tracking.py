@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from include.attempt.tracking import Tracker, as_recorded, track_recorded
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import TrainingManifest
 from include.jobs.repository import JobRepository
-from include.pipeline.payloads import TrainingManifest
-from include.pipeline.tracking import Tracker, as_recorded, track_recorded
 from include.tracking.server import TrackingServer, TrackingSettingsError
 from tests.airflow_client import until
 from tests.cutting_proxy import CuttingProxy
@@ -35,8 +35,8 @@ def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     However busy the machine is, the server counts as slow only where a test means it.
     """
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("include.pipeline.tracking._LAST_SECONDS", 120)
-    monkeypatch.setattr("include.pipeline.tracking._RETRY_SECONDS", 1)
+    monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
+    monkeypatch.setattr("include.attempt.tracking._RETRY_SECONDS", 1)
     monkeypatch.setattr("include.tracking.server.TIMEOUT_SECONDS", (60, 60))
     return str(request.node.name)
 
@@ -295,7 +295,7 @@ def test_a_server_that_hangs_keeps_nobody(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("include.pipeline.tracking._LAST_SECONDS", 0.2)
+    monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 0.2)
     claim(jobs)
     with CuttingProxy(tracking.mlflow.url, sent=0, then="hang") as proxy:
         with tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker:

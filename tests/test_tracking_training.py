@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from include.attempt.attempt import TrainingAttempt
 from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import ResolvedJob, TrainingManifest
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
+from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.pipeline.payloads import ResolvedJob, TrainingManifest
-from include.pipeline.settings import Settings
-from include.pipeline.training import TrainingAttempt
 from include.schema.migrations import apply
 from tests import platforms
 from tests.jobs import claim
@@ -43,7 +43,7 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     # However busy the machine is, MLflow is not too slow here.
-    monkeypatch.setattr("include.pipeline.tracking._LAST_SECONDS", 120)
+    monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
     apply(platforms.engine(database_url))
     client = {
         "conn_type": "aws",

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.attempt.attempt import TrainingAttempt
+from include.attempt.job_record import JobRecord
+from include.claim.payloads import ResolvedJob
 from include.datasets import digits
 from include.datasets.check import check_dataset
+from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
-from include.pipeline.failures import no_retry
-from include.pipeline.job_record import JobRecord
-from include.pipeline.payloads import ResolvedJob
-from include.pipeline.settings import Settings
-from include.pipeline.tasks import train_resolved_job
-from include.pipeline.training import TrainingAttempt
+from include.orchestration.failures import no_retry
+from include.tasks.train_yolo import train_resolved_job
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.airflow_connections import context_of, lead_to
@@ -255,8 +255,8 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
 def test_what_others_could_have_prepared_fails_for_good(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.pipeline.training.training_database", lambda: None)
-    monkeypatch.setattr("include.pipeline.training.s3_client", lambda: None)
+    monkeypatch.setattr("include.attempt.attempt.training_database", lambda: None)
+    monkeypatch.setattr("include.attempt.attempt.s3_client", lambda: None)
     monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
     settings = Settings("bucket", place / "root", cpu_worker=True)
     folder = settings.training_root / prepared

@@ -18,10 +18,10 @@ from psycopg.types.json import Jsonb
 
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import EXACT
+from include.claim.payloads import ResolvedJob
 from include.jobs.job import StopRequest
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
-from include.pipeline.payloads import ResolvedJob
 from include.schema.migrations import apply
 from include.training.contract import Progress
 from include.training.loading import load_checkpoint

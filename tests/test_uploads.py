@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
+from include.attempt.attempt import publish_final
+from include.attempt.uploads import upload
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.pipeline.patience import patiently
-from include.pipeline.payloads import TrainingManifest
-from include.pipeline.settings import Settings
-from include.pipeline.training import publish_final
-from include.pipeline.uploads import upload
+from include.claim.payloads import TrainingManifest
+from include.deployment.retrying import patiently
+from include.deployment.settings import Settings
 from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.trusted_folders import UntrustedFolder
 

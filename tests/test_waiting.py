@@ -13,9 +13,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.jobs.repository import JobRepository
-from include.pipeline.contest import Challenge
-from include.pipeline.waiting import JobEnded, conclusion
 from include.schema.migrations import apply
+from include.tasks.retrain_payloads import Challenge
+from include.tasks.training_operators import JobEnded, conclusion
 from tests import platforms
 from tests.airflow_connections import lead_to
 from tests.cutting_proxy import CuttingProxy

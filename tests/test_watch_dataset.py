@@ -13,9 +13,9 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
-from include.pipeline.assets import TRAINING_DATASET
-from include.pipeline.watching import announce_if_changed, change, watched
+from include.orchestration.assets import TRAINING_DATASET
 from include.retraining.plans import Plans, RetrainPlan
+from include.tasks.watch_dataset import announce_if_changed, change, watched
 from tests.airflow_connections import lead_to
 from tests.dataset_fetcher import CountingReader
 from tests.dataset_steps import upload_files, upload_zip

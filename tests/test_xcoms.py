@@ -12,10 +12,10 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.claim.payloads import ResolvedJob, TrainingManifest
 from include.jobs.spec import TrainingSpec
-from include.pipeline.payloads import ResolvedJob, TrainingManifest
-from include.pipeline.tasks import notify_completion, train_resolved_job, upload_checkpoint
-from include.pipeline.waiting import JobEnded
+from include.tasks.train_yolo import notify_completion, train_resolved_job, upload_checkpoint
+from include.tasks.training_operators import JobEnded
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -14,9 +14,9 @@ from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at
 from include.api.origin import from_own_pages
 from include.api.own_jobs import require_own_job
 from include.api.problems import Refused, responses
+from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
-from include.pipeline.settings import TRAINING_DAG
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
 

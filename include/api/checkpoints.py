@@ -13,8 +13,9 @@ from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations
 from include.api.problems import Refused, responses
 from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
-from include.pipeline.connections import s3_client, s3_signer
-from include.pipeline.settings import TRAINING_DAG, Settings
+from include.deployment.connections import s3_client, s3_signer
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
 from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 

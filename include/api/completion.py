@@ -14,10 +14,11 @@ from include.api.job_response import TrainingJobResponse, response_of  # noqa: T
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
-from include.pipeline.completion import Completion, CompletionConflict, CompletionRefused
-from include.pipeline.connections import s3_client
-from include.pipeline.settings import TRAINING_DAG, Settings
+from include.jobs.completion import Completion, CompletionConflict, CompletionRefused
+from include.jobs.job import TRAINING_DAG
 
 _READERS = CapacityLimiter(2)
 """Reads of gigabytes at once in this process, in threads of their own: Airflow's routes share the others."""

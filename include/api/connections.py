@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.pq import TransactionStatus
 
-from include.pipeline.patience import database_errors
+from include.deployment.retrying import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
 from include.api.connections import KeptConnections
-from include.pipeline.connections import training_db
+from include.deployment.connections import training_db
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,9 +17,10 @@ from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at
 from include.api.origin import from_own_pages
 from include.api.own_jobs import require_own_job
 from include.api.problems import Refused, responses
-from include.pipeline.connections import s3_client
-from include.pipeline.deletion import DeletionRefused, delete_job
-from include.pipeline.settings import TRAINING_DAG, Settings
+from include.audit.deletion import DeletionRefused, delete_job
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
 

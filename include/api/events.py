@@ -19,7 +19,7 @@ from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at ru
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
 from include.api.streams import StreamLimit  # noqa: TC001 - used at run time
-from include.pipeline.settings import TRAINING_DAG
+from include.jobs.job import TRAINING_DAG
 from include.serving.protocol import running_server
 
 if TYPE_CHECKING:

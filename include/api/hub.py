@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.rows import dict_row
 
 from include.api.job_response import response_of
+from include.deployment.retrying import database_errors
 from include.jobs.job import JobStatus
 from include.jobs.queries import query
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
-from include.pipeline.patience import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

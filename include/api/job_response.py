@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from include.api.addresses import at_airflow, at_api
+from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
 from include.jobs.queue import find_places
-from include.pipeline.settings import Settings
 from include.plain_text import escape_all_controls
 from include.reports.store import report_location
+from include.s3.layout import checkpoint_key
+from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -214,6 +216,6 @@ def _download(job: TrainingJob, bucket: str, kind: CheckpointKind, recorded: str
 
     Either it is recorded, or a state is durable while the job trains.
     """
-    place = f"s3://{bucket}/checkpoints/{job.job_id}/{kind}.pt"
+    place = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     there = recorded == place or (recorded is None and job.durable_epoch is not None)
     return at_api("jobs", job.job_id, "checkpoints", kind) if there else None

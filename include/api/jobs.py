@@ -19,7 +19,9 @@ from include.api.job_response import (
 )
 from include.api.pages import Cursor, Limit, cursor_at, place_of
 from include.api.problems import Refused, responses
-from include.jobs.job import JobStatus, RecordedEpoch, TrainingJob
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
     LONGEST_FILTER,
     JobFilter,
@@ -29,8 +31,6 @@ from include.jobs.listing import (
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
-from include.pipeline.connections import s3_client
-from include.pipeline.settings import TRAINING_DAG, Settings
 from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
 from include.reports.store import ReportStore
 

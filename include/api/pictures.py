@@ -12,10 +12,11 @@ from include.api.access import may_see_runs_of
 from include.api.addresses import at_api
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import Refused, responses
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
-from include.pipeline.connections import s3_client
-from include.pipeline.settings import TRAINING_DAG, Settings
 
 router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 

@@ -22,9 +22,10 @@ from include.api.access import may_see_runs_of, may_start
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
 from include.checkpoints.inspection.errors import InspectionError
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
 from include.jobs.model_reference import name_of_weights
-from include.pipeline.connections import s3_client
-from include.pipeline.settings import TRAINING_DAG, Settings
 from include.s3.errors import FencedOut
 from include.weights.pretrained import PretrainedStore
 

@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
 from include.api.pages import CursorRefused
+from include.deployment.retrying import database_errors
+from include.deployment.settings import TRAINING_DB
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
-from include.pipeline.patience import database_errors
-from include.pipeline.settings import TRAINING_DB
 from include.s3.errors import StoreError
 from include.serving.problem import MEDIA_TYPE, Problem, problem
 

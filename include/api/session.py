@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import check_can_start
 from include.api.addresses import airflow_url
-from include.pipeline.settings import TRAINING_DAG
+from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
 
 router = APIRouter(prefix="/session", tags=["session"])

@@ -15,9 +15,9 @@ from include.api.job_response import TrainingJobResponse, response_of  # noqa: T
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
+from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
-from include.pipeline.settings import TRAINING_DAG
 
 
 class StopBody(BaseModel):

@@ -13,11 +13,12 @@ from include.api.access import may_start
 from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, check
+from include.deployment.connections import s3_client
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
-from include.pipeline.connections import s3_client
-from include.pipeline.resolve import RunIdentity, check
-from include.pipeline.settings import TRAINING_DAG, Settings
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
 from include.s3.errors import StoreRefusal

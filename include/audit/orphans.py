@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
 from include.jobs.queries import query
-from include.s3.conditional_writes import PROBE_KEY
-from include.s3.listing import CHECKPOINTS, MODELS, REPORTS, pages
+from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS
+from include.s3.listing import pages
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

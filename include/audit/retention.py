@@ -17,7 +17,8 @@ from psycopg.rows import namedtuple_row
 from include.audit.report import human
 from include.jobs.queries import query
 from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
-from include.s3.listing import CHECKPOINTS, REPORTS, pages
+from include.s3.layout import CHECKPOINTS, REPORTS
+from include.s3.listing import pages
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

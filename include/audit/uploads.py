@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.audit.findings import Finding, FindingKind
 from include.s3.errors import translate_s3_errors
-from include.s3.listing import CHECKPOINTS, MODELS
+from include.s3.layout import CHECKPOINTS, MODELS
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:

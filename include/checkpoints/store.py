@@ -28,6 +28,7 @@ from include.s3.errors import (
     SourceChanged,
     StoreBusy,
 )
+from include.s3.layout import checkpoint_key
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object
 from include.s3.upload import LocalFile, TransferLimits
@@ -247,7 +248,7 @@ class CheckpointStore:
     def _location(self, job_id: str, kind: StoredKind) -> S3Location:
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return S3Location(self._bucket, f"checkpoints/{job_id}/{kind}.pt")
+        return S3Location(self._bucket, checkpoint_key(job_id, kind))
 
     def _store(
         self,

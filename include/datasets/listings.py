@@ -22,6 +22,7 @@ from include.datasets.names import safe_parts
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, MIB, PREFIX_OBJECTS
 from include.s3.errors import StoreRefusal, is_not_found, translate_s3_errors
+from include.s3.layout import listing_key
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ class S3Listings:
 
         Raises StoreUnavailable where S3 does not answer.
         """
-        location = S3Location(self._bucket, _key(fingerprint))
+        location = S3Location(self._bucket, listing_key(fingerprint))
         with tempfile.TemporaryFile() as file:
             with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
                 packed.writelines(_lines(objects, yaml))
             file.seek(0)
             try:
                 with translate_s3_errors(self._client, location):
-                    self._client.put_object(Bucket=self._bucket, Key=_key(fingerprint), Body=file)
+                    self._client.put_object(Bucket=self._bucket, Key=listing_key(fingerprint), Body=file)
             except StoreRefusal as error:
                 log.warning(
                     "The listing of the dataset was not stored, so other machines can fetch its files only "
@@ -66,7 +67,7 @@ class S3Listings:
 
         Raises StoreErrors.
         """
-        location = S3Location(self._bucket, _key(fingerprint))
+        location = S3Location(self._bucket, listing_key(fingerprint))
         with tempfile.TemporaryFile() as file:
             with translate_s3_errors(self._client, location):
                 if not self._download(fingerprint, file):
@@ -86,7 +87,7 @@ class S3Listings:
         from botocore.exceptions import ClientError
 
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=_key(fingerprint))
+            answer = self._client.get_object(Bucket=self._bucket, Key=listing_key(fingerprint))
         except ClientError as error:
             if is_not_found(error):
                 return False
@@ -95,10 +96,6 @@ class S3Listings:
             for block in body.iter_chunks(MIB):
                 file.write(block)
         return True
-
-
-def _key(fingerprint: str) -> str:
-    return f"datasets/{fingerprint}.jsonl.gz"
 
 
 def _lines(objects: NamedObjects, yaml: str | None) -> Iterator[bytes]:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Position
 
+TRAINING_DAG = "train_yolo"
+"""The Dag that trains. What other runs train was trained elsewhere."""
+
 
 class JobStatus(StrEnum):
     """What a job is doing, as far as its row knows. Whether it still runs, Airflow knows.

@@ -1,6 +1,6 @@
 """TrainingSpec: the only definition of the parameters of a training job.
 
-The form in Airflow's UI and the schema that REST checks are generated from it (include.pipeline.form);
+The form in Airflow's UI and the schema that REST checks are generated from it (include.orchestration.params);
 `resolve_config` validates with the model itself. Training parameters default to null, because "not given"
 must differ from "given": with `resume_from` null means the parent's value, otherwise Ultralytics' own
 default.

@@ -15,6 +15,7 @@ from include.s3.errors import (
     is_not_found,
     translate_s3_errors,
 )
+from include.s3.layout import production_key, version_key
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy
@@ -35,12 +36,12 @@ MODEL_NAME, MODEL_NAME_RULE = JOB_ID, JOB_ID_RULE
 
 def version_location(bucket: str, name: str, version: int) -> S3Location:
     """Where the version's own file is, which is never replaced; raises ValueError for an impossible name."""
-    return S3Location(bucket, f"models/{_checked(name)}/versions/{version}/best.pt")
+    return S3Location(bucket, version_key(_checked(name), version))
 
 
 def production_location(bucket: str, name: str) -> S3Location:
     """Where the file in production is; raises ValueError for an impossible name."""
-    return S3Location(bucket, f"models/{_checked(name)}/production/best.pt")
+    return S3Location(bucket, production_key(_checked(name)))
 
 
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:

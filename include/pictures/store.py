@@ -10,6 +10,7 @@ from urllib.parse import quote
 from include.checkpoints.metadata import run_id_in
 from include.pictures.choosing import LARGEST_PICTURE, media_type, place_of
 from include.s3.errors import translate_s3_errors
+from include.s3.layout import pictures_prefix
 from include.s3.location import JOB_ID, S3Location
 from include.s3.reading import head_object
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mypy_boto3_s3 import S3Client
-
-PICTURES = "pictures/"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class PictureStore:
 
         Those of another training of the same name are none.
         """
-        prefix = _prefix(job_id)
+        prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._listed(job_id)}
         pictures = sorted((place, name) for name in found if (place := place_of(name)))
         if not pictures or origin_run_id is None:
@@ -109,15 +108,11 @@ class PictureStore:
     def _listed(self, job_id: str) -> list[tuple[str, int]]:
         if not re.fullmatch(JOB_ID, job_id):
             return []
-        prefix = _prefix(job_id)
+        prefix = pictures_prefix(job_id)
         with translate_s3_errors(self._client, S3Location(self._bucket, prefix)):
             # There are few: S3 names a thousand at once
             answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
         return [(item["Key"], item["Size"]) for item in answer.get("Contents", ())]
 
     def _location(self, job_id: str, name: str) -> S3Location:
-        return S3Location(self._bucket, f"{_prefix(job_id)}{name}")
-
-
-def _prefix(job_id: str) -> str:
-    return f"{PICTURES}{job_id}/"
+        return S3Location(self._bucket, f"{pictures_prefix(job_id)}{name}")

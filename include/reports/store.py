@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
 from include.s3.errors import translate_s3_errors
+from include.s3.layout import dataset_report_key
 from include.s3.location import JOB_ID, S3Location
 from include.s3.reading import read_small
 
@@ -52,4 +53,4 @@ class ReportStore:
 
 def report_location(bucket: str, job_id: str) -> S3Location:
     """Where the report of a job is."""
-    return S3Location(bucket, f"reports/{job_id}/dataset.json")
+    return S3Location(bucket, dataset_report_key(job_id))

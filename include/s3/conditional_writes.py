@@ -17,6 +17,7 @@ from include.s3.errors import (
     is_not_supported,
     translate_s3_errors,
 )
+from include.s3.layout import PROBE_KEY
 from include.s3.location import S3Location
 from include.s3.multipart import MultipartUpload
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
-
-PROBE_KEY = "checkpoints/.probe"
-"""An object of no job that stays: without it, no two probes at once could tell what they see."""
 
 _CONTENT = b"By writes to this object it is found out whether the server honours conditions on writes.\n"
 _NOBODYS_ETAG = f'"{"0" * 32}"'

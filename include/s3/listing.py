@@ -8,14 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.s3.errors import translate_s3_errors
+from include.s3.layout import CHECKPOINTS
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-CHECKPOINTS = "checkpoints/"
-MODELS = "models/"
-REPORTS = "reports/"
 
 PAGE_SIZE = 1000
 """Keys; S3 gives no more at once."""

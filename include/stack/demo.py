@@ -10,9 +10,9 @@ from urllib.parse import quote
 import psycopg
 
 from include.console import PREFIX
+from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.jobs.spec import DIGITS_MODEL
-from include.pipeline.settings import TRAINING_DAG
 from include.s3.location import S3Location
 from include.stack.errors import LOG_LINES_SHOWN, StackError
 from include.stack.follow import Follower, quality

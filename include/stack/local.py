@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.pipeline.settings import DEFAULT_BUCKET, GPU_POOL
+from include.deployment.settings import DEFAULT_BUCKET, GPU_POOL
 from include.stack import ports, processes
 from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.errors import InspectionError
+from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.model_reference import name_of_weights
-from include.pipeline.settings import DEFAULT_BUCKET
 from include.s3.errors import StoreError
 from include.stack.errors import StackError
 from include.weights.pretrained import PretrainedStore

@@ -21,6 +21,7 @@ from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
 from include.s3.errors import FencedOut, is_condition_failed, translate_s3_errors
+from include.s3.layout import pretrained_key
 from include.s3.location import S3Location
 from include.s3.reading import head_object, settled_object
 from include.s3.upload import LocalFile, TransferLimits, copy
@@ -81,7 +82,7 @@ class PretrainedStore:
 
     def location(self, name: str) -> S3Location:
         """Return where the file `name` lies."""
-        return S3Location(self._bucket, f"pretrained/{name}")
+        return S3Location(self._bucket, pretrained_key(name))
 
     def require(self, name: str) -> StoredWeights:
         """Return the file, which is downloaded and stored if it is not there.

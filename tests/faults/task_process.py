@@ -80,8 +80,9 @@ def run_tasks(
     os.environ |= environment
     _give_up_root()
     _speak()
-    from include.pipeline import epoch_recorder, tasks
-    from include.pipeline.payloads import parse_result
+    from include.attempt import epoch_recorder
+    from include.claim.payloads import parse_result
+    from include.tasks import train_yolo as tasks
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
@@ -99,9 +100,9 @@ def run_tasks(
 def _run_task(run: Run, task: str, attempt: int) -> int:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.pipeline import interruptions
-    from include.pipeline.failures import record_task_failure
-    from include.pipeline.retries import DEFAULT_ARGS, CountErrors
+    from include.orchestration import interruptions
+    from include.orchestration.failures import record_task_failure
+    from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 
     context = _context(run, task, attempt)
     log = logging.getLogger("include.task")
@@ -125,7 +126,7 @@ def _run_task(run: Run, task: str, attempt: int) -> int:
 
 
 def _program(task: str) -> Callable[[Run, Any], Any]:
-    from include.pipeline import tasks
+    from include.tasks import train_yolo as tasks
 
     def dumped(model: Any) -> Any:
         return model.model_dump(mode="json")
@@ -151,9 +152,9 @@ def _record(run: Run) -> None:
     """Do what the SQLExecuteQueryOperator does, with the hook, the statement and the handler that it has."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.queries import query
-    from include.pipeline.record import exactly_one_row
-    from include.pipeline.settings import DATABASE_LIMITS, TRAINING_DB
+    from include.orchestration.recording import exactly_one_row
 
     manifest = run.result("train")
     values = {

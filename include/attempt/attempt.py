@@ -1,0 +1,345 @@
+"""The task `train`: brings data and state to this machine, trains, keeps S3 and the row up to date."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.attempt.epoch_recorder import EpochRecorder
+from include.attempt.job_record import JobRecord
+from include.attempt.memory_watch import MemoryWatch
+from include.attempt.pictures import remove_local_pictures, store_pictures
+from include.attempt.preemption import interruptible
+from include.attempt.reporter import JobReporter, StoppedNow
+from include.attempt.sole_attempt import sole_attempt
+from include.attempt.starting_point import Recovery
+from include.attempt.tracking import Tracker, as_recorded, tracking_server
+from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
+from include.claim.payloads import TrainingManifest
+from include.datasets.fetch import materialized
+from include.datasets.listings import S3Listings
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.connections import s3_client, training_database
+from include.deployment.retrying import patiently, persistent
+from include.jobs.job import StopRequest
+from include.jobs.loss_parameters import loss_rules_of
+from include.s3.errors import FencedOut, StoreBusy
+from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
+from include.training.environment import isolate_ultralytics
+from include.training.gpus import claimed_in_time, describe_hardware, require_hardware
+from include.trusted_folders import UntrustedFolder, make_trusted_folder
+from include.watchdog.attempt import watched
+from include.watchdog.limits import Limits
+from include.watchdog.traces import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.attempt.preemption import Interruption
+    from include.attempt.starting_point import Beginning
+    from include.checkpoints.store import CheckpointStore
+    from include.claim.payloads import ResolvedJob
+    from include.datasets.fetch import LocalDataset
+    from include.datasets.reference import DatasetReference
+    from include.deployment.settings import Settings
+    from include.jobs.job import TrainingJob
+    from include.training.contract import TrainingResult
+    from include.training.heartbeat import Heartbeats
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 60.0
+"""For the last snapshot; after it the final files are sent with more patience, and it is one of them."""
+
+_GRACE_SECONDS = 90.0
+"""For the last epoch's upload when this machine is taken away; compose and `make down` give two minutes."""
+
+
+_GPU_SECONDS = 3600.0
+"""How long an attempt waits for a GPU of its machine; with its retries, on any machine, that is two days."""
+
+
+class TrainingAttempt:
+    """One attempt at one job: it begins where the ones before it ended, and leaves what the next one needs.
+
+    open_store makes a new writer of the job's checkpoints, one that knows nothing yet of what is there.
+    """
+
+    def __init__(
+        self,
+        job: ResolvedJob,
+        dataset: DatasetReference,
+        attempt: int,
+        settings: Settings,
+        open_store: Callable[[], CheckpointStore],
+    ) -> None:
+        self._job, self._dataset = job, dataset
+        self._settings, self._open_store = settings, open_store
+        self._row = JobRecord(job.job_id, job.run_id, attempt, training_database())
+        folder = settings.job_folder(job.job_id)
+        self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
+        self._save_dir = settings.run_folder(job.job_id)
+        self._watch_folder = folder / "watchdog"
+        self._heartbeats: Heartbeats | None = None
+
+    def durable_progress(self) -> tuple[int, int]:
+        """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
+        epoch, batch = self._row.own().durable or (-1, 0)
+        return epoch + 1, batch
+
+    @contextmanager
+    def elsewhere_if_begun(self) -> Iterator[None]:
+        """Raise MachineUnusable for UntrustedFolder, where this training has a state that is safe in S3.
+
+        A machine that was set up wrongly must not end what another one can go on with.
+        """
+        try:
+            yield
+        except UntrustedFolder as error:
+            if patiently(self.durable_progress) == (0, 0):
+                raise
+            raise MachineUnusable(
+                f"{error}. This training goes on on another machine, or here when that was corrected"
+            ) from error
+
+    def trace(self) -> Trace | None:
+        """Read what a killed attempt has left on this machine. Raises UntrustedFolder."""
+        return Trace.read(self._watch_folder)
+
+    def run(self) -> TrainingManifest:
+        """Train to the end, and return when both final files are in S3, verified.
+
+        Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
+        time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree and
+        StillRunning before anything has begun.
+        """
+        job = self._job
+        with interruptible() as interruption, ExitStack() as stack:
+            stack.enter_context(
+                sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
+            )
+            device = self._claim_device(stack)
+            limits = Limits.of(self._job.spec.hang_timeout)
+            self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
+            try:
+                return self._run(interruption, device, stack)
+            except FencedOut as error:
+                self._row.own()
+                # Whoever wrote is not the owner: an older attempt that has not noticed yet.
+                raise StoreBusy(f"{error}. The row is this attempt's: the next one takes over") from None
+
+    def _claim_device(self, stack: ExitStack) -> str | None:
+        """Claim the job's GPUs until `stack` closes, and wait for them if others have them.
+
+        A machine without them is the wrong one for a training that has had them: raises GpuLost.
+        """
+        try:
+            device = stack.enter_context(
+                claimed_in_time(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
+            )
+            require_hardware(device, cpu_worker=self._settings.cpu_worker)
+        except DeviceNotAvailable as error:
+            if patiently(self.durable_progress) == (0, 0):
+                raise
+            raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
+        return device
+
+    def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
+        # Before anything in the job's folder is removed or used.
+        make_trusted_folder(self._save_dir / "weights")
+        for folder in (self._inputs, self._snapshots):
+            shutil.rmtree(folder, ignore_errors=True)
+            make_trusted_folder(folder)
+        stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
+        hardware = describe_hardware(device)
+        patiently(lambda: self._row.leave_queue(hardware))
+        client = s3_client()
+        dataset = patiently(lambda: self._bring_data(client, stack))
+        store, beginning, stop = patiently(self._begin)
+        request = patiently(lambda: self._request(dataset.data, beginning, store, stop, device))
+        with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
+            result = self._train(request, store, interruption, tracker, beginning)
+            if not dataset.is_unchanged():
+                patiently(self._record_changed_data)
+            manifest = TrainingManifest.of(self._job, result)
+            patiently(lambda: publish_final(manifest, store))
+            job = self._job
+            store_pictures(self._save_dir, self._settings.bucket, job.job_id, job.origin_run_id)
+            tracker.end(as_recorded(manifest, store))
+        return manifest
+
+    def _bring_data(self, client: S3Client, stack: ExitStack) -> LocalDataset:
+        """Bring the checked data here, for this training alone until `stack` closes.
+
+        Where a state exists, what S3 refuses counts as temporary.
+        """
+        settings = self._settings
+        local = materialized(
+            self._dataset,
+            settings.dataset_cache,
+            S3ObjectReader(client),
+            settings.dataset_roots,
+            S3Listings(client, settings.bucket),
+        )
+        with persistent(self._has_state):
+            return stack.enter_context(local)
+
+    def _record_changed_data(self) -> None:
+        reason = (
+            f"files of dataset {self._dataset.source} were changed while it trained on them; an S3 prefix or "
+            "a zip stays as it was checked"
+        )
+        log.warning("Outside the guarantee of equal weights: %s.", reason)
+        self._row.inexact(reason)
+
+    def _has_state(self) -> bool:
+        """Whether this training has a state, in S3 by the row or on this machine."""
+        return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
+
+    def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
+        """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
+
+        Returns, too, whether somebody has asked meanwhile that the job stops. Raises OwnershipLost.
+        """
+        while True:
+            row = self._row.own()
+            store = self._open_store()
+            recovery = Recovery(
+                self._job,
+                self._identity(),
+                self._row.attempt,
+                store,
+                self._inputs,
+                self._save_dir / "weights",
+            )
+            try:
+                beginning = recovery.begin(row.durable)
+            except FencedOut as error:
+                log.warning("%s. Looking again what is there.", error)
+                continue
+            repeated = self._row.begin(beginning)
+            if repeated:
+                log.warning(
+                    "%d epochs were recorded, but their state is not there: repeating them.", repeated
+                )
+            if not beginning.own:
+                remove_local_pictures(self._save_dir)
+            if beginning.last is not None:
+                self._row.durable(beginning.epoch, beginning.batch)
+            return store, beginning, beginning.own and _is_to_stop(row, beginning)
+
+    def _identity(self) -> dict[str, object]:
+        return self._job.identity() | {"data": self._dataset.fingerprint}
+
+    def _request(
+        self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool, device: str | None
+    ) -> TrainingRequest:
+        spec = self._job.spec
+        return TrainingRequest(
+            task=spec.task or "detect",
+            model=self._initial_model(store) if beginning.last is None else spec.model or "",
+            data=data,
+            save_dir=self._save_dir,
+            epochs=spec.epochs,
+            device=device,
+            arguments=spec.arguments(),
+            resume_from=beginning.last,
+            best_from=beginning.best,
+            identity=self._identity(),
+            recover=beginning.own,
+            stop=stop,
+            loss_rules=loss_rules_of(spec),
+            heartbeats=self._heartbeats,
+        )
+
+    def _initial_model(self, store: CheckpointStore) -> str:
+        """Return the architecture, or the file of weights, which is brought here by its hash."""
+        model, weights = self._job.spec.model or "", self._job.weights
+        if weights is not None:
+            to = self._inputs / Path(weights.path).name
+            return str(store.fetch_object(weights.path, to, weights.sha256))
+        if model.startswith("s3://"):  # of a job that was resolved before hashes were kept
+            return str(store.fetch_object(model, self._inputs / Path(model).name))
+        return model
+
+    def _train(
+        self,
+        request: TrainingRequest,
+        store: CheckpointStore,
+        interruption: Interruption,
+        tracker: Tracker,
+        beginning: Beginning,
+    ) -> TrainingResult:
+        isolate_ultralytics()
+        from ultralytics import __version__
+
+        from include.training.saving import strip
+
+        spec = self._job.spec
+        publisher = BackgroundPublisher(
+            store,
+            self._job.job_id,
+            __version__,
+            strip,
+            self._row.durable,
+            PublishLimits(every_epochs=spec.publish_every),
+            durable=(beginning.epoch, beginning.batch) if beginning.last is not None else None,
+            drain_seconds=_DRAIN_SECONDS,
+            grace_seconds=_GRACE_SECONDS,
+        )
+        last = self._save_dir / "weights" / "last.pt"
+        with EpochRecorder(self._row) as recorder:
+            with MemoryWatch() as memory, publisher:
+                reporter = JobReporter(
+                    recorder,
+                    publisher,
+                    tracker,
+                    interruption,
+                    memory,
+                    last,
+                    self._snapshots,
+                    spec.publish_seconds,
+                    beginning.trained_seconds,
+                )
+                result = train_until_stopped(request, reporter)
+            patiently(recorder.flush)
+        return result
+
+
+def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
+    """Train; a training that is to stop at once ends with the state that it left last."""
+    from include.training.run import train
+
+    try:
+        return train(request, reporter, reporter)
+    except StoppedNow:
+        weights = request.save_dir / "weights"
+        best = weights / "best.pt"
+        stopped = replace(
+            request,
+            resume_from=weights / "last.pt",
+            best_from=best if best.exists() else None,
+            recover=True,
+            stop=True,
+        )
+        return train(stopped, reporter, reporter)
+
+
+def _is_to_stop(row: TrainingJob, beginning: Beginning) -> bool:
+    """Whether somebody wants that it stops where it begins: at an epoch's end, if that was said."""
+    stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
+    at_epoch_end = beginning.epoch >= 0 and beginning.batch == 0
+    return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
+
+
+@persistent()
+def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
+    """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
+    for checkpoint, kind in manifest.checkpoints():
+        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)

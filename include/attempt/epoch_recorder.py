@@ -1,0 +1,177 @@
+"""Records epochs and progress in the database, in a thread of its own: training never waits long for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from include.deployment.retrying import database_errors
+from include.jobs.job import StopRequest
+from include.training.contract import Progress
+
+if TYPE_CHECKING:
+    from include.attempt.job_record import JobRecord
+    from include.training.contract import EpochReport
+
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 5.0
+"""How long the training waits for an epoch to be recorded, as long as the database responds."""
+
+_PROGRESS_SECONDS = 10.0
+"""How often the progress within an epoch is recorded; a request to stop at once is noticed then."""
+
+_RETRY_SECONDS = 15.0
+"""A failed write is retried with the next epoch, or after this time: epochs may take hours."""
+
+
+class EpochRecorder:
+    """Writes epochs to the database as they finish, in a thread of its own.
+
+    A database that is down or hangs does not stop the training: epochs are queued, and the training does not
+    wait again until one was written. It never waits for progress to be recorded. Only OwnershipLost ends the
+    training: another run or attempt owns the job. As a context manager it stops writing when the block ends.
+    """
+
+    def __init__(self, row: JobRecord) -> None:
+        self._row = row
+        self._changed = threading.Condition()  # guards everything below
+        self._waiting: deque[EpochReport] = deque()
+        self._tries = 0
+        self._progress: Progress | None = None
+        self._progress_due = time.monotonic() + _PROGRESS_SECONDS
+        self._stop = StopRequest.NONE
+        self._asked = self._over = False
+        self._problem: Exception | None = None
+        self._error: Exception | None = None
+        self._inexact_reason: str | None = None
+        self._thread = threading.Thread(target=self._run, name="epochs", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def record(self, epoch: EpochReport) -> bool:
+        """Record `epoch` and those that are queued; return whether the job is to stop.
+
+        While the database does not respond, that is unknown, and False is returned. Raises OwnershipLost,
+        also for an earlier epoch.
+        """
+        with self._changed:
+            self._waiting.append(epoch)
+            self._ask()
+            if self._problem is None:
+                settled = self._changed.wait_for(lambda: not self._waiting or self._failed, _ANSWER_SECONDS)
+                if not settled:
+                    self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
+            self._raise_error()
+            return self._stop is not StopRequest.NONE
+
+    def progress(self, progress: Progress) -> StopRequest:
+        """Let `progress` be recorded; return whether the job is to stop, as far as that is known.
+
+        Raises OwnershipLost.
+        """
+        with self._changed:
+            self._progress = progress
+            if time.monotonic() >= self._progress_due:
+                self._changed.notify_all()
+            self._raise_error()
+            return self._stop
+
+    def flush(self) -> bool:
+        """Write the queued epochs; return whether the job is to stop. Raises psycopg's errors."""
+        with self._changed:
+            before = self._tries
+            self._ask()
+            self._changed.wait_for(lambda: not self._waiting or self._error or self._tries > before)
+            self._raise_error()
+            if self._waiting and self._problem is not None:
+                raise self._problem
+            return self._stop is not StopRequest.NONE
+
+    @property
+    def _failed(self) -> bool:
+        return self._problem is not None or self._error is not None
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._changed.notify_all()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (entry := self._next()) is not None:
+            try:
+                stop = self._write(entry)
+            except database_errors() as error:
+                with self._changed:
+                    self._tries += 1
+                    self._report_outage(error)
+                    self._changed.notify_all()
+            except Exception as error:  # re-raised in the training's thread
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            else:
+                with self._changed:
+                    self._stop = stop
+                    if self._waiting and self._waiting[0] is entry:
+                        self._waiting.popleft()
+                    self._report_recovery()
+                    self._changed.notify_all()
+
+    def _next(self) -> EpochReport | Progress | None:
+        """Return what to write next, after a pause where the last write failed; None at the end."""
+        with self._changed:
+            if self._problem is not None:
+                self._changed.wait_for(lambda: self._asked or self._over, _RETRY_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._over or self._progress_is_due)
+            self._asked = False
+            if self._over:
+                return None
+            if self._waiting:
+                return self._waiting[0]
+            progress, self._progress = self._progress, None
+            self._progress_due = time.monotonic() + _PROGRESS_SECONDS
+            return progress
+
+    @property
+    def _progress_is_due(self) -> bool:
+        return self._progress is not None and time.monotonic() >= self._progress_due
+
+    def _write(self, entry: EpochReport | Progress) -> StopRequest:
+        return self._row.progress(entry) if isinstance(entry, Progress) else self._write_epoch(entry)
+
+    def _write_epoch(self, epoch: EpochReport) -> StopRequest:
+        stop = self._row.epoch(epoch)
+        if epoch.inexact_reason is not None and epoch.inexact_reason != self._inexact_reason:
+            self._row.inexact(epoch.inexact_reason)
+            self._inexact_reason = epoch.inexact_reason
+        return stop
+
+    def _report_outage(self, error: Exception) -> None:
+        """Log the outage once, not for every queued epoch."""
+        if self._problem is None:
+            log.warning(
+                "The training database does not respond (%s). Training continues; its epochs are recorded "
+                "when the database is back.",
+                str(error).strip(),
+            )
+        self._problem = error
+
+    def _report_recovery(self) -> None:
+        if self._problem is not None:
+            log.info("The training database responds again; the queued epochs are being recorded.")
+            self._problem = None

@@ -1,0 +1,81 @@
+"""The job's row as one attempt at its training writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from psycopg import Connection
+
+    from include.attempt.starting_point import Beginning
+    from include.jobs.job import StopRequest, TrainingJob
+    from include.training.contract import EpochReport, Progress
+    from include.training.gpus import Hardware
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The job's row as one attempt writes it: every statement names run and attempt.
+
+    open connects to the training database; each method does so once, from any thread. Those that write raise
+    OwnershipLost where another run, or a newer attempt, owns the job by now.
+    """
+
+    job_id: str
+    run_id: str
+    attempt: int
+    open: Callable[[], AbstractContextManager[Connection[Any]]]
+
+    def own(self) -> TrainingJob:
+        """Read the row as it is now. Raises OwnershipLost if it is not this attempt's to write."""
+        with self.open() as connection:
+            return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
+
+    def leave_queue(self, hardware: Hardware) -> None:
+        """Record that the attempt has its GPU: the job runs."""
+        with self.open() as connection:
+            JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
+
+    def begin(self, beginning: Beginning) -> int:
+        """Record that the attempt begins; return how many recorded epochs it repeats.
+
+        It also records the epochs that were not recorded yet.
+        """
+        with self.open() as connection:
+            jobs = JobRepository(connection)
+            repeated = jobs.start_training(
+                self.job_id,
+                self.run_id,
+                self.attempt,
+                beginning.epoch + 1,
+                beginning.batch,
+                beginning.trained_seconds,
+            )
+            jobs.fill_epochs(self.job_id, beginning.finished)
+        return repeated
+
+    def epoch(self, report: EpochReport) -> StopRequest:
+        """Record a finished epoch; returns whether the job is to stop."""
+        with self.open() as connection:
+            return JobRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
+
+    def progress(self, progress: Progress) -> StopRequest:
+        """Record how far the training is within its epoch; returns whether the job is to stop."""
+        with self.open() as connection:
+            return JobRepository(connection).record_progress(self.job_id, self.run_id, self.attempt, progress)
+
+    def durable(self, epoch: int, batch: int) -> None:
+        """Record that the state after `epoch`, and `batch` batches, is in S3."""
+        with self.open() as connection:
+            JobRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
+
+    def inexact(self, reason: str) -> None:
+        """Record why the weights need not be those of an uninterrupted training."""
+        with self.open() as connection:
+            JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

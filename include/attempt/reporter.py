@@ -1,0 +1,112 @@
+"""What a training tells while it runs: its numbers go to the row, its states to S3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.checkpoints.publisher import Snapshot
+from include.errors import OwnershipLost
+from include.jobs.job import StopRequest
+from include.training.contract import MemoryShort
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.attempt.epoch_recorder import EpochRecorder
+    from include.attempt.memory_watch import MemoryWatch
+    from include.attempt.preemption import Interruption
+    from include.attempt.tracking import Tracker
+    from include.checkpoints.checkpoint import Position
+    from include.checkpoints.publisher import BackgroundPublisher
+    from include.training.contract import EpochReport, Progress, SavedState
+
+
+class StoppedNow(BaseException):
+    """The job is to stop, and its newest state was saved. No Exception, as Preempted is none."""
+
+
+class JobReporter:
+    """Records epochs and progress, and hands each state to the publisher (an Epoch- and StateReporter).
+
+    A state is wanted when `publish_seconds` of training are in none; before a validation that would take
+    longer than what is left of them; and at once where SIGTERM has come, memory is short or the job is to
+    stop: when that state is saved, Preempted, MemoryShort or StoppedNow is raised.
+    """
+
+    def __init__(
+        self,
+        recorder: EpochRecorder,
+        publisher: BackgroundPublisher,
+        tracker: Tracker,
+        interruption: Interruption,
+        memory: MemoryWatch,
+        last: Path,
+        snapshots: Path,
+        publish_seconds: float,
+        trained_seconds: float = 0.0,
+    ) -> None:
+        self._recorder, self._publisher, self._tracker = recorder, publisher, tracker
+        self._interruption, self._memory = interruption, memory
+        self._last, self._snapshots = last, snapshots
+        self._publish_seconds = publish_seconds
+        self._saved_seconds = trained_seconds
+        self._saved: Position | None = None
+        self._wanted_at: Position | None = None
+        self._validation_begun: float | None = None
+        self._validation_seconds = 0.0
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Record `epoch`, and say whether to go on. Its state is saved meanwhile."""
+        with self._interruption.held():
+            try:
+                stop = self._recorder.record(epoch)
+            except OwnershipLost:
+                self._publisher.close(0)
+                raise
+            self._tracker.recorded()
+        self._interruption.check()
+        return not stop
+
+    def progress(self, progress: Progress) -> bool:
+        """Record how far the training is, and say whether its state is to be saved now."""
+        self._interruption.await_batch()
+        self._memory.begin()
+        try:
+            with self._interruption.held():
+                stop = self._recorder.progress(progress)
+        except OwnershipLost:
+            self._publisher.close(0)
+            raise
+        if progress.is_repeated:
+            # Nothing of this epoch is saved: who stops waits for its end, and the machine does not.
+            self._interruption.check()
+            return False
+        is_to_end = self._interruption.requested or self._memory.shortage or stop is StopRequest.NOW
+        if not is_to_end:
+            return self._is_due(progress)
+        if self._wanted_at is None:
+            self._wanted_at = (progress.epoch, progress.batch)
+        if self._saved is not None and self._saved >= self._wanted_at:
+            self._interruption.check()
+            if self._memory.shortage:
+                raise MemoryShort(self._memory.shortage)
+            raise StoppedNow
+        return True
+
+    def saved(self, state: SavedState) -> None:
+        """Let the state become durable."""
+        from include.training.saving import snapshot
+
+        private = self._snapshots / f"last-{state.epoch}-{state.batch}.pt"
+        snapshot(self._last, private)
+        self._publisher.publish(Snapshot(state.epoch, private, state.is_best, state.batch))
+        self._saved, self._saved_seconds = (state.epoch, state.batch), state.trained_seconds
+
+    def _is_due(self, progress: Progress) -> bool:
+        ahead = 0.0
+        if self._validation_begun is not None:
+            self._validation_seconds = progress.trained_seconds - self._validation_begun
+            self._validation_begun = None
+        if progress.batch == progress.batches:
+            self._validation_begun, ahead = progress.trained_seconds, self._validation_seconds
+        return progress.trained_seconds + ahead - self._saved_seconds >= self._publish_seconds

@@ -1,0 +1,300 @@
+"""Where an attempt of `train` begins: after this training's newest state, its parent's, or at the start."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import Checkpoint, in_words
+from include.checkpoints.errors import CheckpointNotFound
+from include.checkpoints.keys import BEST_EPOCH, EXACT
+from include.deployment.retrying import persistent
+from include.s3.errors import CorruptObject
+from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
+from include.training.environment import isolate_ultralytics
+from include.training.loading import batches_of, load_checkpoint, load_training_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
+    from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.claim.payloads import ResolvedJob, ResumePoint
+
+log = logging.getLogger(__name__)
+
+_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
+_GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
+
+_ATTEMPT = "attempt"
+"""Key in last.pt of the attempt that took the state over: it makes the bytes others than those before."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The state that an attempt begins with; without one (last is None) it begins at the start.
+
+    own tells that it is of this very training. epoch is the last finished one, from 0, or -1, batch how many
+    of the one after it are in the state, trained_seconds the time that all of it took; finished has the
+    numbers of each finished epoch, with its seconds, as results.csv has them.
+    """
+
+    last: Path | None = None
+    best: Path | None = None
+    epoch: int = -1
+    batch: int = 0
+    own: bool = False
+    trained_seconds: float = 0.0
+    finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
+
+
+def finished_epochs(state: Mapping[str, Any]) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
+    """Epoch, metrics and seconds of each epoch that went into the state."""
+    columns = dict(state.get("train_results") or {})
+    epochs, times = columns.pop("epoch", []), columns.pop("time", [])
+    seconds = [later - before for before, later in pairwise([0.0, *times])]
+    rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
+    return tuple(
+        (
+            int(epoch) - 1,
+            dict(zip(columns, row, strict=True)),
+            max(took, 0.0),
+        )  # the clock of each attempt is new
+        for epoch, row, took in zip(epochs, rows, seconds, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A whole state of this training; replaces is the whole last.pt that S3 has in its place."""
+
+    path: Path
+    state: dict[str, Any]
+    where: str
+    replaces: Checkpoint | None = None
+
+    @property
+    def position(self) -> Position:
+        return int(self.state["epoch"]), batches_of(self.state)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether it is of a later batch than what S3 has."""
+        return self.replaces is None or self.position > self.replaces.position
+
+
+class Recovery:
+    """Finds where to begin, on this machine and in S3, and takes the training over from older attempts."""
+
+    def __init__(
+        self,
+        job: ResolvedJob,
+        identity: Mapping[str, object],
+        attempt: int,
+        store: CheckpointStore,
+        inputs: Path,
+        weights: Path,
+    ) -> None:
+        self._job, self._identity, self._attempt = job, identity, attempt
+        self._store, self._inputs, self._weights = store, inputs, weights
+        self._task = job.spec.task or "detect"
+
+    def begin(self, durable: Position | None) -> Beginning:
+        """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
+
+        durable is what the job's row says of it: with that, nothing found is an error and no new start.
+        Raises CheckpointNotFound, CorruptObject and StateMismatch, which another attempt would meet
+        again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
+        a state exists, what S3 refuses counts as temporary (RefusedForNow).
+        """
+        with persistent(lambda: durable is not None or (self._weights / "last.pt").is_file()):
+            for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
+                self._store.head(self._job.job_id, kind)
+            return self._begin(durable)
+
+    def _begin(self, durable: Position | None) -> Beginning:
+        own = self._newest(durable)
+        if own is not None:
+            best = self._best_of(own)
+            self._take_over(own, best)
+            log.info("Going on after %s, from %s.", in_words(own.position), own.where)
+            return Beginning(
+                own.path,
+                best,
+                *own.position,
+                own=True,
+                trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
+                finished=finished_epochs(own.state),
+            )
+        parent = self._job.resume
+        if parent is not None and (durable is None or durable <= parent.last.position):
+            return self._from_parent(parent)
+        if durable is not None:
+            raise CheckpointNotFound(
+                f"Job {self._job.job_id} had stored its state after {in_words(durable)}, but "
+                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
+                "start over"
+            )
+        return Beginning()
+
+    def _newest(self, durable: Position | None) -> _Found | None:
+        """Return the newer of the states here and in S3: S3 lags where it could not be reached."""
+        local = self._on_this_machine()
+        try:
+            stored = self._in_store(durable)
+        except CorruptObject:
+            if local is None:
+                raise
+            return local
+        if local is None or (stored is not None and stored.position > local.position):
+            return stored
+        return replace(local, replaces=stored.replaces if stored else None)
+
+    def _in_store(self, durable: Position | None) -> _Found | None:
+        """Fetch this training's last.pt, or the generation before.
+
+        That one counts where last.pt is damaged or gone, and where the row knows of a later state and it is
+        newer: what should not have been written over last.pt may have been.
+        """
+        found: _Found | None = None
+        problem: Exception | None = None
+        for kind, stored in self._own_generations(durable):
+            try:
+                candidate = self._fetch(kind, stored)
+            except StateMismatch:
+                raise
+            except (CorruptObject, NotResumable) as error:
+                log.warning("%s. Looking for the generation before it.", error)
+                problem = problem or error
+                continue
+            if found is None or candidate.position > found.position:
+                found = candidate
+            if durable is None or found.position >= durable:
+                break
+        if found is None and problem is not None:
+            raise CorruptObject(
+                f"{problem}. There is no whole generation before it either: restore one from a backup, or "
+                "give fresh=true to start over"
+            ) from problem
+        if found is not None and found.replaces is None:
+            log.warning("Going back to %s, of %s.", found.where, in_words(found.position))
+        return found
+
+    def _own_generations(self, durable: Position | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
+        """Yield the states that this training has stored itself, not the parent's that seeded the job."""
+        parent = self._job.resume
+        for kind in _GENERATIONS:
+            stored = self._store.head(self._job.job_id, kind)
+            if stored is None or stored.run_id != self._job.origin_run_id:
+                continue
+            if parent is None or not stored.is_the_same_as(parent.last):
+                yield kind, stored
+            elif durable is None or durable <= parent.last.position:
+                return  # nothing was stored after it
+
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _Found:
+        target = self._inputs / f"{kind}.pt"
+        self._store.download(self._job.job_id, kind, target)
+        state = self._load(target)
+        return _Found(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
+
+    def _on_this_machine(self) -> _Found | None:
+        """Return what an earlier attempt left here; log why anything else that lies there is not used."""
+        path = self._weights / "last.pt"
+        if not path.is_file():
+            return None
+        try:
+            _require_whole(path)
+            return _Found(path, self._load(path), str(path))
+        except NotResumable as error:
+            log.info("What lies in %s is not used: %s.", path, error)
+            return None
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        from include.training.resume import require_identity
+
+        state = load_training_state(path, self._task)
+        require_identity(state, self._identity, path)
+        return state
+
+    def _take_over(self, own: _Found, best: Path | None) -> None:
+        """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
+        isolate_ultralytics()
+        from ultralytics import __version__
+
+        from include.training.saving import save, strip
+
+        if best is not None and best.parent == self._weights and own.is_newer:
+            deployable = self._inputs / "best.pt"
+            epoch = strip(best, deployable)
+            # First, as always: this last.pt may refer to a best.pt that never got to S3.
+            self._store.upload(Checkpoint.of_file(deployable, epoch), self._job.job_id, "best", __version__)
+        own.state[EXACT][_ATTEMPT] = self._attempt
+        save(own.state, own.path)
+        self._store.upload(
+            Checkpoint.of_file(own.path, *own.position),
+            self._job.job_id,
+            "last",
+            __version__,
+            # The same state again would take the place of the generation that is worth keeping.
+            keep_previous=own.replaces is not None and own.is_newer,
+        )
+
+    def _best_of(self, own: _Found) -> Path | None:
+        """Find the best.pt that the state refers to: beside it, or in S3, where it was stored first."""
+        beside = self._weights / "best.pt"
+        if own.path.parent == self._weights and self._is_best_of(own, beside):
+            return beside
+        stored = self._store.head(self._job.job_id, "best")
+        if stored is None or stored.run_id != self._job.origin_run_id:
+            return None
+        try:
+            return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
+        except CorruptObject as error:
+            log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
+            return None
+
+    def _is_best_of(self, own: _Found, path: Path) -> bool:
+        """Whether the file is whole and not older than the best epoch that the state knows of."""
+        if not path.is_file():
+            return False
+        try:
+            _require_whole(path)
+            best = load_checkpoint(path)
+        except NotResumable as error:
+            log.info("What lies in %s is not used: %s.", path, error)
+            return False
+        epoch = best["epoch"] if best["epoch"] >= 0 else best.get(BEST_EPOCH, -1)
+        return bool(epoch >= own.state[EXACT].get(BEST_EPOCH, -1))
+
+    def _from_parent(self, parent: ResumePoint) -> Beginning:
+        """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
+
+        Raises CorruptObject for any others than those that `resolve_config` saw.
+        """
+        job_id, best = self._job.job_id, None
+        if parent.best is not None:
+            # Where an attempt was killed between its first own best.pt and its last.pt, it is that one.
+            there = self._store.seed(parent.job_id, job_id, "best", parent.best)
+            best = self._store.download(job_id, "best", self._inputs / "best.pt", there.checkpoint)
+        there = self._store.seed(parent.job_id, job_id, "last", parent.last)
+        source = job_id if there.is_the_same_as(parent.last) else parent.job_id
+        last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
+        log.info("Continuing job %s after its %s.", parent.job_id, in_words(parent.last.position))
+        return Beginning(Path(last.path), Path(best.path) if best else None, *parent.last.position)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise UnreadableCheckpoint unless the bytes are those that were written; torch does not look."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
+    if damaged:
+        raise UnreadableCheckpoint(f"{path} is damaged in {damaged}")

@@ -1,0 +1,207 @@
+"""A job in MLflow, where MLFLOW_TRACKING_URI is set: beside the training, which never waits for it.
+
+What is sent is read from Postgres. So nothing has to be kept in memory while MLflow is away, and whoever
+comes later (the next epoch, another attempt, the last task) sends what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from include.deployment.retrying import database_errors
+from include.jobs.job import JobStatus
+from include.jobs.queries import query
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from psycopg import Connection
+
+    from include.checkpoints.store import CheckpointStore
+    from include.claim.payloads import TrainingManifest
+    from include.jobs.job import TrainingJob
+    from include.tracking.mirror import JobMirror
+    from include.tracking.server import TrackingServer
+
+    OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
+    Foresight = Callable[[TrainingJob], TrainingJob]
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 30.0
+"""What MLflow did not take is sent again with the next epoch, or after this time."""
+
+_LAST_SECONDS = 10.0
+"""How long the end of a training, or of its run, waits for MLflow."""
+
+
+def tracking_server() -> TrackingServer | None:
+    """Return the server that the environment names, or None; log an address that cannot be one."""
+    from include.tracking.server import TrackingServer, TrackingSettingsError
+
+    try:
+        return TrackingServer.from_environment(os.environ)
+    except TrackingSettingsError as error:
+        log.warning("%s. Until then nothing is sent to MLflow.", error)
+        return None
+
+
+def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
+    """Send what is recorded of a job that has ended, for 10 seconds at most. Raises nothing."""
+    with Tracker(tracking_server(), job_id, None, open_database) as tracker:
+        tracker.end()
+
+
+def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight:
+    """Return a function that foresees the row as `record_checkpoints` will leave it."""
+    foreseen: dict[str, object] = {
+        "status": JobStatus.STOPPED if manifest.stop_reason == "stopped" else JobStatus.COMPLETED,
+        "epoch": manifest.epoch if manifest.epoch >= 0 else None,
+        "epoch_batch": manifest.last.batch,
+        "durable_batch": manifest.last.batch,
+        "metrics": manifest.metrics,
+        "error": None,
+    }
+    for checkpoint, kind in manifest.checkpoints():
+        foreseen |= {
+            f"{kind}_checkpoint_path": store.uri(manifest.job_id, kind),
+            f"{kind}_checkpoint_sha256": checkpoint.sha256,
+            f"{kind}_checkpoint_size": checkpoint.size,
+        }
+    return lambda row: row.model_copy(update=foreseen)
+
+
+class Tracker:
+    """Keeps MLflow's run of one training as its row is, from a thread of its own.
+
+    Without a server it does nothing. Nothing is sent, either, where the job's row tells of another training
+    than that of `origin_run_id` (None: of whichever it tells). `recorded` returns at once. `end`, and leaving
+    the block by an error, wait for 10 seconds at most: what comes after them must not be overtaken. None
+    raises.
+    """
+
+    def __init__(
+        self,
+        server: TrackingServer | None,
+        job_id: str,
+        origin_run_id: str | None,
+        open_database: OpenDatabase,
+    ) -> None:
+        self._server, self._open = server, open_database
+        self._job_id, self._origin_run_id = job_id, origin_run_id
+        self._sent = -1
+        self._problem: str | None = None
+        self._final: Foresight | None = None
+        self._news, self._over = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._server is not None:
+            # Here and not in the thread: a process that forks must not be in the middle of an import.
+            from include.tracking.mirror import JobMirror
+
+            mirror = JobMirror(self._server, self._alone)
+            # A daemon: where MLflow hangs it ends with the process.
+            self._thread = threading.Thread(
+                target=self._run, args=(mirror, self._server.name), name="mlflow", daemon=True
+            )
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._over.set()
+        self._news.set()
+        if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time for it
+            self._thread.join(_LAST_SECONDS)
+
+    def recorded(self) -> None:
+        """Something new is in the database."""
+        self._news.set()
+
+    def end(self, foresight: Foresight = lambda row: row) -> None:
+        """Send what is left; foresight makes of the row what it will be when all is recorded."""
+        if self._server is None or self._thread is None:
+            return
+        self._final = foresight
+        self._news.set()
+        self._thread.join(_LAST_SECONDS)
+        if self._problem is not None or self._thread.is_alive():
+            log.warning(
+                "MLflow at %s %s. What it lacks of job %s is sent by notify_backend; if that one fails to, "
+                "clear it when MLflow is there again.",
+                self._server.name,
+                self._problem or "is too slow",
+                self._job_id,
+            )
+
+    def _run(self, mirror: JobMirror, server: str) -> None:
+        while not self._over.is_set():
+            self._news.clear()
+            final = self._final
+            problem = self._try(mirror, final)
+            self._say(problem, server)
+            self._problem = problem
+            if final is not None:
+                return
+            self._news.wait(None if problem is None else _RETRY_SECONDS)
+
+    def _say(self, problem: str | None, server: str) -> None:
+        """Tell of the first of what may be many failures, and of their end; `end` tells of the last."""
+        if problem is not None and self._problem is None and self._final is None:
+            log.warning(
+                "MLflow at %s %s. The training goes on; what is missing there is sent when it answers.",
+                server,
+                problem,
+            )
+        elif problem is None and self._problem is not None:
+            log.info("MLflow at %s has everything again.", server)
+
+    def _try(self, mirror: JobMirror, final: Foresight | None) -> str | None:
+        """Send what is new; return what went wrong. Then everything is looked at again the next time."""
+        from include.tracking.server import TrackingError
+
+        try:
+            self._send(mirror, final)
+        except TrackingError as error:
+            problem = str(error)
+        except database_errors():
+            problem = "gets nothing while the training database does not answer"
+        except Exception as error:  # whatever it is, the training has nothing to do with it
+            log.log(
+                logging.WARNING if self._problem is None else logging.DEBUG,
+                "Tracking of job %s failed.",
+                self._job_id,
+                exc_info=True,
+            )
+            problem = f"could not be told what is new ({type(error).__name__})"
+        else:
+            return None
+        self._sent = -1
+        return problem
+
+    def _send(self, mirror: JobMirror, final: Foresight | None) -> None:
+        with self._open() as connection:
+            jobs = JobRepository(connection)
+            row, epochs = jobs.get(self._job_id), jobs.epochs(self._job_id, after=self._sent)
+        if row is None or self._origin_run_id not in {None, row.origin_run_id}:
+            return
+        mirror.send(final(row) if final else row, epochs)
+        if epochs:
+            self._sent = epochs[-1].epoch
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two attempts that create MLflow's run of the job at one moment would create two."""
+        from include.tracking.server import TrackingUnavailable
+
+        with self._open() as connection, connection.transaction():
+            row = connection.execute(query("try_lock_tracking"), {"job_id": self._job_id}).fetchone()
+            if row is None or not row[0]:
+                raise TrackingUnavailable("is being told of this job by another attempt")
+            yield

@@ -1,0 +1,65 @@
+"""The tasks `upload_best` and `upload_last`: the manifest's bytes are in S3, verified, or the task fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.deployment.retrying import persistent
+from include.s3.errors import LocalFileMissing
+from include.trusted_folders import require_trusted_folder
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+    from include.checkpoints.store import CheckpointStore
+    from include.claim.payloads import TrainingManifest
+    from include.deployment.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@persistent()
+def upload(
+    manifest: TrainingManifest, kind: CheckpointKind, store: CheckpointStore, settings: Settings
+) -> Checkpoint:
+    """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
+
+    Nothing is sent where the right bytes are there already. Whichever of the two uploads ends last finds
+    both in S3 and removes the job's local files, unless they are to be kept. Raises UntrustedFolder where
+    another account of this machine could have prepared these.
+    """
+    local = manifest.best if kind == "best" else manifest.last
+    uri = store.uri(manifest.job_id, kind)
+    if store.holds(manifest.job_id, kind, local):
+        log.info("%s holds these bytes already; nothing sent.", uri)
+    else:
+        _require_own(local, kind, settings.run_folder(manifest.job_id))
+        store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
+    if not manifest.keep_local and _both_stored(manifest, store):
+        folder = settings.job_folder(manifest.job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
+    return replace(local, path=uri)
+
+
+def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:
+    """Raise LocalFileMissing for any other file of this machine than the job's own.
+
+    The manifest came by XCom, which people may edit, and perhaps from a machine with another TRAINING_ROOT.
+    """
+    if os.path.lexists(run_folder):
+        require_trusted_folder(run_folder)
+    own = run_folder.resolve() / "weights" / f"{kind}.pt"
+    if Path(local.path).resolve() != own:
+        raise LocalFileMissing(
+            f"{kind}.pt of this training (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
+            f"where this machine keeps it, {own}; clear the task `train` of this run, then it is made again"
+        )
+
+
+def _both_stored(manifest: TrainingManifest, store: CheckpointStore) -> bool:
+    return all(store.holds(manifest.job_id, kind, checkpoint) for checkpoint, kind in manifest.checkpoints())

@@ -1,0 +1,94 @@
+"""Deleting a job that has ended, with all that it has stored: what somebody still needs is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+
+from include.audit.retention import delete_listed
+from include.errors import FinalError
+from include.jobs.job import JobStatus
+from include.jobs.queries import query
+from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
+from include.s3.listing import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.jobs.job import TrainingJob
+
+
+class DeletionRefused(FinalError):
+    """The job is kept, with a sentence that says for what."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """How many objects were deleted, and their size in bytes."""
+
+    objects: int
+    bytes: int
+
+
+def delete_job(
+    connection: Connection[Any],
+    client: S3Client,
+    bucket: str,
+    job: TrainingJob,
+    is_running: Callable[[str, str], bool],
+) -> Deletion:
+    """Delete the job's objects, then its row; in a platform's own table the row stays, and names none.
+
+    It is done step by step as retention does it: if it ends in between, the same again deletes what is left.
+    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises DeletionRefused, StoreErrors.
+    """
+    needed = _find(connection, "find_reasons_to_keep", job)
+    _refuse_needed(job, needed, is_running)
+    if _find(connection, "give_up_job", job) is None:
+        raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; look at it again")
+    objects = size = 0
+    prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
+    for prefix in (*prefixes, checked_dataset_key(job.job_id)):
+        for page in pages(client, bucket, prefix):
+            for item in page:
+                if delete_listed(client, item):
+                    objects, size = objects + 1, size + item.size
+    if needed.is_own_table:
+        with connection.transaction():
+            if connection.execute(query("delete_job"), _values(job)).fetchone() is not None:
+                connection.execute(query("delete_epochs"), {"job_id": job.job_id, "first_epoch": 0})
+    return Deletion(objects, size)
+
+
+def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str], bool]) -> None:
+    asked = f"job_id={job.job_id!r}"
+    if job.dag_id is None or job.run_id is None:
+        raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row deletes it")
+    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
+        raise DeletionRefused(f"{asked} has not ended: run {job.run_id} goes on; stop it first")
+    if is_running(job.dag_id, job.run_id):
+        raise DeletionRefused(f"{asked} is {job.status}, but its run {job.run_id} still ends; try again soon")
+    if job.pinned:
+        raise DeletionRefused(f"{asked} is pinned, so that its state is kept; unpin it first")
+    if needed.children:
+        raise DeletionRefused(
+            f"{asked} is still needed by {', '.join(needed.children)}; wait until that has ended"
+        )
+    if needed.versions:
+        raise DeletionRefused(
+            f"{asked} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
+        )
+
+
+def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
+    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        return cursor.execute(query(name), _values(job)).fetchone()
+
+
+def _values(job: TrainingJob) -> dict[str, Any]:
+    return {"job_id": job.job_id, "run_id": job.run_id}

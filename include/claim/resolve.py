@@ -1,0 +1,290 @@
+"""From what a user typed to a job that may run: checked, defaulted, and owned by this run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import in_words
+from include.claim.payloads import ResolvedJob, ResumePoint
+from include.claim.resuming import began_with, continued, doing, owner_runs
+from include.deployment.retrying import may_pass
+from include.jobs.spec import SpecError, TrainingSpec
+from include.refusals import shown
+
+if TYPE_CHECKING:
+    from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.jobs.job import TrainingJob
+    from include.jobs.repository import JobRepository
+    from include.weights.initial import InitialWeights, InitialWeightsFinder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The Dag run that asks: the owner of the job from now on. queued_at is when it came, where known."""
+
+    dag_id: str
+    run_id: str
+    created_at: datetime
+    triggered_by: str | None
+    queued_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _FreeJob:
+    """The job that was asked for and may be taken: its row if there is one, and the state it has stored."""
+
+    job_id: str
+    spec: TrainingSpec
+    row: TrainingJob | None
+    own: StoredCheckpoint | None
+    recreated: bool
+
+
+def resolve(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+    finder: InitialWeightsFinder,
+) -> ResolvedJob:
+    """Check `params`, and take over or create the job's row for `run`.
+
+    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot be
+    trained, RepositoryError for a row that cannot be had, StoreError for S3; a row that waits for its first
+    run then says why, and any other stays as it is.
+    """
+    with reason_in_waiting_row(params.get("job_id"), jobs):
+        found = _find_free(params, run, jobs, checkpoints, is_running)
+        job_id, spec, row, own = found.job_id, found.spec, found.row, found.own
+        if row is not None and own is not None:
+            spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
+            resumed_epoch, weights = row.resumed_epoch, began_with(row)
+        else:
+            spec, resume, weights = _beginning(spec, job_id, jobs, checkpoints, is_running, finder)
+            resumed_epoch = resume.epoch if resume else None
+        job = jobs.claim(
+            job_id,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            spec=spec.model_dump(mode="json", exclude={"job_id"}),
+            epochs=spec.epochs,
+            parent_job_id=spec.resume_from or (weights.job_id if weights else None),
+            resumed_epoch=resumed_epoch,
+            triggered_by=run.triggered_by,
+            fresh=own is None,
+            expected_run_id=row.run_id if row else None,
+            origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
+            if found.recreated
+            else run.run_id,
+            recreated=found.recreated,
+            initial_weights_path=weights.path if weights else None,
+            initial_weights_sha256=weights.sha256 if weights else None,
+            queued_at=run.queued_at,
+        )
+    if resume is not None:
+        jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
+    return ResolvedJob(
+        job_id=job_id,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        origin_run_id=job.origin_run_id or run.run_id,
+        spec=spec,
+        resume=resume,
+        weights=weights,
+    )
+
+
+def check(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+    finder: InitialWeightsFinder,
+) -> None:
+    """Refuse what `resolve` would refuse, but write nothing and download no weights.
+
+    Raises SpecError and StoreError, as `resolve` does.
+    """
+    found = _find_free(params, run, jobs, checkpoints, is_running)
+    if found.row is not None and found.own is not None:
+        _going_on(found.spec, found.row)
+    elif found.spec.resume_from is not None:
+        continued(found.spec, jobs, checkpoints, is_running)
+    else:
+        spec = found.spec.with_defaults()
+        finder.check(spec.model or "", spec.task or "", found.job_id)
+
+
+def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
+    """Whether the job that `params` ask for has stored a state, so that it must not be given up lightly."""
+    try:
+        spec = TrainingSpec.parse(dict(params))
+    except SpecError:
+        return False
+    row = jobs.get(spec.job_id or _generated_job_id(spec, run))
+    return row is not None and row.has_own_state
+
+
+@contextmanager
+def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
+    """Write into a row that waits for its first run why it will not get one."""
+    try:
+        yield
+    except Exception as error:
+        # After an outage this task is retried, so the row stays queued.
+        if isinstance(job_id, str) and not may_pass(error) and jobs.refuse(job_id, str(error)):
+            log.info("Wrote the reason into the waiting row of job %s.", job_id)
+        raise
+
+
+def _find_free(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+) -> _FreeJob:
+    spec = TrainingSpec.parse(dict(params))
+    job_id = spec.job_id or _generated_job_id(spec, run)
+    row = jobs.get(job_id)
+    if row is not None:
+        _refuse_unless_free(row, run, spec, is_running)
+    recreated = row is not None and _was_recreated(row, run)
+    own = None if row is None else _own_state(row, spec, run, checkpoints, recreated=recreated)
+    if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
+        _refuse_orphaned_state(job_id, checkpoints)
+    return _FreeJob(job_id, spec, row, own, recreated)
+
+
+def _beginning(
+    spec: TrainingSpec,
+    job_id: str,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+    finder: InitialWeightsFinder,
+) -> tuple[TrainingSpec, ResumePoint | None, InitialWeights | None]:
+    """Return what a training begins with: its parameters, its parent's state or none, and its weights."""
+    if spec.resume_from is None:
+        spec = spec.with_defaults()
+        return spec, None, finder.find(spec.model or "", spec.task or "", job_id)
+    spec, resume, weights = continued(spec, jobs, checkpoints, is_running)
+    return spec.with_defaults(), resume, weights
+
+
+def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
+    """Make a readable name that stays the same when the task is retried or cleared."""
+    digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
+    return f"{spec.task or 'detect'}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
+
+
+def _refuse_unless_free(
+    row: TrainingJob, run: RunIdentity, spec: TrainingSpec, is_running: Callable[[str, str], bool]
+) -> None:
+    if (row.dag_id, row.run_id) == (run.dag_id, run.run_id):
+        return
+    if row.status == "completed" and not spec.fresh:
+        raise SpecError(
+            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
+            f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
+        )
+    if owner_runs(row, is_running):
+        raise SpecError(
+            f"job_id={row.job_id!r} {doing(row)} in run {row.run_id} of {row.dag_id}; wait for it, or give "
+            "another job_id"
+        )
+
+
+def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
+    """Whether the row's run was deleted and this is a new run with the same id."""
+    same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
+    return same and row.updated_at is not None and row.updated_at < run.created_at
+
+
+def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
+    """Refuse to start from zero, silently, a training whose row was deleted but whose state is in S3."""
+    stored = checkpoints.head(job_id, "last")
+    if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
+        raise SpecError(
+            f"job_id={job_id!r} has no training in training_jobs, but {stored.uri} holds its state after "
+            f"{in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
+            "fresh=true to start over, or choose another job_id"
+        )
+
+
+def _own_state(
+    row: TrainingJob,
+    spec: TrainingSpec,
+    run: RunIdentity,
+    checkpoints: CheckpointStore,
+    *,
+    recreated: bool,
+) -> StoredCheckpoint | None:
+    """Return the state of the row's training that this run is to go on from; None if it begins anew.
+
+    Raises SpecError where a state was stored and is gone: starting over is said, not silent.
+    """
+    if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
+        return None
+    for kind in ("last", "last.previous"):
+        stored = checkpoints.head(row.job_id, kind)
+        if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
+            return stored
+    if row.durable is not None and row.run_id != run.run_id:
+        expired = row.last_checkpoint_expired_at
+        gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
+        raise SpecError(
+            f"job_id={row.job_id!r} had stored its state after "
+            f"{in_words(row.durable)}, but "
+            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
+        )
+    return None
+
+
+def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
+    """Return the parent's state in the job's own prefix, if the job has stored none of its own.
+
+    So it does not matter what has become of the parent meanwhile.
+    """
+    # Earlier versions did not write down that an object is a seed; their states were of an epoch's end.
+    if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
+        return None
+    best = checkpoints.head(row.job_id, "best")
+    belongs = best is not None and best.run_id == row.origin_run_id
+    return ResumePoint(
+        job_id=row.job_id, last=own.checkpoint, best=best.checkpoint if best and belongs else None
+    )
+
+
+def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+    """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
+    begun = TrainingSpec.stored(dict(row.spec or {}))
+    if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
+        spec = spec.continuing(begun)
+    spec = spec.as_begun(begun).with_defaults()
+    before, now = begun.identity(), spec.identity()
+    different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    if different:
+        what = "; ".join(
+            f"{name}={_given(now.get(name))} instead of {_given(before.get(name))}" for name in different
+        )
+        raise SpecError(
+            f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
+            "the same ones, or fresh=true to start over, or another job_id"
+        )
+    return spec
+
+
+def _given(value: object) -> str:
+    return "not given" if value is None else shown(value)

@@ -1,0 +1,130 @@
+"""What a new job takes from the one that it continues: its state, and the parameters that were not given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.checkpoints.checkpoint import in_words
+from include.claim.payloads import ResumePoint
+from include.jobs.job import JobStatus
+from include.jobs.spec import SpecError, TrainingSpec
+from include.weights.initial import InitialWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.jobs.job import TrainingJob
+    from include.jobs.repository import JobRepository
+
+
+def continued(
+    spec: TrainingSpec,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
+    """Return what was asked for with what comes from the parent, its state, and the weights it began with."""
+    parent = _parent(spec.resume_from or "", jobs, is_running)
+    resume = _resume_point(parent, checkpoints)
+    spec = spec.continuing(_spec_of(parent))
+    _refuse_finished(spec, parent, resume)
+    return spec, resume, began_with(parent)
+
+
+def began_with(row: TrainingJob) -> InitialWeights | None:
+    """Return the weights that a training was begun with, as its row has them."""
+    if row.initial_weights_path is None or row.initial_weights_sha256 is None:
+        return None
+    fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
+    return InitialWeights(path=row.initial_weights_path, sha256=row.initial_weights_sha256, job_id=fine_tuned)
+
+
+def owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
+    """Say whether the run that owns the row runs.
+
+    The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`.
+    """
+    if row.status == "completed" or row.dag_id is None or row.run_id is None:
+        return False
+    return is_running(row.dag_id, row.run_id)
+
+
+def doing(row: TrainingJob) -> str:
+    return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
+
+
+def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:
+    parent = jobs.get(parent_job_id)
+    if parent is None:
+        raise SpecError(
+            f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
+        )
+    if owner_runs(parent, is_running):
+        raise SpecError(
+            f"resume_from={parent_job_id!r} {doing(parent)} in run {parent.run_id}; wait until it has ended"
+        )
+    return parent
+
+
+def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
+    """Find the parent's objects, if they are what our trainer stored and our row names."""
+    if parent.last_checkpoint_expired_at is not None:
+        raise SpecError(
+            f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
+            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
+            f"with model={parent.best_checkpoint_path or checkpoints.uri(parent.job_id, 'best')!r}, and pin "
+            "jobs that are to be resumed later"
+        )
+    last = checkpoints.head(parent.job_id, "last")
+    if last is None:
+        raise SpecError(
+            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
+            f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
+        )
+    if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
+            "this project or was stripped of its optimizer; start a new training with it as `model`"
+        )
+    if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
+            f"{parent.last_checkpoint_sha256} was recorded; somebody replaced it, so it is not continued"
+        )
+    if not _is_of(parent, last, parent.last_checkpoint_sha256):
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
+            f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
+            "to resume"
+        )
+    best = checkpoints.head(parent.job_id, "best")
+    if best is not None and not _is_of(parent, best, parent.best_checkpoint_sha256):
+        best = None
+    return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
+
+
+def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str | None) -> bool:
+    """Say whether the object belongs to the row's training, and not to an earlier one of the same name."""
+    if recorded_sha256 is not None:
+        return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
+    return stored.run_id == parent.origin_run_id
+
+
+def _spec_of(parent: TrainingJob) -> TrainingSpec:
+    if not parent.spec:
+        raise SpecError(
+            f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
+        )
+    return TrainingSpec.stored(dict(parent.spec))
+
+
+def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoint) -> None:
+    epochs = spec.epochs or parent.epochs
+    done = resume.epoch + 1
+    if spec.time is None and epochs is not None and epochs <= done:
+        raise SpecError(
+            f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; "
+            "give a larger epochs"
+        )

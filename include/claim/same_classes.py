@@ -1,0 +1,65 @@
+"""A training goes on only with data of the classes that it was begun with, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from include.datasets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from include.checkpoints.store import CheckpointStore
+    from include.claim.payloads import ResolvedJob
+    from include.datasets.reference import DatasetReference
+
+_NAMED = 30
+"""Classes of each list in a sentence; what differs is among the first of them, or is named."""
+
+_SINGLE = ("item",)
+"""What Ultralytics calls the one class that `single_cls` makes of all."""
+
+
+def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:
+    """Compare the dataset's classes with those of the state that the job goes on from, if there is one.
+
+    The state is inspected in S3: neither it nor PyTorch is loaded. Raises DatasetError with both lists where
+    a class is missing, new, or has another number, and StoreErrors.
+    """
+    begun_by, uri = _state_of(job, checkpoints)
+    if uri is None:
+        return
+    before = checkpoints.require_checkpoint(uri).classes
+    now = _classes_of(job, dataset)
+    if before == now:
+        return
+    raise DatasetError(
+        f"{begun_by} was trained on {_listed(before)}, but dataset={dataset.source!r} has {_listed(now)}"
+        f"{_difference(before, now)}. A training can continue only with the same classes in the same order: "
+        "restore them, or start a new training from its best.pt with `model`"
+    )
+
+
+def _state_of(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str | None]:
+    if job.resume is not None:
+        return f"job {job.resume.job_id}, which is continued,", job.resume.last.path
+    own = checkpoints.head(job.job_id, "last")
+    belongs = own is not None and own.checkpoint is not None and own.run_id == job.origin_run_id
+    return f"job_id={job.job_id!r}", own.uri if own and belongs else None
+
+
+def _classes_of(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...]:
+    if (job.spec.overrides or {}).get("single_cls"):
+        return _SINGLE
+    return tuple(name for _, name in sorted(dataset.classes.items()))
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:_NAMED]) + (", …" if len(classes) > _NAMED else "")
+    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({shown})"
+
+
+def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+    """Name the first difference, where the lists are too long to show it."""
+    pairs = zip((*before, None), (*now, None), strict=False)
+    number, (was, is_) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+    return "" if number < _NAMED else f"; class {number} was {was or 'none'} and is {is_ or 'none'}"

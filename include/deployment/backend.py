@@ -1,0 +1,58 @@
+"""Tell the platform's backend that a job is completed."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+
+from include.deployment.retrying import BackendUnavailable
+from include.deployment.settings import TRAINING_BACKEND
+
+if TYPE_CHECKING:
+    from include.jobs.callback import TrainingCompletionCallback
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 30
+
+_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+def notify(callback: TrainingCompletionCallback) -> int:
+    """POST the callback to connection `training_backend` and return the HTTP status.
+
+    The connection's host is the whole URL; its extra holds further headers, such as Authorization. Raises
+    AirflowSkipException where there is no such connection. Every attempt carries the same Idempotency-Key,
+    and a failure leaves the record as it is. Raises BackendUnavailable for a backend that is away, and
+    AirflowException for one that refuses the callback.
+    """
+    import requests
+    from airflow.providers.http.hooks.http import HttpHook
+    from airflow.sdk import BaseHook
+
+    try:
+        BaseHook.get_connection(TRAINING_BACKEND)
+    except AirflowNotFoundException:
+        raise AirflowSkipException(
+            f"There is no connection {TRAINING_BACKEND}; nobody is to be notified."
+        ) from None
+    hook = HttpHook(method="POST", http_conn_id=TRAINING_BACKEND)
+    try:
+        response = hook.run(
+            data=callback.model_dump_json(),
+            headers={
+                "Content-Type": "application/json",
+                "Idempotency-Key": f"{callback.job_id}:{callback.last_checkpoint_sha256}",
+            },
+            extra_options={"timeout": TIMEOUT_SECONDS, "check_response": False},
+        )
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise BackendUnavailable(f"The backend at {hook.base_url} does not answer: {error}") from error
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in _LATER:
+        raise BackendUnavailable(f"The backend at {hook.base_url} answers HTTP {response.status_code}")
+    hook.check_response(response)
+    log.info("The backend was notified: HTTP %s", response.status_code)
+    return int(response.status_code)

@@ -1,0 +1,257 @@
+"""A job that was trained outside Airflow is completed: both objects are read, then the row tells of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import judge_source
+from include.checkpoints.metadata import checkpoint_in, metadata_of
+from include.checkpoints.store import CheckpointStore
+from include.errors import FinalError
+from include.jobs.job import TRAINING_DAG, JobStatus
+from include.jobs.listing import JobUnknown
+from include.jobs.repository import JobRepository, finite
+from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.location import S3Location
+from include.s3.reading import ObjectSource, read_object
+from include.s3.upload import TransferLimits, copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
+
+    from include.checkpoints.checkpoint import CheckpointKind
+    from include.jobs.callback import TrainingCompletionCallback
+    from include.jobs.job import TrainingJob
+    from include.s3.download import FetchedObject
+
+log = logging.getLogger(__name__)
+
+_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
+_COLUMNS = [f"{kind}_checkpoint_{column}" for kind in _KINDS for column in ("path", "sha256", "size")]
+_NUMBERS = ["epoch", "epochs", "metrics"]
+_TRAINER = "unknown"
+"""What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
+
+
+class CompletionRefused(FinalError):
+    """What is told of the job does not hold: nothing was recorded."""
+
+
+class CompletionConflict(FinalError):
+    """The row says otherwise, or is not the trainer's to complete: nothing was recorded."""
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """An object that was read. finding says why it cannot be loaded here, if it cannot."""
+
+    checkpoint: Checkpoint
+    finding: str | None
+
+
+class Completion:
+    """What a trainer tells of one job, and what S3 has to say about that.
+
+    open_database opens a connection for a moment: none waits while gigabytes are read. user is whose word it
+    is, and is recorded.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        told: TrainingCompletionCallback,
+        open_database: Callable[[], AbstractContextManager[Connection[Any]]],
+        client: S3Client,
+        bucket: str,
+        user: str,
+    ) -> None:
+        self._job_id, self._told, self._user = job_id, told, user
+        self._open_database, self._client = open_database, client
+        self._store, self._bucket = CheckpointStore(client, bucket), bucket
+
+    def record(self) -> TrainingJob:
+        """Verify both objects and record the job, which is returned; the same told again changes nothing.
+
+        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors where S3 is away.
+        """
+        self._require_its_places()
+        with self._open_database() as connection:
+            job = JobRepository(connection).get(self._job_id)
+        if job is None:
+            raise JobUnknown(self._job_id)
+        if is_recorded(job, self._told):
+            return job
+        found = {kind: self._verified(kind, job) for kind in _KINDS}
+        with self._open_database() as connection:
+            recorded = JobRepository(connection).complete(
+                self._job_id, lambda now: self._values(job, now, found)
+            )
+        if recorded is None:
+            raise JobUnknown(self._job_id)
+        log.info("Job %s was %s outside Airflow.", self._job_id, self._told.status)
+        return recorded
+
+    def _require_its_places(self) -> None:
+        """Refuse paths outside the job's own prefix in our bucket: this project answers for no others."""
+        if self._told.job_id not in (None, self._job_id):
+            raise CompletionRefused(
+                f"job_id={self._told.job_id!r:.80} is not the job of this address, {self._job_id}; "
+                "leave it out, or correct one of them"
+            )
+        for kind in _KINDS:
+            path = getattr(self._told, f"{kind}_checkpoint_path")
+            try:
+                own = self._store.uri(self._job_id, kind)
+            except ValueError as error:
+                raise CompletionRefused(str(error)) from None
+            if path != own:
+                raise CompletionRefused(
+                    f"{kind}_checkpoint_path={path!r:.200} is not the place of this job's {kind}.pt; "
+                    f"store it at {own} and give that"
+                )
+
+    def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
+        """Read the whole object and return what its bytes are: what is stored beside them proves nothing."""
+        place = S3Location(self._bucket, self._store.key(self._job_id, kind))
+        try:
+            read = read_object(self._client, place)
+        except ObjectNotFound:
+            raise CompletionRefused(
+                f"{kind}_checkpoint_path={place.uri!r} does not exist; upload the file first"
+            ) from None
+        except CorruptObject as error:
+            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} cannot be read: {error}") from None
+        marked = checkpoint_in(read.metadata, place.uri, read.size)
+        sha256, size = f"{kind}_checkpoint_sha256", f"{kind}_checkpoint_size"
+        for name, claimed, actual in (
+            (sha256, getattr(self._told, sha256), read.sha256),
+            (size, getattr(self._told, size), read.size),
+            (f"the sha256 in the metadata of {place.uri}", marked and marked.sha256, read.sha256),
+        ):
+            if claimed not in (None, actual):
+                raise CompletionRefused(
+                    f"{name}={claimed!r} is not what S3 has, {actual!r}; upload the file again, or correct it"
+                )
+        finding = self._judge(kind, place, read)
+        checkpoint = Checkpoint(place.uri, read.sha256, read.size, self._epoch(kind, job))
+        if marked is None:
+            self._mark(place, read, checkpoint, job)
+        return _Upload(checkpoint, finding)
+
+    def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
+        """Say what is wrong with a harmless object. Raises CompletionRefused where it may do harm."""
+        try:
+            finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
+        except InspectionError as error:
+            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} is refused: it {error}") from None
+        except CorruptObject as error:
+            raise CompletionRefused(str(error)) from None
+        return finding and f"{kind}.pt {finding}"
+
+    def _epoch(self, kind: CheckpointKind, job: TrainingJob) -> int:
+        epoch = self._told.epoch if self._told.epoch is not None else job.epoch
+        return epoch if epoch is not None and kind == "last" else -1
+
+    def _mark(self, place: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob) -> None:
+        """Let the object say what it is, as ours do: audits and resuming rely on it."""
+        from botocore.exceptions import ClientError
+
+        metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
+        with translate_s3_errors(self._client, place):
+            try:
+                copy(
+                    self._client, place, read.etag, place, metadata, TransferLimits(), {"IfMatch": read.etag}
+                )
+            except ClientError as error:
+                if not is_condition_failed(error):
+                    raise
+                raise CompletionRefused(
+                    f"{place.uri} was replaced while it was read; complete the job when its upload has ended"
+                ) from None
+
+    def _values(
+        self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]
+    ) -> dict[str, Any] | None:
+        """Return what is to be recorded in the row as it is now; None if that is recorded already.
+
+        before is the row as it was when the files began to be read.
+        """
+        told = self._told
+        if is_recorded(job, told.model_copy(update=_named(found))):
+            return None
+        if _holder(job) != _holder(before):
+            raise CompletionConflict(
+                f"Job {job.job_id} was taken over, or its last.pt given up, while its files were read; "
+                "look at it, then complete it again"
+            )
+        metrics = job.metrics if told.metrics is None else told.metrics
+        findings = [upload.finding for upload in found.values() if upload.finding]
+        return _named(found) | {
+            "uploader": self._user,
+            "finding": "; ".join(findings) or None,
+            "status": told.status,
+            "epoch": job.epoch if told.epoch is None else told.epoch,
+            "batch": 0,
+            "epochs": told.epochs,
+            "metrics": None if metrics is None else Jsonb(finite(metrics)),
+        }
+
+
+def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
+    """Whether the row says already what is told. Raises CompletionConflict where it says otherwise."""
+    for name in ("dag_id", "run_id"):
+        given, owner = getattr(told, name), getattr(job, name)
+        if None not in (given, owner) and given != owner:
+            raise CompletionConflict(
+                f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
+                "leave it out, or take the job over first"
+            )
+    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.dag_id == TRAINING_DAG:
+        raise CompletionConflict(
+            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task "
+            "records it; stop it, and wait until it has ended"
+        )
+    if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
+        return False
+    last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
+    whole = bool(job.best_checkpoint_sha256 and last_is_known)
+    # A platform's own row has ended too, with numbers of its own.
+    for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
+        given, recorded = _comparable(getattr(told, name)), _comparable(getattr(job, name))
+        if None not in (given, recorded) and given != recorded:
+            raise CompletionConflict(
+                f"{name}={given!r:.200} contradicts what is recorded of job {job.job_id}, {recorded!r}; "
+                "a job is completed once, so give this training a job of its own"
+            )
+    return whole
+
+
+def _comparable(value: Any) -> Any:
+    """As it is after a way through jsonb, which has no NaN and writes 1e23 as an integer."""
+    if not isinstance(value, dict):
+        return value
+    return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}
+
+
+def _holder(job: TrainingJob) -> tuple[object, ...]:
+    """Return what changes when another run or attempt begins, and when retention removes the object."""
+    return job.run_id, job.attempt, job.last_checkpoint_expired_at
+
+
+def _named(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
+    """Return the columns of both checkpoints."""
+    return {
+        f"{kind}_checkpoint_{column}": getattr(upload.checkpoint, column)
+        for kind, upload in found.items()
+        for column in ("path", "sha256", "size")
+    }

@@ -1,0 +1,122 @@
+"""How a run fails: one sentence in the log and in the job's row, and no retry of what cannot get better."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.errors import FinalError, OwnershipLost
+from include.plain_text import escape_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+_TASK_CALLBACK_SECONDS = 10.0
+"""Airflow kills a task's process 20 seconds after its final state (`task_success_overtime`)."""
+
+_DAG_CALLBACK_SECONDS = 30.0
+"""The Dag processor gives a file and its callbacks 50 seconds (`dag_file_processor_timeout`)."""
+
+
+@contextmanager
+def no_retry() -> Iterator[None]:
+    """Turn a FinalError into a final failure of the task, with the same sentence."""
+    try:
+        yield
+    except FinalError as error:
+        raise AirflowFailException(escape_controls(str(error))) from error
+
+
+@contextmanager
+def recorded_failure(context: Context) -> Iterator[None]:
+    """As `no_retry`, but write the reason of any final failure into the run's row before the task ends.
+
+    A callback has only seconds for that, and the database may be down for minutes.
+    """
+    from include.deployment.retrying import patiently
+
+    try:
+        with no_retry():
+            yield
+    except AirflowFailException as failure:
+        error = failure.__cause__ or failure
+        if _concerns_this_attempt(error):
+            reason = _reason(context, error)
+            patiently(lambda: _write(context, reason, again=True))
+        raise
+
+
+def record_task_failure(context: Context) -> None:
+    """Task callback: write the reason into the row that this run owns. Runs when no retry is left."""
+    error = context.get("exception")
+    failure = error if isinstance(error, BaseException) else None
+    if failure is None or _concerns_this_attempt(failure.__cause__):
+        _record(context, _reason(context, failure), _TASK_CALLBACK_SECONDS, again=True)
+
+
+def record_run_failure(context: Context) -> None:
+    """Dag callback: after a final SIGKILL no task callback fires, so the Dag processor records what is known.
+
+    Does nothing where the task has recorded its own reason already: the row is no longer running then.
+    """
+    _record(
+        context,
+        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): most likely a "
+        "process was killed, for lack of memory or with its machine. See the log of the failed task, then "
+        "clear it with all after it, or trigger the job again.",
+        _DAG_CALLBACK_SECONDS,
+    )
+
+
+def record_unfinished_run(context: Context) -> None:
+    """Dag callback: a run that succeeded without recording its checkpoints has left its row running."""
+    _record(
+        context,
+        "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
+        "Clear train with its downstream tasks.",
+        _DAG_CALLBACK_SECONDS,
+    )
+
+
+def _concerns_this_attempt(error: BaseException | None) -> bool:
+    """Whether the row still belongs to this attempt, as far as the error tells."""
+    return not isinstance(error, OwnershipLost)
+
+
+def _reason(context: Context, error: BaseException | None) -> str:
+    # It may name files and classes of somebody's data.
+    return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
+
+
+def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
+    """Write the reason. If the database is down for longer, the next run or the audit records the failure."""
+    from include.attempt.tracking import track_recorded
+    from include.deployment.connections import training_database
+    from include.deployment.retrying import patiently
+
+    recorded = patiently(lambda: _write(context, reason, again=again), seconds)
+    if recorded is not None:
+        track_recorded(recorded, training_database())
+
+
+def _write(context: Context, reason: str, *, again: bool) -> str | None:
+    """Write the reason into the row that the run owns, or into the queued row that no run owns yet."""
+    from include.deployment.connections import training_db
+    from include.jobs.repository import JobRepository
+
+    with training_db() as connection:
+        jobs = JobRepository(connection)
+        recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
+        asked = (context["dag_run"].conf or {}).get("job_id")
+        if recorded is None and isinstance(asked, str) and jobs.refuse(asked, reason):
+            recorded = asked
+    if recorded is not None:
+        log.info("Recorded the failure of job %s: %s", recorded, reason)
+    return recorded

@@ -1,0 +1,99 @@
+"""Records in the job's row that somebody marked a run or task of `train_yolo`, or deleted a run.
+
+Airflow calls no callback for a mark, but it calls listeners in the API server, where people mark; of a
+deletion only its database session tells. This module is registered only there: the scheduler must not wait
+for the training database.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow.listeners import hookimpl
+from sqlalchemy import event
+
+from include.attempt.tracking import track_recorded
+from include.deployment.connections import training_database, training_db
+from include.deployment.retrying import patiently
+from include.jobs.job import TRAINING_DAG
+from include.jobs.repository import JobRepository
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+
+log = logging.getLogger(__name__)
+
+_HOW_TO_RESUME = (
+    "Its durable state is kept: clear train and everything downstream, or trigger the job again, to resume"
+)
+
+_AFTER_RUN_SECONDS = 2.0
+"""Airflow fails the running tasks of a run that is marked, too. What the person marked is recorded: the first
+reason stays."""
+
+
+_AFTER_COMMIT_SECONDS = 1.0
+
+
+def register() -> None:
+    """Register the listeners in this process, the API server."""
+    from airflow.listeners.listener import get_listener_manager
+    from airflow.models.dagrun import DagRun
+
+    listeners = get_listener_manager()
+    listeners.add_listener(sys.modules[__name__])  # type: ignore[no-untyped-call]
+    event.listen(DagRun, "after_delete", _on_deletion)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
+    """Record that somebody marked a run as failed."""
+    _record(dag_run, f"The run was marked as failed by hand. {_HOW_TO_RESUME}.")
+
+
+@hookimpl
+def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
+    """Record that somebody marked a run as success; a job whose checkpoints are recorded is unaffected."""
+    _record(
+        dag_run,
+        f"The run was marked as success by hand, before its checkpoints were recorded. {_HOW_TO_RESUME}.",
+    )
+
+
+@hookimpl
+def on_task_instance_failed(task_instance: Any) -> None:
+    """Record that somebody marked a task as failed, which ends its run."""
+    reason = f"Task {task_instance.task_id} was marked as failed by hand. {_HOW_TO_RESUME}."
+    _record(task_instance, reason, _AFTER_RUN_SECONDS)
+
+
+def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
+    """Record that somebody deleted a run. Airflow lets nobody delete one that is running."""
+    reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
+    _record(deleted, f"{reason}.", _AFTER_COMMIT_SECONDS)
+
+
+def _record(marked: Any, reason: str, seconds: float = 0) -> None:
+    """Write the reason in a thread, so that the request does not wait for the training database."""
+    if marked.dag_id == TRAINING_DAG:
+        write = threading.Timer(seconds, _write, (marked.dag_id, marked.run_id, reason))
+        write.daemon = True
+        write.start()
+
+
+def _write(dag_id: str, run_id: str, reason: str) -> None:
+    def write() -> str | None:
+        with training_db() as connection:
+            return JobRepository(connection).fail_run(dag_id, run_id, reason)
+
+    try:
+        job_id = patiently(write)
+    except Exception:
+        log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
+    else:
+        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had ended already")
+        if job_id is not None:
+            track_recorded(job_id, training_database())

@@ -1,0 +1,113 @@
+"""When a failed task is retried: always after outages, preemptions and taken GPUs, rarely after errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import RetryDecision, RetryPolicy
+
+from include.attempt.preemption import Preempted
+from include.deployment.retrying import may_pass
+from include.orchestration.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
+from include.training.contract import MachineUnusable, ProcessKilled
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+OUTAGES = 50
+"""How many retries a task has during an outage. With the growing delay below they last two hours."""
+
+_FIRST_DELAY = timedelta(seconds=15)
+_LONGEST_DELAY = timedelta(minutes=5)
+_GROWTH = 1.1
+
+_LONGEST = 300
+"""Characters of an error that are kept: Airflow cuts reasons at 500."""
+
+_KEY = "errors"
+"""In task_state_store, whose values are kept for each task of each run."""
+
+
+@dataclass(frozen=True)
+class CountErrors(RetryPolicy):
+    """Ends a task at its error number `errors`.
+
+    The task's `retries` alone bound preemptions, outages, and waiting for a GPU. Airflow asks no policy after
+    a SIGKILL, nor for AirflowFailException, which is final. An attempt of which one process was killed counts
+    like one that was killed itself (interruptions.py). The count begins anew when the task was called with
+    other arguments or was cleared by somebody.
+    """
+
+    errors: int = 2
+    delay: timedelta = timedelta(seconds=30)
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Decide what follows from `exception`."""
+        attempt = f"attempt {try_number} of {max_tries + 1}."
+        if isinstance(exception, ProcessKilled):
+            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
+        if context is not None:
+            mark_explained(context)
+        if isinstance(exception, Preempted):
+            return RetryDecision.retry(reason=f"Preempted, {attempt}")
+        if isinstance(exception, MachineUnusable):
+            return RetryDecision.retry(_delay(try_number), reason=f"{_sentence(exception)}; {attempt}")
+        if may_pass(exception):
+            return RetryDecision.retry(
+                _delay(try_number), reason=f"A server is unavailable ({_sentence(exception)}), {attempt}"
+            )
+        if context is None:
+            return RetryDecision.default()
+        count = self._count(exception, context)
+        what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
+        if count >= self.errors:
+            return RetryDecision.fail(reason=f"{what} No attempt is left.")
+        return RetryDecision.retry(
+            self.delay, reason=f"{what} Attempts left after errors: {self.errors - count}."
+        )
+
+    def serialize(self) -> dict[str, Any]:
+        """For Airflow, which in 3.3 keeps only that there is a policy."""
+        return {"errors": self.errors, "delay": self.delay.total_seconds()}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> CountErrors:
+        """Make the policy again of what `serialize` returned."""
+        return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
+
+    def _count(self, exception: BaseException, context: Context) -> int:
+        """Which error of this configuration it is, counting from 1."""
+        store = context["task_state_store"]
+        fingerprint = fingerprint_of(context)
+        stored = store.get(_KEY)
+        counted = stored if isinstance(stored, dict) and stored.get("fingerprint") == fingerprint else {}
+        before = counted.get("count")
+        count = (before if isinstance(before, int) else 0) + 1
+        store.set(_KEY, {"fingerprint": fingerprint, "count": count, "last": _sentence(exception)})
+        return count
+
+
+def _delay(try_number: int) -> timedelta:
+    """Return a pause that grows from 15 seconds to 5 minutes."""
+    return min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY)
+
+
+def _sentence(exception: BaseException) -> str:
+    text = " ".join(str(exception).split())[:_LONGEST]
+    return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "training",
+    "retries": OUTAGES,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": _LONGEST_DELAY,
+    "retry_policy": CountErrors(errors=4),
+    "pre_execute": stop_after_repeated_kills,
+}
+"""For every task of every Dag: outages are retried for two hours, and the fourth error ends the task."""

@@ -1,1 +1,0 @@
-"""The thin layer between Airflow and the rest: parameters, operators, callbacks."""

@@ -1,0 +1,91 @@
+"""What the tasks of `audit_checkpoints` do: open the outside world, audit or retain, say what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.audit.audit import Surroundings, audit
+from include.audit.liveness import live_among
+from include.audit.request import POLICY_VARIABLE, AuditRequest
+from include.audit.retention import retain
+from include.deployment.connections import s3_client, training_db
+from include.deployment.settings import Settings
+from include.orchestration.failures import no_retry
+from include.orchestration.notes import leave_note
+from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.audit.liveness import LiveRuns, Run
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary"
+"""XCom of the task `audit`, which is there also where it fails."""
+
+
+def audit_run(context: Context) -> None:
+    """Compare rows and objects. Fails, after all was looked at, where something that a row names is lost."""
+    settings = Settings.from_environment()
+    with no_retry():
+        request = AuditRequest.parse(context["dag_run"].conf or {})
+        request.policy(_deployment())  # whatever is wrong with it is said before anything is done
+    with training_db() as connection, no_retry():
+        client = s3_client()
+        around = Surroundings(
+            connection,
+            client,
+            settings.bucket,
+            settings.training_root,
+            live_runs(context),
+            datetime.now(UTC),
+            probe_conditional_writes(client, settings.bucket),
+        )
+        report = audit(around, request, context["run_id"])
+    log.info("\n%s", report.markdown())
+    context["ti"].xcom_push(SUMMARY, report.summary())
+    leave_note(context, report.sentence)
+    if report.failure is not None:
+        raise AirflowFailException(report.failure)
+
+
+def retain_run(context: Context) -> dict[str, Any]:
+    """Apply the retention policy; returns its figures."""
+    with no_retry():
+        policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
+    with training_db() as connection, no_retry():
+        client, bucket = s3_client(), Settings.from_environment().bucket
+        if not policy.dry_run:
+            require_conditional_deletes(client, bucket)
+        report = retain(connection, client, bucket, policy, live_runs(context))
+    log.info("\n%s", report.markdown())
+    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}  # marked as success by hand
+    sentences = (audited.get("sentence"), report.sentence)
+    leave_note(context, "\n\n".join(each for each in sentences if each))
+    return report.summary()
+
+
+def _deployment() -> str | None:
+    """Return the retention policy that this deployment has set; None if it has set none."""
+    value: str | None = Variable.get(POLICY_VARIABLE, default=None)
+    return value
+
+
+def live_runs(context: Context) -> LiveRuns:
+    """Ask Airflow which runs go on."""
+    ti = context["ti"]
+
+    def count(dag_id: str, run_ids: Sequence[str]) -> int:
+        return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=["queued", "running"]))
+
+    def live(runs: Collection[Run]) -> set[Run]:
+        return live_among(runs, count)
+
+    return live

@@ -1,0 +1,115 @@
+"""The task `evaluate`: challenger and champion, measured one after the other on the same machine and data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.claim.payloads import parse_result
+from include.datasets.fetch import materialized
+from include.datasets.listings import S3Listings
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.connections import s3_client, training_db
+from include.deployment.retrying import persistent
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
+from include.models.repository import ModelRepository
+from include.orchestration.failures import no_retry
+from include.s3.errors import CorruptObject
+from include.tasks.retrain_payloads import Challenge, Challenger, Measured, Retraining
+from include.training.evaluate import evaluate
+from include.training.gpus import claimed
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.retraining.plans import RetrainPlan
+    from include.training.evaluate import Evaluation
+
+Json = dict[str, Any]
+
+
+def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: Context) -> Measured:
+    """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
+    trained = parse_result(Challenger, challenger, "wait_for_training")
+    dataset = _trained_on(parse_result(Challenge, challenge, "challenge_champion"), context)
+    settings = Settings.from_environment()
+    client = s3_client()
+    with training_db() as connection:
+        champion = ModelRepository(connection).production(plan.name)
+    if champion is not None and champion.job_id == trained.job_id:
+        raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
+    with (
+        no_retry(),
+        persistent(),
+        materialized(
+            dataset,
+            settings.dataset_cache,
+            S3ObjectReader(client),
+            settings.dataset_roots,
+            S3Listings(client, settings.bucket),
+        ) as local,
+        tempfile.TemporaryDirectory(
+            prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
+        ) as folder,
+        claimed(_one_device(plan), settings.gpu_locks) as device,
+    ):
+        measure = _measure(plan, local.data, CheckpointStore(client, settings.bucket), Path(folder), device)
+        challenger_reaches = measure(trained.path, trained.sha256)
+        champion_reaches = measure(champion.path, champion.sha256) if champion else None
+    return Measured(
+        dataset=dataset.source,
+        dataset_fingerprint=dataset.fingerprint,
+        challenger=challenger_reaches,
+        champion_version=champion.version if champion else None,
+        champion=champion_reaches,
+    )
+
+
+def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
+    """Return what `train_yolo` found when it looked for the data: they may have changed since."""
+    found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
+    if found is None:
+        raise AirflowFailException(
+            f"Run {challenge.run_id} of {TRAINING_DAG} was deleted, so it is not known any more what job "
+            f"{challenge.job_id} was trained on; trigger a new run"
+        )
+    return DatasetReference.model_validate(found)
+
+
+def _one_device(plan: RetrainPlan) -> str | None:
+    """Return the first of the devices that the plan trains on."""
+    device = plan.spec().device
+    return device.partition(",")[0] if device else None
+
+
+def _measure(
+    plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
+) -> Callable[[str, str], Evaluation]:
+    """Return the function that measures both models, each in the same way."""
+    spec = plan.spec()
+    batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
+
+    def measure(uri: str, sha256: str) -> Evaluation:
+        weights = folder / f"{sha256}.pt"
+        store.fetch_object(uri, weights)
+        fetched = Checkpoint.of_file(weights, epoch=-1)
+        if fetched.sha256 != sha256:
+            raise CorruptObject(
+                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: somebody replaced it; "
+                "restore it, or promote another version"
+            )
+        return evaluate(
+            weights, data, plan.task, imgsz=spec.imgsz, batch=batch, device=device, arguments=spec.arguments()
+        )
+
+    return measure

@@ -1,0 +1,252 @@
+"""What each task of `retrain_yolo` does: open the outside world, call one part, close it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.claim.payloads import parse_result
+from include.datasets.check import check_dataset
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.connections import s3_client, training_db
+from include.deployment.plans import deployed_plans
+from include.deployment.retrying import persistent
+from include.deployment.settings import Settings
+from include.jobs.repository import JobRepository
+from include.jobs.spec import TrainingSpec
+from include.models.promotion import promote, register_copy
+from include.models.repository import ModelRepository
+from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.failures import no_retry
+from include.orchestration.notes import leave_note
+from include.retraining.gate import decide
+from include.retraining.novelty import nothing_new
+from include.retraining.plans import PlanError
+from include.retraining.request import RetrainRequest
+from include.schema.current import require_current
+from include.tasks.promote_model import announce
+from include.tasks.retrain_payloads import (
+    Approval,
+    Challenge,
+    Measured,
+    Retraining,
+    Verdict,
+    numbers,
+)
+from include.tasks.watch_dataset import is_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.jobs.job import TrainingJob
+    from include.models.version import ModelVersion
+    from include.retraining.plans import RetrainPlan
+
+Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class NothingToDo(Exception):
+    """Nothing has to be trained; the message says why."""
+
+
+def resolve_retraining(context: Context, plan: str | None) -> Retraining:
+    """Read what this run is to do: its conf over its plan, by name or the one in the conf.
+
+    Raises AirflowSkipException for a run that was started by other data than the plan's.
+    """
+    dag_run = context["dag_run"]
+    with training_db() as connection, no_retry():
+        require_current(connection)
+    with no_retry():
+        request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
+        chosen = request.over(deployed_plans().require(request.plan))
+    _skip_if_about_others(chosen, context)
+    digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
+    return Retraining(
+        plan=chosen,
+        job_id=f"{chosen.name}-{dag_run.run_after:%Y%m%d-%H%M%S}-{digest}",
+        force=request.force,
+        triggered_by=dag_run.triggering_user_name,
+    )
+
+
+def check_retraining_data(retraining: Json) -> DatasetReference:
+    """Find and check the newest data of the plan."""
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
+    with no_retry():
+        settings = Settings.from_environment()
+        reader = S3ObjectReader(s3_client())
+        return check_dataset(plan.dataset, plan.task, settings.dataset_cache, reader, settings.dataset_roots)
+
+
+def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Challenge:
+    """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
+    try:
+        with training_db() as connection, no_retry():
+            challenge = challenge_of(
+                parse_result(Retraining, retraining, "resolve_plan"),
+                parse_result(DatasetReference, dataset, "check_dataset"),
+                ModelRepository(connection),
+                JobRepository(connection),
+            )
+    except NothingToDo as reason:
+        raise _skipped(context, str(reason)) from None
+    log.info("Training %s: %s", challenge.job_id, challenge.conf)
+    return challenge
+
+
+def challenge_of(
+    retraining: Retraining, dataset: DatasetReference, models: ModelRepository, jobs: JobRepository
+) -> Challenge:
+    """Return what `train_yolo` is to train. Raises NothingToDo, and PlanError for a plan that was changed."""
+    plan, job_id = retraining.plan, retraining.job_id
+    champion, parameters = models.production(plan.name), plan.fingerprint()
+    if not retraining.force:
+        reason = nothing_new(
+            champion,
+            models.list(plan.name),
+            data=dataset.fingerprint,
+            parameters=parameters,
+            job_id=job_id,
+        )
+        if reason:
+            raise NothingToDo(f"Nothing was trained: {reason}.")
+    start = champion.path if champion and plan.start_from == "champion" else None
+    spec = plan.spec(start)
+    begun = jobs.get(job_id)
+    if begun is not None and begun.spec:
+        spec = _as_begun(spec, begun)
+    return Challenge(
+        job_id=job_id,
+        run_id=f"retrain__{job_id}",
+        conf=spec.model_dump(mode="json", exclude_none=True) | {"job_id": job_id},
+        timeout_hours=plan.timeout_hours,
+        parameters_fingerprint=parameters,
+    )
+
+
+def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -> Verdict:
+    """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
+    plan = parse_result(Retraining, retraining, "resolve_plan").plan
+    asked, found = (
+        parse_result(Challenge, challenge, "challenge_champion"),
+        parse_result(Measured, measured, "evaluate"),
+    )
+    decision = decide(found.challenger, found.champion, plan.gate)
+    evidence: Json = {
+        "metrics": numbers(found.challenger),
+        "champion_version": found.champion_version,
+        "champion_metrics": numbers(found.champion) if found.champion else None,
+        "reason": decision.reason,
+    }
+    with training_db() as connection, no_retry(), persistent():
+        models = ModelRepository(connection)
+        version = register_copy(
+            connection,
+            s3_client(),
+            Settings.from_environment().bucket,
+            plan.name,
+            job_id=asked.job_id,
+            run_id=context["run_id"],
+            dataset=found.dataset,
+            dataset_fingerprint=found.dataset_fingerprint,
+            parameters_fingerprint=asked.parameters_fingerprint,
+            **evidence,
+        )
+        models.measure(plan.name, version.version, **evidence)  # a cleared task may find another champion
+        if not decision.passed:
+            models.reject(plan.name, version.version, decision.reason)
+    log.info(
+        "The gate %s for %s: %s.", "holds" if decision.passed else "does not hold", version, decision.reason
+    )
+    return Verdict(
+        name=plan.name,
+        version=version.version,
+        champion_version=found.champion_version,
+        passed=decision.passed,
+        reason=decision.reason,
+        ask=plan.approval,
+    )
+
+
+def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Context) -> ModelVersion:
+    """Promote what the gate, and whoever was asked, let pass, and announce it.
+
+    Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
+    """
+    judged = parse_result(Verdict, verdict, "judge")
+    answer = Approval.model_validate(approval) if approval else None
+    refused = refusal(judged, answer)
+    if refused:
+        if judged.passed:
+            with training_db() as connection, no_retry():
+                ModelRepository(connection).reject(judged.name, judged.version, refused)
+        raise _skipped(context, f"Version {judged.version} of model {judged.name} was refused: {refused}.")
+    with training_db() as connection, no_retry(), persistent():
+        promoted = promote(
+            connection,
+            s3_client(),
+            Settings.from_environment().bucket,
+            judged.name,
+            judged.version,
+            by=_promoted_by(parse_result(Retraining, retraining, "resolve_plan"), answer),
+            reason=judged.reason,
+            expected=judged.champion_version,
+        )
+    announce(promoted, context["outlet_events"])
+    leave_note(context, f"Promoted {promoted}: {judged.reason}.")
+    return promoted
+
+
+def refusal(verdict: Verdict, answer: Approval | None) -> str | None:
+    """Why the challenger is not promoted; None if it is."""
+    if not verdict.passed:
+        return verdict.reason
+    if verdict.ask and (answer is None or not answer.approved):
+        by = f"{answer.by} refused it" if answer and answer.by else "nobody agreed"
+        return f"{by}, though the gate held: {verdict.reason}"
+    return None
+
+
+def _promoted_by(retraining: Retraining, answer: Approval | None) -> str:
+    asked = answer.by if answer else None
+    return asked or retraining.triggered_by or f"plan {retraining.plan.name}"
+
+
+def _skip_if_about_others(plan: RetrainPlan, context: Context) -> None:
+    """One asset stands for all datasets. An event that names none is taken to be of each."""
+    if context["dag_run"].run_type != "asset_triggered":
+        return
+    events = context["triggering_asset_events"].get(TRAINING_DATASET, ())
+    extras = [event.extra or {} for event in events]
+    if extras and not any(is_of(extra, plan.dataset) or "dataset" not in extra for extra in extras):
+        changed = ", ".join(sorted({str(extra["dataset"]) for extra in extras}))
+        raise _skipped(context, f"What changed is {changed}; plan {plan.name} trains on {plan.dataset}.")
+
+
+def _skipped(context: Context, reason: str) -> AirflowSkipException:
+    """Return the exception that ends the run here, and leave its reason where people look first."""
+    leave_note(context, reason)
+    return AirflowSkipException(reason)
+
+
+def _as_begun(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+    """Return what a training was begun with, where a cleared run asks for it again: it goes on as it is.
+
+    Another champion meanwhile does not matter, the training began with the one before. Other parameters do.
+    """
+    begun = TrainingSpec.stored(dict(row.spec or {}))
+    then, now = ({**each.with_defaults().identity(), "model": ""} for each in (begun, spec))
+    if then != now:
+        changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+        raise PlanError(
+            f"The plan was changed ({changed}) since this run began to train job {row.job_id}; trigger a new "
+            "run"
+        )
+    return begun

@@ -1,0 +1,191 @@
+"""What each task of `train_yolo` does: open the outside world, call one part, close it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.attempt.tracking import track_recorded
+from include.attempt.uploads import upload
+from include.audit.stuck import find_stuck
+from include.checkpoints.store import CheckpointStore
+from include.claim.checked_dataset import CheckedDatasets, is_begun
+from include.claim.dataset_report import with_report
+from include.claim.payloads import ResolvedJob, TrainingManifest, parse_result
+from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
+from include.claim.same_classes import require_same_classes
+from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetError
+from include.datasets.listings import S3Listings
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.backend import notify
+from include.deployment.connections import s3_client, training_database, training_db
+from include.deployment.retrying import patiently, persistent
+from include.deployment.settings import Settings
+from include.jobs.callback import TrainingCompletionCallback
+from include.jobs.repository import JobRepository
+from include.orchestration.failures import no_retry, recorded_failure
+from include.orchestration.interruptions import start_attempt
+from include.orchestration.runs import creation_of, is_running
+from include.s3.conditional_writes import require_conditional_writes
+from include.schema.current import require_current
+from include.tasks.audit_checkpoints import live_runs
+from include.weights.initial import InitialWeightsFinder
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.checkpoints.checkpoint import CheckpointKind
+
+log = logging.getLogger(__name__)
+
+
+def require_current_schema() -> None:
+    """Fail at once, without a retry, where the schema is not the one this code was written for."""
+    with training_db() as connection, no_retry():
+        require_current(connection)
+
+
+def record_unrecorded_failures(context: Context) -> None:
+    """Record failures of earlier runs that could not do so themselves, because the database was down.
+
+    Errors are logged only: they must not fail this run.
+    """
+    try:
+        with training_db() as connection:
+            for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
+                log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
+    except Exception:
+        log.warning("Could not look for runs whose failure is not recorded.", exc_info=True)
+
+
+def resolve_run(context: Context) -> ResolvedJob:
+    """Turn the run's conf into a job that this run owns."""
+    dag_run = context["dag_run"]
+    run = RunIdentity(
+        dag_run.dag_id,
+        dag_run.run_id,
+        dag_run.run_after,
+        dag_run.triggering_user_name,
+        creation_of(context["ti"].id),
+    )
+    # The conf and not `params`: it holds unknown keys too, which have to be refused.
+    conf = dag_run.conf or {}
+    with (
+        training_db() as connection,
+        no_retry(),
+        persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
+    ):
+        jobs = JobRepository(connection)
+        client, settings, store = s3_client(), Settings.from_environment(), _store()
+        with reason_in_waiting_row(conf.get("job_id"), jobs):
+            require_conditional_writes(client, settings.bucket)
+        finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, connection)
+        job = resolve(conf, run, jobs, store, is_running, finder)
+    log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
+    track_recorded(job.job_id, training_database())
+    return job
+
+
+def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference:
+    """Find and check the job's data; a training that goes on keeps those that it was begun with."""
+    resolved, settings = parse_result(ResolvedJob, job, "resolve_config"), Settings.from_environment()
+    dataset, task = cast("str", resolved.spec.dataset), cast("str", resolved.spec.task)
+    client = s3_client()
+    checked = CheckedDatasets(client, settings.bucket)
+    begun = is_begun(resolved)
+    with recorded_failure(context), persistent(lambda: begun):
+        if begun and (reference := checked.load(resolved)) is not None:
+            log.info("Job %s goes on with the dataset that it was begun with: %s", resolved.job_id, reference)
+            return reference
+        try:
+            reference = check_dataset(
+                dataset,
+                task,
+                settings.dataset_cache,
+                S3ObjectReader(client),
+                settings.dataset_roots,
+                S3Listings(client, settings.bucket),
+            )
+        except DatasetError as error:
+            raise with_report(error, resolved, settings.bucket) from error
+        require_same_classes(resolved, reference, _store())
+        checked.save(resolved, reference)
+        return reference
+
+
+def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Context) -> TrainingManifest:
+    """Train on this machine, from where the attempt before this one ended."""
+    from include.attempt.attempt import TrainingAttempt
+
+    resolved = parse_result(ResolvedJob, job, "resolve_config")
+    _require_this_run(resolved, context)
+    reference = parse_result(DatasetReference, dataset, "check_dataset")
+    if reference.source != resolved.spec.dataset:
+        raise AirflowFailException(
+            f"The XCom of check_dataset is of {reference.source!r}, but the job's dataset is "
+            f"{resolved.spec.dataset!r}: somebody has changed it. Clear check_dataset and all tasks after it."
+        )
+    attempt = TrainingAttempt(
+        resolved,
+        reference,
+        context["ti"].try_number,
+        Settings.from_environment(),
+        lambda: _store(resolved.origin_run_id),
+    )
+    with (
+        recorded_failure(context),
+        attempt.elsewhere_if_begun(),
+    ):
+        start_attempt(context, patiently(attempt.durable_progress), attempt.trace())
+        return attempt.run()
+
+
+def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: Context) -> dict[str, Any]:
+    """Make one checkpoint durable; returns it with its s3:// path."""
+    trained = parse_result(TrainingManifest, manifest, "train")
+    _require_this_run(trained, context)
+    with recorded_failure(context):
+        with training_db() as connection:
+            # An old run whose upload is cleared must not touch what belongs to another one by now.
+            JobRepository(connection).require_owner(trained.job_id, trained.run_id)
+        stored = upload(trained, kind, _store(trained.origin_run_id), Settings.from_environment())
+    return asdict(stored)
+
+
+def notify_completion(job: dict[str, Any], context: Context) -> int:
+    """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
+    resolved = parse_result(ResolvedJob, job, "resolve_config")
+    _require_this_run(resolved, context)
+    open_database = training_database()
+    with open_database() as connection:
+        recorded = JobRepository(connection).get(resolved.job_id)
+    if recorded is None:
+        raise AirflowFailException(
+            f"Job {resolved.job_id} has no row in training_jobs any more: somebody deleted it, so there is "
+            "nothing to tell the backend. Its checkpoints are in S3"
+        )
+    track_recorded(resolved.job_id, open_database)
+    return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
+
+
+def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
+    """Fail where an XCom speaks of another run: who may edit this run's must not reach the jobs of others.
+
+    Which run a task belongs to is Airflow's word; what the XCom says is a claim.
+    """
+    if payload.run_id != context["run_id"]:
+        raise AirflowFailException(
+            f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
+            "somebody has changed it. Clear resolve_config with all tasks after it."
+        )
+
+
+def _store(origin_run_id: str | None = None) -> CheckpointStore:
+    """Return the checkpoints; for writing, with the run that began the training they belong to."""
+    return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=origin_run_id)
