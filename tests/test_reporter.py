@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -214,6 +216,32 @@ def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> N
 
     with pytest.raises(MemoryShort, match="GiB more than when it began to train: before the kernel kills it"):
         train()
+
+
+def test_what_a_loader_worker_uses_counts_though_airflow_hides_it() -> None:
+    """As in an Airflow task: undumpable, so that nobody but root may look into its memory from outside."""
+    program = """
+import os, time
+from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
+from include.attempt.memory_watch import MemoryWatch
+_make_process_nondumpable()
+watch = MemoryWatch(limit=2**40, least_seconds=0)
+with watch:
+    watch.begin()
+    watch.look()
+    usual = watch.used
+    if not (worker := os.fork()):
+        ballast = b"1" * 200_000_000
+        time.sleep(600)
+    deadline = time.monotonic() + 60
+    while watch.used < usual + 200_000_000 and time.monotonic() < deadline:
+        time.sleep(0.5)
+        watch.look()
+    print(watch.used - usual)
+    os.kill(worker, 9)
+"""
+    grown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(grown.stdout) >= 200_000_000
 
 
 def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(

@@ -21,7 +21,9 @@ from include.attempt.sole_attempt import StillRunning, sole_attempt
 HOLDS = """
 import os, sys, time
 from pathlib import Path
+from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
 from include.attempt.sole_attempt import sole_attempt
+_make_process_nondumpable()
 with sole_attempt(Path(sys.argv[1]), "mine", sys.argv[2], int(sys.argv[3])):
     if sys.argv[4:] == ["with-a-worker"] and (worker := os.fork()):
         print(worker, flush=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -37,8 +39,11 @@ _GIB = 1024**3
 class MemoryWatch:
     """Adds up what this process and all that it has started use, every ten seconds, in a thread.
 
-    Pages that several share count once. limit is that of the machine or its container, in bytes. What was
-    used when it began to train, with `begin`, is what is usual; growth within least_seconds is, too.
+    Pages that several share count once. What it forks reports its own use: Airflow makes its tasks undumpable,
+    and the kernel shows the memory of such a process to itself and to root alone.
+
+    limit is that of the machine or its container, in bytes. What was used when it began to train, with
+    `begin`, is what is usual; growth within least_seconds is, too.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
@@ -49,16 +54,22 @@ class MemoryWatch:
         self._warned = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self.used = 0
+        """Bytes, when it was looked last."""
         self.shortage: str | None = None
         """The sentence that says that this attempt is to end, once it is."""
 
     def __enter__(self) -> Self:
+        self._reports = TemporaryDirectory(prefix="training-memory-")
+        _Reports.begin(Path(self._reports.name))
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        _Reports.folder = None
+        self._reports.cleanup()
 
     def begin(self) -> None:
         """Note that the first batch is trained: images that are kept in memory are loaded by then."""
@@ -69,7 +80,7 @@ class MemoryWatch:
         """Find out whether memory is short."""
         if self._begun is None or self.shortage is not None:
             return
-        used = sum(_pss(process) for process in _family())
+        self.used = used = sum(_pss(process) for process in _family())
         if self._first is None:
             self._first = used
         if used < _FULL * self._limit:
@@ -104,9 +115,55 @@ def _family() -> Iterator[psutil.Process]:
 
 
 def _pss(process: psutil.Process) -> int:
-    """Its proportional set size in bytes; 0 for one that has ended or is somebody else's."""
+    """Return its proportional set size in bytes; 0 for one that has ended or is somebody else's."""
+    reported = _Reports.read(process.pid)
+    return _read_pss(process.pid) if reported is None else reported
+
+
+def _read_pss(pid: int) -> int:
     try:
-        found = _PSS.search(Path(f"/proc/{process.pid}/smaps_rollup").read_bytes())
+        found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
+
+
+class _Reports:
+    """Where processes that this one forks report their memory, each in a file; None: nowhere."""
+
+    folder: Path | None = None
+    inherited = False
+
+    @classmethod
+    def begin(cls, folder: Path) -> None:
+        """Let everything that is forked from now on report into `folder`."""
+        cls.folder = folder
+        if not cls.inherited:
+            os.register_at_fork(after_in_child=cls._report_in_thread)
+            cls.inherited = True
+
+    @classmethod
+    def read(cls, pid: int) -> int | None:
+        """Return what the process has reported, in bytes; None where it has not."""
+        if cls.folder is None:
+            return None
+        try:
+            return int((cls.folder / str(pid)).read_text())
+        except (OSError, ValueError):
+            return None
+
+    @classmethod
+    def _report_in_thread(cls) -> None:
+        if cls.folder is not None:
+            threading.Thread(target=cls._report, args=(cls.folder,), name="memory", daemon=True).start()
+
+    @staticmethod
+    def _report(folder: Path) -> None:
+        """Write this process's size until the folder is gone."""
+        own = folder / str(os.getpid())
+        part = own.with_suffix(".part")
+        with suppress(OSError):
+            while True:
+                part.write_text(str(_read_pss(os.getpid())))
+                part.replace(own)
+                time.sleep(_LOOK_SECONDS)

@@ -125,7 +125,11 @@ def _end(holder: _Holder, own: _Holder) -> None:
 
 
 def _identity(pid: int) -> str:
-    """Say when this machine was started, in which container the process is, and when that was started."""
+    """Say when this machine was started, in which container this process is, and when that one was started.
+
+    Read from /proc/self and not from the other's folder: Airflow makes its tasks undumpable, which hides most
+    of that folder even from the same user. A holder in another container has written another one here.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{boot} {Path(f'/proc/{pid}/ns/pid').readlink()} {started}"
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()} {started}"
