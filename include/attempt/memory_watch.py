@@ -39,8 +39,8 @@ _GIB = 1024**3
 class MemoryWatch:
     """Adds up what this process and all that it has started use, every ten seconds, in a thread.
 
-    Pages that several share count once. What it forks reports its own use: Airflow makes its tasks undumpable,
-    and the kernel shows the memory of such a process to itself and to root alone.
+    Pages that several share count once. What it forks reports its own use: Airflow makes its tasks
+    undumpable, and the kernel shows the memory of such a process to itself and to root alone.
 
     limit is that of the machine or its container, in bytes. What was used when it began to train, with
     `begin`, is what is usual; growth within least_seconds is, too.
