@@ -1,14 +1,20 @@
-"""The statements on `training_jobs` and `training_epochs`, which are files."""
+"""The statements on the training tables, which are the files of `sql/queries`."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 QUERIES = Path(__file__).resolve().parents[2] / "sql" / "queries"
+_INCLUDE = re.compile(rb"-- include: (\w+)\n")
 
 
 @cache
 def query(name: str) -> bytes:
-    """Return the text of `sql/queries/{name}.sql`."""
-    return (QUERIES / f"{name}.sql").read_bytes()
+    """Return the text of `sql/queries/{name}.sql`, complete with the parts that it includes.
+
+    `-- include: matching_jobs` at the end of a line stands for the text of `parts/matching_jobs.sql`.
+    """
+    text = (QUERIES / f"{name}.sql").read_bytes()
+    return _INCLUDE.sub(lambda include: query(f"parts/{include[1].decode()}"), text)

@@ -49,20 +49,8 @@ SELECT
     dag_id,
     run_id,
     status
-FROM ranked
-WHERE newest > %(keep_newest)s
+FROM ranked AS job
+WHERE -- include: job_is_not_needed
+    AND newest > %(keep_newest)s
     AND best > %(keep_best)s
-    AND ended_at <= now() - make_interval(days => %(expire_after_days)s)
-    AND pinned IS NOT TRUE
-    AND NOT EXISTS (
-        SELECT
-        FROM training_jobs AS child
-        WHERE child.parent_job_id = ranked.job_id
-            AND child.status::text IN ('queued', 'running')
-    )
-    AND NOT EXISTS (
-        SELECT
-        FROM model_versions
-        WHERE model_versions.job_id = ranked.job_id
-            AND (model_versions.stage <> 'rejected' OR model_versions.promoted_at IS NOT NULL)
-    );
+    AND ended_at <= now() - make_interval(days => %(expire_after_days)s);

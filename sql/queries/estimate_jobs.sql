@@ -2,11 +2,5 @@
 EXPLAIN (FORMAT JSON)
 SELECT
 FROM training_jobs
-WHERE job_id IS NOT NULL
-    AND (%(any_status)s::boolean OR status = %(status)s)
-    AND (%(dataset)s::text IS NULL OR left(spec ->> 'dataset', 250) = %(dataset)s)
-    AND (%(model)s::text IS NULL OR left(spec ->> 'model', 250) = %(model)s)
-    AND (%(pattern)s::text IS NULL OR job_id LIKE %(pattern)s)
-    AND (%(dag_id)s::text IS NULL OR dag_id = %(dag_id)s)
-    AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
-    AND (%(archived)s::boolean IS NULL OR (archived_at IS NOT NULL) = %(archived)s::boolean);
+WHERE -- include: matching_jobs
+;

@@ -13,17 +13,5 @@ WHERE chosen.job_id = job.job_id
     AND job.run_id = chosen.run_id
     AND job.status::text = chosen.status
     AND job.last_checkpoint_expired_at IS NULL
-    AND job.pinned IS NOT TRUE
-    AND NOT EXISTS (
-        SELECT
-        FROM training_jobs AS child
-        WHERE child.parent_job_id = job.job_id
-            AND child.status::text IN ('queued', 'running')
-    )
-    AND NOT EXISTS (
-        SELECT
-        FROM model_versions
-        WHERE model_versions.job_id = job.job_id
-            AND (model_versions.stage <> 'rejected' OR model_versions.promoted_at IS NOT NULL)
-    )
+    AND -- include: job_is_not_needed
 RETURNING job.job_id::text AS job_id;

@@ -27,12 +27,7 @@ SET
         )
         ELSE to_jsonb(metrics)
     END,
-    best_checkpoint_path = NULL,
-    best_checkpoint_sha256 = NULL,
-    best_checkpoint_size = NULL,
-    last_checkpoint_path = NULL,
-    last_checkpoint_sha256 = NULL,
-    last_checkpoint_size = NULL,
+    -- include: names_no_object
     last_checkpoint_expired_at = NULL,
     origin = CASE WHEN origin::text = 'external' THEN NULL ELSE origin END,
     checkpoint_uploader = NULL,

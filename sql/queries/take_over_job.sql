@@ -35,12 +35,7 @@ SET
     initial_weights_sha256 = %(initial_weights_sha256)s,
     spec = %(spec)s,
     epochs = COALESCE(%(epochs)s, job.epochs),
-    best_checkpoint_path = NULL,
-    best_checkpoint_sha256 = NULL,
-    best_checkpoint_size = NULL,
-    last_checkpoint_path = NULL,
-    last_checkpoint_sha256 = NULL,
-    last_checkpoint_size = NULL,
+    -- include: names_no_object
     last_checkpoint_expired_at = NULL,
     origin = CASE WHEN job.origin::text = 'external' THEN NULL ELSE job.origin END,
     checkpoint_uploader = NULL,

@@ -1,0 +1,15 @@
+-- Nobody has pinned the job, nothing that continues it waits or runs, and no version of a model comes from it, except
+-- one that was refused and never was in production.
+job.pinned IS NOT TRUE
+AND NOT EXISTS (
+    SELECT
+    FROM training_jobs AS child
+    WHERE child.parent_job_id = job.job_id
+        AND child.status::text IN ('queued', 'running')
+)
+AND NOT EXISTS (
+    SELECT
+    FROM model_versions
+    WHERE model_versions.job_id = job.job_id
+        AND (model_versions.stage <> 'rejected' OR model_versions.promoted_at IS NOT NULL)
+)

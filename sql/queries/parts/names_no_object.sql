@@ -1,0 +1,6 @@
+best_checkpoint_path = NULL,
+best_checkpoint_sha256 = NULL,
+best_checkpoint_size = NULL,
+last_checkpoint_path = NULL,
+last_checkpoint_sha256 = NULL,
+last_checkpoint_size = NULL,

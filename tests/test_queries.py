@@ -1,0 +1,33 @@
+"""The statements in sql/queries: what several share is written once, and completed when it is read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from include.jobs.listing import LONGEST_FILTER
+from include.jobs.queries import QUERIES, query
+
+NAMES = sorted(path.stem for path in QUERIES.glob("*.sql"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_is_complete_when_it_is_read(name: str) -> None:
+    """A part that is misspelt would be a comment, and an UPDATE without its guard."""
+    assert not re.search(rb"--.*include", query(name), flags=re.IGNORECASE)
+
+
+def test_every_part_is_included_by_more_than_one_statement() -> None:
+    statements = [(QUERIES / f"{name}.sql").read_text() for name in NAMES]
+    for part in (QUERIES / "parts").glob("*.sql"):
+        assert sum(f"-- include: {part.stem}\n" in text for text in statements) > 1, part.stem
+
+
+def test_the_statement_that_airflow_reads_by_itself_includes_nothing() -> None:
+    assert (QUERIES / "record_checkpoints.sql").read_bytes() == query("record_checkpoints")
+
+
+def test_datasets_and_models_are_compared_by_as_many_characters_as_a_filter_may_have() -> None:
+    lengths = {int(length) for name in NAMES for length in re.findall(rb"left\(.*?, (\d+)\)", query(name))}
+    assert lengths == {LONGEST_FILTER}
