@@ -22,12 +22,12 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
 from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
-from include.jobs.queries import QUERIES
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.orchestration.params import params_of
 from include.orchestration.recording import exactly_one_row, result_of
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.queries import QUERIES
 
 Json = dict[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from include.jobs.job import TrainingJob
-from include.jobs.queries import query
 from include.jobs.repository import JobRepository
+from include.queries import query
 from include.training.contract import EpochReport
 
 

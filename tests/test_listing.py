@@ -21,7 +21,7 @@ from include.jobs.listing import (
     JobUnknown,
     Place,
 )
-from include.jobs.queries import query
+from include.queries import query
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms

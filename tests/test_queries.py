@@ -7,7 +7,7 @@ import re
 import pytest
 
 from include.jobs.listing import LONGEST_FILTER
-from include.jobs.queries import QUERIES, query
+from include.queries import QUERIES, query
 
 NAMES = sorted(path.stem for path in QUERIES.glob("*.sql"))
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg.rows import dict_row
-
 from include.api.job_response import response_of
+from include.database import Statements
 from include.deployment.retrying import database_errors
 from include.jobs.job import JobStatus
-from include.jobs.queries import query
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
@@ -139,19 +137,19 @@ def look(
 ) -> dict[str, JobState]:
     """Return the states of those of these jobs that are not as they were known."""
     with open_database() as connection:
-        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(query("find_changed_jobs"), {"job_ids": list(known)}).fetchall()
-        found = {row["job_id"]: row for row in rows}
+        with connection.transaction():
+            rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))
+        found = {row.job_id: row for row in rows}
         # The place in the queue changes with other rows.
-        is_queued = any(row["is_queued"] for row in rows)
+        is_queued = any(row.is_queued for row in rows)
         places = find_places(connection, datetime.now(UTC)) if is_queued else {}
         new = {job_id: _GONE for job_id in known if job_id not in found}
         for job_id, row in found.items():
             before = known[job_id]
-            version = (row["version"], row["epoch"], row["recorded_at"], places.get(job_id))
+            version = (row.version, row.epoch, row.recorded_at, places.get(job_id))
             if before is None or before.version != version:
                 try:
-                    new[job_id] = _read(connection, job_id, version, row["epoch"], before)
+                    new[job_id] = _read(connection, job_id, version, row.epoch, before)
                 except database_errors():
                     raise
                 except Exception:  # this row must not end the streams of other jobs

@@ -12,9 +12,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from include.database import Statements
 from include.deployment.retrying import database_errors
 from include.jobs.job import JobStatus
-from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
@@ -201,7 +201,6 @@ class Tracker:
         from include.tracking.server import TrackingUnavailable
 
         with self._open() as connection, connection.transaction():
-            row = connection.execute(query("try_lock_tracking"), {"job_id": self._job_id}).fetchone()
-            if row is None or not row[0]:
+            if not Statements(connection).row("try_lock_tracking", job_id=self._job_id).locked:
                 raise TrackingUnavailable("is being told of this job by another attempt")
             yield

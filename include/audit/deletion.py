@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import namedtuple_row
-
 from include.audit.retention import delete_listed
+from include.database import Statements
 from include.errors import FinalError
 from include.jobs.job import JobStatus
-from include.jobs.queries import query
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
 from include.s3.listing import pages
 
@@ -60,8 +58,9 @@ def delete_job(
                     objects, size = objects + 1, size + item.size
     if needed.is_own_table:
         with connection.transaction():
-            if connection.execute(query("delete_job"), _values(job)).fetchone() is not None:
-                connection.execute(query("delete_epochs"), {"job_id": job.job_id, "first_epoch": 0})
+            statements = Statements(connection)
+            if statements.changed("delete_job", job_id=job.job_id, run_id=job.run_id):
+                statements.changed("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
 
 
@@ -86,9 +85,5 @@ def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str
 
 
 def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
-    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
-        return cursor.execute(query(name), _values(job)).fetchone()
-
-
-def _values(job: TrainingJob) -> dict[str, Any]:
-    return {"job_id": job.job_id, "run_id": job.run_id}
+    with connection.transaction():
+        return Statements(connection).row(name, job_id=job.job_id, run_id=job.run_id)

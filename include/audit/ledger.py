@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from include.jobs.queries import query
+from include.database import Statements
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -23,12 +23,13 @@ class Ledger:
     """Records findings as they are found, so that an audit that is killed has told what it knew."""
 
     def __init__(self, connection: Connection[Any], run_id: str, report: AuditReport) -> None:
-        self._connection, self._run_id, self._report = connection, run_id, report
+        self._connection, self._statements = connection, Statements(connection)
+        self._run_id, self._report = run_id, report
 
     def begin(self) -> None:
         """Forget what an earlier attempt of this run found, and what is older than half a year."""
         with self._connection.transaction():
-            self._connection.execute(query("forget_findings"), {"run_id": self._run_id})
+            self._statements.changed("forget_findings", run_id=self._run_id)
 
     def add(self, finding: Finding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
@@ -36,14 +37,14 @@ class Ledger:
         if self._report.found[finding.kind] > MOST_ROWS:
             return
         log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
-        values = {
-            "run_id": self._run_id,
-            "finding": str(finding.kind),
-            "job_id": finding.job_id,
-            "path": finding.path,
-            "detail": finding.detail,
-            "repair": finding.repair,
-            "size": finding.size,
-        }
         with self._connection.transaction():
-            self._connection.execute(query("record_finding"), values)
+            self._statements.changed(
+                "record_finding",
+                run_id=self._run_id,
+                finding=str(finding.kind),
+                job_id=finding.job_id,
+                path=finding.path,
+                detail=finding.detail,
+                repair=finding.repair,
+                size=finding.size,
+            )

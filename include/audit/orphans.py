@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
-from include.jobs.queries import query
+from include.database import Statements
 from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS
 from include.s3.listing import pages
 
@@ -85,4 +85,4 @@ def _orphan(item: ListedObject, detail: str) -> Finding:
 def _known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
     """Those of the values that the query finds."""
     with connection.transaction():
-        return {row[0] for row in connection.execute(query(name), {"values": values})}
+        return {value for (value,) in Statements(connection).rows(name, values=values)}

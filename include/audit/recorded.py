@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from psycopg.rows import namedtuple_row
-
 from include.audit.findings import Finding
-from include.jobs.queries import query
+from include.database import Statements
 from include.models.objects import production_location
 
 if TYPE_CHECKING:
@@ -84,17 +82,17 @@ def recorded_objects(connection: Connection[Any], bucket: str) -> Iterator[list[
 
 def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
     """Whether the row names this very object still: a job may have been taken over since it was read."""
-    values = {
-        "job_id": recorded.job_id,
-        "path": recorded.path,
-        "sha256": recorded.sha256,
-        "name": recorded.name,
-        "version": recorded.version,
-        "production": recorded.kind == "production",
-    }
     with connection.transaction():
-        row = connection.execute(query("is_still_recorded"), values).fetchone()
-    return row is not None and bool(row[0])
+        (is_recorded,) = Statements(connection).row(
+            "is_still_recorded",
+            job_id=recorded.job_id,
+            path=recorded.path,
+            sha256=recorded.sha256,
+            name=recorded.name,
+            version=recorded.version,
+            production=recorded.kind == "production",
+        )
+    return bool(is_recorded)
 
 
 def _of_job(
@@ -115,5 +113,5 @@ def _of_version(row: Any, bucket: str) -> Iterator[RecordedObject]:
 
 
 def _rows(connection: Connection[Any], name: str, **values: Any) -> list[Any]:
-    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
-        return list(cursor.execute(query(name), values).fetchall())
+    with connection.transaction():
+        return Statements(connection).rows(name, **values)

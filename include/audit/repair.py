@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import stored_checkpoint
-from include.jobs.queries import query
+from include.database import Statements
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location
 from include.models.promotion import promote
@@ -101,7 +101,7 @@ def _copies(connection: Connection[Any], bucket: str, recorded: RecordedObject) 
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         yield before
     with connection.transaction():
-        rows = connection.execute(query("list_copies"), {"sha256": recorded.sha256}).fetchall()
+        rows = Statements(connection).rows("list_copies", sha256=recorded.sha256)
     for (path,) in rows:
         try:
             location = S3Location.parse(path)

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import namedtuple_row
-
 from include.audit.report import human
-from include.jobs.queries import query
+from include.database import Statements
 from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.s3.listing import pages
@@ -136,8 +134,9 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = '30min'")  # a million rows are ranked
-        connection.execute(query("create_expiring_states"))
-        connection.execute(query("choose_expiring_states"), values)
+        statements = Statements(connection)
+        statements.changed("create_expiring_states")
+        statements.changed("choose_expiring_states", **values)
 
 
 def _going(
@@ -156,8 +155,8 @@ def _going(
 
 
 def _rows(connection: Connection[Any], name: str, job_ids: list[str]) -> list[Any]:
-    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
-        return list(cursor.execute(query(name), {"job_ids": job_ids}).fetchall())
+    with connection.transaction():
+        return Statements(connection).rows(name, job_ids=job_ids)
 
 
 def delete_listed(client: S3Client, item: ListedObject) -> bool:

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import namedtuple_row
-
 from include.audit.findings import Finding, FindingKind
 from include.checkpoints.checkpoint import in_words
-from include.jobs.queries import query
+from include.database import Statements
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
@@ -60,6 +58,7 @@ def _record_failure(connection: Connection[Any], row: Any) -> str | None:
 
 
 def _page(connection: Connection[Any], after: str, before: datetime) -> list[Any]:
-    values = {"after": after, "before": before, "limit": _PAGE_ROWS}
-    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
-        return list(cursor.execute(query("list_unfinished_jobs"), values).fetchall())
+    with connection.transaction():
+        return Statements(connection).rows(
+            "list_unfinished_jobs", after=after, before=before, limit=_PAGE_ROWS
+        )

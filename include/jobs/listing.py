@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from include.database import Statements
 from include.errors import FinalError
 from include.jobs.job import JsonObject, TrainingJob
-from include.jobs.queries import query
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class JobListing:
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+        self._connection, self._statements = connection, Statements(connection)
 
     def require(self, job_id: str) -> TrainingJob:
         """Return the job. Raises JobUnknown."""
@@ -161,7 +160,7 @@ class JobListing:
         with self._connection.transaction():
             expected = self._expected(values)
             sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
-            found = self._rows(
+            found = self._statements.rows(
                 "list_matching_jobs" if sorting else "list_jobs",
                 first_page=before is None,
                 before_created_at=before.created_at if before else "-infinity",
@@ -174,48 +173,48 @@ class JobListing:
                 total = JobTotal(len(found), is_estimate=False)
             else:
                 total = self._total(values, expected)
-            shown = [Place(**row) for row in found[:limit]]
+            shown = [Place(row.created_at, row.job_id) for row in found[:limit]]
             return JobPage(self._jobs(shown), shown[-1] if more else None, total)
 
     def _jobs(self, places: Sequence[Place]) -> list[TrainingJob]:
         """Those that are still there, in this order."""
-        rows = self._rows("get_jobs", job_ids=[place.job_id for place in places])
-        jobs = {row["job_id"]: TrainingJob.model_validate(row) for row in rows}
+        rows = self._statements.rows("get_jobs", job_ids=[place.job_id for place in places])
+        jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
         return [jobs[place.job_id] for place in places if place.job_id in jobs]
 
     def _total(self, values: Mapping[str, Any], expected: int) -> JobTotal:
         """Count the matches, unless there are many more than are counted, by what the planner expects."""
         if expected <= FAR_TOO_MANY:
-            counted = self._rows("count_jobs", limit=EXACT_UP_TO + 1, **values)[0]["count"]
+            (counted,) = self._statements.row("count_jobs", limit=EXACT_UP_TO + 1, **values)
             if counted <= EXACT_UP_TO:
                 return JobTotal(counted, is_estimate=False)
         return JobTotal(max(EXACT_UP_TO, expected), is_estimate=True)
 
     def _expected(self, values: Mapping[str, Any]) -> int:
-        (plan,) = self._rows("estimate_jobs", **values)[0]["QUERY PLAN"]
+        ((plan,),) = self._statements.row("estimate_jobs", **values)
         return int(plan["Plan"]["Plan Rows"])
 
     def surroundings(self, job_ids: Sequence[str]) -> dict[str, Surroundings]:
         """Return, by the id of each job, what is known beside its row."""
         with self._connection.transaction():
-            rows = self._rows(
+            rows = self._statements.rows(
                 "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
             )
-        return {row.pop("job_id"): Surroundings(**row) for row in rows}
+        return {
+            row.job_id: Surroundings(
+                row.epoch, row.seconds, row.eta_seconds, row.recorded_at, row.curve, row.children
+            )
+            for row in rows
+        }
 
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""
         with self._connection.transaction():
-            rows = self._rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
+            rows = self._statements.rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
         if not rows:
             raise JobUnknown(job_id)
-        truncated = {row.pop("truncated") for row in rows} == {True}
-        return Lineage(jobs=[RelatedJob.model_validate(row) for row in rows], truncated=truncated)
-
-    def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        # A prepared statement might get a plan that does not look at the values.
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query(name), values, prepare=False).fetchall()
+        jobs = [RelatedJob.model_validate(row._asdict()) for row in rows]
+        return Lineage(jobs=jobs, truncated=rows[0].truncated)
 
 
 def _values(wanted: JobFilter) -> dict[str, Any]:

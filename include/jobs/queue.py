@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import class_row
-
+from include.database import Statements
 from include.jobs.job import JobStatus
-from include.jobs.queries import query
 from include.training.devices import count_devices
 
 if TYPE_CHECKING:
@@ -73,8 +71,9 @@ class QueuePlace:
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:
     """Return the place of each job that waits for a GPU, by its id."""
-    with connection.transaction(), connection.cursor(row_factory=class_row(ActiveJob)) as cursor:
-        return places_of(cursor.execute(query("find_queue")).fetchall(), now)
+    with connection.transaction():
+        rows = Statements(connection).rows("find_queue")
+    return places_of([ActiveJob(**row._asdict()) for row in rows], now)
 
 
 def places_of(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:

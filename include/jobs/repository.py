@@ -6,12 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
-from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from include.database import Statements
 from include.errors import FinalError, OwnershipLost
 from include.jobs.job import JobStatus, RecordedEpoch, StopRequest, TrainingJob
-from include.jobs.queries import query
 from include.limits import ERROR_BYTES
 from include.refusals import shorten
 
@@ -51,9 +50,13 @@ def finite(value: Any) -> Any:
     return value
 
 
-def storable(text: str) -> str:
-    """Return `text` with what PostgreSQL cannot hold written out: NUL, and what UTF-8 does not have."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+def _make_storable(text: str) -> str:
+    """Return `text` with what PostgreSQL cannot hold written out: NUL, and what UTF-8 does not have.
+
+    It is shortened, because every listing carries it.
+    """
+    storable = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    return shorten(storable, ERROR_BYTES)
 
 
 class JobRepository:
@@ -64,7 +67,7 @@ class JobRepository:
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+        self._connection, self._statements = connection, Statements(connection)
 
     def get(self, job_id: str) -> TrainingJob | None:
         """Return the job, or None if there is no such row."""
@@ -122,13 +125,13 @@ class JobRepository:
             "first_epoch": 0,
         }
         with self._connection.transaction():
-            taken = self._row("take_over_job", values)
+            taken = self._statements.row("take_over_job", **values)
             if taken is None:
                 self._create(job_id, run_id, values)
-            elif taken[0]:
-                self._changed("start_over", values)
-            if taken is None or taken[0]:
-                self._changed("delete_epochs", values)
+            elif taken.begins:
+                self._statements.changed("start_over", **values)
+            if taken is None or taken.begins:
+                self._statements.changed("delete_epochs", **values)
             job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
@@ -156,8 +159,8 @@ class JobRepository:
         None, and nothing is written, if it does not wait, or has no run yet.
         """
         with self._connection.transaction():
-            row = self._row("cancel_job", {"job_id": job_id})
-        return None if row is None else (row[0], row[1])
+            row = self._statements.row("cancel_job", job_id=job_id)
+        return None if row is None else (row.dag_id, row.run_id)
 
     def start_training(
         self,
@@ -187,7 +190,7 @@ class JobRepository:
                 batch=batch,
                 trained_seconds=trained_seconds,
             )
-            return self._changed("delete_epochs", {"job_id": job_id, "first_epoch": first_epoch})
+            return self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
 
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
         """Return the job. Raises OwnershipLost unless `run_id` owns it, and no newer attempt than this."""
@@ -252,7 +255,7 @@ class JobRepository:
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
         with self._connection.transaction():
-            self._as_owner("record_inexact", job_id, run_id, attempt, reason=storable(reason))
+            self._as_owner("record_inexact", job_id, run_id, attempt, reason=_make_storable(reason))
 
     def complete(
         self, job_id: str, decide: Callable[[TrainingJob], Mapping[str, Any] | None]
@@ -263,12 +266,13 @@ class JobRepository:
         meanwhile. If it gives None or raises, nothing is written.
         """
         with self._connection.transaction():
-            self._row("lock_job", {"job_id": job_id})
+            self._statements.row("lock_job", job_id=job_id)
             job = self._get(job_id)
             if job is None or (values := decide(job)) is None:
                 return job
-            self._changed("record_checkpoints", {**values, "job_id": job_id, "run_id": job.run_id})
-            self._changed("mark_external", {**values, "job_id": job_id})
+            values = {**values, "job_id": job_id, "run_id": job.run_id}
+            self._statements.changed("record_checkpoints", **values)
+            self._statements.changed("mark_external", **values)
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
@@ -276,14 +280,13 @@ class JobRepository:
 
         Who is to stop after the batch is not asked to wait for the epoch's end any more.
         """
-        values = {"job_id": job_id, "after_epoch": after_epoch}
         with self._connection.transaction():
-            return self._changed("request_stop", values) == 1
+            return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
 
     def archive(self, job_id: str, *, archived: bool) -> bool:
         """Archive the job, or take it out of the archive. False where it is not there, or has not ended."""
         with self._connection.transaction():
-            return self._changed("archive_job", {"job_id": job_id, "archived": archived}) == 1
+            return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
 
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
@@ -291,15 +294,16 @@ class JobRepository:
         None, and nothing is written, if the run owns no job or its job has ended. With `again`, a job that
         had failed already gets the newer reason.
         """
-        values = {"dag_id": dag_id, "run_id": run_id, "error": storable(error), "again": again}
         with self._connection.transaction():
-            failed: str | None = (self._row("fail_run", values) or (None,))[0]
-        return failed
+            failed = self._statements.row(
+                "fail_run", dag_id=dag_id, run_id=run_id, error=_make_storable(error), again=again
+            )
+        return None if failed is None else str(failed.job_id)
 
     def refuse(self, job_id: str, error: str) -> bool:
         """Record why a queued job without a run will not get one. False if the row is not such a job."""
         with self._connection.transaction():
-            return self._changed("refuse_job", {"job_id": job_id, "error": storable(error)}) == 1
+            return self._statements.changed("refuse_job", job_id=job_id, error=_make_storable(error)) == 1
 
     def epochs(
         self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None
@@ -308,10 +312,9 @@ class JobRepository:
 
         With `since`, those too that were recorded after that moment: a new attempt repeats epochs.
         """
-        values = {"job_id": job_id, "after": after, "since": since, "limit": limit}
-        with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(query("list_epochs"), values).fetchall()
-        return [RecordedEpoch.model_validate(row) for row in rows]
+        with self._connection.transaction():
+            rows = self._statements.rows("list_epochs", job_id=job_id, after=after, since=since, limit=limit)
+        return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def fill_epochs(
         self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
@@ -322,31 +325,30 @@ class JobRepository:
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():
-            asked = {"job_id": job_id, "epochs": list(finished)}
-            with self._connection.cursor(row_factory=tuple_row) as cursor:
-                missing = [epoch for (epoch,) in cursor.execute(query("list_missing_epochs"), asked)]
+            rows = self._statements.rows("list_missing_epochs", job_id=job_id, epochs=list(finished))
+            missing = [row.epoch for row in rows]
             added = 0
             for start in range(0, len(missing), _EPOCHS_AT_ONCE):
                 part = missing[start : start + _EPOCHS_AT_ONCE]
-                values = {
-                    "job_id": job_id,
-                    "epochs": part,
-                    "metrics": [Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
-                    "seconds": [finite(finished[epoch][1]) for epoch in part],
-                }
-                added += self._changed("fill_epochs", values)
+                added += self._statements.changed(
+                    "fill_epochs",
+                    job_id=job_id,
+                    epochs=part,
+                    metrics=[Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
+                    seconds=[finite(finished[epoch][1]) for epoch in part],
+                )
         return added
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
         """Give a resumed job its parent's epochs 0 to `last_epoch`, and return how many were new to it."""
-        values = {"parent_job_id": parent_job_id, "job_id": job_id, "last_epoch": last_epoch}
         with self._connection.transaction():
-            return self._changed("copy_epochs", values)
+            return self._statements.changed(
+                "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch
+            )
 
     def _get(self, job_id: str) -> TrainingJob | None:
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(query("get_jobs"), {"job_ids": [job_id]}).fetchone()
-        return TrainingJob.model_validate(row) if row else None
+        row = self._statements.row("get_jobs", job_ids=[job_id])
+        return TrainingJob.model_validate(row._asdict()) if row else None
 
     def _create(self, job_id: str, run_id: str, values: Mapping[str, Any]) -> None:
         taken = JobTaken(
@@ -355,14 +357,14 @@ class JobRepository:
         )
         if self._get(job_id) is not None:
             raise taken
-        if job_id.isdigit() and self._row("count_key_triggers", {}) != (0,):
+        if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
                 f"rows by their key: row {job_id} could be its own later. "
                 f"Pass the job_id of an existing row, or a name that is no number."
             )
         try:
-            self._changed("create_job", values)
+            self._statements.changed("create_job", **values)
         except errors.UniqueViolation as error:
             raise taken from error
         except errors.NotNullViolation as error:
@@ -377,27 +379,12 @@ class JobRepository:
                 f"Choose a shorter job_id, or widen that column."
             ) from error
 
-    def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> tuple[Any, ...]:
+    def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Run a statement that writes one row if this attempt owns the job, and return what it returns."""
-        owner = {"job_id": job_id, "run_id": run_id, "attempt": attempt}
-        row = self._row(name, owner | values)
+        row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:
             raise OwnershipLost(_lost(job_id, run_id, self._get(job_id), attempt))
         return row
-
-    def _row(self, name: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        with self._connection.cursor(row_factory=tuple_row) as cursor:
-            return cursor.execute(query(name), _bounded(values)).fetchone()
-
-    def _changed(self, name: str, values: Mapping[str, Any]) -> int:
-        with self._connection.cursor() as cursor:
-            return cursor.execute(query(name), _bounded(values)).rowcount
-
-
-def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Shorten what people read: every listing carries it, whoever wrote it and however long it was."""
-    texts = {name: values[name] for name in ("error", "reason") if isinstance(values.get(name), str)}
-    return {**values, **{name: shorten(text, ERROR_BYTES) for name, text in texts.items()}}
 
 
 def _lost(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:

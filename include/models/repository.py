@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from include.jobs.queries import query
+from include.database import Statements
 from include.jobs.repository import finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
@@ -44,7 +43,7 @@ class ModelRepository:
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+        self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int) -> ModelVersion | None:
         """Return the version, or None if there is no such row."""
@@ -69,8 +68,8 @@ class ModelRepository:
     def earlier(self, name: str) -> ModelVersion | None:
         """Return the version to roll back to: older than the one in production, and the last that was."""
         with self._connection.transaction():
-            row = self._row("find_earlier_model", name=name)
-            return self.require(name, row[0]) if row else None
+            row = self._statements.row("find_earlier_model", name=name)
+            return self.require(name, row.version) if row else None
 
     def list(
         self,
@@ -95,8 +94,8 @@ class ModelRepository:
 
     def names(self) -> Sequence[str]:
         """Return the names of all models in their order."""
-        with self._connection.transaction(), self._connection.cursor(row_factory=tuple_row) as cursor:
-            return [name for (name,) in cursor.execute(query("list_models"))]
+        with self._connection.transaction():
+            return [row.name for row in self._statements.rows("list_models")]
 
     def unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
@@ -122,17 +121,15 @@ class ModelRepository:
         is. Raises NotRegistered if that was with another file.
         """
         with self._connection.transaction():
-            self._row("number_model_version", name=name)
+            self._statements.row("number_model_version", name=name)
             found = self._one(name=name, job_id=job_id)
             if found is None:
-                row = self._row("next_model_version", name=name)
-                assert row is not None  # noqa: S101 - an aggregate
-                version: int = row[0]
+                (version,) = self._statements.row("next_model_version", name=name)
                 values: dict[str, Any] = {**_NO_EVIDENCE, **evidence}
                 for numbers in ("metrics", "champion_metrics"):
                     if values[numbers] is not None:
                         values[numbers] = Jsonb(finite(dict(values[numbers])))
-                self._changed(
+                self._statements.changed(
                     "register_model_version",
                     name=name, version=version, job_id=job_id, run_id=run_id,
                     path=place(version), sha256=sha256, size=size, **values,
@@ -160,7 +157,7 @@ class ModelRepository:
         One that is or was in production stays as it is. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._changed(
+            self._statements.changed(
                 "measure_model_version",
                 name=name,
                 version=version,
@@ -177,7 +174,8 @@ class ModelRepository:
         Raises VersionUnknown, and PromotionRefused for one that is or was in production.
         """
         with self._connection.transaction():
-            if self._row("reject_model_version", name=name, version=version, reason=reason) is None:
+            values = {"name": name, "version": version, "reason": reason}
+            if not self._statements.changed("reject_model_version", **values):
                 found = self.require(name, version)
                 raise PromotionRefused(
                     f"The stage of {found} is {found.stage}: it was promoted meanwhile, so it cannot be "
@@ -190,14 +188,14 @@ class ModelRepository:
 
         Returns the version as it is now; nobody can refuse it meanwhile. Raises PromotionConflict.
         """
-        row = self._row("try_lock_model", name=name)
-        if row is None or not row[0]:
+        row = self._statements.row("try_lock_model", name=name)
+        if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
                 "Wait until that one has ended, look what is in production then, and trigger this one again "
                 "if you still want it"
             )
-        self._row("lock_model_version", name=name, version=version)
+        self._statements.row("lock_model_version", name=name, version=version)
         return self.require(name, version)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
@@ -206,8 +204,10 @@ class ModelRepository:
         Without a reason the one that was recorded stays. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._changed("archive_production_model", name=name)
-            self._changed("promote_model_version", name=name, version=version, promoted_by=by, reason=reason)
+            self._statements.changed("archive_production_model", name=name)
+            self._statements.changed(
+                "promote_model_version", name=name, version=version, promoted_by=by, reason=reason
+            )
             return self.require(name, version)
 
     def _one(self, **filters: Any) -> ModelVersion | None:
@@ -215,14 +215,6 @@ class ModelRepository:
         return found[0] if found else None
 
     def _find(self, **filters: Any) -> Sequence[ModelVersion]:
-        with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(query("find_model_versions"), _EVERY | filters).fetchall()
-        return [ModelVersion.model_validate(row) for row in rows]
-
-    def _row(self, statement: str, **values: Any) -> tuple[Any, ...] | None:
-        with self._connection.cursor(row_factory=tuple_row) as cursor:
-            return cursor.execute(query(statement), values).fetchone()
-
-    def _changed(self, statement: str, **values: Any) -> int:
-        with self._connection.cursor() as cursor:
-            return cursor.execute(query(statement), values).rowcount
+        with self._connection.transaction():
+            rows = self._statements.rows("find_model_versions", **_EVERY | filters)
+        return [ModelVersion.model_validate(row._asdict()) for row in rows]

@@ -36,6 +36,6 @@ recorded AS (
         recorded_at = now()
 )
 SELECT
-    COALESCE(stop_requested, FALSE),
-    COALESCE(stop_after_epoch, FALSE)
+    COALESCE(stop_requested, FALSE) AS stop_requested,
+    COALESCE(stop_after_epoch, FALSE) AS stop_after_epoch
 FROM owned;

@@ -10,5 +10,5 @@ WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
     AND COALESCE(attempt, %(attempt)s) = %(attempt)s
 RETURNING
-    COALESCE(stop_requested, FALSE),
-    COALESCE(stop_after_epoch, FALSE);
+    COALESCE(stop_requested, FALSE) AS stop_requested,
+    COALESCE(stop_after_epoch, FALSE) AS stop_after_epoch;

@@ -153,8 +153,8 @@ def _record(run: Run) -> None:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
-    from include.jobs.queries import query
     from include.orchestration.recording import exactly_one_row
+    from include.queries import query
 
     manifest = run.result("train")
     values = {

@@ -1,4 +1,4 @@
-"""The statements on the training tables, which are the files of `sql/queries`."""
+"""The statements on the training tables: the files of `sql/queries`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-QUERIES = Path(__file__).resolve().parents[2] / "sql" / "queries"
+QUERIES = Path(__file__).resolve().parents[1] / "sql" / "queries"
 _INCLUDE = re.compile(rb"-- include: (\w+)\n")
 
 

@@ -1,0 +1,39 @@
+"""Runs the statements of `sql/queries` over a connection to the training database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+
+from include.queries import query
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Cursor
+
+
+class Statements:
+    """Runs statements by name over one psycopg connection, which stays the caller's to close.
+
+    So do its transactions. A row is a named tuple; values that the statement does not name are ignored.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def row(self, name: str, /, **values: Any) -> Any:
+        """Return the first row that the statement returns, or None."""
+        return self._run(name, values).fetchone()
+
+    def rows(self, name: str, /, **values: Any) -> list[Any]:
+        """Return every row that the statement returns."""
+        return self._run(name, values).fetchall()
+
+    def changed(self, name: str, /, **values: Any) -> int:
+        """Return how many rows the statement wrote."""
+        return self._run(name, values).rowcount
+
+    def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
+        cursor = self._connection.cursor(row_factory=namedtuple_row)
+        # A prepared statement might get a plan that does not look at the values.
+        return cursor.execute(query(name), values, prepare=False)
