@@ -39,9 +39,7 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
 
     What the API keeps open for its next request leads to where the file of tests before this one was.
     """
-    idle = database._kept._idle
-    while idle:
-        idle.pop().opened.close()
+    database.pool.dispose()
     for name, value in connections_to(database_url, s3).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
+from sqlalchemy.pool import QueuePool
 
 from include.api import connections
-from include.api.connections import MOST_KEPT, KeptConnections
+from include.api.connections import MOST_KEPT, create_pool, lend
+from include.deployment import time_limited_connection
+from include.deployment.time_limited_connection import TimeLimitedConnection
 
 Connection = psycopg.Connection[Any]
 
@@ -22,66 +27,93 @@ def opened() -> list[Connection]:
 
 
 @pytest.fixture
-def kept(database_url: str, opened: list[Connection]) -> KeptConnections:
-    @contextmanager
-    def opening() -> Iterator[Connection]:
-        with closing(psycopg.connect(database_url)) as connection:
-            opened.append(connection)
-            yield connection
+def connect(database_url: str, opened: list[Connection]) -> Callable[[], Connection]:
+    def connect() -> Connection:
+        opened.append(psycopg.connect(database_url))
+        return opened[-1]
 
-    return KeptConnections(opening)
+    return connect
+
+
+@pytest.fixture
+def pool(connect: Callable[[], Connection]) -> Iterator[QueuePool]:
+    pool = create_pool(connect)
+    yield pool
+    pool.dispose()
 
 
 def test_the_next_request_gets_the_connection_of_the_one_before(
-    kept: KeptConnections, opened: list[Connection]
+    pool: QueuePool, opened: list[Connection]
 ) -> None:
     for _ in range(3):
-        with kept.lent() as connection:
+        with lend(pool) as connection:
             connection.execute("SELECT 1")
             connection.commit()
     assert len(opened) == 1
 
 
-def test_two_requests_at_once_get_two_connections(kept: KeptConnections) -> None:
-    with kept.lent() as one, kept.lent() as other:
+def test_two_requests_at_once_get_two_connections(pool: QueuePool) -> None:
+    with lend(pool) as one, lend(pool) as other:
         assert one is not other
 
 
 def test_a_connection_that_the_server_ended_is_replaced(
-    kept: KeptConnections, opened: list[Connection], database_url: str
+    pool: QueuePool, opened: list[Connection], database_url: str
 ) -> None:
-    with kept.lent() as connection, psycopg.connect(database_url, autocommit=True) as server:
+    with lend(pool) as connection, psycopg.connect(database_url, autocommit=True) as server:
         server.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
-    with kept.lent() as connection:
+    with lend(pool) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert len(opened) == 2
 
 
-def test_a_connection_in_the_middle_of_something_is_not_lent_again(
-    kept: KeptConnections, opened: list[Connection]
+def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with suppress(RuntimeError), kept.lent() as connection:
+    monkeypatch.setattr(time_limited_connection, "RESPONSE_SECONDS", 1.0)
+    pool = create_pool(lambda: TimeLimitedConnection.connect(database_url))
+    with ExitStack() as requests, ExitStack() as hung:
+        kept = [requests.enter_context(lend(pool)) for _ in range(3)]
+        requests.close()
+        for connection in kept:
+            backend = psutil.Process(connection.info.backend_pid)
+            backend.suspend()
+            hung.callback(backend.resume)
+        begun = time.monotonic()
+        for _ in kept:
+            connection = requests.enter_context(lend(pool))
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert 1.0 <= time.monotonic() - begun < 2.0
+    assert all(connection.closed for connection in kept)
+
+
+def test_a_connection_in_the_middle_of_something_is_not_lent_again(
+    pool: QueuePool, opened: list[Connection]
+) -> None:
+    with suppress(RuntimeError), lend(pool) as connection:
         connection.execute("CREATE TABLE half (done int)")
         raise RuntimeError
-    with kept.lent() as connection:
+    with lend(pool) as connection:
         assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
     assert opened[0].closed
 
 
 def test_an_old_connection_is_not_lent_again(
-    kept: KeptConnections, opened: list[Connection], monkeypatch: pytest.MonkeyPatch
+    connect: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with kept.lent():
+    monkeypatch.setattr(connections, "LONGEST_KEPT", 1)
+    pool = create_pool(connect)
+    with lend(pool):
         pass
-    monkeypatch.setattr(connections, "LONGEST_KEPT", 0.0)
-    with kept.lent():
+    time.sleep(1.1)
+    with lend(pool):
         pass
     assert len(opened) == 2
     assert opened[0].closed
 
 
-def test_no_more_are_kept_than_a_few(kept: KeptConnections, opened: list[Connection]) -> None:
+def test_no_more_are_kept_than_a_few(pool: QueuePool, opened: list[Connection]) -> None:
     with ExitStack() as requests:
         for _ in range(MOST_KEPT + 2):
-            requests.enter_context(kept.lent())
+            requests.enter_context(lend(pool))
     assert [connection.closed for connection in opened].count(True) == 2

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends
@@ -14,8 +14,8 @@ from psycopg import Connection, DataError
 from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
-from include.api.connections import KeptConnections
-from include.deployment.connections import training_db
+from include.api.connections import create_pool, lend
+from include.deployment.connections import connect_training_db
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,14 +63,14 @@ def _finite(number: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@contextmanager
-def _opening() -> Iterator[Connection[Any]]:
-    with training_db() as connection:
-        yield lenient(connection)
+def _connect() -> Connection[Any]:
+    connection = lenient(connect_training_db())
+    connection.prepare_threshold = None  # a proxy between us need not know of prepared statements
+    return connection
 
 
-_kept = KeptConnections(_opening)
-connected = _kept.lent
+pool = create_pool(_connect)
+connected = partial(lend, pool)
 """A context: an open connection, in no transaction. It blocks, so not on an event loop."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB, TRAINING_S3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from mypy_boto3_s3 import S3Client
@@ -27,6 +27,26 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
     PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens of
     IAM authentication are requested each time, because they expire within minutes.
     """
+    connect = _prepare_connecting()
+    return lambda: closing(connect())
+
+
+def training_db() -> AbstractContextManager[Connection[Any]]:
+    """Open a psycopg connection to the training database, and close it at the block's end.
+
+    Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
+    drops.
+    """
+    return closing(connect_training_db())
+
+
+def connect_training_db() -> Connection[Any]:
+    """Open a psycopg connection to the training database, which is the caller's to close."""
+    return _prepare_connecting()()
+
+
+def _prepare_connecting() -> Callable[[], Connection[Any]]:
+    """Read Airflow's connection, and return what opens one to the training database."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.deployment.time_limited_connection import TimeLimitedConnection
@@ -37,27 +57,13 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
     login = place.login, place.password, place.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
-    @contextmanager
-    def opened() -> Iterator[Connection[Any]]:
+    def connect() -> Connection[Any]:
         user, password, port = hook.get_iam_token(place) if extra.get("iam") else login
-        connection = TimeLimitedConnection.connect(
+        return TimeLimitedConnection.connect(
             host=place.host, user=user, password=password, dbname=place.schema, port=port, **options
         )
-        try:
-            yield connection
-        finally:
-            connection.close()
 
-    return opened
-
-
-def training_db() -> AbstractContextManager[Connection[Any]]:
-    """Open a psycopg connection to the training database, and close it at the block's end.
-
-    Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
-    drops.
-    """
-    return training_database()()
+    return connect
 
 
 def s3_client(*, patient: bool = True) -> S3Client:
