@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from include.api.job_response import response_of
 from include.database import Statements
 from include.deployment.retrying import database_errors
-from include.jobs.job import JobStatus
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 log = logging.getLogger(__name__)
-
-ENDED = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
 
 LOOK_SECONDS = 1.0
 
@@ -179,4 +176,4 @@ def _read(
     )
     epochs = {each.epoch: each for each in old if latest is not None and each.epoch <= latest}
     epochs |= {each.epoch: KnownEpoch(each.epoch, each.recorded_at, each.model_dump_json()) for each in new}
-    return JobState(version, shown, job.status in ENDED, tuple(epochs[each] for each in sorted(epochs)))
+    return JobState(version, shown, job.has_ended, tuple(epochs[each] for each in sorted(epochs)))

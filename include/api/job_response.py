@@ -180,7 +180,7 @@ def _finished(job: TrainingJob, last_epoch: int | None) -> int | None:
     """How many epochs these are. Without a last one none, if the job waits or runs; else nobody knows."""
     if last_epoch is not None:
         return last_epoch + 1
-    return 0 if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} else None
+    return 0 if job.is_active else None
 
 
 def _links(job: TrainingJob, bucket: str) -> JobLinks:

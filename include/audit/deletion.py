@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from include.audit.retention import delete_listed
 from include.database import Statements
 from include.errors import FinalError
-from include.jobs.job import JobStatus
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
 from include.s3.listing import pages
 
@@ -68,7 +67,7 @@ def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str
     asked = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
         raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row deletes it")
-    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
+    if job.is_active:
         raise DeletionRefused(f"{asked} has not ended: run {job.run_id} goes on; stop it first")
     if is_running(job.dag_id, job.run_id):
         raise DeletionRefused(f"{asked} is {job.status}, but its run {job.run_id} still ends; try again soon")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.audit.objects import examine
 from include.audit.recorded import objects_of
-from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
 from include.s3.location import JOB_ID
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
@@ -90,7 +89,7 @@ def _extent(folder: Path) -> tuple[int, datetime]:
 
 
 def _is_done(client: S3Client, job: TrainingJob) -> bool:
-    if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED} or (job.spec or {}).get("keep_local"):
+    if not job.has_ended_well or (job.spec or {}).get("keep_local"):
         return False
     named = objects_of(job)
     kinds = {recorded.kind for recorded in named}

@@ -14,6 +14,7 @@ from include.checkpoints.checkpoint import in_words
 from include.claim.payloads import ResolvedJob, ResumePoint
 from include.claim.resuming import began_with, continued, doing, owner_runs
 from include.deployment.retrying import may_pass
+from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import shown
 
@@ -194,7 +195,7 @@ def _refuse_unless_free(
 ) -> None:
     if (row.dag_id, row.run_id) == (run.dag_id, run.run_id):
         return
-    if row.status == "completed" and not spec.fresh:
+    if row.status == JobStatus.COMPLETED and not spec.fresh:
         raise SpecError(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
             f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"

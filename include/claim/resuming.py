@@ -46,7 +46,7 @@ def owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool
 
     The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`.
     """
-    if row.status == "completed" or row.dag_id is None or row.run_id is None:
+    if row.status == JobStatus.COMPLETED or row.dag_id is None or row.run_id is None:
         return False
     return is_running(row.dag_id, row.run_id)
 

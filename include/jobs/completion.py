@@ -14,7 +14,7 @@ from include.checkpoints.inspection.inspect import judge_source
 from include.checkpoints.metadata import checkpoint_in, metadata_of
 from include.checkpoints.store import CheckpointStore
 from include.errors import FinalError
-from include.jobs.job import TRAINING_DAG, JobStatus
+from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobUnknown
 from include.jobs.repository import JobRepository, finite
 from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
@@ -216,12 +216,12 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
                 f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
                 "leave it out, or take the job over first"
             )
-    if job.status in {JobStatus.QUEUED, JobStatus.RUNNING} and job.dag_id == TRAINING_DAG:
+    if job.is_active and job.dag_id == TRAINING_DAG:
         raise CompletionConflict(
             f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task "
             "records it; stop it, and wait until it has ended"
         )
-    if job.status not in {JobStatus.COMPLETED, JobStatus.STOPPED}:
+    if not job.has_ended_well:
         return False
     last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
     whole = bool(job.best_checkpoint_sha256 and last_is_known)

@@ -28,6 +28,21 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a job of this status waits or runs."""
+        return self in {JobStatus.QUEUED, JobStatus.RUNNING}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it neither waits nor runs."""
+        return not self.is_active
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether it was completed, or stopped on purpose: both checkpoints are recorded."""
+        return self in {JobStatus.COMPLETED, JobStatus.STOPPED}
+
 
 class StopRequest(Enum):
     """Whether a job is to stop, and when: at the end of its epoch, or after the batch that it is in."""
@@ -126,6 +141,26 @@ class TrainingJob(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime | None
+
+    @property
+    def known_status(self) -> JobStatus | None:
+        """The status, or None for one that only a platform knows."""
+        return JobStatus(self.status) if self.status in set(JobStatus) else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.known_status is not None and self.known_status.is_active
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was trained, and neither waits nor runs."""
+        return self.known_status is not None and self.known_status.has_ended
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether it was completed, or stopped on purpose."""
+        return self.known_status is not None and self.known_status.has_ended_well
 
     @property
     def durable(self) -> Position | None:

@@ -31,8 +31,6 @@ LOOK_SECONDS = 5.0
 SETTLING_SECONDS = 60.0
 """How long a row may say running after its run: the Dag processor writes what a killed task could not."""
 
-_ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED)
-
 log = logging.getLogger(__name__)
 
 
@@ -133,7 +131,7 @@ def look(job_id: str, run_id: str) -> tuple[bool, bool]:
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
     alive = is_running(TRAINING_DAG, run_id)
-    return (job is None or job.status in _ENDED) and not alive, alive
+    return (job is None or job.has_ended) and not alive, alive
 
 
 def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:

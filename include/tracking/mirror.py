@@ -31,7 +31,6 @@ _STATUS: dict[str | None, str] = {
     JobStatus.FAILED: "FAILED",
 }
 """MLflow's status of a job in one of these; of every other RUNNING."""
-_ENDED = {JobStatus.COMPLETED, JobStatus.STOPPED, JobStatus.FAILED}
 _NO_NAME = re.compile(r"[^\w/.\- ]", re.ASCII)
 """What no version of MLflow takes in a name."""
 
@@ -85,7 +84,7 @@ class JobMirror:
         self._server.log(known.run_id, metrics, params, tags)
         status = _STATUS.get(job.status, "RUNNING")
         if status != known.status:
-            ended = job.completed_at or job.updated_at if job.status in _ENDED else None
+            ended = job.completed_at or job.updated_at if job.has_ended else None
             self._server.set_status(known.run_id, status, _milliseconds(ended) if ended else None)
         known.points |= {_point(each) for each in metrics}
         known.params |= params.keys()
@@ -167,7 +166,7 @@ def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metr
                     timestamp=_milliseconds(epoch.recorded_at),
                     step=epoch.epoch,
                 )
-    if job.status in {JobStatus.COMPLETED, JobStatus.STOPPED} and job.updated_at is not None:
+    if job.has_ended_well and job.updated_at is not None:
         for key, value in (job.metrics or {}).items():
             if isinstance(value, int | float):
                 yield Metric(
