@@ -82,9 +82,13 @@ def parent(
         stored[kind] = Checkpoint.of_file(file, epoch=4)
         store.upload(stored[kind], "parent", kind, "8.4")
     connection.execute(
-        "UPDATE training_jobs SET status = 'completed', epoch = 4, best_checkpoint_sha256 = %s, "
-        "last_checkpoint_sha256 = %s",
-        [stored["best"].sha256, stored["last"].sha256],
+        "UPDATE training_jobs SET status = 'completed', epoch = 4, "
+        "best_checkpoint_path = %s, best_checkpoint_sha256 = %s, "
+        "last_checkpoint_path = %s, last_checkpoint_sha256 = %s",
+        [
+            *(store.uri("parent", "best"), stored["best"].sha256),
+            *(store.uri("parent", "last"), stored["last"].sha256),
+        ],
     )
     return "parent"
 

@@ -57,22 +57,16 @@ def _find(client: S3Client, bucket: str, job: TrainingJob, kind: CheckpointKind)
         place = S3Location(bucket, store.key(job.job_id, kind))
     except ValueError as error:
         raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
-    path, sha256 = _recorded(job, kind)
-    if path is not None and path != place.uri:
-        raise _none(job, kind, f"it is recorded at {path}, outside {place.uri}: fetch it from there")
-    if path is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
+    recorded = job.checkpoint(kind)
+    if recorded is not None and recorded.path != place.uri:
+        raise _none(job, kind, f"it is recorded at {recorded.path}, outside {place.uri}: fetch it from there")
+    if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
         raise _none(job, kind, f"the retention policy gave it up on {expired:%Y-%m-%d}; best.pt is kept")
     stored = store.head(job.job_id, kind)
-    reason = _why_missing(job, stored) if path is None else _why_other(stored, sha256)
+    reason = _why_missing(job, stored) if recorded is None else _why_other(stored, recorded.sha256)
     if reason is not None:
         raise _none(job, kind, reason)
     return place
-
-
-def _recorded(job: TrainingJob, kind: CheckpointKind) -> tuple[str | None, str | None]:
-    if kind == "best":
-        return job.best_checkpoint_path, job.best_checkpoint_sha256
-    return job.last_checkpoint_path, job.last_checkpoint_sha256
 
 
 def _why_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:

@@ -193,12 +193,8 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
         lineage=at_api(*here, "lineage"),
         pictures=at_api(*here, "pictures"),
         dataset_report=at_api(*here, "dataset-report") if has_report(job, bucket) else None,
-        best_checkpoint=_download(job, bucket, "best", job.best_checkpoint_path),
-        last_checkpoint=(
-            None
-            if job.last_checkpoint_expired_at
-            else _download(job, bucket, "last", job.last_checkpoint_path)
-        ),
+        best_checkpoint=_download(job, bucket, "best"),
+        last_checkpoint=None if job.last_checkpoint_expired_at else _download(job, bucket, "last"),
         airflow_run=at_airflow("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
         airflow_run_api=(
             at_airflow("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
@@ -211,11 +207,12 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
     return job.error is not None and report_location(bucket, job.job_id).uri in job.error
 
 
-def _download(job: TrainingJob, bucket: str, kind: CheckpointKind, recorded: str | None) -> str | None:
+def _download(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the route if the row says that a checkpoint is at its place.
 
     Either it is recorded, or a state is durable while the job trains.
     """
     place = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
-    there = recorded == place or (recorded is None and job.durable_epoch is not None)
+    recorded = job.checkpoint(kind)
+    there = recorded.path == place if recorded else job.durable_epoch is not None
     return at_api("jobs", job.job_id, "checkpoints", kind) if there else None

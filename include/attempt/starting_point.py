@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.checkpoint import Checkpoint, in_words
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, in_words
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.deployment.retrying import persistent
@@ -21,14 +21,13 @@ from include.training.loading import batches_of, load_checkpoint, load_training_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
+    from include.checkpoints.checkpoint import Position, StoredKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.claim.payloads import ResolvedJob, ResumePoint
 
 log = logging.getLogger(__name__)
 
-_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
@@ -113,7 +112,7 @@ class Recovery:
         a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
         with persistent(lambda: durable is not None or (self._weights / "last.pt").is_file()):
-            for kind in _KINDS:  # what is there now may be replaced, and nothing that comes later
+            for kind in CHECKPOINT_KINDS:  # what is there now may be replaced, and nothing that comes later
                 self._store.head(self._job.job_id, kind)
             return self._begin(durable)
 

@@ -10,11 +10,13 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from include.database import Statements
 from include.deployment.retrying import database_errors
 from include.jobs.job import JobStatus
+from include.jobs.recorded_checkpoint import checkpoint_columns
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
@@ -69,11 +71,8 @@ def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight
         "error": None,
     }
     for checkpoint, kind in manifest.checkpoints():
-        foreseen |= {
-            f"{kind}_checkpoint_path": store.uri(manifest.job_id, kind),
-            f"{kind}_checkpoint_sha256": checkpoint.sha256,
-            f"{kind}_checkpoint_size": checkpoint.size,
-        }
+        stored = replace(checkpoint, path=store.uri(manifest.job_id, kind))
+        foreseen |= checkpoint_columns(kind, stored)
     return lambda row: row.model_copy(update=foreseen)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.audit.objects import examine
 from include.audit.recorded import objects_of
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.repository import JobRepository
 from include.s3.location import JOB_ID
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
@@ -92,8 +93,8 @@ def _is_done(client: S3Client, job: TrainingJob) -> bool:
     if not job.has_ended_well or (job.spec or {}).get("keep_local"):
         return False
     named = objects_of(job)
-    kinds = {recorded.kind for recorded in named}
-    whole = kinds == {"best", "last"} or (kinds == {"best"} and job.last_checkpoint_expired_at is not None)
+    missing = set(CHECKPOINT_KINDS) - {recorded.kind for recorded in named}
+    whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
     return whole and all(examine(client, recorded, reread=False) is None for recorded in named)
 
 

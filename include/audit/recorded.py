@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from include.audit.findings import Finding
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.database import Statements
+from include.jobs.recorded_checkpoint import RecordedCheckpoint
 from include.models.objects import production_location
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from include.audit.findings import FindingKind
     from include.jobs.job import TrainingJob
 
-RecordedKind = Literal["best", "last", "version", "production"]
+RecordedKind = Literal[CheckpointKind, "version", "production"]
 
 PAGE_ROWS = 200
 
@@ -51,11 +53,7 @@ class RecordedObject:
 
 def objects_of(job: TrainingJob) -> list[RecordedObject]:
     """Return what the job's row names, if it is ours: what a platform recorded on its own has no hash."""
-    return _of_job(
-        job.job_id,
-        ("best", job.best_checkpoint_path, job.best_checkpoint_sha256, job.best_checkpoint_size),
-        ("last", job.last_checkpoint_path, job.last_checkpoint_sha256, job.last_checkpoint_size),
-    )
+    return _of_job(job)
 
 
 def recorded_objects(connection: Connection[Any], bucket: str) -> Iterator[list[RecordedObject]]:
@@ -63,15 +61,7 @@ def recorded_objects(connection: Connection[Any], bucket: str) -> Iterator[list[
     job_id = ""
     while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
-        yield [
-            recorded
-            for row in rows
-            for recorded in _of_job(
-                row.job_id,
-                ("best", row.best_checkpoint_path, row.best_checkpoint_sha256, row.best_checkpoint_size),
-                ("last", row.last_checkpoint_path, row.last_checkpoint_sha256, row.last_checkpoint_size),
-            )
-        ]
+        yield [recorded for row in rows for recorded in _of_job(row)]
     name, version = "", 0
     while rows := _rows(
         connection, "list_recorded_versions", after_name=name, after_version=version, limit=PAGE_ROWS
@@ -95,13 +85,12 @@ def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> boo
     return bool(is_recorded)
 
 
-def _of_job(
-    job_id: str, *named: tuple[Literal["best", "last"], str | None, str | None, int | None]
-) -> list[RecordedObject]:
+def _of_job(row: Any) -> list[RecordedObject]:
+    named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
     return [
-        RecordedObject(kind, path, sha256, size, job_id)
-        for kind, path, sha256, size in named
-        if path is not None and sha256 is not None
+        RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)
+        for kind, recorded in named
+        if recorded is not None and recorded.sha256 is not None
     ]
 
 

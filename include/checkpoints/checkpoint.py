@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 CheckpointKind = Literal["best", "last"]
+CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
+
 Position = tuple[int, int]
 """How far a training is: the last finished epoch, from 0, or -1, and the batches after it."""
 
-StoredKind = Literal["best", "last", "last.previous"]
+StoredKind = Literal[CheckpointKind, "last.previous"]
 """What is kept of a job in S3: last.previous is the generation that the present last replaced."""
 
 

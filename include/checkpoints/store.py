@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
 from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
@@ -149,7 +150,7 @@ class CheckpointStore:
 
     def keeps_parts(self, job_id: str) -> bool:
         """Whether an upload of the job's broke off of which S3 keeps parts: the same file goes on there."""
-        return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in ("best", "last"))
+        return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint

@@ -13,6 +13,7 @@ from include.weights.initial import InitialWeights
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
@@ -71,11 +72,12 @@ def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, 
 def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
     """Find the parent's objects, if they are what our trainer stored and our row names."""
     if parent.last_checkpoint_expired_at is not None:
+        kept = parent.checkpoint("best")
+        best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
             f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
-            f"with model={parent.best_checkpoint_path or checkpoints.uri(parent.job_id, 'best')!r}, and pin "
-            "jobs that are to be resumed later"
+            f"with model={best_uri!r}, and pin jobs that are to be resumed later"
         )
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
@@ -88,27 +90,29 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
             f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
             "this project or was stripped of its optimizer; start a new training with it as `model`"
         )
-    if parent.last_checkpoint_sha256 not in {None, last.checkpoint.sha256}:
+    recorded = parent.checkpoint("last")
+    if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
-            f"{parent.last_checkpoint_sha256} was recorded; somebody replaced it, so it is not continued"
+            f"{recorded.sha256} was recorded; somebody replaced it, so it is not continued"
         )
-    if not _is_of(parent, last, parent.last_checkpoint_sha256):
+    if not _is_of(parent, last, "last"):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
             f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
             "to resume"
         )
     best = checkpoints.head(parent.job_id, "best")
-    if best is not None and not _is_of(parent, best, parent.best_checkpoint_sha256):
+    if best is not None and not _is_of(parent, best, "best"):
         best = None
     return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
 
 
-def _is_of(parent: TrainingJob, stored: StoredCheckpoint, recorded_sha256: str | None) -> bool:
+def _is_of(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
     """Say whether the object belongs to the row's training, and not to an earlier one of the same name."""
-    if recorded_sha256 is not None:
-        return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded_sha256
+    recorded = parent.checkpoint(kind)
+    if recorded is not None and recorded.sha256 is not None:
+        return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded.sha256
     return stored.run_id == parent.origin_run_id
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from include import limits
+from include.jobs.recorded_checkpoint import RecordedCheckpoint, column_names
 from include.plain_text import is_plain_line
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import CheckpointKind
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -47,6 +51,10 @@ class TrainingCompletionCallback(BaseModel):
     epoch: Count | None = None
     epochs: Count | None = None
     metrics: Metrics | None = None
+
+    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
+        """Return what is told of best.pt or last.pt."""
+        return RecordedCheckpoint(*(getattr(self, column) for column in column_names(kind)))
 
     @field_validator("*")
     @classmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
 from include.checkpoints.metadata import checkpoint_in, metadata_of
@@ -16,6 +16,7 @@ from include.checkpoints.store import CheckpointStore
 from include.errors import FinalError
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobUnknown
+from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
 from include.jobs.repository import JobRepository, finite
 from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
 from include.s3.location import S3Location
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KINDS: tuple[CheckpointKind, ...] = ("best", "last")
-_COLUMNS = [f"{kind}_checkpoint_{column}" for kind in _KINDS for column in ("path", "sha256", "size")]
+_COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
 """What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
@@ -91,7 +91,7 @@ class Completion:
             raise JobUnknown(self._job_id)
         if is_recorded(job, self._told):
             return job
-        found = {kind: self._verified(kind, job) for kind in _KINDS}
+        found = {kind: self._verified(kind, job) for kind in CHECKPOINT_KINDS}
         with self._open_database() as connection:
             recorded = JobRepository(connection).complete(
                 self._job_id, lambda now: self._values(job, now, found)
@@ -108,34 +108,34 @@ class Completion:
                 f"job_id={self._told.job_id!r:.80} is not the job of this address, {self._job_id}; "
                 "leave it out, or correct one of them"
             )
-        for kind in _KINDS:
-            path = getattr(self._told, f"{kind}_checkpoint_path")
+        for kind in CHECKPOINT_KINDS:
+            path = self._told.checkpoint(kind).path
             try:
                 own = self._store.uri(self._job_id, kind)
             except ValueError as error:
                 raise CompletionRefused(str(error)) from None
             if path != own:
                 raise CompletionRefused(
-                    f"{kind}_checkpoint_path={path!r:.200} is not the place of this job's {kind}.pt; "
+                    f"{column_names(kind).path}={path!r:.200} is not the place of this job's {kind}.pt; "
                     f"store it at {own} and give that"
                 )
 
     def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """Read the whole object and return what its bytes are: what is stored beside them proves nothing."""
         place = S3Location(self._bucket, self._store.key(self._job_id, kind))
+        columns, told = column_names(kind), self._told.checkpoint(kind)
         try:
             read = read_object(self._client, place)
         except ObjectNotFound:
             raise CompletionRefused(
-                f"{kind}_checkpoint_path={place.uri!r} does not exist; upload the file first"
+                f"{columns.path}={place.uri!r} does not exist; upload the file first"
             ) from None
         except CorruptObject as error:
-            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} cannot be read: {error}") from None
+            raise CompletionRefused(f"{columns.path}={place.uri!r} cannot be read: {error}") from None
         marked = checkpoint_in(read.metadata, place.uri, read.size)
-        sha256, size = f"{kind}_checkpoint_sha256", f"{kind}_checkpoint_size"
         for name, claimed, actual in (
-            (sha256, getattr(self._told, sha256), read.sha256),
-            (size, getattr(self._told, size), read.size),
+            (columns.sha256, told.sha256, read.sha256),
+            (columns.size, told.size, read.size),
             (f"the sha256 in the metadata of {place.uri}", marked and marked.sha256, read.sha256),
         ):
             if claimed not in (None, actual):
@@ -153,7 +153,9 @@ class Completion:
         try:
             finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
         except InspectionError as error:
-            raise CompletionRefused(f"{kind}_checkpoint_path={place.uri!r} is refused: it {error}") from None
+            raise CompletionRefused(
+                f"{column_names(kind).path}={place.uri!r} is refused: it {error}"
+            ) from None
         except CorruptObject as error:
             raise CompletionRefused(str(error)) from None
         return finding and f"{kind}.pt {finding}"
@@ -223,8 +225,9 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
         )
     if not job.has_ended_well:
         return False
-    last_is_known = job.last_checkpoint_sha256 or job.last_checkpoint_expired_at
-    whole = bool(job.best_checkpoint_sha256 and last_is_known)
+    best, last = job.checkpoint("best"), job.checkpoint("last")
+    last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
+    whole = bool(best and best.sha256 and last_is_known)
     # A platform's own row has ended too, with numbers of its own.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
         given, recorded = _comparable(getattr(told, name)), _comparable(getattr(job, name))
@@ -251,7 +254,7 @@ def _holder(job: TrainingJob) -> tuple[object, ...]:
 def _named(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
     """Return the columns of both checkpoints."""
     return {
-        f"{kind}_checkpoint_{column}": getattr(upload.checkpoint, column)
+        column: value
         for kind, upload in found.items()
-        for column in ("path", "sha256", "size")
+        for column, value in checkpoint_columns(kind, upload.checkpoint).items()
     }

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from include.jobs.recorded_checkpoint import RecordedCheckpoint
+
 if TYPE_CHECKING:
-    from include.checkpoints.checkpoint import Position
+    from include.checkpoints.checkpoint import CheckpointKind, Position
 
 TRAINING_DAG = "train_yolo"
 """The Dag that trains. What other runs train was trained elsewhere."""
@@ -141,6 +143,10 @@ class TrainingJob(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime | None
+
+    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
+        """Return what is recorded of best.pt or last.pt; None where no path is."""
+        return RecordedCheckpoint.of(self, kind)
 
     @property
     def known_status(self) -> JobStatus | None:

@@ -202,10 +202,10 @@ def _recorded_best(
 
 
 def _recorded(job: TrainingJob) -> tuple[S3Location, str, int]:
-    path, sha256, size = job.best_checkpoint_path, job.best_checkpoint_sha256, job.best_checkpoint_size
-    if path is None or sha256 is None or size is None:
+    best = job.checkpoint("best")
+    if best is None or best.sha256 is None or best.size is None:
         raise NotRegistered(
             f"Job {job.job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it "
             "is completed, or train it again"
         )
-    return S3Location.parse(path), sha256, size
+    return S3Location.parse(best.path), best.sha256, best.size

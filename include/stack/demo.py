@@ -19,6 +19,7 @@ from include.stack.follow import Follower, quality
 
 if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
+    from include.jobs.recorded_checkpoint import RecordedCheckpoint
     from include.stack.local import Stack
     from include.stack.steps import Steps
 
@@ -118,8 +119,8 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
-    say(_object(stack, "best.pt", job.best_checkpoint_path, job.best_checkpoint_sha256))
-    say(_object(stack, "last.pt", job.last_checkpoint_path, job.last_checkpoint_sha256))
+    say(_object(stack, "best.pt", job.checkpoint("best")))
+    say(_object(stack, "last.pt", job.checkpoint("last")))
     say("")
     say(f"Curves, downloads:  {_page(stack, job.job_id)}")
     say(f"Airflow's UI:       {stack.url}   ({login(stack, steps)})")
@@ -141,13 +142,13 @@ def _page(stack: Stack, job_id: str) -> str:
     return f"{stack.url}/plugin/trainings{PREFIX}/job?id={quote(job_id)}"
 
 
-def _object(stack: Stack, name: str, path: str | None, recorded_sha256: str | None) -> str:
+def _object(stack: Stack, name: str, recorded: RecordedCheckpoint | None) -> str:
     """One line about the object, from the object itself. Raises StackError when the row says otherwise."""
-    if path is None:
+    if recorded is None:
         raise StackError(f"The row names no {name}.")
-    location = S3Location.parse(path)
+    location = S3Location.parse(recorded.path)
     head = stack.s3.client().head_object(Bucket=location.bucket, Key=location.key)
     sha256 = head["Metadata"].get("sha256")
-    if sha256 != recorded_sha256:
-        raise StackError(f"{path} has SHA-256 {sha256}, but the row says {recorded_sha256}.")
-    return f"  {name:<9} {path}\n            {head['ContentLength'] / 1e6:.1f} MB, SHA-256 {sha256}"
+    if sha256 != recorded.sha256:
+        raise StackError(f"{recorded.path} has SHA-256 {sha256}, but the row says {recorded.sha256}.")
+    return f"  {name:<9} {recorded.path}\n            {head['ContentLength'] / 1e6:.1f} MB, SHA-256 {sha256}"

@@ -140,8 +140,9 @@ def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool
     Raises AirflowSkipException for one that somebody has stopped, and AirflowFailException for any other.
     """
     status = job.status if job else None
-    if job and status == JobStatus.COMPLETED and job.best_checkpoint_path and job.best_checkpoint_sha256:
-        return Challenger(job_id=job.job_id, path=job.best_checkpoint_path, sha256=job.best_checkpoint_sha256)
+    best = job.checkpoint("best") if job else None
+    if status == JobStatus.COMPLETED and best and best.sha256:
+        return Challenger(job_id=challenge.job_id, path=best.path, sha256=best.sha256)
     if status == JobStatus.STOPPED:
         raise AirflowSkipException(f"Job {challenge.job_id} was stopped, so there is nothing to compare.")
     again = "clear trigger_training with all after it, and it goes on from its last durable state"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.job import JobStatus
 from include.tracking.server import Metric
 
@@ -130,8 +131,8 @@ def _params(job: TrainingJob) -> dict[str, str]:
 def _tags(job: TrainingJob) -> dict[str, str]:
     """Empty where the row has nothing: a tag of an earlier attempt must not stay."""
     checkpoints = {
-        f"checkpoint.{kind}.{what}": getattr(job, f"{kind}_checkpoint_{what}")
-        for kind in ("best", "last")
+        f"checkpoint.{kind}.{what}": getattr(job.checkpoint(kind), what, None)
+        for kind in CHECKPOINT_KINDS
         for what in ("path", "sha256", "size")
     }
     tags = {

@@ -151,12 +151,13 @@ class InitialWeightsFinder:
         job = self.jobs.get(reference.name)
         if job is None:
             raise SpecError(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
-        if job.best_checkpoint_path is None or job.best_checkpoint_sha256 is None:
+        best = job.checkpoint("best")
+        if best is None or best.sha256 is None:
             raise SpecError(
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
                 "hash; wait until it is completed, or give another job"
             )
-        return self._recorded(reference, job.best_checkpoint_path, job.best_checkpoint_sha256, job.job_id)
+        return self._recorded(reference, best.path, best.sha256, job.job_id)
 
     def _version(self, reference: ModelReference) -> ModelVersion:
         try:

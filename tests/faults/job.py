@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
@@ -204,10 +205,10 @@ class Job:
     def _look_at_objects(self, row: TrainingJob) -> None:
         """Read what the row names, and compare it."""
         store = CheckpointStore(self.scene.client, self.scene.place.bucket)
-        for kind in ("best", "last"):
-            uri, sha256 = getattr(row, f"{kind}_checkpoint_path"), getattr(row, f"{kind}_checkpoint_sha256")
-            if uri is None:
-                if row.status in ("completed", "stopped"):
+        for kind in CHECKPOINT_KINDS:
+            recorded = row.checkpoint(kind)
+            if recorded is None:
+                if row.has_ended_well:
                     self.outcome.problems.append(f"the row names no {kind}.pt")
                 continue
             try:
@@ -215,7 +216,7 @@ class Job:
             except Exception as error:
                 self.outcome.problems.append(f"the row names {kind}.pt, but: {error}")
                 continue
-            if found.sha256 != sha256:
+            if found.sha256 != recorded.sha256:
                 self.outcome.problems.append(f"{kind}.pt is not the one that the row names")
             if kind == "last":
                 self._compare(Path(found.path), row.inexact_reason)

@@ -152,7 +152,9 @@ def _record(run: Run) -> None:
     """Do what the SQLExecuteQueryOperator does, with the hook, the statement and the handler that it has."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
+    from include.jobs.recorded_checkpoint import checkpoint_columns
     from include.orchestration.recording import exactly_one_row
     from include.queries import query
 
@@ -166,10 +168,8 @@ def _record(run: Run) -> None:
         "epochs": manifest["epochs"],
         "metrics": json.dumps(manifest["metrics"]),
     }
-    for kind in ("best", "last"):
-        stored = run.result(f"upload_{kind}")
-        for name in ("path", "sha256", "size"):
-            values[f"{kind}_checkpoint_{name}"] = stored[name]
+    for kind in CHECKPOINT_KINDS:
+        values |= checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
     hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
     hook.run(
         query("record_checkpoints").decode(), parameters=values, handler=exactly_one_row, autocommit=False
