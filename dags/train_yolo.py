@@ -25,7 +25,7 @@ from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MA
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.orchestration.params import params_of
-from include.orchestration.recording import exactly_one_row, result_of
+from include.orchestration.recording import exactly_one_row, manifest_of, result_of
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 from include.queries import QUERIES
 
@@ -41,7 +41,7 @@ PREEMPTIONS = 50
     doc_md=__doc__,
     tags=["training"],
     default_args=DEFAULT_ARGS | {"on_failure_callback": record_task_failure},
-    user_defined_macros={"result_of": result_of},
+    user_defined_macros={"manifest_of": manifest_of, "result_of": result_of},
     max_active_runs=MAX_ACTIVE_RUNS,
     is_paused_upon_creation=False,
     template_searchpath=[str(QUERIES)],
@@ -110,11 +110,11 @@ def train_yolo() -> None:
         parameters={
             "job_id": "{{ result_of(ti, 'resolve_config').job_id }}",
             "run_id": "{{ run_id }}",
-            "status": "{{ 'stopped' if result_of(ti, 'train').stop_reason == 'stopped' else 'completed' }}",
-            "epoch": "{{ result_of(ti, 'train').epoch }}",
-            "batch": "{{ result_of(ti, 'train').last.batch | default(0) }}",  # earlier versions had none
-            "epochs": "{{ result_of(ti, 'train').epochs }}",
-            "metrics": "{{ result_of(ti, 'train').metrics | tojson }}",
+            "status": "{{ manifest_of(ti).status }}",
+            "epoch": "{{ manifest_of(ti).epoch }}",
+            "batch": "{{ manifest_of(ti).last.batch }}",
+            "epochs": "{{ manifest_of(ti).epochs }}",
+            "metrics": "{{ manifest_of(ti).metrics | tojson }}",
             "best_checkpoint_path": "{{ result_of(ti, 'upload_best').path }}",
             "best_checkpoint_sha256": "{{ result_of(ti, 'upload_best').sha256 }}",
             "best_checkpoint_size": "{{ result_of(ti, 'upload_best').size }}",

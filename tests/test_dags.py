@@ -7,15 +7,38 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jinja2 import Environment, StrictUndefined
 
+from include.orchestration.recording import manifest_of
+
 ROOT = Path(__file__).parents[1]
 
 SCHEDULED = {"audit_checkpoints", "retrain_yolo__digits", "watch_dataset"}
 """What runs by itself."""
+
+FILE = {"path": "weights/last.pt", "sha256": "0" * 64, "size": 1, "epoch": 2}
+MANIFEST = {
+    "job_id": "a",
+    "run_id": "manual__1",
+    "origin_run_id": "manual__1",
+    "best": FILE,
+    "last": FILE,
+    "epoch": 2,
+    "epochs": 3,
+    "start_epoch": 0,
+    "metrics": {"metrics/mAP50(B)": 0.5},
+    "fitness": 0.5,
+    "stop_reason": "completed",
+    "seconds": 1.0,
+    "device": "cpu",
+    "ultralytics_version": "8.4",
+    "keep_local": False,
+}
+"""What `train` returned in an earlier version: files without a batch."""
 
 
 def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
@@ -52,6 +75,14 @@ def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {task["task_id"]: dag["default_args"]["__var"] | task for task in tasks}
 
 
+def _recorded(dags: dict[str, Any], parameter: str, manifest: dict[str, Any]) -> str:
+    """Return what `record_checkpoints` writes for that parameter when `train` returned the manifest."""
+    templates = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
+    template = Environment(undefined=StrictUndefined).from_string(templates[parameter])  # noqa: S701
+    ti = SimpleNamespace(xcom_pull=lambda *, task_ids: {"train": manifest}[task_ids])
+    return template.render(ti=ti, manifest_of=manifest_of)
+
+
 def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
     on_demand = {"train_yolo", "migrate_schema", "promote_model", "retrain_yolo"}
@@ -60,10 +91,23 @@ def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed:
 
 def test_a_manifest_of_an_earlier_version_is_recorded_too(dags: dict[str, Any]) -> None:
     """It says nothing of batches; a run may be between `train` and its record when this one is installed."""
-    recording = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
-    template = Environment(undefined=StrictUndefined).from_string(recording["batch"])  # noqa: S701
-    for last, batch in (({"epoch": 2}, "0"), ({"epoch": 2, "batch": 7}, "7")):
-        assert template.render(ti=None, result_of=lambda *_, last=last: {"last": last}) == batch
+    for last, batch in ((FILE, "0"), (FILE | {"batch": 7}, "7")):
+        assert _recorded(dags, "batch", MANIFEST | {"last": last}) == batch
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "status"),
+    [
+        ("completed", "completed"),
+        ("early_stopping", "completed"),
+        ("time_budget", "completed"),
+        ("stopped", "stopped"),
+    ],
+)
+def test_only_a_training_that_somebody_stopped_is_recorded_as_stopped(
+    stop_reason: str, status: str, dags: dict[str, Any]
+) -> None:
+    assert _recorded(dags, "status", MANIFEST | {"stop_reason": stop_reason}) == status
 
 
 def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path) -> None:

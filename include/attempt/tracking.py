@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.database import Statements
 from include.deployment.retrying import database_errors
-from include.jobs.job import JobStatus
 from include.jobs.recorded_checkpoint import checkpoint_columns
 from include.jobs.repository import JobRepository
 
@@ -63,7 +62,7 @@ def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
 def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight:
     """Return a function that foresees the row as `record_checkpoints` will leave it."""
     foreseen: dict[str, object] = {
-        "status": JobStatus.STOPPED if manifest.stop_reason == "stopped" else JobStatus.COMPLETED,
+        "status": manifest.status,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,
         "epoch_batch": manifest.last.batch,
         "durable_batch": manifest.last.batch,

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from pydantic import BaseModel, ConfigDict
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.jobs.job import JobStatus
 from include.jobs.spec import TrainingSpec
 from include.weights.initial import InitialWeights
 
@@ -100,6 +101,11 @@ class TrainingManifest(_Payload):
     device: str
     ultralytics_version: str
     keep_local: bool
+
+    @property
+    def status(self) -> JobStatus:
+        """What the job is once this is recorded: stopped on purpose, or completed however else it ended."""
+        return JobStatus.STOPPED if self.stop_reason == "stopped" else JobStatus.COMPLETED
 
     def checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
         """Both files; best.pt comes first, because last.pt refers to it."""

@@ -153,20 +153,21 @@ def _record(run: Run) -> None:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
+    from include.claim.payloads import TrainingManifest
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.recorded_checkpoint import checkpoint_columns
     from include.orchestration.recording import exactly_one_row
     from include.queries import query
 
-    manifest = run.result("train")
-    values = {
-        "job_id": manifest["job_id"],
+    manifest = TrainingManifest.model_validate(run.result("train"))
+    values: dict[str, Any] = {
+        "job_id": manifest.job_id,
         "run_id": run.run_id,
-        "status": "stopped" if manifest["stop_reason"] == "stopped" else "completed",
-        "epoch": manifest["epoch"],
-        "batch": manifest["last"]["batch"],
-        "epochs": manifest["epochs"],
-        "metrics": json.dumps(manifest["metrics"]),
+        "status": manifest.status,
+        "epoch": manifest.epoch,
+        "batch": manifest.last.batch,
+        "epochs": manifest.epochs,
+        "metrics": json.dumps(manifest.metrics),
     }
     for kind in CHECKPOINT_KINDS:
         values |= checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
