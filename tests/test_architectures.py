@@ -21,7 +21,7 @@ from include.training.architectures import (
     similar_architecture,
     similar_weights,
 )
-from include.training.contract import MODEL_SUFFIX, TrainingError
+from include.training.contract import TASKS, Task, TrainingError
 from include.training.derive_architectures import derive
 from include.training.models import resolve_model
 
@@ -97,11 +97,11 @@ def test_only_what_is_trained_here_has_a_task() -> None:
     others = {name for name, each in shipped.items() if each.task is None}
     assert {"rtdetr-l", "yolov8-rtdetr", "yolov8-world", "yoloe-11"} <= others
     assert shipped["yolo26-obb"].task == "obb"
-    assert {task for task in published_weights().values() if task} >= set(MODEL_SUFFIX)
+    assert {task for task in published_weights().values() if task} >= set(TASKS)
 
 
-@pytest.mark.parametrize("task", MODEL_SUFFIX)
-def test_the_default_of_a_task_is_a_published_file_for_it(task: str) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_the_default_of_a_task_is_a_published_file_for_it(task: Task) -> None:
     weights = default_weights(task)
     assert published_weights()[weights] == task
     architecture = find_architecture(weights.removesuffix(".pt"))

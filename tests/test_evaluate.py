@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from include.retraining.gate import METRICS
-from include.training.contract import NotResumable, TrainingError, TrainingResult
+from include.training.contract import NotResumable, Task, TrainingError, TrainingResult
 from include.training.evaluate import Evaluation, evaluate
 from include.training.run import train
 from tests.dataset_steps import describe
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(result, Path(result.best.path), data)
 
 
-def measured(weights: Path, data: Path, task: str = "detect") -> Evaluation:
+def measured(weights: Path, data: Path, task: Task = "detect") -> Evaluation:
     return evaluate(weights, data, task, imgsz=64, batch=4, device="cpu")
 
 
@@ -89,7 +89,7 @@ def test_classes_that_are_numbered_in_another_order_are_the_same_classes(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_measured_by_its_metrics_and_by_class(task: str, tmp_path: Path) -> None:
+def test_every_task_is_measured_by_its_metrics_and_by_class(task: Task, tmp_path: Path) -> None:
     data = build(task, tmp_path / "data", train=2, val=6)
     found = measured(best(task, tmp_path / "best.pt"), data, task)
     assert set(found.metrics) == set(METRICS[task])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from include.jobs.loss_parameters import loss_rules_of
-from include.jobs.spec import DEFAULTS, SpecError, Task, TrainingSpec
+from include.jobs.spec import DEFAULTS, SpecError, TrainingSpec
 from include.orchestration.params import params_of
+from include.training.contract import TASKS
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
 
@@ -285,7 +286,7 @@ def test_the_defaults_fit_the_task() -> None:
 def test_the_default_model_is_ultralytics_own_for_the_task() -> None:
     from ultralytics.cfg import TASK2MODEL
 
-    for task in get_args(Task):
+    for task in TASKS:
         spec = TrainingSpec.parse({"task": task, "dataset": "s3://b/data.zip"}).with_defaults()
         assert spec.model == TASK2MODEL[task]
 

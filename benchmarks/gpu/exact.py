@@ -13,11 +13,12 @@ from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
 from benchmarks.gpu.trainings import Training, left_by, train_to_the_end, train_until_killed
-from include.training.contract import MODEL_SUFFIX
+from include.training.contract import TASKS
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
     from benchmarks.gpu.trainings import Left
+    from include.training.contract import Task
 
 EPOCHS = 3
 _BEFORE, _AFTER = 8, 4
@@ -45,7 +46,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
     """Several tasks at once: most of the time is that in which processes start."""
-    tasks = [task for task in MODEL_SUFFIX if task != "detect"]
+    tasks = [task for task in TASKS if task != "detect"]
     at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
         with ExitStack() as stack:
@@ -59,7 +60,7 @@ def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
 
 def compare(
     place: Place,
-    task: str,
+    task: Task,
     model: str,
     device: str | None = None,
     to_the_end: Callable[[Training], Left] = train_to_the_end,
@@ -94,7 +95,7 @@ def compare(
     ]
 
 
-def _training(place: Place, task: str, model: str, folder: Path, device: str) -> Training:
+def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> Training:
     """Eleven batches an epoch (five where it is quick), which no optimizer step ends with."""
     arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
     if place.quick:

@@ -18,7 +18,7 @@ from include.training.contract import TrainingRequest
 if TYPE_CHECKING:
     import torch
 
-    from include.training.contract import EpochReport, Progress, SavedState
+    from include.training.contract import EpochReport, Progress, SavedState, Task
     from include.training.trainers import WholeState
 
 _UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
@@ -52,7 +52,7 @@ class Training:
     Its state is saved at the end of each epoch, and within one after every `save_batches` batches.
     """
 
-    task: str
+    task: Task
     model: str
     data: Path
     folder: Path

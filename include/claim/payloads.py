@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.job import JobStatus
 from include.jobs.spec import TrainingSpec
+from include.training.contract import StopReason
 from include.weights.initial import InitialWeights
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingResult
 
 
-Payload = TypeVar("Payload", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
-def parse_result(model: type[Payload], value: Any, sender: str) -> Payload:
+def parse_result(model: type[AnyModel], value: Any, sender: str) -> AnyModel:
     """Parse what the task `sender` returned. Raises AirflowFailException if that is nothing."""
     return model.model_validate(require_result(value, sender))
 
@@ -35,11 +36,13 @@ def require_result(value: Any, sender: str) -> Any:
     return value
 
 
-class _Payload(BaseModel):
+class Payload(BaseModel):
+    """What a task returns, and other tasks take."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ResumePoint(_Payload):
+class ResumePoint(Payload):
     """The state a resumed job continues from: the parent's objects in S3 as `resolve_config` found them.
 
     best is None where the parent was interrupted before it stored one. epoch is the last finished one, from
@@ -56,7 +59,7 @@ class ResumePoint(_Payload):
         return self.last.epoch
 
 
-class ResolvedJob(_Payload):
+class ResolvedJob(Payload):
     """A job whose parameters were checked and whose row this run owns.
 
     origin_run_id is the run that began this training: this one, or an earlier one that this one continues.
@@ -83,7 +86,7 @@ class ResolvedJob(_Payload):
         }
 
 
-class TrainingManifest(_Payload):
+class TrainingManifest(Payload):
     """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
 
     job_id: str
@@ -96,7 +99,7 @@ class TrainingManifest(_Payload):
     start_epoch: int
     metrics: dict[str, float | None]
     fitness: float | None
-    stop_reason: str
+    stop_reason: StopReason
     seconds: float
     device: str
     ultralytics_version: str

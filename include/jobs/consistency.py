@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.jobs.model_reference import ModelReference
 from include.training.architectures import published_weights
 
+if TYPE_CHECKING:
+    from include.training.contract import Task
 
-def check_dataset_given(dataset: str | None, task: str) -> None:
+
+def check_dataset_given(dataset: str | None, task: Task) -> None:
     """Raise ValueError where `task` needs data that are not given."""
     if task != "detect" and dataset in {None, "digits"}:
         raise ValueError(
@@ -18,7 +21,7 @@ def check_dataset_given(dataset: str | None, task: str) -> None:
         )
 
 
-def check_model_fits(model: str | None, task: str) -> None:
+def check_model_fits(model: str | None, task: Task) -> None:
     """Raise ValueError where the name of `model` tells that it is one for another task."""
     if model is not None:
         ModelReference.parse(model).require_task(task)

@@ -15,10 +15,11 @@ from include.training.architectures import (
     published_weights,
     similar_architecture,
 )
-from include.training.contract import MODEL_SUFFIX
+from include.training.contract import MODEL_SUFFIX, TASKS
 
 if TYPE_CHECKING:
     from include.training.architectures import Architecture
+    from include.training.contract import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
 """The name of a pretrained file: part of a key in S3 and of a URL, so it must lead nowhere else."""
@@ -81,7 +82,7 @@ class ModelReference:
         """Whether it names a file of weights, and not only an architecture."""
         return self.kind is not ModelKind.ARCHITECTURE
 
-    def require_task(self, task: str) -> None:
+    def require_task(self, task: Task) -> None:
         """Raise ValueError where the name alone tells that this is no model for `task`."""
         built_for: str | None = None
         if self.kind is ModelKind.ARCHITECTURE:
@@ -107,12 +108,12 @@ def name_of_weights(file_name: str) -> str:
     return ModelReference.parse(name).name
 
 
-def require_same_task(model: str, built_for: str, task: str) -> None:
+def require_same_task(model: str, built_for: str, task: Task) -> None:
     """Raise ValueError where `model`, which is one for `built_for`, is to be trained for another task."""
     if built_for == task:
         return
     suffix = MODEL_SUFFIX[task]
-    remedy = f"give task={built_for!r}, or another" if built_for in MODEL_SUFFIX else "give a"
+    remedy = f"give task={built_for!r}, or another" if built_for in TASKS else "give a"
     raise ValueError(
         f"model={shown(model)} is a model for {built_for}, but the task is {task}; {remedy} model such as "
         f"'yolo26n{suffix}.pt' (pretrained) or 'yolo26n{suffix}' (from scratch)"

@@ -41,13 +41,12 @@ from include.refusals import sentence, sentences, shown
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
-from include.training.contract import MODEL_SUFFIX
+from include.training.contract import MODEL_SUFFIX, TASKS, Task
 from include.training.devices import check_shared, count_devices
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-Task = Literal["detect", "segment", "classify", "pose", "obb"]
 Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer")
@@ -140,7 +139,7 @@ class TrainingSpec(BaseModel):
         "version in production).",
         json_schema_extra=parameter(
             _DATA,
-            default_by_task={task: default_weights(task) for task in MODEL_SUFFIX},
+            default_by_task={task: default_weights(task) for task in TASKS},
             when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
         ),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from include.training.contract import Task
     from include.training.evaluate import Evaluation
 
 _BOX, _MASK, _POSE = (
@@ -16,7 +17,7 @@ _BOX, _MASK, _POSE = (
     for part in "BMP"
 )
 
-METRICS: dict[str, tuple[str, ...]] = {
+METRICS: dict[Task, tuple[str, ...]] = {
     "detect": (*_BOX, "fitness"),
     "segment": (*_BOX, *_MASK, "fitness"),
     "classify": ("metrics/accuracy_top1", "metrics/accuracy_top5", "fitness"),

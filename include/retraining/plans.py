@@ -17,9 +17,10 @@ from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
 from include.datasets.sources import parse_source
 from include.errors import FinalError
-from include.jobs.spec import SpecError, Task, TrainingSpec
+from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import shown
 from include.retraining.gate import METRICS, Gate
+from include.training.contract import Task
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
 """The file of this repository; RETRAIN_PLANS names another one."""

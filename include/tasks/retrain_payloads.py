@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.claim.payloads import _Payload
+from include.claim.payloads import Payload
 from include.retraining.plans import RetrainPlan
 from include.training.evaluate import Evaluation
 
 
-class Retraining(_Payload):
+class Retraining(Payload):
     """A run's plan, as its own parameters have changed it. job_id names the challenger's training."""
 
     plan: RetrainPlan
@@ -18,7 +18,7 @@ class Retraining(_Payload):
     triggered_by: str | None
 
 
-class Challenge(_Payload):
+class Challenge(Payload):
     """What `train_yolo` is asked for, in which of its runs, and by when.
 
     parameters_fingerprint is the plan's.
@@ -31,7 +31,7 @@ class Challenge(_Payload):
     parameters_fingerprint: str
 
 
-class Challenger(_Payload):
+class Challenger(Payload):
     """A finished training's best.pt, as its job's row records it."""
 
     job_id: str
@@ -39,7 +39,7 @@ class Challenger(_Payload):
     sha256: str
 
 
-class Measured(_Payload):
+class Measured(Payload):
     """Both evaluations, on the same split of the same data: those that the challenger was trained on.
 
     champion is None, and champion_version too, where nothing was in production.
@@ -52,7 +52,7 @@ class Measured(_Payload):
     champion: Evaluation | None
 
 
-class Verdict(_Payload):
+class Verdict(Payload):
     """What the gate says of a registered version; ask tells that somebody has to agree, too."""
 
     name: str
@@ -63,7 +63,7 @@ class Verdict(_Payload):
     ask: bool
 
 
-class Approval(_Payload):
+class Approval(Payload):
     """What somebody has answered; by is None where a time-out did."""
 
     approved: bool

@@ -25,6 +25,7 @@ from include.training.contract import (
     StateMismatch,
     TrainingError,
     TrainingRequest,
+    require_task,
 )
 
 if TYPE_CHECKING:
@@ -103,14 +104,14 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
     if options.resume is None:
         if options.data is None:
             raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
-        task = options.task or "detect"
-        model = options.model or f"yolo11n{MODEL_SUFFIX.get(task, '')}"
+        task = require_task(options.task or "detect")
+        model = options.model or f"yolo11n{MODEL_SUFFIX[task]}"
         identity = {"task": task, "model": model} | _identity(options)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     info = require_resumable(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
     return TrainingRequest(
-        task=info.task,
+        task=require_task(info.task),
         model=info.model,
         data=options.data or Path(info.data),
         resume_from=options.resume,

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from include.training.contract import Task
 
 TABLE = Path(__file__).with_name("architectures.json")
 
@@ -51,7 +54,7 @@ def published_weights() -> Mapping[str, str | None]:
     return weights
 
 
-def default_weights(task: str) -> str:
+def default_weights(task: Task) -> str:
     """Return the pretrained file that Ultralytics starts `task` from."""
     return str(_table()["defaults"][task])
 

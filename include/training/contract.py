@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
+
+Task = Literal["detect", "segment", "classify", "pose", "obb"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
+"""Why a training ended; "stopped" by its reporter. All but "completed" may leave epochs untrained."""
 
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 """What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
@@ -67,6 +73,14 @@ class UnreadableCheckpoint(NotResumable):
     """The file is missing, damaged, no checkpoint, or holds objects that a checkpoint has no use for."""
 
 
+def require_task(name: str) -> Task:
+    """Return the task of that name. Raises TrainingError."""
+    for task in TASKS:
+        if task == name:
+            return task
+    raise TrainingError(f"task={name!r} is unknown; give one of {', '.join(TASKS)}")
+
+
 @dataclass(frozen=True)
 class TrainingRequest:
     """One training, in Ultralytics' own words.
@@ -93,7 +107,7 @@ class TrainingRequest:
     shows that it lives, if anybody looks.
     """
 
-    task: str
+    task: Task
     model: str
     data: Path
     save_dir: Path
@@ -211,7 +225,7 @@ class TrainingResult:
     start_epoch: int
     metrics: Mapping[str, float | None]
     fitness: float | None
-    stop_reason: str
+    stop_reason: StopReason
     seconds: float
     device: str
     ultralytics_version: str

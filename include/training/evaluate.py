@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import MODEL_SUFFIX, TrainingError
+from include.training.contract import TrainingError, require_task
 from include.training.environment import isolate_ultralytics
 from include.training.quiet import tame_ultralytics
 from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
-    from include.training.validators import _ByName
+    from include.training.contract import Task
+    from include.training.validators import ByName
 
 JUDGED_WITH = (
     "agnostic_nms",
@@ -52,7 +53,7 @@ class Evaluation:
 def evaluate(
     weights: Path,
     data: Path,
-    task: str,
+    task: Task,
     split: str = "val",
     *,
     imgsz: int | None = None,
@@ -98,18 +99,17 @@ def evaluate(
             validator.close()
 
 
-def _require_model_for(task: str, weights: Path) -> None:
+def _require_model_for(task: Task, weights: Path) -> None:
     """Look into the file before Ultralytics loads it, which would run whatever somebody pickled into it."""
     from include.training.loading import inspect_checkpoint
 
-    if task not in MODEL_SUFFIX:
-        raise TrainingError(f"task={task!r} is unknown; give one of {', '.join(MODEL_SUFFIX)}")
+    require_task(task)
     built_for = inspect_checkpoint(weights).task
     if built_for != task:
         raise TrainingError(f"{weights} is a model for {built_for}, so it cannot be measured at task={task}")
 
 
-def _measured(validator: _ByName, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
+def _measured(validator: ByName, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
     try:
         _require_description(settings)
         metrics = validator(model=weights)  # type: ignore[operator]

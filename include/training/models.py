@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
@@ -11,8 +12,11 @@ from include.training.architectures import file_names, is_architecture
 from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
 from include.training.loading import task_of_weights
 
+if TYPE_CHECKING:
+    from include.training.contract import Task
 
-def resolve_model(model: str, task: str) -> str:
+
+def resolve_model(model: str, task: Task) -> str:
     """Return what Ultralytics takes as `model`.
 
     That is the path of a .pt to start from, or a YAML to train from scratch. Raises TrainingError for what is

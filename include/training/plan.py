@@ -14,11 +14,11 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import EXACT
 from include.training.arguments import check_overrides
 from include.training.contract import (
-    MODEL_SUFFIX,
     DeviceNotAvailable,
     GpuLost,
     TrainingError,
     TrainingResult,
+    require_task,
 )
 from include.training.devices import check_shared, choose_device, describe_device
 from include.training.heartbeat import beating
@@ -32,7 +32,7 @@ from include.trusted_folders import UntrustedFolder, require_trusted_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.training.contract import EpochReporter, StateReporter, TrainingRequest
+    from include.training.contract import EpochReporter, StateReporter, Task, TrainingRequest
     from include.training.heartbeat import Heartbeats
     from include.training.resume import RestoredState
     from include.training.trainers import WholeState
@@ -62,7 +62,7 @@ class Plan:
     it goes on from.
     """
 
-    task: str
+    task: Task
     overrides: dict[str, Any]
     identity: dict[str, object]
     restored: RestoredState | None = None
@@ -130,8 +130,7 @@ def _check(request: TrainingRequest) -> None:
         check_overrides(request.arguments)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    if request.task not in MODEL_SUFFIX:
-        raise TrainingError(f"task={request.task!r} is unknown; give one of {', '.join(MODEL_SUFFIX)}")
+    require_task(request.task)
     if request.task == "classify":
         if not (request.data / "train").is_dir():
             raise TrainingError(

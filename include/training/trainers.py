@@ -41,7 +41,7 @@ from include.training.states import KeepsStates
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
 
-    from include.training.contract import EpochReporter, StateReporter
+    from include.training.contract import EpochReporter, StateReporter, StopReason, Task
     from include.training.loss_rules import LossRules
     from include.training.resume import RestoredState
 
@@ -223,8 +223,8 @@ class WholeState(KeepsStates):
         self.best_metrics = _finite(self.validator(model=self.best))
 
     @property
-    def stop_reason(self) -> str:
-        """Why the loop ended: "completed", "early_stopping", "time_budget" or "stopped"."""
+    def stop_reason(self) -> StopReason:
+        """Why the loop ended."""
         if self._stopped:
             return "stopped"
         if not self.args.time and self.epoch + 1 >= self.epochs:
@@ -316,7 +316,7 @@ class Obb(WholeState, OBBTrainer):  # type: ignore[misc]
     """Oriented boxes."""
 
 
-TRAINERS: dict[str, type[WholeState]] = {
+TRAINERS: dict[Task, type[WholeState]] = {
     "detect": Detect,
     "segment": Segment,
     "classify": Classify,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
     from ultralytics.data.dataset import ClassificationDataset
 
+    from include.training.contract import Task
+
 Names = Mapping[int, str]
 
 _ONE_CLASS = {0: "item"}
@@ -31,7 +33,7 @@ _ONE_CLASS = {0: "item"}
 _NOT_IN_DATA = -1
 
 
-class _ByName:
+class ByName:
     """What all tasks share. A mixin that comes before one of Ultralytics' validators."""
 
     def __init__(self, args: dict[str, Any], save_dir: Any) -> None:
@@ -64,7 +66,7 @@ class _ByName:
             self.dataloader.close()  # type: ignore[attr-defined]
 
 
-class _Boxes(_ByName):
+class _Boxes(ByName):
     """Validators that find things: what is found is renumbered to the classes of the data."""
 
     part = "box"
@@ -114,7 +116,7 @@ class Obb(_Boxes, OBBValidator):  # type: ignore[misc]
     """Oriented boxes."""
 
 
-class Classify(_ByName, ClassificationValidator):  # type: ignore[misc]
+class Classify(ByName, ClassificationValidator):  # type: ignore[misc]
     """One class an image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
@@ -148,7 +150,7 @@ class Classify(_ByName, ClassificationValidator):  # type: ignore[misc]
         )
 
 
-VALIDATORS: dict[str, type[_ByName]] = {
+VALIDATORS: dict[Task, type[ByName]] = {
     "detect": Detect,
     "segment": Segment,
     "classify": Classify,

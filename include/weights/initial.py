@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.models.version import ModelVersion
+    from include.training.contract import Task
     from include.weights.download import DownloadLimits
 
 
@@ -80,7 +81,7 @@ class InitialWeightsFinder:
             ModelRepository(database),
         )
 
-    def find(self, model: str, task: str, job_id: str) -> InitialWeights | None:
+    def find(self, model: str, task: Task, job_id: str) -> InitialWeights | None:
         """Return the weights that job `job_id` is to start from; None where `model` is trained from scratch.
 
         A pretrained file is downloaded where S3 does not have it. Raises SpecError for what is missing or
@@ -101,7 +102,7 @@ class InitialWeightsFinder:
         self._require_task(reference, found.path, task)
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
-    def check(self, model: str, task: str, job_id: str) -> None:
+    def check(self, model: str, task: Task, job_id: str) -> None:
         """Refuse what `find` would refuse, but download nothing, write nothing, and read no whole file.
 
         Raises SpecError, and StoreErrors.
@@ -121,7 +122,7 @@ class InitialWeightsFinder:
                 path = self._trained_here(reference, job_id).path
         self._require_task(reference, path, task)
 
-    def _require_task(self, reference: ModelReference, path: str, task: str) -> None:
+    def _require_task(self, reference: ModelReference, path: str, task: Task) -> None:
         contents = self.checkpoints.require_checkpoint(path)
         with _refusals():
             require_same_task(reference.text, contents.task, task)
