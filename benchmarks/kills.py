@@ -200,7 +200,9 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     if job_id != JOB:
         services.begin(job_id)
     spec = TrainingSpec(task="detect", model="yolo11n", dataset="digits", epochs=EPOCHS, imgsz=64)
-    job = ResolvedJob(job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec)
+    job = ResolvedJob(
+        job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec.with_defaults()
+    )
     settings = Settings(services.bucket, folder, cpu_worker=True)
     TrainingAttempt(
         job,

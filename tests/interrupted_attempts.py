@@ -91,7 +91,7 @@ class Trial:
             build(self.task, data, train=100, val=4)
         dataset = str(data if self.task == "classify" else data / "data.yaml")
         model = f"s3://{self.place.bucket}/{self.task}.pt"
-        self.spec = TrainingSpec(
+        asked = TrainingSpec(
             task=self.task,  # type: ignore[arg-type]
             dataset=dataset,
             model=model,
@@ -100,7 +100,8 @@ class Trial:
             batch=4,
             overrides={"plots": False, "nbs": 12, "close_mosaic": 2},
             **self.rules,
-        ).model_copy(update={"publish_seconds": PUBLISH_SECONDS})
+        )
+        self.spec = asked.with_defaults().model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         settings = _settings(self.place.bucket, self._root, folder)
         reader = S3ObjectReader(self.place.client)
         self.dataset = check_dataset(

@@ -232,11 +232,11 @@ def test_a_training_leaves_what_it_has_drawn(
         batch=4,
         device="cpu",
         overrides={"plots": plots},
-    )
+    ).with_defaults()
     settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
-    dataset = check_dataset(str(spec.dataset), "detect", cache, reader, roots)
+    dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)

@@ -38,7 +38,7 @@ JOB = ResolvedJob(
     dag_id="train_yolo",
     run_id="manual__1",
     origin_run_id="manual__1",
-    spec=TrainingSpec(task="classify", dataset="/data", imgsz=64, epochs=3),
+    spec=TrainingSpec(task="classify", dataset="/data", imgsz=64, epochs=3).with_defaults(),
 )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _job(resume: ResumePoint | None, overrides: dict[str, object] | None = None) -> ResolvedJob:
-    spec = TrainingSpec(dataset="digits", overrides=overrides or None)
+    spec = TrainingSpec(dataset="digits", overrides=overrides or None).with_defaults()
     return ResolvedJob(
         job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec, resume=resume
     )

@@ -16,7 +16,7 @@ from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.jobs.spec import TrainingSpec
+from include.jobs.spec import ResolvedSpec, TrainingSpec
 from include.schema.migrations import apply
 from tests import platforms
 from tests.jobs import claim
@@ -55,12 +55,12 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(client))
 
 
-def train(spec: TrainingSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
+def train(spec: ResolvedSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
     settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
     reader = S3ObjectReader(store._client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
-    dataset = check_dataset(str(spec.dataset), "detect", cache, reader, roots)
+    dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
     with psycopg.connect(database_url) as connection:
         claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
@@ -81,7 +81,7 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
         batch=4,
         device="cpu",
         overrides={"plots": False},
-    )
+    ).with_defaults()
     store = CheckpointStore(s3_client, bucket, run_id="run1")
 
     manifest = train(spec, tmp_path / "training", database_url, store)

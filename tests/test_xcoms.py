@@ -29,7 +29,11 @@ OTHERS = "manual__of-somebody-else"
 CONTEXT = cast("Context", {"run_id": "manual__mine"})
 
 JOB = ResolvedJob(
-    job_id="theirs", dag_id="train_yolo", run_id=OTHERS, origin_run_id=OTHERS, spec=TrainingSpec()
+    job_id="theirs",
+    dag_id="train_yolo",
+    run_id=OTHERS,
+    origin_run_id=OTHERS,
+    spec=TrainingSpec().with_defaults(),
 ).model_dump(mode="json")
 _FILE = Checkpoint(path="/etc/passwd", sha256="0" * 64, size=1, epoch=0)
 MANIFEST = TrainingManifest(

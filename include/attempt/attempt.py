@@ -242,8 +242,8 @@ class TrainingAttempt:
     ) -> TrainingRequest:
         spec = self._job.spec
         return TrainingRequest(
-            task=spec.task or "detect",
-            model=self._initial_model(store) if beginning.last is None else spec.model or "",
+            task=spec.task,
+            model=self._initial_model(store) if beginning.last is None else spec.model,
             data=data,
             save_dir=self._save_dir,
             epochs=spec.epochs,
@@ -260,7 +260,7 @@ class TrainingAttempt:
 
     def _initial_model(self, store: CheckpointStore) -> str:
         """Return the architecture, or the file of weights, which is brought here by its hash."""
-        model, weights = self._job.spec.model or "", self._job.weights
+        model, weights = self._job.spec.model, self._job.weights
         if weights is not None:
             to = self._inputs / Path(weights.path).name
             return str(store.fetch_object(weights.path, to, weights.sha256))

@@ -101,7 +101,7 @@ class Recovery:
     ) -> None:
         self._job, self._identity, self._attempt = job, identity, attempt
         self._store, self._inputs, self._weights = store, inputs, weights
-        self._task = job.spec.task or "detect"
+        self._task = job.spec.task
 
     def begin(self, durable: Position | None) -> Beginning:
         """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.

@@ -23,9 +23,8 @@ def with_report(error: DatasetError, job: ResolvedJob, bucket: str) -> DatasetEr
     """Store all that a check found, and return its error with the address; as it is if that fails."""
     if not error.findings:
         return error
-    spec = job.spec
     report = report_on(
-        error, job_id=job.job_id, run_id=job.run_id, dataset=spec.dataset or "", task=spec.task or ""
+        error, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
     )
     try:
         client = s3_client(patient=False)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.job import JobStatus
-from include.jobs.spec import TrainingSpec
+from include.jobs.spec import ResolvedSpec
 from include.training.contract import StopReason
 from include.weights.initial import InitialWeights
 
@@ -71,7 +71,7 @@ class ResolvedJob(Payload):
     dag_id: str
     run_id: str
     origin_run_id: str
-    spec: TrainingSpec
+    spec: ResolvedSpec
     resume: ResumePoint | None = None
     weights: InitialWeights | None = None
 

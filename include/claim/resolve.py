@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
+    from include.jobs.spec import ResolvedSpec
     from include.weights.initial import InitialWeights, InitialWeightsFinder
 
 log = logging.getLogger(__name__)
@@ -66,12 +67,12 @@ def resolve(
     """
     with reason_in_waiting_row(params.get("job_id"), jobs):
         found = _find_free(params, run, jobs, checkpoints, is_running)
-        job_id, spec, row, own = found.job_id, found.spec, found.row, found.own
+        job_id, row, own = found.job_id, found.row, found.own
         if row is not None and own is not None:
-            spec, resume = _going_on(spec, row), _own_seed(row, own, checkpoints)
+            spec, resume = _going_on(found.spec, row), _own_seed(row, own, checkpoints)
             resumed_epoch, weights = row.resumed_epoch, began_with(row)
         else:
-            spec, resume, weights = _beginning(spec, job_id, jobs, checkpoints, is_running, finder)
+            spec, resume, weights = _beginning(found.spec, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
         job = jobs.claim(
             job_id,
@@ -124,7 +125,7 @@ def check(
         continued(found.spec, jobs, checkpoints, is_running)
     else:
         spec = found.spec.with_defaults()
-        finder.check(spec.model or "", spec.task or "", found.job_id)
+        finder.check(spec.model, spec.task, found.job_id)
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
@@ -175,11 +176,11 @@ def _beginning(
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
-) -> tuple[TrainingSpec, ResumePoint | None, InitialWeights | None]:
+) -> tuple[ResolvedSpec, ResumePoint | None, InitialWeights | None]:
     """Return what a training begins with: its parameters, its parent's state or none, and its weights."""
     if spec.resume_from is None:
-        spec = spec.with_defaults()
-        return spec, None, finder.find(spec.model or "", spec.task or "", job_id)
+        resolved = spec.with_defaults()
+        return resolved, None, finder.find(resolved.model, resolved.task, job_id)
     spec, resume, weights = continued(spec, jobs, checkpoints, is_running)
     return spec.with_defaults(), resume, weights
 
@@ -187,7 +188,7 @@ def _beginning(
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
     """Make a readable name that stays the same when the task is retried or cleared."""
     digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
-    return f"{spec.task or 'detect'}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
+    return f"{spec.with_defaults().task}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
 
 
 def _refuse_unless_free(
@@ -268,13 +269,13 @@ def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointSt
     )
 
 
-def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+def _going_on(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
     """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
     begun = TrainingSpec.stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.continuing(begun)
-    spec = spec.as_begun(begun).with_defaults()
-    before, now = begun.identity(), spec.identity()
+    resolved = spec.as_begun(begun).with_defaults()
+    before, now = begun.identity(), resolved.identity()
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:
         what = "; ".join(
@@ -284,7 +285,7 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
             f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
             "the same ones, or fresh=true to start over, or another job_id"
         )
-    return spec
+    return resolved
 
 
 def _given(value: object) -> str:

@@ -95,6 +95,7 @@ def _one_line(text: str | None, info: ValidationInfo) -> str | None:
 
 
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_one_line)]
 
 
 class TrainingSpec(BaseModel):
@@ -313,9 +314,10 @@ class TrainingSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.resume_from is None:
-            check_dataset_given(self.dataset, self.task or "detect")
-            check_model_fits(self.model, self.task or "detect")
-            check_pretrained(self.with_defaults().model or "", self.overrides or {})
+            resolved = self.with_defaults()
+            check_dataset_given(self.dataset, resolved.task)
+            check_model_fits(self.model, resolved.task)
+            check_pretrained(resolved.model, self.overrides or {})
             check_shared(count_devices(self.device), self.arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
@@ -389,13 +391,16 @@ class TrainingSpec(BaseModel):
             raise SpecError(str(error)) from None
         return merged
 
-    def with_defaults(self) -> TrainingSpec:
+    def with_defaults(self) -> ResolvedSpec:
         """Fill in our own defaults (task, model, dataset); what is Ultralytics' default stays null."""
         task, dataset = self.task or "detect", self.dataset or "digits"
         model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
-        return self.model_copy(update={"task": task, "model": model, "dataset": dataset})
+        # Not validated again: this is part of the validation.
+        return ResolvedSpec.model_construct(
+            **{**dict(self), "task": task, "model": model, "dataset": dataset}
+        )
 
-    def as_begun(self, begun: TrainingSpec) -> TrainingSpec:
+    def as_begun(self, begun: TrainingSpec) -> Self:
         """Write as `begun` does what means the same: defaults, spelt out or not, also of earlier versions.
 
         What makes a training this one is compared as it is written.
@@ -405,7 +410,7 @@ class TrainingSpec(BaseModel):
             for name in DEFAULTS
             if _or_default(name, getattr(self, name)) == _or_default(name, getattr(begun, name))
         }
-        earlier = f"yolo11n{MODEL_SUFFIX[begun.task or 'detect']}"
+        earlier = f"yolo11n{MODEL_SUFFIX[begun.with_defaults().task]}"
         if self.model is None and begun.model == earlier:
             same["model"] = earlier
         return self.model_copy(update=same)
@@ -425,6 +430,14 @@ class TrainingSpec(BaseModel):
         if self.batch is not None and self.batch.is_integer():
             given["batch"] = int(self.batch)
         return given | (self.overrides or {})
+
+
+class ResolvedSpec(TrainingSpec):
+    """The parameters of a job that is trained: with our own defaults, as `with_defaults` returns them."""
+
+    task: Task
+    model: Text
+    dataset: Text
 
 
 def _or_default(name: str, value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -95,7 +95,6 @@ def resolve_run(context: Context) -> ResolvedJob:
 def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference:
     """Find and check the job's data; a training that goes on keeps those that it was begun with."""
     resolved, settings = parse_result(ResolvedJob, job, "resolve_config"), Settings.from_environment()
-    dataset, task = cast("str", resolved.spec.dataset), cast("str", resolved.spec.task)
     client = s3_client()
     checked = CheckedDatasets(client, settings.bucket)
     begun = is_begun(resolved)
@@ -105,8 +104,8 @@ def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference
             return reference
         try:
             reference = check_dataset(
-                dataset,
-                task,
+                resolved.spec.dataset,
+                resolved.spec.task,
                 settings.dataset_cache,
                 S3ObjectReader(client),
                 settings.dataset_roots,
