@@ -19,19 +19,19 @@ StoredKind = Literal[CheckpointKind, "last.previous"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint file, identified by its content.
-
-    path is a local path or an s3:// URI; sha256 is of the whole file, in lower-case hex; size is in bytes;
-    epoch counts from 0, as Ultralytics does: the last finished epoch whose training went into the file, -1
-    before the first one. batch is how many batches of the epoch after it went into it, too: 0 for a state at
-    an epoch's end.
-    """
+    """One checkpoint file, identified by its content."""
 
     path: str
+    """A local path or an s3:// URI."""
     sha256: str
+    """Of the whole file, in lower-case hex."""
     size: int
+    """In bytes."""
     epoch: int
+    """Last finished epoch whose training went into the file, counted from 0 as Ultralytics does; -1 before
+    the first one."""
     batch: int = 0
+    """Number of batches after it that went into the file, too; 0 for a state at an epoch's end."""
 
     @property
     def position(self) -> Position:

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A private copy of last.pt, whole, as it was at the end of `epoch` (from 0), or `batch` batches later.
-
-    is_best says that no epoch before was better, so that the job's best.pt is to be made of it.
-    """
+    """A private copy of last.pt, whole."""
 
     epoch: int
+    """Last finished epoch in it, from 0."""
     last: Path
+    """Path of the copy."""
     is_best: bool
+    """Whether the job's best.pt is to be made of it: no epoch before was better."""
     batch: int = 0
+    """Number of batches after `epoch` that are in it; 0 at an epoch's end."""
 
     @property
     def position(self) -> Position:
@@ -30,22 +31,23 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class PublishLimits:
-    """What durability may cost, and how patient it is.
-
-    Of the states at an epoch's end every `every_epochs`-th is stored, of those within epochs each that the
-    upload before leaves time for. One upload may go on while it makes progress: `least_bytes` more, or an
-    answer, every `stalled_seconds`. After a failure the next try waits `first_pause` seconds, twice as long
-    after each further one, up to `longest_pause`. The log warns where durability lags by more than
-    `lag_epochs` or `lag_seconds`.
-    """
+    """What durability may cost, and how patient it is."""
 
     every_epochs: int = 1
+    """Of the states at an epoch's end, one in so many is stored. A state within an epoch is stored whenever
+    the upload before it leaves time for that."""
     stalled_seconds: float = 60.0
+    """An upload may go on while each such period brings `least_bytes` more, or an answer."""
     least_bytes: int = 1024**2
+    """Progress that counts as such, in bytes."""
     first_pause: float = 1.0
+    """Seconds to wait after a failure; twice as long after each further one."""
     longest_pause: float = 60.0
+    """Most seconds to wait after a failure."""
     lag_epochs: int = 5
+    """Number of epochs that durability may lag behind before the log warns."""
     lag_seconds: float = 300.0
+    """Seconds that durability may lag behind before the log warns."""
 
 
 @dataclass(frozen=True)

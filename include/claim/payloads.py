@@ -43,15 +43,14 @@ class Payload(BaseModel):
 
 
 class ResumePoint(Payload):
-    """The state a resumed job continues from: the parent's objects in S3 as `resolve_config` found them.
-
-    best is None where the parent was interrupted before it stored one. epoch is the last finished one, from
-    0.
-    """
+    """The state a resumed job continues from: the parent's objects in S3, as `resolve_config` found them."""
 
     job_id: str
+    """The parent."""
     last: Checkpoint
+    """Its whole state."""
     best: Checkpoint | None
+    """Its best.pt; None where the parent was interrupted before it stored one."""
 
     @property
     def epoch(self) -> int:
@@ -60,20 +59,23 @@ class ResumePoint(Payload):
 
 
 class ResolvedJob(Payload):
-    """A job whose parameters were checked and whose row this run owns.
-
-    origin_run_id is the run that began this training: this one, or an earlier one that this one continues.
-    What is null in spec is Ultralytics' own default. weights are what the training began with; None where it
-    began from scratch, or from a file in S3 before their hash was kept.
-    """
+    """A job whose parameters were checked and whose row this run owns."""
 
     job_id: str
+    """Name of the job."""
     dag_id: str
+    """Dag of this run."""
     run_id: str
+    """This run, which owns the job."""
     origin_run_id: str
+    """Run that began this training: this one, or an earlier one that this one continues."""
     spec: ResolvedSpec
+    """The parameters; what is null is Ultralytics' own default."""
     resume: ResumePoint | None = None
+    """What a new job takes over from its parent; None for any other."""
     weights: InitialWeights | None = None
+    """What the training began with; None where it began from scratch, or from a file in S3 before hashes were
+    kept."""
 
     def identity(self) -> dict[str, object]:
         """Return what makes this training this one: a state that differs in it is another training's."""
@@ -90,20 +92,35 @@ class TrainingManifest(Payload):
     """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
 
     job_id: str
+    """Name of the job."""
     run_id: str
+    """Run that trained it."""
     origin_run_id: str
+    """Run that began this training."""
     best: Checkpoint
+    """The deployable best.pt, on the machine that trained."""
     last: Checkpoint
+    """The whole training state, on the machine that trained."""
     epoch: int
+    """Last finished epoch, from 0."""
     epochs: int
+    """Planned number of epochs."""
     start_epoch: int
+    """First epoch of the last attempt, from 0."""
     metrics: dict[str, float | None]
+    """Of best.pt on the validation split."""
     fitness: float | None
+    """Of best.pt on the validation split."""
     stop_reason: StopReason
+    """Why the training ended."""
     seconds: float
+    """What the last attempt took."""
     device: str
+    """What the last attempt ran on."""
     ultralytics_version: str
+    """Version of Ultralytics that trained."""
     keep_local: bool
+    """Whether the local files stay after both are in S3."""
 
     @property
     def status(self) -> JobStatus:

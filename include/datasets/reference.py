@@ -6,21 +6,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DatasetReference(BaseModel):
-    """What `check_dataset` hands on and `train` turns into local files on its own machine.
-
-    source is what the user gave (`digits`, a path, an s3:// URI). fingerprint identifies the content: two
-    references with equal fingerprints train on the same bytes. Counts are images; size is in bytes.
-    stat_digest, for a path only, is of the files' names, sizes and times: while it is the same, the content
-    need not be read again to be known.
-    """
+    """What `check_dataset` hands on and `train` turns into local files on its own machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
+    """What the user gave: `digits`, a path, or an s3:// URI."""
     task: str
+    """What it was checked for."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Identifies the content: two references with equal fingerprints train on the same bytes."""
     train_images: int
+    """Number of images to train on."""
     val_images: int
+    """Number of images to validate with."""
     classes: dict[int, str]
+    """Names by number."""
     size: int
+    """In bytes."""
     stat_digest: str | None = None
+    """Of the names, sizes and times of a path's files: while it is the same, the content need not be read
+    again to be known. None for any other source."""

@@ -31,20 +31,20 @@ DEFAULT_BUCKET = "training-checkpoints"
 
 @dataclass(frozen=True)
 class Settings:
-    """bucket holds the checkpoints; training_root is this machine's folder for jobs and cached data.
-
-    s3_public_endpoint is S3 as browsers see it; None where that is the endpoint of connection training_s3.
-    dataset_folders are those below which a local dataset may lie; without any, local paths are off.
-    pretrained_url is where pretrained weights are downloaded from that S3 does not have; None: nowhere. Only
-    a cpu_worker trains on its CPU where nobody asked for that.
-    """
+    """What a deployment sets."""
 
     bucket: str
+    """S3 bucket of the checkpoints."""
     training_root: Path
+    """This machine's folder for jobs and cached data."""
     s3_public_endpoint: str | None = None
+    """S3 as browsers see it; None where that is the endpoint of connection training_s3."""
     dataset_folders: tuple[Path, ...] = ()
+    """Folders below which a local dataset may lie; without any, local paths are off."""
     pretrained_url: str | None = None
+    """Where pretrained weights are downloaded from that S3 does not have; None for nowhere."""
     cpu_worker: bool = False
+    """Whether this worker trains on its CPU where nobody asked for that."""
 
     @classmethod
     def from_environment(cls) -> Settings:

@@ -30,27 +30,36 @@ class TrainingCompletionCallback(BaseModel):
 
     The backend gets all of it. A trainer outside Airflow has to give both paths only: what else it gives is
     checked against the objects and the row, and what it leaves out (null) is taken from there.
-
-    status tells whether all of the training was done, or it was stopped on purpose and can be resumed.
-    Paths are s3:// URIs, sha256 is of the whole file in lower-case hex, sizes are in bytes. epoch counts
-    from 0; metrics are those of best.pt on the validation split, named as in Ultralytics' results.csv.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     job_id: Annotated[str, Field(max_length=limits.TEXT)] | None = None
+    """Name of the job."""
     status: Literal["completed", "stopped"] = "completed"
+    """Whether all of the training was done, or it was stopped on purpose and can be resumed."""
     dag_id: AirflowId | None = None
+    """Dag of the run that owns the job."""
     run_id: AirflowId | None = None
+    """Run that owns the job."""
     best_checkpoint_path: Uri
+    """The s3:// URI of best.pt."""
     best_checkpoint_sha256: Sha256 | None = None
+    """Of the whole file, in lower-case hex."""
     best_checkpoint_size: Size | None = None
+    """In bytes."""
     last_checkpoint_path: Uri
+    """The s3:// URI of last.pt."""
     last_checkpoint_sha256: Sha256 | None = None
+    """Of the whole file, in lower-case hex."""
     last_checkpoint_size: Size | None = None
+    """In bytes."""
     epoch: Count | None = None
+    """Last finished epoch, counted from 0."""
     epochs: Count | None = None
+    """Planned number of epochs."""
     metrics: Metrics | None = None
+    """Of best.pt on the validation split, named as in Ultralytics' results.csv."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
         """Return what is told of best.pt or last.pt."""

@@ -72,77 +72,104 @@ JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
-    status is a JobStatus, or whatever an existing platform wrote in a row that was never trained here.
-    The owner is the run `run_id` of Dag `dag_id`, and in it try number `attempt` of the task `train`
-    (None until one began). origin_run_id is the run that began this training from its start: objects in
-    S3 belong to the training if their metadata names that run. initial_weights_path and _sha256 are the
-    file in S3 that the training began with, None where it began from scratch. Where its weights are those of
-    another job, parent_job_id is that job and resumed_epoch is None. epoch is the last finished one,
-    resumed_epoch the parent's last one, which a job with a parent continues after; both from 0; epochs is
-    the planned number. epoch_batch is how many batches after it are trained, of epoch_batches.
-    durable_epoch and durable_batch say the same of the newest state that was verified in S3: in the first
-    epoch durable_epoch is -1. trained_seconds is the training that counts, lost_seconds the training that
-    had to be repeated. A job that is to stop ends after the batch it is in, or with stop_after_epoch at
-    the end of its epoch. inexact_reason is None while the weights are those of a training that was never
-    interrupted, else the sentence why that is not promised. Sizes are in bytes, hashes SHA-256 in lower-
-    case hex. queued_at is when the job began to wait for its GPU, for the last time; waited_seconds is how
-    long it has waited in all, without a wait that goes on; started_at is when it first had its GPU.
-    machine, gpu_name ("CPU" without a GPU) and gpu_driver are those of its newest attempt. completed_at is
-    set for completed jobs only, last_checkpoint_expired_at for jobs whose last.pt was given up by the
-    retention policy; pinned is set by people, and keeps it for ever. archived_at is when somebody archived
-    the job, None for one that is not: a new run of it takes it out of the archive. origin is "external"
-    where the checkpoints are not of a training here: checkpoint_uploader said that they are complete, and
-    checkpoint_finding tells why they cannot be loaded here, if they cannot.
+    Epochs are counted from 0. Sizes are in bytes, hashes are SHA-256 of the whole file in lower-case hex.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     job_id: str
+    """Name of the job, and of its checkpoints in S3."""
     status: str | None
+    """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
     stop_requested: bool
+    """Whether somebody asked that the job stops, after the batch that it is in."""
     stop_after_epoch: bool
+    """Whether a job that is to stop first finishes its epoch."""
     dag_id: str | None
+    """Dag of the run that owns the job."""
     run_id: str | None
+    """Run that owns the job; None until the first one takes it."""
     origin_run_id: str | None
+    """Run that began this training from its start. Objects in S3 belong to the training if their metadata
+    names it."""
     attempt: int | None
+    """Try number of the task `train` in the run that owns the job; None until one began."""
     parent_job_id: str | None
+    """Job whose training this one continues, or whose weights it started from."""
     resumed_epoch: int | None
+    """Last epoch of the parent, after which this job continues; None where only its weights were taken."""
     initial_weights_path: str | None
+    """File in S3 that the training started from; None where it started from scratch."""
     initial_weights_sha256: str | None
+    """Hash of that file."""
     spec: JsonObject
+    """The parameters, as `ResolvedSpec` writes them."""
     epoch: int | None
+    """Last finished epoch."""
     epoch_batch: int | None
+    """Number of batches that are trained after it."""
     epoch_batches: int | None
+    """Number of batches in an epoch."""
     durable_epoch: int | None
+    """Last finished epoch in the newest state that was verified in S3; -1 for one within the first epoch."""
     durable_batch: int | None
+    """Number of batches after it in that state."""
     epochs: int | None
+    """Planned number of epochs."""
     trained_seconds: float | None
+    """Training time that counts, without what was repeated."""
     lost_seconds: float | None
+    """Training time that had to be repeated."""
     metrics: JsonObject
+    """Metrics of the last epoch while the job runs, then those of best.pt, named as in results.csv."""
     best_checkpoint_path: str | None
+    """URI of best.pt; None until it is recorded."""
     best_checkpoint_sha256: str | None
+    """Its hash; None where a platform recorded the path."""
     best_checkpoint_size: int | None
+    """Its size; None where a platform recorded the path."""
     last_checkpoint_path: str | None
+    """URI of last.pt; None until it is recorded, and after it expired."""
     last_checkpoint_sha256: str | None
+    """Its hash; None where a platform recorded the path."""
     last_checkpoint_size: int | None
+    """Its size; None where a platform recorded the path."""
     last_checkpoint_expired_at: datetime | None
+    """When the retention policy gave up last.pt; None while it is kept."""
     origin: str | None
+    """Where it was trained: "external" for outside Airflow, None for here."""
     checkpoint_uploader: str | None
+    """Who said that the checkpoints of such a job are complete."""
     checkpoint_finding: str | None
+    """Why they cannot be loaded here; None if they can."""
     pinned: bool
+    """Whether somebody wants last.pt kept for ever."""
     archived_at: datetime | None
+    """When somebody archived the job; None for one that is not. A new run takes it out of the archive."""
     inexact_reason: str | None
+    """Why the weights may differ from those of an uninterrupted training; None while they do not."""
     error: str | None
+    """Why the job failed."""
     triggered_by: str | None
+    """User who triggered the run."""
     created_at: datetime | None
+    """When the row was created."""
     queued_at: datetime | None
+    """When the job last began to wait for its GPU."""
     waited_seconds: float | None
+    """Time spent waiting for a GPU, without a wait that has not ended."""
     machine: str | None
+    """Host name of the newest attempt."""
     gpu_name: str | None
+    """GPU of the newest attempt; "CPU" without one."""
     gpu_driver: str | None
+    """Version of its driver."""
     started_at: datetime | None
+    """When the job first had its GPU."""
     completed_at: datetime | None
+    """When the job was completed; None for any other status."""
     updated_at: datetime | None
+    """When the row was last written."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
         """Return what is recorded of best.pt or last.pt; None where no path is."""
@@ -187,16 +214,19 @@ class TrainingJob(BaseModel):
 
 
 class RecordedEpoch(BaseModel):
-    """One row of `training_epochs`: the numbers of one finished epoch, counted from 0.
+    """One row of `training_epochs`. None stands for a number that is not finite."""
 
-    metrics has Ultralytics' names as they are in results.csv; a number that was not finite is None.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     epoch: int
+    """Counted from 0."""
     metrics: dict[str, float | None]
+    """By Ultralytics' names, as in results.csv."""
     fitness: float | None
+    """What Ultralytics compares epochs by; None also without validation."""
     seconds: float | None
+    """What the epoch took, with its validation."""
     eta_seconds: float | None
+    """What the remaining epochs were expected to take when it ended."""
     recorded_at: datetime
+    """When it was recorded for the last time: a new attempt may repeat it."""

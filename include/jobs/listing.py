@@ -49,32 +49,44 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs; what is None holds for every job. dataset and model are those of the spec."""
+    """Which jobs; a field that is None holds for every job."""
 
     status: JobStatus | None = None
+    """Their status."""
     dataset: str | None = None
+    """The dataset of their spec, written alike."""
     model: str | None = None
+    """The model of their spec, written alike."""
     prefix: str | None = None
+    """What their ids begin with."""
     dag_id: str | None = None
+    """Dag of the run that owns them."""
     run_id: str | None = None
+    """Run that owns them."""
     archived: bool | None = None
+    """Whether they are archived."""
 
 
 @dataclass(frozen=True)
 class JobTotal:
-    """How many jobs match; an estimate is never below EXACT_UP_TO."""
+    """How many jobs match."""
 
     number: int
+    """The number, or an estimate that is never below EXACT_UP_TO."""
     is_estimate: bool
+    """Whether it was estimated."""
 
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs, the newest first; next is the place of the last one if there are more, total how many match."""
+    """Some of the jobs that match, the newest first."""
 
     jobs: Sequence[TrainingJob]
+    """Their rows."""
     next: Place | None
+    """Place of the last one; None where no jobs come after it."""
     total: JobTotal
+    """How many match in all."""
 
 
 class RelatedJob(BaseModel):
@@ -123,19 +135,21 @@ def named(spec: Mapping[str, Any] | None, name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is known of a job beside its row.
-
-    epoch is the last one that is recorded, with what was known when it was; None before there is one. curve
-    holds the fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one, None where
-    it is not known. children are the newest of the jobs that continue this one.
-    """
+    """What is known of a job beside its row."""
 
     epoch: int | None = None
+    """Last recorded epoch; None before there is one."""
     seconds: float | None = None
+    """What that epoch took."""
     eta_seconds: float | None = None
+    """What the remaining epochs were expected to take when it ended."""
     recorded_at: datetime | None = None
+    """When it was recorded."""
     curve: Sequence[float | None] = ()
+    """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
+    not known."""
     children: Sequence[str] = ()
+    """Newest jobs that continue this one."""
 
 
 class JobListing:

@@ -83,68 +83,72 @@ def require_task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training, in Ultralytics' own words.
+    """One training, in Ultralytics' own words. Nothing is ever downloaded.
 
-    task is one of detect, segment, classify, pose, obb. model is a name, a YAML or a .pt on this machine; a
-    name or a YAML is trained from scratch, nothing is ever downloaded. data is what Ultralytics takes as
-    `data`: a YAML file, or a directory for classify. weights/ is made below save_dir, which is
-    `{TRAINING_ROOT}/{job_id}/runs/train`. device is auto (or None), cpu, mps, a GPU's number, or several
-    ("0,1") that share every batch. arguments are all other Ultralytics training arguments that were given.
-
-    With `resume_from` (a whole last.pt, only read) the training continues at the next epoch with the
-    checkpoint's own model, optimizer and arguments; `epochs` may then be larger than in the checkpoint, and
-    `arguments` holds what changes on purpose (lr0, batch, workers, patience, …; optimizer and seed stay as
-    they were). inexact_reason of the reports then names what makes the weights others. `best_from` is the
-    best.pt that belongs to it: it stays the best until an epoch beats it. Without it the best of the resumed
-    epochs becomes best.pt. A patience that the checkpoint has used up begins anew.
-
-    identity is what makes this training this one, in plain values; it is kept in last.pt. With `recover`,
-    `resume_from` is this very training's state, left by an attempt that was interrupted: the training goes on
-    as if nothing had happened, with no argument changed; where it had ended already, only the final
-    validation is done, and with `stop` so it is in any case. A state of another identity is refused.
-
-    loss_rules says what happens where the loss jumps or is not a number. heartbeats says where each process
-    shows that it lives, if anybody looks.
+    With `resume_from` the training continues at the next epoch with the checkpoint's own model, optimizer and
+    arguments. With `recover` as well it goes on as if nothing had happened: `resume_from` is then this very
+    training's state, left by an attempt that was interrupted, and no argument changes. Where it had ended
+    already, only the final validation is done.
     """
 
     task: Task
+    """What the model does."""
     model: str
+    """Name or YAML of an architecture, which is trained from scratch, or path of a .pt on this machine."""
     data: Path
+    """What Ultralytics takes as `data`: a YAML file, or a directory for classify."""
     save_dir: Path
+    """Folder for the results, with weights/ in it: `{TRAINING_ROOT}/{job_id}/runs/train`."""
     epochs: int | None = None
+    """Total number of epochs; with `resume_from` it may be larger than in the checkpoint. None: Ultralytics'
+    default, or as in the checkpoint."""
     device: str | None = None
+    """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
+    """All other Ultralytics training arguments that were given. With `resume_from` these are what changes on
+    purpose (lr0, batch, workers, patience, …); the reports then say so in inexact_reason. Optimizer and seed
+    stay as they were, and a patience that the checkpoint has used up begins anew."""
     resume_from: Path | None = None
+    """A whole last.pt to continue from; it is only read."""
     best_from: Path | None = None
+    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it the
+    best of the resumed epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
+    """What makes this training this one, in plain values; it is kept in last.pt. With `recover` a state of
+    another identity is refused."""
     recover: bool = False
+    """Whether `resume_from` is this training's own state."""
     stop: bool = False
+    """Whether a training that recovers is to end at once, with the final validation."""
     loss_rules: LossRules = NO_RULES
+    """What happens where the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None
+    """Where each process shows that it is alive; None if nobody looks."""
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """The numbers of one finished epoch.
-
-    epoch counts from 0; epochs is the planned number. metrics holds Ultralytics' names as they are in
-    results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`); a number that is not finite is None, and an
-    epoch without validation (`val=false`) has neither validation metrics nor fitness. seconds is what the
-    epoch took with its validation; eta_seconds is what the remaining epochs will take at the average of this
-    attempt. is_best tells that best.pt is of this epoch. inexact_reason is None while an interrupted training
-    ends with the weights of an uninterrupted one, or the reason why that is not promised any more.
-    trained_seconds is as in Progress.
-    """
+    """The numbers of one finished epoch. None stands for one that is not finite."""
 
     epoch: int
+    """Counted from 0."""
     epochs: int
+    """Planned number of epochs."""
     metrics: Mapping[str, float | None]
+    """By Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An epoch
+    without validation (`val=false`) has no validation metrics."""
     fitness: float | None
+    """What Ultralytics compares epochs by; None also without validation."""
     seconds: float
+    """What the epoch took, with its validation."""
     eta_seconds: float
+    """What the remaining epochs will take, at the average of this attempt."""
     is_best: bool
+    """Whether best.pt is of this epoch."""
     inexact_reason: str | None
+    """Why the weights may differ from those of an uninterrupted training; None while they do not."""
     trained_seconds: float = 0.0
+    """As in Progress."""
 
 
 class EpochReporter(Protocol):
@@ -160,32 +164,33 @@ class EpochReporter(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is: after each batch, and when its last batch of an epoch is to be validated.
-
-    epoch is the last finished one, from 0, or -1; batch is how many batches of the one after it are finished,
-    of `batches`. trained_seconds is the time that went into them since the training began, in all attempts,
-    without what was lost. is_repeated tells that the epoch is trained once more, after a NaN or with half the
-    batch: no state within it is saved, because one of the first time would seem to be newer.
-    """
+    """How far a training is: after each batch, and when the last batch of an epoch is to be validated."""
 
     epoch: int
+    """Last finished epoch, from 0; -1 before the first."""
     batch: int
+    """Number of batches after it that are finished."""
     batches: int
+    """Number of batches in that epoch."""
     trained_seconds: float
+    """Time since the training began that went into its state, in all attempts; without what was lost."""
     is_repeated: bool = False
+    """Whether the epoch is trained once more, after a NaN or with half the batch. No state within it is
+    saved, because one of the first time would seem to be newer."""
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """What last.pt holds: the state after `batch` batches (0: none) of the epoch that comes after `epoch`.
-
-    is_best tells that best.pt is to be made of it: no epoch before was better.
-    """
+    """What last.pt holds."""
 
     epoch: int
+    """Last finished epoch in it, from 0; -1 before the first."""
     batch: int
+    """Number of batches after it that are in the state; 0 at an epoch's end."""
     is_best: bool
+    """Whether best.pt is to be made of it: no epoch before was better."""
     trained_seconds: float
+    """As in Progress."""
 
 
 class StateReporter(Protocol):
@@ -207,25 +212,29 @@ class StateReporter(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training leaves behind.
-
-    best is the stripped, deployable best.pt; last is the whole training state. epoch is the last finished
-    one, counted from 0; best_epoch is the one best.pt was saved in, also from 0; start_epoch is the first
-    one of this attempt; epochs is the planned number: fewer ran when stop_reason is "early_stopping",
-    "time_budget" or "stopped" (by the reporter) instead of "completed". metrics and fitness are those of
-    best.pt on the validation split, names as in results.csv. device is what it ran on, such as "cpu",
-    "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more".
-    """
+    """What a finished training leaves behind. Epochs are counted from 0."""
 
     best: Checkpoint
+    """The deployable best.pt, stripped of its training state."""
     last: Checkpoint
+    """The whole training state."""
     epoch: int
+    """Last finished epoch."""
     best_epoch: int
+    """Epoch that best.pt was saved in."""
     epochs: int
+    """Planned number of epochs; fewer ran where stop_reason is not "completed"."""
     start_epoch: int
+    """First epoch of this attempt."""
     metrics: Mapping[str, float | None]
+    """Of best.pt on the validation split, by Ultralytics' names, as in results.csv."""
     fitness: float | None
+    """Of best.pt on the validation split."""
     stop_reason: StopReason
+    """Why the training ended."""
     seconds: float
+    """What the loop and the final validation took."""
     device: str
+    """What it ran on: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str
+    """Version of Ultralytics that trained."""

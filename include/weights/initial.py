@@ -31,17 +31,16 @@ if TYPE_CHECKING:
 
 
 class InitialWeights(BaseModel):
-    """One file of weights in S3, by its content.
-
-    path is its s3:// URI, sha256 the hash of the whole file. job_id is the job whose best.pt it is, if it is
-    one that has a row.
-    """
+    """One file of weights in S3, by its content."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
+    """Its s3:// URI."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the whole file, in lower-case hex."""
     job_id: str | None = None
+    """Job whose best.pt it is, if that job has a row."""
 
 
 @contextmanager
