@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from include.jobs.spec import DEFAULTS, SpecError, TrainingSpec
+from include.jobs.parameters import DEFAULTS
+from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import params_of
 from include.retraining.request import RetrainRequest
 from include.training.arguments import known_arguments

@@ -10,7 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from include.jobs.loss_parameters import loss_rules_of
-from include.jobs.spec import DEFAULTS, SpecError, TrainingSpec
+from include.jobs.parameters import DEFAULTS
+from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import params_of
 from include.training.contract import TASKS
 from include.training.loss_rules import NO_RULES, Action, LossRules

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.jobs.spec import OptionalText
+from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.models.errors import PromotionRequestRefused
 from include.models.objects import MODEL_NAME, MODEL_NAME_RULE

@@ -13,7 +13,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3Tree, S3Zip, parse_source
 from include.deployment.connections import s3_client
-from include.jobs.spec import OptionalText
+from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry

@@ -1,0 +1,282 @@
+"""The only definition of each parameter of a training job: type, bounds, and what the form says about it.
+
+Training parameters default to null, because "not given" must differ from "given": with `resume_from` null
+means the parent's value, otherwise Ultralytics' own default.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from include.forgiving import as_text, as_whole_number, is_blank, without_blanks
+from include.jobs.loss_parameters import LossSpike, OnLossSpike, OnNan, RollBackLr, RollBackStates
+from include.jobs.model_reference import ModelReference
+from include.jobs.parameter_schema import parameter
+from include.limits import TEXT
+from include.plain_text import is_one_line
+from include.refusals import shown
+from include.s3.location import JOB_ID, JOB_ID_RULE
+from include.training.architectures import default_weights
+from include.training.arguments import check_no_files, check_overrides
+from include.training.contract import TASKS, Task
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+Optimizer = Literal["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"]
+
+DEFAULTS: dict[str, int | str] = {
+    "epochs": 100,
+    "imgsz": 640,
+    "batch": 16,
+    "seed": 0,
+    "patience": 100,
+    "optimizer": "auto",
+}
+"""Ultralytics' own: spelt out they mean the same as not given."""
+
+_WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
+"""Parameters that are whole numbers."""
+
+REPLACED = {"publish_interval": "publish_seconds"}
+"""Parameters of earlier versions, which the specs of their jobs still have."""
+
+_JOB = "Job"
+_DATA = "Data and model"
+_TRAINING = "Training"
+_CONTINUING = "Resuming and storage"
+
+
+def _blank_is_null(value: object) -> object:
+    return None if is_blank(value) else value
+
+
+def _one_line(text: str | None, info: ValidationInfo) -> str | None:
+    if text is None or is_one_line(text):
+        return text
+    raise ValueError(f"{info.field_name}={shown(text)} contains a control character; remove it")
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_one_line)]
+
+
+class TrainingParameters(BaseModel):
+    """Every parameter of a training job, each valid by itself; TrainingSpec says what goes together."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
+    )
+
+    job_id: str | None = Field(
+        None,
+        pattern=JOB_ID,
+        description=f"Name of the job and of its checkpoints: {JOB_ID_RULE}.",
+        json_schema_extra=parameter(_JOB, when_empty="a generated name"),
+    )
+    fresh: bool = Field(
+        False,
+        description="Discard any previous training of this job and start from scratch.",
+        json_schema_extra=parameter(_JOB),
+    )
+    dataset: OptionalText = Field(
+        None,
+        max_length=TEXT,
+        description="digits (bundled handwritten digits, detect only), s3://… (a .zip, a prefix or a data "
+        "YAML), or a path below one of the folders in the workers' DATASET_ROOTS.",
+        json_schema_extra=parameter(
+            _DATA, default="digits", when_empty="digits for detect; required for every other task"
+        ),
+    )
+    task: Task | None = Field(
+        None, description="What the model does.", json_schema_extra=parameter(_DATA, default="detect")
+    )
+    model: OptionalText = Field(
+        None,
+        max_length=TEXT,
+        description="yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
+        "job:{job_id} (that job's best.pt), or model:{name}@{version} (a registered version; without @, the "
+        "version in production).",
+        json_schema_extra=parameter(
+            _DATA,
+            default_by_task={task: default_weights(task) for task in TASKS},
+            when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
+        ),
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Total number of epochs.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["epochs"]),
+    )
+    imgsz: int | None = Field(
+        None,
+        ge=32,
+        le=8192,
+        description="Side of the square training images in pixels, rounded up to a multiple of 32.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["imgsz"]),
+    )
+    batch: float | None = Field(
+        None,
+        ge=-1,
+        le=65_536,
+        description="Images per batch; -1 or a fraction of the GPU's memory lets Ultralytics choose.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["batch"]),
+    )
+    device: OptionalText = Field(
+        None,
+        pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
+        description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
+        json_schema_extra={
+            **parameter(
+                _TRAINING, default="auto", when_empty="auto: the first GPU, or the CPU if there is none"
+            ),
+            "type": ["string", "integer", "null"],
+        },
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Number of processes that load data.",
+        json_schema_extra=parameter(_TRAINING, when_empty="8 on a GPU; always 0 on a CPU"),
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**31,
+        description="Seed of all random numbers.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["seed"]),
+    )
+    patience: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="Stop early after this many epochs without a better fitness; 0 never stops early.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["patience"]),
+    )
+    time: float | None = Field(
+        None,
+        gt=0,
+        le=8_760,
+        description="Time budget in hours, used instead of epochs.",
+        json_schema_extra=parameter(_TRAINING, when_empty="none"),
+    )
+    optimizer: Optimizer | None = Field(
+        None,
+        description="Optimizer; auto also chooses lr0 and momentum.",
+        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["optimizer"]),
+    )
+    lr0: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Initial learning rate.",
+        json_schema_extra=parameter(
+            _TRAINING, default=0.01, when_empty="0.01, or what the optimizer auto chooses"
+        ),
+    )
+    overrides: dict[str, Any] | None = Field(
+        None,
+        description='Any other Ultralytics training arguments, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
+        json_schema_extra=parameter(_TRAINING),
+    )
+    on_loss_spike: OnLossSpike = None
+    loss_spike: LossSpike = None
+    on_nan: OnNan = None
+    roll_back_states: RollBackStates = None
+    roll_back_lr: RollBackLr = None
+    resume_from: str | None = Field(
+        None,
+        pattern=JOB_ID,
+        description="Job to continue from its last.pt as a new job, with the same data, model and arguments. "
+        "To train longer than planned, give a larger number of epochs.",
+        json_schema_extra=parameter(_CONTINUING),
+    )
+    publish_every: int = Field(
+        1,
+        ge=1,
+        le=100_000,
+        description="Upload the training state to S3 every so many epochs; the final state is always "
+        "uploaded.",
+        json_schema_extra=parameter(_CONTINUING),
+    )
+    publish_seconds: float = Field(
+        60,
+        ge=10,
+        le=86_400,
+        description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
+        "once the last one is older than this.",
+        json_schema_extra=parameter(_CONTINUING),
+    )
+    hang_timeout: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        description="Seconds without a finished batch after which the training is killed and resumed.",
+        json_schema_extra=parameter(
+            _CONTINUING, when_empty="300, or 20 times the median batch time if that is longer"
+        ),
+    )
+    keep_local: bool = Field(
+        False,
+        description="Keep the local files after both checkpoints have been verified in S3.",
+        json_schema_extra=parameter(_CONTINUING),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, values: Any) -> Any:
+        values = without_blanks(values, cls.model_fields)
+        if not isinstance(values, dict):
+            return values
+        meant = {name: value for name, value in values.items() if name not in REPLACED}
+        for name in _WHOLE & meant.keys():
+            meant[name] = as_whole_number(meant[name])
+        if "device" in meant:
+            meant["device"] = as_text(meant["device"])
+        return meant
+
+    @field_validator("model")
+    @classmethod
+    def _names_a_model(cls, model: str | None) -> str | None:
+        return model and ModelReference.parse(model).text
+
+    @field_validator("batch")
+    @classmethod
+    def _images_or_fraction(cls, batch: float | None) -> float | None:
+        if batch is None or 0 < batch < 1 or (batch.is_integer() and batch not in {0, -0.0}):
+            return batch
+        raise ValueError(
+            f"batch={batch} is neither a whole number of images, nor -1, nor a fraction between 0 and 1"
+        )
+
+    @field_validator("device")
+    @classmethod
+    def _each_gpu_once(cls, device: str | None) -> str | None:
+        numbers = [int(number) for number in re.findall(r"\d+", device or "")]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"device={device!r} names a GPU twice; give each number once")
+        return device
+
+    @field_validator("overrides")
+    @classmethod
+    def _known_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
+        taken = sorted(set(overrides or {}) & set(cls.model_fields))
+        if taken:
+            raise ValueError(f"{taken[0]} is a parameter of its own: give it there, not in overrides")
+        check_overrides(overrides or {})
+        check_no_files(overrides or {})
+        return overrides or None
