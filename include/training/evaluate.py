@@ -112,7 +112,7 @@ def _require_model_for(task: Task, weights: Path) -> None:
 def _measured(validator: ByName, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
     try:
         _require_description(settings)
-        metrics = validator(model=weights)  # type: ignore[operator]
+        metrics = validator(model=weights)
     except Exception as error:
         if is_out_of_memory(error):
             raise TrainingError(

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
     from ultralytics.data.dataset import ClassificationDataset
 
+    # A mixin uses what any validator of Ultralytics has.
+    from ultralytics.engine.validator import BaseValidator as _Base
+
     from include.training.contract import Task
+else:
+    _Base = object
 
 Names = Mapping[int, str]
 
@@ -33,18 +38,18 @@ _ONE_CLASS = {0: "item"}
 _NOT_IN_DATA = -1
 
 
-class ByName:
+class ByName(_Base):  # type: ignore[misc]
     """What all tasks share. A mixin that comes before one of Ultralytics' validators."""
 
     def __init__(self, args: dict[str, Any], save_dir: Any) -> None:
-        super().__init__(save_dir=save_dir, args=args)  # type: ignore[call-arg]
+        super().__init__(save_dir=save_dir, args=args)
 
     @property
     def data_names(self) -> dict[int, str]:
         """The classes of the data, by their numbers."""
-        if self.args.single_cls:  # type: ignore[attr-defined]
+        if self.args.single_cls:
             return _ONE_CLASS
-        names: dict[int, str] = check_class_names(dict(self.data["names"]))  # type: ignore[attr-defined]
+        names: dict[int, str] = check_class_names(dict(self.data["names"]))
         return names
 
     def per_class(self) -> dict[str, float]:
@@ -62,8 +67,8 @@ class ByName:
 
     def close(self) -> None:
         """Leave no process of the loader behind."""
-        if self.dataloader is not None:  # type: ignore[attr-defined]
-            self.dataloader.close()  # type: ignore[attr-defined]
+        if self.dataloader is not None:
+            self.dataloader.close()
 
 
 class _Boxes(ByName):
@@ -74,25 +79,25 @@ class _Boxes(ByName):
     def get_dataloader(self, dataset_path: str, batch_size: int) -> DataLoader[Any]:
         """Load all of the data: Ultralytics leaves out the classes that `names` lacks."""
         self.names = self.data_names
-        loader: DataLoader[Any] = super().get_dataloader(dataset_path, batch_size)  # type: ignore[misc]
+        loader: DataLoader[Any] = super().get_dataloader(dataset_path, batch_size)
         return loader
 
     def init_metrics(self, model: Any) -> None:
         """Prepare to count by the classes of the data."""
-        super().init_metrics(model)  # type: ignore[misc]
-        self.metrics.names = self.data_names  # type: ignore[attr-defined]
-        self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)  # type: ignore[attr-defined]
+        super().init_metrics(model)
+        self.metrics.names = self.data_names
+        self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """Give what was found the numbers of the data; what the data do not have fits no label."""
-        found: list[dict[str, torch.Tensor]] = super().postprocess(preds)  # type: ignore[misc]
+        found: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for each in found:
             each["cls"] = self._to_data[each["cls"].long()].to(each["cls"].dtype)
         return found
 
     def per_class(self) -> dict[str, float]:
         """AP50-95 of each class that has a label."""
-        metric = getattr(self.metrics, self.part)  # type: ignore[attr-defined]
+        metric = getattr(self.metrics, self.part)
         return self.named({int(c): float(ap) for c, ap in zip(metric.ap_class_index, metric.ap, strict=True)})
 
 
