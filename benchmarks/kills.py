@@ -191,7 +191,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     os.environ |= services.airflow_environment(folder)
     from include.attempt.attempt import TrainingAttempt
     from include.checkpoints.store import CheckpointStore
-    from include.claim.payloads import ResolvedJob
+    from include.claim.resolved_job import ResolvedJob
     from include.datasets.digits import reference
     from include.deployment.connections import s3_client
     from include.deployment.settings import Settings

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.claim.payloads import require_result
 from include.deployment.settings import TRAINING_DB
 from include.orchestration.failures import no_retry
 from include.orchestration.params import params_of
 from include.orchestration.retries import DEFAULT_ARGS
+from include.orchestration.xcoms import require_result
 from include.schema.request import MigrationRequest
 
 if TYPE_CHECKING:

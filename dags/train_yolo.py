@@ -25,8 +25,9 @@ from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MA
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.orchestration.params import params_of
-from include.orchestration.recording import exactly_one_row, manifest_of, result_of
+from include.orchestration.recording import exactly_one_row
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 Json = dict[str, Any]

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import check_dataset
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader

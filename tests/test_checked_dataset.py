@@ -15,7 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.attempt.attempt import TrainingAttempt
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.deployment.connections import s3_client as connected_client
 from include.deployment.retrying import may_pass
 from include.deployment.settings import Settings

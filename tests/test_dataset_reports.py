@@ -12,7 +12,7 @@ import pytest
 import requests
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.datasets.errors import LISTED_FINDINGS, DatasetError, Finding
 from include.jobs.repository import JobRepository
 from include.limits import ERROR_BYTES, FINDINGS, SUMMARY_BYTES

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from include.claim.payloads import parse_result
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.deployment.backend import notify
 from include.deployment.retrying import BackendUnavailable, may_pass
 from include.jobs.callback import TrainingCompletionCallback
 from include.orchestration.failures import record_task_failure, recorded_failure
-from include.orchestration.recording import result_of
+from include.orchestration.xcoms import parse_result, result_of
 from tests.airflow_connections import context_of
 from tests.cutting_proxy import CuttingProxy
 from tests.jobs import claim, recorded

@@ -14,8 +14,8 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob
 from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolved_job import ResolvedJob
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError

@@ -21,7 +21,7 @@ from include.api import connections
 from include.attempt.attempt import TrainingAttempt
 from include.attempt.pictures import store_pictures
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings

@@ -15,7 +15,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob, ResumePoint
+from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.deployment.retrying import may_pass
 from include.jobs.spec import TrainingSpec
 from include.s3.errors import CorruptObject, FencedOut, StoreError

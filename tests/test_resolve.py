@@ -13,8 +13,8 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob
 from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError

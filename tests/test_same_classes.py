@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob, ResumePoint
+from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference

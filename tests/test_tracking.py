@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from include.attempt.manifest import TrainingManifest
 from include.attempt.tracking import Tracker, as_recorded, track_recorded
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import TrainingManifest
 from include.jobs.repository import JobRepository
 from include.tracking.server import TrackingServer, TrackingSettingsError
 from tests.airflow_client import until

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from include.attempt.attempt import TrainingAttempt
+from include.attempt.manifest import TrainingManifest
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import ResolvedJob, TrainingManifest
+from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.attempt.attempt import TrainingAttempt
 from include.attempt.job_record import JobRecord
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
 from include.datasets.check import check_dataset
 from include.deployment.settings import Settings

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import EXACT
-from include.claim.payloads import ResolvedJob
+from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import StopRequest
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec

@@ -10,10 +10,10 @@ import boto3
 import pytest
 
 from include.attempt.attempt import publish_final
+from include.attempt.manifest import TrainingManifest
 from include.attempt.uploads import upload
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import TrainingManifest
 from include.deployment.retrying import patiently
 from include.deployment.settings import Settings
 from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow

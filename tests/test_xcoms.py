@@ -11,8 +11,9 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.attempt.manifest import TrainingManifest
 from include.checkpoints.checkpoint import Checkpoint
-from include.claim.payloads import ResolvedJob, TrainingManifest
+from include.claim.resolved_job import ResolvedJob
 from include.jobs.spec import TrainingSpec
 from include.tasks.train_yolo import notify_completion, train_resolved_job, upload_checkpoint
 from include.tasks.training_operators import JobEnded

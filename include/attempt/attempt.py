@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
+from include.attempt.manifest import TrainingManifest
 from include.attempt.memory_watch import MemoryWatch
 from include.attempt.pictures import remove_local_pictures, store_pictures
 from include.attempt.preemption import interruptible
@@ -19,7 +20,6 @@ from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, as_recorded, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-from include.claim.payloads import TrainingManifest
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from include.attempt.preemption import Interruption
     from include.attempt.starting_point import Beginning
     from include.checkpoints.store import CheckpointStore
-    from include.claim.payloads import ResolvedJob
+    from include.claim.resolved_job import ResolvedJob
     from include.datasets.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
     from include.deployment.settings import Settings

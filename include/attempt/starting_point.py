@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Position, StoredKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
-    from include.claim.payloads import ResolvedJob, ResumePoint
+    from include.claim.resolved_job import ResolvedJob, ResumePoint
 
 log = logging.getLogger(__name__)
 

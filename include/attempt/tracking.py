@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from include.attempt.manifest import TrainingManifest
     from include.checkpoints.store import CheckpointStore
-    from include.claim.payloads import TrainingManifest
     from include.jobs.job import TrainingJob
     from include.tracking.mirror import JobMirror
     from include.tracking.server import TrackingServer

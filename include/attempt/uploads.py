@@ -14,9 +14,9 @@ from include.s3.errors import LocalFileMissing
 from include.trusted_folders import require_trusted_folder
 
 if TYPE_CHECKING:
+    from include.attempt.manifest import TrainingManifest
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
     from include.checkpoints.store import CheckpointStore
-    from include.claim.payloads import TrainingManifest
     from include.deployment.settings import Settings
 
 log = logging.getLogger(__name__)

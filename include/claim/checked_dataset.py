@@ -23,7 +23,7 @@ from include.s3.reading import read_small
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.claim.payloads import ResolvedJob
+    from include.claim.resolved_job import ResolvedJob
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from include.reports.store import ReportStore
 from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
-    from include.claim.payloads import ResolvedJob
+    from include.claim.resolved_job import ResolvedJob
 
 log = logging.getLogger(__name__)
 

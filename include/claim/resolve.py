@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
-from include.claim.payloads import ResolvedJob, ResumePoint
+from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import began_with, continued, doing, owner_runs
 from include.deployment.retrying import may_pass
 from include.jobs.job import JobStatus

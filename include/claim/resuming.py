@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import in_words
-from include.claim.payloads import ResumePoint
+from include.claim.resolved_job import ResumePoint
 from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
 from include.weights.initial import InitialWeights

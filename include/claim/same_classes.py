@@ -9,7 +9,7 @@ from include.datasets.errors import DatasetError
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
-    from include.claim.payloads import ResolvedJob
+    from include.claim.resolved_job import ResolvedJob
     from include.datasets.reference import DatasetReference
 
 _NAMED = 30

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
-
-from include.claim.payloads import TrainingManifest, require_result
-
-if TYPE_CHECKING:
-    from airflow.sdk.types import RuntimeTaskInstanceProtocol
-
-
-def result_of(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
-    """Return what the task returned, in templates. Raises AirflowFailException if that is nothing."""
-    return require_result(ti.xcom_pull(task_ids=task_id), task_id)
-
-
-def manifest_of(ti: RuntimeTaskInstanceProtocol) -> TrainingManifest:
-    """Return what `train` returned, in templates. Raises AirflowFailException if that is nothing."""
-    return TrainingManifest.model_validate(result_of(ti, "train"))
 
 
 def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.payloads import parse_result
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
@@ -22,6 +21,7 @@ from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.models.repository import ModelRepository
 from include.orchestration.failures import no_retry
+from include.orchestration.xcoms import parse_result
 from include.s3.errors import CorruptObject
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured, Retraining
 from include.training.evaluate import evaluate

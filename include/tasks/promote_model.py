@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.claim.payloads import parse_result
 from include.deployment.connections import s3_client, training_db
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
 from include.models.request import ChosenVersion, PromotionRequest
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.orchestration.failures import no_retry
+from include.orchestration.xcoms import parse_result
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.claim.payloads import Payload
+from include.payload import Payload
 from include.retraining.plans import RetrainPlan
 from include.training.evaluate import Evaluation
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.claim.payloads import parse_result
 from include.datasets.check import check_dataset
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
@@ -23,6 +22,7 @@ from include.models.repository import ModelRepository
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
+from include.orchestration.xcoms import parse_result
 from include.retraining.gate import decide
 from include.retraining.novelty import nothing_new
 from include.retraining.plans import PlanError

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.attempt.manifest import TrainingManifest
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, is_begun
 from include.claim.dataset_report import with_report
-from include.claim.payloads import ResolvedJob, TrainingManifest, parse_result
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
+from include.claim.resolved_job import ResolvedJob
 from include.claim.same_classes import require_same_classes
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
@@ -32,6 +33,7 @@ from include.jobs.repository import JobRepository
 from include.orchestration.failures import no_retry, recorded_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
+from include.orchestration.xcoms import parse_result
 from include.s3.conditional_writes import require_conditional_writes
 from include.schema.current import require_current
 from include.tasks.audit_checkpoints import live_runs

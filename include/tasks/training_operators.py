@@ -13,11 +13,11 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from include.claim.payloads import parse_result
 from include.deployment.connections import training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
 from include.orchestration.runs import is_running
+from include.orchestration.xcoms import parse_result
 from include.tasks.retrain_payloads import Challenge, Challenger
 
 if TYPE_CHECKING:

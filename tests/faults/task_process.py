@@ -81,7 +81,7 @@ def run_tasks(
     _give_up_root()
     _speak()
     from include.attempt import epoch_recorder
-    from include.claim.payloads import parse_result
+    from include.orchestration.xcoms import parse_result
     from include.tasks import train_yolo as tasks
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
@@ -152,8 +152,8 @@ def _record(run: Run) -> None:
     """Do what the SQLExecuteQueryOperator does, with the hook, the statement and the handler that it has."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    from include.attempt.manifest import TrainingManifest
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
-    from include.claim.payloads import TrainingManifest
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.recorded_checkpoint import checkpoint_columns
     from include.orchestration.recording import exactly_one_row

@@ -1,0 +1,80 @@
+"""What a finished training hands on: what `train` returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.jobs.job import JobStatus
+from include.payload import Payload
+from include.training.contract import StopReason
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import CheckpointKind
+    from include.claim.resolved_job import ResolvedJob
+    from include.training.contract import TrainingResult
+
+
+class TrainingManifest(Payload):
+    """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
+
+    job_id: str
+    """Name of the job."""
+    run_id: str
+    """Run that trained it."""
+    origin_run_id: str
+    """Run that began this training."""
+    best: Checkpoint
+    """The deployable best.pt, on the machine that trained."""
+    last: Checkpoint
+    """The whole training state, on the machine that trained."""
+    epoch: int
+    """Last finished epoch, from 0."""
+    epochs: int
+    """Planned number of epochs."""
+    start_epoch: int
+    """First epoch of the last attempt, from 0."""
+    metrics: dict[str, float | None]
+    """Of best.pt on the validation split."""
+    fitness: float | None
+    """Of best.pt on the validation split."""
+    stop_reason: StopReason
+    """Why the training ended."""
+    seconds: float
+    """What the last attempt took."""
+    device: str
+    """What the last attempt ran on."""
+    ultralytics_version: str
+    """Version of Ultralytics that trained."""
+    keep_local: bool
+    """Whether the local files stay after both are in S3."""
+
+    @property
+    def status(self) -> JobStatus:
+        """What the job is once this is recorded: stopped on purpose, or completed however else it ended."""
+        return JobStatus.STOPPED if self.stop_reason == "stopped" else JobStatus.COMPLETED
+
+    def checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
+        """Both files; best.pt comes first, because last.pt refers to it."""
+        return (self.best, "best"), (self.last, "last")
+
+    @classmethod
+    def of(cls, job: ResolvedJob, result: TrainingResult) -> Self:
+        """Return the manifest of a finished training."""
+        return cls(
+            job_id=job.job_id,
+            run_id=job.run_id,
+            origin_run_id=job.origin_run_id,
+            keep_local=job.spec.keep_local,
+            best=result.best,
+            last=result.last,
+            epoch=result.epoch,
+            epochs=result.epochs,
+            start_epoch=result.start_epoch,
+            metrics=dict(result.metrics),
+            fitness=result.fitness,
+            stop_reason=result.stop_reason,
+            seconds=result.seconds,
+            device=result.device,
+            ultralytics_version=result.ultralytics_version,
+        )
