@@ -18,16 +18,14 @@ with a message that says so.
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import dag, get_current_context, task
 
-from include.models.request import PromotionRequest
+from include.models.request import ChosenVersion, PromotionRequest
+from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.orchestration.params import params_of
 from include.orchestration.retries import DEFAULT_ARGS
-
-Json = dict[str, Any]
+from include.orchestration.typed_task import run_in_order, typed_task
 
 
 @dag(
@@ -46,22 +44,22 @@ def promote_model() -> None:
 
         require_current_schema()
 
-    @task
-    def choose_version() -> Json:
+    @typed_task()
+    def choose_version() -> ChosenVersion:
         """Check the parameters and choose the version; a retry of `promote` rolls back no further."""
         from include.tasks.promote_model import choose_version
 
-        return choose_version(get_current_context()).model_dump(mode="json")
+        return choose_version(get_current_context())
 
-    @task(outlets=[PRODUCTION_MODEL])
-    def promote(chosen: Json) -> Json:
+    @typed_task(outlets=[PRODUCTION_MODEL])
+    def promote(chosen: ChosenVersion) -> ModelVersion:
         """Copy the version's file to the production key, then record the promotion and emit the asset."""
         from include.tasks.promote_model import promote_chosen
 
-        return promote_chosen(chosen, get_current_context()).model_dump(mode="json")
+        return promote_chosen(chosen, get_current_context())
 
     chosen = choose_version()
-    check_schema() >> chosen
+    run_in_order(check_schema(), chosen)
     promote(chosen)
 
 

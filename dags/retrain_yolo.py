@@ -24,21 +24,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context
 
+from include.datasets.reference import DatasetReference
 from include.deployment.plans import deployed_plans
 from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
+from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.orchestration.params import params_of
 from include.orchestration.retries import DEFAULT_ARGS
+from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
 from include.tasks.approval import AskForApproval
+from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Measured, Retraining, Verdict
 from include.tasks.training_operators import TriggerTraining, WaitForTraining
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule
-
-Json = dict[str, Any]
 
 PLANS = deployed_plans().valid
 
@@ -46,49 +48,47 @@ PLANS = deployed_plans().valid
 def retraining(plan: str | None) -> None:
     """Define the tasks, for the given plan or for the one that the run names."""
 
-    @task
-    def resolve_plan() -> Json:
+    @typed_task()
+    def resolve_plan() -> Retraining:
         """Read the plan, and apply the run's own parameters to it."""
         from include.tasks.retrain_yolo import resolve_retraining
 
-        return resolve_retraining(get_current_context(), plan).model_dump(mode="json")
+        return resolve_retraining(get_current_context(), plan)
 
-    @task
-    def check_dataset(retraining: Json) -> Json:
+    @typed_task()
+    def check_dataset(retraining: Retraining) -> DatasetReference:
         """Find the newest data and check them file by file."""
         from include.tasks.retrain_yolo import check_retraining_data
 
-        return check_retraining_data(retraining).model_dump(mode="json")
+        return check_retraining_data(retraining)
 
-    @task
-    def challenge_champion(retraining: Json, dataset: Json) -> Json:
+    @typed_task()
+    def challenge_champion(retraining: Retraining, dataset: DatasetReference) -> Challenge:
         """Decide what to train and from which weights, or that there is nothing new."""
         from include.tasks.retrain_yolo import challenge_champion
 
-        return challenge_champion(retraining, dataset, get_current_context()).model_dump(mode="json")
+        return challenge_champion(retraining, dataset, get_current_context())
 
-    @task(pool=GPU_POOL, queue=GPU_QUEUE)
-    def evaluate(retraining: Json, challenge: Json, challenger: Json) -> Json:
+    @typed_task(pool=GPU_POOL, queue=GPU_QUEUE)
+    def evaluate(retraining: Retraining, challenge: Challenge, challenger: Challenger) -> Measured:
         """Evaluate challenger and champion on the data that the challenger was trained on."""
         from include.tasks.evaluation import evaluate_both
 
-        found = evaluate_both(retraining, challenge, challenger, get_current_context())
-        return found.model_dump(mode="json")
+        return evaluate_both(retraining, challenge, challenger, get_current_context())
 
-    @task
-    def judge(retraining: Json, challenge: Json, measured: Json) -> Json:
+    @typed_task()
+    def judge(retraining: Retraining, challenge: Challenge, measured: Measured) -> Verdict:
         """Register the challenger as a version, and apply the plan's gate."""
         from include.tasks.retrain_yolo import judge
 
-        return judge(retraining, challenge, measured, get_current_context()).model_dump(mode="json")
+        return judge(retraining, challenge, measured, get_current_context())
 
-    @task(outlets=[PRODUCTION_MODEL])
-    def promote(retraining: Json, verdict: Json, approval: Json | None) -> Json:
+    @typed_task(outlets=[PRODUCTION_MODEL])
+    def promote(retraining: Retraining, verdict: Verdict, approval: Approval | None) -> ModelVersion:
         """Promote the version to production, or record why it is not promoted."""
         from include.tasks.retrain_yolo import conclude
 
-        promoted = conclude(retraining, verdict, approval, get_current_context())
-        return promoted.model_dump(mode="json")
+        return conclude(retraining, verdict, approval, get_current_context())
 
     resolved = resolve_plan()
     challenge = challenge_champion(resolved, check_dataset(resolved))
@@ -102,14 +102,14 @@ def retraining(plan: str | None) -> None:
         challenge=challenge,
         doc_md="Wait, without occupying a worker, until the job's row says how the training ended.",
     )
-    verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.output))
+    verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.challenger))
     ask_approval = AskForApproval(
         task_id="ask_approval",
         verdict=verdict,
         doc_md="Ask a person to approve, if the plan says approval: true and the gate has passed.",
     )
     trigger_training >> wait_for_training
-    promote(resolved, verdict, ask_approval.output)
+    promote(resolved, verdict, ask_approval.approval)
 
 
 def schedule_of(planned: Schedule) -> Any:
@@ -122,7 +122,7 @@ def schedule_of(planned: Schedule) -> Any:
 
 def plan_param(names: list[str], default: str | None = None) -> Param:
     """Return the form's field for the plan, which is required if it has no default."""
-    schema: Json = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
+    schema: dict[str, Any] = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
     return Param(default, RetrainRequest.model_fields["plan"].description, schema=schema)
 
 

@@ -16,21 +16,23 @@ To train a finished job for longer, trigger this Dag again with `resume_from` (t
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
+from include.attempt.manifest import TrainingManifest
+from include.checkpoints.checkpoint import Checkpoint
+from include.claim.resolved_job import ResolvedJob
+from include.datasets.reference import DatasetReference
 from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
 from include.orchestration.params import params_of
 from include.orchestration.recording import exactly_one_row
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.orchestration.typed_task import run_in_order, typed_task
 from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
-
-Json = dict[str, Any]
 
 PREEMPTIONS = 50
 """How often a training may be killed or lose its machine; CountErrors counts its own errors."""
@@ -58,21 +60,21 @@ def train_yolo() -> None:
         require_current_schema()
         record_unrecorded_failures(get_current_context())
 
-    @task
-    def resolve_config() -> Json:
+    @typed_task()
+    def resolve_config() -> ResolvedJob:
         """Validate every parameter and claim the job before a GPU is used."""
         from include.tasks.train_yolo import resolve_run
 
-        return resolve_run(get_current_context()).model_dump(mode="json")
+        return resolve_run(get_current_context())
 
-    @task
-    def check_dataset(job: Json) -> Json:
+    @typed_task()
+    def check_dataset(job: ResolvedJob) -> DatasetReference:
         """Find the data, check it file by file, and return a reference to it."""
         from include.tasks.train_yolo import check_job_dataset
 
-        return check_job_dataset(job, get_current_context()).model_dump(mode="json")
+        return check_job_dataset(job, get_current_context())
 
-    @task(
+    @typed_task(
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
@@ -82,21 +84,21 @@ def train_yolo() -> None:
         retry_policy=CountErrors(),
         pre_execute=None,  # its body counts kills, because it knows the durable progress
     )
-    def train(job: Json, dataset: Json) -> Json:
+    def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""
         from include.tasks.train_yolo import train_resolved_job
 
-        return train_resolved_job(job, dataset, get_current_context()).model_dump(mode="json")
+        return train_resolved_job(job, dataset, get_current_context())
 
-    @task
-    def upload_best(manifest: Json) -> Json:
+    @typed_task()
+    def upload_best(manifest: TrainingManifest) -> Checkpoint:
         """Upload the deployable model to S3 and verify it."""
         from include.tasks.train_yolo import upload_checkpoint
 
         return upload_checkpoint(manifest, "best", get_current_context())
 
-    @task
-    def upload_last(manifest: Json) -> Json:
+    @typed_task()
+    def upload_last(manifest: TrainingManifest) -> Checkpoint:
         """Upload the complete training state to S3 and verify it."""
         from include.tasks.train_yolo import upload_checkpoint
 
@@ -127,8 +129,8 @@ def train_yolo() -> None:
         doc_md="Write both paths, hashes and sizes to the job's row in one statement.",
     )
 
-    @task
-    def notify_backend(job: Json) -> int:
+    @typed_task()
+    def notify_backend(job: ResolvedJob) -> int:
         """Send the recorded result to the platform's backend, if the connection `training_backend` exists."""
         from include.tasks.train_yolo import notify_completion
 
@@ -138,8 +140,8 @@ def train_yolo() -> None:
     manifest = train(job, check_dataset(job))
     uploads = [upload_best(manifest), upload_last(manifest)]
 
-    check_schema() >> job
-    uploads >> record_checkpoints >> notify_backend(job)
+    run_in_order(check_schema(), job)
+    run_in_order(uploads, record_checkpoints, notify_backend(job))
 
 
 train_yolo()

@@ -60,7 +60,7 @@ def use(
 
 
 def check(job: ResolvedJob) -> DatasetReference:
-    return check_job_dataset(job.model_dump(mode="json"), context_of({}))
+    return check_job_dataset(job, context_of({}))
 
 
 def attempt(job: ResolvedJob, reference: DatasetReference) -> TrainingAttempt:

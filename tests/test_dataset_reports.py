@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -44,23 +44,23 @@ def url(connected: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> dict[str, Any]:
+def job(tmp_path: Path) -> ResolvedJob:
     """Job a, whose dataset has one label file with many wrong lines."""
     data = build("detect", tmp_path / "data")
     (tmp_path / "data" / "labels" / "train" / "0.txt").write_text("9 0.5 0.5 0.1 0.1\n" * PROBLEMS)
     spec = {"dataset": str(data), "task": "detect", "model": "yolo11n"}
     names = {"job_id": "a", "dag_id": "train_yolo", "run_id": "run1", "origin_run_id": "run1"}
-    return ResolvedJob.model_validate(names | {"spec": spec, "resume": None}).model_dump(mode="json")
+    return ResolvedJob.model_validate(names | {"spec": spec, "resume": None})
 
 
-def failure(job: dict[str, Any]) -> str:
+def failure(job: ResolvedJob) -> str:
     with pytest.raises(AirflowFailException) as failed:
         check_job_dataset(job, context_of({}))
     return str(failed.value)
 
 
 def test_all_that_a_check_found_is_in_s3_and_over_the_api(
-    url: str, job: dict[str, Any], jobs: JobRepository, s3_client: S3Client, bucket: str
+    url: str, job: ResolvedJob, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     error = failure(job)
     assert f"has {PROBLEMS} problems" in error
@@ -84,7 +84,7 @@ def test_all_that_a_check_found_is_in_s3_and_over_the_api(
 
 @pytest.mark.usefixtures("connected")
 def test_a_report_that_cannot_be_stored_hides_no_finding(
-    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    job: ResolvedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = json.loads(os.environ["AIRFLOW_CONN_TRAINING_S3"])
     away["extra"]["endpoint_url"] = "http://127.0.0.1:1"

@@ -77,9 +77,9 @@ def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shap
     )
     planned = plan(name="shapes", dataset=str(folder), parameters={"imgsz": 64, "batch": 2, "device": "cpu"})
     return evaluate_both(
-        retraining(planned).model_dump(mode="json"),
-        challenge.model_dump(mode="json"),
-        challenger.model_dump(mode="json"),
+        retraining(planned),
+        challenge,
+        challenger,
         cast("Context", {"ti": XComs(folder, folder.parent / "cache")}),
     )
 

@@ -62,7 +62,7 @@ def test_a_run_promotes_what_was_chosen_and_announces_it(
     bucket: str,
 ) -> None:
     context = run(name="digits", version=2, reason="better")
-    chosen = choose_version(context).model_dump(mode="json")
+    chosen = choose_version(context)
     promoted = promote_chosen(chosen, context)
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "ada", "better")
     assert ModelRepository(connection).production("digits") == promoted
@@ -85,9 +85,9 @@ def test_a_roll_back_that_is_tried_again_goes_no_further_back(
     version_of(connection, s3_client, bucket, b"three")
     for version in (1, 2, 3):
         context = run(name="digits", version=version)
-        promote_chosen(choose_version(context).model_dump(mode="json"), context)
+        promote_chosen(choose_version(context), context)
     context = run(user=None, name="digits")
-    chosen = choose_version(context).model_dump(mode="json")
+    chosen = choose_version(context)
     once, again = (promote_chosen(chosen, context) for _ in range(2))
     assert (once.version, once.promoted_by) == (2, "manual__1")
     assert again == once
@@ -97,7 +97,7 @@ def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
     versions: tuple[ModelVersion, ModelVersion],
 ) -> None:
     first, second = run(name="digits", version=1), run(name="digits", version=2)
-    chosen = [choose_version(context).model_dump(mode="json") for context in (first, second)]
+    chosen = [choose_version(context) for context in (first, second)]
     promote_chosen(chosen[0], first)
     with pytest.raises(AirflowFailException, match="but version 1 is in production by now"):
         promote_chosen(chosen[1], second)

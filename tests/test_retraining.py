@@ -85,8 +85,8 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
         challenge = Challenge(
             job_id=job_id, run_id="r", conf={}, timeout_hours=1, parameters_fingerprint="p" * 64
         )
-        asked = retraining(planned, job_id).model_dump(mode="json")
-        given = (challenge.model_dump(mode="json"), found.model_dump(mode="json"))
+        asked = retraining(planned, job_id)
+        given = (challenge, found)
         verdict = judge(asked, *given, context())
         assert judge(asked, *given, context()) == verdict  # the task, tried again
         assert (verdict.version, verdict.champion_version, verdict.ask) == (number, 7, True)
@@ -116,8 +116,8 @@ def test_a_challenger_that_is_measured_again_is_judged_again(
             champion_version=champion_version,
             champion=Evaluation({"metrics/mAP50-95(B)": before}, {}),
         )
-        asked = retraining(plan()).model_dump(mode="json")
-        given = (challenge.model_dump(mode="json"), found.model_dump(mode="json"))
+        asked = retraining(plan())
+        given = (challenge, found)
         verdict = judge(asked, *given, context())
         version = models.require("good", verdict.version)
         assert (verdict.version, version.champion_version) == (1, champion_version)
@@ -140,9 +140,9 @@ def concluded(
 ) -> ModelVersion:
     verdict = Verdict(name="digits", version=2, champion_version=1, passed=passed, reason="it rose", ask=ask)
     return conclude(
-        retraining(plan(name="digits", approval=ask)).model_dump(mode="json"),
-        verdict.model_dump(mode="json"),
-        answer.model_dump(mode="json") if answer else None,
+        retraining(plan(name="digits", approval=ask)),
+        verdict,
+        answer,
         context,
     )
 

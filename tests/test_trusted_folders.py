@@ -282,7 +282,7 @@ def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     with pytest.raises(error, match=r"can replace .*/root"):
         train_resolved_job(
-            job.model_dump(mode="json"),
-            digits.reference().model_dump(mode="json"),
+            job,
+            digits.reference(),
             context_of({}, ti=SimpleNamespace(task_id="train", try_number=1)),
         )

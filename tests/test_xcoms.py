@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.attempt.manifest import TrainingManifest
 from include.checkpoints.checkpoint import Checkpoint
 from include.claim.resolved_job import ResolvedJob
+from include.datasets import digits
 from include.jobs.spec import TrainingSpec
 from include.tasks.train_yolo import notify_completion, train_resolved_job, upload_checkpoint
 from include.tasks.training_operators import JobEnded
@@ -35,7 +36,7 @@ JOB = ResolvedJob(
     run_id=OTHERS,
     origin_run_id=OTHERS,
     spec=TrainingSpec().with_defaults(),
-).model_dump(mode="json")
+)
 _FILE = Checkpoint(path="/etc/passwd", sha256="0" * 64, size=1, epoch=0)
 MANIFEST = TrainingManifest(
     job_id="theirs",
@@ -53,13 +54,13 @@ MANIFEST = TrainingManifest(
     device="cpu",
     ultralytics_version="8.4",
     keep_local=False,
-).model_dump(mode="json")
+)
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        lambda: train_resolved_job(JOB, {}, CONTEXT),
+        lambda: train_resolved_job(JOB, digits.reference(), CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "best", CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "last", CONTEXT),
         lambda: notify_completion(JOB, CONTEXT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 
@@ -20,9 +20,14 @@ class AskForApproval(HITLOperator):
 
     template_fields = ("subject", "body", "verdict")
 
-    def __init__(self, *, verdict: Any, **options: Any) -> None:
+    def __init__(self, *, verdict: Verdict, **options: Any) -> None:
         super().__init__(subject="Promote the challenger?", options=[PROMOTE, REFUSE], **options)
         self.verdict = verdict
+
+    @property
+    def approval(self) -> Approval | None:
+        """What the task returns, for the tasks after it; in a Dag this is Airflow's reference to it."""
+        return cast("Approval | None", self.output)
 
     def execute(self, context: Context) -> None:
         """Ask, where there is a question."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ from include.orchestration.notes import leave_note
 from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from airflow.sdk import Context
 
     from include.audit.liveness import LiveRuns, Run

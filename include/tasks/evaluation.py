@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -21,33 +20,33 @@ from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.models.repository import ModelRepository
 from include.orchestration.failures import no_retry
-from include.orchestration.xcoms import parse_result
 from include.s3.errors import CorruptObject
-from include.tasks.retrain_payloads import Challenge, Challenger, Measured, Retraining
+from include.tasks.retrain_payloads import Measured
 from include.training.evaluate import evaluate
 from include.training.gpus import claimed
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Context
 
     from include.retraining.plans import RetrainPlan
+    from include.tasks.retrain_payloads import Challenge, Challenger, Retraining
     from include.training.evaluate import Evaluation
 
-Json = dict[str, Any]
 
-
-def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: Context) -> Measured:
-    """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
-    plan = parse_result(Retraining, retraining, "resolve_plan").plan
-    trained = parse_result(Challenger, challenger, "wait_for_training")
-    dataset = _trained_on(parse_result(Challenge, challenge, "challenge_champion"), context)
+def evaluate_both(
+    retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
+) -> Measured:
+    """Measure challenger and champion on this machine, on the data that the challenger was challenger on."""
+    plan, dataset = retraining.plan, _trained_on(challenge, context)
     settings = Settings.from_environment()
     client = s3_client()
     with training_db() as connection:
         champion = ModelRepository(connection).production(plan.name)
-    if champion is not None and champion.job_id == trained.job_id:
-        raise AirflowSkipException(f"Job {trained.job_id} is in production already: {champion}.")
+    if champion is not None and champion.job_id == challenger.job_id:
+        raise AirflowSkipException(f"Job {challenger.job_id} is in production already: {champion}.")
     with (
         no_retry(),
         persistent(),
@@ -64,7 +63,7 @@ def evaluate_both(retraining: Json, challenge: Json, challenger: Json, context: 
         claimed(_one_device(plan), settings.gpu_locks) as device,
     ):
         measure = _measure(plan, local.data, CheckpointStore(client, settings.bucket), Path(folder), device)
-        challenger_reaches = measure(trained.path, trained.sha256)
+        challenger_reaches = measure(challenger.path, challenger.sha256)
         champion_reaches = measure(champion.path, champion.sha256) if champion else None
     return Measured(
         dataset=dataset.source,

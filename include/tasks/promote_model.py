@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.deployment.connections import s3_client, training_db
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
-from include.models.request import ChosenVersion, PromotionRequest
+from include.models.request import PromotionRequest
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.orchestration.failures import no_retry
-from include.orchestration.xcoms import parse_result
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import OutletEventAccessorsProtocol
 
+    from include.models.request import ChosenVersion
     from include.models.version import ModelVersion
 
 
@@ -26,9 +26,8 @@ def choose_version(context: Context) -> ChosenVersion:
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
 
-def promote_chosen(chosen: dict[str, Any], context: Context) -> ModelVersion:
+def promote_chosen(version: ChosenVersion, context: Context) -> ModelVersion:
     """Promote what was chosen, unless another version came into production since; and announce it."""
-    version = parse_result(ChosenVersion, chosen, "choose_version")
     run = context["dag_run"]
     # A conflict is final, too: tried again, it would take the place of the one that was quicker.
     with training_db() as connection, no_retry():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.datasets.check import check_dataset
-from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import s3_client, training_db
 from include.deployment.plans import deployed_plans
@@ -22,7 +21,6 @@ from include.models.repository import ModelRepository
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.orchestration.xcoms import parse_result
 from include.retraining.gate import decide
 from include.retraining.novelty import nothing_new
 from include.retraining.plans import PlanError
@@ -30,9 +28,7 @@ from include.retraining.request import RetrainRequest
 from include.schema.current import require_current
 from include.tasks.promote_model import announce
 from include.tasks.retrain_payloads import (
-    Approval,
     Challenge,
-    Measured,
     Retraining,
     Verdict,
     numbers,
@@ -42,11 +38,14 @@ from include.tasks.watch_dataset import is_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from include.datasets.reference import DatasetReference
     from include.jobs.job import TrainingJob
     from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
-
-Json = dict[str, Any]
+    from include.tasks.retrain_payloads import (
+        Approval,
+        Measured,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -76,24 +75,21 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
     )
 
 
-def check_retraining_data(retraining: Json) -> DatasetReference:
+def check_retraining_data(retraining: Retraining) -> DatasetReference:
     """Find and check the newest data of the plan."""
-    plan = parse_result(Retraining, retraining, "resolve_plan").plan
+    plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
         reader = S3ObjectReader(s3_client())
         return check_dataset(plan.dataset, plan.task, settings.dataset_cache, reader, settings.dataset_roots)
 
 
-def challenge_champion(retraining: Json, dataset: Json, context: Context) -> Challenge:
+def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:
     """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
     try:
         with training_db() as connection, no_retry():
             challenge = challenge_of(
-                parse_result(Retraining, retraining, "resolve_plan"),
-                parse_result(DatasetReference, dataset, "check_dataset"),
-                ModelRepository(connection),
-                JobRepository(connection),
+                retraining, dataset, ModelRepository(connection), JobRepository(connection)
             )
     except NothingToDo as reason:
         raise _skipped(context, str(reason)) from None
@@ -131,18 +127,14 @@ def challenge_of(
     )
 
 
-def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -> Verdict:
+def judge(retraining: Retraining, challenge: Challenge, measured: Measured, context: Context) -> Verdict:
     """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
-    plan = parse_result(Retraining, retraining, "resolve_plan").plan
-    asked, found = (
-        parse_result(Challenge, challenge, "challenge_champion"),
-        parse_result(Measured, measured, "evaluate"),
-    )
-    decision = decide(found.challenger, found.champion, plan.gate)
-    evidence: Json = {
-        "metrics": numbers(found.challenger),
-        "champion_version": found.champion_version,
-        "champion_metrics": numbers(found.champion) if found.champion else None,
+    plan = retraining.plan
+    decision = decide(measured.challenger, measured.champion, plan.gate)
+    evidence: dict[str, Any] = {
+        "metrics": numbers(measured.challenger),
+        "champion_version": measured.champion_version,
+        "champion_metrics": numbers(measured.champion) if measured.champion else None,
         "reason": decision.reason,
     }
     with training_db() as connection, no_retry(), persistent():
@@ -152,11 +144,11 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
             s3_client(),
             Settings.from_environment().bucket,
             plan.name,
-            job_id=asked.job_id,
+            job_id=challenge.job_id,
             run_id=context["run_id"],
-            dataset=found.dataset,
-            dataset_fingerprint=found.dataset_fingerprint,
-            parameters_fingerprint=asked.parameters_fingerprint,
+            dataset=measured.dataset,
+            dataset_fingerprint=measured.dataset_fingerprint,
+            parameters_fingerprint=challenge.parameters_fingerprint,
             **evidence,
         )
         models.measure(plan.name, version.version, **evidence)  # a cleared task may find another champion
@@ -168,39 +160,39 @@ def judge(retraining: Json, challenge: Json, measured: Json, context: Context) -
     return Verdict(
         name=plan.name,
         version=version.version,
-        champion_version=found.champion_version,
+        champion_version=measured.champion_version,
         passed=decision.passed,
         reason=decision.reason,
         ask=plan.approval,
     )
 
 
-def conclude(retraining: Json, verdict: Json, approval: Json | None, context: Context) -> ModelVersion:
+def conclude(
+    retraining: Retraining, verdict: Verdict, approval: Approval | None, context: Context
+) -> ModelVersion:
     """Promote what the gate, and whoever was asked, let pass, and announce it.
 
     Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
     """
-    judged = parse_result(Verdict, verdict, "judge")
-    answer = Approval.model_validate(approval) if approval else None
-    refused = refusal(judged, answer)
+    refused = refusal(verdict, approval)
     if refused:
-        if judged.passed:
+        if verdict.passed:
             with training_db() as connection, no_retry():
-                ModelRepository(connection).reject(judged.name, judged.version, refused)
-        raise _skipped(context, f"Version {judged.version} of model {judged.name} was refused: {refused}.")
+                ModelRepository(connection).reject(verdict.name, verdict.version, refused)
+        raise _skipped(context, f"Version {verdict.version} of model {verdict.name} was refused: {refused}.")
     with training_db() as connection, no_retry(), persistent():
         promoted = promote(
             connection,
             s3_client(),
             Settings.from_environment().bucket,
-            judged.name,
-            judged.version,
-            by=_promoted_by(parse_result(Retraining, retraining, "resolve_plan"), answer),
-            reason=judged.reason,
-            expected=judged.champion_version,
+            verdict.name,
+            verdict.version,
+            by=_promoted_by(retraining, approval),
+            reason=verdict.reason,
+            expected=verdict.champion_version,
         )
     announce(promoted, context["outlet_events"])
-    leave_note(context, f"Promoted {promoted}: {judged.reason}.")
+    leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
     return promoted
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.attempt.manifest import TrainingManifest
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
@@ -17,12 +15,10 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, is_begun
 from include.claim.dataset_report import with_report
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
-from include.claim.resolved_job import ResolvedJob
 from include.claim.same_classes import require_same_classes
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
-from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.backend import notify
 from include.deployment.connections import s3_client, training_database, training_db
@@ -33,7 +29,6 @@ from include.jobs.repository import JobRepository
 from include.orchestration.failures import no_retry, recorded_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
-from include.orchestration.xcoms import parse_result
 from include.s3.conditional_writes import require_conditional_writes
 from include.schema.current import require_current
 from include.tasks.audit_checkpoints import live_runs
@@ -42,7 +37,10 @@ from include.weights.initial import InitialWeightsFinder
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from include.checkpoints.checkpoint import CheckpointKind
+    from include.attempt.manifest import TrainingManifest
+    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+    from include.claim.resolved_job import ResolvedJob
+    from include.datasets.reference import DatasetReference
 
 log = logging.getLogger(__name__)
 
@@ -94,50 +92,48 @@ def resolve_run(context: Context) -> ResolvedJob:
     return job
 
 
-def check_job_dataset(job: dict[str, Any], context: Context) -> DatasetReference:
+def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     """Find and check the job's data; a training that goes on keeps those that it was begun with."""
-    resolved, settings = parse_result(ResolvedJob, job, "resolve_config"), Settings.from_environment()
+    settings = Settings.from_environment()
     client = s3_client()
     checked = CheckedDatasets(client, settings.bucket)
-    begun = is_begun(resolved)
+    begun = is_begun(job)
     with recorded_failure(context), persistent(lambda: begun):
-        if begun and (reference := checked.load(resolved)) is not None:
-            log.info("Job %s goes on with the dataset that it was begun with: %s", resolved.job_id, reference)
+        if begun and (reference := checked.load(job)) is not None:
+            log.info("Job %s goes on with the dataset that it was begun with: %s", job.job_id, reference)
             return reference
         try:
             reference = check_dataset(
-                resolved.spec.dataset,
-                resolved.spec.task,
+                job.spec.dataset,
+                job.spec.task,
                 settings.dataset_cache,
                 S3ObjectReader(client),
                 settings.dataset_roots,
                 S3Listings(client, settings.bucket),
             )
         except DatasetError as error:
-            raise with_report(error, resolved, settings.bucket) from error
-        require_same_classes(resolved, reference, _store())
-        checked.save(resolved, reference)
+            raise with_report(error, job, settings.bucket) from error
+        require_same_classes(job, reference, _store())
+        checked.save(job, reference)
         return reference
 
 
-def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Context) -> TrainingManifest:
+def train_resolved_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
     """Train on this machine, from where the attempt before this one ended."""
     from include.attempt.attempt import TrainingAttempt
 
-    resolved = parse_result(ResolvedJob, job, "resolve_config")
-    _require_this_run(resolved, context)
-    reference = parse_result(DatasetReference, dataset, "check_dataset")
-    if reference.source != resolved.spec.dataset:
+    _require_this_run(job, context)
+    if dataset.source != job.spec.dataset:
         raise AirflowFailException(
-            f"The XCom of check_dataset is of {reference.source!r}, but the job's dataset is "
-            f"{resolved.spec.dataset!r}: somebody has changed it. Clear check_dataset and all tasks after it."
+            f"The XCom of check_dataset is of {dataset.source!r}, but the job's dataset is "
+            f"{job.spec.dataset!r}: somebody has changed it. Clear check_dataset and all tasks after it."
         )
     attempt = TrainingAttempt(
-        resolved,
-        reference,
+        job,
+        dataset,
         context["ti"].try_number,
         Settings.from_environment(),
-        lambda: _store(resolved.origin_run_id),
+        lambda: _store(job.origin_run_id),
     )
     with (
         recorded_failure(context),
@@ -147,31 +143,28 @@ def train_resolved_job(job: dict[str, Any], dataset: dict[str, Any], context: Co
         return attempt.run()
 
 
-def upload_checkpoint(manifest: dict[str, Any], kind: CheckpointKind, context: Context) -> dict[str, Any]:
+def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
     """Make one checkpoint durable; returns it with its s3:// path."""
-    trained = parse_result(TrainingManifest, manifest, "train")
-    _require_this_run(trained, context)
+    _require_this_run(manifest, context)
     with recorded_failure(context):
         with training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
-            JobRepository(connection).require_owner(trained.job_id, trained.run_id)
-        stored = upload(trained, kind, _store(trained.origin_run_id), Settings.from_environment())
-    return asdict(stored)
+            JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
+        return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
 
 
-def notify_completion(job: dict[str, Any], context: Context) -> int:
+def notify_completion(job: ResolvedJob, context: Context) -> int:
     """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
-    resolved = parse_result(ResolvedJob, job, "resolve_config")
-    _require_this_run(resolved, context)
+    _require_this_run(job, context)
     open_database = training_database()
     with open_database() as connection:
-        recorded = JobRepository(connection).get(resolved.job_id)
+        recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:
         raise AirflowFailException(
-            f"Job {resolved.job_id} has no row in training_jobs any more: somebody deleted it, so there is "
+            f"Job {job.job_id} has no row in training_jobs any more: somebody deleted it, so there is "
             "nothing to tell the backend. Its checkpoints are in S3"
         )
-    track_recorded(resolved.job_id, open_database)
+    track_recorded(job.job_id, open_database)
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 

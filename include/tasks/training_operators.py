@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import BaseOperator
@@ -21,6 +20,8 @@ from include.orchestration.xcoms import parse_result
 from include.tasks.retrain_payloads import Challenge, Challenger
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from airflow.sdk import Context
 
     from include.jobs.job import TrainingJob
@@ -43,7 +44,7 @@ class TriggerTraining(TriggerDagRunOperator):
 
     template_fields = ("challenge",)
 
-    def __init__(self, *, challenge: Any, **options: Any) -> None:
+    def __init__(self, *, challenge: Challenge, **options: Any) -> None:
         super().__init__(trigger_dag_id=TRAINING_DAG, reset_dag_run=True, logical_date=None, **options)
         self.challenge = challenge
 
@@ -68,9 +69,14 @@ class WaitForTraining(BaseOperator):
 
     template_fields = ("challenge",)
 
-    def __init__(self, *, challenge: Any, **options: Any) -> None:
+    def __init__(self, *, challenge: Challenge, **options: Any) -> None:
         super().__init__(**options)
         self.challenge = challenge
+
+    @property
+    def challenger(self) -> Challenger:
+        """What the task returns, for the tasks after it; in a Dag this is Airflow's reference to it."""
+        return cast("Challenger", self.output)
 
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer."""

@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tests.airflow_connections import TASK_INSTANCE_ID
 from tests.interrupted_attempts import PUBLISH_SECONDS
+
+if TYPE_CHECKING:
+    from include.checkpoints.checkpoint import CheckpointKind
+
 
 DAG = "train_yolo"
 TASKS = (
@@ -81,12 +85,10 @@ def run_tasks(
     _give_up_root()
     _speak()
     from include.attempt import epoch_recorder
-    from include.orchestration.xcoms import parse_result
     from include.tasks import train_yolo as tasks
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
-    tasks.parse_result = _saving_often(parse_result)  # type: ignore[attr-defined]
     if processes > 1:
         from tests.interrupted_attempts import _share_cpu
 
@@ -126,7 +128,27 @@ def _run_task(run: Run, task: str, attempt: int) -> int:
 
 
 def _program(task: str) -> Callable[[Run, Any], Any]:
+    from pydantic import TypeAdapter
+
+    from include.attempt.manifest import TrainingManifest
+    from include.checkpoints.checkpoint import Checkpoint
+    from include.claim.resolved_job import ResolvedJob
+    from include.datasets.reference import DatasetReference
     from include.tasks import train_yolo as tasks
+
+    def job(run: Run) -> ResolvedJob:
+        """Return the job, which saves its state within epochs of a second: no spec has so small a number."""
+        job = ResolvedJob.model_validate(run.result("resolve_config"))
+        spec = job.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
+        return job.model_copy(update={"spec": spec})
+
+    def dataset(run: Run) -> DatasetReference:
+        return DatasetReference.model_validate(run.result("check_dataset"))
+
+    def upload(run: Run, kind: CheckpointKind, context: Any) -> Any:
+        manifest = TrainingManifest.model_validate(run.result("train"))
+        stored = tasks.upload_checkpoint(manifest, kind, context)
+        return TypeAdapter(Checkpoint).dump_python(stored, mode="json")
 
     def dumped(model: Any) -> Any:
         return model.model_dump(mode="json")
@@ -134,16 +156,12 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
     programs: dict[str, Callable[[Run, Any], Any]] = {
         "check_schema": lambda run, context: tasks.require_current_schema(),
         "resolve_config": lambda run, context: dumped(tasks.resolve_run(context)),
-        "check_dataset": lambda run, context: dumped(
-            tasks.check_job_dataset(run.result("resolve_config"), context)
-        ),
-        "train": lambda run, context: dumped(
-            tasks.train_resolved_job(run.result("resolve_config"), run.result("check_dataset"), context)
-        ),
-        "upload_best": lambda run, context: tasks.upload_checkpoint(run.result("train"), "best", context),
-        "upload_last": lambda run, context: tasks.upload_checkpoint(run.result("train"), "last", context),
+        "check_dataset": lambda run, context: dumped(tasks.check_job_dataset(job(run), context)),
+        "train": lambda run, context: dumped(tasks.train_resolved_job(job(run), dataset(run), context)),
+        "upload_best": lambda run, context: upload(run, "best", context),
+        "upload_last": lambda run, context: upload(run, "last", context),
         "record_checkpoints": lambda run, context: _record(run),
-        "notify_backend": lambda run, context: tasks.notify_completion(run.result("resolve_config"), context),
+        "notify_backend": lambda run, context: tasks.notify_completion(job(run), context),
     }
     return programs[task]
 
@@ -175,19 +193,6 @@ def _record(run: Run) -> None:
     hook.run(
         query("record_checkpoints").decode(), parameters=values, handler=exactly_one_row, autocommit=False
     )
-
-
-def _saving_often(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """Let jobs save their state within an epoch of a second, for which a spec has no number small enough."""
-
-    def parse_result(model: type, value: Any, sender: str) -> Any:
-        parsed = parse(model, value, sender)
-        if not hasattr(parsed, "spec"):
-            return parsed
-        spec = parsed.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
-        return parsed.model_copy(update={"spec": spec})
-
-    return parse_result
 
 
 def _context(run: Run, task: str, attempt: int) -> Any:

@@ -1,0 +1,76 @@
+"""Airflow tasks with types: plain JSON travels between them, and their functions see models.
+
+A decorated function keeps its type for mypy, which thereby compares what one task returns with what the next
+one takes, as it does for calls of plain functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+
+from airflow.sdk import XComArg, chain, get_current_context, task
+from pydantic import TypeAdapter
+
+from include.orchestration.xcoms import require_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk.definitions._internal.mixins import DependencyMixin
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+def typed_task(**options: Any) -> Callable[[Function], Function]:
+    """Make a function an Airflow task; options are those of `@task`.
+
+    Its arguments are parsed and its result is dumped as its annotations say. In a Dag, a call returns
+    Airflow's reference to the result, whatever mypy takes it for. The task raises AirflowFailException where
+    an argument is missing because somebody marked the task that returns it as success by hand.
+    """
+
+    def decorate(function: Function) -> Function:
+        senders: dict[tuple[str, str], str] = {}  # (task, argument) -> task whose result it is
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> Any:
+            types = get_type_hints(function)
+            task_id = get_current_context()["ti"].task_id
+            for name, value in arguments.items():
+                arguments[name] = _parse(types[name], value, senders.get((task_id, name)))
+            return TypeAdapter(types["return"]).dump_python(function(**arguments), mode="json")
+
+        airflow_task = task(**options)(run)
+
+        @functools.wraps(function)
+        def call(*positional: Any, **named: Any) -> Any:
+            arguments = inspect.signature(function).bind(*positional, **named).arguments
+            result = airflow_task(**arguments)
+            for name, value in arguments.items():
+                if isinstance(value, XComArg):
+                    senders[result.operator.task_id, name] = _task_id(value)
+            return result
+
+        return cast("Function", call)
+
+    return decorate
+
+
+def run_in_order(*tasks: object) -> None:
+    """Let each of the tasks, or lists of tasks, wait for those before it: `chain` for typed tasks."""
+    chain(*cast("tuple[DependencyMixin, ...]", tasks))
+
+
+def _parse(kind: Any, value: Any, sender: str | None) -> Any:
+    if sender is not None and NoneType not in get_args(kind):
+        value = require_result(value, sender)
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _task_id(result: XComArg) -> str:
+    """Return the task whose result it is."""
+    operator, _ = next(result.iter_references())
+    return str(operator.task_id)
