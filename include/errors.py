@@ -19,7 +19,6 @@ ProjectError
     RankFailed
       RankDied
   FinalError
-    AuditRefused
     CompletionConflict
     CompletionRefused
     DatasetError
@@ -35,13 +34,13 @@ ProjectError
       NotRegistered
       PromotionRefused
         PromotionConflict
-      PromotionRequestRefused
       VersionUnknown
     OwnershipLost
     PlanError
     RepositoryError
       JobNotCreatable
       JobTaken
+    RequestRefused
     SpecError
     TrainingError
       DeviceNotAvailable
@@ -52,7 +51,6 @@ ProjectError
     WeightsUnavailable
   SchemaError
     MigrationRefused (FinalError)
-    MigrationRequestRefused (FinalError)
     SchemaBehind (FinalError)
     SchemaBusy (TransientError)
     SchemaUnverified (FinalError)

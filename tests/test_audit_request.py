@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from include.audit.request import AuditRefused, AuditRequest, RetentionPolicy
+from include.audit.request import AuditRequest, RetentionPolicy
+from include.request import RequestRefused
 
 DEPLOYED = '{"keep_newest": 5, "expire_after_days": 90, "dry_run": false}'
 
 
 def _refusal(conf: dict[str, object], deployed: str | None = None) -> str:
-    with pytest.raises(AuditRefused) as refusal:
+    with pytest.raises(RequestRefused) as refusal:
         AuditRequest.parse(conf).policy(deployed)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.request import RequestRefused
 from include.schema.migrations import verify
-from include.schema.request import MigrationRequest, MigrationRequestRefused
+from include.schema.request import MigrationRequest
 from include.stack.local import Stack
 from tests import platforms
 
@@ -100,5 +101,5 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
     ],
 )
 def test_a_conf_that_is_not_understood_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(MigrationRequestRefused, match=said):
+    with pytest.raises(RequestRefused, match=said):
         MigrationRequest.parse(conf)

@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from include.checkpoints.errors import CheckpointNotFound
-from include.models.errors import NotRegistered, PromotionRefused, PromotionRequestRefused, VersionUnknown
+from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.promotion import choose, promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.version import ModelVersion, Stage
+from include.request import RequestRefused
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.upload import TransferLimits
@@ -255,7 +256,7 @@ def test_there_may_be_nothing_to_roll_back_to(
     ],
 )
 def test_a_conf_that_is_not_understood_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(PromotionRequestRefused, match=said):
+    with pytest.raises(RequestRefused, match=said):
         PromotionRequest.parse(conf)
 
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from include.datasets.errors import DatasetError
-from include.models.errors import ModelError
 from include.models.request import PromotionRequest
+from include.request import RequestRefused
 from include.retraining.plans import PlanError, load_plans
 from include.retraining.request import RetrainRequest
-from include.schema.errors import SchemaError
 from include.schema.request import MigrationRequest
 from include.tasks.watch_dataset import WatchRequest
 
@@ -21,41 +19,37 @@ PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
 
 
 @pytest.mark.parametrize(
-    ("parse", "conf", "error", "reason"),
+    ("parse", "conf", "reason"),
     [
         (
             PromotionRequest.parse,
             {"name": "a", "version": 2**31},
-            ModelError,
             "version=2147483648",
         ),
         (
             PromotionRequest.parse,
             {"name": "a", "version": 10**5000},
-            ModelError,
             "version=<int>",
         ),
         (
             PromotionRequest.parse,
             {"name": "a", "reason": "b" * 1025},
-            ModelError,
             "at most 1024 char",
         ),
         (
             PromotionRequest.parse,
             {"name": "a", "reason": "b\0"},
-            ModelError,
             "a control character",
         ),
-        (MigrationRequest.parse, {"target": "a" * 65}, SchemaError, "at most 64 characters"),
-        (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, DatasetError, "at most 1024 characters"),
-        (RetrainRequest.parse, {"plan": "a" * 10**6}, PlanError, "at most 64 characters"),
+        (MigrationRequest.parse, {"target": "a" * 65}, "at most 64 characters"),
+        (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, "at most 1024 characters"),
+        (RetrainRequest.parse, {"plan": "a" * 10**6}, "at most 64 characters"),
     ],
 )
 def test_a_value_that_is_too_large_is_named(
-    parse: Callable[[dict[str, Any]], object], conf: dict[str, Any], error: type[Exception], reason: str
+    parse: Callable[[dict[str, Any]], object], conf: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(error, match=reason) as refused:
+    with pytest.raises(RequestRefused, match=reason) as refused:
         parse(conf)
     assert len(str(refused.value)) < 300
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from include.request import RequestRefused
 from include.retraining.plans import PLANS, PlanError, load_plans
 from include.retraining.request import RetrainRequest
 from tests.retrain_plans import GOOD, plan, written
@@ -142,7 +143,7 @@ def test_a_run_may_change_its_plan_for_itself() -> None:
     ],
 )
 def test_what_a_run_cannot_be_asked_for_is_named(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises((RequestRefused, PlanError), match=said):
         RetrainRequest.parse(conf).over(plan())
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.errors import FinalError
 from include.refusals import sentence, shown
+from include.request import Request, RequestRefused
 
 POLICY_VARIABLE = "retention_policy"
 """The Airflow Variable that holds a deployment's policy, as JSON."""
 
 _MOST = 1_000_000
 _HUNDRED_YEARS = 36_500
-
-
-class AuditRefused(FinalError):
-    """The run's conf, or the Variable, is not what `audit_checkpoints` takes."""
 
 
 class RetentionPolicy(BaseModel):
@@ -32,10 +25,10 @@ class RetentionPolicy(BaseModel):
     dry_run: bool = True
 
 
-class AuditRequest(BaseModel):
+class AuditRequest(Request):
     """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    dag_id = "audit_checkpoints"
 
     full: bool = Field(
         False,
@@ -79,18 +72,10 @@ class AuditRequest(BaseModel):
         "nothing.",
     )
 
-    @classmethod
-    def parse(cls, conf: Mapping[str, Any]) -> AuditRequest:
-        """Validate the run's `conf`. Raises AuditRefused: one sentence with the field and the value."""
-        try:
-            return cls.model_validate(dict(conf))
-        except ValidationError as error:
-            raise AuditRefused(sentence(error, cls, "audit_checkpoints")) from None
-
     def policy(self, deployment: str | None = None) -> RetentionPolicy:
         """Return what the run gave, where it gave nothing the deployment's, and otherwise the defaults.
 
-        deployment is the Variable's value, None if it is not set. Raises AuditRefused where it is no policy.
+        deployment is the Variable's value, None if it is not set. Raises RequestRefused if it is no policy.
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)
@@ -105,7 +90,7 @@ def _deployed(value: str | None) -> RetentionPolicy:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         what = "is no JSON object" if not wrong["loc"] else sentence(error, RetentionPolicy, POLICY_VARIABLE)
-        raise AuditRefused(
+        raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={shown(value)}: {what}. Set it to something like "
             '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'
         ) from None

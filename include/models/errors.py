@@ -9,10 +9,6 @@ class ModelError(FinalError):
     """Trying again does not help: something has to be decided or changed first."""
 
 
-class PromotionRequestRefused(ModelError):
-    """The run's conf is not what `promote_model` takes."""
-
-
 class VersionUnknown(ModelError):
     """There is no such model, or no such version of it."""
 

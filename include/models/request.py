@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
-from include.models.errors import PromotionRequestRefused
 from include.models.objects import MODEL_NAME, MODEL_NAME_RULE
-from include.refusals import sentence
+from include.request import Request
 
 
-class PromotionRequest(BaseModel):
+class PromotionRequest(Request):
     """Every parameter of `promote_model`. The form in Airflow's UI is generated from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
+    dag_id = "promote_model"
 
     name: str = Field(
         pattern=MODEL_NAME,
@@ -31,14 +28,6 @@ class PromotionRequest(BaseModel):
     )
     reason: OptionalText = Field(None, max_length=TEXT, description="Why; recorded with the version.")
     force: bool = Field(False, description="Promote a version even if the gate rejected it.")
-
-    @classmethod
-    def parse(cls, conf: dict[str, Any]) -> PromotionRequest:
-        """Validate the run's `conf`. Raises PromotionRequestRefused with field and value."""
-        try:
-            return cls.model_validate(conf)
-        except ValidationError as error:
-            raise PromotionRequestRefused(sentence(error, cls, "promote_model")) from None
 
 
 class ChosenVersion(BaseModel):

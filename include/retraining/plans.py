@@ -99,10 +99,10 @@ class RetrainPlan(_Part):
 
     @model_validator(mode="after")
     def _can_be_trained_and_judged(self) -> Self:
-        self.spec()
         try:
+            self.spec()
             parse_source(self.dataset, self.task)  # a path need not be on the machine that reads plans
-        except DatasetError as error:
+        except (PlanError, DatasetError) as error:
             raise ValueError(str(error)) from None
         if self.gate.metric not in METRICS[self.task]:
             raise ValueError(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from include.forgiving import without_blanks
-from include.refusals import sentence
+from include.request import Request
 from include.retraining.plans import PlanError, RetrainPlan, problems
 
 
-class RetrainRequest(BaseModel):
+class RetrainRequest(Request):
     """Every parameter of `retrain_yolo`. The form in Airflow's UI is generated from it.
 
     What is null is as the plan says.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    dag_id = "retrain_yolo"
 
     plan: str = Field(max_length=64, description="Name of the plan to run, from the file of plans.")
     force: bool = Field(
@@ -42,14 +42,6 @@ class RetrainRequest(BaseModel):
     @classmethod
     def _without_blanks(cls, values: Any) -> Any:
         return without_blanks(values, cls.model_fields)
-
-    @classmethod
-    def parse(cls, conf: dict[str, Any]) -> RetrainRequest:
-        """Validate the run's `conf`. Raises PlanError: one sentence with the field and the value."""
-        try:
-            return cls.model_validate(conf)
-        except ValidationError as error:
-            raise PlanError(sentence(error, cls, "retrain_yolo")) from None
 
     def over(self, plan: RetrainPlan) -> RetrainPlan:
         """Return the plan as this run is to follow it. Raises PlanError for what no plan may hold."""

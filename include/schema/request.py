@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from include.errors import FinalError
-from include.refusals import sentence
-from include.schema.errors import SchemaError
+from include.request import Request
 
 
-class MigrationRequestRefused(SchemaError, FinalError):
-    """The run's conf is not what `migrate_schema` takes."""
-
-
-class MigrationRequest(BaseModel):
+class MigrationRequest(Request):
     """Every parameter of `migrate_schema`. The form in Airflow's UI is generated from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    dag_id = "migrate_schema"
 
     target: str = Field(
         "head",
@@ -36,11 +28,3 @@ class MigrationRequest(BaseModel):
         description="Allow a downgrade to drop our own columns and tables even if they hold data. The table "
         "of an existing platform is never dropped.",
     )
-
-    @classmethod
-    def parse(cls, conf: dict[str, Any]) -> MigrationRequest:
-        """Validate the run's `conf`. Raises MigrationRequestRefused with field and value."""
-        try:
-            return cls.model_validate(conf)
-        except ValidationError as error:
-            raise MigrationRequestRefused(sentence(error, cls, "migrate_schema")) from None

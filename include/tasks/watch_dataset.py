@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from include.datasets.content import stored_fingerprint
 from include.datasets.errors import DatasetError
@@ -17,7 +17,7 @@ from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
-from include.refusals import sentence
+from include.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,10 +33,10 @@ _REMEMBERED_EVENTS = 1000
 """How many events are looked through for the last one of a dataset; an older one is announced again."""
 
 
-class WatchRequest(BaseModel):
+class WatchRequest(Request):
     """Every parameter of `watch_dataset`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    dag_id = "watch_dataset"
 
     dataset: OptionalText = Field(
         None,
@@ -44,14 +44,6 @@ class WatchRequest(BaseModel):
         description="s3://… (a prefix, a .zip or a data YAML). Default: the S3 datasets of all retraining "
         "plans.",
     )
-
-    @classmethod
-    def parse(cls, conf: dict[str, Any]) -> WatchRequest:
-        """Validate the run's `conf`. Raises DatasetError: one sentence with the field and the value."""
-        try:
-            return cls.model_validate(conf)
-        except ValidationError as error:
-            raise DatasetError(sentence(error, cls, "watch_dataset")) from None
 
 
 def watched(conf: dict[str, Any], plans: Plans) -> list[str]:

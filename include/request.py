@@ -1,0 +1,32 @@
+"""What every Dag's request has in common: the parameters of a run, parsed or refused with one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from include.errors import FinalError
+from include.refusals import sentence
+
+
+class RequestRefused(FinalError):
+    """The parameters of a run are not what its Dag takes."""
+
+
+class Request(BaseModel):
+    """The parameters of a Dag's run. The form in Airflow's UI is generated from the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
+
+    dag_id: ClassVar[str]
+    """Name of the Dag, for the sentence of a refusal."""
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> Self:
+        """Validate the `conf` of a run. Raises RequestRefused with the field and its value."""
+        try:
+            return cls.model_validate(dict(conf))
+        except ValidationError as error:
+            raise RequestRefused(sentence(error, cls, cls.dag_id)) from None

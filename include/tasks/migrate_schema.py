@@ -1,0 +1,54 @@
+"""What the tasks of `migrate_schema` do: plan, migrate and verify the schema of the training database."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.deployment.settings import TRAINING_DB
+from include.orchestration.failures import no_retry
+from include.schema import migrations
+from include.schema.request import MigrationRequest
+from include.schema.session import engine_over
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from sqlalchemy import Engine
+
+log = logging.getLogger(__name__)
+
+
+def plan_migration(context: Context) -> MigrationRequest:
+    """Log the SQL that would run, and return the request with the revision that its target stands for."""
+    with no_retry():
+        request = MigrationRequest.parse(context["dag_run"].conf or {})
+        planned = migrations.plan(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
+    log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
+    return request.model_copy(update={"target": planned.target})
+
+
+def apply_migration(request: MigrationRequest) -> str:
+    """Migrate, and return the revision. Raises AirflowSkipException for a dry run."""
+    if request.dry_run:
+        log.info("dry_run: nothing was changed. The log of the task plan shows what would change.")
+        raise AirflowSkipException("dry_run")
+    with no_retry():
+        done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
+    log.info("%s to %s: %s", done.current, done.target, ", ".join(done.revisions) or "nothing to do")
+    return request.target
+
+
+def verify_migration(target: str) -> None:
+    """Compare the database with what the revision promises, and log every column."""
+    with no_retry():
+        for column in migrations.verify(_engine(), target):
+            log.info("%s", column)
+    log.info("The training database holds what schema revision %s promises.", target)
+
+
+def _engine() -> Engine:
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    return engine_over(PostgresHook(postgres_conn_id=TRAINING_DB).get_conn)
