@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.jobs.repository import JobRepository
+from include.jobs.attempts import AttemptRepository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,12 @@ class JobRecord:
     def own(self) -> TrainingJob:
         """Read the row as it is now. Raises OwnershipLost if it is not this attempt's to write."""
         with self.open() as connection:
-            return JobRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
+            return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
     def leave_queue(self, hardware: Hardware) -> None:
         """Record that the attempt has its GPU: the job runs."""
         with self.open() as connection:
-            JobRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
+            AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 
     def begin(self, beginning: Beginning) -> int:
         """Record that the attempt begins; return how many recorded epochs it repeats.
@@ -48,7 +48,7 @@ class JobRecord:
         It also records the epochs that were not recorded yet.
         """
         with self.open() as connection:
-            jobs = JobRepository(connection)
+            jobs = AttemptRepository(connection)
             repeated = jobs.start_training(
                 self.job_id,
                 self.run_id,
@@ -63,19 +63,21 @@ class JobRecord:
     def epoch(self, report: EpochReport) -> StopRequest:
         """Record a finished epoch; returns whether the job is to stop."""
         with self.open() as connection:
-            return JobRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
+            return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
     def progress(self, progress: Progress) -> StopRequest:
         """Record how far the training is within its epoch; returns whether the job is to stop."""
         with self.open() as connection:
-            return JobRepository(connection).record_progress(self.job_id, self.run_id, self.attempt, progress)
+            return AttemptRepository(connection).record_progress(
+                self.job_id, self.run_id, self.attempt, progress
+            )
 
     def durable(self, epoch: int, batch: int) -> None:
         """Record that the state after `epoch`, and `batch` batches, is in S3."""
         with self.open() as connection:
-            JobRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
+            AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
 
     def inexact(self, reason: str) -> None:
         """Record why the weights need not be those of an uninterrupted training."""
         with self.open() as connection:
-            JobRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)
+            AttemptRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

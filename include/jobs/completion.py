@@ -17,7 +17,8 @@ from include.errors import FinalError
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobUnknown
 from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
-from include.jobs.repository import JobRepository, finite
+from include.jobs.repository import JobRepository
+from include.jobs.storable import finite
 from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
 from include.s3.location import S3Location
 from include.s3.reading import ObjectSource, read_object

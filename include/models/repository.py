@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from psycopg.types.json import Jsonb
 
 from include.database import Statements
-from include.jobs.repository import finite
+from include.jobs.storable import finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
 

@@ -1,0 +1,205 @@
+"""What an attempt at a training writes into its job's row: only while that attempt owns the job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from include.database import Statements
+from include.errors import OwnershipLost
+from include.jobs.job import JobStatus, StopRequest, TrainingJob
+from include.jobs.storable import finite, make_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from psycopg import Connection
+
+    from include.training.contract import EpochReport, Progress
+    from include.training.gpus import Hardware
+
+_EPOCHS_AT_ONCE = 1000
+
+
+class AttemptRepository:
+    """Reads jobs, and writes what their attempts do, over one psycopg connection.
+
+    Each method is one transaction of its own, committed when it returns; so the connection must be idle, as
+    `PostgresHook("training_db").get_conn()` hands it out, and it stays the caller's to close.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection, self._statements = connection, Statements(connection)
+
+    def get(self, job_id: str) -> TrainingJob | None:
+        """Return the job, or None if there is no such row."""
+        with self._connection.transaction():
+            return self._get(job_id)
+
+    def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
+        """Record that an attempt has its GPU: the job runs, on `hardware`, and has waited until now.
+
+        A request to stop stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if
+        `run_id` is not the job's owner, a newer attempt of it began, or the job was cancelled.
+        """
+        with self._connection.transaction():
+            self._as_owner(
+                "leave_queue",
+                job_id,
+                run_id,
+                attempt,
+                machine=hardware.machine if hardware else None,
+                gpu_name=hardware.gpu if hardware else None,
+                gpu_driver=hardware.driver if hardware else None,
+            )
+
+    def start_training(
+        self,
+        job_id: str,
+        run_id: str,
+        attempt: int,
+        first_epoch: int,
+        batch: int = 0,
+        trained_seconds: float = 0.0,
+    ) -> int:
+        """Mark that an attempt begins at `first_epoch`, and return how many recorded epochs it repeats.
+
+        batch is how many batches of that epoch its state has already, trained_seconds the training that
+        is in it; what the row says beyond that is lost. attempt is Airflow's try number. From here on no
+        older one of this run writes; the row tells of no epoch that is to come, and names no objects until
+        the attempt has ended.
+        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner, a newer attempt of it
+        began, or the failure of this one is recorded already.
+        """
+        with self._connection.transaction():
+            self._as_owner(
+                "start_training",
+                job_id,
+                run_id,
+                attempt,
+                first_epoch=first_epoch,
+                batch=batch,
+                trained_seconds=trained_seconds,
+            )
+            return self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
+
+    def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
+        """Return the job. Raises OwnershipLost unless `run_id` owns it, and no newer attempt than this."""
+        job = self.get(job_id)
+        if job is None or job.run_id != run_id or (attempt is not None and (job.attempt or 0) > attempt):
+            raise OwnershipLost(_lost(job_id, run_id, job))
+        return job
+
+    def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
+        """Record one finished epoch, make its numbers the job's own, and return whether the job is to stop.
+
+        An epoch recorded twice is one row. Raises OwnershipLost, and writes nothing, if the job belongs to
+        another run or attempt.
+        """
+        with self._connection.transaction():
+            stop = self._as_owner(
+                "record_epoch",
+                job_id,
+                run_id,
+                attempt,
+                epoch=report.epoch,
+                epochs=report.epochs,
+                metrics=Jsonb(finite(dict(report.metrics))),
+                fitness=finite(report.fitness),
+                seconds=finite(report.seconds),
+                eta_seconds=finite(report.eta_seconds),
+                trained_seconds=finite(report.trained_seconds),
+            )
+        return StopRequest.of(*stop)
+
+    def record_progress(self, job_id: str, run_id: str, attempt: int, progress: Progress) -> StopRequest:
+        """Record how far the job is within its epoch, and return whether it is to stop.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            stop = self._as_owner(
+                "record_progress",
+                job_id,
+                run_id,
+                attempt,
+                epoch=progress.epoch,
+                batch=progress.batch,
+                batches=progress.batches,
+                trained_seconds=progress.trained_seconds,
+            )
+        return StopRequest.of(*stop)
+
+    def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
+        """Record that the state after `epoch`, and `batch` batches of the next one, was verified in S3.
+
+        A later one that is recorded already stays.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            self._as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
+
+    def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
+        """Record why the weights need not be those of an uninterrupted training. The first reason stays.
+
+        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        """
+        with self._connection.transaction():
+            self._as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
+
+    def fill_epochs(
+        self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
+    ) -> int:
+        """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many.
+
+        Only missing epochs are sent: of many epochs usually none or the last one is missing.
+        """
+        finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
+        with self._connection.transaction():
+            rows = self._statements.rows("list_missing_epochs", job_id=job_id, epochs=list(finished))
+            missing = [row.epoch for row in rows]
+            added = 0
+            for start in range(0, len(missing), _EPOCHS_AT_ONCE):
+                part = missing[start : start + _EPOCHS_AT_ONCE]
+                added += self._statements.changed(
+                    "fill_epochs",
+                    job_id=job_id,
+                    epochs=part,
+                    metrics=[Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
+                    seconds=[finite(finished[epoch][1]) for epoch in part],
+                )
+        return added
+
+    def _get(self, job_id: str) -> TrainingJob | None:
+        row = self._statements.row("get_jobs", job_ids=[job_id])
+        return TrainingJob.model_validate(row._asdict()) if row else None
+
+    def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
+        """Run a statement that writes one row if this attempt owns the job, and return what it returns."""
+        row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
+        if row is None:
+            raise OwnershipLost(_lost(job_id, run_id, self._get(job_id), attempt))
+        return row
+
+
+def _lost(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
+    if job is None:
+        return f"Job {job_id} has no row in training_jobs any more: somebody deleted it. Trigger it again."
+    if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
+        return f"Job {job_id} was stopped while it waited for a GPU. To train it after all, trigger it again."
+    if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:
+        return (
+            f"Job {job_id} was recorded as failed while this attempt was starting. "
+            f"This attempt stops here; clear train to go on. The reason was: {job.error}"
+        )
+    if job.run_id == run_id:
+        return (
+            f"Job {job_id} does not belong to this attempt any more: a newer attempt of run {run_id} began. "
+            f"This one stops here; the newer one goes on."
+        )
+    return (
+        f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
+        f"This training stops here; the other one goes on."
+    )

@@ -1,0 +1,29 @@
+"""Values as PostgreSQL can hold them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from include.limits import ERROR_BYTES
+from include.refusals import shorten
+
+
+def finite(value: Any) -> Any:
+    """Return `value` (plain JSON data) with None for every number that is not finite: jsonb refuses those."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def make_storable(text: str) -> str:
+    """Return `text` with what PostgreSQL cannot hold written out: NUL, and what UTF-8 does not have.
+
+    It is shortened, because every listing carries it.
+    """
+    storable = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    return shorten(storable, ERROR_BYTES)
