@@ -14,7 +14,8 @@ from include.training.__main__ import main
 from include.training.loading import load_checkpoint
 from tests.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.tiny_datasets import build
-from tests.tiny_models import BATCHES, command, digests
+from tests.tiny_models import BATCHES, command
+from tests.tiny_trainings import digests
 
 EPOCHS = 26
 

@@ -24,7 +24,8 @@ from tests.tiny_trainings import Epochs, request
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    return train(request("classify", tmp_path_factory.mktemp("trained"), epochs=1), Epochs())
+    folder = tmp_path_factory.mktemp("trained")
+    return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
 
 
 class Planted:

@@ -12,6 +12,7 @@ import torch
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.training.contract import (
+    MODEL_SUFFIX,
     DeviceNotAvailable,
     EpochReport,
     TrainingError,
@@ -38,7 +39,8 @@ class Finished:
 
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    asked = _request(request.param, tmp_path_factory.mktemp(request.param))
+    folder, nano = tmp_path_factory.mktemp(request.param), f"yolo11n{MODEL_SUFFIX[request.param]}"
+    asked = _request(request.param, folder, model=nano)
     epochs = Epochs()
     return Finished(asked, train(asked, epochs), epochs.reports)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from include.training.contract import MODEL_SUFFIX
-from include.training.loading import load_checkpoint
 from tests.tiny_datasets import build
-from tests.tiny_trainings import weights_of
 
 _ARCHITECTURE = """
 nc: 2
@@ -64,18 +60,3 @@ def command(folder: Path, epochs: int, *options: str) -> list[str]:
     arguments = [f"{name}={json.dumps(value)}" for name, value in ARGUMENTS.items()]
     what = ["--model", architecture(folder), "--data", str(data), "--epochs", str(epochs)]
     return [*what, "--device", "cpu", "--save-dir", str(folder / "run"), *options, "--set", *arguments]
-
-
-def digests(save_dir: Path) -> dict[str, str]:
-    """What a training ends with: live weights and their average, best model, history but for times."""
-    best = load_checkpoint(save_dir / "weights" / "best.pt")
-    digest = hashlib.sha256(str(best["best_epoch"]).encode())
-    for name, tensor in best["model"].state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    with (save_dir / "results.csv").open(encoding="utf-8") as file:
-        rows = [{name: text for name, text in row.items() if name != "time"} for row in csv.DictReader(file)]
-    return {
-        "last": weights_of(save_dir / "weights" / "last.pt"),
-        "best": digest.hexdigest(),
-        "history": json.dumps(rows),
-    }

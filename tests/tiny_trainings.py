@@ -1,8 +1,10 @@
-"""Trainings that take a second: nano models from scratch on tiny datasets."""
+"""Trainings that take a second: tiny models from scratch on tiny datasets."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,6 @@ from typing import Any
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import EXACT
 from include.training.contract import (
-    MODEL_SUFFIX,
     EpochReport,
     EpochReporter,
     Progress,
@@ -21,6 +22,7 @@ from include.training.contract import (
 from include.training.loading import load_checkpoint
 from include.training.run import prepared
 from tests.tiny_datasets import build
+from tests.tiny_models import architecture
 
 QUICK: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "workers": 0}
 STANDSTILL: dict[str, object] = {**QUICK, "optimizer": "SGD", "lr0": 1e-9, "warmup_epochs": 0}
@@ -84,13 +86,13 @@ class EndsAt(Epochs):
 def request(
     task: str, folder: Path, /, images: int = 8, model: str | None = None, **given: Any
 ) -> TrainingRequest:
-    """A request for two epochs of `task` below `folder`, of the nano model, but for what is given."""
+    """A request for two epochs of `task` below `folder`, of a tiny model, but for what is given."""
     data = folder / f"{task}-data"
     if not data.exists():
         build(task, data, train=images)
     settings: dict[str, Any] = {
         "task": task,
-        "model": model or f"yolo11n{MODEL_SUFFIX[task]}",
+        "model": model or architecture(folder, task),
         "data": data if task == "classify" else data / "data.yaml",
         "save_dir": folder / "runs" / "train",
         "epochs": 2,
@@ -121,3 +123,18 @@ def weights_of(last: Path) -> str:
             digest.update(f"{part} {name} {tensor.dtype}".encode())
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def digests(save_dir: Path) -> dict[str, str]:
+    """What a training ends with: live weights and their average, best model, history but for times."""
+    best = load_checkpoint(save_dir / "weights" / "best.pt")
+    digest = hashlib.sha256(str(best["best_epoch"]).encode())
+    for name, tensor in best["model"].state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    with (save_dir / "results.csv").open(encoding="utf-8") as file:
+        rows = [{name: text for name, text in row.items() if name != "time"} for row in csv.DictReader(file)]
+    return {
+        "last": weights_of(save_dir / "weights" / "last.pt"),
+        "best": digest.hexdigest(),
+        "history": json.dumps(rows),
+    }

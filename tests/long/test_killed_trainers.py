@@ -11,7 +11,7 @@ from tests.killing import Attempt
 from tests.long.report import Report
 from tests.scheduled_trainings import Kill
 from tests.test_killed_trainer import PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
-from tests.tiny_models import digests
+from tests.tiny_trainings import digests
 
 pytestmark = pytest.mark.timeout(3600)
 
