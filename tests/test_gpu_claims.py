@@ -48,11 +48,10 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def hold(device: str, locks: Path, connection: Connection) -> None:
     """Claim, with a child that outlives this process as loader workers may, and say what CUDA would see."""
     with claimed(device, locks):
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
+            connection.send((os.environ[VISIBLE], os.getpid()))  # it has let go of the claim by now
             time.sleep(60)
             os._exit(0)
-        connection.send((os.environ[VISIBLE], child))
         time.sleep(60)
 
 
