@@ -69,6 +69,7 @@ class Attempt:
     ) -> None:
         folder.mkdir(parents=True)
         self.log, self._begun = folder / "log", folder / "begun"
+        self.log.touch()
         self._begun.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -33,10 +32,10 @@ from include.training.contract import (
 from include.training.distributed import RankFailed, train_in_ranks
 from include.training.loading import load_checkpoint
 from include.training.plan import planned
+from tests.killing import Attempt, Machine
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
 
-ROOT = Path(__file__).parents[1]
 ON_CPU = "tests.ranks_on_cpu"
 
 
@@ -216,38 +215,26 @@ def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: P
     assert ranks() == {}
 
 
-PARENT = """
-import signal, sys
-from pathlib import Path
-from tests.test_distributed import asked, in_two
-from tests.tiny_trainings import Epochs
-
-signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
-in_two(asked("classify", Path(sys.argv[1]), epochs=9999), Epochs())
-"""
+def train_for_ever(folder: Path) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+    in_two(asked("classify", folder, epochs=9999), Epochs())
+    return 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
-    with (tmp_path / "log").open("w") as log:
-        parent = subprocess.Popen(
-            [sys.executable, "-c", PARENT, str(tmp_path)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-        )
+    parent = Attempt(train_for_ever, tmp_path, folder=tmp_path / "parent", machine=Machine(threads=1))
     families: dict[int, list[psutil.Process]] = {}
     try:
         while not (wanted.save_dir / "weights" / "last.pt").exists():
-            assert parent.poll() is None, (tmp_path / "log").read_text()
+            assert not parent.ends_within(0), parent.log.read_text()
             time.sleep(0.01)
         started = ranks(psutil.Process(parent.pid))
         families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
         started[0].suspend()  # so that the other one waits for it, and learns of nothing that it says
-        parent.send_signal(number)
-        parent.wait(60)
+        os.kill(parent.pid, number)
+        assert parent.ends_within(60)
         assert psutil.wait_procs(families[1], timeout=30)[1] == []
         with suppress(psutil.NoSuchProcess):
             started[0].resume()

@@ -5,16 +5,13 @@ Everything is real: the processes that train, what stops them, and the watchdog.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,47 +24,29 @@ from include.training.plan import planned
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
+from tests import hanging, killing
+from tests.killing import Machine
 from tests.test_retries import Task
 from tests.tiny_models import architecture
 from tests.tiny_trainings import Epochs, request, weights_of
 
-ROOT = Path(__file__).parents[1]
-
 SHORT = Limits(training=3, elsewhere=60)
-
-PROGRAM = """
-import json, sys
-from pathlib import Path
-
-from include.watchdog.attempt import watched
-from include.watchdog.limits import Limits
-from tests import hanging
-
-folder, attempt, limits, how = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4:]
-with watched(folder / "watchdog", attempt, Limits(**limits)) as heartbeats:
-    hanging.fetch() if how == ["fetch-for-ever"] else hanging.train(folder, heartbeats, *how)
-"""
 
 
 class Attempt:
     """One attempt at the training in a folder, in a process of its own as the task has one."""
 
     def __init__(self, folder: Path, number: int, limits: Limits, *how: str) -> None:
-        self.watchdog, self._log = folder / "watchdog", folder / f"log-{number}"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(folder), str(number), json.dumps(asdict(limits)), *how],
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.watchdog = folder / "watchdog"
+        own, alone = folder / f"attempt-{number}", Machine(threads=1)
+        self._process = killing.Attempt(
+            hanging.attempt, folder, number, limits, *how, folder=own, machine=alone
+        )
         self.root = psutil.Process(self._process.pid)
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._process.log.read_text()
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -77,7 +56,7 @@ class Attempt:
     def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that the attempt brings about."""
         while not condition():
-            assert self._process.poll() is None, self.log
+            assert not self._process.ends_within(0), self.log
             time.sleep(0.01)
 
     def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
@@ -88,17 +67,19 @@ class Attempt:
             in_training = [b for b in beats if b.phase is Phase.TRAINING and b.epoch >= epoch]
             return len(in_training) == processes
 
+        self.until((self.watchdog / "watching").exists)  # before that the folder is made anew
         self.until(trains)
 
     def status(self) -> int:
         """Wait for its end; minus the signal that killed it."""
-        return self._process.wait(120)
+        assert self._process.ends_within(120), self.log
+        return self._process.status()
 
     def kill(self) -> None:
         for process in self.family:
             with suppress(psutil.Error):
                 process.kill()
-        self._process.wait()
+        self._process.status()
 
 
 @contextmanager
