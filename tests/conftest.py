@@ -235,18 +235,25 @@ def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits")
 
 
-@pytest.fixture
-def api_url(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> Iterator[str]:
-    """Return the URL of an API server, open to everybody, with the file's schema and a fresh bucket."""
-    # Imported here: these import Airflow, which reads AIRFLOW_HOME then.
-    from tests.airflow_connections import lead_to
+@pytest.fixture(scope="session")
+def open_api() -> Iterator[str]:
+    """Return the URL of an API server, open to everybody; `lead_to` says where it finds its data."""
+    # Imported here: it imports Airflow, which reads AIRFLOW_HOME then.
     from tests.api_server import open_app, serving
 
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     with serving(open_app()) as url:
         yield url
+
+
+@pytest.fixture
+def api_url(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
+) -> str:
+    """Return its URL while it has the file's schema and a fresh bucket."""
+    from tests.airflow_connections import lead_to
+
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    return open_api
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +22,6 @@ from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim, record_checkpoints, started
 
 if TYPE_CHECKING:
@@ -33,15 +32,14 @@ Answer = Callable[..., requests.Response]
 
 @pytest.fixture
 def ask(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> Iterator[Answer]:
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
+) -> Answer:
     """GET a checkpoint of a job, without following the redirect."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setenv("S3_PUBLIC_ENDPOINT_URL", s3.endpoint_url)
-    with serving(open_app()) as url:
-        yield lambda kind="best", job_id="a": requests.get(
-            f"{url}/jobs/{job_id}/checkpoints/{kind}", allow_redirects=False, timeout=60
-        )
+    return lambda kind="best", job_id="a": requests.get(
+        f"{open_api}/jobs/{job_id}/checkpoints/{kind}", allow_redirects=False, timeout=60
+    )
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from include.reports.report import DatasetReport, report_on
 from include.stack.s3 import S3
 from include.tasks.train_yolo import check_job_dataset
 from tests.airflow_connections import context_of, lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded
 from tests.tiny_datasets import build
 
@@ -38,9 +36,8 @@ def connected(
 
 
 @pytest.fixture
-def url(connected: None) -> Iterator[str]:
-    with serving(open_app()) as url:
-        yield url
+def url(connected: None, open_api: str) -> str:
+    return open_api
 
 
 @pytest.fixture

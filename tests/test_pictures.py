@@ -7,7 +7,6 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PI
 from include.pictures.store import PictureStore
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim, recorded, started
 from tests.tiny_datasets import build
 from tests.untrained import stored_start
@@ -55,9 +53,8 @@ def connected(
 
 
 @pytest.fixture
-def url(connected: None) -> Iterator[str]:
-    with serving(open_app()) as url:
-        yield url
+def url(connected: None, open_api: str) -> str:
+    return open_api
 
 
 def keys(client: S3Client, bucket: str) -> set[str]:

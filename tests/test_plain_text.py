@@ -19,7 +19,6 @@ from include.plain_text import escape_all_controls, escape_controls, is_plain_li
 from include.stack.s3 import S3
 from include.stack.steps import Steps
 from tests.airflow_connections import lead_to
-from tests.api_server import open_app, serving
 from tests.jobs import claim
 
 RED, TURNED = "\x1b[31m", "\u202e"
@@ -44,7 +43,8 @@ def url(
     s3: S3,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> Any:
+    open_api: str,
+) -> str:
     """The API, with a job and a version of a model whose texts somebody has chosen with care."""
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
     claim(JobRepository(connection), "a")
@@ -59,8 +59,7 @@ def url(
         {"text": NASTY},
     )
     connection.commit()
-    with serving(open_app()) as url:
-        yield url
+    return open_api
 
 
 def _unescaped(value: Any) -> list[str]:
