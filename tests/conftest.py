@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from include.stack.postgres import Postgres
     from include.stack.s3 import S3
+    from tests.airflow_client import Airflow
 
 pytest_plugins = ["tests.browsing", "tests.nginx"]
 
@@ -298,6 +299,16 @@ def airflow_stack(
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     pytestconfig.stash[AIRFLOW] = stack
     return stack
+
+
+@pytest.fixture(scope="session")
+def api(airflow_stack: Stack) -> Airflow:
+    """Airflow's own REST API, once the training database has its tables."""
+    from tests.airflow_client import Airflow
+
+    client = Airflow(airflow_stack)
+    client.run("migrate_schema", {})
+    return client
 
 
 @pytest.fixture(scope="session")

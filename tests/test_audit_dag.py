@@ -19,13 +19,6 @@ DAG = "audit_checkpoints"
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
 @pytest.fixture
 def world(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> Iterator[World]:
     """The stack's own database and bucket, in which other tests have left their jobs."""

@@ -23,13 +23,6 @@ EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
-@pytest.fixture(scope="module")
 def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Parameters of a training of seconds that leaves Ultralytics' pictures behind."""
     conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)

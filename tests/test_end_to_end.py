@@ -53,13 +53,6 @@ class Backend:
         self._server.server_close()
 
 
-@pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
 @pytest.fixture
 def backend(api: Airflow) -> Iterator[Backend]:
     server = Backend()

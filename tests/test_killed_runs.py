@@ -33,13 +33,6 @@ CUT_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
-@pytest.fixture(scope="module")
 def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The parameters of every job here."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)

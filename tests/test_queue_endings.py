@@ -34,13 +34,6 @@ WEIGHTS = "yolov5nu.pt"
 
 
 @pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
-@pytest.fixture(scope="module")
 def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
     """Run ids by the ids of jobs that wait for a GPU, in the order in which they came."""
     api.set_slots(GPU_POOL, 0)

@@ -32,13 +32,6 @@ CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "devi
 """A training that fails soon where there is no GPU: only the order in which they begin matters."""
 
 
-@pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
-    return client
-
-
 @pytest.fixture
 def closed_pool(api: Airflow) -> Iterator[None]:
     """No training begins until its slots are set."""

@@ -30,15 +30,13 @@ pytestmark = pytest.mark.timeout(600)
 DAG = "retrain_yolo__shapes"
 
 
-@pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Iterator[Airflow]:
-    client = Airflow(airflow_stack)
-    client.run("migrate_schema", {})
+@pytest.fixture(scope="module", autouse=True)
+def on_schedule(api: Airflow) -> Iterator[None]:
     for dag_id in (DAG, "watch_dataset"):
-        client.pause(dag_id, paused=False)
-    yield client
+        api.pause(dag_id, paused=False)
+    yield
     for dag_id in (DAG, "watch_dataset"):
-        client.pause(dag_id, paused=True)
+        api.pause(dag_id, paused=True)
 
 
 def versions(stack: Stack) -> list[ModelVersion]:
