@@ -10,7 +10,6 @@ from typing import Any
 
 import airflow_client.client as airflow
 import psycopg
-import requests
 from airflow_client.client.api import (
     asset_api,
     connection_api,
@@ -22,19 +21,16 @@ from airflow_client.client.api import (
 from psycopg.rows import dict_row
 
 from include.stack.local import Stack
+from tests.api_client import log_in_over_rest
 
 
 class Airflow:
     """The official client, logged in to the stack under test."""
 
     def __init__(self, stack: Stack) -> None:
-        token = requests.post(
-            f"{stack.url}/auth/token",
-            json={"username": stack.username, "password": stack.password},
-            timeout=30,
-        ).json()["access_token"]
         self._logs = stack.airflow.home / "logs"
-        self._client = airflow.ApiClient(airflow.Configuration(host=stack.url, access_token=token))
+        login = airflow.Configuration(host=stack.url, access_token=log_in_over_rest(stack))
+        self._client = airflow.ApiClient(login)
         self._runs = dag_run_api.DagRunApi(self._client)
         self._tasks = task_instance_api.TaskInstanceApi(self._client)
         self._dags = dag_api.DAGApi(self._client)

@@ -20,6 +20,13 @@ def token(stack: Stack, role: str | None) -> str:
     return str(signer.generate({"sub": f"a-{role}", "role": role, "teams": []}))
 
 
+def log_in_over_rest(stack: Stack) -> str:
+    """The token that the administrator gets for the password."""
+    login = {"username": stack.username, "password": stack.password}
+    answer = requests.post(f"{stack.url}/auth/token", json=login, timeout=60)
+    return str(answer.json()["access_token"])
+
+
 def ask(
     stack: Stack, method: str, path: str, bearer: str | None = None, body: Any = None, **query: Any
 ) -> requests.Response:

@@ -33,7 +33,7 @@ from playwright.sync_api import (
 )
 
 from include.stack.local import Stack
-from tests.api_client import token
+from tests.api_client import log_in_over_rest, token
 from tests.missing_programs import SystemProgram
 from tests.recorded_trainings import FORGOTTEN_RUN
 
@@ -234,11 +234,10 @@ class Visitors:
     def _known(self, role: str) -> BrowserContext:
         if role not in self._browsers:
             context = self._browsers[role] = self._new()
-            if role == "admin":
-                log_in(Visitor(context.new_page(), self.stack.url, ""), self.stack)
-            else:
-                cookie = {"name": "_token", "value": token(self.stack, role), "url": self.stack.url}
-                context.add_cookies([cookie])  # type: ignore[list-item]
+            # Airflow's form takes seconds; log_in fills it in where that is what matters.
+            bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
+            cookie = {"name": "_token", "value": bearer, "url": self.stack.url}
+            context.add_cookies([cookie])  # type: ignore[list-item]
         return self._browsers[role]
 
     def _new(self) -> BrowserContext:
