@@ -270,9 +270,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def visitors(chromium: Browser, airflow_stack: Stack) -> Visitors:
+def visitors(chromium: Browser, api_stack: Stack) -> Visitors:
     """Those of one file."""
-    return Visitors(chromium, airflow_stack)
+    return Visitors(chromium, api_stack)
 
 
 @pytest.fixture

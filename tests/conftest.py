@@ -30,6 +30,7 @@ from include.stack.local import Stack
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
 from tests import platforms
+from tests.api_stack import ApiStack
 from tests.mlflow_server import MlflowServer
 from tests.release_server import Release
 from tests.release_server import serving as serving_releases
@@ -96,19 +97,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             process.terminate()
 
 
-WITH_AIRFLOW = ("trainings", "pages")
+GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
+"""Which tests share an Airflow, by the fixture that starts it."""
 
 
 @cache
 def group_of(path: str) -> str:
     """Files whose tests run in the same process: those that share an Airflow; else each its own.
 
-    There are two of these, one with what looks at the API and its pages, which take as long as each other.
+    Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
     """
     text = Path(path).read_text(encoding="utf-8")
-    if "airflow_stack" not in text:
-        return path
-    return "pages" if "tests.api_client" in text or "tests.browsing" in text else "trainings"
+    return next((group for fixture, group in GROUPS.items() if fixture in text), path)
 
 
 class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
@@ -140,9 +140,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the groups that take longest begin first: none is left to one process while the others rest."""
 
     def rank(item: pytest.Item) -> int:
-        if group_of(str(item.path)) in WITH_AIRFLOW:
-            return 0
-        return 1 if item.path.name in LONGEST else 2
+        if (group := group_of(str(item.path))) in GROUPS.values():
+            return [*GROUPS.values()].index(group)
+        return 2 if item.path.name in LONGEST else 3
 
     items.sort(key=rank)
 
@@ -161,9 +161,9 @@ AIRFLOW = pytest.StashKey[Stack]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop Airflow once no test of this process needs it any more: at rest it takes a quarter of a core."""
+    """Stop Airflow once no test of this process needs it any more."""
     stack = item.config.stash.get(AIRFLOW, None)
-    if stack and nextitem and group_of(str(nextitem.path)) not in WITH_AIRFLOW:
+    if stack and nextitem and group_of(str(nextitem.path)) != group_of(str(item.path)):
         stack.airflow.stop()
         del item.config.stash[AIRFLOW]
 
@@ -289,14 +289,9 @@ def airflow_stack(
 ) -> Stack:
     """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
 
-    Its training database is empty: `migrate_schema` has to run first. Its processes begin with as few
-    descriptors as on most systems. Pretrained weights are downloaded from `published`.
+    Its training database is empty: `migrate_schema` has to run first.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
-    os.environ["PRETRAINED_URL"] = published.url  # also for the services that a test starts again
-    stack.up(quiet())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    start_airflow(stack, published)
     pytestconfig.stash[AIRFLOW] = stack
     return stack
 
@@ -309,6 +304,29 @@ def api(airflow_stack: Stack) -> Airflow:
     client = Airflow(airflow_stack)
     client.run("migrate_schema", {})
     return client
+
+
+@pytest.fixture(scope="session")
+def api_stack(
+    stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
+) -> Stack:
+    """The same without what schedules: for tests of the API and of the pages."""
+    alone = ApiStack(stack.state, stack.postgres_settings)
+    start_airflow(alone, published)
+    pytestconfig.stash[AIRFLOW] = stack
+    return alone
+
+
+def start_airflow(stack: Stack, published: Release) -> None:
+    """Start Airflow's processes, with as few descriptors as on most systems.
+
+    Pretrained weights are downloaded from `published`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    os.environ["PRETRAINED_URL"] = published.url  # also for the services that a test starts again
+    stack.up(quiet())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="module")
-def nginx(airflow_stack: Stack) -> Iterator[Nginx]:
+def nginx(api_stack: Stack) -> Iterator[Nginx]:
     """In front of an API server of its own."""
     plain, tls = choose(set()), choose(set())
     url = f"https://{NAME}:{tls}"
@@ -91,7 +91,7 @@ def nginx(airflow_stack: Stack) -> Iterator[Nginx]:
     folder.chmod(0o777)  # nginx is not root here
     try:
         certificate = _certify(folder)
-        with another_api_server(airflow_stack, "api-server-behind-nginx", url, "--proxy-headers") as behind:
+        with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as behind:
             replaced = {
                 "127.0.0.1:8080": f"{LOOPBACK}:{port_of(behind)}",
                 "airflow.example.org": NAME,
@@ -102,7 +102,7 @@ def nginx(airflow_stack: Stack) -> Iterator[Nginx]:
                 "/var/log/nginx/airflow.log": str(folder / "access.log"),
                 "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS}s",
             }
-            service = _configure(folder, replaced, airflow_stack)
+            service = _configure(folder, replaced, api_stack)
             processes.start(service)
             try:
                 processes.wait_until_ready(service, (folder / "nginx.pid").exists, 30)

@@ -75,10 +75,10 @@ ASKED = [
 
 
 @pytest.fixture(scope="module")
-def served(airflow_stack: Stack) -> Iterator[Stack]:
+def served(api_stack: Stack) -> Iterator[Stack]:
     """With one version of a model, and two jobs: one waits, one has ended."""
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
             "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
@@ -87,7 +87,7 @@ def served(airflow_stack: Stack) -> Iterator[Stack]:
             "INSERT INTO training_jobs (job_id, status) "
             "VALUES ('access', 'queued'), ('access-ended', 'failed')"
         )
-        yield airflow_stack
+        yield api_stack
         connection.execute("DELETE FROM model_versions WHERE name = 'access'")
         connection.execute("DELETE FROM training_jobs WHERE job_id IN ('access', 'access-ended')")
 

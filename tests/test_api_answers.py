@@ -26,12 +26,12 @@ ELSEWHERE = "elsewhere.example"
 
 
 @pytest.fixture(scope="module")
-def served(airflow_stack: Stack) -> Iterator[Stack]:
+def served(api_stack: Stack) -> Iterator[Stack]:
     """With a job that has ended."""
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
-        yield airflow_stack
+        yield api_stack
         connection.execute("DELETE FROM training_jobs WHERE job_id = 'answers'")
 
 

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def jobs(airflow_stack: Stack) -> Iterator[JobRepository]:
+def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a runs, and has finished one epoch."""
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)
         yield jobs
@@ -41,8 +41,8 @@ def listening(stack: Stack) -> Listener:
     return stream
 
 
-def test_an_epoch_is_there_at_once(airflow_stack: Stack, jobs: JobRepository) -> None:
-    with closing(listening(airflow_stack)) as stream:
+def test_an_epoch_is_there_at_once(api_stack: Stack, jobs: JobRepository) -> None:
+    with closing(listening(api_stack)) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
         assert "content-encoding" not in stream.answer.headers  # who compresses has to hold back
         assert stream.answer.headers["x-accel-buffering"] == "no"
@@ -53,12 +53,12 @@ def test_an_epoch_is_there_at_once(airflow_stack: Stack, jobs: JobRepository) ->
 
 
 def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
-    airflow_stack: Stack, jobs: JobRepository
+    api_stack: Stack, jobs: JobRepository
 ) -> None:
-    (service,) = [each for each in airflow_stack.airflow.services if each.name == "api-server"]
+    (service,) = [each for each in api_stack.airflow.services if each.name == "api-server"]
     server = processes.running(service)
     assert server is not None
-    with closing(listening(airflow_stack)) as stream:
+    with closing(listening(api_stack)) as stream:
         assert epochs(stream.until("epoch")) == [0]
         server.send_signal(signal.SIGTERM)
         try:
@@ -66,4 +66,4 @@ def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
             ended, _ = psutil.wait_procs([server], timeout=60)  # half of what it would wait for a stream
             assert ended == [server]
         finally:
-            airflow_stack.airflow.start()
+            api_stack.airflow.start()

@@ -25,9 +25,9 @@ PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 
 @pytest.fixture(scope="module")
-def connection(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 
 
@@ -63,9 +63,9 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
 
 
 @pytest.fixture
-def ask(airflow_stack: Stack, jobs: JobRepository) -> Any:
+def ask(api_stack: Stack, jobs: JobRepository) -> Any:
     """GET as a viewer; the path comes first, the query as keywords."""
-    return lambda path, **query: get(airflow_stack, path, token(airflow_stack, "viewer"), **query)
+    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
 
 
 def listed(answer: Any) -> list[str]:
@@ -102,9 +102,9 @@ def test_a_job_that_goes_on_begins_with_the_epochs_of_its_parent(
     assert (progress["finished_epochs"], progress["epochs"]) == (3, 9)
 
 
-def test_links_are_absolute_and_lead_somewhere(ask: Any, airflow_stack: Stack) -> None:
+def test_links_are_absolute_and_lead_somewhere(ask: Any, api_stack: Stack) -> None:
     links = ask("/jobs/rest-a").json()["links"]
-    api, run = f"{airflow_stack.url}{PREFIX}", "manual__2026-05-06T07%3A08%3A09%2B00%3A00"
+    api, run = f"{api_stack.url}{PREFIX}", "manual__2026-05-06T07%3A08%3A09%2B00%3A00"
     assert links == {
         "self": f"{api}/jobs/rest-a",
         "epochs": f"{api}/jobs/rest-a/epochs",
@@ -114,8 +114,8 @@ def test_links_are_absolute_and_lead_somewhere(ask: Any, airflow_stack: Stack) -
         "dataset_report": None,
         "best_checkpoint": f"{api}/jobs/rest-a/checkpoints/best",
         "last_checkpoint": f"{api}/jobs/rest-a/checkpoints/last",
-        "airflow_run": f"{airflow_stack.url}/dags/train_yolo/runs/{run}",
-        "airflow_run_api": f"{airflow_stack.url}/api/v2/dags/train_yolo/dagRuns/{run}",
+        "airflow_run": f"{api_stack.url}/dags/train_yolo/runs/{run}",
+        "airflow_run_api": f"{api_stack.url}/api/v2/dags/train_yolo/dagRuns/{run}",
     }
     for name in ("epochs", "lineage"):
         assert ask(links[name].removeprefix(api)).status_code == 200

@@ -21,9 +21,9 @@ NAME = "of-the-api"
 
 
 @pytest.fixture(scope="module")
-def connection(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 
 
@@ -53,9 +53,9 @@ def models(connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
 
 
 @pytest.fixture
-def ask(airflow_stack: Stack, models: ModelRepository) -> Any:
+def ask(api_stack: Stack, models: ModelRepository) -> Any:
     """GET as a viewer; the path comes first, the query as keywords."""
-    return lambda path, **query: get(airflow_stack, path, token(airflow_stack, "viewer"), **query)
+    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
 
 
 def versions(answer: Any) -> list[int]:
@@ -141,9 +141,9 @@ def test_a_schema_that_is_behind_is_said(ask: Any, connection: psycopg.Connectio
 
 
 def test_a_database_that_is_away_is_said(
-    ask: Any, airflow_stack: Stack, connection: psycopg.Connection[Any]
+    ask: Any, api_stack: Stack, connection: psycopg.Connection[Any]
 ) -> None:
-    with psycopg.connect(airflow_stack.postgres.url("postgres"), autocommit=True) as server:
+    with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
         # The API keeps connections: those end as they do when a server is restarted.

@@ -66,10 +66,10 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def seeded(airflow_stack: Stack) -> Iterator[Stack]:
+def seeded(api_stack: Stack) -> Iterator[Stack]:
     """With jobs and a version of a model, so that what is sent finds something."""
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
         jobs.start_training("property-trained", "run1", 1, first_epoch=0)
@@ -86,7 +86,7 @@ def seeded(airflow_stack: Stack) -> Iterator[Stack]:
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
             "VALUES ('property', 1, 'property-trained', 's3://bucket/best.pt', 'abc', 1)"
         )
-        yield airflow_stack
+        yield api_stack
         for table in ("training_jobs", "training_epochs", "model_versions"):
             connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'property%'")
 

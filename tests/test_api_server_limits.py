@@ -45,18 +45,18 @@ def _may_open(files: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def idle(airflow_stack: Stack) -> Iterator[list[Connection]]:
+def idle(api_stack: Stack) -> Iterator[list[Connection]]:
     """Many connections that ask nothing, a tenth of them after half a head."""
     with _may_open(MANY + 500), ExitStack() as open_connections:
-        connections = [open_connections.enter_context(connect(airflow_stack.url)) for _ in range(MANY)]
+        connections = [open_connections.enter_context(connect(api_stack.url)) for _ in range(MANY)]
         for connection in connections[::10]:
             connection.send("GET /api/v2/version HTTP/1.1\r\nHost: x\r\n")
         yield connections
 
 
 @pytest.fixture
-def server(airflow_stack: Stack) -> psutil.Process:
-    [service] = [each for each in airflow_stack.airflow.services if each.name == "api-server"]
+def server(api_stack: Stack) -> psutil.Process:
+    [service] = [each for each in api_stack.airflow.services if each.name == "api-server"]
     process = processes.running(service)
     assert process is not None
     return process
@@ -67,18 +67,18 @@ def _memory(server: psutil.Process) -> int:
     return sum(process.memory_info().rss for process in family)
 
 
-def test_many_idle_connections_keep_nobody_out(airflow_stack: Stack, idle: list[Connection]) -> None:
+def test_many_idle_connections_keep_nobody_out(api_stack: Stack, idle: list[Connection]) -> None:
     assert len(idle) == MANY
-    assert get(airflow_stack, "/session", token(airflow_stack, "viewer")).status_code == 200
+    assert get(api_stack, "/session", token(api_stack, "viewer")).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), BODIES)
 @pytest.mark.parametrize("announced", [{"Transfer_Encoding": "chunked"}, {"Content_Length": HUGE}])
 def test_a_huge_body_is_refused_and_not_kept(
-    airflow_stack: Stack, server: psutil.Process, method: str, path: str, announced: dict[str, str | int]
+    api_stack: Stack, server: psutil.Process, method: str, path: str, announced: dict[str, str | int]
 ) -> None:
     before = _memory(server)
-    with connect(airflow_stack.url) as connection:
+    with connect(api_stack.url) as connection:
         connection.send(head(method, path, Content_Type="application/json", **announced))
         sent = connection.upload(HUGE, chunked="Transfer_Encoding" in announced)
         grown = _memory(server) - before
@@ -88,9 +88,9 @@ def test_a_huge_body_is_refused_and_not_kept(
     assert grown < 100_000_000
 
 
-def test_a_head_without_an_end_is_refused_and_not_kept(airflow_stack: Stack, server: psutil.Process) -> None:
+def test_a_head_without_an_end_is_refused_and_not_kept(api_stack: Stack, server: psutil.Process) -> None:
     before = _memory(server)
-    with connect(airflow_stack.url) as connection:
+    with connect(api_stack.url) as connection:
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(HUGE, chunked=False)
         grown = _memory(server) - before
@@ -108,14 +108,14 @@ def _log_in(stack: Stack, username: str, password: str, path: str = "/auth/token
 
 
 def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_before(
-    airflow_stack: Stack,
+    api_stack: Stack,
 ) -> None:
     def owner() -> requests.Response:
-        return _log_in(airflow_stack, airflow_stack.username, airflow_stack.password)
+        return _log_in(api_stack, api_stack.username, api_stack.password)
 
     assert owner().status_code == 201
     guesses = [
-        _log_in(airflow_stack, f"nobody-{number}", "wrong", path)
+        _log_in(api_stack, f"nobody-{number}", "wrong", path)
         for number in range(MOST_FROM_ADDRESS)
         for path in ("/auth/token", "/auth/token/cli")
     ]
@@ -126,7 +126,7 @@ def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_be
     assert owner().status_code == 201
 
 
-def test_connections_that_ask_nothing_are_closed(airflow_stack: Stack, idle: list[Connection]) -> None:
+def test_connections_that_ask_nothing_are_closed(api_stack: Stack, idle: list[Connection]) -> None:
     silent, half = idle[1], idle[0]
     assert silent.closed_within(HEAD_SECONDS + 10)
     assert half.closed_within(HEAD_SECONDS + 10)

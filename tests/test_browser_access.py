@@ -34,8 +34,8 @@ ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _recorded(airflow_stack: Stack) -> Iterator[None]:
-    with recording(airflow_stack, "access-") as connection:
+def _recorded(api_stack: Stack) -> Iterator[None]:
+    with recording(api_stack, "access-") as connection:
         record_kinds(connection, "access-")
         yield
 
@@ -126,9 +126,9 @@ def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors
 
 
 @pytest.fixture
-def no_database(airflow_stack: Stack) -> Iterator[psycopg.Connection[object]]:
+def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
     """The training database lets nobody in."""
-    url = airflow_stack.postgres.url("postgres")
+    url = api_stack.postgres.url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER ROLE training NOLOGIN")
         connection.execute(

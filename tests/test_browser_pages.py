@@ -27,9 +27,9 @@ MANY = 60
 
 
 @pytest.fixture(scope="module")
-def recorded(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
     """Jobs of every kind, and so many small ones that they need more than a page."""
-    with recording(airflow_stack, "pages-") as connection:
+    with recording(api_stack, "pages-") as connection:
         for number in range(MANY):
             age = timedelta(days=10, hours=-number)
             record_training(connection, f"pages-many-{number:02}", epochs=3, finished=1, age=age)
@@ -214,15 +214,15 @@ def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
 
 
 def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
-    visit: Visitors, recorded: psycopg.Connection[Any], airflow_stack: Stack
+    visit: Visitors, recorded: psycopg.Connection[Any], api_stack: Stack
 ) -> None:
     mine: dict[str, Any] = {
-        "triggered_by": airflow_stack.username,
+        "triggered_by": api_stack.username,
         "dag_id": "train_yolo",
         "run_id": FORGOTTEN_RUN,
     }
     record_training(recorded, "pages-own", status="stopped", finished=2, **mine)
-    client = airflow_stack.s3.client()
+    client = api_stack.s3.client()
     for name in ("checkpoints/pages-own/best.pt", "checkpoints/pages-own/last.pt"):
         client.put_object(Bucket=DEFAULT_BUCKET, Key=name, Body=b"1234")
     page, jobs = visit().open("job?id=pages-own"), visit().open("jobs?prefix=pages-own")
@@ -257,7 +257,7 @@ def test_nobody_is_offered_to_archive_or_delete_what_somebody_else_has_started(v
 
 
 def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
-    visit: Visitors, airflow_stack: Stack, tmp_path: Path
+    visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:
     file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
     visitor = visit()
@@ -284,7 +284,7 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
 
     page.get_by_role("link", name="Train from pages-own.pt").click()
     expect(page.get_by_label("model", exact=True)).to_have_value("pages-own.pt")
-    airflow_stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key="pretrained/pages-own.pt")
+    api_stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key="pretrained/pages-own.pt")
 
 
 def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> None:
@@ -318,12 +318,12 @@ def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
     expect(page.get_by_role("link", name=re.compile("trainings", re.IGNORECASE)).first).to_be_visible()
 
 
-def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, airflow_stack: Stack) -> None:
+def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, api_stack: Stack) -> None:
     visitor = visit(None)
     visitor.expects(401, "/training/console/job")
     page = visitor.open("job?id=pages-failed&x=1%262")
-    page.get_by_label("Username").fill(airflow_stack.username)
-    page.locator("input[type=password]").fill(airflow_stack.password)
+    page.get_by_label("Username").fill(api_stack.username)
+    page.locator("input[type=password]").fill(api_stack.password)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1, name="Training pages-failed")).to_be_visible()
     assert page.url.endswith("/training/console/job?id=pages-failed&x=1%262")

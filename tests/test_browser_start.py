@@ -20,15 +20,15 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def recorded(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    with recording(airflow_stack, "start-") as connection:
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with recording(api_stack, "start-") as connection:
         record_kinds(connection, "start-")
         yield connection
 
 
 @pytest.fixture(scope="module")
-def api(airflow_stack: Stack) -> Airflow:
-    return Airflow(airflow_stack)
+def api(api_stack: Stack) -> Airflow:
+    return Airflow(api_stack)
 
 
 def _open_advanced(page: Page) -> None:

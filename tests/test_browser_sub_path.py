@@ -20,14 +20,14 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def below(airflow_stack: Stack) -> Iterator[str]:
-    with airflow_below(airflow_stack, "/team/airflow") as url:
+def below(api_stack: Stack) -> Iterator[str]:
+    with airflow_below(api_stack, "/team/airflow") as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def recorded(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    with recording(airflow_stack, "below-") as connection:
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with recording(api_stack, "below-") as connection:
         record_kinds(connection, "below-")
         # as a platform records what it has made itself: without a hash
         connection.execute(
@@ -38,16 +38,16 @@ def recorded(airflow_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 def test_the_console_works_below_a_path(
     visit: Visitors,
-    airflow_stack: Stack,
+    api_stack: Stack,
     below: str,
     recorded: psycopg.Connection[Any],
     tmp_path: Path,
 ) -> None:
-    airflow_stack.s3.client().put_object(
+    api_stack.s3.client().put_object(
         Bucket=DEFAULT_BUCKET, Key="checkpoints/below-child/best.pt", Body=b"weights"
     )
     visitor = visit(None, url=below)
-    log_in(visitor, airflow_stack)
+    log_in(visitor, api_stack)
     visitor.page.get_by_role("link", name="Trainings").click()
     frame = visitor.frame
     frame.get_by_role("link", name="below-running", exact=True).click()
@@ -67,10 +67,10 @@ def test_the_console_works_below_a_path(
 
 
 def test_nothing_is_asked_outside_of_the_path(
-    visit: Visitors, airflow_stack: Stack, below: str, recorded: psycopg.Connection[Any]
+    visit: Visitors, api_stack: Stack, below: str, recorded: psycopg.Connection[Any]
 ) -> None:
     visitor = visit(None, url=below)
-    log_in(visitor, airflow_stack)
+    log_in(visitor, api_stack)
     asked: list[str] = []
     visitor.page.on("request", lambda request: asked.append(request.url))
     for page in ("jobs", "job?id=below-child", "compare?id=below-child&id=below-parent", "start", "models"):

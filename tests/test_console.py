@@ -45,28 +45,28 @@ def test_nothing_is_served_but_pages_and_files() -> None:
 @pytest.mark.parametrize(
     "page", ["", *PAGES, "nowhere", "openapi.json", "docs", "static/", "static/current/"]
 )
-def test_nobody_gets_a_page_who_is_not_logged_in(airflow_stack: Stack, page: str) -> None:
-    assert get(airflow_stack, page, None).status_code == 401
+def test_nobody_gets_a_page_who_is_not_logged_in(api_stack: Stack, page: str) -> None:
+    assert get(api_stack, page, None).status_code == 401
 
 
 @pytest.mark.parametrize("name", [*FILES, "vendor/README.md", "vendor/LICENSE-htm", "nowhere.js"])
-def test_nobody_gets_a_file_who_is_not_logged_in(airflow_stack: Stack, name: str) -> None:
-    answer = get(airflow_stack, f"static/{version_of(FILES)}/{name}", None)
+def test_nobody_gets_a_file_who_is_not_logged_in(api_stack: Stack, name: str) -> None:
+    answer = get(api_stack, f"static/{version_of(FILES)}/{name}", None)
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("who", ["without a role", "viewer", "user", "admin"])
 @pytest.mark.parametrize("page", PAGES)
-def test_whoever_is_logged_in_gets_the_page(airflow_stack: Stack, page: str, who: str) -> None:
-    answer = get(airflow_stack, page, who)
+def test_whoever_is_logged_in_gets_the_page(api_stack: Stack, page: str, who: str) -> None:
+    answer = get(api_stack, page, who)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_served_as_it_is(airflow_stack: Stack, name: str) -> None:
-    answer = get(airflow_stack, f"static/current/{name}")
+def test_a_file_is_served_as_it_is(api_stack: Stack, name: str) -> None:
+    answer = get(api_stack, f"static/current/{name}")
     assert answer.content == FILES[name].read_bytes()
     assert answer.headers["content-type"].split(";")[0] == MEDIA_TYPES[FILES[name].suffix]
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -85,14 +85,14 @@ def test_a_file_is_served_as_it_is(airflow_stack: Stack, name: str) -> None:
         "openapi.json",
     ],
 )
-def test_nothing_else_is_served(airflow_stack: Stack, path: str) -> None:
-    answer = get(airflow_stack, path)
+def test_nothing_else_is_served(api_stack: Stack, path: str) -> None:
+    answer = get(api_stack, path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_first_page_is_the_list(airflow_stack: Stack) -> None:
-    answer = get(airflow_stack, "")
+def test_the_first_page_is_the_list(api_stack: Stack) -> None:
+    answer = get(api_stack, "")
     assert (answer.status_code, answer.headers["location"]) == (307, "jobs")
 
 
@@ -100,8 +100,8 @@ def test_the_first_page_is_the_list(airflow_stack: Stack) -> None:
     ("path", "who"),
     [("jobs", "viewer"), ("jobs", None), ("nowhere", "viewer"), ("static/current/h.js", "viewer")],
 )
-def test_every_answer_has_the_headers(airflow_stack: Stack, path: str, who: str | None) -> None:
-    headers = get(airflow_stack, path, who).headers
+def test_every_answer_has_the_headers(api_stack: Stack, path: str, who: str | None) -> None:
+    headers = get(api_stack, path, who).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["base-uri"] == "'none'"
@@ -112,33 +112,33 @@ def test_every_answer_has_the_headers(airflow_stack: Stack, path: str, who: str 
     assert headers["referrer-policy"] == "same-origin"
 
 
-def test_a_person_who_is_not_logged_in_gets_a_page_to_read(airflow_stack: Stack) -> None:
-    answer = get(airflow_stack, "jobs", None, Accept="text/html,*/*;q=0.8")
+def test_a_person_who_is_not_logged_in_gets_a_page_to_read(api_stack: Stack) -> None:
+    answer = get(api_stack, "jobs", None, Accept="text/html,*/*;q=0.8")
     assert answer.status_code == 401
     assert answer.headers["content-type"].startswith("text/html")
     assert "Log in to Airflow" in answer.text
 
 
-def test_a_page_is_asked_for_again_and_its_files_are_not(airflow_stack: Stack) -> None:
-    page = get(airflow_stack, "jobs")
+def test_a_page_is_asked_for_again_and_its_files_are_not(api_stack: Stack) -> None:
+    page = get(api_stack, "jobs")
     assert page.headers["cache-control"] == "private, no-cache"
-    again = get(airflow_stack, "jobs", **{"If-None-Match": page.headers["etag"]})
+    again = get(api_stack, "jobs", **{"If-None-Match": page.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     for address in re.findall(r'(?:href|src)="(static/[^"]+)"', page.text):
-        file = get(airflow_stack, address)
+        file = get(api_stack, address)
         assert file.status_code == 200, address
         assert file.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
-def test_another_version_of_a_file_is_never_kept(airflow_stack: Stack) -> None:
-    file = get(airflow_stack, "static/0123456789abcdef/h.js")
+def test_another_version_of_a_file_is_never_kept(api_stack: Stack) -> None:
+    file = get(api_stack, "static/0123456789abcdef/h.js")
     assert file.headers["cache-control"] == "private, no-cache"
-    again = get(airflow_stack, "static/0123456789abcdef/h.js", **{"If-None-Match": file.headers["etag"]})
+    again = get(api_stack, "static/0123456789abcdef/h.js", **{"If-None-Match": file.headers["etag"]})
     assert again.status_code == 304
 
 
-def test_a_page_names_every_module_and_style_so_that_none_waits_for_another(airflow_stack: Stack) -> None:
-    page = get(airflow_stack, "job").text
+def test_a_page_names_every_module_and_style_so_that_none_waits_for_another(api_stack: Stack) -> None:
+    page = get(api_stack, "job").text
     for name in FILES:
         if not name.endswith(".svg") and (not name.startswith("pages/") or name == "pages/job.js"):
             assert f"/{name}" in page, name

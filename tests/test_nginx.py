@@ -33,10 +33,10 @@ SPOOFED = "203.0.113.77"
 
 
 @pytest.fixture
-def jobs(airflow_stack: Stack) -> Iterator[JobRepository]:
+def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a runs, and has finished one epoch."""
-    apply(platforms.engine(airflow_stack.training_db_url))
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)
         yield jobs
@@ -70,9 +70,9 @@ def test_a_body_without_an_end_is_refused(nginx: Nginx) -> None:
             assert connection.answer().status == 413, path
 
 
-def test_events_are_passed_on_at_once(nginx: Nginx, airflow_stack: Stack, jobs: JobRepository) -> None:
+def test_events_are_passed_on_at_once(nginx: Nginx, api_stack: Stack, jobs: JobRepository) -> None:
     address = f"{nginx.url}{PREFIX}/jobs/a/events"
-    bearer = token(airflow_stack, "viewer")
+    bearer = token(api_stack, "viewer")
     with closing(Listener(address, bearer=bearer, trusted=nginx.certificate)) as stream:
         assert epochs(stream.until("epoch")) == [0]
         for epoch in (1, 2):  # each is read before the next one is recorded
@@ -106,11 +106,11 @@ def test_a_client_cannot_choose_its_own_address(nginx: Nginx) -> None:
 
 
 def test_the_pages_work_behind_it(
-    visit: Visitors, nginx: Nginx, airflow_stack: Stack, jobs: JobRepository
+    visit: Visitors, nginx: Nginx, api_stack: Stack, jobs: JobRepository
 ) -> None:
     visitor = visit(None, url=nginx.url)
     visitor.expects(404, "/dagRuns/run1")  # the row is all that there is of it
-    log_in(visitor, airflow_stack)
+    log_in(visitor, api_stack)
     frame = visitor.open_in_airflow("jobs")
     frame.get_by_role("link", name="a", exact=True).click()
     bar = frame.get_by_role("progressbar", name="Progress", exact=True)
@@ -119,8 +119,8 @@ def test_the_pages_work_behind_it(
     expect(bar).to_have_attribute("aria-valuenow", "2")
 
 
-def test_logins_are_slowed_down_and_nothing_else(nginx: Nginx, airflow_stack: Stack) -> None:
-    right = {"username": airflow_stack.username, "password": airflow_stack.password}
+def test_logins_are_slowed_down_and_nothing_else(nginx: Nginx, api_stack: Stack) -> None:
+    right = {"username": api_stack.username, "password": api_stack.password}
     statuses = [_ask(nginx, "POST", "/auth/token", json=right).status_code for _ in range(13)]
     assert statuses[:8] == [201] * 8
     assert statuses[-1] == 429
