@@ -126,12 +126,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
 LONGEST = (
     "test_exact_batches.py",
     "test_distributed.py",
-    "test_watchdog.py",
-    "test_trainer_resume.py",
-    "test_exact.py",
-    "test_recovery.py",
     "test_benchmarks_gpu.py",
     "test_killed_trainer.py",
+    "test_faults.py",
+    "test_interrupted_attempts.py",
+    "test_watchdog.py",
 )
 """Files without Airflow that take a minute and more."""
 
