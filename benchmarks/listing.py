@@ -116,7 +116,7 @@ def _ask_database(connection: Any, question: Question) -> None:
         limit, cursor = query.pop("limit", 25), query.pop("cursor", None)
         wanted = JobFilter(**query)
         page = listing.page(wanted, limit, place_of(cursor, TypeAdapter(Place)))
-        listing.surroundings([job.job_id for job in page.jobs])
+        listing.details([job.job_id for job in page.jobs])
         return
     if question.path == "/session":
         return
@@ -128,7 +128,7 @@ def _ask_database(connection: Any, question: Question) -> None:
     if rest == ["epochs"]:
         JobRepository(connection).epochs(job_id, limit=1001)
     else:
-        listing.surroundings([job_id])
+        listing.details([job_id])
 
 
 def _planted(stack: Stack, jobs: int, with_epochs: int) -> None:

@@ -136,15 +136,15 @@ def _audit(services: Services) -> None:
 
     import psycopg
 
-    from include.audit.audit import Surroundings, audit
+    from include.audit.audit import AuditScope, audit
     from include.audit.request import AuditRequest
 
     with psycopg.connect(services.database_url) as connection:
         later = datetime.now(UTC) + timedelta(days=1)
-        around = Surroundings(
+        scope = AuditScope(
             connection, services.client(), services.bucket, Path("/nonexistent"), lambda runs: set(), later
         )
-        report = audit(around, AuditRequest(), "benchmark")
+        report = audit(scope, AuditRequest(), "benchmark")
     if report.found:
         raise RuntimeError(f"The audit found what was not planted: {report.sentence}")
 

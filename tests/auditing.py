@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from include.audit.audit import Surroundings, audit
+from include.audit.audit import AuditScope, audit
 from include.audit.liveness import Run
 from include.audit.report import AuditReport
 from include.audit.request import AuditRequest, RetentionPolicy
@@ -51,10 +51,10 @@ class World:
         return self.live & set(runs)
 
     def audit(self, later: timedelta = LATER, run_id: str = "audit", **request: Any) -> AuditReport:
-        around = Surroundings(
+        scope = AuditScope(
             self.connection, self.client, self.bucket, self.root, self.live_runs, datetime.now(UTC) + later
         )
-        return audit(around, AuditRequest.parse(request), run_id)
+        return audit(scope, AuditRequest.parse(request), run_id)
 
     def findings(self, run_id: str = "audit") -> list[dict[str, Any]]:
         """The rows of `checkpoint_audits`, in their order."""

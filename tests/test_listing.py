@@ -254,7 +254,7 @@ def test_a_curve_goes_from_the_first_epoch_to_the_last_in_even_steps(
     connection: psycopg.Connection[Any], listing: JobListing, count: int
 ) -> None:
     _epochs(connection, "a", count)
-    curve = [point for point in listing.surroundings(["a"])["a"].curve if point is not None]
+    curve = [point for point in listing.details(["a"])["a"].curve if point is not None]
     steps = {later - earlier for earlier, later in itertools.pairwise(curve)}
     assert (curve[0], curve[-1], len(curve)) == (0, count - 1, min(count, CURVE_POINTS))
     assert not steps or max(steps) - min(steps) <= 1
@@ -266,13 +266,13 @@ def test_an_epoch_that_is_missing_is_a_gap_in_the_curve(
     _epochs(connection, "a", 4)
     connection.execute("DELETE FROM training_epochs WHERE epoch = 1")
     connection.execute("UPDATE training_epochs SET fitness = NULL WHERE epoch = 2")
-    assert list(listing.surroundings(["a"])["a"].curve) == [0, None, None, 3]
+    assert list(listing.details(["a"])["a"].curve) == [0, None, None, 3]
 
 
-def test_a_job_that_nobody_knows_has_no_surroundings(listing: JobListing) -> None:
-    nothing = listing.surroundings(["a"])["a"]
+def test_a_job_that_nobody_knows_has_no_details(listing: JobListing) -> None:
+    nothing = listing.details(["a"])["a"]
     assert (nothing.epoch, list(nothing.curve), list(nothing.children)) == (None, [], [])
-    assert listing.surroundings([]) == {}
+    assert listing.details([]) == {}
 
 
 def _descend(connection: psycopg.Connection[Any], *pairs: tuple[str, str | None]) -> None:
@@ -287,7 +287,7 @@ def _descend(connection: psycopg.Connection[Any], *pairs: tuple[str, str | None]
 
 def test_the_newest_children_are_shown(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     _descend(connection, ("a", None), *((f"child-{n:02}", "a") for n in range(CHILDREN_SHOWN + 5)))
-    children = listing.surroundings(["a", "child-07"])["a"].children
+    children = listing.details(["a", "child-07"])["a"].children
     assert list(children) == [f"child-{n:02}" for n in range(CHILDREN_SHOWN + 4, 4, -1)]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from include.api.addresses import at_airflow, at_api
 from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, Surroundings, named
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, named
 from include.jobs.queue import find_places
 from include.plain_text import escape_all_controls
 from include.reports.store import report_location
@@ -112,19 +112,19 @@ def response_of(job: TrainingJob, database: Connection[Any]) -> TrainingJobRespo
 
 def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
     """All of these jobs, with one look at the database."""
-    around = JobListing(database).surroundings([job.job_id for job in jobs])
+    details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
     bucket = Settings.from_environment().bucket
     return [
-        _response(job, around.get(job.job_id, Surroundings()), places.get(job.job_id), bucket, now)
+        _response(job, details.get(job.job_id, JobDetails()), places.get(job.job_id), bucket, now)
         for job in jobs
     ]
 
 
 def _response(
-    job: TrainingJob, around: Surroundings, place: QueuePlace | None, bucket: str, now: datetime
+    job: TrainingJob, details: JobDetails, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
     return TrainingJobResponse(
@@ -134,12 +134,12 @@ def _response(
         dataset=named(row["spec"], "dataset"),
         duration_seconds=_duration(job, now),
         queue=None if place is None else JobQueue(**asdict(place)),
-        progress=_progress(job, around, _duration(job, now)),
-        fitness_curve=list(around.curve),
+        progress=_progress(job, details, _duration(job, now)),
+        fitness_curve=list(details.curve),
         lineage=JobLineage(
             parent_job_id=job.parent_job_id,
             resumed_epoch=job.resumed_epoch,
-            children=list(around.children),
+            children=list(details.children),
         ),
         links=_links(job, bucket),
     )
@@ -161,7 +161,7 @@ def _duration(job: TrainingJob, now: datetime) -> float | None:
     return max(0.0, (ended - job.started_at).total_seconds()) if ended else None
 
 
-def _progress(job: TrainingJob, around: Surroundings, duration: float | None) -> Progress:
+def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
     return Progress(
         finished_epochs=_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
@@ -170,9 +170,9 @@ def _progress(job: TrainingJob, around: Surroundings, duration: float | None) ->
         durable_epochs=_finished(job, job.durable_epoch),
         durable_batch=job.durable_batch,
         goodput=min(job.trained_seconds / duration, 1.0) if job.trained_seconds and duration else None,
-        eta_seconds=around.eta_seconds if job.status == JobStatus.RUNNING else None,
-        epoch_seconds=around.seconds,
-        recorded_at=around.recorded_at,
+        eta_seconds=details.eta_seconds if job.status == JobStatus.RUNNING else None,
+        epoch_seconds=details.seconds,
+        recorded_at=details.recorded_at,
     )
 
 

@@ -37,7 +37,7 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class AuditScope:
     """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when.
 
     conditional_writes is what the bucket's server does with them, None if it was not asked.
@@ -52,23 +52,23 @@ class Surroundings:
     conditional_writes: ConditionalWrites | None = None
 
 
-def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditReport:
+def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     """Compare all, repair what is safe to repair where the request says so, record and return the findings.
 
     It may be repeated; findings of the same run take the place of earlier ones. Raises StoreErrors, and what
     psycopg does.
     """
     report = AuditReport()
-    ledger = Ledger(around.connection, run_id, report)
+    ledger = Ledger(scope.connection, run_id, report)
     ledger.begin()
-    connection, client, bucket, now = around.connection, around.client, around.bucket, around.now
+    connection, client, bucket, now = scope.connection, scope.client, scope.bucket, scope.now
     findings = chain(
-        find_unfenced(bucket, around.conditional_writes),
-        find_stuck(connection, around.live_runs, now, repair=request.repair),
+        find_unfenced(bucket, scope.conditional_writes),
+        find_stuck(connection, scope.live_runs, now, repair=request.repair),
         find_abandoned_uploads(client, bucket, now, repair=request.repair),
         find_orphans(connection, client, bucket, now, report),
-        find_losses(around, request, run_id, report),
-        find_leftovers(connection, client, around.training_root, now, repair=request.repair),
+        find_losses(scope, request, run_id, report),
+        find_leftovers(connection, client, scope.training_root, now, repair=request.repair),
     )
     for finding in findings:
         ledger.add(finding)
@@ -76,39 +76,39 @@ def audit(around: Surroundings, request: AuditRequest, run_id: str) -> AuditRepo
 
 
 def find_losses(
-    around: Surroundings, request: AuditRequest, seed: str, report: AuditReport
+    scope: AuditScope, request: AuditRequest, seed: str, report: AuditReport
 ) -> Iterator[Finding]:
     """Find recorded objects that are missing or damaged; read the bytes of all, or of a sample."""
     sample = Sample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
-        for page in recorded_objects(around.connection, around.bucket):
-            looked_at = threads.map(partial(examine, around.client, reread=request.full), page)
+        for page in recorded_objects(scope.connection, scope.bucket):
+            looked_at = threads.map(partial(examine, scope.client, reread=request.full), page)
             for recorded, finding in zip(page, looked_at, strict=True):
                 if finding is None:
                     sample.offer(recorded)
                 else:
-                    yield from _confirmed(around, recorded, finding, repair=request.repair)
+                    yield from _confirmed(scope, recorded, finding, repair=request.repair)
             report.examined(page, reread=False)
             if request.full:
                 report.examined(page, reread=True)
-        read_again = threads.map(partial(examine, around.client, reread=True), sample.objects)
+        read_again = threads.map(partial(examine, scope.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
-                yield from _confirmed(around, recorded, finding, repair=request.repair)
+                yield from _confirmed(scope, recorded, finding, repair=request.repair)
         report.examined(sample.objects, reread=True)
 
 
 def _confirmed(
-    around: Surroundings, recorded: RecordedObject, finding: Finding, *, repair: bool
+    scope: AuditScope, recorded: RecordedObject, finding: Finding, *, repair: bool
 ) -> Iterator[Finding]:
     """Yield the finding unless the row names something else by now.
 
     It has its repair, or what a person can do.
     """
-    if not still_recorded(around.connection, recorded):
+    if not still_recorded(scope.connection, recorded):
         return
-    done = restore(around.connection, around.client, around.bucket, recorded) if repair else None
+    done = restore(scope.connection, scope.client, scope.bucket, recorded) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:
-        yield replace(finding, detail=f"{finding.detail}. {advice(around.client, recorded)}")
+        yield replace(finding, detail=f"{finding.detail}. {advice(scope.client, recorded)}")

@@ -134,7 +134,7 @@ def named(spec: Mapping[str, Any] | None, name: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class JobDetails:
     """What is known of a job beside its row."""
 
     epoch: int | None = None
@@ -208,14 +208,14 @@ class JobListing:
         ((plan,),) = self._statements.row("estimate_jobs", **values)
         return int(plan["Plan"]["Plan Rows"])
 
-    def surroundings(self, job_ids: Sequence[str]) -> dict[str, Surroundings]:
+    def details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
         """Return, by the id of each job, what is known beside its row."""
         with self._connection.transaction():
             rows = self._statements.rows(
-                "find_surroundings", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
+                "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
             )
         return {
-            row.job_id: Surroundings(
+            row.job_id: JobDetails(
                 row.epoch, row.seconds, row.eta_seconds, row.recorded_at, row.curve, row.children
             )
             for row in rows

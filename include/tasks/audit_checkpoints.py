@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.audit.audit import Surroundings, audit
+from include.audit.audit import AuditScope, audit
 from include.audit.liveness import live_among
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
@@ -40,7 +40,7 @@ def audit_run(context: Context) -> None:
         request.policy(_deployment())  # whatever is wrong with it is said before anything is done
     with training_db() as connection, no_retry():
         client = s3_client()
-        around = Surroundings(
+        scope = AuditScope(
             connection,
             client,
             settings.bucket,
@@ -49,7 +49,7 @@ def audit_run(context: Context) -> None:
             datetime.now(UTC),
             probe_conditional_writes(client, settings.bucket),
         )
-        report = audit(around, request, context["run_id"])
+        report = audit(scope, request, context["run_id"])
     log.info("\n%s", report.markdown())
     context["ti"].xcom_push(SUMMARY, report.summary())
     leave_note(context, report.sentence)

@@ -1,0 +1,44 @@
+-- For each job its last epoch, the fitness of evenly spaced ones from the first to the last, and its newest
+-- children. Each is looked up by its key: a job of a thousand epochs costs as much as one of thirty.
+SELECT
+    asked.job_id,
+    latest.epoch,
+    latest.seconds,
+    latest.eta_seconds,
+    latest.recorded_at,
+    ARRAY(
+        SELECT (
+            SELECT recorded.fitness
+            FROM training_epochs AS recorded
+            WHERE recorded.job_id = asked.job_id
+                AND recorded.epoch = chosen.epoch
+        )
+        FROM (
+            SELECT DISTINCT (point::bigint * latest.epoch / (%(points)s::integer - 1))::integer AS epoch
+            FROM generate_series(0, %(points)s::integer - 1) AS point
+            WHERE latest.epoch IS NOT NULL
+        ) AS chosen
+        ORDER BY chosen.epoch
+    ) AS curve,
+    ARRAY(
+        SELECT child.job_id::text
+        FROM training_jobs AS child
+        WHERE child.parent_job_id = asked.job_id
+        ORDER BY
+            COALESCE(child.created_at, '-infinity') DESC,
+            child.job_id DESC
+        LIMIT %(children)s
+    ) AS children
+FROM unnest(%(job_ids)s::text[]) AS asked (job_id)
+LEFT JOIN LATERAL (
+    SELECT
+        epoch,
+        seconds,
+        eta_seconds,
+        recorded_at
+    FROM training_epochs
+    WHERE training_epochs.job_id = asked.job_id
+    ORDER BY epoch DESC
+    LIMIT 1
+) AS latest
+    ON TRUE;
