@@ -43,7 +43,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     While a job runs, and after it failed, it is the newest state that was verified there.
     """
     settings = Settings.from_environment()
-    location = _find(s3_client(patient=False), settings.bucket, job, kind)
+    location = _find(s3_client(interactive=True), settings.bucket, job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

@@ -51,7 +51,7 @@ def delete(
         raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; give it once more")
     bucket = Settings.from_environment().bucket
     try:
-        deleted = delete_job(database, s3_client(patient=False), bucket, job, partial(is_running, request))
+        deleted = delete_job(database, s3_client(interactive=True), bucket, job, partial(is_running, request))
     except DeletionRefused as refusal:
         raise Refused(HTTPStatus.CONFLICT, str(refusal)) from None
     return DeletedJob(job_id=job_id, objects=deleted.objects, bytes=deleted.bytes)

@@ -125,9 +125,9 @@ def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database:
 def get_dataset_report(job: FoundJob) -> DatasetReport:
     """Return all that is wrong with the job's dataset; its `error` is a summary."""
     bucket = Settings.from_environment().bucket
-    report = (
-        ReportStore(s3_client(patient=False), bucket).fetch(job.job_id) if has_report(job, bucket) else None
-    )
+    report = None
+    if has_report(job, bucket):
+        report = ReportStore(s3_client(interactive=True), bucket).fetch(job.job_id)
     if report is None:
         raise Refused(
             HTTPStatus.NOT_FOUND,

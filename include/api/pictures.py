@@ -77,4 +77,4 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
 
 
 def _store() -> PictureStore:
-    return PictureStore(s3_client(patient=False), Settings.from_environment().bucket)
+    return PictureStore(s3_client(interactive=True), Settings.from_environment().bucket)

@@ -189,4 +189,4 @@ def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> St
 
 def _store() -> PretrainedStore:
     """Download nothing: what is asked about is what is stored."""
-    return PretrainedStore(s3_client(patient=False), Settings.from_environment().bucket, None)
+    return PretrainedStore(s3_client(interactive=True), Settings.from_environment().bucket, None)

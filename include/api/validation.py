@@ -51,7 +51,7 @@ def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[s
 
     A job that is taken, one that cannot be resumed, other parameters than a job began with.
     """
-    client, settings, jobs = s3_client(patient=False), Settings.from_environment(), JobRepository(database)
+    client, settings, jobs = s3_client(interactive=True), Settings.from_environment(), JobRepository(database)
     store = CheckpointStore(client, settings.bucket)
     finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, database)
     nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)

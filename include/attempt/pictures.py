@@ -21,7 +21,7 @@ _SECONDS = 30.0
 def store_pictures(folder: Path, bucket: str, job_id: str, origin_run_id: str) -> None:
     """Let the pictures in the folder be those of the job. Where that fails, the log tells why."""
     try:
-        client = s3_client(patient=False)
+        client = s3_client(interactive=True)
         obey_deadlines(client)
         deadline = Deadline(_SECONDS)
         with deadline.applied():

@@ -27,7 +27,7 @@ def with_report(error: DatasetError, job: ResolvedJob, bucket: str) -> DatasetEr
         error, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
     )
     try:
-        client = s3_client(patient=False)
+        client = s3_client(interactive=True)
         obey_deadlines(client)
         with Deadline(_SECONDS).applied():
             uri = ReportStore(client, bucket).store(report)

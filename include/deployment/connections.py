@@ -66,16 +66,16 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     return connect
 
 
-def s3_client(*, patient: bool = True) -> S3Client:
+def s3_client(*, interactive: bool = False) -> S3Client:
     """Return a boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
 
-    One that is not patient is for small requests that a person waits for.
+    An interactive one is for small requests that a person waits for: it gives up sooner.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from include.s3.client import client_config, impatient_config
+    from include.s3.client import client_config, interactive_config
 
-    config = client_config() if patient else impatient_config()
+    config = interactive_config() if interactive else client_config()
     return S3Hook(aws_conn_id=TRAINING_S3, config=config).get_conn()
 
 

@@ -26,7 +26,7 @@ def client_config() -> Config:
     )
 
 
-def impatient_config() -> Config:
+def interactive_config() -> Config:
     """For small requests that a person waits for: two attempts, of some seconds each."""
     from botocore.config import Config
 
