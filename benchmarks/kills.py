@@ -193,7 +193,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     from include.checkpoints.store import CheckpointStore
     from include.claim.resolved_job import ResolvedJob
     from include.datasets.digits import reference
-    from include.deployment.connections import s3_client
+    from include.deployment.connections import open_bucket
     from include.deployment.settings import Settings
     from include.jobs.spec import TrainingSpec
 
@@ -209,7 +209,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
         reference(),
         attempt,
         settings,
-        lambda: CheckpointStore(s3_client(), services.bucket, run_id=job_id),
+        lambda: CheckpointStore(open_bucket(settings), run_id=job_id),
     ).run()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.table import Table, machine, show
+from include.s3.bucket import Bucket
 from include.stack.local import Stack
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
@@ -60,7 +61,7 @@ class Services:
         """Return a new writer of the job's checkpoints."""
         from include.checkpoints.store import CheckpointStore
 
-        store = CheckpointStore(self.client(), self.bucket)
+        store = CheckpointStore(Bucket(self.client(), self.bucket))
         store.head(job_id, "best")  # only what was seen may be replaced
         store.head(job_id, "last")
         return store

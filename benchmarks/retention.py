@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.place import local_services, main
 from benchmarks.table import Table, progress
+from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,11 @@ def _audit(services: Services) -> None:
     with psycopg.connect(services.database_url) as connection:
         later = datetime.now(UTC) + timedelta(days=1)
         scope = AuditScope(
-            connection, services.client(), services.bucket, Path("/nonexistent"), lambda runs: set(), later
+            connection,
+            Bucket(services.client(), services.bucket),
+            Path("/nonexistent"),
+            lambda runs: set(),
+            later,
         )
         report = audit(scope, AuditRequest(), "benchmark")
     if report.found:
@@ -165,7 +170,7 @@ def _retain(services: Services, **options: Any) -> None:
 
     policy = RetentionPolicy(**options)
     with psycopg.connect(services.database_url) as connection:
-        report = retain(connection, services.client(), services.bucket, policy, lambda runs: set())
+        report = retain(connection, Bucket(services.client(), services.bucket), policy, lambda runs: set())
     if not report.objects:
         raise RuntimeError(f"Nothing was given up: {report.sentence}")
 

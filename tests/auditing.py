@@ -23,6 +23,7 @@ from include.audit.request import AuditRequest, RetentionPolicy
 from include.audit.retention import RetentionReport, retain
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
+from include.s3.bucket import Bucket
 from tests.model_versions import body, metadata, replace
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class World:
 
     def audit(self, later: timedelta = LATER, run_id: str = "audit", **request: Any) -> AuditReport:
         scope = AuditScope(
-            self.connection, self.client, self.bucket, self.root, self.live_runs, datetime.now(UTC) + later
+            self.connection,
+            Bucket(self.client, self.bucket),
+            self.root,
+            self.live_runs,
+            datetime.now(UTC) + later,
         )
         return audit(scope, AuditRequest.parse(request), run_id)
 
@@ -195,7 +200,7 @@ class World:
 def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
     """Apply the policy; by default one that keeps nothing that may go."""
     given = {"live_runs": world.live_runs} | options
-    return retain(world.connection, world.client, world.bucket, policy, **given)
+    return retain(world.connection, Bucket(world.client, world.bucket), policy, **given)
 
 
 def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:

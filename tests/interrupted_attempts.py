@@ -24,6 +24,7 @@ from include.deployment.settings import Settings
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
 from tests.airflow_client import until
 from tests.airflow_connections import connections_to
 from tests.jobs import claim, recorded
@@ -141,7 +142,7 @@ class Trial:
             assert attempt.status() == 0, attempt.log.read_text()
         self._account()
         assert self.row.inexact_reason is None
-        store = CheckpointStore(self.place.client, self.place.bucket)
+        store = CheckpointStore(Bucket(self.place.client, self.place.bucket))
         last = Path(store.download(self.job_id, "last", self.place.folder / f"{self.job_id}.pt").path)
         return weights_of(last)
 
@@ -204,7 +205,7 @@ def train(
     from include.attempt import epoch_recorder
     from include.attempt.attempt import TrainingAttempt
     from include.attempt.preemption import Preempted
-    from include.deployment.connections import s3_client
+    from include.deployment.connections import open_bucket
 
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
     if processes > 1:
@@ -212,7 +213,11 @@ def train(
     settings = _settings(bucket, root, data_root)
     try:
         TrainingAttempt(
-            job, dataset, attempt, settings, lambda: CheckpointStore(s3_client(), bucket, run_id="run1")
+            job,
+            dataset,
+            attempt,
+            settings,
+            lambda: CheckpointStore(open_bucket(settings), run_id="run1"),
         ).run()
     except Preempted:
         return PREEMPTED

@@ -9,6 +9,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
 from include.models.promotion import register_copy
 from include.models.repository import ModelRepository
+from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     import psycopg
@@ -52,7 +53,7 @@ def version_of(
     """The next version of model digits, from a new job whose best.pt is `content`."""
     job_id = f"job-{len(ModelRepository(connection).list()) + 1}"
     trained(connection, client, bucket, job_id, content)
-    return register_copy(connection, client, bucket, "digits", job_id=job_id, run_id="run1", **given)
+    return register_copy(connection, Bucket(client, bucket), "digits", job_id=job_id, run_id="run1", **given)
 
 
 def body(client: S3Client, uri: str) -> bytes:

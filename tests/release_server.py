@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from include.s3.bucket import Bucket
 from include.weights.download import DownloadLimits
 from include.weights.initial import InitialWeightsFinder
 
@@ -100,4 +101,4 @@ def finder(
     client: S3Client, bucket: str, connection: psycopg.Connection[Any], url: str | None = None
 ) -> InitialWeightsFinder:
     """What finds the weights of a job; without url nothing is downloaded."""
-    return InitialWeightsFinder.of(client, bucket, url, connection, QUICKLY)
+    return InitialWeightsFinder.of(Bucket(client, bucket), url, connection, QUICKLY)

@@ -18,6 +18,7 @@ import psycopg
 
 from include.checkpoints.store import CheckpointStore
 from include.deployment.settings import DEFAULT_BUCKET
+from include.s3.bucket import Bucket
 from include.stack.crash import task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
@@ -221,7 +222,7 @@ class Training:
 
 def store(stack: Stack) -> CheckpointStore:
     """The checkpoints of the stack, to look at."""
-    return CheckpointStore(stack.s3.client(), DEFAULT_BUCKET)
+    return CheckpointStore(Bucket(stack.s3.client(), DEFAULT_BUCKET))
 
 
 def durable_epoch(stack: Stack, job_id: str) -> int:

@@ -18,6 +18,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import s3_signer
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 from include.stack.s3 import S3
@@ -44,7 +45,7 @@ def ask(
 
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(s3_client, bucket, run_id="run1")
+    return CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
 
 
 def stored(

@@ -18,6 +18,7 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import Completion, CompletionConflict
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from tests.crafted_checkpoints import call, crafted
 from tests.crafted_layouts import LAYOUTS, OTHER_FORMATS
 from tests.jobs import claim, record_checkpoints, recorded, started
@@ -80,7 +81,7 @@ def test_both_paths_are_enough(
         assert shown[f"{kind}_checkpoint_path"] == f"s3://{bucket}/checkpoints/a/{kind}.pt"
         assert shown[f"{kind}_checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
         assert shown[f"{kind}_checkpoint_size"] == len(content)
-    store = CheckpointStore(s3_client, bucket)
+    store = CheckpointStore(Bucket(s3_client, bucket))
     for kind, content in (("best", BEST), ("last", LAST)):
         there = store.head("a", kind)  # type: ignore[arg-type]
         assert there is not None
@@ -294,7 +295,7 @@ def test_a_job_that_changed_hands_while_its_files_were_read_is_not_recorded(
         best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
     )
     with pytest.raises(CompletionConflict, match="while its files were read"):
-        Completion("a", told, opening, s3_client, bucket, "ada").record()
+        Completion("a", told, opening, Bucket(s3_client, bucket), "ada").record()
     assert recorded(jobs).status == "failed"
 
 

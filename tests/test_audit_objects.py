@@ -16,6 +16,7 @@ from include.audit.recorded import RecordedObject
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from tests.auditing import BEST, LAST, World, audited
 from tests.cutting_proxy import CuttingProxy
@@ -38,9 +39,17 @@ def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -
 def version(world: World) -> ModelVersion:
     """Version 1 of model digits, in production, from job a."""
     world.job("a")
-    register_copy(world.connection, world.client, world.bucket, "digits", job_id="a", run_id="retraining")
+    register_copy(
+        world.connection, Bucket(world.client, world.bucket), "digits", job_id="a", run_id="retraining"
+    )
     return promote(
-        world.connection, world.client, world.bucket, "digits", 1, by="ada", reason="better", expected=None
+        world.connection,
+        Bucket(world.client, world.bucket),
+        "digits",
+        1,
+        by="ada",
+        reason="better",
+        expected=None,
     )
 
 

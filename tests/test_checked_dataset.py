@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.attempt.attempt import TrainingAttempt
 from include.claim.resolved_job import ResolvedJob
-from include.deployment.connections import s3_client as connected_client
+from include.deployment.connections import open_bucket
 from include.deployment.retrying import may_pass
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
@@ -82,7 +82,7 @@ def test_another_run_goes_on_with_the_data_that_the_training_was_begun_with(
     job = use("another", run_id="run2")
     assert check(job) == begun
     with ExitStack() as stack:
-        local = attempt(job, begun)._bring_data(connected_client(), stack)
+        local = attempt(job, begun)._bring_data(open_bucket(Settings.from_environment()), stack)
         assert len(images(local)) == begun.train_images + begun.val_images
 
 
@@ -126,7 +126,7 @@ def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
     job = use("another")
     wrong_keys(monkeypatch)
     with pytest.raises(RefusedForNow if epochs else StoreMisconfigured) as refused, ExitStack() as stack:
-        attempt(job, reference)._bring_data(connected_client(), stack)
+        attempt(job, reference)._bring_data(open_bucket(Settings.from_environment()), stack)
     assert may_pass(refused.value) == (epochs > 0)
     with pytest.raises(RefusedForNow if epochs else AirflowFailException):
         check(job)

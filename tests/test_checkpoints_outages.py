@@ -20,6 +20,7 @@ from botocore.config import Config
 
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.upload import TransferLimits
 from include.stack.s3 import S3, S3Ports
@@ -160,7 +161,7 @@ def stored(server: S3, bucket: str, name: str = "last.pt") -> bytes:
 def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
     own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
 ) -> None:
-    with Run(CheckpointStore(connect(own_s3), own_bucket)) as run:
+    with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
         kill(process_of(own_s3))
@@ -187,7 +188,7 @@ def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_r
                 kill(victim)
 
     client.meta.events.register("before-send.s3.PutObject", kill_before_last)
-    with Run(CheckpointStore(client, own_bucket)) as run:
+    with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_failure("does not answer")
         own_s3.start()
@@ -201,7 +202,7 @@ def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     # What lies in its sockets when it wakes up it still carries out, beside what is sent anew.
-    with Run(CheckpointStore(connect(own_s3), own_bucket)) as run:
+    with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
         process_of(own_s3).send_signal(signal.SIGSTOP)
@@ -218,7 +219,7 @@ def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
 def test_a_server_that_throttles_is_asked_again_later(own_s3: S3, own_bucket: str, snapshot: Make) -> None:
     with CuttingProxy(own_s3.endpoint_url, throttled=4) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
-        with Run(CheckpointStore(client, own_bucket)) as run:
+        with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
             run.publisher.publish(snapshot(0))
             run.wait_for_failure("SlowDown")
             run.wait_for_durable(0)
@@ -227,7 +228,7 @@ def test_a_server_that_throttles_is_asked_again_later(own_s3: S3, own_bucket: st
 
 
 def test_what_a_missing_bucket_refused_is_durable_once_it_is_there(own_s3: S3, snapshot: Make) -> None:
-    with Run(CheckpointStore(connect(own_s3), "made-later")) as run:
+    with Run(CheckpointStore(Bucket(connect(own_s3), "made-later"))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_failure("Bucket 'made-later' does not exist")
         own_s3.client().create_bucket(Bucket="made-later")
@@ -241,7 +242,7 @@ def test_what_wrong_keys_could_not_store_is_durable_once_they_are_right(
 ) -> None:
     session = boto3.Session(own_s3.access_key, "wrong", region_name=own_s3.region)
     client = session.client("s3", endpoint_url=own_s3.endpoint_url, config=IMPATIENT)
-    with Run(CheckpointStore(client, own_bucket)) as run:
+    with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_failure("does not accept the keys of connection training_s3")
         credentials = session.get_credentials()
@@ -258,7 +259,7 @@ def test_an_upload_that_trickles_is_given_up_and_sent_anew(
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=2, least_bytes=SIZE)
     with CuttingProxy(own_s3.endpoint_url, sent=LARGE // 2, then="trickle", cuts=1) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
-        with Run(CheckpointStore(client, own_bucket), limits) as run:
+        with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
             run.publisher.publish(snapshot(0, LARGE))
             run.wait_for_failure("The upload was given up: for 2 s S3 answered nothing")
             run.wait_for_durable(0)
@@ -272,7 +273,7 @@ def test_a_slow_link_is_no_reason_to_give_an_upload_up(
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=1, least_bytes=64 * 1024)
     with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
-        with Run(CheckpointStore(client, own_bucket), limits) as run:
+        with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
             run.publisher.publish(snapshot(0, 1024**2))  # takes more than three seconds
             run.wait_for_durable(0)
 
@@ -286,7 +287,7 @@ def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
     with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, and no two
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
-        with Run(CheckpointStore(client, own_bucket, in_parts)) as run:
+        with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 16 * 1024**2))
             run.wait_for_failure("broke off")
             run.publisher.publish(snapshot(1))
@@ -304,7 +305,9 @@ def test_a_state_whose_parts_somebody_removed_is_sent_anew(
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
     with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2, cuts=1) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
-        with Run(CheckpointStore(client, own_bucket, in_parts), PublishLimits(first_pause=1.5)) as run:
+        with Run(
+            CheckpointStore(Bucket(client, own_bucket), in_parts), PublishLimits(first_pause=1.5)
+        ) as run:
             run.publisher.publish(snapshot(0, 11 * 1024**2))
             run.wait_for_failure("broke off")
             for upload in own_s3.client().list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
@@ -323,7 +326,7 @@ def test_a_stored_state_whose_answer_never_comes_is_durable(
     limits = TransferLimits(answer_seconds=0.5)
     with CuttingProxy(own_s3.endpoint_url, answer_to_large=SIZE, cuts=1, then="hang") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=forever)
-        with Run(CheckpointStore(client, own_bucket, limits)) as run:
+        with Run(CheckpointStore(Bucket(client, own_bucket), limits)) as run:
             run.publisher.publish(snapshot(0))
             run.wait_for_durable(0)
             run.publisher.publish(snapshot(1))
@@ -337,7 +340,9 @@ def test_closing_breaks_off_an_upload_that_hangs(
     own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
 ) -> None:
     with CuttingProxy(own_s3.endpoint_url, sent=SIZE // 2, then="hang") as proxy:
-        store = CheckpointStore(connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT), own_bucket)
+        store = CheckpointStore(
+            Bucket(connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT), own_bucket)
+        )
         run = Run(store)
         with run:
             run.publisher.publish(snapshot(0, LARGE))

@@ -12,6 +12,7 @@ import pytest
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, StoreError
 from include.s3.upload import TransferLimits
 
@@ -30,7 +31,7 @@ def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
     """Another attempt's store."""
 
     def open_store(run_id: str = "run", limits: TransferLimits | None = None) -> CheckpointStore:
-        return CheckpointStore(s3_client, bucket, limits, run_id)
+        return CheckpointStore(Bucket(s3_client, bucket), limits, run_id)
 
     return open_store
 

@@ -9,6 +9,7 @@ import pytest
 
 from include.audit.findings import FindingKind
 from include.audit.unfenced import find_unfenced
+from include.s3.bucket import Bucket
 from include.s3.conditional_writes import (
     ConditionalWrites,
     Support,
@@ -50,9 +51,9 @@ def ignoring(s3: S3) -> Ignoring:
 def test_a_server_that_honours_conditions_is_recognised_again_and_again(
     s3_client: S3Client, bucket: str
 ) -> None:
-    assert [probe_conditional_writes(s3_client, bucket) for _ in range(2)] == [HONOURED] * 2
-    require_conditional_writes(s3_client, bucket)
-    require_conditional_deletes(s3_client, bucket)
+    assert [probe_conditional_writes(Bucket(s3_client, bucket)) for _ in range(2)] == [HONOURED] * 2
+    require_conditional_writes(Bucket(s3_client, bucket))
+    require_conditional_deletes(Bucket(s3_client, bucket))
     (left,) = s3_client.list_objects_v2(Bucket=bucket)["Contents"]
     assert left["Key"] == PROBE_KEY
     assert "Uploads" not in s3_client.list_multipart_uploads(Bucket=bucket)
@@ -69,13 +70,13 @@ def test_nothing_is_trained_on_a_server_that_ignores_conditions(
     ignoring: Ignoring, bucket: str, operation: str, problem: str
 ) -> None:
     with pytest.raises(ConditionsNotHonoured, match=f"{problem}.*not safe to train on"):
-        require_conditional_writes(ignoring(operation), bucket)
+        require_conditional_writes(Bucket(ignoring(operation), bucket))
 
 
 def test_a_server_that_ignores_the_condition_of_a_copy_is_warned_of(
     ignoring: Ignoring, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    require_conditional_writes(ignoring("CopyObject"), bucket)
+    require_conditional_writes(Bucket(ignoring("CopyObject"), bucket))
     assert "does not honour the condition of a copy" in caplog.text
 
 
@@ -83,11 +84,11 @@ def test_nothing_is_given_up_on_a_server_that_ignores_the_condition_of_a_deletio
     ignoring: Ignoring, bucket: str
 ) -> None:
     with pytest.raises(ConditionsNotHonoured, match="does not refuse a deletion"):
-        require_conditional_deletes(ignoring("DeleteObject"), bucket)
+        require_conditional_deletes(Bucket(ignoring("DeleteObject"), bucket))
 
 
 def test_the_audit_tells_each_kind_of_write_that_is_not_fenced(ignoring: Ignoring, bucket: str) -> None:
-    found = probe_conditional_writes(ignoring("CopyObject", "DeleteObject"), bucket)
+    found = probe_conditional_writes(Bucket(ignoring("CopyObject", "DeleteObject"), bucket))
     findings = list(find_unfenced(bucket, found))
     assert [finding.kind for finding in findings] == [FindingKind.UNFENCED] * 2
     assert "does not refuse a copy" in findings[0].detail

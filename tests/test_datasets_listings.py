@@ -12,6 +12,7 @@ from include.datasets import check
 from include.datasets.errors import DatasetChanged
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
+from include.s3.bucket import Bucket
 from tests.dataset_steps import images, materialize, roots_beside, upload_files
 from tests.tiny_datasets import build
 
@@ -30,7 +31,7 @@ class Prefix:
     def __init__(self, client: S3Client, bucket: str, folder: Path) -> None:
         self.client, self.bucket = client, bucket
         self._folder = folder
-        self._reader, self._listings = S3ObjectReader(client), S3Listings(client, bucket)
+        self._reader, self._listings = S3ObjectReader(client), S3Listings(Bucket(client, bucket))
         build("detect", folder / "data")
         upload_files(client, bucket, folder / "data", "set/")
 
@@ -108,7 +109,7 @@ def test_without_an_intact_listing_nothing_below_the_prefix_may_have_changed(
 def test_a_data_yaml_that_was_asked_for_is_part_of_the_listing(prefix: Prefix, tmp_path: Path) -> None:
     source = f"s3://{prefix.bucket}/set/data.yaml"
     cache, other = tmp_path / "checking", tmp_path / "training"
-    reader, listings = S3ObjectReader(prefix.client), S3Listings(prefix.client, prefix.bucket)
+    reader, listings = S3ObjectReader(prefix.client), S3Listings(Bucket(prefix.client, prefix.bucket))
     reference = check.check_dataset(source, "detect", cache, reader, roots_beside(cache), listings)
     prefix.put(NEW)
     local = materialize(reference, other, reader, listings)

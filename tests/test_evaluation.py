@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import promote, register_copy
+from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.tasks.evaluation import evaluate_both
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
@@ -95,8 +96,8 @@ def test_challenger_and_champion_are_measured_on_the_same_data(
     alone = evaluated(folder, challenger)
     assert (alone.champion_version, alone.champion) == (None, None)
     trained(connection, s3_client, bucket, "shapes-0", (tmp_path / "best.pt").read_bytes())
-    register_copy(connection, s3_client, bucket, "shapes", job_id="shapes-0", run_id="r")
-    promote(connection, s3_client, bucket, "shapes", 1, by="ada", reason="first")
+    register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-0", run_id="r")
+    promote(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
     both = evaluated(folder, challenger)
     assert (both.champion_version, both.champion) == (1, both.challenger)
     assert both.challenger == alone.challenger
@@ -131,8 +132,8 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
     s3_client: S3Client,
     bucket: str,
 ) -> None:
-    register_copy(connection, s3_client, bucket, "shapes", job_id="shapes-1", run_id="r")
-    promote(connection, s3_client, bucket, "shapes", 1, by="ada", reason="first")
+    register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-1", run_id="r")
+    promote(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
     with pytest.raises(AirflowSkipException, match="Job shapes-1 is in production already: version 1"):
         evaluated(folder, challenger)
 

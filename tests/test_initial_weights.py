@@ -20,6 +20,7 @@ from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.promotion import promote, register_copy
+from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
 from tests.jobs import recorded
 from tests.release_server import Release, finder, serving
@@ -55,7 +56,7 @@ def resolving(
     release: Release,
 ) -> Resolving:
     connection.autocommit = True
-    store = CheckpointStore(s3_client, bucket)
+    store = CheckpointStore(Bucket(s3_client, bucket))
     weights = finder(s3_client, bucket, connection, release.url)
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
@@ -75,7 +76,7 @@ def trained(
     """A completed job with a best.pt."""
     resolving({"job_id": "trained", "model": "yolo11n"}, replace(RUN, run_id="manual__0"))
     file = Checkpoint.of_file(weights, epoch=4)
-    store = CheckpointStore(s3_client, bucket, run_id="manual__0")
+    store = CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
     store.upload(file, "trained", "best", "8.4")
     connection.execute(
         "UPDATE training_jobs SET status = 'completed', epoch = 4, best_checkpoint_path = %s, "
@@ -185,7 +186,7 @@ def test_fine_tuning_a_version_starts_from_its_file(
 ) -> None:
     connection.autocommit = False
     assert "model='model:digits': name='digits' is no model" in _refusal(resolving, {"model": "model:digits"})
-    version = register_copy(connection, s3_client, bucket, "digits", job_id=trained, run_id="r")
+    version = register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
     connection.commit()
     sentence = _refusal(resolving, {"model": "model:digits"})
     assert "no version of it is in production; name one, such as model:digits@1" in sentence
@@ -195,7 +196,7 @@ def test_fine_tuning_a_version_starts_from_its_file(
     assert (job.weights.path, job.weights.sha256) == (version.path, version.sha256)
     assert recorded(jobs, "tuned").parent_job_id == trained
     connection.commit()
-    promote(connection, s3_client, bucket, "digits", 1, by="ada", reason=None)
+    promote(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     connection.commit()
     assert resolving({"job_id": "newer", "model": "model:digits"}).weights == job.weights
 
@@ -233,7 +234,7 @@ def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(
     begun = resolving({"job_id": "tuned", "model": f"job:{trained}"})
     state = tmp_path / "last.pt"
     state.write_bytes(b"state")
-    own = CheckpointStore(s3_client, bucket, run_id=RUN.run_id)
+    own = CheckpointStore(Bucket(s3_client, bucket), run_id=RUN.run_id)
     own.upload(Checkpoint.of_file(state, epoch=1), "tuned", "last", "8.4")
     s3_client.delete_object(Bucket=bucket, Key=f"checkpoints/{trained}/best.pt")
     gone_on = resolving({"job_id": "tuned", "model": f"job:{trained}"}, replace(RUN, run_id="manual__2"))

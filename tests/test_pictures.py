@@ -28,6 +28,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
 from include.pictures.store import PictureStore
+from include.s3.bucket import Bucket
 from include.stack.s3 import S3
 from tests.airflow_connections import lead_to
 from tests.jobs import claim, recorded, started
@@ -110,18 +111,18 @@ def test_another_training_of_the_name_replaces_them_and_the_same_adds_to_them(
     draw(tmp_path / "first", "labels.jpg")
     draw(tmp_path / "first", "results.png")
     draw(tmp_path / "second", "results.png")
-    store_pictures(tmp_path / "first", bucket, "a", "run1")
-    store_pictures(tmp_path / "second", bucket, "a", "run1")
+    store_pictures(tmp_path / "first", Settings(bucket, tmp_path), "a", "run1")
+    store_pictures(tmp_path / "second", Settings(bucket, tmp_path), "a", "run1")
     assert keys(s3_client, bucket) == {"pictures/a/labels.jpg", "pictures/a/results.png"}
-    store_pictures(tmp_path / "first", bucket, "ab", "run1")
-    store_pictures(tmp_path / "second", bucket, "a", "run 2/é")
+    store_pictures(tmp_path / "first", Settings(bucket, tmp_path), "ab", "run1")
+    store_pictures(tmp_path / "second", Settings(bucket, tmp_path), "a", "run 2/é")
     assert keys(s3_client, bucket) == {
         "pictures/a/results.png", "pictures/ab/labels.jpg", "pictures/ab/results.png"
     }  # fmt: skip
-    store = PictureStore(s3_client, bucket)
+    store = PictureStore(Bucket(s3_client, bucket))
     assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
     assert store.pictures("a", "run1") == []
-    store_pictures(tmp_path / "nothing", bucket, "a", "run3")
+    store_pictures(tmp_path / "nothing", Settings(bucket, tmp_path), "a", "run3")
     assert keys(s3_client, bucket) == {"pictures/ab/labels.jpg", "pictures/ab/results.png"}
 
 
@@ -132,7 +133,7 @@ def test_an_s3_that_does_not_answer_is_a_line_in_the_log(
             "extra": {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}}  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
     draw(tmp_path, "results.png")
-    store_pictures(tmp_path, "bucket", "a", "run1")
+    store_pictures(tmp_path, Settings("bucket", tmp_path), "a", "run1")
     assert "The pictures of job a were not stored, or not all of them" in caplog.text
 
 
@@ -140,7 +141,7 @@ def test_a_page_gets_them_through_the_api(url: str, jobs: JobRepository, bucket:
     started(jobs)
     assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     content = {name: draw(tmp_path / "drawn", name, 32) for name in ("labels.jpg", "results.png")}
-    store_pictures(tmp_path / "drawn", bucket, "a", "run1")
+    store_pictures(tmp_path / "drawn", Settings(bucket, tmp_path), "a", "run1")
     listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
     assert [(each["name"], each["size"], each["media_type"]) for each in listed] == [
         ("results.png", len(content["results.png"]), "image/png"),
@@ -166,7 +167,7 @@ def test_what_is_no_picture_of_the_job_is_not_served(
     for key in ("pictures/a/best.pt", "pictures/a/results.svg", "pictures/b/results.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
-    PictureStore(s3_client, bucket).replace("a", "another run", chosen(tmp_path / "drawn"))
+    PictureStore(Bucket(s3_client, bucket)).replace("a", "another run", chosen(tmp_path / "drawn"))
     s3_client.put_object(
         Bucket=bucket, Key="pictures/a/results.svg", Body=b"<svg/>", Metadata={"run-id": "run1"}
     )
@@ -242,7 +243,7 @@ def test_a_training_leaves_what_it_has_drawn(
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 
     manifest = TrainingAttempt(
-        job, dataset, 1, settings, lambda: CheckpointStore(s3_client, bucket, run_id="run1")
+        job, dataset, 1, settings, lambda: CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
     ).run()
 
     assert manifest.stop_reason == ("stopped" if stopping else "completed")

@@ -15,6 +15,7 @@ import pytest
 
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
@@ -47,7 +48,7 @@ def release(content: bytes) -> Iterator[Release]:
 
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str, release: Release) -> PretrainedStore:
-    return PretrainedStore(s3_client, bucket, release.url, QUICKLY)
+    return PretrainedStore(Bucket(s3_client, bucket), release.url, QUICKLY)
 
 
 def _sha256(content: bytes) -> str:
@@ -136,19 +137,19 @@ def test_what_the_server_does_not_give_names_the_ways_out(
 
 
 def test_a_server_that_is_not_there_names_the_ways_out(s3_client: S3Client, bucket: str) -> None:
-    store = PretrainedStore(s3_client, bucket, "http://127.0.0.1:9", QUICKLY)
+    store = PretrainedStore(Bucket(s3_client, bucket), "http://127.0.0.1:9", QUICKLY)
     sentence = _refusal(store)
     assert "cannot be reached" in sentence
     assert "Set PRETRAINED_URL to a mirror" in sentence
 
 
 def test_nothing_is_downloaded_where_that_is_off(s3_client: S3Client, bucket: str) -> None:
-    assert "PRETRAINED_URL is off" in _refusal(PretrainedStore(s3_client, bucket, None))
+    assert "PRETRAINED_URL is off" in _refusal(PretrainedStore(Bucket(s3_client, bucket), None))
 
 
 def test_a_file_that_is_too_large_is_refused(s3_client: S3Client, bucket: str, release: Release) -> None:
     small = DownloadLimits(size=1024)
-    assert "is larger than 1 KiB" in _refusal(PretrainedStore(s3_client, bucket, release.url, small))
+    assert "is larger than 1 KiB" in _refusal(PretrainedStore(Bucket(s3_client, bucket), release.url, small))
 
 
 def test_what_is_no_checkpoint_is_not_stored(
@@ -170,7 +171,7 @@ def test_a_file_that_another_client_has_put_there_is_pinned(
     s3_client: S3Client, bucket: str, content: bytes
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="pretrained/company.pt", Body=content)
-    stored = PretrainedStore(s3_client, bucket, None).require("company.pt")
+    stored = PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
     assert stored.sha256 == _sha256(content)
     head = s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")
     assert head["Metadata"]["sha256"] == stored.sha256
@@ -179,7 +180,7 @@ def test_a_file_that_another_client_has_put_there_is_pinned(
 def test_a_file_is_stored_by_hand_once_inspected_and_replaced_only_on_purpose(
     s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
 ) -> None:
-    store = PretrainedStore(s3_client, bucket, None)
+    store = PretrainedStore(Bucket(s3_client, bucket), None)
     first, other = tmp_path / "a.pt", tmp_path / "b.pt"
     first.write_bytes(content)
     best("detect", other, classes=("cat",), architecture=architecture(tmp_path))
@@ -202,7 +203,7 @@ def test_a_file_that_would_run_code_is_not_stored(
 def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
     store: PretrainedStore, s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
 ) -> None:
-    stored, checkpoints = store.require(NAME), CheckpointStore(s3_client, bucket)
+    stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
@@ -225,9 +226,10 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 import boto3
 import include.weights.initial
+from include.s3.bucket import Bucket
 from include.weights.pretrained import PretrainedStore
 bucket, url = sys.argv[1:]
-print(PretrainedStore(boto3.client("s3"), bucket, url).require("yolo11n.pt").sha256)
+print(PretrainedStore(Bucket(boto3.client("s3"), bucket), url).require("yolo11n.pt").sha256)
 """
     keys = {
         "AWS_ENDPOINT_URL_S3": s3.endpoint_url,

@@ -17,6 +17,7 @@ from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.version import ModelVersion, Stage
 from include.request import RequestRefused
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.upload import TransferLimits
@@ -54,7 +55,7 @@ def production(bucket: str) -> str:
 def versions(connection: Connection, client: S3Client, bucket: str) -> list[ModelVersion]:
     """Three versions of model digits, of which the first is in production."""
     made = [version_of(connection, client, bucket, f"weights {number}".encode()) for number in (1, 2, 3)]
-    promote(connection, client, bucket, "digits", 1, by="ada", reason="the first")
+    promote(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
     return made
 
 
@@ -63,7 +64,7 @@ def test_a_registered_version_has_a_file_of_its_own(
 ) -> None:
     sha256 = trained(connection, client, bucket, "a", b"weights")
     version = register_copy(
-        connection, client, bucket, "digits", job_id="a", run_id="run1", metrics={"mAP50": 0.9}
+        connection, Bucket(client, bucket), "digits", job_id="a", run_id="run1", metrics={"mAP50": 0.9}
     )
     assert (version.version, version.stage, version.metrics) == (1, Stage.CANDIDATE, {"mAP50": 0.9})
     assert version.path == f"s3://{bucket}/models/digits/versions/1/best.pt"
@@ -124,7 +125,7 @@ def test_a_job_without_the_best_pt_that_its_row_records_is_no_version(
     connection.commit()
     job_id = "a" if damage else "b"
     with pytest.raises(error, match=said):
-        register_copy(connection, client, bucket, "digits", job_id=job_id, run_id="run1")
+        register_copy(connection, Bucket(client, bucket), "digits", job_id=job_id, run_id="run1")
     assert models.list() == []
     assert client.list_objects_v2(Bucket=bucket, Prefix="models/")["KeyCount"] == 0
 
@@ -137,7 +138,9 @@ def test_a_promoted_version_is_what_production_holds(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    promoted = promote(connection, client, bucket, "digits", 2, by="eve", reason="better by 0.1", expected=1)
+    promoted = promote(
+        connection, Bucket(client, bucket), "digits", 2, by="eve", reason="better by 0.1", expected=1
+    )
     assert promoted == models.production("digits")
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "eve", "better by 0.1")
     assert models.require("digits", 1).stage == Stage.ARCHIVED
@@ -150,7 +153,7 @@ def test_a_file_that_is_too_large_for_one_copy_is_copied_in_parts(
     connection: Connection, client: S3Client, bucket: str, production: str
 ) -> None:
     version = version_of(connection, client, bucket, LARGE, limits=IN_PARTS)
-    promote(connection, client, bucket, "digits", 1, by="ada", reason=None, limits=IN_PARTS)
+    promote(connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None, limits=IN_PARTS)
     for uri in (version.path, production):
         assert hashlib.sha256(body(client, uri)).hexdigest() == version.sha256
         assert (metadata(client, uri)["sha256"], metadata(client, uri)["model-version"]) == (
@@ -170,13 +173,12 @@ def test_a_roll_back_brings_the_earlier_version_into_production(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    promote(connection, client, bucket, "digits", 2, by="ada", reason=None)
+    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     chosen = choose(connection, PromotionRequest(name="digits", reason="2 misses the sevens"))
     assert (chosen.version, chosen.expected) == (1, 2)
     back = promote(
         connection,
-        client,
-        bucket,
+        Bucket(client, bucket),
         chosen.name,
         chosen.version,
         by="eve",
@@ -193,9 +195,9 @@ def test_promoting_again_changes_nothing(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    first = promote(connection, client, bucket, "digits", 2, by="ada", reason="better", expected=1)
+    first = promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason="better", expected=1)
     written = client.list_object_versions(Bucket=bucket)["Versions"]
-    again = promote(connection, client, bucket, "digits", 2, by="eve", reason="once more", expected=1)
+    again = promote(connection, Bucket(client, bucket), "digits", 2, by="eve", reason="once more", expected=1)
     assert again == first
     assert client.list_object_versions(Bucket=bucket)["Versions"] == written
 
@@ -208,10 +210,10 @@ def test_a_version_that_was_measured_against_another_champion_is_not_promoted(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    promote(connection, client, bucket, "digits", 2, by="ada", reason=None)
+    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     for expected, said in ((1, "version 1"), (None, "no version")):
         with pytest.raises(PromotionRefused, match=f"to take the place of {said}, but version 2 is in prod"):
-            promote(connection, client, bucket, "digits", 3, by="eve", reason=None, expected=expected)
+            promote(connection, Bucket(client, bucket), "digits", 3, by="eve", reason=None, expected=expected)
     assert models.require("digits", 3) == versions[2]
     assert body(client, production) == b"weights 2"
 
@@ -225,8 +227,10 @@ def test_a_version_that_its_gate_refused_needs_force(
 ) -> None:
     models.reject("digits", 2, "class 7 falls by 0.2")
     with pytest.raises(PromotionRefused, match=r"refused by its gate \(class 7 falls by 0.2\).*force: true"):
-        promote(connection, client, bucket, "digits", 2, by="ada", reason=None)
-    forced = promote(connection, client, bucket, "digits", 2, by="ada", reason="7 is not sold", force=True)
+        promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    forced = promote(
+        connection, Bucket(client, bucket), "digits", 2, by="ada", reason="7 is not sold", force=True
+    )
     assert models.production("digits") == forced
 
 

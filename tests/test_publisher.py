@@ -18,6 +18,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.lag import Lag
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut
 from include.stack import ports
 
@@ -49,7 +50,7 @@ def snapshot(copies: Path) -> MakeSnapshot:
 
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(s3_client, bucket)
+    return CheckpointStore(Bucket(s3_client, bucket))
 
 
 class Durable(Queue[int]):
@@ -126,7 +127,7 @@ def nobody() -> CheckpointStore:
         region_name="us-east-1",
         config=Config(retries={"total_max_attempts": 1}),
     )
-    return CheckpointStore(client, "bucket")
+    return CheckpointStore(Bucket(client, "bucket"))
 
 
 def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
@@ -364,7 +365,7 @@ def test_a_training_that_fails_waits_for_a_server_that_is_gone_only_for_the_grac
 def test_an_attempt_that_was_overtaken_stops_and_overwrites_nothing(
     s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(s3_client, bucket), CheckpointStore(s3_client, bucket)
+    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
     older.upload(Checkpoint.of_file(snapshot(0).last, 0), "job", "last", "8.4")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
     publisher = publisher_of(older, durable)
@@ -383,7 +384,7 @@ def test_an_attempt_that_was_overtaken_stops_and_overwrites_nothing(
 def test_a_training_that_fails_although_it_was_overtaken_says_why_it_failed(
     s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(s3_client, bucket), CheckpointStore(s3_client, bucket)
+    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
     older.head("job", "last")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
 

@@ -18,6 +18,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.deployment.retrying import may_pass
 from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, StoreError
 from include.training.contract import EpochReport, StateMismatch
 from include.training.loading import load_checkpoint
@@ -76,7 +77,7 @@ class Machine:
         return self.folder / "weights"
 
     def store(self, run_id: str = "manual__1") -> CheckpointStore:
-        return CheckpointStore(self.client, self.bucket, run_id=run_id)
+        return CheckpointStore(Bucket(self.client, self.bucket), run_id=run_id)
 
     def begin(
         self, attempt: int = 2, durable: Position | None = None, job: ResolvedJob = JOB, **identity: Any

@@ -26,6 +26,7 @@ from include.checkpoints.publisher import BackgroundPublisher
 from include.checkpoints.store import CheckpointStore
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from include.training.contract import MemoryShort, Progress, SavedState
 from tests.airflow_client import until
 from tests.jobs import epoch_report, started
@@ -67,7 +68,7 @@ def reporter(
     last.write_bytes(b"state")
     snapshots = tmp_path / "snapshots"
     snapshots.mkdir()
-    store = CheckpointStore(s3_client, bucket)
+    store = CheckpointStore(Bucket(s3_client, bucket))
 
     @contextmanager
     def opened(interruption: Interruption, memory: MemoryWatch | None = None) -> Iterator[JobReporter]:
@@ -114,7 +115,7 @@ def test_sigterm_waits_for_the_state_after_the_batch(
 
     with pytest.raises(Preempted):
         train()
-    stored = CheckpointStore(s3_client, bucket).head("a", "last")
+    stored = CheckpointStore(Bucket(s3_client, bucket)).head("a", "last")
     assert stored is not None
     assert stored.checkpoint is not None
     assert stored.checkpoint.position == (0, 3)
@@ -192,7 +193,7 @@ def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothin
 
     with pytest.raises(OwnershipLost):
         train()
-    assert CheckpointStore(s3_client, bucket).head("a", "last") is None
+    assert CheckpointStore(Bucket(s3_client, bucket)).head("a", "last") is None
 
 
 def used_bytes() -> int:

@@ -14,6 +14,7 @@ import pytest
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.location import S3Location
 from include.s3.reading import settled_object
@@ -48,9 +49,9 @@ def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
 def test_a_state_is_read_again(s3: S3, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(CONTENT)
-    CheckpointStore(s3.client(), bucket).upload(Checkpoint.of_file(path, 0), "job", "last", "8.4")
+    CheckpointStore(Bucket(s3.client(), bucket)).upload(Checkpoint.of_file(path, 0), "job", "last", "8.4")
     with wrong_first(s3, 1) as client:
-        got = CheckpointStore(client, bucket).download("job", "last", tmp_path / "got.pt")
+        got = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "got.pt")
     assert Path(got.path).read_bytes() == CONTENT
     assert "is not what was stored; reading it again" in caplog.text
 
@@ -72,7 +73,8 @@ def test_a_model_is_refused_for_what_it_is_and_not_for_what_came_of_it(
     s3_client.put_object(Bucket=bucket, Key="text.pt", Body=CONTENT)
     with wrong_first(s3, 1) as client:
         assert (
-            CheckpointStore(client, bucket).require_checkpoint(f"s3://{bucket}/model.pt").task == "classify"
+            CheckpointStore(Bucket(client, bucket)).require_checkpoint(f"s3://{bucket}/model.pt").task
+            == "classify"
         )
     with pytest.raises(UnsafeCheckpoint, match="is no checkpoint"):
-        CheckpointStore(s3_client, bucket).require_checkpoint(f"s3://{bucket}/text.pt")
+        CheckpointStore(Bucket(s3_client, bucket)).require_checkpoint(f"s3://{bucket}/text.pt")

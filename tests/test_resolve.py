@@ -18,6 +18,7 @@ from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
+from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
 from include.schema.migrations import apply
 from include.schema.session import engine_over
@@ -47,7 +48,7 @@ def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
     """The store of the run that trained the parent."""
-    return CheckpointStore(s3_client, bucket, run_id="manual__0")
+    return CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_a_best_pt_of_an_earlier_training_is_not_taken_for_this_ones(
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
     newer = tmp_path / "newer.pt"
     newer.write_bytes(b"newer")
-    CheckpointStore(s3_client, bucket, run_id="manual__2").upload(
+    CheckpointStore(Bucket(s3_client, bucket), run_id="manual__2").upload(
         Checkpoint.of_file(newer, epoch=2), parent, "last", "8.4"
     )
     connection.execute("UPDATE training_jobs SET status = 'failed'")
@@ -349,7 +350,7 @@ def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
     nowhere = replace(s3, ports=replace(s3.ports, s3=1)).client()
     with pytest.raises(StoreError):
         resolve(
-            {"job_id": "waits"}, RUN, jobs, CheckpointStore(nowhere, bucket), lambda *_: False,
+            {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
             finder(nowhere, bucket, connection),
         )  # fmt: skip
     row = _row(jobs, "waits")

@@ -14,6 +14,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, resolve
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
+from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms
@@ -204,7 +205,7 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
         ended(world, job_id, status=status, spec={"model": "yolo11n", "dataset": "digits", "task": "detect"})
     retained(world)
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
-    store = CheckpointStore(world.client, world.bucket)
+    store = CheckpointStore(Bucket(world.client, world.bucket))
     weights = finder(world.client, world.bucket, world.connection)
     with pytest.raises(SpecError, match=sentence):
         resolve(params, run, JobRepository(world.connection), store, lambda *_: False, weights)
@@ -214,7 +215,7 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     ended(world, "a", status="failed")
     retained(world)
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
-    store = CheckpointStore(world.client, world.bucket)
+    store = CheckpointStore(Bucket(world.client, world.bucket))
     jobs = JobRepository(world.connection)
     weights = finder(world.client, world.bucket, world.connection)
     resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights)

@@ -19,6 +19,7 @@ from include.audit.liveness import Run
 from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests import platforms
@@ -72,7 +73,7 @@ def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_ke
         "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with psycopg.connect(url) as connection:
-        retain(connection, client, bucket, NOTHING, lambda runs: set())
+        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
 
 
 def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(

@@ -17,6 +17,7 @@ from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
+from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
 from include.tasks.retrain_yolo import conclude, judge, resolve_retraining
@@ -131,7 +132,7 @@ def test_a_challenger_that_is_measured_again_is_judged_again(
 def candidate(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> ModelVersion:
     """Version 2 of model digits, measured against version 1, which is in production."""
     first = version_of(connection, s3_client, bucket, b"one")
-    promote(connection, s3_client, bucket, first.name, 1, by="ada", reason="first")
+    promote(connection, Bucket(s3_client, bucket), first.name, 1, by="ada", reason="first")
     return version_of(connection, s3_client, bucket, b"two", champion_version=1)
 
 
@@ -200,7 +201,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
     candidate: ModelVersion, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     third = version_of(connection, s3_client, bucket, b"three")
-    promote(connection, s3_client, bucket, "digits", third.version, by="ada", reason="quicker")
+    promote(connection, Bucket(s3_client, bucket), "digits", third.version, by="ada", reason="quicker")
     with pytest.raises(AirflowFailException, match="but version 3 is in production by now"):
         concluded(context())
 

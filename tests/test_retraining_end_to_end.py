@@ -13,6 +13,7 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
+from include.s3.bucket import Bucket
 from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
 from tests.model_versions import body, replace, trained
@@ -60,8 +61,12 @@ def first_champion(
     replace(client, START, weights.read_bytes(), {})
     with psycopg.connect(airflow_stack.training_db_url) as connection:
         trained(connection, client, DEFAULT_BUCKET, "shapes-by-chance", weights.read_bytes())
-        register_copy(connection, client, DEFAULT_BUCKET, "shapes", job_id="shapes-by-chance", run_id="none")
-        return promote(connection, client, DEFAULT_BUCKET, "shapes", 1, by="ada", reason="there was nothing")
+        register_copy(
+            connection, Bucket(client, DEFAULT_BUCKET), "shapes", job_id="shapes-by-chance", run_id="none"
+        )
+        return promote(
+            connection, Bucket(client, DEFAULT_BUCKET), "shapes", 1, by="ada", reason="there was nothing"
+        )
 
 
 @pytest.fixture(scope="module")

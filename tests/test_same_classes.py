@@ -13,6 +13,7 @@ from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
 from tests.tiny_datasets import CLASSES
 from tests.untrained import stored_state
 
@@ -59,7 +60,7 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
 ) -> None:
     last = stored_state(s3_client, bucket, tmp_path, "parent", "run0", classes)
     job = _job(ResumePoint(job_id="parent", last=last, best=None), overrides)
-    store = CheckpointStore(s3_client, bucket)
+    store = CheckpointStore(Bucket(s3_client, bucket))
     if parts is None:
         require_same_classes(job, _data(CLASSES), store)
         return
@@ -73,10 +74,10 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
 def test_a_state_of_another_training_of_that_name_does_not_count(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    store = CheckpointStore(s3_client, bucket)
+    store = CheckpointStore(Bucket(s3_client, bucket))
     require_same_classes(_job(None), _data(CLASSES), store)
     stored_state(s3_client, bucket, tmp_path, "a", "another run", CLASSES[::-1])
-    require_same_classes(_job(None), _data(CLASSES), CheckpointStore(s3_client, bucket))
+    require_same_classes(_job(None), _data(CLASSES), CheckpointStore(Bucket(s3_client, bucket)))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_of_long_lists_the_first_difference_is_named(
         require_same_classes(
             _job(ResumePoint(job_id="parent", last=last, best=None)),
             _data(tuple(now)),
-            CheckpointStore(s3_client, bucket),
+            CheckpointStore(Bucket(s3_client, bucket)),
         )
     assert part in str(refusal.value)
     assert len(str(refusal.value)) < 1000

@@ -16,6 +16,7 @@ import pytest
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound, UnsafeCheckpoint
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing, ObjectNotFound
 from include.s3.upload import TransferLimits
@@ -47,7 +48,7 @@ def client(s3: S3) -> S3Client:
 
 @pytest.fixture
 def store(client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(client, bucket)
+    return CheckpointStore(Bucket(client, bucket))
 
 
 @pytest.fixture
@@ -114,9 +115,9 @@ def test_bytes_that_are_there_already_are_not_sent_again(
 ) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     checkpoint = make(epoch=3)
-    CheckpointStore(client, bucket).upload(checkpoint, "job", "last", VERSION)
+    CheckpointStore(Bucket(client, bucket)).upload(checkpoint, "job", "last", VERSION)
 
-    again = CheckpointStore(client, bucket).upload(checkpoint, "job", "last", VERSION)
+    again = CheckpointStore(Bucket(client, bucket)).upload(checkpoint, "job", "last", VERSION)
 
     versions = client.list_object_versions(Bucket=bucket, Prefix="checkpoints/job/")["Versions"]
     assert not again.sent
@@ -226,7 +227,7 @@ def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
 def test_the_generation_before_is_kept_with_its_identity(
     client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
 ) -> None:
-    store = CheckpointStore(client, bucket, limits)
+    store = CheckpointStore(Bucket(client, bucket), limits)
     for epoch in range(3):
         store.upload(make(epoch, size), "job", "last", VERSION)
 
@@ -255,7 +256,7 @@ def test_only_the_last_checkpoint_has_a_generation_before(
 def test_a_large_file_goes_in_parts_and_comes_back_whole(
     client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
-    store = CheckpointStore(client, bucket, IN_PARTS)
+    store = CheckpointStore(Bucket(client, bucket), IN_PARTS)
     checkpoint = make(epoch=9, size=LARGE)
 
     store.upload(checkpoint, "job", "last", VERSION)
@@ -270,7 +271,7 @@ def test_a_large_file_goes_in_parts_and_comes_back_whole(
 def test_an_attempt_that_was_overtaken_is_refused_and_changes_nothing(
     client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
 ) -> None:
-    older, newer = (CheckpointStore(client, bucket, limits) for _ in range(2))
+    older, newer = (CheckpointStore(Bucket(client, bucket), limits) for _ in range(2))
     older.upload(make(0, size), "job", "last", VERSION)
     theirs = newer.upload(make(1, size), "job", "last", VERSION)
 
@@ -302,8 +303,8 @@ def test_of_many_attempts_that_write_at_once_one_wins(
     client: S3Client, bucket: str, make: MakeCheckpoint, first_write: bool
 ) -> None:
     if not first_write:
-        CheckpointStore(client, bucket).upload(make(100, 300_000), "job", "last", VERSION)
-    attempts = [CheckpointStore(client, bucket) for _ in range(4)]
+        CheckpointStore(Bucket(client, bucket)).upload(make(100, 300_000), "job", "last", VERSION)
+    attempts = [CheckpointStore(Bucket(client, bucket)) for _ in range(4)]
     files = [make(epoch, 300_000) for epoch in range(4)]
     for attempt in attempts:
         attempt.head("job", "last")
@@ -328,7 +329,7 @@ def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
     client: S3Client, bucket: str, make: MakeCheckpoint
 ) -> None:
     files = {"best": make(1, LARGE, "best.pt"), "last": make(2, LARGE)}
-    stores = {kind: CheckpointStore(client, bucket) for kind in files}
+    stores = {kind: CheckpointStore(Bucket(client, bucket)) for kind in files}
 
     with ThreadPoolExecutor(2) as threads:
         best = threads.submit(stores["best"].upload, files["best"], "job", "best", VERSION)
@@ -433,7 +434,7 @@ def test_what_is_no_address_of_an_object_is_refused(store: CheckpointStore, uri:
 def test_a_client_with_the_defaults_of_boto3_does_as_well(
     s3_client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
-    store = CheckpointStore(s3_client, bucket, IN_PARTS)
+    store = CheckpointStore(Bucket(s3_client, bucket), IN_PARTS)
     small, large = make(epoch=0), make(epoch=1, size=LARGE)
 
     store.upload(small, "job", "last", VERSION)

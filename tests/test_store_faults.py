@@ -20,6 +20,7 @@ from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.deadline import Deadline
 from include.s3.errors import (
@@ -90,7 +91,7 @@ def assert_only_the_first_generation_is_there(
     client: S3Client, bucket: str, first: Checkpoint, tmp_path: Path
 ) -> None:
     """The object is whole and as it was, and no parts of another are left."""
-    stored = CheckpointStore(client, bucket).download("job", "last", tmp_path / "there.pt")
+    stored = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "there.pt")
     assert stored.sha256 == first.sha256
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
@@ -102,7 +103,7 @@ def test_a_file_that_changed_after_the_training_is_not_stored(
     flip_a_byte(checkpoint.path)
 
     with pytest.raises(LocalFileChanged, match=r"has changed since .* Clear the task `train`"):
-        CheckpointStore(connect(), bucket).upload(checkpoint, "job", "last", VERSION)
+        CheckpointStore(Bucket(connect(), bucket)).upload(checkpoint, "job", "last", VERSION)
 
     assert connect().list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
@@ -113,7 +114,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_by_the_server(
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
     client = connect()
-    store = CheckpointStore(client, bucket, limits)
+    store = CheckpointStore(Bucket(client, bucket), limits)
     store.upload(first, "job", "last", VERSION)
     flips = iter([second.path])
 
@@ -137,12 +138,12 @@ def test_an_upload_survives_a_connection_that_breaks_once(
     checkpoint = checkpoint_file(tmp_path, 0)
 
     with CuttingProxy(s3.endpoint_url, sent=1024**2, cuts=1) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url), bucket, limits)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket), limits)
         uploaded = store.upload(checkpoint, "job", "last", VERSION)
 
     assert proxy.cuts == 1
     assert uploaded.stored.is_the_same_as(checkpoint)
-    downloaded = CheckpointStore(connect(), bucket).download("job", "last", tmp_path / "got.pt")
+    downloaded = CheckpointStore(Bucket(connect(), bucket)).download("job", "last", tmp_path / "got.pt")
     assert downloaded.sha256 == checkpoint.sha256
 
 
@@ -151,10 +152,10 @@ def test_an_upload_that_cannot_get_through_leaves_the_object_as_it_was(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path, limits: TransferLimits
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
-    CheckpointStore(connect(), bucket).upload(first, "job", "last", VERSION)
+    CheckpointStore(Bucket(connect(), bucket)).upload(first, "job", "last", VERSION)
 
     with CuttingProxy(s3.endpoint_url, sent=1024**2) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url), bucket, limits)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket), limits)
         with pytest.raises(StoreUnreachable, match=proxy.endpoint_url):
             store.upload(second, "job", "last", VERSION)
 
@@ -168,13 +169,13 @@ def test_a_write_whose_answer_was_lost_is_recognised_as_our_own(
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
 
     with CuttingProxy(s3.endpoint_url, answer_to_large=SIZE, cuts=1) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url), bucket)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket))
         uploaded = store.upload(first, "job", "last", VERSION)
         store.upload(second, "job", "last", VERSION)
 
     assert proxy.cuts == 1
     assert uploaded.sent
-    assert CheckpointStore(connect(), bucket).holds("job", "last", second)
+    assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
 
 
 def test_a_write_whose_answer_was_lost_does_not_fence_out_its_own_writer(
@@ -184,13 +185,13 @@ def test_a_write_whose_answer_was_lost_does_not_fence_out_its_own_writer(
     once = client_config().merge(Config(retries={"total_max_attempts": 1}))
 
     with CuttingProxy(s3.endpoint_url, answer_to_large=SIZE, cuts=1) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url, config=once), bucket)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=once), bucket))
         with pytest.raises(StoreUnreachable):
             store.upload(first, "job", "last", VERSION)
-        assert CheckpointStore(connect(), bucket).holds("job", "last", first)
+        assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", first)
         store.upload(second, "job", "last", VERSION)
 
-    assert CheckpointStore(connect(), bucket).holds("job", "last", second)
+    assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
 
 
 @both_ways
@@ -205,12 +206,12 @@ def test_an_upload_that_hangs_is_given_up_and_writes_nothing_later(
     silence: int,
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
-    CheckpointStore(connect(), bucket).upload(first, "job", "last", VERSION)
+    CheckpointStore(Bucket(connect(), bucket)).upload(first, "job", "last", VERSION)
     deadline = Deadline(3600)
 
     with CuttingProxy(s3.endpoint_url, sent=2 * 1024**2, then=then) as proxy:
         impatient = client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
-        store = CheckpointStore(connect(proxy.endpoint_url, config=impatient), bucket, limits)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=impatient), bucket), limits)
         with ThreadPoolExecutor(1) as threads:
             upload = threads.submit(store.upload, second, "job", "last", VERSION, deadline=deadline)
             assert proxy.failing.wait(60)
@@ -230,7 +231,7 @@ def test_after_its_deadline_an_upload_asks_s3_for_nothing(
     deadline.end_now()
 
     with pytest.raises(UploadGivenUp):
-        CheckpointStore(connect(), bucket).upload(
+        CheckpointStore(Bucket(connect(), bucket)).upload(
             checkpoint_file(tmp_path, 0, size=10), "job", "last", VERSION, deadline=deadline
         )
 
@@ -241,10 +242,10 @@ def test_a_download_goes_on_where_the_connection_broke(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0)
-    CheckpointStore(connect(), bucket).upload(checkpoint, "job", "last", VERSION)
+    CheckpointStore(Bucket(connect(), bucket)).upload(checkpoint, "job", "last", VERSION)
 
     with CuttingProxy(s3.endpoint_url, received=5 * 1024**2 // 2) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url), bucket)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket))
         downloaded = store.download("job", "last", tmp_path / "got.pt")
 
     assert proxy.cuts == 2
@@ -256,11 +257,11 @@ def test_a_download_that_brings_nothing_any_more_ends_and_leaves_nothing(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0)
-    CheckpointStore(connect(), bucket).upload(checkpoint, "job", "last", VERSION)
+    CheckpointStore(Bucket(connect(), bucket)).upload(checkpoint, "job", "last", VERSION)
     folder = tmp_path / "downloads"
 
     with CuttingProxy(s3.endpoint_url, received=100) as proxy:
-        store = CheckpointStore(connect(proxy.endpoint_url), bucket)
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket))
         with pytest.raises(StoreUnreachable, match=proxy.endpoint_url):
             store.download("job", "last", folder / "last.pt")
 
@@ -271,7 +272,7 @@ def test_an_object_that_is_replaced_during_a_download_is_not_mixed_with_the_new_
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
-    CheckpointStore(connect(), bucket).upload(first, "job", "last", VERSION)
+    CheckpointStore(Bucket(connect(), bucket)).upload(first, "job", "last", VERSION)
 
     with CuttingProxy(s3.endpoint_url, received=4 * 1024**2, cuts=1) as proxy:
         reader = connect(proxy.endpoint_url)
@@ -280,11 +281,11 @@ def test_an_object_that_is_replaced_during_a_download_is_not_mixed_with_the_new_
         def replace_before_the_second_request(**_: object) -> None:
             requests.append(None)
             if len(requests) == 2:
-                CheckpointStore(connect(), bucket).upload(second, "job", "last", VERSION)
+                CheckpointStore(Bucket(connect(), bucket)).upload(second, "job", "last", VERSION)
 
         reader.meta.events.register("provide-client-params.s3.GetObject", replace_before_the_second_request)
         with pytest.raises(StoreError, match="PreconditionFailed"):
-            CheckpointStore(reader, bucket).download("job", "last", tmp_path / "got.pt")
+            CheckpointStore(Bucket(reader, bucket)).download("job", "last", tmp_path / "got.pt")
 
     assert not (tmp_path / "got.pt").exists()
 
@@ -294,7 +295,7 @@ def test_bytes_that_were_damaged_at_rest_are_noticed_and_never_reach_the_file(
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0, size=100_000)
     client = connect()
-    store = CheckpointStore(client, bucket)
+    store = CheckpointStore(Bucket(client, bucket))
     store.upload(checkpoint, "job", "last", VERSION)
     metadata = client.head_object(Bucket=bucket, Key=KEY)["Metadata"]
     flip_a_byte(checkpoint.path)
@@ -316,7 +317,7 @@ def test_a_damaged_model_to_start_from_is_noticed(connect: Connect, bucket: str,
     client.put_object(Bucket=bucket, Key="model.pt", Body=b"weights", Metadata=metadata)
 
     with pytest.raises(CorruptObject, match=rf"s3://{bucket}/model.pt is damaged"):
-        CheckpointStore(client, bucket).fetch_object(f"s3://{bucket}/model.pt", tmp_path / "model.pt")
+        CheckpointStore(Bucket(client, bucket)).fetch_object(f"s3://{bucket}/model.pt", tmp_path / "model.pt")
 
 
 @contextmanager
@@ -333,7 +334,7 @@ def files_may_grow_to(size: int) -> Iterator[None]:
 def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left_on_it(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
-    store = CheckpointStore(connect(), bucket)
+    store = CheckpointStore(Bucket(connect(), bucket))
     store.upload(checkpoint_file(tmp_path, 0), "job", "last", VERSION)
     folder = tmp_path / "full"
 
@@ -344,7 +345,7 @@ def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left_on_it(
 
 
 def test_a_folder_that_cannot_be_made_is_named(connect: Connect, bucket: str, tmp_path: Path) -> None:
-    store = CheckpointStore(connect(), bucket)
+    store = CheckpointStore(Bucket(connect(), bucket))
     store.upload(checkpoint_file(tmp_path, 0, size=100), "job", "last", VERSION)
     (tmp_path / "file").touch()
 
@@ -357,7 +358,7 @@ def test_a_bucket_that_does_not_exist_is_named_and_not_created(
     connect: Connect, bucket: str, tmp_path: Path, action: str
 ) -> None:
     client = connect()
-    store = CheckpointStore(client, f"{bucket}-typo")
+    store = CheckpointStore(Bucket(client, f"{bucket}-typo"))
     actions: dict[str, Callable[[], object]] = {
         "head": lambda: store.head("job", "last"),
         "upload": lambda: store.upload(checkpoint_file(tmp_path, 0, size=10), "job", "last", VERSION),
@@ -382,7 +383,7 @@ def test_keys_that_do_not_open_the_bucket_are_explained(
     connect: Connect, bucket: str, changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(StoreAccessDenied, match=sentence):
-        CheckpointStore(connect(**changes), bucket).head("job", "last")
+        CheckpointStore(Bucket(connect(**changes), bucket)).head("job", "last")
 
 
 def test_a_connection_without_keys_is_explained(
@@ -395,14 +396,14 @@ def test_a_connection_without_keys_is_explained(
     client = connect(aws_access_key_id=None, aws_secret_access_key=None)
 
     with pytest.raises(StoreAccessDenied, match="There are no credentials"):
-        CheckpointStore(client, bucket).head("job", "last")
+        CheckpointStore(Bucket(client, bucket)).head("job", "last")
 
 
 def test_an_endpoint_that_is_not_there_is_named(connect: Connect, bucket: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
     with pytest.raises(StoreUnreachable, match=rf"{endpoint} does not answer .* training_s3"):
-        CheckpointStore(connect(endpoint), bucket).head("job", "last")
+        CheckpointStore(Bucket(connect(endpoint), bucket)).head("job", "last")
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -466,7 +467,7 @@ def test_refusals_that_only_aws_knows_are_explained(
     checkpoint = checkpoint_file(tmp_path, 0, size=10)
 
     with aws_that_says(status, code) as endpoint, pytest.raises(error, match=sentence):
-        CheckpointStore(connect(endpoint), "bucket").upload(checkpoint, "job", "last", VERSION)
+        CheckpointStore(Bucket(connect(endpoint), "bucket")).upload(checkpoint, "job", "last", VERSION)
 
 
 def test_only_what_a_person_must_change_is_a_refusal() -> None:

@@ -15,6 +15,7 @@ from include.attempt.tracking import Tracker, as_recorded, track_recorded
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from include.tracking.server import TrackingServer, TrackingSettingsError
 from tests.airflow_client import until
 from tests.cutting_proxy import CuttingProxy
@@ -224,7 +225,7 @@ def test_train_foresees_what_will_be_recorded(
         start_epoch=0, metrics={"metrics/mAP50(B)": 0.9, "val/box_loss": None}, fitness=0.9,
         stop_reason="completed", seconds=1.0, device="cpu", ultralytics_version="8.4", keep_local=False,
     )  # fmt: skip
-    foreseen = as_recorded(manifest, CheckpointStore(s3_client, "bucket"))(recorded(jobs))
+    foreseen = as_recorded(manifest, CheckpointStore(Bucket(s3_client, "bucket")))(recorded(jobs))
     record_checkpoints(connection)
     later = {"durable_epoch": None, "completed_at": None, "updated_at": None}
     assert foreseen.model_copy(update=later) == recorded(jobs).model_copy(update=later)

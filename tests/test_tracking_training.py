@@ -18,6 +18,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
+from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from tests import platforms
 from tests.jobs import claim
@@ -59,7 +60,7 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
 def train(spec: ResolvedSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
     settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
-    reader = S3ObjectReader(store._client)
+    reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
     with psycopg.connect(database_url) as connection:
@@ -83,7 +84,7 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
         device="cpu",
         overrides={"plots": False},
     ).with_defaults()
-    store = CheckpointStore(s3_client, bucket, run_id="run1")
+    store = CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
 
     manifest = train(spec, tmp_path / "training", database_url, store)
 

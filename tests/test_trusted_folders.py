@@ -20,6 +20,7 @@ from include.datasets.check import check_dataset
 from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import no_retry
+from include.s3.bucket import Bucket
 from include.tasks.train_yolo import train_resolved_job
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
@@ -256,7 +257,10 @@ def test_what_others_could_have_prepared_fails_for_good(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.attempt.attempt.training_database", lambda: None)
-    monkeypatch.setattr("include.attempt.attempt.s3_client", lambda: None)
+    monkeypatch.setattr(
+        "include.attempt.attempt.open_bucket",
+        lambda settings: Bucket(None, settings.bucket),  # type: ignore[arg-type] # nothing is asked of S3
+    )
     monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
     settings = Settings("bucket", place / "root", cpu_worker=True)
     folder = settings.training_root / prepared

@@ -16,6 +16,7 @@ from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.retrying import patiently
 from include.deployment.settings import Settings
+from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.trusted_folders import UntrustedFolder
 
@@ -34,7 +35,7 @@ def settings(bucket: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(s3_client, bucket)
+    return CheckpointStore(Bucket(s3_client, bucket))
 
 
 @pytest.fixture
@@ -125,7 +126,9 @@ def test_a_training_that_was_overtaken_does_not_publish(
     store.head("job", "best")
     newer = tmp_path / "newer.pt"
     newer.write_bytes(b"newer")
-    CheckpointStore(s3_client, settings.bucket).upload(Checkpoint.of_file(newer, 9), "job", "best", "8.4")
+    CheckpointStore(Bucket(s3_client, settings.bucket)).upload(
+        Checkpoint.of_file(newer, 9), "job", "best", "8.4"
+    )
     with pytest.raises(FencedOut):
         publish_final(manifest, store)
 
@@ -149,7 +152,7 @@ def session(s3: S3) -> boto3.Session:
 def test_a_key_that_was_rotated_does_not_end_the_upload_of_what_was_trained(
     manifest: TrainingManifest, settings: Settings, s3: S3, session: boto3.Session
 ) -> None:
-    store = CheckpointStore(session.client("s3", endpoint_url=s3.endpoint_url), settings.bucket)
+    store = CheckpointStore(Bucket(session.client("s3", endpoint_url=s3.endpoint_url), settings.bucket))
     with pytest.raises(RefusedForNow, match=r"keys of connection training_s3 .* is tried again"):
         upload(manifest, "best", store, settings)
 
@@ -169,7 +172,7 @@ def test_what_was_trained_is_published_once_the_keys_are_right(
         credentials.secret_key = s3.secret_key  # the client signs with this object
 
     client.meta.events.register("after-call.s3.ListObjectsV2", correct_the_key)
-    store = CheckpointStore(client, settings.bucket)
+    store = CheckpointStore(Bucket(client, settings.bucket))
 
     patiently(lambda: publish_final(manifest, store))
 
@@ -181,7 +184,7 @@ def test_a_bucket_that_is_gone_does_not_end_the_upload_of_what_was_trained(
     manifest: TrainingManifest, settings: Settings, s3_client: S3Client
 ) -> None:
     with pytest.raises(RefusedForNow, match="CHECKPOINT_BUCKET"):
-        publish_final(manifest, CheckpointStore(s3_client, f"{settings.bucket}-gone"))
+        publish_final(manifest, CheckpointStore(Bucket(s3_client, f"{settings.bucket}-gone")))
 
 
 def test_no_other_file_of_the_machine_is_sent_whatever_the_manifest_says(

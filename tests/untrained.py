@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import (
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
 from include.training.contract import MODEL_SUFFIX
 from tests.tiny_datasets import CLASSES
 from tests.tiny_models import architecture as tiny
@@ -64,7 +65,7 @@ def stored_state(
 ) -> Checkpoint:
     """Store a last.pt for the job, of a model for these classes; return it with its place in S3."""
     file = best("detect", folder / f"{job_id}.pt", classes=classes, architecture=tiny(folder))
-    store = CheckpointStore(client, bucket, run_id=run_id)
+    store = CheckpointStore(Bucket(client, bucket), run_id=run_id)
     stored = store.upload(Checkpoint.of_file(file, epoch=0), job_id, "last", "8.4").stored.checkpoint
     assert stored is not None
     return stored

@@ -13,17 +13,16 @@ from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations
 from include.api.problems import Refused, responses
 from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
-from include.deployment.connections import s3_client, s3_signer
+from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from include.checkpoints.stored import StoredCheckpoint
     from include.jobs.job import TrainingJob
+    from include.s3.bucket import Bucket
+    from include.s3.location import S3Location
 
 LINK_SECONDS = 300
 """A browser follows at once, and who copies the link has time to paste it. S3 looks when the GET begins."""
@@ -43,18 +42,18 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     While a job runs, and after it failed, it is the newest state that was verified there.
     """
     settings = Settings.from_environment()
-    location = _find(s3_client(interactive=True), settings.bucket, job, kind)
+    location = _find(open_bucket(settings, interactive=True), job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT, headers)
 
 
-def _find(client: S3Client, bucket: str, job: TrainingJob, kind: CheckpointKind) -> S3Location:
+def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Where the checkpoint is, which was there just now. Raises Refused with the reason why there is none."""
-    store = CheckpointStore(client, bucket)
+    store = CheckpointStore(bucket)
     try:
-        place = S3Location(bucket, store.key(job.job_id, kind))
+        place = bucket.at(store.key(job.job_id, kind))
     except ValueError as error:
         raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)

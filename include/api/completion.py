@@ -14,7 +14,7 @@ from include.api.job_response import TrainingJobResponse, response_of  # noqa: T
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
 from include.jobs.completion import Completion, CompletionConflict, CompletionRefused
@@ -40,7 +40,7 @@ async def complete_job(
 
 
 def _complete(job_id: str, told: TrainingCompletionCallback, user: str) -> TrainingJobResponse:
-    completion = Completion(job_id, told, connected, s3_client(), Settings.from_environment().bucket, user)
+    completion = Completion(job_id, told, connected, open_bucket(Settings.from_environment()), user)
     try:
         job = completion.record()
     except CompletionRefused as error:

@@ -18,7 +18,7 @@ from include.api.origin import from_own_pages
 from include.api.own_jobs import require_own_job
 from include.api.problems import Refused, responses
 from include.audit.deletion import DeletionRefused, delete_job
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 
@@ -49,9 +49,9 @@ def delete(
     job = require_own_job(database, job_id, user, "deletes it")
     if confirm != job_id:
         raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; give it once more")
-    bucket = Settings.from_environment().bucket
+    bucket = open_bucket(Settings.from_environment(), interactive=True)
     try:
-        deleted = delete_job(database, s3_client(interactive=True), bucket, job, partial(is_running, request))
+        deleted = delete_job(database, bucket, job, partial(is_running, request))
     except DeletionRefused as refusal:
         raise Refused(HTTPStatus.CONFLICT, str(refusal)) from None
     return DeletedJob(job_id=job_id, objects=deleted.objects, bytes=deleted.bytes)

@@ -15,8 +15,7 @@ from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, named
 from include.jobs.queue import find_places
 from include.plain_text import escape_all_controls
-from include.reports.store import report_location
-from include.s3.layout import checkpoint_key
+from include.s3.layout import checkpoint_key, dataset_report_key
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
     """Tell whether the row's error names the report of a dataset check, at its place in the bucket."""
-    return job.error is not None and report_location(bucket, job.job_id).uri in job.error
+    return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
 
 
 def _download(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:

@@ -19,7 +19,7 @@ from include.api.job_response import (
 )
 from include.api.pages import Cursor, Limit, cursor_at, place_of
 from include.api.problems import Refused, responses
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
@@ -124,10 +124,10 @@ def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database:
 @router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
 def get_dataset_report(job: FoundJob) -> DatasetReport:
     """Return all that is wrong with the job's dataset; its `error` is a summary."""
-    bucket = Settings.from_environment().bucket
+    settings = Settings.from_environment()
     report = None
-    if has_report(job, bucket):
-        report = ReportStore(s3_client(interactive=True), bucket).fetch(job.job_id)
+    if has_report(job, settings.bucket):
+        report = ReportStore(open_bucket(settings, interactive=True)).fetch(job.job_id)
     if report is None:
         raise Refused(
             HTTPStatus.NOT_FOUND,

@@ -12,7 +12,7 @@ from include.api.access import may_see_runs_of
 from include.api.addresses import at_api
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import Refused, responses
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
@@ -77,4 +77,4 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
 
 
 def _store() -> PictureStore:
-    return PictureStore(s3_client(interactive=True), Settings.from_environment().bucket)
+    return PictureStore(open_bucket(Settings.from_environment(), interactive=True))

@@ -22,7 +22,7 @@ from include.api.access import may_see_runs_of, may_start
 from include.api.origin import from_own_pages
 from include.api.problems import Refused, responses
 from include.checkpoints.inspection.errors import InspectionError
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.model_reference import name_of_weights
@@ -189,4 +189,4 @@ def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> St
 
 def _store() -> PretrainedStore:
     """Download nothing: what is asked about is what is stored."""
-    return PretrainedStore(s3_client(interactive=True), Settings.from_environment().bucket, None)
+    return PretrainedStore(open_bucket(Settings.from_environment(), interactive=True), None)

@@ -14,7 +14,7 @@ from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, check
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
@@ -51,9 +51,10 @@ def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[s
 
     A job that is taken, one that cannot be resumed, other parameters than a job began with.
     """
-    client, settings, jobs = s3_client(interactive=True), Settings.from_environment(), JobRepository(database)
-    store = CheckpointStore(client, settings.bucket)
-    finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, database)
+    settings, jobs = Settings.from_environment(), JobRepository(database)
+    bucket = open_bucket(settings, interactive=True)
+    store = CheckpointStore(bucket)
+    finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database)
     nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
     try:
         check(params, nobody, jobs, store, partial(is_running, request), finder)

@@ -23,7 +23,7 @@ from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import s3_client, training_database
+from include.deployment.connections import open_bucket, training_database
 from include.deployment.retrying import patiently, persistent
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
@@ -39,8 +39,6 @@ from include.watchdog.traces import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mypy_boto3_s3 import S3Client
-
     from include.attempt.preemption import Interruption
     from include.attempt.starting_point import Beginning
     from include.checkpoints.store import CheckpointStore
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
     from include.deployment.settings import Settings
     from include.jobs.job import TrainingJob
+    from include.s3.bucket import Bucket
     from include.training.contract import TrainingResult
     from include.training.heartbeat import Heartbeats
 
@@ -159,8 +158,8 @@ class TrainingAttempt:
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
         hardware = describe_hardware(device)
         patiently(lambda: self._row.leave_queue(hardware))
-        client = s3_client()
-        dataset = patiently(lambda: self._bring_data(client, stack))
+        bucket = open_bucket(self._settings)
+        dataset = patiently(lambda: self._bring_data(bucket, stack))
         store, beginning, stop = patiently(self._begin)
         request = patiently(lambda: self._request(dataset.data, beginning, store, stop, device))
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
@@ -170,11 +169,11 @@ class TrainingAttempt:
             manifest = TrainingManifest.of(self._job, result)
             patiently(lambda: publish_final(manifest, store))
             job = self._job
-            store_pictures(self._save_dir, self._settings.bucket, job.job_id, job.origin_run_id)
+            store_pictures(self._save_dir, self._settings, job.job_id, job.origin_run_id)
             tracker.end(as_recorded(manifest, store))
         return manifest
 
-    def _bring_data(self, client: S3Client, stack: ExitStack) -> LocalDataset:
+    def _bring_data(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Bring the checked data here, for this training alone until `stack` closes.
 
         Where a state exists, what S3 refuses counts as temporary.
@@ -183,9 +182,9 @@ class TrainingAttempt:
         local = materialized(
             self._dataset,
             settings.dataset_cache,
-            S3ObjectReader(client),
+            S3ObjectReader(bucket.client),
             settings.dataset_roots,
-            S3Listings(client, settings.bucket),
+            S3Listings(bucket),
         )
         with persistent(self._has_state):
             return stack.enter_context(local)

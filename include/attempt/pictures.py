@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.pictures.choosing import chosen, place_of
 from include.pictures.store import PictureStore
 from include.s3.deadline import Deadline, obey_deadlines
@@ -13,19 +13,21 @@ from include.s3.deadline import Deadline, obey_deadlines
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from include.deployment.settings import Settings
+
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0
 
 
-def store_pictures(folder: Path, bucket: str, job_id: str, origin_run_id: str) -> None:
+def store_pictures(folder: Path, settings: Settings, job_id: str, origin_run_id: str) -> None:
     """Let the pictures in the folder be those of the job. Where that fails, the log tells why."""
     try:
-        client = s3_client(interactive=True)
-        obey_deadlines(client)
+        bucket = open_bucket(settings, interactive=True)
+        obey_deadlines(bucket.client)
         deadline = Deadline(_SECONDS)
         with deadline.applied():
-            number = PictureStore(client, bucket).replace(job_id, origin_run_id, chosen(folder))
+            number = PictureStore(bucket).replace(job_id, origin_run_id, chosen(folder))
     except Exception as error:  # whatever it is, the training has nothing to do with it
         log.warning("The pictures of job %s were not stored, or not all of them: %s", job_id, error)
     else:

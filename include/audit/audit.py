@@ -23,13 +23,13 @@ from include.audit.unfenced import find_unfenced
 from include.audit.uploads import find_abandoned_uploads
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.audit.findings import Finding
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
+    from include.s3.bucket import Bucket
     from include.s3.conditional_writes import ConditionalWrites
 
 _AT_ONCE = 8
@@ -44,8 +44,7 @@ class AuditScope:
     """
 
     connection: Connection[Any]
-    client: S3Client
-    bucket: str
+    bucket: Bucket
     training_root: Path
     live_runs: LiveRuns
     now: datetime
@@ -61,14 +60,14 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     report = AuditReport()
     ledger = Ledger(scope.connection, run_id, report)
     ledger.begin()
-    connection, client, bucket, now = scope.connection, scope.client, scope.bucket, scope.now
+    connection, bucket, now = scope.connection, scope.bucket, scope.now
     findings = chain(
-        find_unfenced(bucket, scope.conditional_writes),
+        find_unfenced(bucket.name, scope.conditional_writes),
         find_stuck(connection, scope.live_runs, now, repair=request.repair),
-        find_abandoned_uploads(client, bucket, now, repair=request.repair),
-        find_orphans(connection, client, bucket, now, report),
+        find_abandoned_uploads(bucket, now, repair=request.repair),
+        find_orphans(connection, bucket, now, report),
         find_losses(scope, request, run_id, report),
-        find_leftovers(connection, client, scope.training_root, now, repair=request.repair),
+        find_leftovers(connection, bucket.client, scope.training_root, now, repair=request.repair),
     )
     for finding in findings:
         ledger.add(finding)
@@ -82,7 +81,7 @@ def find_losses(
     sample = Sample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
-            looked_at = threads.map(partial(examine, scope.client, reread=request.full), page)
+            looked_at = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
             for recorded, finding in zip(page, looked_at, strict=True):
                 if finding is None:
                     sample.offer(recorded)
@@ -91,7 +90,7 @@ def find_losses(
             report.examined(page, reread=False)
             if request.full:
                 report.examined(page, reread=True)
-        read_again = threads.map(partial(examine, scope.client, reread=True), sample.objects)
+        read_again = threads.map(partial(examine, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
                 yield from _confirmed(scope, recorded, finding, repair=request.repair)
@@ -107,8 +106,8 @@ def _confirmed(
     """
     if not still_recorded(scope.connection, recorded):
         return
-    done = restore(scope.connection, scope.client, scope.bucket, recorded) if repair else None
+    done = restore(scope.connection, scope.bucket, recorded) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:
-        yield replace(finding, detail=f"{finding.detail}. {advice(scope.client, recorded)}")
+        yield replace(finding, detail=f"{finding.detail}. {advice(scope.bucket.client, recorded)}")

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.audit.retention import delete_listed
 from include.database import Statements
 from include.errors import FinalError
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
-from include.s3.listing import pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.jobs.job import TrainingJob
+    from include.s3.bucket import Bucket
 
 
 class DeletionRefused(FinalError):
@@ -34,8 +32,7 @@ class Deletion:
 
 def delete_job(
     connection: Connection[Any],
-    client: S3Client,
-    bucket: str,
+    bucket: Bucket,
     job: TrainingJob,
     is_running: Callable[[str, str], bool],
 ) -> Deletion:
@@ -51,10 +48,9 @@ def delete_job(
     objects = size = 0
     prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
     for prefix in (*prefixes, checked_dataset_key(job.job_id)):
-        for page in pages(client, bucket, prefix):
-            for item in page:
-                if delete_listed(client, item):
-                    objects, size = objects + 1, size + item.size
+        for item in bucket.objects(prefix):
+            if bucket.delete_listed(item):
+                objects, size = objects + 1, size + item.size
     if needed.is_own_table:
         with connection.transaction():
             statements = Statements(connection)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.database import Statements
 from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS
-from include.s3.listing import pages
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.audit.report import AuditReport
+    from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
 
 _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
@@ -28,7 +27,7 @@ YOUNG = timedelta(hours=1)
 
 
 def find_orphans(
-    connection: Connection[Any], client: S3Client, bucket: str, now: datetime, report: AuditReport
+    connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
     """Objects below checkpoints/ and reports/ of no job, and below models/ of no version.
 
@@ -36,7 +35,7 @@ def find_orphans(
 
     Whether a row is there is asked after its page was listed, so that a job which begins meanwhile is known.
     """
-    for page in pages(client, bucket, CHECKPOINTS):
+    for page in bucket.pages(CHECKPOINTS):
         report.listed(page)
         jobs = _known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
         for item in page:
@@ -47,10 +46,10 @@ def find_orphans(
                 yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
             elif item.name not in _KEPT:
                 yield _orphan(item, f"{item.location.uri} is no file that a training leaves")
-    for page in pages(client, bucket, MODELS):
+    for page in bucket.pages(MODELS):
         report.listed(page)
         yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
-    for page in pages(client, bucket, REPORTS):
+    for page in bucket.pages(REPORTS):
         report.listed(page)
         yield from _unknown_reports(connection, [item for item in page if item.modified <= now - YOUNG])
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from include.audit.findings import FindingKind
     from include.jobs.job import TrainingJob
+    from include.s3.bucket import Bucket
 
 RecordedKind = Literal[CheckpointKind, "version", "production"]
 
@@ -56,7 +57,7 @@ def objects_of(job: TrainingJob) -> list[RecordedObject]:
     return _of_job(job)
 
 
-def recorded_objects(connection: Connection[Any], bucket: str) -> Iterator[list[RecordedObject]]:
+def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
     """Every object that a row names, page by page, each as its row is when the page is read."""
     job_id = ""
     while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
@@ -94,7 +95,7 @@ def _of_job(row: Any) -> list[RecordedObject]:
     ]
 
 
-def _of_version(row: Any, bucket: str) -> Iterator[RecordedObject]:
+def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
     version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
     yield version
     if row.stage == "production":

@@ -22,28 +22,27 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.audit.recorded import RecordedObject
+    from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
 
 log = logging.getLogger(__name__)
 
 
-def restore(
-    connection: Connection[Any], client: S3Client, bucket: str, recorded: RecordedObject
-) -> str | None:
+def restore(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
     """Put the recorded object back and say from where; None if no copy is whole, or somebody else is at it.
 
     Nothing but the damaged object is replaced (If-Match), and what was put there is read back. Raises
     StoreUnreachable.
     """
     if recorded.kind == "production":
-        return _promoted_again(connection, client, bucket, recorded)
+        return _promoted_again(connection, bucket, recorded)
     for source in _copies(connection, bucket, recorded):
         try:
-            found = read_object(client, source)
+            found = read_object(bucket.client, source)
             if found.sha256 != recorded.sha256:
                 continue
             metadata = _identity(found, recorded)
-            place(client, source, found, S3Location.parse(recorded.path), metadata, TransferLimits())
+            place(bucket.client, source, found, S3Location.parse(recorded.path), metadata, TransferLimits())
         except StoreUnreachable:
             raise
         except StoreError as error:
@@ -66,15 +65,13 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
 
 
-def _promoted_again(
-    connection: Connection[Any], client: S3Client, bucket: str, recorded: RecordedObject
-) -> str | None:
+def _promoted_again(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
     """Promote what is in production already: its file is copied again, and promotions wait meanwhile."""
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
     try:
         again = promote(
-            connection, client, bucket, recorded.name, recorded.version,
+            connection, bucket, recorded.name, recorded.version,
             by=None, reason=None, expected=recorded.version,
         )  # fmt: skip
     except StoreUnreachable:
@@ -96,7 +93,7 @@ def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
 
 
-def _copies(connection: Connection[Any], bucket: str, recorded: RecordedObject) -> Iterator[S3Location]:
+def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> Iterator[S3Location]:
     """Where else those bytes should be."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         yield before

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.report import human
 from include.database import Statements
-from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
 from include.s3.layout import CHECKPOINTS, REPORTS
-from include.s3.listing import pages
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.audit.liveness import LiveRuns
     from include.audit.request import RetentionPolicy
+    from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
 
 log = logging.getLogger(__name__)
@@ -93,8 +91,7 @@ class RetentionReport:
 
 def retain(
     connection: Connection[Any],
-    client: S3Client,
-    bucket: str,
+    bucket: Bucket,
     policy: RetentionPolicy,
     live_runs: LiveRuns,
 ) -> RetentionReport:
@@ -109,24 +106,24 @@ def retain(
     report = RetentionReport(policy)
     _choose(connection, policy)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
-        for page in pages(client, bucket, CHECKPOINTS):
+        for page in bucket.pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             going = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
             doomed = [item for item in states if item.job_id in going]
             if not policy.dry_run:
-                deleted = threads.map(lambda item: delete_listed(client, item), doomed)
+                deleted = threads.map(bucket.delete_listed, doomed)
                 doomed = [item for item, gone in zip(doomed, deleted, strict=True) if gone]
             for item in doomed:
                 report.add(item)
-    report.reports = _expire_reports(client, bucket, policy)
+    report.reports = _expire_reports(bucket, policy)
     return report
 
 
-def _expire_reports(client: S3Client, bucket: str, policy: RetentionPolicy) -> int:
+def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
     """Delete the reports of checks that are older than a state has to be; return how many."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
-    old = (item for page in pages(client, bucket, REPORTS) for item in page if item.modified < oldest)
-    return sum(policy.dry_run or delete_listed(client, item) for item in old)
+    old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
+    return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
@@ -157,19 +154,3 @@ def _going(
 def _rows(connection: Connection[Any], name: str, job_ids: list[str]) -> list[Any]:
     with connection.transaction():
         return Statements(connection).rows(name, job_ids=job_ids)
-
-
-def delete_listed(client: S3Client, item: ListedObject) -> bool:
-    """Delete the very object that was listed. False if somebody has written another one since."""
-    from botocore.exceptions import ClientError
-
-    location = item.location
-    with translate_s3_errors(client, location):
-        try:
-            client.delete_object(Bucket=location.bucket, Key=location.key, IfMatch=item.etag)
-        except ClientError as error:
-            if is_condition_failed(error) or is_not_found(error):
-                log.info("%s has changed since it was listed; it stays.", location.uri)
-                return False
-            raise
-    return True

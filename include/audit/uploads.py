@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING
 from include.audit.findings import Finding, FindingKind
 from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS, MODELS
-from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from include.s3.bucket import Bucket
+    from include.s3.location import S3Location
 
 ABANDONED = timedelta(days=1)
 """No file takes a day; what began before was left by a process that was killed."""
 
 
-def find_abandoned_uploads(
-    client: S3Client, bucket: str, now: datetime, *, repair: bool
-) -> Iterator[Finding]:
+def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> Iterator[Finding]:
     """Find uploads below checkpoints/ and models/ that began more than a day ago.
 
     The repair is to abort them.
     """
+    paginator = bucket.client.get_paginator("list_multipart_uploads")
     for prefix in (CHECKPOINTS, MODELS):
-        with translate_s3_errors(client, S3Location(bucket, prefix)):
-            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+        with translate_s3_errors(bucket.client, bucket.at(prefix)):
+            for page in paginator.paginate(Bucket=bucket.name, Prefix=prefix):
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"] > now - ABANDONED or not upload["Key"].startswith(prefix):
                         continue
-                    location = S3Location(bucket, upload["Key"])
-                    done = _abort(client, location, upload["UploadId"]) if repair else None
+                    location = bucket.at(upload["Key"])
+                    done = _abort(bucket.client, location, upload["UploadId"]) if repair else None
                     yield Finding(
                         FindingKind.ABANDONED_UPLOAD,
                         f"A multipart upload to {location.uri} began at {upload['Initiated']:%Y-%m-%d %H:%M} "

@@ -35,12 +35,12 @@ from include.s3.reading import head_object
 from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
     from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.bucket import Bucket
     from include.s3.deadline import Deadline
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,13 @@ class CheckpointStore:
     """
 
     def __init__(
-        self, client: S3Client, bucket: str, limits: TransferLimits | None = None, run_id: str | None = None
+        self, bucket: Bucket, limits: TransferLimits | None = None, run_id: str | None = None
     ) -> None:
-        obey_deadlines(client)
-        self._client = client
+        obey_deadlines(bucket.client)
         self._bucket = bucket
         self._run_id = run_id
         self._limits = limits or TransferLimits()
-        self._writer = ObjectWriter(client, self._limits)
+        self._writer = ObjectWriter(bucket.client, self._limits)
 
     def key(self, job_id: str, kind: StoredKind) -> str:
         """`checkpoints/{job_id}/best.pt` or `last.pt`; raises ValueError for an impossible job id."""
@@ -192,7 +191,7 @@ class CheckpointStore:
         """
         location = self._location(job_id, kind)
         try:
-            with download(self._client, location, to) as object_:
+            with download(self._bucket.client, location, to) as object_:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
                 if stored is None:
                     raise ForeignObject(
@@ -218,11 +217,11 @@ class CheckpointStore:
         Raises ObjectNotFound, UnsafeCheckpoint for what training would refuse, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
-        head = head_object(self._client, location)
+        head = head_object(self._bucket.client, location)
         if head is None:
-            raise ObjectNotFound(f"{uri} does not exist at {self._client.meta.endpoint_url}")
+            raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
         require_loadable_size(uri, head["ContentLength"])
-        return inspect_object(self._client, location, head["ContentLength"], head["ETag"])
+        return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model to start from, or to measure, to the file `to`.
@@ -231,7 +230,7 @@ class CheckpointStore:
         Raises CorruptObject, and UnsafeCheckpoint where it is too large.
         """
         try:
-            with download(self._client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
+            with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
                 stored = checkpoint_in(object_.metadata, uri, object_.size)
                 if stored:
                     _require_whole(uri, object_.sha256, stored.sha256)
@@ -249,7 +248,7 @@ class CheckpointStore:
     def _location(self, job_id: str, kind: StoredKind) -> S3Location:
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return S3Location(self._bucket, checkpoint_key(job_id, kind))
+        return self._bucket.at(checkpoint_key(job_id, kind))
 
     def _store(
         self,

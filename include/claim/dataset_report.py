@@ -6,20 +6,21 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_bucket
 from include.reports.report import report_on
 from include.reports.store import ReportStore
 from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
     from include.claim.resolved_job import ResolvedJob
+    from include.deployment.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0
 
 
-def with_report(error: DatasetError, job: ResolvedJob, bucket: str) -> DatasetError:
+def with_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> DatasetError:
     """Store all that a check found, and return its error with the address; as it is if that fails."""
     if not error.findings:
         return error
@@ -27,10 +28,10 @@ def with_report(error: DatasetError, job: ResolvedJob, bucket: str) -> DatasetEr
         error, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
     )
     try:
-        client = s3_client(interactive=True)
-        obey_deadlines(client)
+        bucket = open_bucket(settings, interactive=True)
+        obey_deadlines(bucket.client)
         with Deadline(_SECONDS).applied():
-            uri = ReportStore(client, bucket).store(report)
+            uri = ReportStore(bucket).store(report)
     except Exception as problem:  # whatever it is, the user is to see what is wrong with the data
         log.warning("The report of the check of job %s was not stored: %s", job.job_id, problem)
         return error

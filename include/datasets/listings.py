@@ -14,24 +14,23 @@ import json
 import logging
 import tempfile
 import zlib
-from contextlib import closing
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.names import safe_parts
 from include.datasets.storage import StoredObject
-from include.limits import LISTING_LINE, MIB, PREFIX_OBJECTS
-from include.s3.errors import StoreRefusal, is_not_found, translate_s3_errors
+from include.limits import LISTING_LINE, PREFIX_OBJECTS
+from include.s3.download import download
+from include.s3.errors import ObjectNotFound, StoreRefusal
 from include.s3.layout import listing_key
-from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mypy_boto3_s3 import S3Client
-
     from include.datasets.sources import S3Tree
     from include.datasets.storage import NamedObjects
+    from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +38,20 @@ log = logging.getLogger(__name__)
 class S3Listings:
     """The listings in one bucket, by the fingerprint of what they list."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
 
     def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
         """Store a listing. Where S3 does not allow that, say so in the log: the check need not fail for it.
 
         Raises StoreUnavailable where S3 does not answer.
         """
-        location = S3Location(self._bucket, listing_key(fingerprint))
         with tempfile.TemporaryFile() as file:
             with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
                 packed.writelines(_lines(objects, yaml))
             file.seek(0)
             try:
-                with translate_s3_errors(self._client, location):
-                    self._client.put_object(Bucket=self._bucket, Key=listing_key(fingerprint), Body=file)
+                self._bucket.put(listing_key(fingerprint), file)
             except StoreRefusal as error:
                 log.warning(
                     "The listing of the dataset was not stored, so other machines can fetch its files only "
@@ -67,12 +64,14 @@ class S3Listings:
 
         Raises StoreErrors.
         """
-        location = S3Location(self._bucket, listing_key(fingerprint))
-        with tempfile.TemporaryFile() as file:
-            with translate_s3_errors(self._client, location):
-                if not self._download(fingerprint, file):
-                    return None
-            file.seek(0)
+        location = self._bucket.at(listing_key(fingerprint))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "listing"
+            try:
+                with download(self._bucket.client, location, file):
+                    pass
+            except ObjectNotFound:
+                return None
             try:
                 objects = list(_parse(file, origin))
                 intact = tree_fingerprint(objects, origin.yaml) == fingerprint
@@ -82,21 +81,6 @@ class S3Listings:
             log.warning("%s is damaged and not used.", location.uri)
         return objects if intact else None
 
-    def _download(self, fingerprint: str, file: IO[bytes]) -> bool:
-        """Write the stored bytes to `file`. Returns False where there is no such object."""
-        from botocore.exceptions import ClientError
-
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=listing_key(fingerprint))
-        except ClientError as error:
-            if is_not_found(error):
-                return False
-            raise
-        with closing(answer["Body"]) as body:
-            for block in body.iter_chunks(MIB):
-                file.write(block)
-        return True
-
 
 def _lines(objects: NamedObjects, yaml: str | None) -> Iterator[bytes]:
     values: Iterable[object] = ([name, stored.size, stored.etag] for name, stored in objects)
@@ -104,9 +88,9 @@ def _lines(objects: NamedObjects, yaml: str | None) -> Iterator[bytes]:
         yield json.dumps(value).encode() + b"\n"
 
 
-def _parse(file: IO[bytes], origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
+def _parse(file: Path, origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
     """Read a listing line by line, within limits: it comes from outside. Raises ValueError and OSError."""
-    with gzip.GzipFile(fileobj=file) as unpacked:
+    with gzip.open(file) as unpacked:
         _read_line(unpacked)  # the data YAML, which the fingerprint compares
         for _ in range(PREFIX_OBJECTS):
             line = _read_line(unpacked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.storage import StoredObject
+from include.s3.bucket import Bucket
 from include.s3.errors import (
     BucketMissing,
     ObjectNotFound,
@@ -15,7 +16,6 @@ from include.s3.errors import (
     is_not_found,
     translate_s3_errors,
 )
-from include.s3.listing import pages
 from include.s3.location import S3Location
 from include.s3.reading import head_object
 
@@ -47,9 +47,8 @@ class S3ObjectReader:
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys begin with `prefix`, in the order of their keys."""
         with self._translated_errors(S3Location(bucket, prefix)):
-            for page in pages(self._client, bucket, prefix):
-                for item in page:
-                    yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
+            for item in Bucket(self._client, bucket).objects(prefix):
+                yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""

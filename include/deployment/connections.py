@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
+    from include.deployment.settings import Settings
+    from include.s3.bucket import Bucket
+
 
 _DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """Seconds, milliseconds: how long libpq waits for a server that does not answer at all. And after how many
@@ -77,6 +80,13 @@ def s3_client(*, interactive: bool = False) -> S3Client:
 
     config = interactive_config() if interactive else client_config()
     return S3Hook(aws_conn_id=TRAINING_S3, config=config).get_conn()
+
+
+def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
+    """Return the deployment's bucket, reached by such a client as `s3_client` returns."""
+    from include.s3.bucket import Bucket
+
+    return Bucket(s3_client(interactive=interactive), settings.bucket)
 
 
 def s3_signer(endpoint_url: str | None) -> S3Client:

@@ -20,7 +20,6 @@ from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
 from include.jobs.repository import JobRepository
 from include.jobs.storable import finite
 from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
-from include.s3.location import S3Location
 from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import TransferLimits, copy
 
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
     from include.jobs.callback import TrainingCompletionCallback
     from include.jobs.job import TrainingJob
+    from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
+    from include.s3.location import S3Location
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +72,12 @@ class Completion:
         job_id: str,
         told: TrainingCompletionCallback,
         open_database: Callable[[], AbstractContextManager[Connection[Any]]],
-        client: S3Client,
-        bucket: str,
+        bucket: Bucket,
         user: str,
     ) -> None:
         self._job_id, self._told, self._user = job_id, told, user
-        self._open_database, self._client = open_database, client
-        self._store, self._bucket = CheckpointStore(client, bucket), bucket
+        self._open_database = open_database
+        self._store, self._bucket = CheckpointStore(bucket), bucket
 
     def record(self) -> TrainingJob:
         """Verify both objects and record the job, which is returned; the same told again changes nothing.
@@ -123,10 +122,10 @@ class Completion:
 
     def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """Read the whole object and return what its bytes are: what is stored beside them proves nothing."""
-        place = S3Location(self._bucket, self._store.key(self._job_id, kind))
+        place = self._bucket.at(self._store.key(self._job_id, kind))
         columns, told = column_names(kind), self._told.checkpoint(kind)
         try:
-            read = read_object(self._client, place)
+            read = read_object(self._bucket.client, place)
         except ObjectNotFound:
             raise CompletionRefused(
                 f"{columns.path}={place.uri!r} does not exist; upload the file first"
@@ -152,7 +151,7 @@ class Completion:
     def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
         """Say what is wrong with a harmless object. Raises CompletionRefused where it may do harm."""
         try:
-            finding = judge_source(ObjectSource(self._client, place, read.size, read.etag))
+            finding = judge_source(ObjectSource(self._bucket.client, place, read.size, read.etag))
         except InspectionError as error:
             raise CompletionRefused(
                 f"{column_names(kind).path}={place.uri!r} is refused: it {error}"
@@ -170,10 +169,16 @@ class Completion:
         from botocore.exceptions import ClientError
 
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
-        with translate_s3_errors(self._client, place):
+        with translate_s3_errors(self._bucket.client, place):
             try:
                 copy(
-                    self._client, place, read.etag, place, metadata, TransferLimits(), {"IfMatch": read.etag}
+                    self._bucket.client,
+                    place,
+                    read.etag,
+                    place,
+                    metadata,
+                    TransferLimits(),
+                    {"IfMatch": read.etag},
                 )
             except ClientError as error:
                 if not is_condition_failed(error):

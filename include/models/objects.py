@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.models.version import ModelVersion
+    from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
     from include.s3.upload import Condition, TransferLimits
 
@@ -34,14 +35,14 @@ log = logging.getLogger(__name__)
 MODEL_NAME, MODEL_NAME_RULE = JOB_ID, JOB_ID_RULE
 
 
-def version_location(bucket: str, name: str, version: int) -> S3Location:
+def version_location(bucket: Bucket, name: str, version: int) -> S3Location:
     """Where the version's own file is, which is never replaced; raises ValueError for an impossible name."""
-    return S3Location(bucket, version_key(_checked(name), version))
+    return bucket.at(version_key(_checked(name), version))
 
 
-def production_location(bucket: str, name: str) -> S3Location:
+def production_location(bucket: Bucket, name: str) -> S3Location:
     """Where the file in production is; raises ValueError for an impossible name."""
-    return S3Location(bucket, production_key(_checked(name)))
+    return bucket.at(production_key(_checked(name)))
 
 
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from include.models.repository import Evidence
     from include.models.request import PromotionRequest
     from include.models.version import ModelVersion
+    from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ ANY: Final = Expected.ANY
 
 def register_copy(
     connection: Connection[Any],
-    client: S3Client,
-    bucket: str,
+    bucket: Bucket,
     name: str,
     *,
     job_id: str,
@@ -63,12 +63,12 @@ def register_copy(
     is registered already stays as it is. Raises NotRegistered, CheckpointNotFound or CorruptObject where
     the job's file is not what its row records, and other StoreErrors. The connection must be idle.
     """
-    source, found = _recorded_best(connection, client, job_id)
+    source, found = _recorded_best(connection, bucket.client, job_id)
 
     def place_version(version: int) -> str:
         to = version_location(bucket, name, version)
         place(
-            client,
+            bucket.client,
             source,
             found,
             to,
@@ -118,8 +118,7 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
 
 def promote(
     connection: Connection[Any],
-    client: S3Client,
-    bucket: str,
+    bucket: Bucket,
     name: str,
     version: int,
     *,
@@ -142,13 +141,13 @@ def promote(
     models = ModelRepository(connection)
     chosen = models.require(name, version)
     # Before the lock, which is not to be held for longer than it must: the file is never replaced.
-    found = read_version(client, chosen)
+    found = read_version(bucket.client, chosen)
     with connection.transaction():
         chosen = models.begin_promotion(name, version)
         if chosen.stage != Stage.PRODUCTION:
             _require_promotable(chosen, models.production(name), expected, force)
         place(
-            client,
+            bucket.client,
             S3Location.parse(chosen.path),
             found,
             production_location(bucket, name),

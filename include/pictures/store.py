@@ -9,15 +9,13 @@ from urllib.parse import quote
 
 from include.checkpoints.metadata import run_id_in
 from include.pictures.choosing import LARGEST_PICTURE, media_type, place_of
-from include.s3.errors import translate_s3_errors
 from include.s3.layout import pictures_prefix
-from include.s3.location import JOB_ID, S3Location
-from include.s3.reading import head_object
+from include.s3.location import JOB_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mypy_boto3_s3 import S3Client
+    from include.s3.bucket import Bucket
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class FetchedPicture:
 class PictureStore:
     """Pictures belong to one training of a job, as checkpoints do: to that which origin_run_id began."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
 
     def replace(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
         """Store these pictures of a training, and remove those of others; returns how many.
@@ -50,20 +48,13 @@ class PictureStore:
         """
         stored = set()
         for name, content in pictures:
-            location = self._location(job_id, name)
-            with translate_s3_errors(self._client, location):
-                self._client.put_object(
-                    Bucket=location.bucket,
-                    Key=location.key,
-                    Body=content,
-                    ContentType=media_type(name),
-                    Metadata={"job-id": job_id, "run-id": quote(origin_run_id)},
-                )
-            stored.add(location.key)
-        for key, _ in self._listed(job_id):
-            if key not in stored and not self._is_of(origin_run_id, S3Location(self._bucket, key)):
-                with translate_s3_errors(self._client, S3Location(self._bucket, key)):
-                    self._client.delete_object(Bucket=self._bucket, Key=key)
+            key = _key(job_id, name)
+            metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
+            self._bucket.put(key, content, content_type=media_type(name), metadata=metadata)
+            stored.add(key)
+        for key in self._sizes(job_id):
+            if key not in stored and not self._is_of(origin_run_id, key):
+                self._bucket.delete(key)
         return len(stored)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
@@ -72,11 +63,11 @@ class PictureStore:
         Those of another training of the same name are none.
         """
         prefix = pictures_prefix(job_id)
-        found = {key.removeprefix(prefix): size for key, size in self._listed(job_id)}
+        found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
         pictures = sorted((place, name) for name in found if (place := place_of(name)))
         if not pictures or origin_run_id is None:
             return []
-        if not self._is_of(origin_run_id, self._location(job_id, pictures[0][1])):
+        if not self._is_of(origin_run_id, _key(job_id, pictures[0][1])):
             return []
         return [StoredPicture(name, found[name]) for _, name in pictures]
 
@@ -89,30 +80,26 @@ class PictureStore:
         """
         if place_of(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None
-        location = self._location(job_id, name)
-        head = head_object(self._client, location)
+        key = _key(job_id, name)
+        head = self._bucket.head(key)
         if head is None or run_id_in(head["Metadata"]) != origin_run_id:
             return None
         if head["ContentLength"] > LARGEST_PICTURE:
             return None
         if head["ETag"] in known:
             return FetchedPicture(None, head["ETag"])
-        with translate_s3_errors(self._client, location):
-            answer = self._client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
-            return FetchedPicture(answer["Body"].read(), answer["ETag"])
+        return FetchedPicture(self._bucket.read_version(key, head["ETag"]), head["ETag"])
 
-    def _is_of(self, origin_run_id: str, location: S3Location) -> bool:
-        head = head_object(self._client, location)
+    def _is_of(self, origin_run_id: str, key: str) -> bool:
+        head = self._bucket.head(key)
         return head is not None and run_id_in(head["Metadata"]) == origin_run_id
 
-    def _listed(self, job_id: str) -> list[tuple[str, int]]:
+    def _sizes(self, job_id: str) -> dict[str, int]:
+        """Return the size of each stored picture, by its key."""
         if not re.fullmatch(JOB_ID, job_id):
-            return []
-        prefix = pictures_prefix(job_id)
-        with translate_s3_errors(self._client, S3Location(self._bucket, prefix)):
-            # There are few: S3 names a thousand at once
-            answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
-        return [(item["Key"], item["Size"]) for item in answer.get("Contents", ())]
+            return {}
+        return {item.location.key: item.size for item in self._bucket.objects(pictures_prefix(job_id))}
 
-    def _location(self, job_id: str, name: str) -> S3Location:
-        return S3Location(self._bucket, f"{pictures_prefix(job_id)}{name}")
+
+def _key(job_id: str, name: str) -> str:
+    return f"{pictures_prefix(job_id)}{name}"

@@ -18,14 +18,12 @@ from include.s3.errors import (
     translate_s3_errors,
 )
 from include.s3.layout import PROBE_KEY
-from include.s3.location import S3Location
 from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mypy_boto3_s3 import S3Client
-
+    from include.s3.bucket import Bucket
     from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
@@ -67,10 +65,10 @@ class ConditionalWrites:
         ]
 
 
-def probe_conditional_writes(client: S3Client, bucket: str) -> ConditionalWrites:
+def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
     """Try writes whose conditions do not hold on an object of no job. Raises StoreErrors."""
-    probe = _Probe(client, bucket)
-    with translate_s3_errors(client, S3Location(bucket, PROBE_KEY)):
+    probe = _Probe(bucket)
+    with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
         _attempt(probe.put, {"IfNoneMatch": "*"})  # from here on it is there
         return ConditionalWrites(
             put=_both(probe.put),
@@ -80,48 +78,46 @@ def probe_conditional_writes(client: S3Client, bucket: str) -> ConditionalWrites
         )
 
 
-def require_conditional_writes(client: S3Client, bucket: str) -> None:
+def require_conditional_writes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured where two attempts at a job could overwrite each other's state."""
-    found = probe_conditional_writes(client, bucket)
+    found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
     if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
-        raise _not_honoured(client, bucket, found, "train on")
+        raise _not_honoured(bucket, found, "train on")
     if found.copy is Support.IGNORED:
         log.warning(
             "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could put back "
             "an older state. The next attempt goes on from the newest one that it finds.",
-            client.meta.endpoint_url,
+            bucket.endpoint,
         )
 
 
-def require_conditional_deletes(client: S3Client, bucket: str) -> None:
+def require_conditional_deletes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured where an object that was just replaced could be deleted for the old one."""
-    found = probe_conditional_writes(client, bucket)
+    found = probe_conditional_writes(bucket)
     if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
-        raise _not_honoured(client, bucket, found, "give states up on")
+        raise _not_honoured(bucket, found, "give states up on")
 
 
-def _not_honoured(
-    client: S3Client, bucket: str, found: ConditionalWrites, what: str
-) -> ConditionsNotHonoured:
+def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
     return ConditionsNotHonoured(
-        f"S3 at {client.meta.endpoint_url} does not refuse {', '.join(found.problems())}, so in bucket "
-        f"{bucket!r} two attempts at one job could overwrite or delete each other's state. It is not safe to "
-        f"{what} it: use a server that honours If-Match and If-None-Match (docs/deployment.md, S3)"
+        f"S3 at {bucket.endpoint} does not refuse {', '.join(found.problems())}, so in bucket "
+        f"{bucket.name!r} two attempts at one job could overwrite or delete each other's state. It is not "
+        f"safe to {what} it: use a server that honours If-Match and If-None-Match (docs/deployment.md, S3)"
     )
 
 
 class _Probe:
     """Each kind of write, to one object."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, bucket: Bucket) -> None:
+        self._client, self._at = bucket.client, bucket.at(PROBE_KEY)
 
     def put(self, condition: Condition) -> None:
-        self._client.put_object(Bucket=self._bucket, Key=PROBE_KEY, Body=_CONTENT, **condition)
+        self._client.put_object(Bucket=self._at.bucket, Key=self._at.key, Body=_CONTENT, **condition)
 
     def multipart(self, condition: Condition) -> None:
-        upload = MultipartUpload(self._client, S3Location(self._bucket, PROBE_KEY), {})
+        upload = MultipartUpload(self._client, self._at, {})
         try:
             upload.send_bytes(_CONTENT)
             upload.complete(condition)
@@ -131,9 +127,9 @@ class _Probe:
 
     def copy(self, condition: Condition) -> None:
         self._client.copy_object(
-            Bucket=self._bucket,
-            Key=PROBE_KEY,
-            CopySource={"Bucket": self._bucket, "Key": PROBE_KEY},
+            Bucket=self._at.bucket,
+            Key=self._at.key,
+            CopySource={"Bucket": self._at.bucket, "Key": self._at.key},
             MetadataDirective="REPLACE",  # or S3 would refuse to copy an object to itself
             **condition,
         )
@@ -141,13 +137,13 @@ class _Probe:
     def deletion(self) -> Support:
         """Only retention deletes, so keys that may not are no problem."""
         try:
-            with translate_s3_errors(self._client, S3Location(self._bucket, PROBE_KEY)):
+            with translate_s3_errors(self._client, self._at):
                 return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
         except StoreAccessDenied:
             return Support.UNKNOWN
 
     def _delete(self, condition: Condition) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=PROBE_KEY, IfMatch=condition["IfMatch"])
+        self._client.delete_object(Bucket=self._at.bucket, Key=self._at.key, IfMatch=condition["IfMatch"])
 
 
 def _both(write: Callable[[Condition], None]) -> Support:

@@ -39,16 +39,16 @@ class ListedObject:
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
-def pages(client: S3Client, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
+def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
     """Every object below `prefix`, in pages of at most PAGE_SIZE. Raises StoreErrors."""
     paginator = client.get_paginator("list_objects_v2")
-    with translate_s3_errors(client, S3Location(bucket, prefix)):
+    with translate_s3_errors(client, prefix):
         for page in paginator.paginate(
-            Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": PAGE_SIZE}
+            Bucket=prefix.bucket, Prefix=prefix.key, PaginationConfig={"PageSize": PAGE_SIZE}
         ):
             yield [
                 ListedObject(
-                    S3Location(bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
+                    S3Location(prefix.bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
                 )
                 for item in page.get("Contents", ())
                 if not item["Key"].endswith("/")  # folders, which some servers and clients make

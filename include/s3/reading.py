@@ -77,19 +77,6 @@ def _read(
     return FetchedObject(sha256.hexdigest(), size, answer["ETag"], answer["Metadata"])
 
 
-def read_small(client: S3Client, location: S3Location, most: int) -> bytes | None:
-    """Return the object's bytes; None where there is none, or one of more than `most` bytes.
-
-    Raises StoreErrors, also where it is replaced meanwhile.
-    """
-    head = head_object(client, location)
-    if head is None or head["ContentLength"] > most:
-        return None
-    with translate_s3_errors(client, location):
-        answer = client.get_object(Bucket=location.bucket, Key=location.key, IfMatch=head["ETag"])
-        return answer["Body"].read()
-
-
 class ObjectSource:
     """An object in S3 that is read in parts (a Source of an inspection), all of the same version."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.model_reference import name_of_weights
+from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
 from include.stack.errors import StackError
 from include.weights.pretrained import PretrainedStore
@@ -28,7 +29,7 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
         name = name_of_weights(file.name)
     except ValueError as error:
         raise StackError(f"{file} cannot be stored under its name: {error}.") from None
-    store = PretrainedStore(stack.s3.client(), DEFAULT_BUCKET, None)
+    store = PretrainedStore(Bucket(stack.s3.client(), DEFAULT_BUCKET), None)
     try:
         stored = store.put(file, name, replace=True)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from include.audit.audit import AuditScope, audit
 from include.audit.liveness import live_among
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
-from include.deployment.connections import s3_client, training_db
+from include.deployment.connections import open_bucket, training_db
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
@@ -39,15 +39,14 @@ def audit_run(context: Context) -> None:
         request = AuditRequest.parse(context["dag_run"].conf or {})
         request.policy(_deployment())  # whatever is wrong with it is said before anything is done
     with training_db() as connection, no_retry():
-        client = s3_client()
+        bucket = open_bucket(settings)
         scope = AuditScope(
             connection,
-            client,
-            settings.bucket,
+            bucket,
             settings.training_root,
             live_runs(context),
             datetime.now(UTC),
-            probe_conditional_writes(client, settings.bucket),
+            probe_conditional_writes(bucket),
         )
         report = audit(scope, request, context["run_id"])
     log.info("\n%s", report.markdown())
@@ -62,10 +61,10 @@ def retain_run(context: Context) -> dict[str, Any]:
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
     with training_db() as connection, no_retry():
-        client, bucket = s3_client(), Settings.from_environment().bucket
+        bucket = open_bucket(Settings.from_environment())
         if not policy.dry_run:
-            require_conditional_deletes(client, bucket)
-        report = retain(connection, client, bucket, policy, live_runs(context))
+            require_conditional_deletes(bucket)
+        report = retain(connection, bucket, policy, live_runs(context))
     log.info("\n%s", report.markdown())
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}  # marked as success by hand
     sentences = (audited.get("sentence"), report.sentence)

@@ -14,7 +14,7 @@ from include.datasets.fetch import materialized
 from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import s3_client, training_db
+from include.deployment.connections import open_bucket, training_db
 from include.deployment.retrying import persistent
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -42,7 +42,7 @@ def evaluate_both(
     """Measure challenger and champion on this machine, on the data that the challenger was challenger on."""
     plan, dataset = retraining.plan, _trained_on(challenge, context)
     settings = Settings.from_environment()
-    client = s3_client()
+    bucket = open_bucket(settings)
     with training_db() as connection:
         champion = ModelRepository(connection).production(plan.name)
     if champion is not None and champion.job_id == challenger.job_id:
@@ -53,16 +53,16 @@ def evaluate_both(
         materialized(
             dataset,
             settings.dataset_cache,
-            S3ObjectReader(client),
+            S3ObjectReader(bucket.client),
             settings.dataset_roots,
-            S3Listings(client, settings.bucket),
+            S3Listings(bucket),
         ) as local,
         tempfile.TemporaryDirectory(
             prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
         ) as folder,
         claimed(_one_device(plan), settings.gpu_locks) as device,
     ):
-        measure = _measure(plan, local.data, CheckpointStore(client, settings.bucket), Path(folder), device)
+        measure = _measure(plan, local.data, CheckpointStore(bucket), Path(folder), device)
         challenger_reaches = measure(challenger.path, challenger.sha256)
         champion_reaches = measure(champion.path, champion.sha256) if champion else None
     return Measured(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.deployment.connections import s3_client, training_db
+from include.deployment.connections import open_bucket, training_db
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
 from include.models.request import PromotionRequest
@@ -33,8 +33,7 @@ def promote_chosen(version: ChosenVersion, context: Context) -> ModelVersion:
     with training_db() as connection, no_retry():
         promoted = promote(
             connection,
-            s3_client(),
-            Settings.from_environment().bucket,
+            open_bucket(Settings.from_environment()),
             version.name,
             version.version,
             by=run.triggering_user_name or run.run_id,

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import s3_client, training_db
+from include.deployment.connections import open_bucket, s3_client, training_db
 from include.deployment.plans import deployed_plans
 from include.deployment.retrying import persistent
 from include.deployment.settings import Settings
@@ -141,8 +141,7 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
         models = ModelRepository(connection)
         version = register_copy(
             connection,
-            s3_client(),
-            Settings.from_environment().bucket,
+            open_bucket(Settings.from_environment()),
             plan.name,
             job_id=challenge.job_id,
             run_id=context["run_id"],
@@ -183,8 +182,7 @@ def conclude(
     with training_db() as connection, no_retry(), persistent():
         promoted = promote(
             connection,
-            s3_client(),
-            Settings.from_environment().bucket,
+            open_bucket(Settings.from_environment()),
             verdict.name,
             verdict.version,
             by=_promoted_by(retraining, approval),

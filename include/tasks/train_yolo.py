@@ -21,7 +21,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.backend import notify
-from include.deployment.connections import s3_client, training_database, training_db
+from include.deployment.connections import open_bucket, training_database, training_db
 from include.deployment.retrying import patiently, persistent
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -82,10 +82,11 @@ def resolve_run(context: Context) -> ResolvedJob:
         persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
         jobs = JobRepository(connection)
-        client, settings, store = s3_client(), Settings.from_environment(), _store()
+        settings = Settings.from_environment()
+        bucket, store = open_bucket(settings), _store()
         with reason_in_waiting_row(conf.get("job_id"), jobs):
-            require_conditional_writes(client, settings.bucket)
-        finder = InitialWeightsFinder.of(client, settings.bucket, settings.pretrained_url, connection)
+            require_conditional_writes(bucket)
+        finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection)
         job = resolve(conf, run, jobs, store, is_running, finder)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     track_recorded(job.job_id, training_database())
@@ -95,8 +96,8 @@ def resolve_run(context: Context) -> ResolvedJob:
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     """Find and check the job's data; a training that goes on keeps those that it was begun with."""
     settings = Settings.from_environment()
-    client = s3_client()
-    checked = CheckedDatasets(client, settings.bucket)
+    bucket = open_bucket(settings)
+    checked = CheckedDatasets(bucket)
     begun = is_begun(job)
     with recorded_failure(context), persistent(lambda: begun):
         if begun and (reference := checked.load(job)) is not None:
@@ -107,12 +108,12 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
                 job.spec.dataset,
                 job.spec.task,
                 settings.dataset_cache,
-                S3ObjectReader(client),
+                S3ObjectReader(bucket.client),
                 settings.dataset_roots,
-                S3Listings(client, settings.bucket),
+                S3Listings(bucket),
             )
         except DatasetError as error:
-            raise with_report(error, job, settings.bucket) from error
+            raise with_report(error, job, settings) from error
         require_same_classes(job, reference, _store())
         checked.save(job, reference)
         return reference
@@ -182,4 +183,4 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
     """Return the checkpoints; for writing, with the run that began the training they belong to."""
-    return CheckpointStore(s3_client(), Settings.from_environment().bucket, run_id=origin_run_id)
+    return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)

@@ -22,10 +22,10 @@ from include.s3.reading import head_object, settled_object
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.models.version import ModelVersion
+    from include.s3.bucket import Bucket
     from include.training.contract import Task
     from include.weights.download import DownloadLimits
 
@@ -56,7 +56,7 @@ def _refusals() -> Iterator[None]:
 class InitialWeightsFinder:
     """Finds what `model` names: in S3, among the jobs, and among the registered versions."""
 
-    client: S3Client
+    bucket: Bucket
     checkpoints: CheckpointStore
     pretrained: PretrainedStore
     jobs: JobRepository
@@ -65,17 +65,16 @@ class InitialWeightsFinder:
     @classmethod
     def of(
         cls,
-        client: S3Client,
-        bucket: str,
+        bucket: Bucket,
         pretrained_url: str | None,
         database: Connection[Any],
         limits: DownloadLimits | None = None,
     ) -> Self:
         """Look in that bucket and in the tables of that database; the rest is as for PretrainedStore."""
         return cls(
-            client,
-            CheckpointStore(client, bucket),
-            PretrainedStore(client, bucket, pretrained_url, limits),
+            bucket,
+            CheckpointStore(bucket),
+            PretrainedStore(bucket, pretrained_url, limits),
             JobRepository(database),
             ModelRepository(database),
         )
@@ -135,13 +134,13 @@ class InitialWeightsFinder:
     def _object(self, uri: str) -> InitialWeights:
         """Find an object in any bucket. Without our checksum it is read, to be known by its hash."""
         location = S3Location.parse(uri)
-        head = head_object(self.client, location)
+        head = head_object(self.bucket.client, location)
         if head is None:
-            raise ObjectNotFound(f"{uri} does not exist at {self.client.meta.endpoint_url}")
+            raise ObjectNotFound(f"{uri} does not exist at {self.bucket.endpoint}")
         stored = stored_checkpoint(location, head)
         if stored.checkpoint is None:
             self.checkpoints.require_checkpoint(uri)  # before all of it is read
-            return InitialWeights(path=uri, sha256=settled_object(self.client, location).sha256)
+            return InitialWeights(path=uri, sha256=settled_object(self.bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
 
@@ -178,7 +177,7 @@ class InitialWeightsFinder:
 
     def _recorded(self, reference: ModelReference, path: str, sha256: str, job_id: str) -> InitialWeights:
         location = S3Location.parse(path)
-        head = head_object(self.client, location)
+        head = head_object(self.bucket.client, location)
         if head is None:
             raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
         there = stored_checkpoint(location, head).checkpoint

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -22,8 +23,7 @@ from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
 from include.s3.errors import FencedOut, is_condition_failed, translate_s3_errors
 from include.s3.layout import pretrained_key
-from include.s3.location import S3Location
-from include.s3.reading import head_object, settled_object
+from include.s3.reading import settled_object
 from include.s3.upload import LocalFile, TransferLimits, copy
 from include.training.architectures import (
     find_architecture,
@@ -36,10 +36,11 @@ from include.weights.download import DownloadFailed, DownloadLimits, download
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.checkpoints.inspection.contents import Contents
+    from include.s3.bucket import Bucket
+    from include.s3.location import S3Location
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +75,13 @@ class PretrainedStore:
     url is the address below which files that are missing are looked for; None: nothing is downloaded.
     """
 
-    def __init__(
-        self, client: S3Client, bucket: str, url: str | None, limits: DownloadLimits | None = None
-    ) -> None:
-        self._client, self._bucket, self._url = client, bucket, url
+    def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
+        self._bucket, self._url = bucket, url
         self._limits = limits or DownloadLimits()
 
     def location(self, name: str) -> S3Location:
         """Return where the file `name` lies."""
-        return S3Location(self._bucket, pretrained_key(name))
+        return self._bucket.at(pretrained_key(name))
 
     def require(self, name: str) -> StoredWeights:
         """Return the file, which is downloaded and stored if it is not there.
@@ -90,7 +89,7 @@ class PretrainedStore:
         Raises WeightsUnavailable, UnsafeCheckpoint for what is no checkpoint that may be loaded, and the
         other StoreErrors.
         """
-        head = head_object(self._client, self.location(name))
+        head = self._bucket.head(pretrained_key(name))
         if head is not None:
             return self._pinned(name, head)
         url = self._address(name)
@@ -110,26 +109,23 @@ class PretrainedStore:
 
         False means that it is to be downloaded; what is neither in S3 nor to be downloaded is refused.
         """
-        stored = head_object(self._client, self.location(name)) is not None
+        stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
             self._address(name)
         return stored
 
     def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
-        """List at most `limit` stored files (up to 1,000) by name, and tell whether there are more.
+        """List at most `limit` stored files by name, and tell whether there are more.
 
         Raises StoreErrors.
         """
-        prefix = self.location("")
-        with translate_s3_errors(self._client, prefix):
-            page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix.key, MaxKeys=limit)
-        named = ((item["Key"].removeprefix(prefix.key), item) for item in page.get("Contents", ()))
+        prefix = pretrained_key("")
+        found = list(islice(self._bucket.objects(prefix), limit + 1))
+        named = ((item.location.key.removeprefix(prefix), item) for item in found[:limit])
         files = [
-            ListedWeights(name, item["Size"], item["LastModified"])
-            for name, item in named
-            if WEIGHTS_NAME.match(name)
+            ListedWeights(name, item.size, item.modified) for name, item in named if WEIGHTS_NAME.match(name)
         ]
-        return files, page["IsTruncated"]
+        return files, len(found) > limit
 
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Store the local file as `name` after an inspection, and return what is stored.
@@ -142,7 +138,7 @@ class PretrainedStore:
         limits, location = TransferLimits(), self.location(name)
         local = LocalFile.read(file, limits)
         metadata = {"sha256": local.sha256, "epoch": "-1", SOURCE: source, "task": contents.task}
-        writer = ObjectWriter(self._client, limits)
+        writer = ObjectWriter(self._bucket.client, limits)
         head = writer.find(location)
         if head is None or replace:
             try:
@@ -174,13 +170,15 @@ class PretrainedStore:
 
         location = self.location(name)
         require_loadable_size(location.uri, head["ContentLength"])
-        contents: Contents = inspect_object(self._client, location, head["ContentLength"], head["ETag"])
-        found = settled_object(self._client, location)
+        contents: Contents = inspect_object(
+            self._bucket.client, location, head["ContentLength"], head["ETag"]
+        )
+        found = settled_object(self._bucket.client, location)
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
-        with translate_s3_errors(self._client, location):
+        with translate_s3_errors(self._bucket.client, location):
             try:
                 copy(
-                    self._client, location, found.etag, location, metadata, TransferLimits(),
+                    self._bucket.client, location, found.etag, location, metadata, TransferLimits(),
                     {"IfMatch": found.etag},
                 )  # fmt: skip
             except ClientError as error:

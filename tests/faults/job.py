@@ -19,6 +19,7 @@ from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
 from tests.faults.fault import NONE, Fault, Moment, Outcome
 from tests.faults.scene import Scene
 from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
@@ -204,7 +205,7 @@ class Job:
 
     def _look_at_objects(self, row: TrainingJob) -> None:
         """Read what the row names, and compare it."""
-        store = CheckpointStore(self.scene.client, self.scene.place.bucket)
+        store = CheckpointStore(Bucket(self.scene.client, self.scene.place.bucket))
         for kind in CHECKPOINT_KINDS:
             recorded = row.checkpoint(kind)
             if recorded is None:

@@ -1,0 +1,98 @@
+"""All that this project asks of one bucket; every method that asks S3 raises StoreErrors.
+
+An object at any URI, in whatever bucket, is the business of `reading`, `download` and `upload`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
+from include.s3.listing import pages
+from include.s3.location import S3Location
+from include.s3.reading import head_object
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from include.s3.listing import ListedObject
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket by its name, and the client that reaches it; several threads may use it."""
+
+    client: S3Client
+    name: str
+
+    @property
+    def endpoint(self) -> str:
+        """The address of the server, for sentences."""
+        return self.client.meta.endpoint_url
+
+    def at(self, key: str) -> S3Location:
+        """Return the address of the object with that key."""
+        return S3Location(self.name, key)
+
+    def head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        """Return S3's answer to HEAD; None if there is no such object."""
+        return head_object(self.client, self.at(key))
+
+    def read(self, key: str, largest: int) -> bytes | None:
+        """Return the object's bytes; None where there is none, or one of more than `largest` bytes."""
+        head = self.head(key)
+        if head is None or head["ContentLength"] > largest:
+            return None
+        return self.read_version(key, head["ETag"])
+
+    def read_version(self, key: str, etag: str) -> bytes:
+        """Return the bytes of the object with that ETag; raises StoreUnavailable where it was replaced."""
+        with translate_s3_errors(self.client, self.at(key)):
+            return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
+
+    def put(
+        self,
+        key: str,
+        content: bytes | IO[bytes],
+        *,
+        content_type: str = "binary/octet-stream",  # S3's own default
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store a small object over whatever is there."""
+        with translate_s3_errors(self.client, self.at(key)):
+            self.client.put_object(
+                Bucket=self.name, Key=key, Body=content, ContentType=content_type, Metadata=metadata or {}
+            )
+
+    def delete(self, key: str) -> None:
+        """Delete whatever is there."""
+        with translate_s3_errors(self.client, self.at(key)):
+            self.client.delete_object(Bucket=self.name, Key=key)
+
+    def delete_listed(self, item: ListedObject) -> bool:
+        """Delete the very object that was listed. Returns False if somebody has written another one since."""
+        from botocore.exceptions import ClientError
+
+        with translate_s3_errors(self.client, item.location):
+            try:
+                self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)
+            except ClientError as error:
+                if is_condition_failed(error) or is_not_found(error):
+                    log.info("%s has changed since it was listed; it stays.", item.location.uri)
+                    return False
+                raise
+        return True
+
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
+        """List the objects below `prefix`, page by page, in the order of their keys."""
+        return pages(self.client, self.at(prefix))
+
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
+        """List the objects below `prefix`, one by one, in the order of their keys."""
+        return (item for page in self.pages(prefix) for item in page)
