@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
-from include.models.promotion import register_copy
+from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
 from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.models.version import ModelVersion
+    from include.s3.upload import TransferLimits
 
 
 def registered(models: ModelRepository, job_id: str, name: str = "digits", **given: Any) -> ModelVersion:
@@ -54,6 +56,24 @@ def version_of(
     job_id = f"job-{len(ModelRepository(connection).list()) + 1}"
     trained(connection, client, bucket, job_id, content)
     return register_copy(connection, Bucket(client, bucket), "digits", job_id=job_id, run_id="run1", **given)
+
+
+def promote_over_present(
+    connection: psycopg.Connection[Any],
+    bucket: Bucket,
+    name: str,
+    version: int,
+    *,
+    by: str,
+    reason: str | None,
+    force: bool = False,
+    limits: TransferLimits | None = None,
+) -> ModelVersion:
+    """Promote the version over whichever is in production, as somebody does who has just looked."""
+    present = ModelRepository(connection).production(name)
+    expected = present.version if present else None
+    chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
+    return promote(connection, bucket, chosen, by=by, limits=limits)
 
 
 def body(client: S3Client, uri: str) -> bytes:

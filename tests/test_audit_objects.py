@@ -15,6 +15,7 @@ from include.audit.objects import Sample
 from include.audit.recorded import RecordedObject
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
 from include.models.version import ModelVersion
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
@@ -45,11 +46,8 @@ def version(world: World) -> ModelVersion:
     return promote(
         world.connection,
         Bucket(world.client, world.bucket),
-        "digits",
-        1,
+        ChosenVersion(name="digits", version=1, expected=None, reason="better"),
         by="ada",
-        reason="better",
-        expected=None,
     )
 
 

@@ -12,7 +12,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.models.promotion import promote, register_copy
+from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.tasks.evaluation import evaluate_both
@@ -20,7 +20,7 @@ from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests import platforms
 from tests.airflow_connections import lead_to
 from tests.dataset_steps import check_dataset
-from tests.model_versions import replace, trained
+from tests.model_versions import promote_over_present, replace, trained
 from tests.retrain_plans import plan
 from tests.retrainings import retraining
 from tests.tiny_datasets import CLASSES, build
@@ -97,7 +97,7 @@ def test_challenger_and_champion_are_measured_on_the_same_data(
     assert (alone.champion_version, alone.champion) == (None, None)
     trained(connection, s3_client, bucket, "shapes-0", (tmp_path / "best.pt").read_bytes())
     register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-0", run_id="r")
-    promote(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
+    promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
     both = evaluated(folder, challenger)
     assert (both.champion_version, both.champion) == (1, both.challenger)
     assert both.challenger == alone.challenger
@@ -133,7 +133,7 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
     bucket: str,
 ) -> None:
     register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-1", run_id="r")
-    promote(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
+    promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
     with pytest.raises(AirflowSkipException, match="Job shapes-1 is in production already: version 1"):
         evaluated(folder, challenger)
 

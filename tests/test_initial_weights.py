@@ -19,10 +19,11 @@ from include.claim.resolved_job import ResolvedJob
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
-from include.models.promotion import promote, register_copy
+from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
 from tests.jobs import recorded
+from tests.model_versions import promote_over_present
 from tests.release_server import Release, finder, serving
 from tests.tiny_models import architecture
 from tests.untrained import best
@@ -196,7 +197,7 @@ def test_fine_tuning_a_version_starts_from_its_file(
     assert (job.weights.path, job.weights.sha256) == (version.path, version.sha256)
     assert recorded(jobs, "tuned").parent_job_id == trained
     connection.commit()
-    promote(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
+    promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     connection.commit()
     assert resolving({"job_id": "newer", "model": "model:digits"}).weights == job.weights
 

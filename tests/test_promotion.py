@@ -14,14 +14,14 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.promotion import choose, promote, register_copy
 from include.models.repository import ModelRepository
-from include.models.request import PromotionRequest
+from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion, Stage
 from include.request import RequestRefused
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.upload import TransferLimits
-from tests.model_versions import body, metadata, replace, trained, version_of
+from tests.model_versions import body, metadata, promote_over_present, replace, trained, version_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +55,7 @@ def production(bucket: str) -> str:
 def versions(connection: Connection, client: S3Client, bucket: str) -> list[ModelVersion]:
     """Three versions of model digits, of which the first is in production."""
     made = [version_of(connection, client, bucket, f"weights {number}".encode()) for number in (1, 2, 3)]
-    promote(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
+    promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
     return made
 
 
@@ -139,7 +139,10 @@ def test_a_promoted_version_is_what_production_holds(
     production: str,
 ) -> None:
     promoted = promote(
-        connection, Bucket(client, bucket), "digits", 2, by="eve", reason="better by 0.1", expected=1
+        connection,
+        Bucket(client, bucket),
+        ChosenVersion(name="digits", version=2, expected=1, reason="better by 0.1"),
+        by="eve",
     )
     assert promoted == models.production("digits")
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "eve", "better by 0.1")
@@ -153,7 +156,9 @@ def test_a_file_that_is_too_large_for_one_copy_is_copied_in_parts(
     connection: Connection, client: S3Client, bucket: str, production: str
 ) -> None:
     version = version_of(connection, client, bucket, LARGE, limits=IN_PARTS)
-    promote(connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None, limits=IN_PARTS)
+    promote_over_present(
+        connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None, limits=IN_PARTS
+    )
     for uri in (version.path, production):
         assert hashlib.sha256(body(client, uri)).hexdigest() == version.sha256
         assert (metadata(client, uri)["sha256"], metadata(client, uri)["model-version"]) == (
@@ -173,18 +178,10 @@ def test_a_roll_back_brings_the_earlier_version_into_production(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     chosen = choose(connection, PromotionRequest(name="digits", reason="2 misses the sevens"))
     assert (chosen.version, chosen.expected) == (1, 2)
-    back = promote(
-        connection,
-        Bucket(client, bucket),
-        chosen.name,
-        chosen.version,
-        by="eve",
-        reason=chosen.reason,
-        expected=chosen.expected,
-    )
+    back = promote(connection, Bucket(client, bucket), chosen, by="eve")
     assert (back.version, back.stage, back.reason) == (1, Stage.PRODUCTION, "2 misses the sevens")
     assert models.require("digits", 2).stage == Stage.ARCHIVED
     assert body(client, production) == b"weights 1"
@@ -195,9 +192,19 @@ def test_promoting_again_changes_nothing(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    first = promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason="better", expected=1)
+    first = promote(
+        connection,
+        Bucket(client, bucket),
+        ChosenVersion(name="digits", version=2, expected=1, reason="better"),
+        by="ada",
+    )
     written = client.list_object_versions(Bucket=bucket)["Versions"]
-    again = promote(connection, Bucket(client, bucket), "digits", 2, by="eve", reason="once more", expected=1)
+    again = promote(
+        connection,
+        Bucket(client, bucket),
+        ChosenVersion(name="digits", version=2, expected=1, reason="once more"),
+        by="eve",
+    )
     assert again == first
     assert client.list_object_versions(Bucket=bucket)["Versions"] == written
 
@@ -210,10 +217,15 @@ def test_a_version_that_was_measured_against_another_champion_is_not_promoted(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     for expected, said in ((1, "version 1"), (None, "no version")):
         with pytest.raises(PromotionRefused, match=f"to take the place of {said}, but version 2 is in prod"):
-            promote(connection, Bucket(client, bucket), "digits", 3, by="eve", reason=None, expected=expected)
+            promote(
+                connection,
+                Bucket(client, bucket),
+                ChosenVersion(name="digits", version=3, expected=expected, reason=None),
+                by="eve",
+            )
     assert models.require("digits", 3) == versions[2]
     assert body(client, production) == b"weights 2"
 
@@ -227,8 +239,8 @@ def test_a_version_that_its_gate_refused_needs_force(
 ) -> None:
     models.reject("digits", 2, "class 7 falls by 0.2")
     with pytest.raises(PromotionRefused, match=r"refused by its gate \(class 7 falls by 0.2\).*force: true"):
-        promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
-    forced = promote(
+        promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    forced = promote_over_present(
         connection, Bucket(client, bucket), "digits", 2, by="ada", reason="7 is not sold", force=True
     )
     assert models.production("digits") == forced

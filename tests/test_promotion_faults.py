@@ -13,11 +13,12 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.models.errors import ModelError, PromotionConflict
 from include.models.promotion import promote
 from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
 from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject, StoreError
-from tests.model_versions import body, metadata, replace, version_of
+from tests.model_versions import body, metadata, promote_over_present, replace, version_of
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -50,7 +51,7 @@ def production(bucket: str) -> str:
 def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[ModelVersion]:
     """Four versions of model digits, of which the first is in production."""
     made = [version_of(connection, s3_client, bucket, f"weights {number}".encode()) for number in range(1, 5)]
-    promote(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
+    promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     return made
 
 
@@ -98,7 +99,7 @@ def test_a_version_whose_file_is_damaged_is_not_promoted(
     else:
         replace(client, path, {"flipped": b"weighus 2", "truncated": b"weig"}[damage], metadata(client, path))
     with pytest.raises(error, match=said):
-        promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+        promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert body(client, production) == b"weights 1"
     assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
 
@@ -107,7 +108,7 @@ def test_a_damaged_file_in_production_is_healed_by_promoting_again(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion], production: str
 ) -> None:
     replace(client, production, b"weighus 1", metadata(client, production))
-    promote(connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None)
     assert body(client, production) == b"weights 1"
 
 
@@ -115,7 +116,7 @@ def test_a_file_that_was_restored_without_its_metadata_gets_its_checksum_in_prod
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion], production: str
 ) -> None:
     replace(client, versions[1].path, b"weights 2", {})
-    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert metadata(client, production) == {
         "sha256": versions[1].sha256,
         "model": "digits",
@@ -139,7 +140,12 @@ def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
         with psycopg.connect(migrated_url) as own:
             start.wait()
             try:
-                promote(own, Bucket(client, bucket), "digits", version, by="ada", reason=None, expected=1)
+                promote(
+                    own,
+                    Bucket(client, bucket),
+                    ChosenVersion(name="digits", version=version, expected=1, reason=None),
+                    by="ada",
+                )
                 won.append(version)
             except ModelError as error:
                 refused.append(str(error))
@@ -172,11 +178,11 @@ def test_while_one_promotion_copies_another_is_told_to_wait(
 
     def promote_another(**_: object) -> None:
         with psycopg.connect(migrated_url) as other, pytest.raises(PromotionConflict) as conflict:
-            promote(other, Bucket(s3.client(), bucket), "digits", 3, by="eve", reason=None)
+            promote_over_present(other, Bucket(s3.client(), bucket), "digits", 3, by="eve", reason=None)
         said.append(str(conflict.value))
 
     client.meta.events.register("before-send.s3.CopyObject", promote_another)
-    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     (sentence,) = said
     assert "Another promotion of model digits is under way, so version 3 was not promoted" in sentence
     assert stages(connection) == ["archived", "production", "candidate", "candidate"]
@@ -202,11 +208,14 @@ def test_a_promotion_that_broke_off_after_the_copy_is_healed_by_the_next_one(
 
         client.meta.events.register("before-send.s3.GetObject", cut)
         with pytest.raises(psycopg.OperationalError):
-            promote(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+            promote_over_present(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert body(s3_client, production) == b"weights 2"
     assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
     promoted = promote(
-        connection, Bucket(s3_client, bucket), "digits", then, by="ada", reason=None, expected=1
+        connection,
+        Bucket(s3_client, bucket),
+        ChosenVersion(name="digits", version=then, expected=1, reason=None),
+        by="ada",
     )
     assert promoted.stage == Stage.PRODUCTION
     assert body(s3_client, production) == f"weights {then}".encode()
@@ -227,11 +236,11 @@ def test_a_promotion_that_lost_its_lock_without_noticing_overwrites_nothing(
 
         def overtake(**_: object) -> None:
             terminate(migrated_url, doomed)
-            promote(connection, Bucket(s3_client, bucket), "digits", 3, by="eve", reason=None)
+            promote_over_present(connection, Bucket(s3_client, bucket), "digits", 3, by="eve", reason=None)
 
         client.meta.events.register("before-send.s3.CopyObject", overtake)
         with pytest.raises((StoreError, psycopg.OperationalError)):
-            promote(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+            promote_over_present(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert body(s3_client, production) == b"weights 3"
     assert stages(connection) == ["archived", "candidate", "production", "candidate"]
 
@@ -254,7 +263,7 @@ def test_a_copy_whose_answer_was_lost_is_not_taken_for_somebody_elses(
         requests.put(request.url, headers=dict(request.headers), timeout=60).raise_for_status()
 
     client.meta.events.register("before-send.s3.CopyObject", send_it_before)
-    promote(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert len(sent) == 1
     assert body(s3_client, production) == b"weights 2"
     assert stages(connection) == ["archived", "production", "candidate", "candidate"]

@@ -13,7 +13,6 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from include.models.promotion import promote
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
@@ -24,7 +23,7 @@ from include.tasks.retrain_yolo import conclude, judge, resolve_retraining
 from include.training.evaluate import Evaluation
 from tests import platforms
 from tests.airflow_connections import lead_to
-from tests.model_versions import body, trained, version_of
+from tests.model_versions import body, promote_over_present, trained, version_of
 from tests.retrain_plans import plan, written
 from tests.retrainings import DATA, retraining
 
@@ -132,7 +131,7 @@ def test_a_challenger_that_is_measured_again_is_judged_again(
 def candidate(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> ModelVersion:
     """Version 2 of model digits, measured against version 1, which is in production."""
     first = version_of(connection, s3_client, bucket, b"one")
-    promote(connection, Bucket(s3_client, bucket), first.name, 1, by="ada", reason="first")
+    promote_over_present(connection, Bucket(s3_client, bucket), first.name, 1, by="ada", reason="first")
     return version_of(connection, s3_client, bucket, b"two", champion_version=1)
 
 
@@ -201,7 +200,9 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
     candidate: ModelVersion, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     third = version_of(connection, s3_client, bucket, b"three")
-    promote(connection, Bucket(s3_client, bucket), "digits", third.version, by="ada", reason="quicker")
+    promote_over_present(
+        connection, Bucket(s3_client, bucket), "digits", third.version, by="ada", reason="quicker"
+    )
     with pytest.raises(AirflowFailException, match="but version 3 is in production by now"):
         concluded(context())
 

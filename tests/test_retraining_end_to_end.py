@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
-from include.models.promotion import promote, register_copy
+from include.models.promotion import register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
 from tests.airflow_client import Airflow, until
 from tests.dataset_steps import upload_files
-from tests.model_versions import body, replace, trained
+from tests.model_versions import body, promote_over_present, replace, trained
 from tests.retrain_plans import SHAPES, START
 from tests.secrets_kept import places_of, secrets_of
 from tests.tiny_datasets import build
@@ -64,7 +64,7 @@ def first_champion(
         register_copy(
             connection, Bucket(client, DEFAULT_BUCKET), "shapes", job_id="shapes-by-chance", run_id="none"
         )
-        return promote(
+        return promote_over_present(
             connection, Bucket(client, DEFAULT_BUCKET), "shapes", 1, by="ada", reason="there was nothing"
         )
 

@@ -12,6 +12,7 @@ from include.database import Statements
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location
 from include.models.promotion import promote
+from include.models.request import ChosenVersion
 from include.s3.errors import StoreError, StoreUnreachable
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
@@ -69,11 +70,11 @@ def _promoted_again(connection: Connection[Any], bucket: Bucket, recorded: Recor
     """Promote what is in production already: its file is copied again, and promotions wait meanwhile."""
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
+    present = ChosenVersion(
+        name=recorded.name, version=recorded.version, expected=recorded.version, reason=None
+    )
     try:
-        again = promote(
-            connection, bucket, recorded.name, recorded.version,
-            by=None, reason=None, expected=recorded.version,
-        )  # fmt: skip
+        again = promote(connection, bucket, present, by=None)
     except StoreUnreachable:
         raise
     except (ModelError, StoreError) as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from include.checkpoints.errors import CheckpointNotFound
 from include.jobs.repository import JobRepository
@@ -36,15 +35,6 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)
-
-
-class Expected(Enum):
-    """What is in production does not matter."""
-
-    ANY = "any"
-
-
-ANY: Final = Expected.ANY
 
 
 def register_copy(
@@ -119,63 +109,55 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
 def promote(
     connection: Connection[Any],
     bucket: Bucket,
-    name: str,
-    version: int,
+    chosen: ChosenVersion,
     *,
     by: str | None,
-    reason: str | None,
-    expected: int | Literal[Expected.ANY] | None = ANY,
-    force: bool = False,
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
-    """Bring the version into production, archive the one that was, and return the new one.
+    """Bring the chosen version into production, archive the one that was, and return the new one.
 
     Its own file is read and compared with what was registered, then copied within S3 to the place of
     production, with its metadata, and read back; only then the rows change. Whatever breaks in between is
     healed by promoting again, whichever version: what is in production already is copied again unless it is
-    whole. expected is what the version was measured against, or what the person saw: raises PromotionRefused
-    where another version (None: any) is in production by now, and for a version that the gate refused unless
-    `force`; PromotionConflict where somebody else promotes just now; VersionUnknown, and StoreErrors. The
-    connection must be idle.
+    whole. Raises PromotionRefused where another version than chosen.expected is in production by now, and for
+    a version that the gate refused unless chosen.force; PromotionConflict where somebody else promotes just
+    now; VersionUnknown, and StoreErrors. The connection must be idle.
     """
     models = ModelRepository(connection)
-    chosen = models.require(name, version)
     # Before the lock, which is not to be held for longer than it must: the file is never replaced.
-    found = read_version(bucket.client, chosen)
+    found = read_version(bucket.client, models.require(chosen.name, chosen.version))
     with connection.transaction():
-        chosen = models.begin_promotion(name, version)
-        if chosen.stage != Stage.PRODUCTION:
-            _require_promotable(chosen, models.production(name), expected, force)
+        version = models.begin_promotion(chosen.name, chosen.version)
+        if version.stage != Stage.PRODUCTION:
+            _require_promotable(version, models.production(chosen.name), chosen)
         place(
             bucket.client,
-            S3Location.parse(chosen.path),
+            S3Location.parse(version.path),
             found,
-            production_location(bucket, name),
-            identity_of(found, name, version),
+            production_location(bucket, chosen.name),
+            identity_of(found, chosen.name, chosen.version),
             limits or TransferLimits(),
         )
-        if chosen.stage == Stage.PRODUCTION:
-            log.info("%s is in production already.", chosen)
-            return chosen
-        promoted = models.promote(name, version, by=by, reason=reason)
+        if version.stage == Stage.PRODUCTION:
+            log.info("%s is in production already.", version)
+            return version
+        promoted = models.promote(chosen.name, chosen.version, by=by, reason=chosen.reason)
     log.info("Promoted %s; SHA-256 %s.", promoted, promoted.sha256)
     return promoted
 
 
-def _require_promotable(
-    chosen: ModelVersion, present: ModelVersion | None, expected: int | Expected | None, force: bool
-) -> None:
+def _require_promotable(version: ModelVersion, present: ModelVersion | None, chosen: ChosenVersion) -> None:
     there = present.version if present else None
-    if expected is not ANY and there != expected:
-        before, now = (f"version {number}" if number else "no version" for number in (expected, there))
+    if there != chosen.expected:
+        before, now = (f"version {number}" if number else "no version" for number in (chosen.expected, there))
         raise PromotionRefused(
-            f"{chosen} was to take the place of {before}, but {now} is in production by now: somebody else "
+            f"{version} was to take the place of {before}, but {now} is in production by now: somebody else "
             "was quicker. Look at both; promote this one with promote_model if you still want it"
         )
-    if chosen.stage == Stage.REJECTED and not force:
+    if version.stage == Stage.REJECTED and not chosen.force:
         raise PromotionRefused(
-            f"{chosen} was refused by its gate ({chosen.reason}); trigger promote_model with force: true to "
-            "promote it all the same"
+            f"{version} was refused by its gate ({version.reason}); trigger promote_model with force: true "
+            "to promote it all the same"
         )
 
 

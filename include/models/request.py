@@ -33,7 +33,8 @@ class PromotionRequest(Request):
 class ChosenVersion(BaseModel):
     """Which version is to be promoted, decided once: a task that is tried again must not roll back further.
 
-    expected is the version that was in production then (None: nothing was).
+    expected is the version that it is to replace (None: nothing): the one in production then, or the one that
+    it was measured against.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,4 +43,4 @@ class ChosenVersion(BaseModel):
     version: int
     expected: int | None
     reason: str | None
-    force: bool
+    force: bool = False

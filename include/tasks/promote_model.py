@@ -26,7 +26,7 @@ def choose_version(context: Context) -> ChosenVersion:
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
 
-def promote_chosen(version: ChosenVersion, context: Context) -> ModelVersion:
+def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
     """Promote what was chosen, unless another version came into production since; and announce it."""
     run = context["dag_run"]
     # A conflict is final, too: tried again, it would take the place of the one that was quicker.
@@ -34,12 +34,8 @@ def promote_chosen(version: ChosenVersion, context: Context) -> ModelVersion:
         promoted = promote(
             connection,
             open_bucket(Settings.from_environment()),
-            version.name,
-            version.version,
+            chosen,
             by=run.triggering_user_name or run.run_id,
-            reason=version.reason,
-            expected=version.expected,
-            force=version.force,
         )
     announce(promoted, context["outlet_events"])
     return promoted

@@ -18,6 +18,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
@@ -183,11 +184,13 @@ def conclude(
         promoted = promote(
             connection,
             open_bucket(Settings.from_environment()),
-            verdict.name,
-            verdict.version,
+            ChosenVersion(
+                name=verdict.name,
+                version=verdict.version,
+                expected=verdict.champion_version,
+                reason=verdict.reason,
+            ),
             by=_promoted_by(retraining, approval),
-            reason=verdict.reason,
-            expected=verdict.champion_version,
         )
     announce(promoted, context["outlet_events"])
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
