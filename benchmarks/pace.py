@@ -70,7 +70,7 @@ def training_loader(
         seed_samples(loader, seed=0, rank=0, replicas=1, on_gpu=workers > 0)
     if name == WHOLE_DATA_SET:
         loader.dataset.transforms.transforms[0].transforms[0].buffer_enabled = False
-    with counted_decodes() as decoded:
+    with count_decodes() as decoded:
         try:
             yield loader, decoded
         finally:
@@ -78,7 +78,7 @@ def training_loader(
 
 
 @contextmanager
-def counted_decodes() -> Iterator[Synchronized[int]]:
+def count_decodes() -> Iterator[Synchronized[int]]:
     """Count in shared memory, which the workers inherit; a lock costs nothing beside an image."""
     from ultralytics.data import base
 

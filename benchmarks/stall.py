@@ -50,7 +50,7 @@ def _stall(model: str, data: Path, folder: Path, services: Services, rounds: int
 
     from include.checkpoints.publisher import BackgroundPublisher
     from include.training.contract import TrainingRequest
-    from include.training.run import prepared
+    from include.training.run import build_trainer
     from include.training.saving import strip
 
     arguments = {"imgsz": 64, "plots": False, "nbs": 10**6, "optimizer": "AdamW"}
@@ -58,7 +58,7 @@ def _stall(model: str, data: Path, folder: Path, services: Services, rounds: int
     store = services.store(model)
     with BackgroundPublisher(store, model, __version__, strip, lambda *_: None) as publisher:
         saves = Saves(publisher, rounds)
-        with prepared(request, saves, saves) as trainer:
+        with build_trainer(request, saves, saves) as trainer:
             saves.trainer = trainer
             trainer.train()
     plain, ours = (statistics.median(cost.seconds for cost in each) for each in (saves.plain, saves.ours))

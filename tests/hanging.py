@@ -36,7 +36,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
 
     from include.training import run
     from include.training.distributed import train_in_ranks
-    from include.training.plan import planned
+    from include.training.plan import plan_training
     from tests.tiny_models import IMAGES, architecture
     from tests.tiny_trainings import Epochs, recovery, request
 
@@ -67,7 +67,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
     if "ranks" not in options:
         run.train(asked, Epochs())
         return
-    with planned(asked) as plan:
+    with plan_training(asked) as plan:
         train_in_ranks(plan, int(options["ranks"]), Epochs(), program="tests.ranks_on_cpu")
 
 

@@ -20,22 +20,22 @@ def stand_in() -> None:
     from ultralytics.engine import validator
     from ultralytics.engine.trainer import BaseTrainer
 
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
     class OnCpu(nn.parallel.DistributedDataParallel):
         def __init__(self, module: nn.Module, device_ids: object, **options: Any) -> None:
             super().__init__(module, **options)
 
-    def on_cpu(self: WholeState, *arguments: Any) -> None:
+    def on_cpu(self: ResumableMixin, *arguments: Any) -> None:
         set_up(self, *arguments)
         self.world_size = int(os.environ["WORLD_SIZE"])
         self.args.workers = 1
 
-    def setup_ddp(self: WholeState) -> None:
+    def setup_ddp(self: ResumableMixin) -> None:
         distributed.init_process_group("gloo", timeout=timedelta(minutes=10))
 
-    set_up = WholeState.__init__
-    WholeState.__init__ = on_cpu  # type: ignore[method-assign, assignment]
+    set_up = ResumableMixin.__init__
+    ResumableMixin.__init__ = on_cpu  # type: ignore[method-assign, assignment]
     BaseTrainer._setup_ddp = setup_ddp
     nn.parallel.DistributedDataParallel = OnCpu  # type: ignore[assignment, misc]
     validator.get_torch_device_backend = lambda _: SimpleNamespace(current_device=lambda: 0)

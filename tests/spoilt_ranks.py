@@ -12,15 +12,15 @@ from tests.test_loss_guard import SPIKES
 def spoil_one() -> None:
     from ultralytics.utils import RANK
 
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
-    def with_spikes(self: WholeState, *arguments: Any) -> None:
+    def with_spikes(self: ResumableMixin, *arguments: Any) -> None:
         set_up(self, *arguments)
         if RANK == 1:
             self.add_callback("on_train_batch_start", SPIKES)
 
-    set_up = WholeState.__init__
-    WholeState.__init__ = with_spikes  # type: ignore[method-assign, assignment]
+    set_up = ResumableMixin.__init__
+    ResumableMixin.__init__ = with_spikes  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

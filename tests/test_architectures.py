@@ -121,9 +121,9 @@ def test_a_file_of_the_working_directory_is_not_taken_for_an_architecture(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_text(PAYLOAD)
-    with pytest.raises(TrainingError, match="would take its place; remove that file"):
+    with pytest.raises(TrainingError, match="would be used instead; remove that file"):
         resolve_model("yolo11n", "detect")
-    with pytest.raises(TrainingError, match="describes no model"):
+    with pytest.raises(TrainingError, match="does not describe a model"):
         resolve_model(f"./{name}", "detect")
     assert not Path("trace").exists()
 

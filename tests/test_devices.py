@@ -11,8 +11,8 @@ import requests
 import torch
 
 from include.training.contract import DeviceNotAvailable
-from include.training.devices import check_shared, choose_device, count_devices
-from include.training.plan import Plan
+from include.training.devices import check_multi_gpu, choose_device, count_devices
+from include.training.plan import TrainingPlan
 from include.training.resume import RestoredState
 
 
@@ -45,21 +45,21 @@ def test_gpus_that_are_not_there_are_refused(given: str) -> None:
         (2, {"batch": 5}, "batch=5 cannot be shared"),
         (2, {"batch": -1}, "batch=-1 cannot be shared"),
         (2, {"batch": 0.7}, "batch=0.7 cannot be shared"),
-        (2, {"time": 0.5}, "time=0.5 does not go with 2 GPUs"),
+        (2, {"time": 0.5}, "time=0.5 does not work with 2 GPUs"),
     ],
 )
 def test_arguments_that_gpus_cannot_share_are_refused(
     gpus: int, arguments: dict[str, Any], part: str
 ) -> None:
     with pytest.raises(ValueError, match=part):
-        check_shared(gpus, arguments)
-    check_shared(1, arguments)
+        check_multi_gpu(gpus, arguments)
+    check_multi_gpu(1, arguments)
 
 
 def test_a_final_validation_takes_one_gpu(tmp_path: Path) -> None:
     ended = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=True)
-    assert count_devices(Plan("detect", {"device": "2,3"}, {}).device) == 2
-    assert Plan("detect", {"device": "2,3"}, {}, ended).device == "2"
+    assert count_devices(TrainingPlan("detect", {"device": "2,3"}, {}).device) == 2
+    assert TrainingPlan("detect", {"device": "2,3"}, {}, ended).device == "2"
 
 
 class Api:

@@ -31,7 +31,7 @@ from include.training.contract import (
 )
 from include.training.distributed import RankFailed, train_in_ranks
 from include.training.loading import load_checkpoint
-from include.training.plan import planned
+from include.training.plan import plan_training
 from tests.killing import Attempt, Machine
 from tests.tiny_models import IMAGES, architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
@@ -54,7 +54,7 @@ def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> Trainin
 
 
 def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
-    with planned(wanted) as plan:
+    with plan_training(wanted) as plan:
         return train_in_ranks(plan, 2, reporter, program=ON_CPU)
 
 
@@ -125,7 +125,7 @@ def test_two_processes_go_on_within_an_epoch_to_the_same_weights(tmp_path: Path)
     shutil.rmtree(wanted.save_dir)
 
     ends = EndsWithinEpoch()
-    with planned(wanted) as plan, pytest.raises(EndsWithinEpoch.Enough):
+    with plan_training(wanted) as plan, pytest.raises(EndsWithinEpoch.Enough):
         train_in_ranks(plan, 2, ends, ends, program=ON_CPU)
     assert ranks() == {}
     state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
@@ -143,7 +143,7 @@ def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_
     wanted, epochs = asked("classify", tmp_path), Epochs()
     with pytest.raises(GivesUp.Enough):
         in_two(wanted, GivesUp(after=2))
-    with planned(recovery(wanted)) as plan:
+    with plan_training(recovery(wanted)) as plan:
         plan.train(epochs)
     assert [report.epoch for report in epochs.reports] == [2]
     assert "processes 1 instead of 2" in (epochs.reports[0].inexact_reason or "")
@@ -210,7 +210,7 @@ def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"rect=True does not go with 2 GPUs, .*; leave it out"):
+    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; leave it out"):
         in_two(asked("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(trained: Trained, tmp_pat
     with pytest.raises(TrainingError, match=r"best.pt is a model for detect, so it cannot .* task=segment"):
         evaluate(trained.weights, trained.data, "segment", device="cpu")
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"train": "a", "val": "b", "names": ["c"]}))
-    with pytest.raises(TrainingError, match=r"best.pt cannot be measured on .*data.yaml"):
+    with pytest.raises(TrainingError, match=r"best.pt cannot be evaluated on .*data.yaml"):
         evaluate(trained.weights, tmp_path / "data.yaml", "detect", device="cpu")
 
 

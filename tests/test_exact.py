@@ -127,7 +127,7 @@ def test_another_numeric_profile_goes_on_and_says_so(
     train(recovery(wanted), epochs)
     reason = epochs.reports[-1].inexact_reason
     assert reason is not None
-    assert reason.startswith(f"epoch 2 goes on with torch {torch.__version__.split('+')[0]} instead of 1.0")
+    assert reason.startswith(f"epoch 2 continues with torch {torch.__version__.split('+')[0]} instead of 1.0")
     assert "instead of abacus" in reason
     assert reason in caplog.text
     assert load_checkpoint(last)[EXACT]["inexact_reason"] == reason

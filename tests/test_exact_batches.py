@@ -15,7 +15,7 @@ from include.checkpoints.keys import EXACT
 from include.training.contract import EpochReport, Progress, TrainingRequest
 from include.training.loading import load_checkpoint
 from include.training.resume import restore
-from include.training.run import prepared, train
+from include.training.run import build_trainer, train
 from tests.tiny_datasets import TASKS
 from tests.tiny_models import BATCHES, IMAGES, architecture
 from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
@@ -40,7 +40,7 @@ def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) ->
 
 
 def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
-    with prepared(wanted, reporter, reporter) as trainer:
+    with build_trainer(wanted, reporter, reporter) as trainer:
         trainer.args.workers = workers
         reporter.flush = trainer.state_writer.flush
         trainer.train()
@@ -181,7 +181,7 @@ class Poisons(EndsAt):
 
 
 def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
-    with prepared(wanted, reporter, reporter) as trainer:
+    with build_trainer(wanted, reporter, reporter) as trainer:
         reporter.model = lambda: trainer.model
         reporter.flush = trainer.state_writer.flush
         trainer.train()
@@ -212,9 +212,7 @@ def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_
     (wanted.save_dir / "weights" / "epoch-end.pt").unlink()
     rest = Poisons()
     poisoned(recovery(wanted), rest)
-    assert "epoch 2 ended in NaN after it was resumed in its middle" in (
-        rest.reports[-1].inexact_reason or ""
-    )
+    assert "epoch 2 ended in NaN after it was resumed midway" in (rest.reports[-1].inexact_reason or "")
 
 
 def test_nothing_is_saved_in_an_epoch_once_it_is_nan_nor_when_it_is_repeated(tmp_path: Path) -> None:

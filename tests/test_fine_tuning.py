@@ -11,7 +11,7 @@ import torch
 from ultralytics.nn.tasks import load_checkpoint
 
 from include.training.contract import TrainingError
-from include.training.run import prepared
+from include.training.run import build_trainer
 from tests.tiny_datasets import CLASSES
 from tests.tiny_models import architecture
 from tests.tiny_trainings import QUICK, Epochs, request
@@ -20,7 +20,7 @@ from tests.untrained import best
 
 def _built(folder: Path, weights: Path, **arguments: object) -> torch.nn.Module:
     """The model that a training of the folder's data begins with."""
-    with prepared(
+    with build_trainer(
         request("detect", folder, model=str(weights), arguments=QUICK | arguments), Epochs()
     ) as trainer:
         trainer.setup_model()
@@ -81,8 +81,8 @@ def test_a_file_that_ultralytics_saved_without_training_is_accepted(task: str, t
 
     file = tmp_path / "saved.pt"
     YOLO(architecture(tmp_path, task), task=task).save(file)
-    with prepared(request(task, tmp_path, model=str(file)), Epochs()) as trainer:
+    with build_trainer(request(task, tmp_path, model=str(file)), Epochs()) as trainer:
         trainer.setup_model()
         assert trainer.args.task == task
     with pytest.raises(TrainingError, match=f"is a model for {task}, but task=pose"):
-        _ = prepared(request("pose", tmp_path, model=str(file)), Epochs()).__enter__()
+        _ = build_trainer(request("pose", tmp_path, model=str(file)), Epochs()).__enter__()

@@ -26,11 +26,11 @@ from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, Tr
 from include.training.gpus import (
     VISIBLE,
     Gpu,
-    claimed,
-    claimed_in_time,
+    claim_gpus,
     describe_hardware,
     require_hardware,
-    visible,
+    visible_gpus,
+    wait_for_gpus,
 )
 from include.training.loading import load_checkpoint
 from include.training.run import train
@@ -47,7 +47,7 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hold(device: str, locks: Path, connection: Connection) -> None:
     """Claim, with a child that outlives this process as loader workers may, and say what CUDA would see."""
-    with claimed(device, locks):
+    with claim_gpus(device, locks):
         if os.fork() == 0:
             connection.send((os.environ[VISIBLE], os.getpid()))  # it has let go of the claim by now
             time.sleep(60)
@@ -84,9 +84,9 @@ def test_trainings_take_different_gpus_until_none_is_free(tmp_path: Path) -> Non
     with ExitStack() as others:
         seen = [others.enter_context(another_training("auto", tmp_path)) for _ in GPUS]
         assert seen == [gpu.uuid for gpu in GPUS]
-        with pytest.raises(NoGpuFree, match="have GPU-aa11, GPU-bb22, MIG-cc33"), claimed(None, tmp_path):
+        with pytest.raises(NoGpuFree, match="have GPU-aa11, GPU-bb22, MIG-cc33"), claim_gpus(None, tmp_path):
             pass
-    with claimed(None, tmp_path) as device:
+    with claim_gpus(None, tmp_path) as device:
         assert (device, os.environ[VISIBLE]) == ("0", "GPU-aa11")
     assert VISIBLE not in os.environ
 
@@ -99,7 +99,7 @@ def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
 
     def wait() -> None:
         begun.set()
-        with claimed_in_time("0", tmp_path, 60, pause=0.05) as device:
+        with wait_for_gpus("0", tmp_path, 60, pause=0.05) as device:
             got.append(device)
 
     got: list[str | None] = []
@@ -109,7 +109,7 @@ def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
         begun.wait()
         with (
             pytest.raises(NoGpuFree, match="another training has GPU 0"),
-            claimed_in_time("0", tmp_path, 0.2, pause=0.05),
+            wait_for_gpus("0", tmp_path, 0.2, pause=0.05),
         ):
             pass
         assert got == []
@@ -122,21 +122,21 @@ def test_a_killed_training_frees_its_gpu_though_a_child_lives_on(tmp_path: Path)
     with (
         another_training("0", tmp_path),
         pytest.raises(NoGpuFree, match="device=0: another training has GPU 0"),
-        claimed("0", tmp_path),
+        claim_gpus("0", tmp_path),
     ):
         pass
     assert _ORPHANS
-    with claimed("0", tmp_path):
+    with claim_gpus("0", tmp_path):
         assert os.environ[VISIBLE] == "GPU-aa11"
 
 
 def test_several_gpus_are_claimed_together_or_not_at_all(tmp_path: Path) -> None:
-    with claimed("2,0", tmp_path) as device:
+    with claim_gpus("2,0", tmp_path) as device:
         assert (device, os.environ[VISIBLE]) == ("0,1", "MIG-cc33,GPU-aa11")
     with another_training("1", tmp_path):
-        with pytest.raises(NoGpuFree), claimed("0,1", tmp_path):
+        with pytest.raises(NoGpuFree), claim_gpus("0,1", tmp_path):
             pass
-        with claimed("0", tmp_path):
+        with claim_gpus("0", tmp_path):
             pass
 
 
@@ -154,19 +154,19 @@ def test_several_gpus_are_claimed_together_or_not_at_all(tmp_path: Path) -> None
     ],
 )
 def test_cuda_visible_devices_is_respected(variable: str | None, left: list[int]) -> None:
-    assert visible(GPUS, variable) == [GPUS[number] for number in left]
+    assert visible_gpus(GPUS, variable) == [GPUS[number] for number in left]
 
 
 def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "GPU-bb22,GPU-aa11")
-    with claimed("1", tmp_path):
+    with claim_gpus("1", tmp_path):
         assert os.environ[VISIBLE] == "GPU-aa11"
-    with pytest.raises(DeviceNotAvailable, match="numbered 0 to 1"), claimed("2", tmp_path):
+    with pytest.raises(DeviceNotAvailable, match="numbered 0 to 1"), claim_gpus("2", tmp_path):
         pass
 
 
 def test_what_a_training_runs_on_is_named(tmp_path: Path) -> None:
-    with claimed("0,1", tmp_path) as device:
+    with claim_gpus("0,1", tmp_path) as device:
         hardware = describe_hardware(device)
     assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without a driver of NVIDIA
     assert hardware.gpu == "2x H100"
@@ -191,7 +191,7 @@ def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
-    with claimed(device, tmp_path) as given:
+    with claim_gpus(device, tmp_path) as given:
         assert given == device
     assert list(tmp_path.iterdir()) == []
 

@@ -21,7 +21,7 @@ from include.training.loading import load_checkpoint
 from include.training.profile import differences, numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
-from include.training.run import prepared, train
+from include.training.run import build_trainer, train
 from tests.tiny_models import architecture
 from tests.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
 
@@ -55,9 +55,11 @@ def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(
 ) -> None:
     wanted = asked(tmp_path)
     interrupt(wanted, after=2)
-    with prepared(recovery(wanted), Epochs()) as trainer:
+    with build_trainer(recovery(wanted), Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
-        with pytest.raises(MemoryTaken, match=r"batch=4 and imgsz=64, with which epochs were trained before"):
+        with pytest.raises(
+            MemoryTaken, match=r"batch=4 and imgsz=64, although epochs were trained with these before"
+        ):
             trainer.train()
         assert trainer.batch_size == 4
 
@@ -68,7 +70,7 @@ def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: p
     larger = TrainingRequest(
         **(vars(recovery(parent)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
     )
-    with prepared(larger, Epochs()) as trainer:
+    with build_trainer(larger, Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=2 and"):
             trainer.train()
@@ -89,7 +91,7 @@ class NanOnce:
 def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
     """Train with a NaN in epoch 1; returns the weight of the first head's loss in each epoch."""
     weights: dict[int, float] = {}
-    with prepared(wanted, reporter) as trainer:
+    with build_trainer(wanted, reporter) as trainer:
         trainer.add_callback("on_train_epoch_end", NanOnce(1))
         trainer.add_callback(
             "on_train_batch_end", lambda t: weights.update({t.epoch: unwrap_model(t.model).criterion.o2m})
@@ -151,7 +153,7 @@ def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) 
 
 
 def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_path: Path) -> None:
-    with prepared(asked(tmp_path), GivesUp(after=1)) as trainer:
+    with build_trainer(asked(tmp_path), GivesUp(after=1)) as trainer:
         trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
         held: list[weakref.ref[Any]] = []
         with pytest.raises(GivesUp.Enough) as told:

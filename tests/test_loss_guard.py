@@ -28,9 +28,9 @@ from include.training.contract import (
 from include.training.distributed import train_in_ranks
 from include.training.loading import load_checkpoint
 from include.training.loss_rules import NO_RULES, Action, LossRules
-from include.training.plan import planned
+from include.training.plan import plan_training
 from include.training.resume import restore
-from include.training.run import prepared
+from include.training.run import build_trainer
 from tests.tiny_models import architecture
 from tests.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
 
@@ -96,7 +96,7 @@ class Watched(EndsAt):
 def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
     """Train; states are wanted at these positions, and one at the last of them ends the attempt."""
     reporter = Watched(wanted.save_dir, *wants)
-    with prepared(wanted, reporter, reporter) as trainer:
+    with build_trainer(wanted, reporter, reporter) as trainer:
         reporter.trainer, trainer.args.workers = trainer, workers
         trainer.add_callback("on_train_batch_start", spoil)
         with suppress(EndsAt.Enough):
@@ -226,7 +226,7 @@ def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_and_then_it_is_s
 
 def test_without_a_rule_a_first_epoch_of_nan_ends_the_training(tmp_path: Path) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)
-    with pytest.raises(TrainingError, match=r"stopped being numbers in the first epoch.* smaller lr0 or"):
+    with pytest.raises(TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 or"):
         run(wanted, spoils(math.nan, (0, 1)))
     assert not (wanted.save_dir / "weights" / "last.pt").exists()
 
@@ -242,7 +242,7 @@ def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tm
 
 def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
     """Train in two processes, of which the second one alone diverges."""
-    with planned(wanted) as plan:
+    with plan_training(wanted) as plan:
         train_in_ranks(plan, 2, reporter, program="tests.spoilt_ranks")
 
 

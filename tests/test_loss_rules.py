@@ -15,7 +15,7 @@ RULES = LossRules(on_spike=Action.WARN, on_nan=Action.STOP)
 def found(losses: list[float], rules: LossRules = RULES, batches: int = 1000) -> list[tuple[int, Finding]]:
     """Every finding with the index of its batch, in epochs of so many batches."""
     watch = LossWatch(rules)
-    looks = [watch.look(loss, ends_epoch=(index + 1) % batches == 0) for index, loss in enumerate(losses)]
+    looks = [watch.check(loss, ends_epoch=(index + 1) % batches == 0) for index, loss in enumerate(losses)]
     return [(index, finding) for index, finding in enumerate(looks) if finding]
 
 
@@ -92,7 +92,7 @@ def test_a_watch_that_is_restored_anywhere_finds_the_same() -> None:
     assert {finding.action for _, finding in whole} == {Action.WARN, Action.STOP}
     watch, again = LossWatch(rules), []
     for index, loss in enumerate(losses):
-        if finding := watch.look(loss, ends_epoch=(index + 1) % 1000 == 0):
+        if finding := watch.check(loss, ends_epoch=(index + 1) % 1000 == 0):
             again.append((index, finding))
         restored = LossWatch(rules)
         restored.restore(watch.state())

@@ -68,7 +68,7 @@ def test_who_took_an_image_learns_that_it_was_replaced() -> None:
     images.put(Slot(1, 1), (pixels, (20, 40), (2, 4)))
     assert not images.is_unchanged()
     assert images.get(Slot(0, 1)) is None
-    images.begin_sample()
+    images.start_sample()
     assert images.is_unchanged()
 
 
@@ -98,7 +98,7 @@ def test_two_workers_that_write_to_one_place_never_mix_their_images() -> None:
     mixed = read = 0
     while any(writer.is_alive() for writer in writers):
         for batch in (1, 2):
-            images.begin_sample()
+            images.start_sample()
             found = images.get(Slot(batch, 0))
             if found is not None:
                 copied = found[0].copy()

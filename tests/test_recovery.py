@@ -283,7 +283,9 @@ def test_other_parameters_are_refused_with_what_differs(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0)
-    with pytest.raises(StateMismatch, match=r"batch was None and is 8\); give the parameters that it began"):
+    with pytest.raises(
+        StateMismatch, match=r"batch was None and is 8\); give the parameters that it started"
+    ):
         machine.begin(batch=8)
 
 

@@ -116,10 +116,10 @@ def test_ultralytics_own_mlflow_callback_stays_off(tmp_path: Path) -> None:
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.utils import SETTINGS
 
-    from include.training.run import prepared
+    from include.training.run import build_trainer
 
     assert SETTINGS["mlflow"] is True
-    with prepared(request("detect", tmp_path), Epochs()) as trainer:
+    with build_trainer(request("detect", tmp_path), Epochs()) as trainer:
         ours = _integrations(trainer)
         theirs = _integrations(DetectionTrainer(overrides=dict(vars(trainer.args))))
     assert "ultralytics.utils.callbacks.mlflow" in theirs

@@ -184,7 +184,7 @@ def test_no_device_means_the_cpu_with_a_warning(tmp_path: Path, caplog: pytest.L
         ({"arguments": {"mosiac": 1.0}}, "did you mean mosaic"),
         ({"arguments": {"lr0": 3}}, "lr0=3 is refused"),
         ({"arguments": {"pretrained": "elsewhere.pt"}}, "pretrained=elsewhere.pt cannot be used"),
-        ({"data": Path("/nowhere")}, "data=/nowhere is no dataset for classify"),
+        ({"data": Path("/nowhere")}, "data=/nowhere is not a dataset for classify"),
         ({"arguments": QUICK | {"optimizer": "SGD", "scale": "0.5"}}, "scale='0.5' is refused"),
     ],
 )

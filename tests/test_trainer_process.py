@@ -136,7 +136,7 @@ def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -
         assert training.status() == 143
         log = training.log.read_text()
         assert log.endswith(
-            "error: terminated; the same call with --recover goes on after the batch that was saved last\n"
+            "error: terminated; run the same command with --recover to continue after the last saved batch\n"
         )
         assert "Traceback" not in log
     epoch = require_resumable(last).epoch

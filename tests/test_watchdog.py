@@ -19,8 +19,8 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.training.heartbeat import Heartbeats, Phase, beating, read_beats
-from include.training.plan import planned
+from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heartbeats
+from include.training.plan import plan_training
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
@@ -206,10 +206,10 @@ def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path:
 
 def test_reading_labels_shows_that_an_attempt_lives_before_its_first_batch(tmp_path: Path) -> None:
     asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
-    with planned(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
+    with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
         make_trusted_folder(tmp_path / "beats")
-        with beating(plan.heartbeats):
-            trainer = plan.trainer(Epochs())
+        with send_heartbeats(plan.heartbeats):
+            trainer = plan.build_trainer(Epochs())
             (before,) = read_beats(tmp_path / "beats")
             trainer._setup_train()
             (after,) = read_beats(tmp_path / "beats")
@@ -357,7 +357,7 @@ def test_ranks_wait_for_each_other_as_long_as_they_are_told(
     from torch import device, distributed
     from ultralytics.engine.trainer import BaseTrainer
 
-    from include.training.exact import Exact
+    from include.training.exact import ExactMixin
 
     def on_gloo(_: BaseTrainer) -> None:
         distributed.init_process_group(
@@ -365,7 +365,7 @@ def test_ranks_wait_for_each_other_as_long_as_they_are_told(
         )
 
     monkeypatch.setattr(BaseTrainer, "_setup_ddp", on_gloo)
-    trainer = Exact.__new__(Exact)
+    trainer = ExactMixin.__new__(ExactMixin)
     trainer.collective_timeout = Limits.of(600).patience
     trainer._setup_ddp()
     try:

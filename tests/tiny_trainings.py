@@ -20,7 +20,7 @@ from include.training.contract import (
     TrainingRequest,
 )
 from include.training.loading import load_checkpoint
-from include.training.run import prepared
+from include.training.run import build_trainer
 from tests.tiny_datasets import build
 from tests.tiny_models import architecture
 
@@ -110,7 +110,7 @@ def recovery(asked: TrainingRequest) -> TrainingRequest:
 
 def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
     """Train with loader workers, which Ultralytics does not have on a CPU unless it is told afterwards."""
-    with prepared(asked, reporter) as trainer:
+    with build_trainer(asked, reporter) as trainer:
         trainer.args.workers = workers
         trainer.train()
 

@@ -18,7 +18,7 @@ from benchmarks.gpu.watching import driver_version
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -44,7 +44,7 @@ def _train_and_look(training: Training) -> list[Sequence[Any]]:
     return [*found, ("operators that warn", ", ".join(sorted(operators)) or "none")]
 
 
-def _settings(trainer: WholeState) -> Iterator[Sequence[Any]]:
+def _settings(trainer: ResumableMixin) -> Iterator[Sequence[Any]]:
     import torch
 
     yield from trainer.profile.items()

@@ -16,7 +16,7 @@ from benchmarks.gpu.trainings import Training
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -40,7 +40,7 @@ def _train_and_save(training: Training, rounds: int) -> Sequence[Any]:
     return [Path(training.model).stem, *row]
 
 
-def _saves(trainer: WholeState, rounds: int) -> Sequence[Any]:
+def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
     """Save by turns in both ways, and then our parts of it, one by one."""
     import torch
     from ultralytics.engine.trainer import BaseTrainer
@@ -82,7 +82,7 @@ def _to_host(state: Any) -> Any:
 
 def _timed(
     act: Callable[[], object],
-    trainer: WholeState,
+    trainer: ResumableMixin,
     rounds: int,
     afterwards: Callable[[], object] = lambda: None,
 ) -> tuple[float, float | None]:

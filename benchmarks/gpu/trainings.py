@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from include.training.contract import EpochReport, Progress, SavedState, Task
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
 _UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 
@@ -87,12 +87,12 @@ class Training:
         return replace(request, resume_from=self.last, best_from=best_from, recover=True)
 
     @contextmanager
-    def trainer(self) -> Iterator[WholeState]:
+    def trainer(self) -> Iterator[ResumableMixin]:
         """Build its trainer."""
-        from include.training.run import prepared
+        from include.training.run import build_trainer
 
         unwatched = Unwatched(self.save_batches)
-        with prepared(self.request(), unwatched, unwatched) as trainer:
+        with build_trainer(self.request(), unwatched, unwatched) as trainer:
             trainer.args.workers = self.workers
             yield trainer
 
@@ -122,7 +122,7 @@ def train_until_killed(training: Training, epoch: int, batch: int) -> None:
     It must leave a state to go on from, so it may be a batch later.
     """
 
-    def kill(trainer: WholeState) -> None:
+    def kill(trainer: ResumableMixin) -> None:
         done.append(trainer.epoch)
         if trainer.epoch == epoch and done.count(epoch) > batch and training.last.exists():
             kill_own_group()

@@ -30,7 +30,7 @@ from include.jobs.loss_parameters import loss_rules_of
 from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
 from include.training.environment import isolate_ultralytics
-from include.training.gpus import claimed_in_time, describe_hardware, require_hardware
+from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watched
 from include.watchdog.limits import Limits
@@ -140,7 +140,7 @@ class TrainingAttempt:
         """
         try:
             device = stack.enter_context(
-                claimed_in_time(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
+                wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
             )
             require_hardware(device, cpu_worker=self._settings.cpu_worker)
         except DeviceNotAvailable as error:

@@ -16,7 +16,7 @@ from include.deployment.retrying import persistent
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.loading import batches_of, load_checkpoint, load_training_state
+from include.training.loading import batches_into_epoch, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +79,7 @@ class _Found:
 
     @property
     def position(self) -> Position:
-        return int(self.state["epoch"]), batches_of(self.state)
+        return int(self.state["epoch"]), batches_into_epoch(self.state)
 
     @property
     def is_newer(self) -> bool:

@@ -17,7 +17,7 @@ from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
 from include.refusals import sentence, sentences, shown
 from include.training.architectures import default_weights
 from include.training.contract import MODEL_SUFFIX, Task
-from include.training.devices import check_shared, count_devices
+from include.training.devices import check_multi_gpu, count_devices
 
 _RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer")
 """What a continued training takes from its parent: another value would make it another training."""
@@ -47,7 +47,7 @@ class TrainingSpec(TrainingParameters):
             check_dataset_given(self.dataset, resolved.task)
             check_model_fits(self.model, resolved.task)
             check_pretrained(resolved.model, self.overrides or {})
-            check_shared(count_devices(self.device), self.arguments())
+            check_multi_gpu(count_devices(self.device), self.arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise ValueError(
@@ -115,7 +115,7 @@ class TrainingSpec(TrainingParameters):
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
         try:
-            check_shared(count_devices(merged.device), merged.arguments())
+            check_multi_gpu(count_devices(merged.device), merged.arguments())
         except ValueError as error:
             raise SpecError(str(error)) from None
         return merged

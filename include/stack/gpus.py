@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from include.training.contract import GpuLost
-from include.training.gpus import VISIBLE, list_gpus, visible
+from include.training.gpus import VISIBLE, list_gpus, visible_gpus
 
 
 def count_gpus() -> int:
     """Return the number of GPUs that CUDA_VISIBLE_DEVICES leaves; 0 also where the driver does not answer."""
     try:
-        return len(visible(list_gpus(), os.environ.get(VISIBLE)))
+        return len(visible_gpus(list_gpus(), os.environ.get(VISIBLE)))
     except GpuLost:
         return 0
 

@@ -23,7 +23,7 @@ from include.orchestration.failures import no_retry
 from include.s3.errors import CorruptObject
 from include.tasks.retrain_payloads import Measured
 from include.training.evaluate import evaluate
-from include.training.gpus import claimed
+from include.training.gpus import claim_gpus
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluate_both(
         tempfile.TemporaryDirectory(
             prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
         ) as folder,
-        claimed(_one_device(plan), settings.gpu_locks) as device,
+        claim_gpus(_one_device(plan), settings.gpu_locks) as device,
     ):
         measure = _measure(plan, local.data, CheckpointStore(bucket), Path(folder), device)
         challenger_reaches = measure(challenger.path, challenger.sha256)

@@ -1,9 +1,9 @@
 """Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
 
-One line of log for each epoch goes to stderr, the result as JSON to stdout. The state is saved after each
-epoch, and within one every --save-seconds. Exit status: 0 trained, 1 could
-not be trained (the reason is one sentence on stderr), 2 wrong usage, 130 interrupted, 143 terminated. After
-a call that was interrupted, or killed, the same call with --recover goes on to the same weights.
+Each epoch is logged to stderr in one line; the result goes to stdout as JSON. The state is saved after each
+epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr has the
+reason in one sentence), 2 wrong usage, 130 interrupted, 143 terminated. After an interruption or a kill, the
+same command with --recover continues and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the machine is shut down, say."""
+    """SIGTERM was received, for example because the machine shuts down."""
 
 
 class _NoReporter:
-    """The epochs are in the log already."""
+    """Ignores each epoch (an EpochReporter): the log has it already."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Go on after each epoch."""
+        """Continue after each epoch."""
         return True
 
 
 class _Periodic:
-    """Wants a state whenever so many seconds of training are in none (a StateReporter)."""
+    """Requests a state after every `seconds` of training (a StateReporter)."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._saved: float | None = None
 
     def progress(self, progress: Progress) -> bool:
-        """Say whether it is time."""
+        """Return whether the next state is due."""
         if self._saved is None:
             self._saved = progress.trained_seconds
         return progress.trained_seconds - self._saved >= self._seconds
 
     def saved(self, state: SavedState) -> None:
-        """Begin to count anew."""
+        """Restart the count from this state."""
         self._saved = state.trained_seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train as the command line says; return the exit status."""
+    """Train as the command line specifies; return the exit status."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         what, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         sys.stderr.write(
-            f"error: {what}; the same call with --recover goes on after the batch that was saved last\n"
+            f"error: {what}; run the same command with --recover to continue after the last saved batch\n"
         )
         return status
     sys.stdout.write(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
@@ -122,16 +122,16 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace) -> dict[str, object]:
-    """Return what makes two calls the same one.
+    """Return the identity of the training: two calls with the same identity are the same training.
 
-    Device and workers are not in it, for another machine may change them.
+    Device and workers are not part of it, because they may change from one machine to another.
     """
     arguments = {name: value for name, value in options.set if name != "workers"}
     return {"data": options.data and str(options.data.resolve()), "epochs": options.epochs} | arguments
 
 
 def _recovery(request: TrainingRequest) -> TrainingRequest:
-    """Change `request` to go on with what an interrupted call for the same left in its folder, if it did."""
+    """Return `request`, changed to continue from the state that an interrupted call left, if there is one."""
     from include.training.loading import load_training_state
     from include.training.resume import require_identity
 
@@ -143,7 +143,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     except StateMismatch:
         if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
             raise
-        return request  # the call did not save a state: last.pt is what it began with
+        return request  # the call saved no state: last.pt is the file that it started from
     return dataclasses.replace(
         request, resume_from=last, best_from=best if best.is_file() else None, recover=True
     )
@@ -154,36 +154,39 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m include.training",
         description="Train a YOLO model and keep a last.pt that resumes. Nothing is ever downloaded.",
         epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
-        "After an interruption or a kill, the same call with --recover goes on to the same weights.",
+        "After an interruption or a kill, the same command with --recover continues and ends with the same "
+        "weights.",
     )
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
     parser.add_argument(
         "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo11n"
     )
-    parser.add_argument("--epochs", type=int, help="epochs in all; default 100, or as the resumed training")
     parser.add_argument(
-        "--save-dir", type=Path, default=Path("runs/train"), help="where weights/ goes; default runs/train"
+        "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training"
+    )
+    parser.add_argument(
+        "--save-dir", type=Path, default=Path("runs/train"), help="folder for weights/; default runs/train"
     )
     parser.add_argument(
         "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or a GPU's number"
     )
-    parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to go on from")
+    parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to continue from")
     parser.add_argument(
-        "--best", type=Path, help="the best.pt that belongs to --resume; default: the one beside it"
+        "--best", type=Path, help="the best.pt that belongs to --resume; default: the one in the same folder"
     )
     parser.add_argument(
         "--recover",
         action="store_true",
-        help="go on with what an interrupted call with the same arguments left in --save-dir, if it left a "
-        "state; without this a training there is replaced",
+        help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
+        "if there is one; without this option a training in that folder is replaced",
     )
     parser.add_argument(
         "--save-seconds",
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how much training may be lost: within an epoch the state is saved so often; default 60",
+        help="how often the state is saved within an epoch; limits how much is lost; default 60",
     )
     parser.add_argument(
         "--set",
@@ -198,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE, with a value as in JSON; what is none of JSON is a text."""
+    """Parse NAME=VALUE; a value that is not valid JSON is taken as a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

@@ -1,6 +1,6 @@
-"""The architectures and pretrained weights of the pinned Ultralytics, told by name without Ultralytics.
+"""The architectures and pretrained weights of the pinned Ultralytics, by name, without importing Ultralytics.
 
-architectures.json is made by include.training.derive_architectures.
+include.training.derive_architectures writes architectures.json.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 class Architecture:
     """A model YAML that Ultralytics ships.
 
-    task is None where our trainers do not train it (RT-DETR, YOLO-World, YOLOE). sizes has a letter for each
-    size that can be asked for in the name; it is empty where the YAML has one size.
+    task is None if our trainers do not train it (RT-DETR, YOLO-World, YOLOE). sizes has a letter for each
+    size that the name can ask for; it is empty if the YAML has only one size.
     """
 
     name: str
@@ -44,7 +44,7 @@ def _table() -> dict[str, Any]:
 
 @cache
 def shipped_architectures() -> Mapping[str, Architecture]:
-    """Return all of them by the name of their YAML, without size: yolo11-seg, not yolo11n-seg."""
+    """Return the architectures by the name of their YAML, without size: yolo11-seg, not yolo11n-seg."""
     return {name: Architecture(name=name, **about) for name, about in _table()["architectures"].items()}
 
 
@@ -60,7 +60,7 @@ def default_weights(task: Task) -> str:
 
 
 def release_url() -> str:
-    """Return the address at which the pretrained files of this version lie."""
+    """Return the URL below which this version's pretrained files are published."""
     return str(_table()["release"])
 
 
@@ -82,7 +82,7 @@ def find_architecture(model: str) -> Architecture | None:
 
 
 def is_architecture(model: str) -> bool:
-    """Tell whether `model` is the name of a shipped architecture."""
+    """Return whether `model` is the name of a shipped architecture."""
     return find_architecture(model) is not None
 
 
@@ -92,12 +92,12 @@ def file_names(model: str) -> list[str]:
 
 
 def similar_architecture(model: str) -> str | None:
-    """Return the trainable architecture that was most likely meant, in the size that was asked for."""
+    """Return the trainable architecture with the most similar name, in the requested size."""
     return _closest(model.strip().lower(), _trainable_names())
 
 
 def similar_weights(name: str) -> str | None:
-    """Return the published, trainable file that was most likely meant."""
+    """Return the published, trainable file with the most similar name."""
     return _closest(name, [weights for weights, task in published_weights().items() if task])
 
 
@@ -122,7 +122,7 @@ def _whole_name(model: str) -> str:
 
 
 def _without_size(model: str) -> tuple[str, str]:
-    """Return name and letter of the size, taken apart as by `yaml_model_load` of ultralytics/nn/tasks.py."""
+    """Split off the letter of the size, as `yaml_model_load` of ultralytics/nn/tasks.py does."""
     name = _whole_name(model)
     found = re.search(rf"(\d+)([{_SIZES}])(.+)?\Z", name)
     return (name[: found.end(1)] + (found[3] or ""), found[2]) if found else (name, "")

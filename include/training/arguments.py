@@ -1,7 +1,7 @@
 """Ultralytics' training arguments, checked without Ultralytics.
 
-A job is checked where torch is not installed. arguments.json holds the names and kinds of the pinned
-version; it is made by include.training.derive_arguments.
+Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version;
+include.training.derive_arguments writes it.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ OURS: dict[str, str] = {
     "device": "give the job's device",
     "mode": "it is always train",
     "resume": "to continue a job, give resume_from",
-    "project": "where the files of a job lie is fixed",
-    "name": "where the files of a job lie is fixed",
-    "save_dir": "where the files of a job lie is fixed",
-    "exist_ok": "where the files of a job lie is fixed",
+    "project": "the location of a job's files is fixed",
+    "name": "the location of a job's files is fixed",
+    "save_dir": "the location of a job's files is fixed",
+    "exist_ok": "the location of a job's files is fixed",
     "save": "last.pt and best.pt are always saved",
     "save_period": "the newest last.pt is kept after every epoch, and no others",
-    "cfg": "give the arguments that differ, each by its name",
+    "cfg": "give each argument that differs by its name",
 }
-"""Arguments that the job decides itself, with what to do instead."""
+"""Arguments that the job sets itself, with the alternative."""
 
 FILES: dict[str, str] = {
     "pretrained": "to start from weights, give them as the job's model, such as yolo11n.pt",
     "distill_model": "leave it out, no teacher is fetched",
 }
-"""Arguments whose text names a file of the machine that trains, with what to do instead.
+"""Arguments whose string names a file of the training machine, with the alternative.
 
 Ultralytics would open any path and fetch any URL."""
 
 _INT8 = {"8", "8.0", "int8", "w8a8"}
-"""What Ultralytics takes for quantization-aware training with 8 bits."""
+"""Values that mean quantization-aware training with 8 bits to Ultralytics."""
 
 _IN_WORDS = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
     "fraction": "a number between 0 and 1",
-    "str": "a text",
+    "str": "a string",
     "list": "a list",
 }
 
@@ -79,7 +79,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 @cache
 def known_arguments() -> dict[str, dict[str, Any]]:
-    """Name → kinds, optional, and where there are any minimum and choices; of the pinned Ultralytics."""
+    """Return the pinned version's arguments: name → kinds, optional and, if any, minimum and choices."""
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
     return table
 
@@ -87,8 +87,8 @@ def known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence that names the first argument which Ultralytics would not take, or
-    which the job decides itself.
+    Raises ValueError with one sentence about the first argument that Ultralytics would not accept, or that
+    the job sets itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():
@@ -100,7 +100,7 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
 
 
 def check_no_files(overrides: Mapping[str, object]) -> None:
-    """Refuse what names a file, for a job that is asked for from elsewhere. Raises ValueError."""
+    """Refuse arguments that name a file: the job comes from another machine. Raises ValueError."""
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - one sentence for all
@@ -109,7 +109,7 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
 
 
 def _require_small(overrides: Mapping[str, object]) -> None:
-    """Raise ValueError where a number, a text or all values together are larger than any argument takes."""
+    """Raise ValueError if a number, a string or all values together are larger than any argument needs."""
     left = [(name, value, 1) for name, value in overrides.items()]
     for counted in itertools.count(1):
         if not left:

@@ -1,7 +1,7 @@
-"""Arguments that are changed on purpose where a training is resumed: which, in words, and in the optimizer.
+"""Arguments that are changed on purpose when a training is resumed: finding, describing and applying them.
 
-Most are read anew by each epoch. What the optimizer keeps of its own (learning rates, momentum, decay) comes
-back with its state, so it is set again from an optimizer that was built with the new arguments.
+Most arguments are read again in each epoch. The optimizer's own settings (learning rates, momentum, decay)
+are restored with its state, so they are set again from an optimizer that was built with the new arguments.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""They decide how long, how fast, and what is shown; `time` has a reason of its own."""
+"""Arguments that affect duration, speed and output only; `time` is inexact for a reason of its own."""
 
 _STRIDE = 32
-"""Ultralytics rounds `imgsz` up to a multiple of it."""
+"""Ultralytics rounds `imgsz` up to a multiple of this."""
 
-_OF_GROUPS = {
+_GROUP_SETTINGS = {
     "lr0": ("initial_lr", "lr"),
     "momentum": ("momentum", "betas"),
     "weight_decay": ("weight_decay",),
 }
-"""What of a parameter group follows from an argument."""
+"""Settings of a parameter group that follow from an argument."""
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which of the given arguments make the weights others than those of the training before."""
+    """Return the names of the given arguments that change the weights compared with the earlier training."""
     return tuple(
         name
         for name, value in given.items()
@@ -36,24 +36,24 @@ def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -
     )
 
 
-def reason_of(
+def describe_changes(
     changed: Iterable[str], given: Mapping[str, object], trained: Mapping[str, Any], finished: int
 ) -> str | None:
-    """Say why the weights are not those of one training with the same arguments; None if they are."""
+    """Describe the changes that make the weights inexact; None if there are none."""
     what = ", ".join(f"{name}={given[name]!r} instead of {trained.get(name)!r}" for name in changed)
     return f"trained from epoch {finished + 1} on with {what}" if what else None
 
 
-def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return what the optimizer has of its own for each group of parameters."""
+def optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the optimizer's own settings for each parameter group."""
     return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def apply_changes(
     changed: Iterable[str], fresh: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Set what follows from the changed arguments to what it is in `fresh`, by groups."""
-    names = {each for name in changed for each in _OF_GROUPS.get(name, ())}
+    """Set the settings that follow from the changed arguments to their values in `fresh`, group by group."""
+    names = {each for name in changed for each in _GROUP_SETTINGS.get(name, ())}
     for group, new in zip(optimizer.param_groups, fresh, strict=True):
         group.update({name: new[name] for name in names & new.keys()})
 
@@ -62,7 +62,7 @@ def _is_same(name: str, given: object, trained: object) -> bool:
     if name == "imgsz" and isinstance(given, int) and isinstance(trained, int):
         return math.ceil(given / _STRIDE) == math.ceil(trained / _STRIDE)
     if name == "batch" and not (isinstance(given, int) and given > 0):
-        return True  # Ultralytics chooses, which is a reason of its own
+        return True  # Ultralytics chooses, which makes it inexact for a reason of its own
     if name == "warmup_bias_lr" and trained == 0:
         return True  # optimizer=auto sets it to 0 whatever was given
     return given is None or given == trained

@@ -1,4 +1,4 @@
-"""A model is as large as its description says: in a foreign file that may be anything."""
+"""A limit on the size of models, because the description in an untrusted file may ask for any size."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import torch
 
 MAX_PARAMETERS = 500_000_000
-"""Of a model from scratch; the largest of Ultralytics has 100 million."""
+"""Limit for a model from scratch; the largest of Ultralytics has 100 million."""
 
 MORE_PARAMETERS = 50_000_000
-"""Beyond twice those of the weights that it starts from: other data have other classes."""
+"""Allowed on top of twice the parameters of the initial weights: other data have other classes."""
 
 MAX_PARTS = 50_000
-"""Layers, and layers in them; YOLOv9e has 2,500."""
+"""Limit for layers, nested ones included; YOLOv9e has 2,500."""
 
 
 @contextmanager
-def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
+def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
-    PyTorch tells of each tensor while its memory is reserved but not touched yet. weights is the model that
-    it starts from, if it does.
+    PyTorch announces each tensor when its memory is reserved but not yet touched. weights is the model that
+    the training starts from, if any.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
     limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS
@@ -39,7 +39,7 @@ def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
         parameters += parameter.numel()
         if parameters > limit:
             raise TrainingError(
-                f"The model is described as one of more than {limit:,} parameters"
+                f"The model's description asks for more than {limit:,} parameters"
                 + ("" if known is None else f", but its file has {known:,}")
                 + "; correct its YAML, or give another model"
             )
@@ -49,7 +49,7 @@ def limited_size(weights: torch.nn.Module | None) -> Iterator[None]:
         parts += 1
         if parts > MAX_PARTS:
             raise TrainingError(
-                f"The model is described as one of more than {MAX_PARTS:,} parts; correct its YAML"
+                f"The model's description asks for more than {MAX_PARTS:,} layers; correct its YAML"
             )
 
     hooks = [

@@ -1,4 +1,4 @@
-"""What goes into a training and what comes out of it: standard library only, read by both sides."""
+"""The input and output of a training. Standard library only, because Airflow's side imports it too."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Task = Literal["detect", "segment", "classify", "pose", "obb"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training ended; "stopped" by its reporter. All but "completed" may leave epochs untrained."""
+"""Why a training ended; "stopped" means by its reporter. All but "completed" may leave epochs undone."""
 
 MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
-"""What the name of a task's model ends with: Ultralytics builds the head from it, whatever `task` says."""
+"""Suffix of a task's model names: Ultralytics builds the head from it, whatever `task` says."""
 
 
 class TrainingError(FinalError):
@@ -31,46 +31,46 @@ class DeviceNotAvailable(TrainingError):
 
 
 class MachineUnusable(AttemptError):
-    """The machine cannot be used now. Later, or on another machine, the training goes on."""
+    """The machine cannot be used now. The training continues later, or on another machine."""
 
 
 class NoGpuFree(MachineUnusable):
-    """Other trainings have all GPUs that this one may take, an attempt of its own perhaps that is ending."""
+    """Other trainings, perhaps an earlier attempt of this one, hold all GPUs that it may take."""
 
 
 class GpuLost(MachineUnusable):
-    """The machine has a GPU, or the training had one, and none can be used."""
+    """The machine has a GPU, or the training had one, but no GPU can be used."""
 
 
 class MemoryTaken(MachineUnusable):
-    """Memory ran out where it was enough before: somebody else uses it."""
+    """Memory ran out although it sufficed before: another process uses it."""
 
 
 class MemoryShort(MachineUnusable):
-    """The training has grown until the machine's memory is nearly used up: the next attempt has room."""
+    """The training has used up nearly all memory of the machine; the next attempt starts with more room."""
 
 
 class ProcessKilled(AttemptError):
-    """A process of the training was killed: by the kernel where memory is short, by a crash, by somebody.
+    """A process of the training was killed: by the kernel for lack of memory, by a crash, or by a person.
 
-    The attempt counts as one that was killed as a whole.
+    The attempt counts as killed as a whole.
     """
 
 
 class DiskError(AttemptError):
-    """The machine's disk does not take a checkpoint. Another machine's may."""
+    """A checkpoint could not be written to this machine's disk. Another machine's disk may have room."""
 
 
 class NotResumable(TrainingError):
-    """The file holds no training state (it was stripped, say): nothing can continue from it."""
+    """The file holds no training state, for example because it was stripped."""
 
 
 class StateMismatch(NotResumable):
-    """The state is of another training than the one that is to go on."""
+    """The state belongs to another training than the one that is to continue."""
 
 
 class UnreadableCheckpoint(NotResumable):
-    """The file is missing, damaged, no checkpoint, or holds objects that a checkpoint has no use for."""
+    """The file is missing, damaged, not a checkpoint, or holds objects that no checkpoint needs."""
 
 
 def require_task(name: str) -> Task:
@@ -86,9 +86,9 @@ class TrainingRequest:
     """One training, in Ultralytics' own words. Nothing is ever downloaded.
 
     With `resume_from` the training continues at the next epoch with the checkpoint's own model, optimizer and
-    arguments. With `recover` as well it goes on as if nothing had happened: `resume_from` is then this very
-    training's state, left by an attempt that was interrupted, and no argument changes. Where it had ended
-    already, only the final validation is done.
+    arguments. With `recover` as well it continues as if it had never been interrupted: `resume_from` is then
+    this training's own state, left by an interrupted attempt, and no argument changes. If all its epochs were
+    trained already, only the final validation is done.
     """
 
     task: Task
@@ -96,7 +96,7 @@ class TrainingRequest:
     model: str
     """Name or YAML of an architecture, which is trained from scratch, or path of a .pt on this machine."""
     data: Path
-    """What Ultralytics takes as `data`: a YAML file, or a directory for classify."""
+    """Ultralytics' `data`: a YAML file, or a directory for classify."""
     save_dir: Path
     """Folder for the results, with weights/ in it: `{TRAINING_ROOT}/{job_id}/runs/train`."""
     epochs: int | None = None
@@ -105,30 +105,30 @@ class TrainingRequest:
     device: str | None = None
     """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
-    """All other Ultralytics training arguments that were given. With `resume_from` these are what changes on
-    purpose (lr0, batch, workers, patience, …); the reports then say so in inexact_reason. Optimizer and seed
-    stay as they were, and a patience that the checkpoint has used up begins anew."""
+    """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
+    changes (lr0, batch, workers, patience, …), which the reports name in inexact_reason. Optimizer and seed
+    stay the same, and a patience that the checkpoint has used up restarts."""
     resume_from: Path | None = None
     """A whole last.pt to continue from; it is only read."""
     best_from: Path | None = None
-    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it the
+    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it, the
     best of the resumed epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
-    """What makes this training this one, in plain values; it is kept in last.pt. With `recover` a state of
-    another identity is refused."""
+    """Plain values that identify this training; last.pt stores them. With `recover`, a state with another
+    identity is refused."""
     recover: bool = False
     """Whether `resume_from` is this training's own state."""
     stop: bool = False
-    """Whether a training that recovers is to end at once, with the final validation."""
+    """Whether a recovering training ends at once, with the final validation."""
     loss_rules: LossRules = NO_RULES
-    """What happens where the loss jumps or is not a number."""
+    """What to do if the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None
-    """Where each process shows that it is alive; None if nobody looks."""
+    """Where each process writes its heartbeats; None if no watchdog reads them."""
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """The numbers of one finished epoch. None stands for one that is not finite."""
+    """The numbers of one finished epoch. None stands for a number that is not finite."""
 
     epoch: int
     """Counted from 0."""
@@ -138,81 +138,81 @@ class EpochReport:
     """By Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An epoch
     without validation (`val=false`) has no validation metrics."""
     fitness: float | None
-    """What Ultralytics compares epochs by; None also without validation."""
+    """The number by which Ultralytics compares epochs; None also without validation."""
     seconds: float
-    """What the epoch took, with its validation."""
+    """Duration of the epoch, with its validation."""
     eta_seconds: float
-    """What the remaining epochs will take, at the average of this attempt."""
+    """Expected duration of the remaining epochs, from the average of this attempt."""
     is_best: bool
-    """Whether best.pt is of this epoch."""
+    """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
-    """Why the weights may differ from those of an uninterrupted training; None while they do not."""
+    """Why the weights may differ from those of an uninterrupted training; None if they do not."""
     trained_seconds: float = 0.0
     """As in Progress."""
 
 
 class EpochReporter(Protocol):
-    """Takes each finished epoch's numbers. An exception it raises ends the training."""
+    """Receives the numbers of each finished epoch. An exception that it raises ends the training."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`; say whether to go on.
+        """Record `epoch`; return whether to continue.
 
-        last.pt holds its state already, unless a StateReporter is told of that. Where it answers False the
-        training ends with this epoch, and last.pt can be resumed.
+        last.pt holds its state already, unless a StateReporter is notified of states. If this returns False,
+        the training ends with this epoch, and last.pt can be resumed.
         """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is: after each batch, and when the last batch of an epoch is to be validated."""
+    """The position of a training after a batch; after an epoch's last one, the validation is yet to come."""
 
     epoch: int
     """Last finished epoch, from 0; -1 before the first."""
     batch: int
-    """Number of batches after it that are finished."""
+    """Number of finished batches after that epoch."""
     batches: int
-    """Number of batches in that epoch."""
+    """Number of batches in the current epoch."""
     trained_seconds: float
-    """Time since the training began that went into its state, in all attempts; without what was lost."""
+    """Seconds of training that went into its state, over all attempts; lost work does not count."""
     is_repeated: bool = False
-    """Whether the epoch is trained once more, after a NaN or with half the batch. No state within it is
-    saved, because one of the first time would seem to be newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch. No state within it is saved, because
+    a state from its first time would look newer."""
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """What last.pt holds."""
+    """The state that last.pt holds."""
 
     epoch: int
     """Last finished epoch in it, from 0; -1 before the first."""
     batch: int
-    """Number of batches after it that are in the state; 0 at an epoch's end."""
+    """Number of batches after that epoch in the state; 0 at an epoch's end."""
     is_best: bool
-    """Whether best.pt is to be made of it: no epoch before was better."""
+    """Whether it becomes best.pt: no earlier epoch was better."""
     trained_seconds: float
     """As in Progress."""
 
 
 class StateReporter(Protocol):
-    """Decides when a state is saved within an epoch, and takes each one. What it raises ends the training."""
+    """Decides when states are saved within an epoch, and receives them. What it raises ends the training."""
 
     def progress(self, progress: Progress) -> bool:
-        """Say whether the state is to be saved now; asked after each batch, in the training's thread.
+        """Return whether to save the state now; called after each batch, in the training's thread.
 
-        It is then saved in the background, but for one that is asked for while another is being written: that
-        is left out, and the question comes again after the next batch.
+        The state is then saved in the background, unless another one is still being written: in that case it
+        is skipped, and the reporter is asked again after the next batch.
         """
 
     def saved(self, state: SavedState) -> None:
-        """Take the state that last.pt holds as long as this does not return; called in a thread of its own.
+        """Take the state that last.pt holds until this returns; called in a thread of its own.
 
-        last.pt may not be changed, and is replaced by the next state under a new inode.
+        last.pt must not be changed; the next state replaces it under a new inode.
         """
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training leaves behind. Epochs are counted from 0."""
+    """The outcome of a finished training. Epochs are counted from 0."""
 
     best: Checkpoint
     """The deployable best.pt, stripped of its training state."""
@@ -227,14 +227,14 @@ class TrainingResult:
     start_epoch: int
     """First epoch of this attempt."""
     metrics: Mapping[str, float | None]
-    """Of best.pt on the validation split, by Ultralytics' names, as in results.csv."""
+    """Metrics of best.pt on the validation split, by Ultralytics' names, as in results.csv."""
     fitness: float | None
-    """Of best.pt on the validation split."""
+    """Fitness of best.pt on the validation split."""
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """What the loop and the final validation took."""
+    """Duration of the training loop and the final validation."""
     device: str
-    """What it ran on: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
+    """The device it ran on: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str
-    """Version of Ultralytics that trained."""
+    """Version of Ultralytics that trained it."""

@@ -1,7 +1,7 @@
-"""Derive architectures.json from what is installed: `python -m include.training.derive_architectures`.
+"""Derive architectures.json from Ultralytics: `python -m include.training.derive_architectures`.
 
 Architectures are the model YAMLs that it ships, pretrained weights the files that it publishes. Run this
-again when the pinned version changes; a test compares the file with what is installed.
+again when the pinned version changes; a test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from include.training.architectures import TABLE
 from include.training.environment import isolate_ultralytics
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
-"""Names of what Ultralytics trains with other trainers (YOLOWorld, YOLOE, RTDETR), which we do not use."""
+"""Names of models that need trainers which we do not use (YOLOWorld, YOLOE, RTDETR)."""
 
 _OF_YOLO = re.compile(r"yolo(v\d|\d)")
-"""Other published files are of segmenters such as SAM, of YOLO-NAS, and of what reads texts."""
+"""Names of YOLO models. Other published files are segmenters such as SAM, YOLO-NAS, and text encoders."""
 
 _TASKS = {
     "-seg": "segment",
@@ -29,11 +29,11 @@ _TASKS = {
     "-sem": "semantic",
     "-depth": "depth",
 }
-"""How the name of a published file tells its task; without any of these it is detect."""
+"""The part of a published file's name that names its task; without any of these it is detect."""
 
 
 def derive() -> dict[str, Any]:
-    """Return the tables of the installed version, as they stand in architectures.json."""
+    """Return the installed version's tables, in the form of architectures.json."""
     isolate_ultralytics()
     from ultralytics import __version__, cfg
     from ultralytics.utils import downloads
@@ -51,7 +51,7 @@ def derive() -> dict[str, Any]:
 
 
 def _architecture(path: Path) -> dict[str, str | None]:
-    """Return its task, None where it is not trained here, and the letters of its sizes."""
+    """Return its task (None if it is not trained here) and the letters of its sizes."""
     import yaml
     from ultralytics.nn.tasks import guess_model_task
 

@@ -1,7 +1,7 @@
 """Derive arguments.json from the installed Ultralytics: `python -m include.training.derive_arguments`.
 
 Names come from its default.yaml, kinds from the lists that its own check uses. Run this again when the pinned
-version changes; a test compares the file with what is installed.
+version changes; a test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _CHOICES = {
     "optimizer": ["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"],
     "split": ["train", "val", "test"],
 }
-"""Words that Ultralytics names in default.yaml's prose only."""
+"""Words that appear only in default.yaml's prose."""
 
 
 def derive() -> dict[str, Any]:
-    """Return the table of training arguments of the installed version, as it stands in arguments.json."""
+    """Return the installed version's training arguments, in the form of arguments.json."""
     isolate_ultralytics()
     import yaml
     from ultralytics import __version__, cfg

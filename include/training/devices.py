@@ -1,4 +1,4 @@
-"""The device a training runs on: checked before anything is loaded."""
+"""Choosing and checking the device that a training runs on, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ log = logging.getLogger(__name__)
 _GPUS = r"cuda|(cuda:)?\d+(,\d+)*"
 
 _DEFAULT_BATCH = 16
-_FOR_ONE_GPU = {
+_SINGLE_GPU_ONLY = {
     "rect": "which would stack images of different shapes",
-    # Ultralytics lets each compute the number of epochs, and learning rates with it, from its own clock.
-    "time": "which would not agree on when it is over",
+    # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
+    "time": "which would not agree on when to stop",
 }
 
 
 def count_devices(device: str | None) -> int:
-    """How many devices `device` names: "0,1" names two; None and "auto" mean one."""
+    """Return how many devices `device` names: "0,1" names two; None and "auto" mean one."""
     return len((device or "auto").split(","))
 
 
-def check_shared(gpus: int, arguments: Mapping[str, Any]) -> None:
-    """Refuse Ultralytics' arguments that several GPUs cannot share, with a sentence.
+def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that do not work with several GPUs. Raises ValueError with a sentence.
 
-    Raises ValueError. An argument that is missing or None has Ultralytics' default.
+    An argument that is missing or None has Ultralytics' default.
     """
     if gpus <= 1:
         return
@@ -45,19 +45,19 @@ def check_shared(gpus: int, arguments: Mapping[str, Any]) -> None:
         raise ValueError(
             f"batch={batch:g} cannot be shared by {gpus} GPUs; give a multiple of {gpus}, such as {8 * gpus}"
         )
-    for name, reason in _FOR_ONE_GPU.items():
+    for name, reason in _SINGLE_GPU_ONLY.items():
         if arguments.get(name):
             raise ValueError(
-                f"{name}={arguments[name]} does not go with {gpus} GPUs, {reason}; leave it out, or give one "
-                "GPU"
+                f"{name}={arguments[name]} does not work with {gpus} GPUs, {reason}; leave it out, or give "
+                "one GPU"
             )
 
 
 def choose_device(requested: str | None) -> str:
-    """Return Ultralytics' word for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
+    """Return Ultralytics' name for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
-    None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for what this
-    machine does not have, GpuLost where it has a GPU that torch cannot use.
+    None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for a device that
+    this machine does not have, GpuLost if it has a GPU that torch cannot use.
     """
     import torch
 
@@ -66,7 +66,7 @@ def choose_device(requested: str | None) -> str:
     if not gpus and name not in {"cpu", "mps"} and _should_have_gpu():
         raise GpuLost(
             f"device={requested or 'auto'}: this machine has an NVIDIA GPU, but torch cannot use it. Its "
-            "driver does not answer or is too old: see nvidia-smi. Give device=cpu to train on the CPU"
+            "driver does not respond or is too old: see nvidia-smi. Give device=cpu to train on the CPU"
         )
     if name == "auto":
         if not gpus:
@@ -84,7 +84,7 @@ def choose_device(requested: str | None) -> str:
 
 
 def _should_have_gpu() -> bool:
-    """Whether there is a GPU, nobody has hidden it on purpose, and torch was built to use it."""
+    """Return whether there is a GPU that is not hidden on purpose, and torch was built to use it."""
     import torch
 
     hidden = os.environ.get(VISIBLE, "0").strip() in {"", "-1"}
@@ -99,8 +99,8 @@ def _remedy(gpus: int) -> str:
     if gpus == 1:
         return "this machine has 1 GPU, numbered 0; give 0, cpu or auto"
     return (
-        f"this machine has {gpus} GPUs, numbered 0 to {gpus - 1}; give one of these numbers, or several with "
-        "commas between them, each once, or cpu, or auto"
+        f"this machine has {gpus} GPUs, numbered 0 to {gpus - 1}; give one of these numbers, several "
+        "different ones separated by commas, cpu or auto"
     )
 
 

@@ -1,17 +1,16 @@
-"""One training on several GPUs: one process each (a rank), and this process, which only watches them.
+"""Training on several GPUs: one process (a rank) for each, supervised by this process.
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and learn nothing
-from them. Here the ranks get a Plan, and a connection to this process. Over it rank 0 reports each epoch and
-each saved state and waits for the answer, so that what speaks to the world (records, publishes, may be
-interrupted) stays here. A rank ends when its connection does, so that none outlives this process, however
-that ends.
+from them. Here the ranks get a TrainingPlan and a connection to this process. Rank 0 uses it to report each
+epoch and each saved state, and waits for the answer: recording, publishing and interruptions are handled
+here. A rank exits when its connection closes, so that none outlives this process, however that ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
-gradients are averaged over them after every batch. What differs are the running statistics of batch
-normalization (Ultralytics does not synchronize them). The checkpoint has rank 0's, and all ranks go on with
-them. That changes nothing: training computes with each batch's own statistics, and a validation is preceded
-by a broadcast of rank 0's averages. Two numbers have one sum; with three GPUs or more the order in which NCCL
-adds depends on how they are connected, so there the guarantee needs the same kind of machine.
+gradients are averaged over them after every batch. Only the running statistics of batch normalization differ
+(Ultralytics does not synchronize them). The checkpoint has rank 0's, and all ranks continue with those. That
+changes nothing: training computes with each batch's own statistics, and rank 0's averages are broadcast
+before a validation. The sum of two numbers does not depend on their order. With three GPUs or more, the order
+in which NCCL adds depends on how they are connected, so the guarantee needs the same kind of machine.
 """
 
 from __future__ import annotations
@@ -47,50 +46,50 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     from include.training.contract import EpochReporter, StateReporter
-    from include.training.plan import Plan
+    from include.training.plan import TrainingPlan
 
 _LOOPBACK = "127.0.0.1"
 
 
 class RankFailed(AttemptError):
-    """A process of a training on several GPUs failed; the note, where there is one, is its traceback."""
+    """A process of a training on several GPUs failed; a note on the exception has its traceback, if known."""
 
 
 class RankDied(RankFailed):
-    """A process of a training on several GPUs ended by itself, without a word."""
+    """A process of a training on several GPUs exited without reporting an error."""
 
 
 def train_in_ranks(
-    plan: Plan,
+    plan: TrainingPlan,
     ranks: int,
     reporter: EpochReporter,
     states: StateReporter | None = None,
     program: str = "include.training.rank",
 ) -> TrainingResult:
-    """Train in `ranks` processes and return rank 0's result; none of them is left afterwards, in any case.
+    """Train in `ranks` processes and return rank 0's result. All of them have ended when this returns.
 
     program is the module that each process runs. Raises TrainingError and ProcessKilled as a training in this
-    process does, RankFailed for what has no sentence of its own; an exception of the reporter is passed on.
+    process does, RankFailed for any other error of a rank, and any exception of the reporter.
     """
-    with _started(Work(plan, saves_states=states is not None), ranks, program) as started:
+    with _start_ranks(Work(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)
     return replace(result, device=f"{result.device} and {ranks - 1} more")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a rank gets to do; saves_states tells that rank 0 reports progress, and states within epochs."""
+    """The work of a rank; if saves_states, rank 0 also reports progress, and states within epochs."""
 
-    plan: Plan
+    plan: TrainingPlan
     saves_states: bool
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What this process says to rank 0.
+    """A message from this process to rank 0.
 
-    go_on answers an EpochReport; taken says that the file of a SavedState is not needed any more; save asks
-    for a state after the batch.
+    go_on answers an EpochReport; taken means that the file of a SavedState is no longer needed; save requests
+    a state after the current batch.
     """
 
     go_on: bool | None = None
@@ -105,37 +104,37 @@ class _Rank:
     connection: Connection[Any, Any]
 
     def receive(self) -> object:
-        """Return the next message; where none comes any more, why."""
+        """Return the next message, or if the connection is closed, the error that explains it."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
             return self._end()
 
     def _end(self) -> RankDied | ProcessKilled:
-        # Its number must stay taken until the whole group is killed, so it is only looked at.
+        # WNOWAIT: the process id must not be reused before the whole group is killed.
         ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None  # noqa: S101 - only without waiting there may be none
         whose = f"Rank {self.number} of the training"
         if ended.si_code == os.CLD_EXITED:
-            return RankDied(f"{whose} ended by itself with status {ended.si_status}")
+            return RankDied(f"{whose} exited unexpectedly with status {ended.si_status}")
         return ProcessKilled(f"{whose} was killed by {signal.Signals(ended.si_status).name}")
 
     def kill(self) -> None:
-        """End the process and its loader workers. Nothing has to be saved: last.pt is whole at any moment."""
+        """Kill the process and its loader workers. Nothing is lost, because last.pt is always complete."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @contextmanager
-def _started(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
-    """Start the processes; kill them in the end, each even where killing another one fails."""
-    store = _meeting_point()
+def _start_ranks(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
+    """Start the processes, and kill all of them in the end, even if killing one of them fails."""
+    store = _start_store()
     environment = with_this_project(os.environ) | {
         "WORLD_SIZE": str(ranks),
         "MASTER_ADDR": _LOOPBACK,
         "MASTER_PORT": str(store.port),
-        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # says that the server at that address is there already
+        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # the server at that address is already running
     }
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     with ExitStack() as stack:
@@ -154,13 +153,13 @@ def _started(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
             rank = _Rank(number, process, ours)
             stack.callback(rank.kill)
             started.append(rank)
-            with suppress(OSError):  # a rank that is dead already is noticed later
+            with suppress(OSError):  # a rank that has died already is noticed later
                 ours.send(work)
         yield started
 
 
-def _meeting_point() -> TCPStore:
-    """Where the ranks find each other: on a port that nobody can take before, and on this machine alone."""
+def _start_store() -> TCPStore:
+    """Start the store over which the ranks connect, on a port of this machine that is reserved for it."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     listening = socket.create_server((_LOOPBACK, 0))
@@ -176,7 +175,7 @@ def _meeting_point() -> TCPStore:
 
 
 def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporter | None) -> TrainingResult:
-    """Pass on what the ranks say until rank 0 says the result."""
+    """Handle the messages of the ranks until rank 0 sends the result."""
     by_connection = {rank.connection: rank for rank in ranks}
     while True:
         ready = [by_connection[connection] for connection in wait(by_connection)]  # type: ignore[index]
@@ -198,7 +197,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
-    """Raise the one that explains the others: ranks that lose one of them fail too."""
+    """Raise the error that explains the others: if one rank is lost, the other ranks fail too."""
     for kind in (TrainingError, MachineUnusable, ProcessKilled, RankDied, Exception):
         for error in errors:
             if isinstance(error, kind):

@@ -9,9 +9,9 @@ import sys
 def isolate_ultralytics() -> None:
     """Keep Ultralytics off the network and from running foreign code, in this process and its children.
 
-    Call it before Ultralytics is first imported. Ultralytics then sends no telemetry, looks for no updates,
-    installs no packages, loads checkpoints without running what is pickled in them, and draws progress bars
-    only where somebody watches.
+    Call this before Ultralytics is first imported. Ultralytics then sends no telemetry, looks for no updates,
+    installs no packages, loads checkpoints without running pickled code, and draws progress bars only on a
+    terminal.
     """
     os.environ |= {
         "YOLO_OFFLINE": "true",

@@ -1,4 +1,4 @@
-"""Measures a model on a split of a dataset: the same numbers for the same files, whoever asks."""
+"""Evaluates a model on a split of a dataset, so that the same files always give the same numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from include.training.contract import TrainingError, require_task
 from include.training.environment import isolate_ultralytics
+from include.training.error_text import format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
-from include.training.sentences import in_one_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from include.training.contract import Task
-    from include.training.validators import ByName
+    from include.training.validators import ClassNameMixin
 
-JUDGED_WITH = (
+EVALUATION_ARGUMENTS = (
     "agnostic_nms",
     "classes",
     "conf",
@@ -29,21 +29,21 @@ JUDGED_WITH = (
     "overlap_mask",
     "single_cls",
 )
-"""Training arguments that also decide how a model is measured: both sides of a comparison get the same."""
+"""Training arguments that also affect an evaluation: both sides of a comparison get the same values."""
 
 _IMGSZ, _BATCH = 640, 16
 
 _WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
-"""What Ultralytics raises for data that do not fit; what else it raises another machine may not."""
+"""Exceptions that Ultralytics raises for unsuitable data; others may be due to this machine."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on one split of one dataset.
+    """The metrics of a model on one split of one dataset.
 
-    metrics have Ultralytics' names as they are in results.csv, and `fitness`; a number that is not finite is
-    None. classes holds AP50-95 of each class that has a label in the split, by name: of masks for segment, of
-    keypoints for pose; for classify it is the accuracy (top 1).
+    metrics have Ultralytics' names as in results.csv, and `fitness`; a number that is not finite is None.
+    classes has the AP50-95 of each class with a label in the split, by name: of masks for segment, of
+    keypoints for pose; for classify it is the top-1 accuracy.
     """
 
     metrics: Mapping[str, float | None]
@@ -61,15 +61,15 @@ def evaluate(
     device: str | None = None,
     arguments: Mapping[str, object] | None = None,
 ) -> Evaluation:
-    """Measure the model in the file `weights` on a split of `data`.
+    """Evaluate the model in the file `weights` on a split of `data`.
 
-    data is what Ultralytics takes: a YAML, or a folder for classify. imgsz is in pixels (None: 640), batch
-    counts images (None: 16), device is as in TrainingRequest, but one. Of arguments only JUDGED_WITH count.
-    Classes are told apart by name, so a model that lacks one fails on it. Nothing is written but label
-    caches beside `data`.
+    data is Ultralytics' `data`: a YAML, or a folder for classify. imgsz is in pixels (None: 640), batch in
+    images (None: 16), device is a single device as in TrainingRequest. Of `arguments`, only those named in
+    EVALUATION_ARGUMENTS are used. Classes are matched by name, so a model that lacks one misses all its
+    labels. Nothing is written except label caches next to the data.
 
-    Raises TrainingError for weights of another task, for data that cannot be read, and where memory runs
-    out; UnreadableCheckpoint for a file that holds anything else than a model.
+    Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
+    UnreadableCheckpoint for a file that is not a model.
     """
     isolate_ultralytics()
     from include.training.devices import choose_device
@@ -78,7 +78,7 @@ def evaluate(
     _require_model_for(task, weights)
     tame_ultralytics()
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
-        judged = {name: value for name, value in (arguments or {}).items() if name in JUDGED_WITH}
+        judged = {name: value for name, value in (arguments or {}).items() if name in EVALUATION_ARGUMENTS}
         settings: dict[str, Any] = {
             "task": task,
             "mode": "val",
@@ -94,34 +94,36 @@ def evaluate(
         }
         validator = VALIDATORS[task](settings, Path(folder))
         try:
-            return _measured(validator, weights, settings)
+            return _measure(validator, weights, settings)
         finally:
             validator.close()
 
 
 def _require_model_for(task: Task, weights: Path) -> None:
-    """Look into the file before Ultralytics loads it, which would run whatever somebody pickled into it."""
+    """Check the file before Ultralytics loads it, which would run any code pickled into it."""
     from include.training.loading import inspect_checkpoint
 
     require_task(task)
     built_for = inspect_checkpoint(weights).task
     if built_for != task:
-        raise TrainingError(f"{weights} is a model for {built_for}, so it cannot be measured at task={task}")
+        raise TrainingError(
+            f"{weights} is a model for {built_for}, so it cannot be evaluated for task={task}"
+        )
 
 
-def _measured(validator: ByName, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
+def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
     try:
         _require_description(settings)
         metrics = validator(model=weights)
     except Exception as error:
         if is_out_of_memory(error):
             raise TrainingError(
-                f"{settings['device']} ran out of memory while {weights.name} was measured with "
+                f"{settings['device']} ran out of memory while evaluating {weights.name} with "
                 f"batch={settings['batch']} and imgsz={settings['imgsz']}; give a smaller batch"
             ) from error
         if isinstance(error, _WRONG_INPUT):
             raise TrainingError(
-                f"{weights.name} cannot be measured on {settings['data']}: {in_one_line(error)}"
+                f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error
         raise
     return Evaluation(
@@ -131,7 +133,7 @@ def _measured(validator: ByName, weights: Path, settings: Mapping[str, Any]) -> 
 
 
 def _require_description(settings: Mapping[str, Any]) -> None:
-    """Ultralytics runs the YAML's `download` (also a script) for images that are missing: never here."""
+    """Check the dataset's YAML without its `download`, which Ultralytics would run (even a script)."""
     from ultralytics.data.utils import check_det_dataset
 
     if settings["task"] != "classify":

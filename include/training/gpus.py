@@ -1,7 +1,7 @@
-"""Which GPU a training takes: a free one, under a lock that ends with this process.
+"""Claiming GPUs for a training: each one is locked until this process ends.
 
-GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES when it is initialised and never again,
-so a claim has to be made before. In that variable GPUs stand by UUID, whose meaning does not change.
+GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
+must be claimed before. The variable names them by UUID, whose meaning does not change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 
 _NUMBERS = re.compile(r"cuda|(cuda:)?\d+(,\d+)*")
 
@@ -42,7 +42,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a training runs on, in words: machine, GPU (or CPU), and the GPU's driver; None on a CPU."""
+    """The hardware of a training, in words: machine, GPU (or CPU), and the GPU's driver (None on a CPU)."""
 
     machine: str
     gpu: str
@@ -50,9 +50,9 @@ class Hardware:
 
 
 def describe_hardware(device: str | None) -> Hardware:
-    """Describe this machine, and what `claimed` gave of it as `device`."""
+    """Describe this machine and the device on it that `claim_gpus` yielded."""
     machine = socket.gethostname()
-    gpus = visible(list_gpus(), os.environ.get(VISIBLE)) if _names_gpus(device) else []
+    gpus = visible_gpus(list_gpus(), os.environ.get(VISIBLE)) if _names_gpus(device) else []
     if not gpus:
         return Hardware(machine, "Apple GPU" if device == "mps" else "CPU", None)
     names = Counter(gpu.name for gpu in gpus)
@@ -61,12 +61,12 @@ def describe_hardware(device: str | None) -> Hardware:
 
 
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
-    """Refuse what this machine lacks, and its CPU where nobody asked for it; `device` is from `claimed`.
+    """Refuse a device that this machine lacks, and its CPU unless it was asked for.
 
-    Only a cpu_worker is there to train on its CPU unasked. Raises GpuLost where this machine has a GPU that
-    its driver does not show, else DeviceNotAvailable.
+    device is the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without being asked.
+    Raises GpuLost if this machine has a GPU that its driver does not show, else DeviceNotAvailable.
     """
-    if not _names_gpus(device) or visible(list_gpus(), os.environ.get(VISIBLE)):
+    if not _names_gpus(device) or visible_gpus(list_gpus(), os.environ.get(VISIBLE)):
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
     if is_auto and cpu_worker:
@@ -77,59 +77,59 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
     raise DeviceNotAvailable(
         f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
-        "GPU take this job; a worker that is there to train on its CPU needs CPU_WORKER=true"
+        "GPU take this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
     )
 
 
 @contextmanager
-def claimed(device: str | None, locks: Path) -> Iterator[str | None]:
-    """Claim what `device` asks for, make it all that CUDA sees, and give what Ultralytics takes for it.
+def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
+    """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
 
-    None and auto take one GPU that is free; numbers count those that CUDA_VISIBLE_DEVICES leaves, in NVML's
-    order. Without a GPU nothing is claimed. locks is a folder that all trainings of this machine share.
+    None and auto take one free GPU; numbers count the GPUs that CUDA_VISIBLE_DEVICES leaves, in NVML's order.
+    Without a GPU nothing is claimed. locks is a folder that all trainings of this machine share.
 
-    Raises NoGpuFree where others have them, GpuLost where the driver fails, DeviceNotAvailable for a number
-    that there is no GPU for.
+    Raises NoGpuFree if other trainings have them, GpuLost if the driver fails, DeviceNotAvailable for a
+    number without a GPU.
     """
     if not _names_gpus(device):
         yield device
         return
     wanted = (device or "auto").strip().lower()
-    gpus = visible(list_gpus(), os.environ.get(VISIBLE))
+    gpus = visible_gpus(list_gpus(), os.environ.get(VISIBLE))
     if not gpus:
-        yield device  # choose_device says what follows
+        yield device  # choose_device decides what to do about it
         return
     with ExitStack() as stack:
         taken = _claim_any(gpus, locks, stack) if wanted == "auto" else _claim(wanted, gpus, locks, stack)
-        stack.enter_context(_environment(VISIBLE, ",".join(gpu.uuid for gpu in taken)))
+        stack.enter_context(_set_environment(VISIBLE, ",".join(gpu.uuid for gpu in taken)))
         log.info("Training on %s.", ", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in taken))
         yield ",".join(map(str, range(len(taken))))
 
 
 @contextmanager
-def claimed_in_time(
+def wait_for_gpus(
     device: str | None, locks: Path, seconds: float, pause: float = 5.0
 ) -> Iterator[str | None]:
-    """As `claimed`, but wait up to so many seconds while others have the GPUs, and log that every minute."""
-    deadline, said_at = time.monotonic() + seconds, -math.inf
+    """Claim GPUs as `claim_gpus` does, but wait up to `seconds` for them, and log that every minute."""
+    deadline, logged_at = time.monotonic() + seconds, -math.inf
     with ExitStack() as stack:
         while True:
             try:
-                given = stack.enter_context(claimed(device, locks))
+                given = stack.enter_context(claim_gpus(device, locks))
                 break
             except NoGpuFree as error:
                 now = time.monotonic()
                 if now >= deadline:
                     raise
-                if now - said_at >= _SAY_SECONDS:
+                if now - logged_at >= _LOG_SECONDS:
                     log.info("%s.", error)
-                    said_at = now
+                    logged_at = now
             time.sleep(pause)
         yield given
 
 
-def visible(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """Those of the machine that CUDA_VISIBLE_DEVICES leaves, in its order; it ends at what does not exist."""
+def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order, up to the first that does not exist."""
     if variable is None:
         return list(gpus)
     left: list[Gpu] = []
@@ -142,7 +142,7 @@ def visible(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def list_gpus() -> list[Gpu]:
-    """Ask the driver; none without one. Where a GPU is divided (MIG), its parts stand for it."""
+    """List the driver's GPUs, none without a driver. The parts of a divided GPU (MIG) replace it."""
     import pynvml
 
     try:
@@ -151,7 +151,7 @@ def list_gpus() -> list[Gpu]:
         return []
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        return [_described(part) for handle in handles for part in _parts(handle) or [handle]]
+        return [_describe(part) for handle in handles for part in _mig_devices(handle) or [handle]]
     except pynvml.NVMLError as error:
         raise GpuLost(f"The driver cannot list this machine's GPUs: {error}") from error
     finally:
@@ -159,7 +159,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def has_hardware(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine has an NVIDIA GPU, whether or not its driver answers."""
+    """Return whether this machine has an NVIDIA GPU, whether or not its driver responds."""
     return any(devices.glob("nvidia[0-9]*"))
 
 
@@ -194,8 +194,8 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
             return [gpu]
     names = ", ".join(gpu.uuid for gpu in gpus)
     raise NoGpuFree(
-        f"No GPU is free: other trainings have {names}. This one begins when one of them ends; give the "
-        "worker no more --concurrency than it has GPUs"
+        f"No GPU is free: other trainings have {names}. This one starts when one of them ends; do not give "
+        "the worker a higher --concurrency than it has GPUs"
     )
 
 
@@ -204,19 +204,19 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
     if len(set(numbers)) < len(numbers) or max(numbers) >= len(gpus):
         raise DeviceNotAvailable(
             f"device={wanted} is not available: this machine's GPUs are numbered 0 to {len(gpus) - 1}; give "
-            "one of these numbers, or several with commas between them, each once, or auto"
+            "one of these numbers, several different ones separated by commas, or auto"
         )
     for number in numbers:
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(
-                f"device={wanted}: another training has GPU {number} of this machine. This one begins when "
-                "that ends; give auto to take any that is free"
+                f"device={wanted}: another training has GPU {number} of this machine. This one starts when "
+                "that ends; give auto to take any free GPU"
             )
     return [gpus[number] for number in numbers]
 
 
 def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
-    """Try to lock the GPU until `stack` closes or this process ends, whatever becomes of its children."""
+    """Try to lock the GPU until `stack` closes or this process ends; its children do not keep the lock."""
     make_trusted_folder(locks)
     descriptor = os.open(locks / f"{gpu.uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -224,28 +224,28 @@ def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
     except BlockingIOError:
         os.close(descriptor)
         return False
-    held = _Held(descriptor)
+    held = _LockDescriptor(descriptor)
     stack.callback(held.close)
     return True
 
 
-class _Held:
-    """A lock's descriptor. A child that kept it would keep the lock when this process is killed."""
+class _LockDescriptor:
+    """The file descriptor of a lock. Children close it, or they would keep the lock if this process died."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
-        """Close it, once."""
+        """Close the descriptor, once."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = None
 
 
-def _parts(handle: Any) -> list[Any]:
-    """Return the MIG devices of a GPU; none where it is not divided."""
+def _mig_devices(handle: Any) -> list[Any]:
+    """Return the MIG devices of a GPU, none if it is not divided."""
     import pynvml
 
     parts = []
@@ -256,14 +256,14 @@ def _parts(handle: Any) -> list[Any]:
     return parts
 
 
-def _described(handle: Any) -> Gpu:
+def _describe(handle: Any) -> Gpu:
     import pynvml
 
     return Gpu(str(pynvml.nvmlDeviceGetUUID(handle)), str(pynvml.nvmlDeviceGetName(handle)))
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
+def _set_environment(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)
     os.environ[name] = value
     try:

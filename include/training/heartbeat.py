@@ -1,7 +1,7 @@
-"""How a training process shows that it lives, to a watchdog in another process.
+"""Heartbeats: how a training process shows a watchdog in another process that it is alive.
 
-Each process that trains has a file of some bytes, `{pid}.beat`, and writes into it after each batch. It is
-mapped into memory, so that a beat costs a microsecond, needs no thread, and can be read after a SIGKILL.
+Each training process has a file of a few bytes, `{pid}.beat`, and writes into it after each batch. The file
+is mapped into memory, so that a beat costs a microsecond, needs no thread, and can be read after a SIGKILL.
 Standard library only: the watchdog reads with the same code, without torch.
 """
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STACKS_SIGNAL = signal.SIGUSR1
-"""At it, each process of a training writes the stacks of its threads, whether or not it can run Python."""
+"""On this signal, a training process writes the stacks of its threads, even if it cannot run Python code."""
 
 _FORMAT = struct.Struct("=qqqqq")
 """Rank, phase, beats, epoch and batch."""
 
 
 class Phase(IntEnum):
-    """What a process is doing, as far as it matters for how long a batch may take."""
+    """The phase of a training process, which decides how long it may go without a beat."""
 
     OVER = 0
-    """Not training any more. Nothing is expected of it."""
+    """No longer training. No beats are expected."""
     STARTING = 1
     """Up to the first batch; with `compile`, up to the end of the first epoch."""
     TRAINING = 2
@@ -46,23 +46,23 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """Where and how the processes of a training show that they live.
+    """Settings for the heartbeats of a training.
 
-    folder takes their files; patience is how long ranks wait for each other, after which they fail by
-    themselves: longer than a watchdog waits, which then says why.
+    folder is for their files. rank_timeout is how long ranks wait for each other before they fail: longer
+    than the watchdog waits, because its report has the reason.
     """
 
     folder: Path
-    patience: timedelta
+    rank_timeout: timedelta
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What a process has shown of itself.
+    """The latest heartbeat of a process.
 
-    beats grows with each batch, trained or validated, and before the first one with all that moves a progress
-    bar (reading labels, caching images). rank is -1 where one process trains alone. epoch counts from 0, and
-    is -1 before the first one; batch counts its finished batches.
+    beats grows with each batch, trained or validated, and before the first one with anything that moves a
+    progress bar (reading labels, caching images). rank is -1 if one process trains alone. epoch counts from
+    0, and is -1 before the first one; batch counts the finished batches of the epoch.
     """
 
     pid: int
@@ -74,7 +74,7 @@ class Beat:
 
     @classmethod
     def read(cls, path: Path) -> Beat | None:
-        """Read a file; None for one that has just been made."""
+        """Read a heartbeat file. Returns None if it has just been created."""
         content = path.read_bytes()
         if len(content) < _FORMAT.size:
             return None
@@ -83,27 +83,27 @@ class Beat:
 
 
 def read_beats(folder: Path) -> list[Beat]:
-    """Read what each process in the folder shows, in the order of their ranks."""
+    """Read the latest beat of each process in the folder, sorted by rank."""
     beats = []
     for path in folder.glob("*.beat"):
-        with suppress(OSError):  # somebody removes the folder
+        with suppress(OSError):  # the folder may be removed at any time
             beats.append(Beat.read(path))
     return sorted((beat for beat in beats if beat), key=lambda beat: beat.rank)
 
 
-class Followed(Protocol):
-    """What is needed of a trainer."""
+class ObservedTrainer(Protocol):
+    """The part of a trainer that heartbeats need."""
 
     args: Any
     epoch: int
     train_loader: Any
 
     def add_callback(self, event: str, callback: Callable[[Any], None]) -> None:
-        """Have `callback` called at each `event`."""
+        """Call `callback` at each `event`."""
 
 
-class Heart:
-    """Writes this process's beats. It begins with the phase STARTING."""
+class HeartbeatWriter:
+    """Writes this process's beats, starting with the phase STARTING."""
 
     def __init__(self, file: mmap.mmap, rank: int) -> None:
         self._file, self._rank = file, rank
@@ -111,8 +111,8 @@ class Heart:
         self._compiles = False
         self.beat()
 
-    def follow(self, trainer: Followed) -> None:
-        """Beat at each batch of the trainer from now on."""
+    def follow(self, trainer: ObservedTrainer) -> None:
+        """Beat at each batch of the trainer."""
         self._compiles = bool(trainer.args.compile)
         for event, callback in {
             "on_train_epoch_start": self._begin_epoch,
@@ -125,36 +125,36 @@ class Heart:
             trainer.add_callback(event, callback)
 
     def beat(self, _: object = None) -> None:
-        """Show that something was finished."""
+        """Write a beat."""
         self._beats += 1
         self._show()
 
-    def prepare(self) -> None:
-        """Show that something was done before the first batch."""
+    def beat_at_start(self) -> None:
+        """Write a beat if the first batch is still to come."""
         if self._phase is Phase.STARTING:
             self.beat()
 
-    def over(self) -> None:
-        """Say that nothing is to be expected any more."""
+    def finish(self) -> None:
+        """Announce that no more beats will follow."""
         self._phase = Phase.OVER
         self._show()
 
-    def _begin_epoch(self, trainer: Followed) -> None:
+    def _begin_epoch(self, trainer: ObservedTrainer) -> None:
         self._epoch, self._batch = trainer.epoch, trainer.train_loader.first_batch
         self.beat()
 
-    def _begin_batch(self, _: Followed) -> None:
+    def _begin_batch(self, _: ObservedTrainer) -> None:
         if self._phase is Phase.BETWEEN:
             self._phase = Phase.TRAINING
             self._show()
 
-    def _end_batch(self, _: Followed) -> None:
+    def _end_batch(self, _: ObservedTrainer) -> None:
         if not self._compiles:
             self._phase = Phase.TRAINING
         self._batch += 1
         self.beat()
 
-    def _end_epoch(self, _: Followed) -> None:
+    def _end_epoch(self, _: ObservedTrainer) -> None:
         self._phase, self._compiles = Phase.BETWEEN, False
         self.beat()
 
@@ -163,37 +163,37 @@ class Heart:
 
 
 @contextmanager
-def beating(heartbeats: Heartbeats | None) -> Iterator[Heart | None]:
-    """Let this process show that it lives until the block ends; without a folder, or a disk, do nothing."""
+def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter | None]:
+    """Write this process's heartbeats until the block ends; do nothing without a folder or on a full disk."""
     if heartbeats is None:
         yield None
         return
-    write_stacks_when_asked(heartbeats.folder)
+    enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # no hole: on a full disk a beat into it would be the end
+        path.write_bytes(bytes(_FORMAT.size))  # no sparse file: a beat into it would crash on a full disk
     except OSError as error:
-        log.warning("%s could not be written (%s): nobody notices where this training hangs.", path, error)
+        log.warning("%s could not be written (%s): a hang of this training will not be noticed.", path, error)
         yield None
         return
     with path.open("r+b") as file, mmap.mmap(file.fileno(), _FORMAT.size) as mapped:
-        heart = Heart(mapped, int(os.environ.get("RANK", "-1")))
+        heart = HeartbeatWriter(mapped, int(os.environ.get("RANK", "-1")))
         try:
-            with _progress_bars_move(heart):
+            with _beat_with_progress_bars(heart):
                 yield heart
         finally:
-            heart.over()
+            heart.finish()
 
 
 @contextmanager
-def _progress_bars_move(heart: Heart) -> Iterator[None]:
-    """Over a slow network images may be cached for an hour, in which Ultralytics calls no callback."""
+def _beat_with_progress_bars(heart: HeartbeatWriter) -> Iterator[None]:
+    """Beat whenever a progress bar moves: caching images may take an hour without any callback."""
     from ultralytics.utils.tqdm import TQDM
 
     update = TQDM.update
 
     def update_and_beat(bar: TQDM, n: int = 1) -> None:
-        heart.prepare()
+        heart.beat_at_start()
         update(bar, n)
 
     TQDM.update = update_and_beat
@@ -204,19 +204,19 @@ def _progress_bars_move(heart: Heart) -> Iterator[None]:
 
 
 def stacks_file(folder: Path, pid: int) -> Path:
-    """Where a process writes its stacks."""
+    """Return the file that a process writes its stacks to."""
     return folder / f"{pid}.stacks"
 
 
 class _Stacks:
-    """Where this process writes its stacks, and those that it forks; None: nowhere."""
+    """The folder for the stacks of this process and its forked children; None disables them."""
 
     folder: Path | None = None
     inherited = False
 
 
-def write_stacks_when_asked(folder: Path) -> None:
-    """Write this process's stacks into `folder` at STACKS_SIGNAL, and those of what it forks from now on."""
+def enable_stack_dumps(folder: Path) -> None:
+    """Make this process and children that it forks later write their stacks to `folder` on STACKS_SIGNAL."""
     if not _Stacks.inherited:
         os.register_at_fork(after_in_child=_register)
         _Stacks.inherited = True
@@ -224,15 +224,15 @@ def write_stacks_when_asked(folder: Path) -> None:
     _register()
 
 
-def write_no_stacks() -> None:
-    """Do at STACKS_SIGNAL what was done before."""
+def disable_stack_dumps() -> None:
+    """Restore the previous reaction to STACKS_SIGNAL."""
     _Stacks.folder = None
     faulthandler.unregister(STACKS_SIGNAL)
 
 
 def _register() -> None:
-    """Loader workers are forked: each gets a file of its own, or their stacks could not be told apart."""
+    """Register the signal handler. Each loader worker, which is forked, gets a stack file of its own."""
     if _Stacks.folder is not None:
-        with suppress(OSError):  # a disk that is full is no reason not to train
+        with suppress(OSError):  # a full disk must not prevent the training
             file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
             faulthandler.register(STACKS_SIGNAL, file=file, all_threads=True, chain=False)

@@ -1,4 +1,4 @@
-"""A copy of a training's state on the host: the training goes on while the copy is written to the disk."""
+"""Copying a training's state to the host, so that training continues while the copy is written to disk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 
 
 def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], None]]:
-    """Copy each tensor in nested containers and modules; returns the copy, and what waits until it is there.
+    """Copy each tensor in nested containers and modules; return the copy, and a function that waits for it.
 
-    What the training changes after this call is not in the copy. On a GPU the copies are only enqueued here,
-    on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread does not.
-    Modules in `state` must be the caller's own: they are moved. Tensors that are one stay one.
+    Changes that the training makes after this call are not in the copy. On a GPU the copies are only enqueued
+    here, on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread
+    does not. Modules in `state` must be the caller's own, because they are moved. Shared tensors stay shared.
     """
     if device.type != "cuda":
         return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None
@@ -22,17 +22,17 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(training)
     with torch.cuda.stream(stream):
-        copy = _Copier(_pinned, _move).of(state)
-    # Memory that becomes free now is used by this stream alone, and so only after it was copied.
+        copy = _Copier(_copy_to_pinned_memory, _move).of(state)
+    # Memory that is freed now is reused only by this stream, and so only after it has been copied.
     training.wait_stream(stream)
     return copy, stream.record_event().synchronize
 
 
 def _move(module: nn.Module) -> nn.Module:
-    return module._apply(_pinned)  # type: ignore[no-untyped-call, no-any-return]
+    return module._apply(_copy_to_pinned_memory)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+def _copy_to_pinned_memory(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.device.type != "cuda":
         return tensor.clone()
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
@@ -61,7 +61,7 @@ class _Copier:
     def _of_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.numel() == 0:
             return self._copy(tensor)
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if place not in self._copies:
-            self._copies[place] = self._copy(tensor)
-        return self._copies[place]
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in self._copies:
+            self._copies[key] = self._copy(tensor)
+        return self._copies[key]

@@ -1,9 +1,9 @@
-"""Ultralytics' caches of labels (`labels/*.cache`), in a form that cannot run anything.
+"""Ultralytics' caches of labels (`labels/*.cache`), in a format that cannot run code.
 
-Ultralytics pickles what it found in a dataset and unpickles whatever lies there at the next start, so that
-whoever can write to a dataset runs code on the machine that trains. These files are JSON. A file in another
-form, or one that somebody else on this machine could have written, is as good as none: the dataset is
-scanned anew, and the file replaced.
+Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
+a dataset could run code on the training machine. Here the files are JSON. A file in another format, or one
+that another account on this machine could have written, is ignored: the dataset is scanned again, and the
+file replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 
 def install_safe_caches() -> None:
-    """Have Ultralytics load and save its caches by the functions below, in this process and its children."""
+    """Make Ultralytics use the functions below for its caches, in this process and its children."""
     from ultralytics.data import dataset, utils
 
     for module in (utils, dataset):
@@ -33,7 +33,7 @@ def load_label_cache(path: Path) -> dict[str, Any]:
         found = os.fstat(file.fileno())
         if found.st_uid not in {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:
             raise PermissionError(f"{path} could have been written by another account")
-        loaded: dict[str, Any] = json.load(file, object_hook=_decoded)
+        loaded: dict[str, Any] = json.load(file, object_hook=_decode)
     return loaded
 
 
@@ -44,18 +44,18 @@ def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: st
     cache["version"] = version
     try:
         path.unlink(missing_ok=True)
-        # Exclusively, because a link that somebody puts there would lead to a file of ours.
+        # Exclusively, because a link planted here could point to one of our own files.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            file.write(json.dumps(cache, default=_encoded))  # `dump` takes twice as long
+            file.write(json.dumps(cache, default=_encode))  # `dump` takes twice as long
     except (OSError, TypeError, ValueError) as error:
         LOGGER.warning(f"{prefix}The cache {path} was not saved: {error}")
 
 
-def _encoded(value: Any) -> dict[str, Any]:
-    """Encode what JSON has no word for: arrays and numbers of numpy."""
+def _encode(value: Any) -> dict[str, Any]:
+    """Encode NumPy arrays and numbers, which JSON does not know."""
     array = np.asarray(value)
     if array.dtype.hasobject:
-        raise TypeError(f"a {type(value).__name__} has no form in JSON")
+        raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
     return {
         "dtype": array.dtype.str,
         "shape": array.shape,
@@ -63,7 +63,7 @@ def _encoded(value: Any) -> dict[str, Any]:
     }
 
 
-def _decoded(stored: dict[str, Any]) -> Any:
+def _decode(stored: dict[str, Any]) -> Any:
     if stored.keys() != {"dtype", "shape", "bytes"}:
         return stored
     array = np.frombuffer(base64.b64decode(stored["bytes"]), np.dtype(stored["dtype"]))

@@ -1,4 +1,4 @@
-"""Loading a checkpoint without running what somebody may have pickled into it."""
+"""Loading checkpoints without running code that may have been pickled into them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from include.training.environment import isolate_ultralytics
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says about itself.
+    """The description of a checkpoint, from its own content.
 
-    epoch is the last finished one, counted from 0, or None in a stripped file and before the first one has
-    ended; batch is how many batches of the one after it are in the state; epochs is the planned number.
-    model is the YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of its
-    epoch, best_fitness the best one up to it; either is None where there was no validation.
+    epoch is the last finished one, counted from 0, or None in a stripped file and before the end of the first
+    epoch; batch is the number of batches after it in the state; epochs is the planned number. model is the
+    YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of its epoch,
+    best_fitness the best one up to it; either is None without validation.
     """
 
     path: Path
@@ -51,8 +51,8 @@ class CheckpointInfo:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
-    Only what the inspection knows is made of it: a model, tensors and plain values; memory is bounded by the
-    file's size. Raises UnreadableCheckpoint for a file that is missing, damaged, or holds anything else.
+    Only objects that the inspection knows are created: a model, tensors and plain values; memory is bounded
+    by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or holds other objects.
     """
     state = load_inspected(path)
     if not isinstance(state.get("train_args"), dict):
@@ -61,15 +61,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_inspected(path: Path) -> dict[str, Any]:
-    """Load any checkpoint as `load_checkpoint` does, also one of a model that was never trained."""
+    """Load any checkpoint as `load_checkpoint` does, even of a model that was never trained."""
     isolate_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load
 
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
-    close_other_doors()
+    enforce_safe_loading()
     try:
-        _import_beforehand(inspect_file(path).modules)
+        _preload_modules(inspect_file(path).modules)
         with reading_only():
             state, _ = unwrap(torch_safe_load)(path.absolute(), safe_only=True)
     except InspectionError as error:
@@ -77,28 +77,28 @@ def load_inspected(path: Path) -> dict[str, Any]:
     except SideEffect as error:
         raise _unsafe(path, error) from error
     except MemoryError as error:
-        raise _unsafe(path, "takes more memory than there is") from error
+        raise _unsafe(path, "needs more memory than this machine has") from error
     except OSError:
         raise
-    except Exception as error:  # whatever a damaged file makes the unpickler raise
+    except Exception as error:  # a damaged file can make the unpickler raise anything
         raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
     return dict(state)
 
 
-def _import_beforehand(modules: Sequence[str]) -> None:
-    """Import what loading needs: an import may write bytecode and load libraries, which loading may not.
+def _preload_modules(modules: Sequence[str]) -> None:
+    """Import the modules that loading needs, because an import may write bytecode, and loading may not.
 
-    The inspection knows all these modules; those of older versions are not there, and others stand in.
+    The inspection has approved all of them. Modules of older versions do not exist; others replace them.
     """
     for module in (*modules, "ultralytics.utils.loss"):
         with suppress(ModuleNotFoundError):
             import_module(module)
 
 
-def close_other_doors() -> None:
-    """Let Ultralytics load every file of this process as `load_inspected` does, wherever it loads one.
+def enforce_safe_loading() -> None:
+    """Make Ultralytics load every file in this process as `load_inspected` does.
 
-    By itself it loads whole pickles, installs packages that they name, and evaluates what architectures say.
+    By default it loads whole pickles, installs packages that they name, and evaluates architectures as code.
     """
     isolate_ultralytics()
     from ultralytics.nn import tasks
@@ -114,7 +114,7 @@ def close_other_doors() -> None:
 def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    file = attempt_download_asset(weight)  # finds it among its own files too, and fails where it may not ask
+    file = attempt_download_asset(weight)  # also searches its own files, and fails offline
     return load_inspected(Path(file)), file
 
 
@@ -125,7 +125,7 @@ def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:
 
 
 def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
-    """Say what the checkpoint `state`, loaded from `path`, is."""
+    """Describe the checkpoint `state` that was loaded from `path`."""
     arguments = state["train_args"]
     network = state.get("ema") or state.get("model")
     architecture = getattr(network, "yaml", None) or {}
@@ -136,7 +136,7 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
         model=Path(str(architecture.get("yaml_file", ""))).name,
         data=str(arguments.get("data") or ""),
         epoch=epoch if epoch is not None and epoch >= 0 else None,
-        batch=batches_of(state),
+        batch=batches_into_epoch(state),
         epochs=int(arguments.get("epochs") or 0),
         has_optimizer=bool(state.get("optimizer")),  # its `state` is empty until the first step
         fitness=_number((state.get("train_metrics") or {}).get("fitness")),
@@ -145,26 +145,26 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
     )
 
 
-def batches_of(state: Mapping[str, Any]) -> int:
-    """How many batches of the epoch after its last finished one went into a state of ours."""
+def batches_into_epoch(state: Mapping[str, Any]) -> int:
+    """Return the number of batches after the last finished epoch in a state of ours."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
 
 
 def inspect_checkpoint(path: Path) -> CheckpointInfo:
-    """Say what the checkpoint at `path` is. Raises UnreadableCheckpoint."""
+    """Describe the checkpoint at `path`. Raises UnreadableCheckpoint."""
     return describe(path, load_checkpoint(path))
 
 
 def task_of_weights(path: Path) -> str:
-    """Say which task a model, perhaps an untrained one, is for. Raises UnreadableCheckpoint."""
+    """Return the task of a model, which may be untrained. Raises UnreadableCheckpoint."""
     load_inspected(path)
     return inspect_file(path).task
 
 
 def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
-    """Load a checkpoint that a training of `task` (of any, if None) can continue from.
+    """Load a checkpoint that a training of `task` (of any task, if None) can continue from.
 
-    Raises NotResumable for a stripped file or another task's, UnreadableCheckpoint for no checkpoint at all.
+    Raises NotResumable for a stripped file or another task's, UnreadableCheckpoint for any other file.
     """
     state = load_checkpoint(path)
     info = describe(path, state)
@@ -176,13 +176,13 @@ def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
         )
     if task is not None and info.task != task:
         raise NotResumable(
-            f"{path} is a training of task {info.task}, but task={task} was asked for; give task={info.task}"
+            f"{path} is a training of task {info.task}, but task={task} was requested; give task={info.task}"
         )
     return state
 
 
 def require_resumable(path: Path, task: str | None = None) -> CheckpointInfo:
-    """Say what the checkpoint at `path` is. Raises NotResumable where no training of `task` can continue."""
+    """Describe the checkpoint at `path`. Raises NotResumable if no training of `task` can resume it."""
     return describe(path, load_training_state(path, task))
 
 

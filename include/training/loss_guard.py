@@ -1,14 +1,14 @@
 """Applies the rules for a training's loss: warns, ends the training, or takes it back to an earlier state.
 
-A roll-back restores weights, their average and the optimizer as they were at the beginning of an epoch, ends
-the epoch that is under way, and lowers the learning rate. Epochs are not counted back: the training continues
-with the next one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery
-et al. 2022, 5.1: go back about 100 steps, leave out 200 to 500 batches). Besides, a later state is always one
-of a later epoch or batch, and a training ends however often it is rolled back.
+A roll-back restores weights, their average and the optimizer as they were at the start of an epoch, ends the
+current epoch, and lowers the learning rate. Epochs are not counted back: the training continues with the next
+one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery et al. 2022,
+5.1: go back about 100 steps, skip 200 to 500 batches). It also means that a later state always has a later
+epoch or batch, and that a training ends however often it is rolled back.
 
-The losses that were seen, the learning rate, and the states to go back to belong to the training's state. So
-a training that is interrupted and resumed on another machine is rolled back after the same batch to the same
-bits. With several processes, each sees the mean of their losses, and all do the same.
+The recent losses, the learning rate, and the states to go back to belong to the training's state. So a
+training that is interrupted and resumed on another machine is rolled back after the same batch to the same
+bits. With several processes, each one gets the mean of their losses, so all of them decide the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from include.checkpoints.keys import BEGINNINGS, EXACT, LOSS_WATCH
 from include.training.contract import TrainingError
-from include.training.exact import Exact
+from include.training.exact import ExactMixin
 from include.training.host_copy import copy_to_host
 from include.training.loss_rules import MOST_ROLL_BACKS, Action, LossWatch
 from include.training.saving import are_finite
@@ -41,8 +41,8 @@ _REPETITIONS = 3
 """How often Ultralytics repeats an epoch that ends in NaN."""
 
 
-class WatchesLoss(Exact):
-    """Looks at the loss of each batch if a rule needs it.
+class LossGuardMixin(ExactMixin):
+    """Checks the loss of each batch if a rule needs it.
 
     Reading it does not make the training wait for the GPU: Ultralytics has just read the running losses for
     its progress bar.
@@ -55,28 +55,28 @@ class WatchesLoss(Exact):
         self._watch = LossWatch(rules)
         self._rate = 1.0
         self._roll_backs = 0
-        self._beginnings: list[dict[str, Any]] = []
+        self._epoch_starts: list[dict[str, Any]] = []
         super().__init__(overrides)
         if rules.needs_states:
-            self.add_callback("on_train_epoch_start", WatchesLoss._keep_beginning)
+            self.add_callback("on_train_epoch_start", LossGuardMixin._keep_epoch_start)
         if rules.needs_losses:
-            self.add_callback("on_train_batch_end", WatchesLoss._look_at_batch)
+            self.add_callback("on_train_batch_end", LossGuardMixin._check_batch)
 
     def _setup_scheduler(self) -> None:
         super()._setup_scheduler()
-        planned = self.lf
-        self.lf = lambda epoch: planned(epoch) * self._rate  # warm-up, too, reads it from here
+        original = self.lf
+        self.lf = lambda epoch: original(epoch) * self._rate  # warm-up reads self.lf too
         self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
 
-    def _keep_beginning(self) -> None:
-        """Keep the state at the beginning of this epoch, on the host: a GPU's memory is for training.
+    def _keep_epoch_start(self) -> None:
+        """Keep the state at the start of this epoch, on the host, because GPU memory is needed for training.
 
-        An attempt that resumes within an epoch has it already, unless no rule needed it before. It is not
-        kept if the epoch before ended with losses that may be the first of a spike.
+        An attempt that resumes within an epoch already has it, unless no rule needed it before. The state is
+        not kept if the previous epoch ended with losses that may be the start of a spike.
         """
-        if self._beginnings and (self.train_loader.first_batch or self._watch.is_undecided):
+        if self._epoch_starts and (self.train_loader.first_batch or self._watch.is_undecided):
             return
-        beginning, wait = copy_to_host(
+        epoch_start, wait = copy_to_host(
             {
                 "epoch": self.epoch,
                 "live": unwrap_model(self.model).state_dict(),
@@ -88,15 +88,15 @@ class WatchesLoss(Exact):
             self.device,
         )
         wait()
-        # A new list, because the one before may be about to be written.
-        self._beginnings = [*self._beginnings, beginning][-self._rules.states :]
+        # A new list, because the old one may be waiting to be written.
+        self._epoch_starts = [*self._epoch_starts, epoch_start][-self._rules.states :]
 
-    def _look_at_batch(self) -> None:
+    def _check_batch(self) -> None:
         ends_epoch = self._batch + 1 == len(self.train_loader)
         loss = self._mean_loss()
         if ends_epoch and not self._has_finite_weights():
             loss = math.nan  # it was finite before the last step
-        finding = self._watch.look(loss, ends_epoch=ends_epoch)
+        finding = self._watch.check(loss, ends_epoch=ends_epoch)
         if finding is None:
             return
         what = f"The loss {finding.what}, in batch {self._batch + 1} of epoch {self.epoch + 1}"
@@ -129,27 +129,27 @@ class WatchesLoss(Exact):
         return are_finite(self.model.parameters())
 
     def _roll_back(self, what: str) -> None:
-        beginning, self._beginnings = self._beginnings[0], []
+        epoch_start, self._epoch_starts = self._epoch_starts[0], []
         self._roll_backs += 1
         self._rate *= self._rules.rate
         log.warning(
-            "%s: the training goes back to its state at the beginning of epoch %d, leaves out the rest of "
-            "this one, and goes on with %g of the planned learning rate (roll-back %d of at most %d).",
+            "%s: the training goes back to its state at the start of epoch %d, skips the rest of this one, "
+            "and continues with %g of the planned learning rate (roll-back %d of at most %d).",
             what,
-            beginning["epoch"] + 1,
+            epoch_start["epoch"] + 1,
             self._rate,
             self._roll_backs,
             MOST_ROLL_BACKS,
         )
-        unwrap_model(self.model).load_state_dict(beginning["live"])
-        # A new one, as Ultralytics' recovery makes it: what a validation has touched cannot be written to.
+        unwrap_model(self.model).load_state_dict(epoch_start["live"])
+        # A new one, as in Ultralytics' recovery: tensors that a validation has used cannot be written to.
         self.ema = ModelEMA(self.model)
-        self.ema.ema.load_state_dict(beginning["ema"])
-        self.ema.updates = beginning["updates"]
-        # Learning rates and momenta of the groups stay: warm-up may have gone on since.
+        self.ema.ema.load_state_dict(epoch_start["ema"])
+        self.ema.updates = epoch_start["updates"]
+        # Learning rates and momenta of the groups stay, because warm-up may have progressed since.
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": deepcopy(beginning["optimizer"]), "param_groups": groups})
-        self.scaler.load_state_dict(beginning["scaler"])
+        self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
+        self.scaler.load_state_dict(epoch_start["scaler"])
         self.optimizer.zero_grad()
         self._pending = 0
         self.train_loader.is_cut = True
@@ -178,33 +178,34 @@ class WatchesLoss(Exact):
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
-                "The weights stopped being numbers in the first epoch, before there was a state to repeat it "
-                "from. Look at the data and the labels; then start a new job with a smaller lr0 or amp=false"
+                "The weights became NaN or infinite in the first epoch, before there was a state to repeat "
+                "it from. Look at the data and the labels; then start a new job with a smaller lr0 or "
+                "amp=false"
             )
         return repeat
 
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add what the rules have seen and done, without `beginnings`: they need no copy."""
+        """Add the memory of the rules, but not `epoch_starts`, which need no copy."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
     @property
-    def beginnings(self) -> list[dict[str, Any]]:
+    def epoch_starts(self) -> list[dict[str, Any]]:
         """States that a roll-back may go to, oldest first, on the host; they never change."""
-        return self._beginnings
+        return self._epoch_starts
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state, with what the rules had seen and done."""
+        """Restore the state, with the memory of the rules."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return
         exact = ckpt.get(EXACT) or {}
-        watch = exact.get(LOSS_WATCH, {})  # a version without rules left none
+        watch = exact.get(LOSS_WATCH, {})  # missing in states of versions without rules
         self._rate = watch.get("rate", 1.0)
         self._roll_backs = watch.get("roll_backs", 0)
         if "seen" in watch:
             self._watch.restore(watch["seen"])
         if self._rules.needs_states:
-            self._beginnings = exact.get(BEGINNINGS, [])[-self._rules.states :]
+            self._epoch_starts = exact.get(BEGINNINGS, [])[-self._rules.states :]

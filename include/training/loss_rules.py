@@ -1,11 +1,11 @@
 """Rules for a training whose loss jumps or is not a number, and the watch that applies them to each batch.
 
-One high loss breaks no rule, because it usually comes down by itself: an odd image, or in mixed precision a
-batch that overflowed and whose step was skipped. A training that diverges stays high.
+A single high loss breaks no rule, because it usually comes down by itself: an unusual image or, in mixed
+precision, a batch that overflowed and whose step was skipped. If a training diverges, its loss stays high.
 
 A loss is compared with the largest recent one and not with the average, because in many datasets most images
-show nothing. A batch without objects has a hundredth of the loss of one with some, which would seem to be a
-spike. docs/loss-spikes.md has the measurements.
+are empty. A batch without objects has a hundredth of the loss of one with objects, so any batch with objects
+would look like a spike. docs/loss-spikes.md has the measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST = 20
 """Number of batches before the first comparison: a training's first losses say little about the next."""
 
 _NEGLIGIBLE = 0.1
-"""Smaller losses count as this one, which is that of a classifier with 90 % confidence in the right class."""
+"""Smaller losses count as this: the loss of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
 """Number of batches in a row that must exceed the limit."""
@@ -36,7 +36,7 @@ MOST_ROLL_BACKS = 5
 
 
 class Action(StrEnum):
-    """What a rule does."""
+    """The action of a rule."""
 
     WARN = "warn"
     STOP = "stop"
@@ -45,11 +45,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class LossRules:
-    """What to do when the loss jumps or is not a number; by default no batch's loss is looked at.
+    """What to do when the loss jumps or is not a number; by default, losses are not checked.
 
     on_spike is for losses of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
-    without it, Ultralytics repeats an epoch that ends in NaN. A roll-back goes `states` epochs back, counting
-    the one that is under way, to its beginning, and multiplies the learning rate by `rate`.
+    without it, Ultralytics repeats an epoch that ends in NaN. A roll-back goes back to the start of an epoch,
+    `states` epochs back counting the current one, and multiplies the learning rate by `rate`.
     """
 
     on_spike: Action | None = None
@@ -70,12 +70,12 @@ class LossRules:
 
 
 NO_RULES = LossRules()
-"""No batch's loss is looked at, and Ultralytics repeats an epoch that ends in NaN."""
+"""Losses are not checked, and Ultralytics repeats an epoch that ends in NaN."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a batch's loss was (the predicate of a sentence), the rule it breaks, and what the rule does."""
+    """A broken rule: what the loss was (the predicate of a sentence), the rule, and the rule's action."""
 
     what: str
     rule: str
@@ -83,10 +83,10 @@ class Finding:
 
 
 class LossWatch:
-    """Takes the loss of each batch and says which rule it breaks.
+    """Checks the loss of each batch against the rules.
 
-    What it remembers is saved with a training's state, as plain values: a training that is interrupted must
-    break the same rule after the same batch.
+    Its memory is saved with a training's state, as plain values: a training that is interrupted must break
+    the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:
@@ -95,20 +95,20 @@ class LossWatch:
         self._high: list[float] = []
         self._nans = 0
 
-    def look(self, loss: float, *, ends_epoch: bool) -> Finding | None:
-        """Take the loss of the next batch; return what is wrong, if this batch breaks a rule.
+    def check(self, loss: float, *, ends_epoch: bool) -> Finding | None:
+        """Check the loss of the next batch; return a finding if it breaks a rule.
 
         One NaN is enough in an epoch's last batch, because a state is saved after it.
         """
         if math.isfinite(loss):
             self._nans = 0
-            return self._look_for_spike(loss, self._rules.on_spike) if self._rules.on_spike else None
+            return self._check_spike(loss, self._rules.on_spike) if self._rules.on_spike else None
         self._nans += 1
         if self._rules.on_nan is None or not (self._nans == IN_A_ROW or ends_epoch):
             return None
         return Finding(f"was {loss}", "on_nan", self._rules.on_nan)
 
-    def _look_for_spike(self, loss: float, action: Action) -> Finding | None:
+    def _check_spike(self, loss: float, action: Action) -> Finding | None:
         compared = len(self._usual)
         largest = max(self._usual) if compared >= _LEAST else math.inf
         is_high = loss > self._rules.factor * max(largest, _NEGLIGIBLE)
@@ -120,7 +120,7 @@ class LossWatch:
             self._usual.extend(row)
             return None
         if action is not Action.ROLL_BACK:
-            self._usual.extend(row)  # only now, or the second one would be compared with the first
+            self._usual.extend(row)  # only now, or the second loss would be compared with the first
         return Finding(
             f"was above {self._rules.factor:g} times the largest of the {compared} batches before "
             f"({largest:.4g}) {IN_A_ROW} times in a row, at last {loss:.4g}",
@@ -134,10 +134,10 @@ class LossWatch:
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs."""
+        """Return the memory that `restore` takes."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue where another watch ended, which may have had other rules."""
+        """Continue from the memory of another watch, which may have had other rules."""
         self._usual.extend(state["usual"])
         self._high, self._nans = list(state["high"]), state["nans"]

@@ -1,4 +1,4 @@
-"""How much memory a process of a training may use."""
+"""The limit on a training's memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 
 def memory_limit() -> int:
-    """Return the bytes of this machine, or of the container that limits them."""
+    """Return the memory limit of this machine or, if lower, of its container, in bytes."""
     limit = psutil.virtual_memory().total
     for path in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no limit
+        with suppress(OSError, ValueError):  # "max" means no limit
             limit = min(limit, int(Path(path).read_text(encoding="ascii")))
     return limit

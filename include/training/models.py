@@ -1,4 +1,4 @@
-"""The model a training starts from: a local file, or an architecture that Ultralytics knows."""
+"""Resolving the model a training starts from: a local file, or an architecture that Ultralytics knows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def resolve_model(model: str, task: Task) -> str:
-    """Return what Ultralytics takes as `model`.
+    """Return Ultralytics' `model`: the path of a .pt to start from, or a YAML to train from scratch.
 
-    That is the path of a .pt to start from, or a YAML to train from scratch. Raises TrainingError for what is
-    not on this machine, cannot be loaded safely, or is a model for another task.
+    Raises TrainingError for a model that is not on this machine, cannot be loaded safely, or is for another
+    task.
     """
     path = Path(model)
     if path.suffix == ".pt":
@@ -37,22 +37,22 @@ def resolve_model(model: str, task: Task) -> str:
 
 
 def check_weights_arguments(arguments: Mapping[str, object]) -> None:
-    """Check the arguments that name weights as `resolve_model` checks the model. Raises TrainingError."""
+    """Check the arguments that name weights, as `resolve_model` checks the model. Raises TrainingError."""
     for name in ("pretrained", "distill_model"):
         value = arguments.get(name)
         if isinstance(value, str):
             _task_of_weights(name, Path(value))
 
 
-def _require_shipped(model: str) -> None:
-    """Refuse a file of the working directory that Ultralytics would take for its own architecture."""
+def _refuse_shadowed(model: str) -> None:
+    """Refuse a shipped architecture if Ultralytics would take a file of the working directory instead."""
     if not is_architecture(model):
         return
     for name in file_names(model):
         if Path(name).exists():
             raise TrainingError(
-                f"model={model} is an architecture of Ultralytics, but {Path(name).resolve()} would take its "
-                f"place; remove that file, or give ./{name} if it is meant"
+                f"model={model} is an architecture of Ultralytics, but {Path(name).resolve()} would be used "
+                f"instead; remove that file, or give ./{name} if you mean the file"
             )
 
 
@@ -74,16 +74,18 @@ def _task_of_architecture(model: str, yaml: str) -> str:
     )
     if "://" in model:
         raise unknown
-    _require_shipped(model)
+    _refuse_shadowed(model)
     try:
         architecture = yaml_model_load(yaml)
     except (OSError, AssertionError) as error:
         raise unknown from error
     except ValueError:
-        # Not chained: Ultralytics' text quotes the file, which may be any.
+        # Not chained: Ultralytics' message quotes the file, which may be any file.
         raise TrainingError(f"model={model} is not valid YAML; correct the file") from None
     if "head" not in architecture:
-        raise TrainingError(f"model={model} describes no model: it has no head; is it the YAML of a dataset?")
+        raise TrainingError(
+            f"model={model} does not describe a model: it has no head; is it a dataset's YAML?"
+        )
     try:
         check_architecture(architecture)
     except InspectionError as error:

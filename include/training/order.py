@@ -1,8 +1,8 @@
 """Training data without a history: every sample is a function of seed, epoch and position.
 
 Ultralytics draws order, augmentation and mosaic partners from generators whose state depends on the number
-of loader workers and on everything that was drawn since the start. Here each sample is seeded on its own, so
-that an epoch is the same whether it is the hundredth of a run or the first after a resume, with any number of
+of loader workers and on everything drawn since the start. Here each sample is seeded on its own, so that an
+epoch is the same whether it is the hundredth of a run or the first after a resume, with any number of
 workers, and however far they have prefetched.
 """
 
@@ -34,36 +34,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WINDOW = 8
-"""Mosaic partners come from so many batches, as in Ultralytics' own buffer."""
+"""Number of recent batches from which mosaic partners are drawn, as in Ultralytics' own buffer."""
 
 _PREFETCH = 4
-"""Batches that each worker of Ultralytics' training loader prepares ahead."""
+"""Batches that each worker of Ultralytics' training loader prefetches."""
 
 _LANES = (8, 4, 2, 1)
-"""Partners come from every eighth batch, where an epoch is long enough: those are what a worker of eight,
-Ultralytics' default, has in its buffer. On a CPU they come from every batch: there it has no workers.
+"""Partners come from every eighth batch if the epoch is long enough: one of eight workers, Ultralytics'
+default, has those in its buffer. On a CPU they come from every batch, because there are no workers.
 """
 
 
-def seed_of(*place: int | str) -> int:
-    """64 bits for a place such as (seed, epoch, position): far apart for places that are close."""
+def derive_seed(*place: int | str) -> int:
+    """Derive a 64-bit seed from a place such as (seed, epoch, position); close places get unrelated seeds."""
     return int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest())
 
 
 @lru_cache(maxsize=2)
-def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of `samples` indices in `epoch`, shape (samples,)."""
-    generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
+def shuffle_indices(samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a permutation of `samples` indices for `epoch`, shape (samples,)."""
+    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     return torch.randperm(samples, generator=generator).numpy()
 
 
 class EpochOrder(Sampler[int]):
-    """Yields `epoch * samples + position` for the positions of one epoch, and of the next one the next time.
+    """Yields `epoch * samples + position` for the positions of one epoch; each iteration is the next epoch.
 
-    `begin_at` changes where the next time begins.
+    `start_at` sets where the next iteration starts.
 
-    With several replicas (GPUs), each gets every replicas-th position, and the first ones once more where
-    they do not divide evenly, as in torch's DistributedSampler.
+    With several replicas (GPUs), each gets every replicas-th position; if they do not divide evenly, the
+    first ones are repeated, as in torch's DistributedSampler.
     """
 
     def __init__(self, samples: int, rank: int = 0, replicas: int = 1) -> None:
@@ -71,13 +71,13 @@ class EpochOrder(Sampler[int]):
         self.rank, self.replicas = rank, replicas
         self._next = (0, 0)
 
-    def begin_at(self, epoch: int, sample: int = 0) -> None:
-        """Yield that epoch the next time, without this replica's samples before the `sample`-th."""
+    def start_at(self, epoch: int, sample: int = 0) -> None:
+        """Make the next iteration that epoch, without this replica's samples before the `sample`-th."""
         self._next = epoch, sample
 
     def __iter__(self) -> Iterator[int]:
         epoch, sample = self._next
-        self._next = epoch + 1, 0  # a loader's workers ask for the next epoch before this one is over
+        self._next = epoch + 1, 0  # a loader's workers start the next epoch before this one ends
         for position in range(self.rank, len(self) * self.replicas, self.replicas)[sample:]:
             yield epoch * self.samples + position % self.samples
 
@@ -85,11 +85,11 @@ class EpochOrder(Sampler[int]):
         return math.ceil(self.samples / self.replicas)
 
 
-class FromBatch(InfiniteDataLoader):  # type: ignore[misc]
-    """Delivers an epoch from its `first_batch` on, when its sampler does, until `is_cut`.
+class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
+    """Delivers an epoch from its `first_batch` on, as its sampler does, until `is_cut`.
 
-    Its length stays that of a whole epoch, and Ultralytics' loop counts the batches from that one: it
-    enumerates the loader with `counted`.
+    Its length stays that of a whole epoch, and Ultralytics' loop counts batches from `first_batch`, because
+    it enumerates the loader with `enumerate_batches`.
     """
 
     first_batch = 0
@@ -105,24 +105,24 @@ class FromBatch(InfiniteDataLoader):  # type: ignore[misc]
             yield next(self.iterator)
 
 
-def counted(values: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
-    """Enumerate, a FromBatch from its first batch on."""
-    return enumerate(values, values.first_batch if isinstance(values, FromBatch) else start)
+def enumerate_batches(values: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
+    """Enumerate `values`; a ResumableLoader starts at its first batch."""
+    return enumerate(values, values.first_batch if isinstance(values, ResumableLoader) else start)
 
 
-ultralytics.engine.trainer.enumerate = counted  # the loop's count drives warm-up and running losses
+ultralytics.engine.trainer.enumerate = enumerate_batches  # the loop's count drives warm-up and running losses
 
 
-class _Seeded:
-    """What a training dataset needs to take its samples by EpochOrder's numbers."""
+class _SeededSamples:
+    """A mixin for training datasets whose samples are indexed by EpochOrder's numbers."""
 
     seed: int
     shuffle: bool
 
     def _sample(self, number: int) -> tuple[int, int]:
-        """Seed every generator for the sample, and return its epoch and its position in it."""
+        """Seed every generator for the sample, and return its epoch and its position in the epoch."""
         epoch, position = divmod(number, len(self))  # type: ignore[arg-type]
-        own = seed_of("sample", self.seed, epoch, position)
+        own = derive_seed("sample", self.seed, epoch, position)
         random.seed(own)
         np.random.seed(own & 0xFFFFFFFF)
         torch.default_generator.manual_seed(own)
@@ -130,12 +130,12 @@ class _Seeded:
 
     def _indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Return the samples at these positions of the epoch."""
-        order = shuffled(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
+        order = shuffle_indices(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
         return positions if order is None else order[positions]
 
 
-class SeededClassification(ClassificationDataset, _Seeded):  # type: ignore[misc]
-    """Images of one class each, by EpochOrder's numbers."""
+class SeededClassification(ClassificationDataset, _SeededSamples):  # type: ignore[misc]
+    """Images of one class each, indexed by EpochOrder's numbers."""
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = self._sample(number)
@@ -143,7 +143,7 @@ class SeededClassification(ClassificationDataset, _Seeded):  # type: ignore[misc
 
 
 class _Partners(list[int]):
-    """Where a mosaic looks for partners. Ultralytics appends whatever is read: here that changes nothing."""
+    """The candidates for a mosaic's partners. Ultralytics appends images that it reads; that is ignored."""
 
     def append(self, _: int) -> None:
         return
@@ -151,7 +151,7 @@ class _Partners(list[int]):
 
 @dataclass(frozen=True)
 class _Window:
-    """The samples that a batch's mosaics may take, and where each lies while it is recent."""
+    """The samples that a batch's mosaics may use, and the slot of each while it is recent."""
 
     batch: int
     rank: int
@@ -159,18 +159,17 @@ class _Window:
     slots: dict[int, Slot]
 
 
-class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
-    """Labelled images, by EpochOrder's numbers.
+class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
+    """Labelled images, indexed by EpochOrder's numbers.
 
-    The partners of a mosaic come from the latest batches, those of the epoch before included; with lanes from
-    every lanes-th batch back from its own. Which of them are still in memory changes the time that is needed
-    and nothing else.
+    The partners of a mosaic come from the latest batches, including those of the previous epoch; with lanes,
+    from every lanes-th batch before its own. Which of them are still in memory affects only the speed.
     """
 
     max_buffer_length: float
 
     def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
-        """Take over from YOLODataset's own buffer, for so many workers on each of so many GPUs."""
+        """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
         self.replicas = replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
         possible = (lanes for lanes in _LANES if lanes <= most_lanes)
@@ -179,37 +178,37 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         self._own: int | None = None
         self.all_fit = False
         self.recent: RecentImages | None = None
-        self.max_buffer_length = math.inf  # not YOLODataset evicts, but load_image below
-        mosaics = list(_mosaics(self.transforms))
+        self.max_buffer_length = math.inf  # load_image below evicts, not YOLODataset
+        mosaics = list(_find_mosaics(self.transforms))
         for mosaic in mosaics:
-            mosaic.buffer_enabled = True  # off with cache="ram", which is given up where memory is short
+            mosaic.buffer_enabled = True  # off with cache="ram", which Ultralytics drops if memory is short
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
             self.recent = self._make_room(workers)
 
     def _make_room(self, workers: int) -> RecentImages | None:
-        """Make room for the images that mosaics may ask for, or for all where those are fewer."""
-        asked_for = self.lanes * (_WINDOW - 1) + 1
-        begun = _PREFETCH * workers  # by workers that are ahead of the slowest one
-        self.all_fit = len(self) <= (asked_for + begun) * self.batch_size
+        """Allocate memory for the images that mosaics may need, or for all images if those are fewer."""
+        needed = self.lanes * (_WINDOW - 1) + 1
+        prefetched = _PREFETCH * workers  # by workers that are ahead of the slowest one
+        self.all_fit = len(self) <= (needed + prefetched) * self.batch_size
         side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
-        batches, size = (len(self), 1) if self.all_fit else (asked_for + begun, self.batch_size)
+        batches, size = (len(self), 1) if self.all_fit else (needed + prefetched, self.batch_size)
         if multiprocessing.get_start_method() != "fork":  # other workers would each get a copy
             return None
         try:
             return RecentImages(batches, size, side, self.channels)
         except OSError as error:
-            log.warning("No memory to keep decoded images in (%s): mosaics decode them anew.", error.strerror)
+            log.warning("No memory to keep decoded images (%s): mosaics decode them again.", error.strerror)
             return None
 
     def close_mosaic(self, hyp: Any) -> None:
-        """Do without mosaics from now on, and without the images that are kept for them."""
+        """Turn off mosaics, and free the images that are kept for them."""
         super().close_mosaic(hyp)
         self.recent = None
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         sample = self._build(number)
         if self.recent is not None and not self.recent.is_unchanged():
-            recent, self.recent = self.recent, None  # replaced while it was read: decode all of it
+            recent, self.recent = self.recent, None  # images were overwritten meanwhile: decode all of them
             sample = self._build(number)
             self.recent = recent
         return sample
@@ -217,13 +216,13 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
     def _build(self, number: int) -> dict[str, Any]:
         epoch, position = self._sample(number)
         if self.recent is not None:
-            self.recent.begin_sample()
+            self.recent.start_sample()
         self.buffer = self._window_of(epoch, position).partners
         self._own = int(self._indices(epoch, np.array(position)))
         return super().__getitem__(self._own)  # type: ignore[no-any-return]
 
     def load_image(self, i: int, *args: Any, **options: Any) -> Image:
-        """Read an image, or take it from the recent ones."""
+        """Return an image from the recent ones, or read its file."""
         if not self.augment or self.cache == "ram":
             image: Image = super().load_image(i, *args, **options)
             return image
@@ -246,7 +245,7 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
             samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
             slots = {
                 index: Slot(index, 0) if self.all_fit else Slot(number, place)
-                for number in sorted(samples)  # an image of two epochs lies where it was later
+                for number in sorted(samples)  # an image that occurs in two epochs is in its later slot
                 for place, index in enumerate(samples[number])
             }
             partners = _Partners(index for indices in samples.values() for index in indices)
@@ -254,37 +253,37 @@ class SeededImages(YOLODataset, _Seeded):  # type: ignore[misc]
         return self.window
 
     def _batch(self, number: int, rank: int) -> list[int]:
-        """Return the samples of one GPU's batch, counted from the beginning of the training."""
+        """Return the samples of one GPU's batch; batches are counted from the start of the training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
         return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
 
 
 def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
-    """Make `loader` yield samples that depend on seed, epoch and position alone; returns what orders them."""
+    """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
     data = loader.dataset
     seeded = SeededImages if isinstance(data, YOLODataset) else SeededClassification
     data.__class__ = seeded  # a copy would double what the dataset holds: labels, and images with cache="ram"
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, most_lanes=_LANES[0] if on_gpu else 1)
-    loader.__class__ = FromBatch
+    loader.__class__ = ResumableLoader
     order = EpochOrder(len(data), rank, replicas)
     loader.batch_sampler.sampler.sampler = order
     return order
 
 
 def fix_order(loader: InfiniteDataLoader, seed: int) -> None:
-    """Make a loader that shuffles (validation of classify does) do so in the same way every time."""
+    """Make a loader that shuffles (validation of classify does) use the same order every time."""
     sampler = loader.batch_sampler.sampler
     if isinstance(sampler.sampler, RandomSampler):
-        sampler.sampler = shuffled(len(loader.dataset), seed, 0).tolist()
+        sampler.sampler = shuffle_indices(len(loader.dataset), seed, 0).tolist()
 
 
-def _mosaics(transform: Any) -> Iterator[Mosaic]:
+def _find_mosaics(transform: Any) -> Iterator[Mosaic]:
     if isinstance(transform, Mosaic):
         yield transform
     inner = [*getattr(transform, "transforms", ()), getattr(transform, "pre_transform", None)]
     for one in inner:
         if one is not None:
-            yield from _mosaics(one)
+            yield from _find_mosaics(one)

@@ -1,4 +1,4 @@
-"""What is prepared before a training runs: its request checked, its model found, its state restored."""
+"""Planning a training: checking its request, finding its model, restoring its state."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from include.training.contract import (
     TrainingResult,
     require_task,
 )
-from include.training.devices import check_shared, choose_device, describe_device
-from include.training.heartbeat import beating
+from include.training.devices import check_multi_gpu, choose_device, describe_device
+from include.training.heartbeat import send_heartbeats
 from include.training.loading import load_training_state
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.training.models import check_weights_arguments, resolve_model
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from include.training.contract import EpochReporter, StateReporter, Task, TrainingRequest
     from include.training.heartbeat import Heartbeats
     from include.training.resume import RestoredState
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
 
 @contextmanager
-def planned(request: TrainingRequest) -> Iterator[Plan]:
-    """Check the request, and put into save_dir what its training begins with. Raises TrainingError."""
+def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
+    """Check the request, and prepare save_dir for its training. Raises TrainingError."""
     _require_trusted(request.save_dir)  # before links on the way to it are resolved
     request = dataclasses.replace(
         request,
@@ -50,16 +50,16 @@ def planned(request: TrainingRequest) -> Iterator[Plan]:
     )
     _check(request)
     tame_ultralytics()
-    with _plan(request) as plan:
+    with _prepare_plan(request) as plan:
         yield plan
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A training that only has to be run: plain values, for this process or for one on each GPU.
+class TrainingPlan:
+    """A training that is ready to run, in plain values: for this process, or for one process on each GPU.
 
-    overrides are the arguments as Ultralytics takes them, the device among them; restored is the state that
-    it goes on from.
+    overrides are the arguments for Ultralytics, including the device; restored is the state that the training
+    continues from.
     """
 
     task: Task
@@ -71,11 +71,11 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """As `choose_device` returns it; one device where only the final validation is left to do."""
+        """The device as `choose_device` returns it; a single one if only the final validation is left."""
         device = str(self.overrides["device"])
         return device.partition(",")[0] if self.restored and self.restored.ended else device
 
-    def trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> WholeState:
+    def build_trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> ResumableMixin:
         """Build the task's trainer. Raises TrainingError."""
         from include.training.trainers import TRAINERS
 
@@ -84,25 +84,27 @@ class Plan:
             overrides, reporter, self.identity, self.restored, states, self.loss_rules
         )
         try:
-            check_shared(trainer.world_size, vars(trainer.args))  # complete only now, where it is resumed
+            check_multi_gpu(
+                trainer.world_size, vars(trainer.args)
+            )  # a resumed training's arguments are complete only now
         except ValueError as error:
             raise TrainingError(str(error)) from None
         return trainer
 
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
-        """Run it in this process. In the result, seconds are those of the loop and the final validation."""
+        """Train in this process. The result's seconds cover the training loop and the final validation."""
         started = time.monotonic()
-        with beating(self.heartbeats) as heart:
-            trainer = self.trainer(reporter, states)
+        with send_heartbeats(self.heartbeats) as heart:
+            trainer = self.build_trainer(reporter, states)
             if self.heartbeats and heart:
-                trainer.collective_timeout = self.heartbeats.patience
+                trainer.collective_timeout = self.heartbeats.rank_timeout
                 heart.follow(trainer)
             trainer.train()
         return _result(trainer, seconds=time.monotonic() - started)
 
 
 def _device_of(request: TrainingRequest) -> str:
-    """Choose the device. A training that had a GPU goes on on a GPU: raises GpuLost where there is none."""
+    """Choose the device. Raises GpuLost if the training had a GPU and this machine has none."""
     try:
         device = choose_device(request.device)
     except DeviceNotAvailable:
@@ -113,7 +115,7 @@ def _device_of(request: TrainingRequest) -> str:
         return device
     raise GpuLost(
         f"{request.resume_from} is of a training on a GPU, and this machine has none that can be used: the "
-        "training goes on on another one. Give device=cpu if it is to go on on a CPU"
+        "training continues on another machine. Give device=cpu to continue on a CPU"
     )
 
 
@@ -125,7 +127,7 @@ def _had_gpu(request: TrainingRequest) -> bool:
 
 
 def _check(request: TrainingRequest) -> None:
-    """Refuse what can be refused before torch works for minutes. Raises TrainingError."""
+    """Refuse wrong requests before torch works on them for minutes. Raises TrainingError."""
     try:
         check_overrides(request.arguments)
     except ValueError as error:
@@ -134,15 +136,15 @@ def _check(request: TrainingRequest) -> None:
     if request.task == "classify":
         if not (request.data / "train").is_dir():
             raise TrainingError(
-                f"data={request.data} is no dataset for classify; give a folder with train/ and val/, each "
-                "with one folder of images a class"
+                f"data={request.data} is not a dataset for classify; give a folder with train/ and val/, "
+                "each with one folder of images for each class"
             )
     elif request.data.suffix not in {".yaml", ".yml"} or not request.data.is_file():
-        raise TrainingError(f"data={request.data} is no YAML file; give the path of the dataset's YAML")
+        raise TrainingError(f"data={request.data} is not a YAML file; give the path of the dataset's YAML")
 
 
 def _require_trusted(save_dir: Path) -> None:
-    """Refuse to write, or to go on, where another account could have left links or states."""
+    """Refuse a folder in which another account could have left links or states."""
     try:
         for folder in (save_dir, save_dir / "weights"):
             if os.path.lexists(folder):
@@ -152,8 +154,8 @@ def _require_trusted(save_dir: Path) -> None:
 
 
 @contextmanager
-def _plan(request: TrainingRequest) -> Iterator[Plan]:
-    """Plan a new training, or one that goes on."""
+def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
+    """Plan a new training, or one that continues."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
         "task": request.task,
@@ -166,7 +168,9 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
         restored = restore(request, request.resume_from)
         try:
             overrides |= {"resume": str(restored.path)}
-            yield Plan(request.task, overrides, identity, restored, request.loss_rules, request.heartbeats)
+            yield TrainingPlan(
+                request.task, overrides, identity, restored, request.loss_rules, request.heartbeats
+            )
         finally:
             restored.path.unlink(missing_ok=True)
         return
@@ -174,7 +178,7 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
     _clear(request.save_dir)
-    yield Plan(
+    yield TrainingPlan(
         request.task,
         overrides,
         identity,
@@ -184,17 +188,17 @@ def _plan(request: TrainingRequest) -> Iterator[Plan]:
 
 
 def _clear(save_dir: Path) -> None:
-    """Remove what an earlier training left, so that nobody takes it for this one's."""
+    """Remove the files of an earlier training, so that they cannot be mistaken for this one's."""
     from include.training.saving import clear_staged
 
     for name in ("last.pt", "best.pt", "epoch-end.pt"):
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
-    # Ultralytics does this too, but where there are several processes they would race for it.
+    # Ultralytics does this too, but several processes would race for it.
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 
-def _result(trainer: WholeState, seconds: float) -> TrainingResult:
+def _result(trainer: ResumableMixin, seconds: float) -> TrainingResult:
     from ultralytics import __version__
 
     metrics = dict(trainer.best_metrics)

@@ -1,4 +1,4 @@
-"""What the bits of a training depend on beside its arguments and data: its numeric profile."""
+"""The numeric profile of a training: everything its bits depend on besides its arguments and data."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LIBRARIES = (
 )
 
 _KEPT_LATER = ("cpu", "instructions", "opencv")
-"""Names that states of version 0.1.0 do not all have."""
+"""Names that some states of version 0.1.0 lack."""
 
 
 def numeric_profile(device: torch.device) -> dict[str, str | int]:
-    """Versions of the libraries that compute, the models of device and CPU, and the number of CPU threads.
+    """Return the versions of numeric libraries, the models of device and CPU, and the number of CPU threads.
 
-    The CPU decodes and augments also where a GPU trains, and OpenCV and NumPy choose by its instructions.
-    Two machines of equal profile compute equal bits, on a GPU under `deterministic=True`.
+    Even if a GPU trains, the CPU decodes and augments, and OpenCV and NumPy choose code by its instructions.
+    Two machines with the same profile compute the same bits, on a GPU with `deterministic=True`.
     """
     import torch
 
@@ -58,9 +58,9 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
 
 
 def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
-    """List what is not the same, such as "torch 2.14.0 instead of 2.15.0".
+    """List the differences, such as "torch 2.14.0 instead of 2.15.0".
 
-    What an earlier version of this project did not keep in a state is not compared.
+    Names that earlier versions of this project did not store in a state are not compared.
     """
     compared = [name for name in dict.fromkeys([*before, *now]) if name in before or name not in _KEPT_LATER]
     names = [name for name in compared if before.get(name) != now.get(name)]
@@ -75,7 +75,7 @@ def _version(library: str) -> str | None:
 
 
 def _opencv() -> str:
-    """Say which build of OpenCV it is, and which instructions it uses on this CPU."""
+    """Identify the build of OpenCV, and the instructions that it uses on this CPU."""
     import cv2
 
     build = blake2b(cv2.getBuildInformation().encode(), digest_size=4).hexdigest()
@@ -83,7 +83,7 @@ def _opencv() -> str:
 
 
 def _cpu_model() -> str:
-    """As Linux names it; elsewhere as Python does."""
+    """Return the model of the CPU as Linux names it, or on other systems as Python does."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

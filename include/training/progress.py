@@ -13,19 +13,19 @@ log = logging.getLogger(__name__)
 
 
 class LoggedEpochs:
-    """Logs each epoch as `name=value` pairs, then hands it on (an EpochReporter)."""
+    """Logs each epoch as `name=value` pairs, then passes it on (an EpochReporter)."""
 
     def __init__(self, reporter: EpochReporter) -> None:
         self._reporter = reporter
 
     def report(self, epoch: EpochReport) -> bool:
         """Log `epoch`, counted from 1 as people do, and report it."""
-        log.info("%s", line_of(epoch))
+        log.info("%s", format_epoch(epoch))
         return self._reporter.report(epoch)
 
 
-def line_of(epoch: EpochReport) -> str:
-    """Say an epoch in one line: losses, validation, time it took, time that is left."""
+def format_epoch(epoch: EpochReport) -> str:
+    """Format an epoch in one line: losses, validation metrics, its duration and the remaining time."""
     numbers = {
         name.removeprefix("metrics/"): value
         for name, value in epoch.metrics.items()

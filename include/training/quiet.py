@@ -1,4 +1,4 @@
-"""Ultralytics as a guest: what it logs goes where everything else goes, and it stays off the network."""
+"""Keeping Ultralytics in check: its log goes to this process's log, and it stays off the network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from include.training.environment import isolate_ultralytics
-from include.training.loading import close_other_doors
+from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""What follows may quote a file that was put in the place of a label after the check."""
+"""The rest of the message may quote any file that replaced a label after the check."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -24,11 +24,11 @@ class PlainLines(logging.Filter):
     """Turns Ultralytics' messages into plain single lines: no colours, no emoji, no rows of its tables."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite `record`; drop it where nothing is left to say."""
+        """Rewrite `record`; drop it if nothing is left of it."""
         text = _ANSI.sub("", record.getMessage()).strip("\r\n")
         text = _CORRUPT.sub(r"\1; `check_dataset` says why", text)
         if text.startswith((" ", "Optimizer stripped from")):
-            return False  # a row of a table whose heading was a progress bar; a name for a moment, each epoch
+            return False  # rows of tables under progress bars; the name of a temporary file, in each epoch
         kept = "".join(
             c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
         )
@@ -38,16 +38,16 @@ class PlainLines(logging.Filter):
 
 @cache
 def tame_ultralytics() -> None:
-    """Send Ultralytics' log where the process' own goes, unless a person watches, and close what is unsafe.
+    """Send Ultralytics' log to this process's log, unless on a terminal, and disable its unsafe features.
 
     Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
-    looked for in /tmp, where other accounts could leave some under the name that PyTorch expects.
+    loaded from /tmp, where other accounts could plant some under the name that PyTorch expects.
 
-    YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font ask the
-    network first and read that variable only afterwards. Both take a ConnectionError for an answer.
+    YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font use the
+    network first and read that variable only afterwards. Both accept a ConnectionError.
 
-    Its clock is stopped, too: where finding boxes takes long, a validation would leave out the rest of a
-    batch, and the fitness would depend on what else the machine does.
+    The time limit of non-maximum suppression is removed: if it took long, a validation would skip the rest of
+    a batch, and the fitness would depend on the load of the machine.
     """
     isolate_ultralytics()
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms
@@ -63,7 +63,7 @@ def tame_ultralytics() -> None:
     downloads.is_url = _is_url
     install_safe_caches()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(USER_CONFIG_DIR / "torchinductor"))
-    close_other_doors()
+    enforce_safe_loading()
     nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
 
 
@@ -72,5 +72,5 @@ def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
 
 
 def _is_url(url: str | Path, check: bool = False) -> bool:
-    """Say whether `url` looks like one; with `check`, whether it can be fetched: never."""
+    """Return whether `url` looks like a URL; with `check`, whether it can be fetched, which is never."""
     return not check and "://" in str(url)

@@ -1,6 +1,6 @@
 """One of the processes that train together: `python -m include.training.rank FD`, started by train_in_ranks.
 
-FD is its end of the connection to the process that started it.
+FD is the file descriptor of its end of the connection to the process that started it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.training.contract import MachineUnusable, ProcessKilled, TrainingError
 from include.training.distributed import RankFailed
+from include.training.error_text import format_error
 from include.training.quiet import tame_ultralytics
-from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReport, Progress, SavedState
@@ -31,10 +31,10 @@ _PROGRESS_SECONDS = 0.5
 
 
 class _Parent(QueueHandler):
-    """The process that started this one: gets the log, the epochs and the states.
+    """The process that started this one, to which log, epochs and states are sent.
 
-    It is a logging handler, an EpochReporter and a StateReporter. When it is gone, or closes the connection,
-    this process is killed with its loader workers.
+    It is a logging handler, an EpochReporter and a StateReporter. When it dies or closes the connection, this
+    process kills itself and its loader workers.
     """
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
@@ -44,22 +44,22 @@ class _Parent(QueueHandler):
         self._go_on: SimpleQueue[bool] = SimpleQueue()
         self._taken: SimpleQueue[bool] = SimpleQueue()
         self._state_wanted = threading.Event()
-        self._told = -math.inf
+        self._reported_at = -math.inf
         self._thread = threading.Thread(target=self._listen, daemon=True)
-        # A loader worker that held the connection would keep the death of this process a secret.
+        # A loader worker that held the connection would hide the death of this process from the parent.
         os.register_at_fork(after_in_child=self._forget)
 
     def listen(self) -> None:
-        """Expect answers from now on."""
+        """Start to receive answers."""
         self._thread.start()
 
     def send(self, message: object) -> None:
-        """Tell the parent."""
+        """Send a message to the parent."""
         with self._sending:
             self._connection.send(message)
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Let the parent log it."""
+        """Send the record to the parent, which logs it."""
         self.send(record)
 
     def report(self, epoch: EpochReport) -> bool:
@@ -68,22 +68,22 @@ class _Parent(QueueHandler):
         return self._go_on.get()
 
     def progress(self, progress: Progress) -> bool:
-        """Tell the parent now and then; say whether it has asked for a state meanwhile."""
+        """Report progress to the parent now and then; return whether it has requested a state meanwhile."""
         now = time.monotonic()
-        if now >= self._told + _PROGRESS_SECONDS or progress.batch == progress.batches:
-            self._told = now
+        if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
+            self._reported_at = now
             self.send(progress)
         wanted = self._state_wanted.is_set()
         self._state_wanted.clear()
         return wanted
 
     def saved(self, state: SavedState) -> None:
-        """Tell the parent, and wait until it has taken the file."""
+        """Notify the parent, and wait until it has taken the file."""
         self.send(state)
         self._taken.get()
 
     def wait_to_be_killed(self) -> None:
-        """Stay until the parent has what it wants: a process that ends before is one that failed."""
+        """Wait for the parent to kill this process; if it exited earlier, it would count as failed."""
         self._thread.join()
 
     def _listen(self) -> None:
@@ -106,23 +106,23 @@ class _Parent(QueueHandler):
         self._connection.close()
 
 
-class _Silent:
-    """What the other ranks have to say of an epoch, rank 0 says."""
+class _SilentReporter:
+    """Ignores each epoch (an EpochReporter): rank 0 reports it for all ranks."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Go on: rank 0 tells the others whether to."""
+        """Continue: rank 0 tells the other ranks when to stop."""
         return True
 
 
 def main() -> None:
-    """Train, tell the parent how it ended, and wait to be killed."""
+    """Train, send the outcome to the parent, and wait to be killed."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whether the training ends is for the parent to decide
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends
     work: Work = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
     parent.listen()
-    parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the others say everything once more
+    parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks repeat the same messages
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger().addHandler(parent)
     tame_ultralytics()
@@ -131,7 +131,7 @@ def main() -> None:
     except (TrainingError, MachineUnusable, ProcessKilled) as error:
         parent.send(error)
     except BaseException as error:
-        failure = RankFailed(f"Rank {rank} failed with {type(error).__name__}: {in_one_line(error)}")
+        failure = RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
         failure.add_note(traceback.format_exc())
         parent.send(failure)
     parent.wait_to_be_killed()
@@ -141,7 +141,7 @@ def _train(work: Work, rank: int, parent: _Parent) -> None:
     if rank == 0:
         parent.send(work.plan.train(parent, parent if work.saves_states else None))
     else:
-        work.plan.train(_Silent())
+        work.plan.train(_SilentReporter())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Decoded images that all workers of a loader share, so that each image is decoded about once an epoch.
 
-A mosaic's partners come from recent batches, which other workers have decoded. The images lie in memory that
-the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch takes
-the place of one that is too old to be asked for, or, where memory is short, of one that still is. So who
-writes locks the place, and who reads looks afterwards whether it was written to meanwhile, and then does its
-work again.
+A mosaic's partners come from recent batches, which other workers have decoded. The images are in memory that
+the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch
+replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer locks
+the slot, and a reader checks afterwards whether the slot was overwritten meanwhile, and if so starts over.
 
-That rests on writes that others see in their order, as on x86. Elsewhere each worker has a ring of its own.
+This relies on writes being visible in order, as on x86. Elsewhere each worker has a ring of its own.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from include.training.memory_limit import memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
-"""A ring takes at most so many images, and at most this share of the memory of its machine or container."""
+"""A ring has at most MOST_IMAGES images, and at most this share of the memory of its machine or container."""
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
 _HEAD = 6
 
 Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
-"""As Ultralytics' load_image returns it: the pixels, the file's height and width, the pixels' own."""
+"""The result of Ultralytics' load_image: pixels, height and width of the file, and those of the pixels."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an image lies while its batch is recent.
+    """The position of an image in the ring while its batch is recent.
 
-    batch counts from the beginning of the training. Where there is room for all images, each is a batch.
+    batch counts from the start of the training. If there is room for all images, each one is a batch.
     """
 
     batch: int
@@ -46,7 +45,7 @@ class Slot:
 
 
 class RecentImages:
-    """The ring. It belongs to the process that makes it and to those that this one forks."""
+    """The ring of recent images, shared by the process that creates it and its forked children."""
 
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
@@ -55,17 +54,17 @@ class RecentImages:
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
         images = self._batches * batch_size
-        self._heads = np.frombuffer(_memory(images * _HEAD * 8), np.int64).reshape(images, _HEAD)
-        self._pixels = np.frombuffer(_memory(images * self._pixels_size), np.uint8)
+        self._heads = np.frombuffer(_allocate(images * _HEAD * 8), np.int64).reshape(images, _HEAD)
+        self._pixels = np.frombuffer(_allocate(images * self._pixels_size), np.uint8)
         self._taken: list[tuple[int, int]] = []
-        # A byte of it stands for each place; the kernel drops the lock of a worker that is killed.
+        # One byte for each place in the ring; the kernel releases the lock of a worker that is killed.
         self._locks = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the ring
 
     def get(self, slot: Slot) -> Image | None:
-        """Return the image, whose pixels nobody may change; None where it is not there (any more)."""
-        place, tag = self._place(slot)
+        """Return the image, with read-only pixels, or None if the ring does not have it."""
+        place, tag = self._locate(slot)
         head = self._heads[place]
-        version = int(head[_VERSION])  # first, so that a write that begins now is noticed
+        version = int(head[_VERSION])  # first, so that a write that starts now is noticed
         if head[_TAG] != tag:
             return None
         self._taken.append((place, version))
@@ -78,11 +77,11 @@ class RecentImages:
         return pixels, original, (height, width)
 
     def put(self, slot: Slot, image: Image) -> None:
-        """Keep a copy of the image, if it is of the usual kind."""
+        """Keep a copy of the image if it fits into a slot."""
         pixels, original, shape = image
         if pixels.dtype != np.uint8 or pixels.size > self._pixels_size or pixels.shape[2] != self._channels:
             return
-        place, tag = self._place(slot)
+        place, tag = self._locate(slot)
         head = self._heads[place]
         fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, place)
         try:
@@ -93,22 +92,22 @@ class RecentImages:
             begin = place * self._pixels_size
             self._pixels[begin : begin + pixels.size] = pixels.reshape(-1)
             head[_SHAPE], head[_ORIGINAL] = shape, original
-            head[_TAG] = tag  # last, so that whoever sees it sees the pixels
+            head[_TAG] = tag  # last, so that a reader that sees the tag also sees the pixels
         finally:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
 
-    def begin_sample(self) -> None:
-        """Forget what was taken for the sample before."""
+    def start_sample(self) -> None:
+        """Forget which images the previous sample used."""
         self._taken.clear()
 
     def is_unchanged(self) -> bool:
-        """Whether nothing was written over the images that were taken for the sample."""
+        """Return whether none of the images that this sample used was overwritten."""
         return all(self._heads[place, _VERSION] == version for place, version in self._taken)
 
-    def _place(self, slot: Slot) -> tuple[int, int]:
+    def _locate(self, slot: Slot) -> tuple[int, int]:
         return slot.batch % self._batches * self._batch_size + slot.position, slot.batch + 1
 
 
-def _memory(size: int) -> mmap.mmap:
+def _allocate(size: int) -> mmap.mmap:
     in_order = platform.machine() in {"x86_64", "AMD64"}
     return mmap.mmap(-1, size, mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if in_order else mmap.MAP_PRIVATE))

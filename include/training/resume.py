@@ -1,7 +1,8 @@
-"""Continuing a training: what the new folder needs before its first epoch, and a private state to start from.
+"""Continuing a training: preparing its new folder, and a private copy of the state to start from.
 
-Ultralytics can change only some arguments when it resumes, the number of epochs not among them, and it begins
-results.csv and best.pt anew. So the checkpoint is copied, changed, and restored with what belongs to it.
+Ultralytics can change only some arguments when it resumes, which do not include the number of epochs, and it
+starts results.csv and best.pt from scratch. So the checkpoint is copied, changed, and restored together with
+these files.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
 from include.training.arguments import OURS, check_overrides, known_arguments
-from include.training.changes import changed_arguments, reason_of
+from include.training.changes import changed_arguments, describe_changes
 from include.training.contract import (
     NotResumable,
     StateMismatch,
     TrainingError,
     UnreadableCheckpoint,
 )
-from include.training.loading import batches_of, load_checkpoint, load_training_state
+from include.training.loading import batches_into_epoch, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT = ("optimizer", "seed", "pretrained")
-"""What stays as it was when the training began; `optimizer=auto` has set the first by then."""
+"""Arguments that a resume cannot change; `optimizer=auto` was resolved when the training started."""
 
 _MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
 
 
 @dataclass(frozen=True)
 class RestoredState:
-    """A training that is ready to go on.
+    """A training that is ready to continue.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
-    within_epoch tells that batches of an epoch are in it that has not ended.
-    ended tells that no epoch is left, stopped that none is wanted; fits_memory that epochs were trained with
-    this batch and image size; inexact_reason, where it is known already, why the weights may differ from
-    those of an uninterrupted training. changed names the arguments that were changed on purpose.
+    within_epoch means that the state has batches of an epoch that has not ended; ended that no epoch is left;
+    stopped that no more epochs are wanted; fits_memory that epochs were trained with this batch and image
+    size. inexact_reason says why the weights may differ from those of an uninterrupted training, if that is
+    known already. changed names the arguments that were changed on purpose.
     """
 
     path: Path
@@ -59,13 +60,13 @@ class RestoredState:
 
 
 def restore(request: TrainingRequest, source: Path) -> RestoredState:
-    """Prepare save_dir so that the training in `source` goes on there; `source` itself is only read.
+    """Prepare save_dir so that the training in `source` continues there; `source` itself is only read.
 
-    Raises NotResumable for a file that holds no training state, StateMismatch for another training's where
-    this one is to be recovered, TrainingError where no epoch is left to train or a teacher is not given.
+    Raises NotResumable for a file without a training state, StateMismatch if the state to recover belongs to
+    another training, TrainingError if no epoch is left to train or the teacher is missing.
     """
     from include.training.saving import clear_staged, save
-    from include.training.state_writer import epoch_end_of
+    from include.training.state_writer import epoch_end_path
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
@@ -79,26 +80,26 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         if ended or request.stop:
             _validate_on_one_device(state)
     else:
-        state["train_args"] = _arguments(request, state["train_args"], finished)
-        changed = changed_arguments(_changes(request), trained)
+        state["train_args"] = _resumed_arguments(request, state["train_args"], finished)
+        changed = changed_arguments(_requested_changes(request), trained)
         _renew_patience(state, finished)
-        _make_its_own(state, trained, request)
+        _adopt_state(state, trained, request)
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
     best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
-    # After best.pt, so that an attempt that finds this last.pt finds what it refers to. Ultralytics needs it,
-    # too, where an epoch ends in NaN.
+    # After best.pt, so that an attempt that finds this last.pt finds the best.pt it refers to. Ultralytics
+    # needs last.pt, too, if an epoch ends in NaN.
     last = weights / "last.pt"
     _copy(source, last)
-    _keep_epoch_end(state, request, epoch_end_of(last))
+    _keep_epoch_end(state, request, epoch_end_path(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     fits = finished > 0 and same
-    within_epoch = batches_of(state) > 0
-    reasons = filter(None, (reason_of(changed, request.arguments, trained, finished), lost))
+    within_epoch = batches_into_epoch(state) > 0
+    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), lost))
     return RestoredState(
         private,
         best_epoch,
@@ -111,15 +112,15 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     )
 
 
-def _changes(request: TrainingRequest) -> dict[str, object]:
+def _requested_changes(request: TrainingRequest) -> dict[str, object]:
     return {name: value for name, value in request.arguments.items() if name not in KEPT}
 
 
-def _make_its_own(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
-    """Make another training's state the beginning of this one: with its own clock, and its own data.
+def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
+    """Turn another training's state into the start of this one, with its own clock.
 
-    Its losses are not compared with the other's, but a learning rate that was lowered stays so.
-    With other data, or images of another size, the epoch that the state is in begins anew.
+    Losses are not compared with the other training's, but a learning rate that was lowered stays lowered.
+    With different data or another image size, the epoch that the state is in restarts.
     """
     exact = state.get(EXACT)
     if not exact:
@@ -127,50 +128,52 @@ def _make_its_own(state: dict[str, Any], trained: Mapping[str, Any], request: Tr
     exact["trained_seconds"] = 0.0
     exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
-    if batches_of(state) and (data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")):
-        log.warning("The data are others than before: the epoch begins anew.")
+    if batches_into_epoch(state) and (
+        data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
+    ):
+        log.warning("The data have changed: the epoch restarts.")
         exact |= {BATCH: 0, "gradients": {}, "pending": 0}
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
-    """Let the one device that validates take as many images at once as each of several did."""
+    """Set the batch of the final validation, on one device, to the share that each of several devices had."""
     batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
     if isinstance(batch, int) and batch > 0:
         state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}
 
 
 def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
-    """Keep what an attempt left at `path` where it is of the same training, when the epoch began."""
+    """Keep the epoch-end state that an attempt left at `path` if it is the start of the current epoch."""
     if not path.exists():
         return
     try:
         found = load_training_state(path, request.task)
         require_identity(found, request.identity, path)
-        if (found["epoch"], batches_of(found)) == (state["epoch"], 0) and batches_of(state):
+        if (found["epoch"], batches_into_epoch(found)) == (state["epoch"], 0) and batches_into_epoch(state):
             return
     except NotResumable as error:
-        log.info("What lies in %s is not used: %s.", path, error)
+        log.info("The state in %s is not used: %s.", path, error)
     path.unlink()
 
 
 def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
-    """Raise StateMismatch unless `state` was left by the training that `identity` tells of."""
+    """Raise StateMismatch unless `state` belongs to the training with this identity."""
     found = state.get(EXACT, {}).get("identity", {})
     different = [name for name in dict.fromkeys([*found, *identity]) if found.get(name) != identity.get(name)]
     if EXACT in state and not different:
         return
     what = "; ".join(f"{name} was {found.get(name)!r} and is {identity.get(name)!r}" for name in different)
     raise StateMismatch(
-        f"{source} is the state of another training ({what or 'none of ours'}); give the parameters that it "
-        "began with, or fresh=true to start over, or another job_id"
+        f"{source} is the state of another training ({what or 'not one of ours'}); give the parameters that "
+        "it started with, or fresh=true to start over, or another job_id"
     )
 
 
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return the arguments of the file that are used: a training's, and no file that was not asked for.
+    """Return the training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for values that no training has, TrainingError for a teacher that is not
-    given.
+    Raises UnreadableCheckpoint for values that no training has, TrainingError if the checkpoint names a
+    teacher and the request does not: files that a checkpoint names are not opened.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}
@@ -188,27 +191,27 @@ def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], sourc
 
 
 def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
-    """Arguments that may be others on another machine without changing what is computed."""
+    """Return the arguments that may differ between machines without changing the result."""
     return {name: request.arguments[name] for name in ("workers",) if name in request.arguments}
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the workers that Ultralytics sets on a CPU, none, where a GPU goes on: it would starve."""
+    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues: it would wait for data."""
     moves = request.device != "cpu" and trained.get("device") == "cpu"
     return {name: value for name, value in trained.items() if not (moves and name == "workers")}
 
 
-def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
+def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
     changes = dict(request.arguments)
     trained = _without_workers_of_cpu(request, trained)
     for name in KEPT:
         value = changes.pop(name, None)
         if value not in {None, "auto", trained.get(name)}:
-            log.warning("%s=%s is not applied: the training goes on with %s.", name, value, trained.get(name))
+            log.warning("%s=%s is ignored: the training continues with %s.", name, value, trained.get(name))
     arguments = {**trained, **changes}
     epochs = request.epochs or int(trained["epochs"])
     if arguments.get("time"):
-        epochs = finished + 100  # as in a new training: the first epoch tells how many fit the budget
+        epochs = finished + 100  # as in a new training, where the first epoch shows how many fit the budget
     elif epochs <= finished:
         raise TrainingError(
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
@@ -218,52 +221,52 @@ def _arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: i
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Begin a new window where the old one is used up: the training would stop after its first epoch."""
+    """Restart the patience if it is used up: otherwise the training would stop after its first epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
-        log.info("The patience of %d epochs was used up; it begins anew.", patience)
+        log.info("The patience of %d epochs was used up; it restarts.", patience)
         state["stopper"] = {**stopper, "best_epoch": finished}
 
 
 def _restore_best(
     request: TrainingRequest, source: Path, state: dict[str, Any], best: Path
 ) -> tuple[int, str | None]:
-    """Put the best.pt that belongs to `state` in place; returns its epoch and, if it is lost, that it is.
+    """Put the best.pt that belongs to `state` in place; return its epoch and, if it is lost, a reason.
 
-    Without one, best_fitness is forgotten, so that the best of the resumed epochs becomes best.pt.
+    Without a best.pt, best_fitness is reset, so that the best of the resumed epochs becomes best.pt.
     """
     kept_epoch = -1
     if request.best_from is not None:
         kept = load_checkpoint(request.best_from)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
         kept_epoch = int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
-    # Older than the state's own best is one in S3 where no newer one could be made, for want of disk.
-    if _is_its_own_best(state) and kept_epoch < state["epoch"]:
+    # best.pt in S3 is older than the state's own best if there was no disk space to make a newer one.
+    if _is_best_epoch(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None
     if request.best_from is not None:
         lost = None
         best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
         if kept_epoch < best_epoch:
-            log.warning("%s is of an epoch before the best one: it stays until one is better.", best)
+            log.warning("%s is of an epoch before the best one: it stays until an epoch is better.", best)
             lost = f"the best.pt of epoch {best_epoch + 1} was lost"
         _copy(request.best_from, best)
         return kept_epoch, lost
     best.unlink(missing_ok=True)
     if state["epoch"] < 0:
-        return -1, None  # there has been none
+        return -1, None  # no epoch has ended yet
     state["best_fitness"] = None
-    log.warning("There is no best.pt to %s: the best of the epochs from here on becomes it.", source)
-    return -1, "the best.pt of the epochs before was lost"
+    log.warning("%s has no best.pt: the best of the following epochs becomes best.pt.", source)
+    return -1, "the best.pt of the earlier epochs was lost"
 
 
-def _is_its_own_best(state: Mapping[str, Any]) -> bool:
-    """Whether no epoch was better than the state's last one. Without validation each is the best in turn.
+def _is_best_epoch(state: Mapping[str, Any]) -> bool:
+    """Return whether the state's last epoch is the best so far. Without validation, every epoch is.
 
-    A state within an epoch has weights of its own, which are those of no epoch.
+    A state within an epoch is never the best: its weights are not those of any epoch's end.
     """
-    if batches_of(state):
+    if batches_into_epoch(state):
         return False
     fitness = state["best_fitness"]
     if fitness is None:
@@ -286,7 +289,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _write_history(results: Mapping[str, list[Any]], path: Path) -> None:
-    """Write results.csv as Ultralytics does, from the columns that the checkpoint carries."""
+    """Write results.csv as Ultralytics does, from the columns in the checkpoint."""
     path.unlink(missing_ok=True)
     if results:
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""One training, from a request to its two checkpoints."""
+"""Running a training, from a request to its two checkpoints."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from typing import TYPE_CHECKING
 
 from include.training.devices import count_devices
 from include.training.distributed import train_in_ranks
-from include.training.plan import planned
+from include.training.plan import plan_training
 from include.training.progress import LoggedEpochs
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReporter, StateReporter, TrainingRequest, TrainingResult
-    from include.training.trainers import WholeState
+    from include.training.trainers import ResumableMixin
 
 
 def train(
     request: TrainingRequest, reporter: EpochReporter, states: StateReporter | None = None
 ) -> TrainingResult:
-    """Train as `request` says, reporting each epoch, and return what the training left behind.
+    """Train as requested, reporting each epoch, and return the outcome.
 
-    Below save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an
-    earlier training there is replaced. With `states` it is saved within epochs too, in the background.
+    In save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an earlier
+    training in that folder is replaced. With `states`, the state is also saved within epochs, in the
+    background.
 
-    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence for what cannot be trained; an
-    exception of who is reported to ends the training and is passed on.
+    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained;
+    an exception of a reporter ends the training and is passed on.
     """
     started = time.monotonic()
-    with planned(request) as plan:
+    with plan_training(request) as plan:
         if (gpus := count_devices(plan.device)) > 1:
             result = train_in_ranks(plan, gpus, LoggedEpochs(reporter), states)
         else:
@@ -39,9 +40,9 @@ def train(
 
 
 @contextmanager
-def prepared(
+def build_trainer(
     request: TrainingRequest, reporter: EpochReporter, states: StateReporter | None = None
-) -> Iterator[WholeState]:
-    """Build the trainer that is about to do what `train` does, on one device. Raises TrainingError."""
-    with planned(request) as plan:
-        yield plan.trainer(LoggedEpochs(reporter), states)
+) -> Iterator[ResumableMixin]:
+    """Yield a trainer that is ready to train as `train` does, on one device. Raises TrainingError."""
+    with plan_training(request) as plan:
+        yield plan.build_trainer(LoggedEpochs(reporter), states)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how it gets to the disk: whole or not at all."""
+"""Building checkpoints, and writing them to disk atomically."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ultralytics.utils.torch_utils import qat_state, strip_optimizer, strip_qat,
 
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.contract import DiskError
+from include.training.error_text import format_error
 from include.training.loading import load_checkpoint
-from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:
-    from include.training.exact import Exact
+    from include.training.exact import ExactMixin
 
 
-def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
-    """Everything a training needs to go on, in Ultralytics' own keys and one of ours.
+def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
+    """Return everything a training needs to continue, in Ultralytics' own keys and one of ours.
 
-    With `batches` it is the state after so many of the epoch that has begun, else that at the epoch's end.
-    Its tensors are the training's own, but for those of `ema`, a model of half precision.
+    With `batches` it is the state after that many batches of the current epoch, otherwise at the epoch's end.
+    Its tensors are the training's own, except those of `ema`, a model of half precision.
 
-    Written anew after BaseTrainer.save_model (8.4.190), which leaves no room for more keys, copies the
-    optimizer and rounds it. Plain Ultralytics loads and resumes it like its own.
+    This replaces BaseTrainer.save_model (8.4.190), which has no room for more keys, and copies and rounds the
+    optimizer. Plain Ultralytics loads and resumes the checkpoint like its own.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -42,7 +42,7 @@ def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
         rounded.criterion = None
     for tensor in rounded.state_dict().values():
         if torch.is_tensor(tensor) and tensor.is_floating_point():
-            torch.nan_to_num_(tensor)  # what overflows in half precision
+            torch.nan_to_num_(tensor)  # values that overflow in half precision
     strip_qat(rounded)
     stopper = trainer.stopper
     return {
@@ -66,20 +66,20 @@ def whole_state(trainer: Exact, batches: int = 0) -> dict[str, Any]:
     }
 
 
-def has_finite_weights(trainer: Exact) -> bool:
-    """Whether the live weights and their average are finite: no state that is not is worth keeping."""
+def has_finite_weights(trainer: ExactMixin) -> bool:
+    """Return whether the live weights and their average are finite; other states are not worth keeping."""
     models = (unwrap_model(trainer.model), trainer.ema.ema)
     return all(are_finite(model.state_dict().values()) for model in models)
 
 
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
-    """Ask the device once instead of hundreds of times: the sum of finite numbers is finite."""
+    """Return whether all weights are finite. Their sums tell, in one query instead of hundreds."""
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
 
 
-def _replace_non_finite(trainer: Exact) -> None:
-    """Take the live weight where the EMA holds a NaN: one would stay in the average for ever."""
+def _replace_non_finite(trainer: ExactMixin) -> None:
+    """Replace NaNs in the EMA by the live weights: otherwise they would stay in the average for ever."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
@@ -90,19 +90,19 @@ def _replace_non_finite(trainer: Exact) -> None:
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint, whole or not at all: under a new inode, so that hard links stay as they are."""
+    """Write a checkpoint atomically, under a new inode, so that hard links keep the old content."""
     put_in_place(write(state, path), path)
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Give a file that `write` has written its name, so that it has it after a power cut too."""
+    """Rename a file that `write` has written to its final name, which then survives a power cut."""
     staged.replace(path)
-    with suppress(OSError):  # a file system that cannot do that for folders
+    with suppress(OSError):  # some file systems cannot sync folders
         _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has what was written to the file, or the names that a folder holds."""
+    """Wait until the content of the file, or the names in the folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -111,40 +111,40 @@ def _sync(path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint beside `path`, whose place it is to take; returns where it is. Raises DiskError."""
+    """Write a checkpoint next to `path`, which it is to replace; return its path. Raises DiskError."""
     staged = staged_path(path)
     try:
         torch.save(state, staged)
-        _sync(staged)  # or a power cut after the renaming could leave an empty file under the name
-    except (OSError, RuntimeError) as error:  # torch says nothing of the disk that is full
+        _sync(staged)  # otherwise a power cut after the renaming could leave an empty file
+    except (OSError, RuntimeError) as error:  # torch does not report a full disk as such
         written = staged.stat().st_size if staged.exists() else 0
         free = written + (shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0)
         staged.unlink(missing_ok=True)
         raise DiskError(
-            f"{path} could not be written ({in_one_line(error)}): it found {free / 1e6:.0f} MB. Make room, "
-            "or let the training's folder be on a larger disk; the state before it is whole"
+            f"{path} could not be written ({format_error(error)}): the disk had {free / 1e6:.0f} MB free. "
+            "Free some space, or move the training's folder to a larger disk; the previous state is intact"
         ) from error
     return staged
 
 
 def snapshot(source: Path, target: Path) -> None:
-    """Make `target` keep what `source` holds now: a hard link, which costs nothing, or else a copy.
+    """Keep the current content of `source` as `target`: a hard link, which costs nothing, or else a copy.
 
-    The link stays as it is because nothing here writes into a file that has a name already.
+    The link keeps its content because no code here writes into a file that already has its final name.
     """
     staged = staged_path(target)
     try:
         os.link(source, staged)
-    except OSError:  # a file system without hard links, or another one
+    except OSError:  # a file system without hard links, or two different ones
         shutil.copyfile(source, staged)
     staged.replace(target)
 
 
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
-    """Make a deployable checkpoint, half-precision EMA weights alone, and return the epoch it is of.
+    """Make a deployable checkpoint, with half-precision EMA weights only, and return its epoch.
 
-    results are the columns of results.csv; without them those that `source` carries stay. A stripped `source`
-    keeps the epoch that it says it is of, -1 if it does not say.
+    results are the columns of results.csv; without them, those in `source` are kept. A stripped `source`
+    keeps its recorded epoch, -1 if it has none.
     """
     state = load_checkpoint(source)
     epoch = int(state["epoch"] if state["epoch"] >= 0 else state.get(BEST_EPOCH, -1))
@@ -157,9 +157,9 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 
 
 def staged_path(path: Path) -> Path:
-    """Where a file is written before it takes its name: each process has a place of its own.
+    """Return the path at which this process writes a file before renaming it to `path`.
 
-    What another one left there goes first: it may be a hard link to a file that is still needed.
+    A leftover there is removed first, because it may be a hard link to a file that is still needed.
     """
     staged = path.with_name(f"{path.name}.{os.getpid()}.part")
     staged.unlink(missing_ok=True)
@@ -167,6 +167,6 @@ def staged_path(path: Path) -> Path:
 
 
 def clear_staged(folder: Path) -> None:
-    """Remove what killed attempts were writing there."""
+    """Remove the unfinished files of killed attempts."""
     for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Writes the states of a training in a thread of its own, and tells of each one when it is in place."""
+"""Writes the states of a training in a background thread, and announces each one that is in place."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from include.training.error_text import format_error
 from include.training.saving import put_in_place, snapshot, write
-from include.training.sentences import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def epoch_end_of(last: Path) -> Path:
-    """Where the state of the last finished epoch lies while last.pt is of a later batch.
+def epoch_end_path(last: Path) -> Path:
+    """Return the path of the last finished epoch's state while last.pt is of a later batch.
 
-    An epoch that is repeated begins with it, whenever states were saved meanwhile.
+    A repeated epoch starts from it, even if states were saved meanwhile.
     """
     return last.with_name("epoch-end.pt")
 
@@ -36,10 +36,10 @@ class _Job:
 
 
 class StateWriter:
-    """Writes one state at a time, and tells `on_saved` of it while last.pt holds it.
+    """Writes one state at a time, and calls `on_saved` with it while last.pt holds it.
 
-    What goes wrong there is raised by the next call, in the training's thread. Start it with `with`; in the
-    end it writes what it was given, also after an error of the training.
+    An error in the background is raised by the next call, in the training's thread. Use it as a context
+    manager: on exit it finishes writing, even after an error of the training.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StateWriter:
         if kind is None:
             self.check()
         elif self._error is not None:
-            log.warning("The newest state could not be saved: %s", in_one_line(self._error))
+            log.warning("The newest state could not be saved: %s", format_error(self._error))
 
     @property
     def goes_on_within_epoch(self) -> bool:
@@ -83,23 +83,23 @@ class StateWriter:
         return self._job is not None
 
     def check(self) -> None:
-        """Raise what went wrong."""
+        """Raise the error of the background thread, if there is one."""
         if self._error is not None:
             raise self._error
 
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Write a copy of the state that nobody changes, as soon as `wait` says that it is complete.
+        """Start to write a copy of the state, which nobody changes, once `wait` says that it is complete.
 
-        For when no other one is being written.
+        Call it only if no other state is being written.
         """
         with self._changed:
             self._job = _Job(state, wait, saved, becomes_best)
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all that was given is in its place and told of."""
+        """Wait until the state that is being written is in place and announced."""
         with self._changed:
             self._changed.wait_for(lambda: self._job is None)
         self.check()
@@ -122,8 +122,8 @@ class StateWriter:
     def _save(self, job: _Job) -> None:
         job.wait()
         staged = write(job.state, self._last)
-        epoch_end = epoch_end_of(self._last)
-        if job.becomes_best:  # first, so that last.pt never refers to a best.pt that is not there
+        epoch_end = epoch_end_path(self._last)
+        if job.becomes_best:  # first, so that last.pt never refers to a best.pt that does not exist
             snapshot(staged, self._best)
         if job.saved.batch and self._last_ends_epoch and self._last.exists():
             snapshot(self._last, epoch_end)

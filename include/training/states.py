@@ -1,4 +1,4 @@
-"""When the state of a training is saved, and what it says beside the training itself."""
+"""Saving the states of a training: when, and with which bookkeeping of ours."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ultralytics.utils import RANK
 from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
 from include.training.contract import Progress, SavedState
 from include.training.host_copy import copy_to_host
-from include.training.loss_guard import WatchesLoss
+from include.training.loss_guard import LossGuardMixin
 from include.training.saving import has_finite_weights, whole_state
-from include.training.state_writer import StateWriter, epoch_end_of
+from include.training.state_writer import StateWriter, epoch_end_path
 
 if TYPE_CHECKING:
     from include.training.contract import StateReporter
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class KeepsStates(WatchesLoss):
-    """Saves the whole state at each epoch's end, and within one where a StateReporter wants it.
+class StateSavingMixin(LossGuardMixin):
+    """Saves the whole state at each epoch's end, and within epochs when a StateReporter requests it.
 
-    It is written in the background by state_writer, atomically: a kill never leaves half a file. best_epoch
-    is the epoch of best.pt from 0, -1 until it is known.
+    state_writer writes it in the background, atomically: a kill never leaves half a file. best_epoch is the
+    epoch of best.pt, counted from 0; -1 until it is known.
     """
 
     stop: bool
@@ -49,14 +49,14 @@ class KeepsStates(WatchesLoss):
         self._identity = dict(identity)
         self._is_under_way = False
         self._repeated_epoch: int | None = None
-        self._trained_before = 0.0  # seconds, by other attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # of them those in the epoch that goes on
-        self._loop_begun = self._epoch_begun = time.monotonic()
+        self._trained_before = 0.0  # seconds, by earlier attempts
+        self.seconds_before = self._resumed_seconds = 0.0  # the part of them in the epoch that continues
+        self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
         super().__init__(overrides, loss_rules)
-        self.add_callback("on_train_start", KeepsStates._begin_loop)
-        self.add_callback("on_train_epoch_start", KeepsStates._begin_epoch_clock)
-        self.add_callback("on_train_batch_end", KeepsStates._report_batch)
+        self.add_callback("on_train_start", StateSavingMixin._begin_loop)
+        self.add_callback("on_train_epoch_start", StateSavingMixin._begin_epoch_clock)
+        self.add_callback("on_train_batch_end", StateSavingMixin._report_batch)
         self.state_writer = StateWriter(
             self.last,
             self.best,
@@ -65,9 +65,9 @@ class KeepsStates(WatchesLoss):
         )
 
     def save_model(self) -> bool:
-        """Save the epoch's end: last.pt, and best.pt if it improved.
+        """Save the state at the epoch's end: last.pt, and best.pt if it improved.
 
-        Where nobody is told of states, they are in place when this returns.
+        Without a StateReporter, the files are in place when this returns.
         """
         improved = self.best_fitness == self.fitness
         if improved:
@@ -80,16 +80,16 @@ class KeepsStates(WatchesLoss):
 
     def _save(self, batches: int, *, becomes_best: bool) -> None:
         state = whole_state(self, batches)
-        # Without validation every epoch is the best: then who is told makes best.pt in the end.
+        # Without validation every epoch is the best, so the StateReporter makes best.pt only in the end.
         is_best = becomes_best and self.fitness is not None
         saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
         copy, wait = copy_to_host(state, self.device)
-        if self.beginnings and not self.stop:
-            copy[EXACT][BEGINNINGS] = self.beginnings
+        if self.epoch_starts and not self.stop:
+            copy[EXACT][BEGINNINGS] = self.epoch_starts
         self.state_writer.write(copy, wait, saved, becomes_best=becomes_best)
 
     def _report_batch(self) -> None:
-        """Save the state where that is wanted, but not one that would end in NaN or be rolled back from."""
+        """Save the state if requested, unless the epoch would end in NaN or may be rolled back."""
         if RANK not in {-1, 0}:
             return
         batches = self._batch + 1
@@ -112,15 +112,15 @@ class KeepsStates(WatchesLoss):
 
     @property
     def trained_seconds(self) -> float:
-        """Seconds of training since it began, in all attempts, without what was lost."""
-        return self._trained_before + time.monotonic() - self._loop_begun
+        """Seconds of training, over all attempts; lost work does not count."""
+        return self._trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Repeat an epoch from the state at its beginning, whatever was saved since."""
+        """Repeat an epoch from the state at its start, even if states were saved since."""
         self.state_writer.flush()
         if RANK != -1:
-            dist.barrier()  # rank 0 writes the files that all read
-        last, epoch_end = self.last, epoch_end_of(self.last)
+            dist.barrier()  # rank 0 writes the files that all ranks read
+        last, epoch_end = self.last, epoch_end_path(self.last)
         if epoch_end.exists():
             self.last = epoch_end
         try:
@@ -130,13 +130,13 @@ class KeepsStates(WatchesLoss):
         if repeat:
             self._repeated_epoch = epoch
         if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
-            self.leave_guarantee(
-                f"epoch {epoch + 1} ended in NaN after it was resumed in its middle: its beginning was lost"
+            self.mark_inexact(
+                f"epoch {epoch + 1} ended in NaN after it was resumed midway: the state at its start was lost"
             )
         return repeat
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add what tells an attempt that goes on whose state this is, and whether the training had ended."""
+        """Add the identity of the training, whether it has ended, and its times, for later attempts."""
         return super().exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
@@ -146,23 +146,23 @@ class KeepsStates(WatchesLoss):
         }
 
     def _build_train_pipeline(self) -> None:
-        if self._in_batch:  # with half the batch, because memory ran out: the epoch begins anew
+        if self._in_batch:  # memory ran out, so the epoch restarts with half the batch
             self._repeated_epoch = self.epoch
         super()._build_train_pipeline()
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state, and how long it took to get there."""
+        """Restore the state, and the time that earlier attempts have trained."""
         super().resume_training(ckpt)
         if ckpt is not None and self.resume and ckpt.get(EXACT):
             self._trained_before = ckpt[EXACT].get("trained_seconds", 0.0)
             self._resumed_seconds = ckpt[EXACT].get("epoch_seconds", 0.0)
 
     def _begin_loop(self) -> None:
-        self._loop_begun = time.monotonic()
+        self._loop_started = time.monotonic()
 
     def _begin_epoch_clock(self) -> None:
-        self._epoch_begun = time.monotonic()
+        self._epoch_started = time.monotonic()
         self.seconds_before, self._resumed_seconds = self._resumed_seconds, 0.0
 
     def _seconds_of_epoch(self) -> float:
-        return self.seconds_before + time.monotonic() - self._epoch_begun
+        return self.seconds_before + time.monotonic() - self._epoch_started

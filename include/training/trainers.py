@@ -1,7 +1,7 @@
-"""Ultralytics' trainers, changed in what they leave behind: last.pt stays the whole training state.
+"""Ultralytics' trainers, changed to leave last.pt as the whole training state.
 
-Their class names avoid the word Trainer on purpose: by that word Ultralytics decides to attach the
-integrations (MLflow, Weights & Biases, its own platform, …) which the user's settings may have switched on.
+Their class names avoid the word Trainer on purpose: if a name contains it, Ultralytics attaches the
+integrations (MLflow, Weights & Biases, its own platform, …) that the user's settings may have enabled.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.datasets.arrays import is_whole
-from include.training.changes import apply_changes, settings_of
-from include.training.construction import limited_size
+from include.training.changes import apply_changes, optimizer_settings
+from include.training.construction import limit_model_size
 from include.training.contract import (
     EpochReport,
     MemoryTaken,
     ProcessKilled,
     TrainingError,
 )
+from include.training.error_text import format_error, is_out_of_memory
 from include.training.loss_rules import NO_RULES
 from include.training.saving import snapshot, strip
-from include.training.sentences import in_one_line, is_out_of_memory
-from include.training.states import KeepsStates
+from include.training.states import StateSavingMixin
 
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
@@ -56,11 +56,11 @@ _WRONG_INPUT = (
     FileNotFoundError,
     AssertionError,
 )
-"""What Ultralytics raises while it sets up for arguments and data that do not fit together."""
+"""Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
 
 
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
-"""What PyTorch raises then. A worker that raises something passes that on instead."""
+"""The message of PyTorch if a loader worker was killed. An exception of a worker is passed on instead."""
 
 _MOST_OOM_RETRIES = 3
 
@@ -68,12 +68,12 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 """Attributes of a trainer that hold memory of its device."""
 
 
-class WholeState(KeepsStates):
-    """Reports each epoch once, and strips best.pt alone.
+class ResumableMixin(StateSavingMixin):
+    """Reports each epoch once, and strips only best.pt.
 
     A mixin that comes before one of Ultralytics' task trainers. best_metrics are those of the final
-    validation. batches is how many of the epoch after `epoch` are in last.pt, where the training was stopped
-    in it.
+    validation. batches is the number of batches after `epoch` in last.pt, if the training was stopped within
+    an epoch.
     """
 
     epochs: int
@@ -99,18 +99,18 @@ class WholeState(KeepsStates):
         try:
             super().__init__(overrides, identity, restored, states, loss_rules)
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
+            raise TrainingError(f"This training cannot be set up: {format_error(error)}") from error
         if restored and restored.inexact_reason:
-            self.leave_guarantee(restored.inexact_reason)
-        self.add_callback("on_train_epoch_start", WholeState._keep_batch)
-        self.add_callback("on_fit_epoch_end", WholeState._report_epoch)
+            self.mark_inexact(restored.inexact_reason)
+        self.add_callback("on_train_epoch_start", ResumableMixin._keep_batch)
+        self.add_callback("on_fit_epoch_end", ResumableMixin._report_epoch)
 
     def train(self) -> None:
-        """Train; whatever happens, leave no loader process behind, and after an error no device memory.
+        """Train, and in any case stop the loader processes; after an error, also free the device's memory.
 
-        Raises TrainingError where memory runs out in the first epoch of all, although Ultralytics has halved
-        the batch (three times, on a GPU), MemoryTaken where epochs were trained with this batch before, and
-        ProcessKilled where a loader worker was killed.
+        Raises TrainingError if memory runs out in the very first epoch, although Ultralytics has halved the
+        batch (three times, on a GPU), MemoryTaken if epochs were trained with this batch before, and
+        ProcessKilled if a loader worker was killed.
         """
         try:
             if self._ended:
@@ -122,14 +122,14 @@ class WholeState(KeepsStates):
         except BaseException as error:
             self._free_device(error)
             if _WORKER_KILLED.match(str(error)):
-                raise ProcessKilled(in_one_line(error)) from error
+                raise ProcessKilled(format_error(error)) from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
             if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
                 raise MemoryTaken(
-                    f"{what}, with which epochs were trained before: another program uses the memory. The "
-                    "training goes on when it is free, or on another machine"
+                    f"{what}, although epochs were trained with these before: another program uses the "
+                    "memory. The training continues when it is free, or on another machine"
                 ) from error
             raise TrainingError(f"{what}; give a smaller batch or imgsz, or a smaller model") from error
         finally:
@@ -139,21 +139,21 @@ class WholeState(KeepsStates):
                     loader.close()
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """Build the model, of bounded size. Raises TrainingError for what is too large."""
-        with limited_size(weights):
+        """Build the model. Raises TrainingError if it is too large."""
+        with limit_model_size(weights):
             return super().get_model(cfg=cfg, weights=weights, verbose=verbose)
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read the dataset's description. Raises TrainingError where it is wrong, and never downloads."""
+        """Read the dataset's description, without downloading. Raises TrainingError if it is wrong."""
         with self._data_errors():
             if self.args.task != "classify":
-                # Ultralytics runs the YAML's `download` (also a script) for images that are missing
+                # Ultralytics would run the YAML's `download` (even a script) for missing images
                 check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
             data: dict[str, Any] = super().get_dataset()
         return data
 
     def get_dataloader(self, *args: Any, **options: Any) -> Any:
-        """Read the labels and build a loader. Raises TrainingError where there is nothing to load."""
+        """Read the labels and build a loader. Raises TrainingError if there is nothing to load."""
         with self._data_errors():
             return super().get_dataloader(*args, **options)
 
@@ -166,18 +166,18 @@ class WholeState(KeepsStates):
             if passing or is_out_of_memory(error):
                 raise
             raise TrainingError(
-                f"data={self.args.data} cannot be trained on: {in_one_line(error)}"
+                f"data={self.args.data} cannot be trained on: {format_error(error)}"
             ) from error
 
     def _setup_train(self) -> None:
         try:
             super()._setup_train()
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {in_one_line(error)}") from error
+            raise TrainingError(f"This training cannot be set up: {format_error(error)}") from error
 
     def _setup_scheduler(self) -> None:
-        # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes them for
-        # the total also where the training was resumed: it would stop after the first resumed epoch.
+        # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes that for
+        # the total even in a resumed training, which would stop after its first epoch.
         if self.args.time and getattr(self, "epoch_time", None) is not None:
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()
@@ -188,9 +188,9 @@ class WholeState(KeepsStates):
         super().save_metrics(metrics)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; of a training that had ended only what its final validation needs."""
+        """Restore the state; if the training has ended, only the part that its final validation needs."""
         if not self._ended or ckpt is None:
-            fresh = settings_of(self.optimizer)
+            fresh = optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
             return
@@ -204,12 +204,12 @@ class WholeState(KeepsStates):
     def final_eval(self) -> None:
         """Strip and validate best.pt; leave last.pt whole.
 
-        Ultralytics strips both and has no option against it. It also announces the validation as one more
-        epoch.
+        Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
+        another epoch.
         """
         self.state_writer.flush()
         if not self.best.exists() and self._stopped and self.last.exists():
-            snapshot(self.last, self.best)  # stopped in the first epoch: the best that there is
+            snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
                 "No epoch had a fitness that is a number, so there is no best.pt: the training diverged; "
@@ -235,9 +235,9 @@ class WholeState(KeepsStates):
         return "time_budget"
 
     def _free_device(self, error: BaseException) -> None:
-        """Give the device's memory back at once: there may be much to upload, and the next attempt begins.
+        """Free the device's memory at once: uploads may take long, and the next attempt needs the memory.
 
-        The frames that the error went through hold the batch and the loss.
+        The stack frames of the error hold the batch and the loss.
         """
         raised: BaseException | None = error
         while raised is not None:
@@ -248,7 +248,7 @@ class WholeState(KeepsStates):
         self._clear_memory()
 
     def _keep_batch(self) -> None:
-        """Let Ultralytics not halve a batch that was trained with: this number of tries is its limit."""
+        """Keep Ultralytics from halving a batch that has fitted before, by exhausting its retries."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 
@@ -285,21 +285,21 @@ class WholeState(KeepsStates):
             self._stopped = self.stop = True
 
 
-class Detect(WholeState, DetectionTrainer):  # type: ignore[misc]
+class DetectTraining(ResumableMixin, DetectionTrainer):  # type: ignore[misc]
     """Boxes."""
 
 
-class Segment(WholeState, SegmentationTrainer):  # type: ignore[misc]
+class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc]
     """Boxes and masks."""
 
 
-class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
+class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
     """One class an image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
-        """List the images. With cache=disk, forget decoded ones of which a kill has left a part.
+        """List the images. With cache=disk, remove decoded images that a kill has left incomplete.
 
-        Ultralytics would stumble over them for ever; its other datasets notice by themselves.
+        Ultralytics would fail on them every time; its other datasets detect them.
         """
         data = super().build_dataset(*args, **options)
         for *_, decoded, _ in data.samples if data.cache_disk else ():
@@ -308,20 +308,20 @@ class Classify(WholeState, ClassificationTrainer):  # type: ignore[misc]
         return data
 
 
-class Pose(WholeState, PoseTrainer):  # type: ignore[misc]
+class PoseTraining(ResumableMixin, PoseTrainer):  # type: ignore[misc]
     """Boxes and keypoints."""
 
 
-class Obb(WholeState, OBBTrainer):  # type: ignore[misc]
+class ObbTraining(ResumableMixin, OBBTrainer):  # type: ignore[misc]
     """Oriented boxes."""
 
 
-TRAINERS: dict[Task, type[WholeState]] = {
-    "detect": Detect,
-    "segment": Segment,
-    "classify": Classify,
-    "pose": Pose,
-    "obb": Obb,
+TRAINERS: dict[Task, type[ResumableMixin]] = {
+    "detect": DetectTraining,
+    "segment": SegmentTraining,
+    "classify": ClassifyTraining,
+    "pose": PoseTraining,
+    "obb": ObbTraining,
 }
 
 

@@ -1,9 +1,9 @@
 """Ultralytics' validators, changed so that every model is judged by the same standard.
 
-A validator of Ultralytics takes the classes of the model for those of the data. Where the model knows fewer,
-it leaves out what the model cannot find, and where the same classes are numbered in another order, it takes
-every right answer for a wrong one. A champion that was trained before a class was added would be measured on
-an easier test than its challenger. These compare by the names of the classes, on all of the data.
+Ultralytics' own validators assume that the data have the classes of the model. If the model has fewer
+classes, they skip labels that it cannot find, and if the same classes are numbered differently, they count
+every right answer as wrong. A champion that was trained before a class was added would get an easier test
+than its challenger. The validators here match classes by name, on all of the data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
     from ultralytics.data.dataset import ClassificationDataset
 
-    # A mixin uses what any validator of Ultralytics has.
+    # The mixins use what every validator of Ultralytics has.
     from ultralytics.engine.validator import BaseValidator as _Base
 
     from include.training.contract import Task
@@ -33,13 +33,13 @@ else:
 Names = Mapping[int, str]
 
 _ONE_CLASS = {0: "item"}
-"""What Ultralytics calls the class that single_cls makes of all."""
+"""Ultralytics' name for the class into which single_cls merges all classes."""
 
 _NOT_IN_DATA = -1
 
 
-class ByName(_Base):  # type: ignore[misc]
-    """What all tasks share. A mixin that comes before one of Ultralytics' validators."""
+class ClassNameMixin(_Base):  # type: ignore[misc]
+    """The part that all tasks share: a mixin that comes before one of Ultralytics' validators."""
 
     def __init__(self, args: dict[str, Any], save_dir: Any) -> None:
         super().__init__(save_dir=save_dir, args=args)
@@ -53,11 +53,11 @@ class ByName(_Base):  # type: ignore[misc]
         return names
 
     def per_class(self) -> dict[str, float]:
-        """Return the metric of each class that the data hold, by name."""
+        """Return the metric of each class in the data, by name."""
         raise NotImplementedError
 
-    def named(self, numbers: Mapping[int, float]) -> dict[str, float]:
-        """Put the names of the classes for their numbers; classes of the same name keep theirs beside it."""
+    def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
+        """Replace class numbers by names; classes that share a name also keep their number."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
         return {
@@ -66,18 +66,18 @@ class ByName(_Base):  # type: ignore[misc]
         }
 
     def close(self) -> None:
-        """Leave no process of the loader behind."""
+        """Stop the processes of the loader."""
         if self.dataloader is not None:
             self.dataloader.close()
 
 
-class _Boxes(ByName):
-    """Validators that find things: what is found is renumbered to the classes of the data."""
+class _BoxesMixin(ClassNameMixin):
+    """Validators that find objects, whose classes are renumbered to those of the data."""
 
     part = "box"
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> DataLoader[Any]:
-        """Load all of the data: Ultralytics leaves out the classes that `names` lacks."""
+        """Load all of the data: Ultralytics skips classes that `names` lacks."""
         self.names = self.data_names
         loader: DataLoader[Any] = super().get_dataloader(dataset_path, batch_size)
         return loader
@@ -89,43 +89,45 @@ class _Boxes(ByName):
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Give what was found the numbers of the data; what the data do not have fits no label."""
-        found: list[dict[str, torch.Tensor]] = super().postprocess(preds)
-        for each in found:
-            each["cls"] = self._to_data[each["cls"].long()].to(each["cls"].dtype)
-        return found
+        """Renumber the found classes to those of the data; classes that the data lack match no label."""
+        predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
+        for prediction in predictions:
+            prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
+        return predictions
 
     def per_class(self) -> dict[str, float]:
-        """AP50-95 of each class that has a label."""
+        """Return the AP50-95 of each class that has a label."""
         metric = getattr(self.metrics, self.part)
-        return self.named({int(c): float(ap) for c, ap in zip(metric.ap_class_index, metric.ap, strict=True)})
+        return self.by_class_name(
+            {int(c): float(ap) for c, ap in zip(metric.ap_class_index, metric.ap, strict=True)}
+        )
 
 
-class Detect(_Boxes, DetectionValidator):  # type: ignore[misc]
+class DetectValidation(_BoxesMixin, DetectionValidator):  # type: ignore[misc]
     """Boxes."""
 
 
-class Segment(_Boxes, SegmentationValidator):  # type: ignore[misc]
+class SegmentValidation(_BoxesMixin, SegmentationValidator):  # type: ignore[misc]
     """Boxes and masks; classes are judged by their masks."""
 
     part = "seg"
 
 
-class Pose(_Boxes, PoseValidator):  # type: ignore[misc]
+class PoseValidation(_BoxesMixin, PoseValidator):  # type: ignore[misc]
     """Boxes and keypoints; classes are judged by their keypoints."""
 
     part = "pose"
 
 
-class Obb(_Boxes, OBBValidator):  # type: ignore[misc]
+class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
     """Oriented boxes."""
 
 
-class Classify(ByName, ClassificationValidator):  # type: ignore[misc]
+class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
     """One class an image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
-        """List all images: Ultralytics leaves out those of classes that `names` lacks."""
+        """List all images: Ultralytics skips those of classes that `names` lacks."""
         self.names = self.data_names
         return super().build_dataset(img_path)
 
@@ -136,7 +138,7 @@ class Classify(ByName, ClassificationValidator):  # type: ignore[misc]
         self.names = self.data_names
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Order the scores as the data number their classes; a class that the model lacks comes last."""
+        """Reorder the scores to the class numbers of the data; a class that the model lacks scores lowest."""
         scores: torch.Tensor = super().postprocess(preds)
         ordered = scores.new_full((len(scores), len(self.data_names)), -torch.inf)
         for column, number in enumerate(self._to_data):
@@ -145,9 +147,9 @@ class Classify(ByName, ClassificationValidator):  # type: ignore[misc]
         return ordered
 
     def per_class(self) -> dict[str, float]:
-        """Top-1 accuracy of each class that has an image."""
+        """Return the top-1 accuracy of each class that has an image."""
         right, targets = torch.cat(self.pred)[:, 0], torch.cat(self.targets)
-        return self.named(
+        return self.by_class_name(
             {
                 number: float((right[targets == number] == number).float().mean())
                 for number in sorted(set(targets.tolist()))
@@ -155,20 +157,20 @@ class Classify(ByName, ClassificationValidator):  # type: ignore[misc]
         )
 
 
-VALIDATORS: dict[Task, type[ByName]] = {
-    "detect": Detect,
-    "segment": Segment,
-    "classify": Classify,
-    "pose": Pose,
-    "obb": Obb,
+VALIDATORS: dict[Task, type[ClassNameMixin]] = {
+    "detect": DetectValidation,
+    "segment": SegmentValidation,
+    "classify": ClassifyValidation,
+    "pose": PoseValidation,
+    "obb": ObbValidation,
 }
 
 
 def _numbers(model: Names, data: Names) -> list[int]:
-    """For each class of the model its number in the data, by name.
+    """Return the number in the data of each class of the model, matched by name.
 
-    A model whose names say nothing (none of them is in the data) is taken to number as the data do, as
-    Ultralytics does. Of several classes of one name the number decides.
+    If none of the model's names is in the data, its numbers are taken to be those of the data, as Ultralytics
+    does. Of several classes with the same name, the one with the same number is chosen.
     """
     if set(model.values()).isdisjoint(data.values()):
         return [number if number in data else _NOT_IN_DATA for number in model]

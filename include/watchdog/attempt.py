@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from include.python_path import with_this_project
 from include.training.contract import ProcessKilled
-from include.training.heartbeat import Heartbeats, write_no_stacks, write_stacks_when_asked
+from include.training.heartbeat import Heartbeats, disable_stack_dumps, enable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.memory import OomKills
 from include.watchdog.traces import bury
@@ -41,7 +41,7 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)
     make_trusted_folder(folder)
-    write_stacks_when_asked(folder)
+    enable_stack_dumps(folder)
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "include.watchdog"),
@@ -63,4 +63,4 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
             log.warning("The watchdog of this attempt ended before it (status %d).", process.returncode)
         process.kill()
         process.wait()
-        write_no_stacks()
+        disable_stack_dumps()

@@ -1,0 +1,19 @@
+"""Errors of Ultralytics and torch, in the form in which a task's log shows them."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+
+
+def format_error(error: BaseException) -> str:
+    """Return the message of `error` in one line of at most 400 characters, without emoji."""
+    text = "".join(c for c in str(error) or type(error).__name__ if unicodedata.category(c) != "So")
+    return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error` means that GPU or host memory ran out: torch and OpenCV share no type for it."""
+    message = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(word in message for word in words)
