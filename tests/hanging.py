@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from include.training.heartbeat import Heartbeats
-from include.watchdog.attempt import watched
+from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits
 
 EPOCHS = 4
@@ -19,7 +19,7 @@ EPOCHS = 4
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
     """Run one attempt at the training in the folder, watched, as the task does."""
     os.setsid()
-    with watched(folder / "watchdog", number, limits) as heartbeats:
+    with watch_attempt(folder / "watchdog", number, limits) as heartbeats:
         fetch() if how == ("fetch-for-ever",) else train(folder, heartbeats, *how)
     return 0
 

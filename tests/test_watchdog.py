@@ -305,13 +305,13 @@ def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_
 def test_the_limit_follows_from_the_parameter_the_phase_and_the_batches(
     given: float | None, phase: Phase, batches: list[float], limit: float
 ) -> None:
-    assert Limits.of(given).limit(phase, batches) == limit
+    assert Limits.from_timeout(given).limit(phase, batches) == limit
 
 
 @pytest.mark.parametrize("given", [None, 10, 600])
 def test_ranks_wait_for_each_other_longer_than_the_watchdog_and_for_minutes_only(given: float | None) -> None:
-    limits = Limits.of(given)
-    assert limits.elsewhere < limits.patience.total_seconds() < limits.elsewhere + 3600
+    limits = Limits.from_timeout(given)
+    assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
 
 
 def trace(number: int, cause: str, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
@@ -366,7 +366,7 @@ def test_ranks_wait_for_each_other_as_long_as_they_are_told(
 
     monkeypatch.setattr(BaseTrainer, "_setup_ddp", on_gloo)
     trainer = ExactMixin.__new__(ExactMixin)
-    trainer.collective_timeout = Limits.of(600).patience
+    trainer.collective_timeout = Limits.from_timeout(600).rank_timeout
     trainer._setup_ddp()
     try:
         group = distributed.group.WORLD

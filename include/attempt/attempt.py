@@ -32,7 +32,7 @@ from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusab
 from include.training.environment import isolate_ultralytics
 from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
-from include.watchdog.attempt import watched
+from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
 
@@ -124,8 +124,10 @@ class TrainingAttempt:
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
             device = self._claim_device(stack)
-            limits = Limits.of(self._job.spec.hang_timeout)
-            self._heartbeats = stack.enter_context(watched(self._watch_folder, self._row.attempt, limits))
+            limits = Limits.from_timeout(self._job.spec.hang_timeout)
+            self._heartbeats = stack.enter_context(
+                watch_attempt(self._watch_folder, self._row.attempt, limits)
+            )
             try:
                 return self._run(interruption, device, stack)
             except FencedOut as error:

@@ -1,1 +1,1 @@
-"""Ends an attempt that hangs, from a process of its own: `watched` starts it."""
+"""The watchdog: a separate process that kills an attempt that hangs. `watch_attempt` starts it."""

@@ -1,4 +1,4 @@
-"""Watches the process that `watched` runs in: `python -m include.watchdog PID FOLDER ATTEMPT LIMITS`."""
+"""Watch the process that called `watch_attempt`: `python -m include.watchdog PID FOLDER ATTEMPT LIMITS`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import psutil
 from include.watchdog.gpu_state import gpu_state
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
-from include.watchdog.processes import kill_all, kill_group, leads_group, members
-from include.watchdog.traces import HANG, Trace, bury
-from include.watchdog.watch import LOOK_SECONDS, Watch
+from include.watchdog.processes import is_group_leader, kill_all, kill_group, list_members
+from include.watchdog.traces import HANG, Trace, leave_trace
+from include.watchdog.watch import CHECK_SECONDS, Watch
 
 if TYPE_CHECKING:
     from include.watchdog.processes import Member
     from include.watchdog.watch import Hang
 
 _REPORT_SECONDS = 120.0
-"""For the report. Whoever reads the log may hang as well, and the attempt must end all the same."""
+"""Time limit for the report: the reader of the log may hang too, and the attempt must be killed anyway."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     limits = Limits(**json.loads(sys.argv[4]))
     death = _Death(pid)
     if os.getppid() != pid:
-        return  # it died before: whoever has adopted this process is not to be watched
+        return  # it has died already, and the process that adopted this one must not be watched
     watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits)
     (folder / "watching").touch()
     watchdog.run()
@@ -51,31 +51,31 @@ class _Watchdog:
         self._death = death
 
     def run(self) -> None:
-        while not self._death.awaited(LOOK_SECONDS):
-            hang = self._watch.look()
+        while not self._death.wait(CHECK_SECONDS):
+            hang = self._watch.check()
             if hang:
-                self._end(hang)
+                self._kill_attempt(hang)
                 return
-        self._bury()
+        self._clean_up()
 
-    def _end(self, hang: Hang) -> None:
-        """Say what is known of the hang, and kill the attempt."""
+    def _kill_attempt(self, hang: Hang) -> None:
+        """Report what is known about the hang, and kill the attempt."""
         ranks = self._watch.ranks()
-        attempt = members(self._root, ranks)
+        attempt = list_members(self._root, ranks)
         stuck = [f"{member} is {member.state}" for member in attempt if member.is_stuck]
         detail = "; ".join([hang.sentence, *stuck])
         Trace(self._attempt, HANG, detail, hang.epoch, hang.batch).write(self._folder)
         report = threading.Thread(target=_report, args=(detail, attempt, self._folder), daemon=True)
         report.start()
         report.join(_REPORT_SECONDS)
-        kill_all(members(self._root, ranks), [*ranks])
+        kill_all(list_members(self._root, ranks), [*ranks])
         if self._death.led_group:
             kill_group(self._root.pid)
-        os._exit(0)  # not held by a report that nobody reads
+        os._exit(0)  # does not wait for a report that nobody reads
 
-    def _bury(self) -> None:
-        """Leave a trace of the parent, which was killed, and nothing else that it has started."""
-        bury(self._folder, self._attempt, self._oom_kills, "It was killed")
+    def _clean_up(self) -> None:
+        """Record that the parent was killed, and kill the processes it left behind."""
+        leave_trace(self._folder, self._attempt, self._oom_kills, "It was killed")
         for rank in self._watch.ranks():
             kill_group(rank)
         if self._death.led_group:
@@ -83,7 +83,7 @@ class _Watchdog:
 
 
 class _Death:
-    """Waits for a process to die. led_group tells whether it had a process group of its own."""
+    """The death of a process, to be waited for. led_group says whether it led a process group."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -92,10 +92,10 @@ class _Death:
         with suppress(ProcessLookupError):
             if self._has_descriptor:
                 self._poll.register(os.pidfd_open(pid), select.POLLIN)
-        self.led_group = leads_group(pid)
+        self.led_group = is_group_leader(pid)
 
-    def awaited(self, seconds: float) -> bool:
-        """Wait so long; tell whether it is dead."""
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds`; return whether the process is dead."""
         if self._has_descriptor:
             return bool(self._poll.poll(seconds * 1000))
         time.sleep(seconds)
@@ -103,16 +103,16 @@ class _Death:
 
 
 def _report(detail: str, attempt: list[Member], folder: Path) -> None:
-    _say(f"{detail}. This attempt hangs and is killed; the next one resumes from the last durable state.")
+    _write(f"{detail}. This attempt hangs and is killed; the next one resumes from the last durable state.")
     running = [member for member in attempt if not member.is_stopped]
     for member in [*running, *(member for member in attempt if member.is_stopped)]:
-        _say(f"--- {member.describe()}")
-        _say(member.stacks(folder) or "(no stacks: it does not write any)")
+        _write(f"--- {member.describe()}")
+        _write(member.stacks(folder) or "(no stacks: this process does not write any)")
     for line in gpu_state():
-        _say(f"--- {line}")
+        _write(f"--- {line}")
 
 
-def _say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

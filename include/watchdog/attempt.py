@@ -1,4 +1,4 @@
-"""Has an attempt watched by a process of its own."""
+"""Starts the watchdog of an attempt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats, disable_stack_dumps, enable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.memory import OomKills
-from include.watchdog.traces import bury
+from include.watchdog.traces import leave_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
-    """Have this process and all that it starts watched until the block ends; give what a training needs.
+def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
+    """Watch this process and its children until the block ends; yield the heartbeats for the training.
 
-    Where one of them hangs, the watchdog writes why to stderr and a Trace into `folder`, and kills all of
-    them with SIGKILL. It does so to those that are left where this process is killed. It ends with this
-    process, whatever becomes of it. What an earlier attempt left in `folder` is removed.
+    If one of them hangs, the watchdog writes the reason to stderr and a Trace into `folder`, and kills all of
+    them with SIGKILL. If this process is killed, the watchdog kills the children that are left. It always
+    exits with this process. Anything that an earlier attempt left in `folder` is removed.
 
-    A Trace is left, too, where ProcessKilled comes out of the block, of a process that this one has started.
+    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)
@@ -50,17 +50,19 @@ def watched(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
         env=with_this_project(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # what is sent to this process's group is not meant for it
+        start_new_session=True,  # signals to this process's group are not meant for it
     )
     kills = OomKills()
     try:
-        yield Heartbeats(folder, limits.patience)
+        yield Heartbeats(folder, limits.rank_timeout)
     except ProcessKilled as error:
-        bury(folder, attempt, kills, str(error))
+        leave_trace(folder, attempt, kills, str(error))
         raise
     finally:
         if process.poll() is not None:
-            log.warning("The watchdog of this attempt ended before it (status %d).", process.returncode)
+            log.warning(
+                "The watchdog of this attempt exited before the attempt did (status %d).", process.returncode
+            )
         process.kill()
         process.wait()
         disable_stack_dumps()

@@ -1,6 +1,6 @@
-"""Print what the driver says of this machine's GPUs: `python -m include.watchdog.gpu_state`.
+"""Print what the driver reports about this machine's GPUs: `python -m include.watchdog.gpu_state`.
 
-A program of its own, because a driver that hangs would hold whoever asks it.
+It is a separate program because a driver that hangs blocks the process that queries it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def gpu_state() -> list[str]:
-    """Ask in another process and wait some seconds; one line for each GPU, none without an NVIDIA driver."""
+    """Return one line for each GPU, or none without an NVIDIA driver.
+
+    The driver is queried in another process, which is given a few seconds.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],
         cwd=_ROOT,
@@ -27,11 +30,11 @@ def gpu_state() -> list[str]:
         text=True,
     )
     try:
-        said, _ = process.communicate(timeout=_SECONDS)
+        output, _ = process.communicate(timeout=_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()  # and no wait: in a driver that hangs it does not even die
+        process.kill()  # without waiting: a process inside a hanging driver does not even die
         return [f"GPU: the driver has not answered for {_SECONDS:.0f} s"]
-    return said.splitlines()
+    return output.splitlines()
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         try:
             line = _line(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number))
         except pynvml.NVMLError as error:
-            line = f"the driver cannot tell: {error}"
+            line = f"the driver reports an error: {error}"
         sys.stdout.write(f"GPU {number}: {line}\n")
 
 

@@ -17,18 +17,18 @@ _MEDIANS = 20.0
 
 _ELSEWHERE_FACTOR = 6.0
 _ELSEWHERE_AT_LEAST = 120.0
-"""An explicit limit that is short is meant for batches: what comes before the first one takes its time."""
+"""A short explicit limit is meant for batches; the start-up before the first one takes longer."""
 
 _MARGIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """In seconds: training holds between two batches, elsewhere for everything else.
+    """Limits in seconds: training applies between two batches, elsewhere to everything else.
 
-    Elsewhere is what comes before the first batch (and, with `compile`, the first epoch), validation, saving
-    and the final validation. Where medians is not 0, both are at least so many times the median batch, and as
-    long as nobody knows that, elsewhere holds.
+    Elsewhere covers the time before the first batch (and, with `compile`, the first epoch), validation,
+    saving and the final validation. If medians is not 0, both limits are at least `medians` times the median
+    batch; until a batch has been timed, elsewhere applies.
     """
 
     training: float
@@ -36,19 +36,19 @@ class Limits:
     medians: float = 0
 
     @classmethod
-    def of(cls, hang_timeout: float | None) -> Self:
-        """Those that follow from the parameter."""
+    def from_timeout(cls, hang_timeout: float | None) -> Self:
+        """Return the limits for the parameter `hang_timeout`."""
         if hang_timeout is None:
             return cls(_TRAINING, _ELSEWHERE, _MEDIANS)
         return cls(hang_timeout, max(hang_timeout * _ELSEWHERE_FACTOR, _ELSEWHERE_AT_LEAST))
 
     def limit(self, phase: Phase, batches: Collection[float]) -> float:
-        """How long may pass in this phase, after batches that took so long."""
+        """Return the limit for this phase, given the seconds that recent batches took."""
         is_known = bool(batches) or not self.medians
         fixed = self.training if phase is Phase.TRAINING and is_known else self.elsewhere
         return max(fixed, self.medians * median(batches)) if batches else fixed
 
     @property
-    def patience(self) -> timedelta:
-        """How long ranks wait for each other: the watchdog has noticed before, and says more."""
+    def rank_timeout(self) -> timedelta:
+        """How long ranks wait for each other: longer than the watchdog, whose report is more detailed."""
         return timedelta(seconds=self.elsewhere) + _MARGIN

@@ -1,4 +1,4 @@
-"""Whether the kernel has killed a process for lack of memory."""
+"""Detects that the kernel has killed a process for lack of memory."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """Tells whether the kernel has struck since this was made."""
+    """The kernel's OOM kills since this object was created."""
 
     def __init__(self) -> None:
         self._before = count_oom_kills() or 0
 
     @property
-    def struck(self) -> bool:
-        """Whether it has."""
+    def has_killed(self) -> bool:
+        """Whether the OOM killer has killed a process since."""
         return (count_oom_kills() or 0) > self._before
 
 
 def count_oom_kills(process: str = "self") -> int | None:
-    """How often the kernel's OOM killer struck in the process's control group, or else on this machine.
+    """Count the kernel's OOM kills in the process's control group, or else on this machine.
 
-    None where neither can be read.
+    Returns None if neither counter can be read.
     """
-    for path in (*_events_of(process), Path("/proc/vmstat")):
+    for path in (*_counter_files(process), Path("/proc/vmstat")):
         try:
             found = re.search(r"^oom_kill (\d+)$", path.read_text(), flags=re.MULTILINE)
         except OSError:
@@ -35,8 +35,8 @@ def count_oom_kills(process: str = "self") -> int | None:
     return None
 
 
-def _events_of(process: str) -> list[Path]:
-    """Where version 2 and 1 of the control groups count; in a container its own group is the root."""
+def _counter_files(process: str) -> list[Path]:
+    """List the counters of control groups version 2 and 1; in a container, its own group is the root."""
     paths = []
     try:
         lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The processes of an attempt: who they are, what they are doing, and how all of them end."""
+"""The processes of an attempt: listing them, describing their state, and killing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _STACKS_SECONDS = 3.0
-"""For a process to write its stacks. It takes milliseconds, and minutes on a machine that swaps."""
+"""Time for a process to write its stacks: it takes milliseconds, or minutes on a machine that swaps."""
 
 _GIB = 2**30
 
@@ -35,7 +35,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Member:
-    """One process of an attempt. role is what it is for a person, such as "rank 1"."""
+    """One process of an attempt. role describes it to a person, such as "rank 1"."""
 
     process: psutil.Process
     role: str
@@ -45,17 +45,17 @@ class Member:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was stopped from outside."""
+        """Whether a signal or a debugger has stopped it."""
         return self._status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it can be the reason of a hang by its state alone."""
+        """Whether its state alone can explain a hang."""
         return self.is_stopped or self._status() == psutil.STATUS_DISK_SLEEP
 
     @property
     def state(self) -> str:
-        """What it is doing, as the kernel tells it."""
+        """What it is doing, according to the kernel."""
         status = self._status()
         return _STATES.get(status, status)
 
@@ -67,18 +67,18 @@ class Member:
                 times = self.process.cpu_times()
         except psutil.Error:
             return f"{self}: {self.state}"
-        where = _waiting_in(self.process.pid)
+        where = _kernel_function(self.process.pid)
         waiting = f" in {where}" if where else ""
         used = times.user + times.system
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
     def stacks(self, folder: Path) -> str:
-        """Have it write the stacks of its threads; a stopped one goes on for that, and is stopped again.
+        """Make it write the stacks of its threads, and return them; a stopped process is resumed meanwhile.
 
-        Empty where it does not write any: a process that is no part of the training, or one in the kernel.
+        Returns "" for a process that writes none: it is not part of the training, or is stuck in the kernel.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
-        if not path.exists() or not _catches(pid, STACKS_SIGNAL):
+        if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
             return ""
         stopped = self.is_stopped
         with suppress(ProcessLookupError):
@@ -86,7 +86,7 @@ class Member:
             if stopped:
                 os.kill(pid, signal.SIGCONT)
             try:
-                return _complete(path)
+                return _read_when_complete(path)
             finally:
                 if stopped:
                     os.kill(pid, signal.SIGSTOP)
@@ -99,8 +99,8 @@ class Member:
             return psutil.STATUS_ZOMBIE
 
 
-def members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
-    """List the trainer, its ranks and their loader workers; ranks says which process is which rank.
+def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
+    """List the trainer, its ranks and their loader workers; ranks maps process ids to ranks.
 
     This process and its children are left out.
     """
@@ -120,10 +120,10 @@ def members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
 
 
 def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
-    """SIGKILL to all of an attempt, the first one last, with the process groups of its ranks.
+    """Send SIGKILL to all processes of an attempt, the first one last, and to its ranks' process groups.
 
-    They are stopped before: the first one would take the death of a worker for an error of its own, and
-    report that.
+    All of them are stopped first: otherwise the trainer would report the death of a worker as an error of
+    its own.
     """
     for signal_number in (signal.SIGSTOP, signal.SIGKILL):
         for member in reversed(attempt):
@@ -134,14 +134,14 @@ def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL to what is left of the process group that this process leads or led."""
+    """Send SIGKILL to the remaining processes of the group that `leader` leads or led."""
     if leader != os.getpgrp():
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
 
 
-def leads_group(pid: int) -> bool:
-    """Whether the process has a process group of its own, which holds nobody but what it has started."""
+def is_group_leader(pid: int) -> bool:
+    """Return whether the process leads a process group, which then contains only its own descendants."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
@@ -156,7 +156,7 @@ def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Proces
 
 
 def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
-    """Loader workers are forked, and have their parent's command line."""
+    """Describe a child process: `forked` for a loader worker, which has its parent's command line."""
     try:
         command = process.cmdline()
         return forked if command == parent.cmdline() else " ".join(command)[:100] or process.name()
@@ -164,7 +164,7 @@ def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
         return "a process that has ended"
 
 
-def _waiting_in(pid: int) -> str:
+def _kernel_function(pid: int) -> str:
     try:
         name = Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
@@ -172,8 +172,8 @@ def _waiting_in(pid: int) -> str:
     return "" if name == "0" else name
 
 
-def _catches(pid: int, number: int) -> bool:
-    """Whether the process has a handler for the signal: without one it would die of it."""
+def _handles_signal(pid: int, number: int) -> bool:
+    """Return whether the process handles the signal: without a handler, the signal would kill it."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -182,13 +182,13 @@ def _catches(pid: int, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def _complete(path: Path) -> str:
-    """Return what is written into the file, as soon as it does not grow any more."""
+def _read_when_complete(path: Path) -> str:
+    """Return the content of the file once it has stopped growing."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        grown = path.stat().st_size
-        if grown and grown == size:
+        new_size = path.stat().st_size
+        if new_size and new_size == size:
             break
-        size = grown
+        size = new_size
     return path.read_text(errors="replace").strip()

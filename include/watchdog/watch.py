@@ -1,4 +1,4 @@
-"""Notices that an attempt hangs: looks at its processes once a second, and decides."""
+"""Detects that an attempt hangs, by checking the heartbeats of its processes once a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 from include.training.heartbeat import Phase, read_beats
 from include.watchdog.processes import Member
-from include.watchdog.traces import place
+from include.watchdog.traces import describe_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
     from include.training.heartbeat import Beat
     from include.watchdog.limits import Limits
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
-_LONGEST_LOOK = 3 * LOOK_SECONDS
-"""What counts of the time between two looks. Where more has passed, this process was stopped too: with its
-machine (suspended, a paused container) or by a machine that swaps."""
+_MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
+"""The most that counts of the time between two checks. If more has passed, this process was stopped too: with
+its machine (suspended, a paused container) or by a machine that swaps."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""Before its first batch an attempt that has used so much of a processor is at work: labels are read."""
+"""An attempt that uses this share of a processor before its first batch is working: it reads labels."""
 
-_STARTS = 12
-"""So many times the limit it may do so: a process that hangs may compute, too."""
+_START_FACTOR = 12
+"""It may do so for this many times the limit, and no longer: a process that hangs may use a processor too."""
 
 _BATCHES = 200
-"""How many of the newest go into the median."""
+"""Number of recent batches that the median is taken over."""
 
 
 class Clock:
-    """Seconds in which this process could see the others: they do not count while it was stopped itself."""
+    """Seconds in which this process could observe the others; time in which it was stopped does not count."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._last, self._seconds = now(), 0.0
 
     def read(self) -> float:
-        """Seconds since the clock was made. To be read at every look."""
+        """Return the seconds since the clock was created. Call it at every check."""
         now = self._now()
-        self._seconds += min(max(now - self._last, 0.0), _LONGEST_LOOK)
+        self._seconds += min(max(now - self._last, 0.0), _MAX_CHECK_SECONDS)
         self._last = now
         return self._seconds
 
 
 @dataclass(frozen=True)
 class Hang:
-    """An attempt that hangs, in which epoch (from 0, or -1) and after how many of its batches."""
+    """A hang: the epoch (from 0, or -1), the number of its finished batches, and a sentence for the log."""
 
     epoch: int
     batch: int
@@ -62,14 +62,14 @@ class Hang:
 
 
 @dataclass
-class _Seen:
-    """What was last seen of a process that trains, when, and how long its batches take."""
+class _Observed:
+    """The last beat of a training process, when it changed, and how long its batches take."""
 
     beat: Beat
     since: float
     batches: deque[float] = field(default_factory=lambda: deque(maxlen=_BATCHES))
 
-    def look(self, beat: Beat, now: float) -> None:
+    def update(self, beat: Beat, now: float) -> None:
         if beat == self.beat:
             return
         finished = beat.batch - self.beat.batch
@@ -78,25 +78,25 @@ class _Seen:
         self.beat, self.since = beat, now
 
 
-class _Work:
-    """Whether an attempt computes, where it shows nothing else: labels are read, images cached."""
+class _CpuUse:
+    """The processor time of an attempt, the only sign of life while it reads labels or caches images."""
 
     def __init__(self, root: psutil.Process) -> None:
         self._root = root
-        self._looked, self._used = 0.0, _cpu_seconds(root)
+        self._checked, self._used = 0.0, _cpu_seconds(root)
 
-    def look(self, now: float) -> bool:
-        """Whether it has, in the last half minute; told once of each."""
-        if now - self._looked < _WORK_SECONDS:
+    def was_busy(self, now: float) -> bool:
+        """Return whether it was busy in the last half minute; True at most once for each half minute."""
+        if now - self._checked < _WORK_SECONDS:
             return False
         used = _cpu_seconds(self._root)
-        works = used - self._used >= _WORK_SHARE * (now - self._looked)
-        self._looked, self._used = now, used
-        return works
+        is_busy = used - self._used >= _WORK_SHARE * (now - self._checked)
+        self._checked, self._used = now, used
+        return is_busy
 
 
 def _cpu_seconds(root: psutil.Process) -> float:
-    """Of the process and what it has started, as far as that lives."""
+    """Sum the processor time of the process and its living descendants."""
     seconds = 0.0
     with suppress(psutil.Error):
         for process in (root, *root.children(recursive=True)):
@@ -107,41 +107,44 @@ def _cpu_seconds(root: psutil.Process) -> float:
 
 
 class Watch:
-    """What one attempt has shown so far. root is the process that the task's supervisor has started."""
+    """The observation of one attempt. root is the process that the task's supervisor started."""
 
     def __init__(self, root: psutil.Process, folder: Path, limits: Limits) -> None:
         self._root, self._folder, self._limits = root, folder, limits
         self._clock = Clock()
-        self._seen: dict[int, _Seen] = {}
-        self._work = _Work(root)
+        self._seen: dict[int, _Observed] = {}
+        self._cpu_use = _CpuUse(root)
         self._stopped_since: float | None = None
 
-    def look(self) -> Hang | None:
-        """Look once; returns what is wrong, if anything is."""
+    def check(self) -> Hang | None:
+        """Check once, and return the hang if there is one."""
         now = self._clock.read()
-        works = self._work.look(now)
+        is_busy = self._cpu_use.was_busy(now)
         for beat in read_beats(self._folder):
             if beat.phase is Phase.OVER or not psutil.pid_exists(beat.pid):
                 self._seen.pop(beat.pid, None)
             else:
-                seen = self._seen.setdefault(beat.pid, _Seen(beat, now))
-                seen.look(beat, now)
-                if works and beat.phase is Phase.STARTING and now < _STARTS * self._limits.elsewhere:
+                seen = self._seen.setdefault(beat.pid, _Observed(beat, now))
+                seen.update(beat, now)
+                if is_busy and beat.phase is Phase.STARTING and now < _START_FACTOR * self._limits.elsewhere:
                     seen.since = now
-        return self._overdue(now) or self._stopped(now)
+        return self._find_overdue(now) or self._find_stopped(now)
 
     def position(self) -> tuple[int, int]:
-        """Return the epoch and its finished batches, of the process that is least far."""
+        """Return the epoch and number of finished batches of the process that is furthest behind."""
         beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
         return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
 
     def ranks(self) -> dict[int, int]:
-        """Which process is which rank, where there are several and they train."""
+        """Return the rank of each process, if several are training."""
         beats = read_beats(self._folder)
         return {beat.pid: beat.rank for beat in beats if beat.rank >= 0 and beat.phase is not Phase.OVER}
 
-    def _overdue(self, now: float) -> Hang | None:
-        """Find a process whose time is up; of several the one that is least far: the others wait for it."""
+    def _find_overdue(self, now: float) -> Hang | None:
+        """Return the hang of a process that exceeds its limit.
+
+        Of several it is the one that is furthest behind, because the others are waiting for it.
+        """
         late = [
             seen
             for seen in self._seen.values()
@@ -150,7 +153,7 @@ class Watch:
         if not late:
             return None
         seen = min(late, key=lambda seen: (seen.beat.epoch, seen.beat.batch, -seen.beat.phase))
-        seconds, where = now - seen.since, _where(seen.beat)
+        seconds, where = now - seen.since, _describe_phase(seen.beat)
         limit = self._limits.limit(seen.beat.phase, seen.batches)
         return Hang(
             seen.beat.epoch,
@@ -158,8 +161,8 @@ class Watch:
             f"No batch has finished for {seconds:.0f} s {where} (the limit there is {limit:.0f} s)",
         )
 
-    def _stopped(self, now: float) -> Hang | None:
-        """Find a trainer that was stopped, also while it trains nothing: it fetches data, or publishes."""
+    def _find_stopped(self, now: float) -> Hang | None:
+        """Return the hang of a trainer that was stopped, even while it fetches data or publishes."""
         if not Member(self._root, "the trainer").is_stopped:
             self._stopped_since = None
             return None
@@ -170,10 +173,10 @@ class Watch:
         return Hang(*self.position(), f"The trainer has been stopped for {seconds:.0f} s")
 
 
-def _where(beat: Beat) -> str:
+def _describe_phase(beat: Beat) -> str:
     if beat.phase is Phase.STARTING:
-        begun = f"at the start, {place(beat.epoch, beat.batch)}"
-        return begun if beat.epoch >= 0 else "since the training began"
+        start = f"at the start, {describe_position(beat.epoch, beat.batch)}"
+        return start if beat.epoch >= 0 else "since the training began"
     if beat.phase is Phase.BETWEEN:
         return f"in the validation or at the end of epoch {beat.epoch + 1}"
-    return place(beat.epoch, beat.batch)
+    return describe_position(beat.epoch, beat.batch)
