@@ -1,5 +1,5 @@
-"""What the exact training costs beside plain Ultralytics: one table a module, measured side by side.
+"""The cost of exact training compared with plain Ultralytics: one table for each module, measured in turns.
 
-`make bench` prints all of them, `python -m benchmarks.overhead` one; `--quick` shows in a few minutes that
-they run. The figures of docs/benchmarks.md come from here.
+`make bench` prints all tables, `python -m benchmarks.overhead` a single one; `--quick` checks in a few
+minutes that they run. The figures in docs/benchmarks.md come from here.
 """

@@ -1,4 +1,4 @@
-"""Every table, one after the other: `python -m benchmarks [--quick]`, or `make bench`."""
+"""Print every table, one after the other: `python -m benchmarks [--quick]`, or `make bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kill costs: how much is trained again, and how long it takes until the training goes on.
+"""The cost of a kill: how much has to be trained again, and how long the training takes to resume.
 
 `python -m benchmarks.kills [--quick]` prints the table.
 """
@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Middle
-from benchmarks.material import digits
+from benchmarks.figures import MedianInterval
+from benchmarks.material import make_digits
 from benchmarks.place import local_services, main
 from benchmarks.sides import redirect
 from benchmarks.table import Table, progress
@@ -40,7 +40,7 @@ ELSEWHERE = "ours, again on another machine"
 def measure(folder: Path, quick: bool) -> Table:
     """Kill one training again and again, with cold starts in between."""
     kills = 3 if quick else 20
-    data, images = digits(folder / "digits")
+    data, images = make_digits(folder / "digits")
     starts: dict[str, list[float]] = {name: [] for name in (PLAIN, COLD, HERE, ELSEWHERE)}
     lost: dict[str, list[float]] = {name: [] for name in ("here", "in S3")}
     dice = random.Random(0)  # noqa: S311  no secret depends on it
@@ -54,12 +54,12 @@ def measure(folder: Path, quick: bool) -> Table:
                 shutil.rmtree(root / JOB, ignore_errors=True)
             cold = f"cold-{kill}"
             seconds = {
-                PLAIN: _seconds_to_start(Attempt(_plain, folder / cold, data)),
-                COLD: _seconds_to_start(Attempt(_ours, root, services, cold, 1)),
+                PLAIN: _seconds_to_start(MeasuredAttempt(_plain, folder / cold, data)),
+                COLD: _seconds_to_start(MeasuredAttempt(_ours, root, services, cold, 1)),
             }
-            attempt = Attempt(_ours, root, services, JOB, kill + 1)
+            attempt = MeasuredAttempt(_ours, root, services, JOB, kill + 1)
             seconds[ELSEWHERE if elsewhere else HERE] = attempt.seconds_to_first_batch()
-            if kill:  # before, nothing was in the file cache, and JOB began from the start
+            if kill:  # not the first, when the file cache is cold and JOB starts from scratch
                 for name, measured in seconds.items():
                     starts[name].append(measured)
             attempt.train_on(epochs=dice.uniform(1, 2.5))
@@ -69,7 +69,7 @@ def measure(folder: Path, quick: bool) -> Table:
     return _table(starts, lost, images, kills)
 
 
-def _seconds_to_start(attempt: Attempt) -> float:
+def _seconds_to_start(attempt: MeasuredAttempt) -> float:
     seconds = attempt.seconds_to_first_batch()
     attempt.kill()
     return seconds
@@ -81,13 +81,13 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
         f"One training of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at random "
         "moments. What runs is what the task `train` runs, Airflow's scheduling excepted. Seconds from the "
         "start of the process to the first batch (imports, data, state, building the model), with the 95 % "
-        "interval of the median; another machine has the state from S3 alone. Lost are the epochs that were "
-        "trained and have to be again; an upload that was going on when the kill came counts as lost.",
+        "interval of the median; another machine has the state from S3 alone. Lost epochs are those that "
+        "have to be trained again; an upload that was running when the kill came counts as lost.",
         ("", "times", "median", "most"),
     )
     for name, seconds in starts.items():
         if seconds:
-            table.add(name, str(len(seconds)), f"{Middle.of(seconds):.1f} s", f"{max(seconds):.1f} s")
+            table.add(name, str(len(seconds)), f"{MedianInterval.of(seconds):.1f} s", f"{max(seconds):.1f} s")
     for where, epochs in lost.items():
         table.add(
             f"epochs lost, with the state {where}",
@@ -99,31 +99,31 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How far an attempt is: epochs trained, with the fraction of the last; batches of an epoch; when."""
+class Position:
+    """The position of an attempt: trained epochs, as a fraction; batches in an epoch; the time."""
 
     epochs: float
     batches: int
     at: float
 
 
-class Attempt:
+class MeasuredAttempt:
     """One attempt at a training, in a process of its own."""
 
     def __init__(self, train: Callable[..., None], folder: Path, *arguments: Any) -> None:
         folder.mkdir(exist_ok=True)
         self._connection, theirs = multiprocessing.Pipe(duplex=False)
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_watched, args=(train, folder, theirs, *arguments)
+            target=_run_attempt, args=(train, folder, theirs, *arguments)
         )
         self._started = time.monotonic()
         self._process.start()
         theirs.close()
-        self._reached: Reached | None = None
+        self._reached: Position | None = None
         self._log = folder / "log"
 
     def seconds_to_first_batch(self) -> float:
-        """Wait for it."""
+        """Wait for the first batch; return the seconds since the start of the process."""
         return self._next().at - self._started
 
     def train_on(self, epochs: float) -> None:
@@ -134,11 +134,11 @@ class Attempt:
 
     @property
     def batches(self) -> int:
-        """Of an epoch."""
+        """The number of batches in an epoch."""
         return self._reached.batches if self._reached else 1
 
     def kill(self) -> float:
-        """End it with SIGKILL; returns how many epochs were trained."""
+        """Kill it with SIGKILL; return the number of trained epochs."""
         self._process.kill()
         self._process.join()
         with suppress(EOFError, OSError):
@@ -147,7 +147,7 @@ class Attempt:
         self._connection.close()
         return self._reached.epochs if self._reached else 0.0
 
-    def _next(self) -> Reached:
+    def _next(self) -> Position:
         try:
             self._reached = self._connection.recv()
         except EOFError:
@@ -156,7 +156,7 @@ class Attempt:
         return self._reached
 
 
-def _watched(train: Callable[..., None], folder: Path, connection: Connection, *arguments: Any) -> None:
+def _run_attempt(train: Callable[..., None], folder: Path, connection: Connection, *arguments: Any) -> None:
     redirect(folder / "log")
     from ultralytics.utils.callbacks.base import default_callbacks
 
@@ -168,15 +168,15 @@ def _watched(train: Callable[..., None], folder: Path, connection: Connection, *
 
     def batch_ends(trainer: Any) -> None:
         nonlocal done
-        done = getattr(trainer, "_batch", done) + 1  # ours may go on within an epoch
-        say(trainer)
+        done = getattr(trainer, "_batch", done) + 1  # ours may resume within an epoch
+        send_position(trainer)
 
-    def say(trainer: Any) -> None:
+    def send_position(trainer: Any) -> None:
         batches = len(trainer.train_loader)
-        connection.send(Reached(trainer.epoch + done / batches, batches, time.monotonic()))
+        connection.send(Position(trainer.epoch + done / batches, batches, time.monotonic()))
 
     default_callbacks["on_train_epoch_start"].append(epoch_begins)
-    default_callbacks["on_train_batch_start"].append(say)
+    default_callbacks["on_train_batch_start"].append(send_position)
     default_callbacks["on_train_batch_end"].append(batch_ends)
     train(folder, *arguments)
 
@@ -214,7 +214,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
 
 
 def _state_here(job_folder: Path) -> float:
-    """How many epochs are in the state on this machine, with the fraction of the last."""
+    """Return the number of epochs in this machine's state, with the fraction of the last."""
     from include.checkpoints.keys import BATCH, EXACT
     from include.training.loading import load_checkpoint
 
@@ -226,7 +226,7 @@ def _state_here(job_folder: Path) -> float:
 
 
 def _state_in_s3(services: Services, batches: int) -> float:
-    """Return the same of the state in S3, for epochs of `batches` batches."""
+    """Return the number of epochs in the state in S3, for epochs of `batches` batches."""
     stored = services.store(JOB).head(JOB, "last")
     if stored is None or stored.checkpoint is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""How long the API takes to answer about a million jobs.
+"""The response times of the API with a million jobs.
 
 `python -m benchmarks.listing [--quick]` prints the table.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from benchmarks.figures import Middle
+from benchmarks.figures import MedianInterval
 from benchmarks.place import main
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
@@ -28,7 +28,7 @@ PREFIX = "/training/api/v1"
 
 @dataclass(frozen=True)
 class Question:
-    """A GET request by its path and query."""
+    """A GET request, with the title of its row."""
 
     title: str
     path: str
@@ -36,32 +36,32 @@ class Question:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Start everything, plant the jobs, ask."""
+    """Start the stack, insert the jobs, and time the requests."""
     jobs, rounds = (20_000, 6) if quick else (1_000_000, 31)
     table = Table(
         f"The API with {jobs:,} training jobs",
         "Over HTTP, from the real API server of a whole local stack, one request after the other on one "
         "connection: logged in with a token, answered with JSON. Each figure is the median of "
-        f"{rounds} requests with its 95 % interval. `Database` is what of it the statements take, on a "
-        "connection that is open. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with "
+        f"{rounds} requests with its 95 % interval. `Database` is the part of it that the statements take, "
+        "on an open connection. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with "
         "their date; the newest 5,000 have 30 to 300 recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
-    with ExitStack() as things:
+    with ExitStack() as resources:
         stack = Stack.at(folder / "stack")
-        things.callback(lambda: stack.down(quiet()))
-        _planted(stack, jobs, with_epochs=min(5_000, jobs // 10))
+        resources.callback(lambda: stack.down(quiet()))
+        _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
         stack.up(quiet())
-        session = things.enter_context(_logged_in(stack))
-        connection = things.enter_context(closing(_connected(stack)))
+        session = resources.enter_context(_log_in(stack))
+        connection = resources.enter_context(closing(_connect(stack)))
         for question in _questions(session, stack, deep=jobs // 4):
             answer = _get(session, stack, question)
-            over_http = _timed(lambda: _get(session, stack, question), rounds)  # noqa: B023 - called at once
-            inside = _timed(lambda: _ask_database(connection, question), rounds)  # noqa: B023
+            over_http = _time(lambda: _get(session, stack, question), rounds)  # noqa: B023 - called at once
+            inside = _time(lambda: _ask_database(connection, question), rounds)  # noqa: B023
             row = (question.title, _matches(answer), f"{over_http:.1f} ms", f"{inside:.1f} ms")
             progress(" · ".join(row))
             table.add(*row)
-        connecting = _timed(lambda: _connected(stack).close(), rounds)
+        connecting = _time(lambda: _connect(stack).close(), rounds)
         table.add("a new connection to the database", "", "", f"{connecting:.1f} ms")
     return table
 
@@ -74,15 +74,15 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
     for status in ("completed", "failed", "running"):
         yield Question(f"status={status}", "/jobs", {"status": status})
     yield Question("a common dataset", "/jobs", {"dataset": "s3://data/set-00"})
-    yield Question("a dataset of the oldest 200 alone", "/jobs", {"dataset": RARE_DATASET})
-    yield Question("a dataset that is none", "/jobs", {"dataset": "nowhere"})
+    yield Question("a dataset of only the oldest 200", "/jobs", {"dataset": RARE_DATASET})
+    yield Question("an unknown dataset", "/jobs", {"dataset": "nowhere"})
     yield Question("a model", "/jobs", {"model": "yolo11m"})
     dataset, model = NEVER_TOGETHER
     both = {"dataset": "s3://data/set-05", "model": model}
     yield Question("dataset and model", "/jobs", both)
     yield Question("dataset, model and status", "/jobs", both | {"status": "failed"})
     yield Question("status and model", "/jobs", {"status": "stopped", "model": "yolo12n"})
-    yield Question("a dataset and a model that never met", "/jobs", {"dataset": dataset, "model": model})
+    yield Question("a dataset and a model never used together", "/jobs", {"dataset": dataset, "model": model})
     yield Question("a running job of a rare dataset", "/jobs", {"dataset": RARE_DATASET, "status": "running"})
     oldest = _one(stack, "SELECT job_id FROM training_jobs WHERE run_id = 'manual__1'")
     for title, length in (("year", 11), ("month", 13), ("day", 15), ("second", 22)):
@@ -90,7 +90,7 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
     yield Question("prefix of all jobs", "/jobs", {"prefix": "detect-"})
     yield Question("a month's failed jobs", "/jobs", {"prefix": oldest[:13], "status": "failed"})
     yield Question("a Dag run", "/jobs", {"dag_id": "train_yolo", "run_id": "manual__77"})
-    yield Question("a Dag that is none", "/jobs", {"dag_id": "nothing"})
+    yield Question("an unknown Dag", "/jobs", {"dag_id": "nothing"})
     newest = _one(
         stack, "SELECT job_id FROM training_jobs WHERE status = 'running' ORDER BY created_at LIMIT 1"
     )
@@ -99,11 +99,11 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
     yield Question("its epochs", f"/jobs/{LONG}/epochs")
     yield Question("lineage of 121 jobs", f"/jobs/{ANCESTOR}/lineage")
     yield Question("lineage of a job in the middle", f"/jobs/{ANCESTOR}-2-2/lineage")
-    yield Question("lineage of a job that has none", f"/jobs/{newest}/lineage")
+    yield Question("lineage of a job without relatives", f"/jobs/{newest}/lineage")
 
 
 def _ask_database(connection: Any, question: Question) -> None:
-    """Do what the route does with its connection."""
+    """Run the database queries of the route."""
     from include.api.pages import place_of
     from include.jobs.listing import JobFilter, JobListing, Place
     from include.jobs.repository import JobRepository
@@ -131,37 +131,37 @@ def _ask_database(connection: Any, question: Question) -> None:
         listing.details([job_id])
 
 
-def _planted(stack: Stack, jobs: int, with_epochs: int) -> None:
+def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     from include.schema.migrations import apply
     from include.schema.session import engine_over
 
     progress(f"planting {jobs:,} jobs …")
     stack.start_servers(quiet())
-    engine = engine_over(lambda: _connected(stack))
+    engine = engine_over(lambda: _connect(stack))
     apply(engine, "0004")
-    with closing(_connected(stack)) as connection:
+    with closing(_connect(stack)) as connection:
         plant(connection, jobs, with_epochs)
         progress("making indexes …")
         apply(engine)
         settle(connection)
 
 
-def _connected(stack: Stack) -> Any:
+def _connect(stack: Stack) -> Any:
     import psycopg
 
     return psycopg.connect(stack.training_db_url, autocommit=True)
 
 
 def _one(stack: Stack, statement: Any) -> str:
-    with closing(_connected(stack)) as connection:
+    with closing(_connect(stack)) as connection:
         return str(connection.execute(statement).fetchone()[0])
 
 
 def _cursor_at(stack: Stack, deep: int) -> str:
-    """Return the `next` of the page that ends at the job that has `deep` newer ones."""
+    """Return the cursor after the job that has `deep` newer jobs."""
     from include.api.pages import cursor_at
 
-    with closing(_connected(stack)) as connection:
+    with closing(_connect(stack)) as connection:
         place = connection.execute(
             "SELECT created_at::text, job_id FROM training_jobs ORDER BY created_at DESC OFFSET %s LIMIT 1",
             [deep],
@@ -169,12 +169,12 @@ def _cursor_at(stack: Stack, deep: int) -> str:
     return cursor_at(*place)
 
 
-def _logged_in(stack: Stack) -> requests.Session:
+def _log_in(stack: Stack) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     login = {"username": stack.username, "password": stack.password}
-    given = session.post(f"{stack.url}/auth/token", json=login, timeout=60)
-    session.headers["Authorization"] = f"Bearer {given.json()['access_token']}"
+    login_response = session.post(f"{stack.url}/auth/token", json=login, timeout=60)
+    session.headers["Authorization"] = f"Bearer {login_response.json()['access_token']}"
     return session
 
 
@@ -191,8 +191,8 @@ def _matches(answer: dict[str, Any]) -> str:
     return f"{'about ' if answer['total_is_estimate'] else ''}{answer['total']:,}"
 
 
-def _timed(ask: Callable[[], object], rounds: int) -> Middle:
-    """Milliseconds, after two that warm up."""
+def _time(ask: Callable[[], object], rounds: int) -> MedianInterval:
+    """Return the milliseconds of a call, after two warm-up calls."""
     for _ in range(2):
         ask()
     taken = []
@@ -200,7 +200,7 @@ def _timed(ask: Callable[[], object], rounds: int) -> Middle:
         started = time.perf_counter()
         ask()
         taken.append((time.perf_counter() - started) * 1000)
-    return Middle.of(taken)
+    return MedianInterval.of(taken)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training loader alone: how many samples it delivers, and how many images it has to decode for them.
+"""The training loader alone: how fast it delivers samples, and how many images it decodes for them.
 
 python -m benchmarks.loader [--quick]
 """
@@ -9,8 +9,8 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Middle, ratios
-from benchmarks.material import photos
+from benchmarks.figures import MedianInterval, ratios
+from benchmarks.material import make_photos
 from benchmarks.pace import BATCH, LOADERS, measure_pace, training_loader
 from benchmarks.place import main
 from benchmarks.table import Table, progress
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Build and time the loaders one after the other, several rounds, another one first each time."""
+    """Build and time the loaders one after the other, in several rounds, each starting with another one."""
     rounds, batches = (1, 8) if quick else (5, 48)
-    data, images = photos(folder / "photos", 1200 if quick else 4000, 8, drawn=40 if quick else 400)
+    data, images = make_photos(folder / "photos", 1200 if quick else 4000, 8, drawn=40 if quick else 400)
     table = Table(
         "The training loader alone",
         f"{images} JPEG photographs, imgsz=640, batch={BATCH}, mosaic and all other augmentations on, no "
@@ -49,8 +49,8 @@ def _cells(paces: list[Pace], plain: list[Pace]) -> list[str]:
     speeds, works, decoded = (
         [getattr(pace, name) for pace in paces] for name in ("speed", "work", "decoded")
     )
-    faster = Middle.of(ratios(speeds, [pace.speed for pace in plain]))
-    dearer = Middle.of(ratios(works, [pace.work for pace in plain]))
+    faster = MedianInterval.of(ratios(speeds, [pace.speed for pace in plain]))
+    dearer = MedianInterval.of(ratios(works, [pace.work for pace in plain]))
     return [
         f"{statistics.median(speeds):.0f}",
         f"{faster:.2f}",

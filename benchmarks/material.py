@@ -1,4 +1,4 @@
-"""What is trained on: the bundled digits, and photographs with digits in them as JPEG files."""
+"""The training data: the bundled digits, and photographs with digits in them as JPEG files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PHOTO_SIZE = (640, 426)
 """Width and height of the photographs in pixels."""
 
 
-def digits(folder: Path) -> tuple[Path, int]:
-    """Write the bundled scenes of 64 pixels; returns the YAML and the number of training images."""
+def make_digits(folder: Path) -> tuple[Path, int]:
+    """Write the bundled scenes of 64 pixels; return the YAML and the number of training images."""
     folder.mkdir()
     write_digits(folder)
     return folder / "data.yaml", SCENES["train"]
 
 
-def photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[Path, int]:
-    """Write as many photographs of 640 pixels, about 100 kB each, and return the same.
+def make_photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[Path, int]:
+    """Write photographs of 640 pixels, about 100 kB each; return the YAML and the number of training images.
 
     Each is one of the two that scikit-learn ships, mirrored and lit at random, with up to six digits to find.
-    Only the first `drawn` are different ones, the others are links to them: reading them takes as long.
+    Only the first `drawn` are distinct; the others are links to them, which take as long to read.
     """
     from sklearn.datasets import load_sample_images
 
@@ -49,7 +49,7 @@ def photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[Path, 
 
 
 def _photo(dice: random.Random, background: np.ndarray, scans: list[Any], path: Path) -> list[str]:
-    """Draw one and return its labels, one column of the photograph for each digit."""
+    """Draw a photograph with each digit in a column of its own, and return its labels."""
     import cv2
     import numpy as np
 

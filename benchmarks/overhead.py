@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Middle, ratios
-from benchmarks.material import digits, photos
+from benchmarks.figures import MedianInterval, ratios
+from benchmarks.material import make_digits, make_photos
 from benchmarks.place import local_services, main
-from benchmarks.sides import Setting, ours, plain, sides, take_turns
+from benchmarks.sides import Setting, start_sides, take_turns, train_ours, train_plain
 from benchmarks.table import Table, progress
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Three trainings take turns: plain, ours, and plain once more with another seed as the control."""
+    """Measure three trainings that take turns: plain, ours, and as the control plain with another seed."""
     table = Table(
         "Throughput against plain Ultralytics",
         "YOLO11n with Ultralytics' defaults: training images per second of epochs, validation and saving "
         "included; in ours also the record in Postgres and the upload of each state to S3, both on the same "
         "machine. The ratio is the median of those of epochs that ran side by side, with its 95 % "
         "interval; the next column is the same for the processor time of the training thread, which other "
-        "programs disturb less. The control is plain with another seed against plain: what it is off 1 is "
-        "noise. Rest: before the second epoch and after the last one, final files in S3 included.",
+        "programs disturb less. The control is plain with another seed against plain: its distance from 1 "
+        "is noise. Rest: before the second epoch and after the last one, final files in S3 included.",
         (
             "training", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "by processor time",
             "control", "rest, plain", "rest, ours",
         ),
     )  # fmt: skip
     with local_services(folder) as services:
-        data, images = digits(folder / "digits")
+        data, images = make_digits(folder / "digits")
         setting = Setting(data, 4 if quick else 40, {"imgsz": 64})
         table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
         seldom = replace(setting, publish_every=10)
@@ -44,7 +44,7 @@ def measure(folder: Path, quick: bool) -> Table:
             f"{images} scenes of 64 px, publish_every=10",
             *_compare(seldom, images, folder / "seldom", services),
         )
-        data, images = photos(folder / "photos", *((32, 8) if quick else (300, 60)))
+        data, images = make_photos(folder / "photos", *((32, 8) if quick else (300, 60)))
         setting = Setting(data, 3 if quick else 14, {"imgsz": 320})
         table.add(f"{images} photographs, imgsz=320", *_compare(setting, images, folder / "larger", services))
     return table
@@ -54,11 +54,11 @@ def _compare(setting: Setting, images: int, folder: Path, services: Services) ->
     folder.mkdir()
     again = replace(setting, arguments=setting.arguments | {"seed": 1})
     plays = (
-        (plain, setting, folder / "a"),
-        (ours, setting, folder / "b", services, folder.name),
-        (plain, again, folder / "c"),
+        (train_plain, setting, folder / "a"),
+        (train_ours, setting, folder / "b", services, folder.name),
+        (train_plain, again, folder / "c"),
     )
-    with sides(*plays, folder=folder) as playing:
+    with start_sides(*plays, folder=folder) as playing:
         progress(f"{setting.epochs} epochs of three trainings on {setting.data.parent.name} …")
         turns = take_turns(playing, setting.epochs + 1)
     theirs, own, control = ([turn.seconds for turn in taken[1:-1]] for taken in turns)
@@ -66,9 +66,9 @@ def _compare(setting: Setting, images: int, folder: Path, services: Services) ->
     return [
         str(len(own)),
         *(f"{images / statistics.median(seconds):.1f}" for seconds in (theirs, own)),
-        f"{Middle.of(ratios(theirs, own)):.3f}",
-        f"{Middle.of(ratios(their_work, own_work)):.3f}",
-        f"{Middle.of(ratios(theirs, control)):.3f}",
+        f"{MedianInterval.of(ratios(theirs, own)):.3f}",
+        f"{MedianInterval.of(ratios(their_work, own_work)):.3f}",
+        f"{MedianInterval.of(ratios(theirs, control)):.3f}",
         *(f"{taken[0].seconds + taken[-1].seconds:.1f} s" for taken in turns[:2]),
     ]
 

@@ -1,4 +1,4 @@
-"""How fast a training loader delivers samples, and how many images it decodes for them."""
+"""Measuring how fast a training loader delivers samples, and how many images it decodes for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 SETTLED_BATCHES = 72
-"""Batches after which every image that a mosaic may ask for has been decoded once."""
+"""Batches after which every image that a mosaic may use has been decoded once."""
 
 WHOLE_DATA_SET = "ours, whole dataset"
 LOADERS = ("plain", "ours", WHOLE_DATA_SET)
@@ -25,7 +25,7 @@ LOADERS = ("plain", "ours", WHOLE_DATA_SET)
 
 @dataclass(frozen=True)
 class Pace:
-    """Samples a second; processor seconds and decoded images a sample."""
+    """The pace of a loader: samples a second, and processor seconds and decoded images for each sample."""
 
     speed: float
     work: float
@@ -35,7 +35,7 @@ class Pace:
 def measure_pace(
     loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES
 ) -> Pace:
-    """Take batches as fast as they come, and time those after the first `settled`."""
+    """Take batches as fast as possible, and time those after the first `settled`."""
     delivered = _forever(loader)
     for _ in range(settled):
         next(delivered)
@@ -50,7 +50,7 @@ def measure_pace(
 def training_loader(
     name: str, data: Path, folder: Path, workers: int, imgsz: int = 640, batch: int = BATCH
 ) -> Iterator[tuple[Any, Synchronized[int]]]:
-    """Build a training loader of that kind, and the count of images that it and its workers decode."""
+    """Yield a training loader of that kind, and a counter of the images that it and its workers decode."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from include.training.order import seed_samples
@@ -79,7 +79,10 @@ def training_loader(
 
 @contextmanager
 def count_decodes() -> Iterator[Synchronized[int]]:
-    """Count in shared memory, which the workers inherit; a lock costs nothing beside an image."""
+    """Count decoded images in shared memory, which the workers inherit.
+
+    The cost of its lock is negligible compared with decoding an image.
+    """
     from ultralytics.data import base
 
     decoded, read = multiprocessing.Value("l", 0), base.imread
@@ -97,7 +100,7 @@ def count_decodes() -> Iterator[Synchronized[int]]:
 
 
 def _processor_seconds(loader: Any) -> float:
-    """Of this process and the loader's workers."""
+    """Return the processor time of this process and the loader's workers."""
     workers = [psutil.Process(worker.pid).cpu_times() for worker in getattr(loader.iterator, "_workers", ())]
     return time.process_time() + sum(times.user + times.system for times in workers)
 

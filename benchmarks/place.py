@@ -1,4 +1,4 @@
-"""Where a benchmark works: a folder of its own, real servers, the command line."""
+"""The environment of a benchmark: an empty folder, real servers, and the command line."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Measures in an empty folder; quickly, where only whether it works is the question."""
+"""A function that measures in an empty folder; with True it uses tiny settings, to check that it runs."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """How to reach S3 and Postgres, as plain values that travel to other processes."""
+    """The addresses and credentials of S3 and Postgres, as plain values that other processes can receive."""
 
     endpoint_url: str
     access_key: str
@@ -43,7 +43,7 @@ class Services:
     bucket: str = BUCKET
 
     def client(self) -> S3Client:
-        """Return an S3 client, set up as the tasks do it."""
+        """Return an S3 client with the settings of the tasks."""
         import boto3
 
         from include.s3.client import client_config
@@ -62,18 +62,18 @@ class Services:
         from include.checkpoints.store import CheckpointStore
 
         store = CheckpointStore(Bucket(self.client(), self.bucket))
-        store.head(job_id, "best")  # only what was seen may be replaced
+        store.head(job_id, "best")  # the store replaces only objects that it has seen
         store.head(job_id, "last")
         return store
 
     def row(self, job_id: str, attempt: int = 1) -> JobRecord:
-        """Return the row of a job that `begin` has made."""
+        """Return the row of a job that `begin` has created."""
         from include.attempt.job_record import JobRecord
 
         return JobRecord(job_id, job_id, attempt, self._connection)
 
     def begin(self, job_id: str) -> None:
-        """Make the job's row, as the tasks before `train` do it."""
+        """Create the job's row, as the tasks before `train` do."""
         from include.jobs.repository import JobRepository
 
         with self._connection() as connection:
@@ -91,7 +91,7 @@ class Services:
             )
 
     def airflow_environment(self, home: Path) -> dict[str, str]:
-        """Return what the task `train` needs to know of Airflow."""
+        """Return the environment variables of Airflow that the task `train` needs."""
         s3 = {
             "conn_type": "aws",
             "login": self.access_key,
@@ -114,13 +114,13 @@ class Services:
 
 @contextmanager
 def local_services(folder: Path) -> Iterator[Services]:
-    """Start the stack's S3 server and PostgreSQL with our tables, their data below `folder`."""
+    """Start the stack's S3 server and PostgreSQL with our tables; their data are in `folder`."""
     import psycopg
 
     from include.schema.migrations import apply
     from include.schema.session import engine_over
 
-    folder.chmod(0o711)  # PostgreSQL runs as another user where this is root
+    folder.chmod(0o711)  # PostgreSQL runs as another user if this process is root
     stack = Stack.at(folder / "stack")
     try:
         stack.s3.start()
@@ -135,8 +135,8 @@ def local_services(folder: Path) -> Iterator[Services]:
 
 
 @contextmanager
-def workplace() -> Iterator[Path]:
-    """Make an empty folder, and keep the user's settings and the network from Ultralytics."""
+def workspace() -> Iterator[Path]:
+    """Create an empty folder, and isolate Ultralytics from the user's settings and the network."""
     with tempfile.TemporaryDirectory(prefix="yolo-training-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -149,18 +149,18 @@ def workplace() -> Iterator[Path]:
 
 
 def _leave_integrations_off() -> None:
-    """Plain Ultralytics would log to MLflow where that is installed, as it is for the tests."""
+    """Turn off MLflow, to which plain Ultralytics would log because the tests have it installed."""
     from ultralytics import settings
 
     settings.update({"mlflow": False})
 
 
 def main(*benchmarks: Benchmark) -> None:
-    """Run them one after the other, printing each table as soon as it is there."""
+    """Run the benchmarks one after the other, printing each table as soon as it is complete."""
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="tiny settings, to check that it works")
     quick = parser.parse_args().quick
-    with workplace() as folder:
+    with workspace() as folder:
         for number, benchmark in enumerate(benchmarks):
             own = folder / str(number)
             own.mkdir()

@@ -1,4 +1,4 @@
-"""Very many training jobs, as years of a busy team would leave them, for benchmarks of what reads them."""
+"""A large number of training jobs, as a busy team would leave in years, for benchmarks of their readers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 RARE_DATASET = "s3://data/first-try"
-"""Of the 200 oldest jobs alone."""
+"""A dataset that only the 200 oldest jobs have."""
 NEVER_TOGETHER = ("s3://data/set-04", "yolo11s")
-"""A dataset and a model that are both common, and no job has both."""
+"""A dataset and a model that are both common, but never used in the same job."""
 ANCESTOR = "detect-ancestor"
 """A job with four generations of three children each: 120 descendants."""
 LONG = "detect-of-a-thousand-epochs"
@@ -21,7 +21,7 @@ WITH numbered AS (
         number,
         timestamptz '2026-06-01 12:00:00+00' - (%(jobs)s - number) * interval '97 seconds' AS created_at,
         number > %(jobs)s - 20 AS runs,
-        -- Some are much more used than others, and all of them at any time.
+        -- Some are used much more than others, and all of them at any time.
         floor(20 * power(random(), 2))::integer AS dataset,
         floor(8 * power(random(), 2))::integer AS model,
         random() AS luck,
@@ -123,5 +123,5 @@ def plant(connection: Connection, jobs: int, with_epochs: int) -> None:
 
 
 def settle(connection: Connection) -> None:
-    """Collect statistics and remember which pages are whole, as PostgreSQL does by itself within minutes."""
+    """Collect statistics and mark pages as all-visible, as PostgreSQL's autovacuum does within minutes."""
     connection.execute("VACUUM (ANALYZE) training_jobs, training_epochs")

@@ -1,4 +1,4 @@
-"""How long the audit and the retention of many objects take, and that their memory does not grow with them.
+"""Duration and memory of the audit and the retention of many objects; the memory must not grow with them.
 
 `python -m benchmarks.retention [--quick]` prints the table.
 """
@@ -28,14 +28,14 @@ _BODY, _SHA256 = b"x", "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Plant more and more objects, and look at them all each time; the last time, give the states up."""
+    """Measure the audit and a dry run with more and more objects, and with the most also the retention."""
     steps = (300, 900) if quick else (9_999, 33_333, 99_999)
     table = Table(
         "Audit and retention of many objects",
         "Completed jobs of three tiny objects each in the stack's own S3 server, and a row for each. The "
         "audit lists the bucket and asks for every recorded object (two of three); the dry run ranks jobs "
         "and lists; the real one also marks the rows and deletes two of three objects, each with If-Match. "
-        "Each in a process of its own; memory is the most that it ever had, with Python and all libraries.",
+        "Each in a process of its own; memory is its peak, with Python and all libraries.",
         ("", "objects", "time", "objects a second", "peak memory"),
     )
     planted = 0
@@ -49,7 +49,7 @@ def measure(folder: Path, quick: bool) -> Table:
             if objects == steps[-1]:
                 programs.append(("retention", _retention))
             for name, program in programs:
-                seconds, peak = _measured(program, services)
+                seconds, peak = _measure(program, services)
                 progress(f"{name} of {objects} objects: {seconds:.1f} s, {peak / 1e6:.0f} MB")
                 speed = f"{objects / seconds:.0f}"
                 table.add(name, f"{objects}", f"{seconds:.1f} s", speed, f"{peak / 1e6:.0f} MB")
@@ -105,10 +105,12 @@ def _plant(services: Services, jobs: range) -> None:
         )
 
 
-def _measured(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
-    """Seconds that the program takes in a fresh process, and the most memory in bytes that this one had."""
+def _measure(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
+    """Return the seconds that the program takes in a fresh process, and the peak memory of it in bytes."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_watched, args=(sender, program, services))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_and_report, args=(sender, program, services)
+    )
     process.start()
     sender.close()
     try:
@@ -120,14 +122,14 @@ def _measured(program: Callable[[Services], None], services: Services) -> tuple[
     return measured
 
 
-def _watched(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
+def _run_and_report(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
     started = time.monotonic()
     program(services)
     sender.send((time.monotonic() - started, _peak_memory()))
 
 
 def _peak_memory() -> int:
-    """Of this program, in bytes. What `resource` tells begins with that of the one which started it."""
+    """Return this program's peak memory in bytes. `resource` would count the parent process's peak too."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
@@ -172,7 +174,7 @@ def _retain(services: Services, **options: Any) -> None:
     with psycopg.connect(services.database_url) as connection:
         report = retain(connection, Bucket(services.client(), services.bucket), policy, lambda runs: set())
     if not report.objects:
-        raise RuntimeError(f"Nothing was given up: {report.sentence}")
+        raise RuntimeError(f"No state has expired: {report.sentence}")
 
 
 if __name__ == "__main__":

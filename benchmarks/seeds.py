@@ -1,4 +1,4 @@
-"""The same training, not a worse one: what ours and plain Ultralytics reach, over several seeds.
+"""The scores that ours and plain Ultralytics reach over several seeds, to show that ours is not worse.
 
 python -m benchmarks.seeds [--quick]
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Difference
-from benchmarks.material import digits
+from benchmarks.material import make_digits
 from benchmarks.place import main
 from benchmarks.sides import redirect
 from benchmarks.table import Table, progress
@@ -32,20 +32,20 @@ ARGUMENTS: dict[str, object] = {
     "close_mosaic": 8,
     "plots": False,
 }
-"""What lets a training from scratch get somewhere within a minute, the mosaic on for most of it."""
+"""Arguments with which a training from scratch learns something within a minute, mostly with mosaics on."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Train every seed in both ways, as many at once as there are cores."""
+    """Train every seed in both ways, with one training at a time on each core."""
     epochs, seeds = (2, 2) if quick else (20, 10)
-    data, images = digits(folder / "digits")
+    data, images = make_digits(folder / "digits")
     sides = {"plain": _plain, "ours": _ours}
     given = ", ".join(f"{name}={value}" for name, value in ARGUMENTS.items() if name != "plots")
     table = Table(
         "What is reached, over seeds",
         f"mAP50-95 on the validation scenes of {seeds} trainings each of YOLO11n on {images} scenes, "
         f"{epochs} epochs, {given}, Ultralytics' defaults otherwise: mean and standard deviation. The "
-        "difference has its standard error beside it; up to two of them are what chance makes.",
+        "difference has its standard error beside it; up to two of them are due to chance.",
         ("training", "best.pt", "after the last epoch"),
     )
     reached: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
@@ -94,10 +94,10 @@ def _ours(data: Path, folder: Path, seed: int, epochs: int) -> tuple[float, floa
 
 
 class NoReports:
-    """An EpochReporter that only lets the training go on."""
+    """Ignores each epoch (an EpochReporter)."""
 
     def report(self, _: EpochReport) -> bool:
-        """Go on."""
+        """Continue."""
         return True
 
 

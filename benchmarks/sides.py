@@ -1,7 +1,7 @@
-"""Two or more trainings, each in a process of its own, that take turns epoch by epoch.
+"""Two or more trainings (sides) in separate processes that take turns epoch by epoch.
 
-Whatever else this machine does meanwhile then slows all of them, not one. A side waits at the end of each
-epoch until it is told to go on, and says how long the epoch took.
+Any other load on this machine then slows down all of them, not just one. At the end of each epoch a side
+reports how long the epoch took, and waits for its next turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Setting:
-    """One training in Ultralytics' words, and the epochs between two of our states in S3."""
+    """A training in Ultralytics' words, and the number of epochs between two of our uploads to S3."""
 
     data: Path
     epochs: int
@@ -39,45 +39,45 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took: seconds, and those in which its thread had a processor."""
+    """The cost of a call: seconds, and the processor seconds of its thread."""
 
     seconds: float
     processor_seconds: float
 
     @classmethod
     def of(cls, act: Callable[[], object]) -> Cost:
-        """Do it, and measure."""
-        begun, processor = time.perf_counter(), time.thread_time()
+        """Call `act`, and measure it."""
+        start, processor = time.perf_counter(), time.thread_time()
         act()
-        return cls(time.perf_counter() - begun, time.thread_time() - processor)
+        return cls(time.perf_counter() - start, time.thread_time() - processor)
 
 
 class Turns:
-    """A side's end of the agreement."""
+    """A side's end of the connection to the process that measures."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._begun = time.perf_counter(), 0.0
+        self._started = time.perf_counter(), 0.0
 
-    def over(self, settle: Callable[[], None] = lambda: None) -> None:
-        """Say what this turn took, and wait for the next one.
+    def finish(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Report the cost of this turn, and wait for the next one.
 
-        What `settle` waits for is in nobody's time: it lets background work end before the others' turn.
+        `settle` waits for background work to end before the others' turn; its time does not count.
         """
         self.end(settle)
         self._connection.recv()
-        self._begun = time.perf_counter(), time.thread_time()
+        self._started = time.perf_counter(), time.thread_time()
 
     def end(self, settle: Callable[[], None] = lambda: None) -> None:
-        """Say what the last turn took."""
-        begun, processor = self._begun
-        turn = Cost(time.perf_counter() - begun, time.thread_time() - processor)
+        """Report the cost of the last turn."""
+        start, processor = self._started
+        turn = Cost(time.perf_counter() - start, time.thread_time() - processor)
         settle()
         self._connection.send(turn)
 
 
 class Side:
-    """A training in a process of its own, seen from the process that measures."""
+    """The measuring process's end of a training in another process."""
 
     def __init__(
         self,
@@ -88,24 +88,24 @@ class Side:
     ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
-            target=_played, args=(play, log, theirs, *arguments)
+            target=_run_side, args=(play, log, theirs, *arguments)
         )
         self._process.start()
         theirs.close()
         self._log = log
-        self._begun = False
+        self._started = False
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """The id of its process."""
         assert self._process.pid is not None  # noqa: S101 - it was started
         return int(self._process.pid)
 
     def turn(self) -> Cost:
-        """Let it do the next part: set-up and first epoch, an epoch, …, what comes after the last one."""
-        if self._begun:
+        """Run its next part and return the cost: set-up and first epoch, an epoch, …, the final work."""
+        if self._started:
             self._connection.send("go on")
-        self._begun = True
+        self._started = True
         try:
             turn: Cost = self._connection.recv()
         except EOFError:
@@ -125,7 +125,7 @@ class Side:
 
 
 @contextmanager
-def sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
+def start_sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
     """Start one process for each (function, arguments …)."""
     started: list[Side] = []
     try:
@@ -138,7 +138,7 @@ def sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
 
 
 def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
-    """Measure `turns` parts of each side, one side at a time, another one first each time."""
+    """Measure `turns` parts of each side, one side at a time; each round starts with another side."""
     taken: list[list[Cost]] = [[] for _ in playing]
     for turn in range(turns):
         for place in range(len(playing)):
@@ -147,10 +147,10 @@ def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
     return taken
 
 
-def _played(play: Callable[..., None], log: Path, connection: Connection, *arguments: Any) -> None:
+def _run_side(play: Callable[..., None], log: Path, connection: Connection, *arguments: Any) -> None:
     redirect(log)
     turns = Turns(connection)
-    with suppress(BrokenPipeError, EOFError):  # nobody wants to know any more
+    with suppress(BrokenPipeError, EOFError):  # the measuring process has closed the connection
         play(turns, *arguments)
 
 
@@ -161,15 +161,15 @@ def redirect(log: Path) -> None:
             os.dup2(file.fileno(), stream)
 
 
-def plain(turns: Turns, setting: Setting, folder: Path) -> None:
-    """Train as everybody does, with `YOLO(…).train(…)`."""
+def train_plain(turns: Turns, setting: Setting, folder: Path) -> None:
+    """Train with plain Ultralytics: `YOLO(…).train(…)`."""
     from ultralytics import YOLO
 
     def epoch_end(trainer: Any) -> None:
         if trainer.epoch < len(taken):
-            return  # the final validation, which Ultralytics announces as one more epoch
+            return  # the final validation, which Ultralytics reports as another epoch
         taken.append(trainer.epoch)
-        turns.over()
+        turns.finish()
 
     taken: list[int] = []
     model = YOLO(f"{setting.model}.yaml")
@@ -180,7 +180,7 @@ def plain(turns: Turns, setting: Setting, folder: Path) -> None:
     turns.end()
 
 
-def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_id: str) -> None:
+def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_id: str) -> None:
     """Train as the task `train` does: epochs go to Postgres, and states to S3 in the background."""
     from ultralytics import __version__
 
@@ -216,17 +216,17 @@ def ours(turns: Turns, setting: Setting, folder: Path, services: Services, job_i
         memory = MemoryWatch()
         reporter = JobReporter(recorder, publisher, untracked, Interruption(), memory, last, folder, 60.0)
         waits = publisher if setting.publish_every == 1 else None
-        result = train(request, InTurns(turns, reporter, waits), reporter)
+        result = train(request, TurnTakingReporter(turns, reporter, waits), reporter)
     store.upload(result.best, job_id, "best", __version__)
     store.upload(result.last, job_id, "last", __version__)
     turns.end()
 
 
-class InTurns:
-    """An EpochReporter: takes turns, and does in its own turn what the end of the epoch before asks for.
+class TurnTakingReporter:
+    """Takes turns, and reports the end of an epoch at the start of the next turn (an EpochReporter).
 
-    The upload goes on during the epoch that follows, as it does where nobody takes turns; where each epoch
-    has one, it ends with the turn at the latest, and `publisher` is waited for.
+    As without turns, the upload runs during the following epoch. If each epoch has an upload, the turn ends
+    only when `publisher` has finished it.
     """
 
     def __init__(self, turns: Turns, reporter: JobReporter, publisher: BackgroundPublisher | None) -> None:
@@ -234,8 +234,8 @@ class InTurns:
         self._published: int | None = None
 
     def report(self, epoch: EpochReport) -> bool:
-        """Wait for the next turn, and begin it by handing the state over."""
-        self._turns.over(self._settle)
+        """Wait for the next turn, and start it by handing over the state."""
+        self._turns.finish(self._settle)
         self._published = epoch.epoch
         return self._reporter.report(epoch)
 
@@ -245,7 +245,7 @@ class InTurns:
 
 
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
-    """Return when that epoch is stored. Raises TimeoutError."""
+    """Wait until that epoch is stored. Raises TimeoutError."""
     until = time.monotonic() + PATIENCE_SECONDS
     while epoch is not None and publisher.durable != (epoch, 0):
         if time.monotonic() > until:

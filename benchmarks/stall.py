@@ -1,4 +1,4 @@
-"""What a saved state costs the training thread, and how long it is written in the background.
+"""The pause that saving a state causes in the training thread, and the time to write it in the background.
 
 python -m benchmarks.stall [--quick]
 """
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.material import digits
+from benchmarks.material import make_digits
 from benchmarks.place import local_services, main
 from benchmarks.sides import Cost, wait_until_durable
 from benchmarks.table import Table, progress
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 EPOCHS = 2
 _SECONDS_BETWEEN = 60.0
-"""publish_seconds, where nothing else is said."""
+"""The default of publish_seconds."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Train shortly, so that there is a state, and then save it in both ways by turns."""
+    """Train for a short time to get a state, then save it in both ways in turns."""
     rounds = 3 if quick else 15
     table = Table(
         "What a state costs the training",
@@ -37,7 +37,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "the file and hands it to the upload.",
         ("model", "plain last.pt", "our last.pt", "pause, plain", "pause, ours", "share", "written"),
     )
-    data, _ = digits(folder / "digits")
+    data, _ = make_digits(folder / "digits")
     with local_services(folder) as services:
         for model in ("yolo11n",) if quick else ("yolo11n", "yolov6n", "yolo11s", "yolo11m"):
             progress(f"{model} …")
@@ -71,7 +71,7 @@ def _stall(model: str, data: Path, folder: Path, services: Services, rounds: int
 
 
 class Saves:
-    """Measures at the end of the last epoch, with the trainer it is given (an Epoch- and StateReporter)."""
+    """Measures `trainer` at the end of the last epoch (an EpochReporter and StateReporter)."""
 
     trainer: Any
 
@@ -84,11 +84,11 @@ class Saves:
         self.sizes = (0, 0)
 
     def progress(self, progress: Progress) -> bool:
-        """Want no state within an epoch."""
+        """Request no state within an epoch."""
         return False
 
     def saved(self, state: SavedState) -> None:
-        """Hand over what is measured."""
+        """Hand the state over to the publisher, if it is one of those that are measured."""
         from include.checkpoints.publisher import Snapshot
         from include.training.saving import snapshot
 
@@ -98,7 +98,7 @@ class Saves:
             self._publisher.publish(Snapshot(self._round, copy, is_best=False))
 
     def report(self, epoch: EpochReport) -> bool:
-        """Measure where this was the last epoch; best.pt is written by neither way."""
+        """Measure if this was the last epoch; neither way writes best.pt."""
         if epoch.epoch + 1 < epoch.epochs:
             return True
         self.trainer.state_writer.flush()
@@ -120,9 +120,9 @@ class Saves:
         self.plain.append(Cost.of(lambda: BaseTrainer.save_model(self.trainer)))
         self.trainer.last = last
         self.ours.append(Cost.of(self.trainer.save_model))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.trainer.state_writer.flush()
-        self.written.append(time.perf_counter() - begun)
+        self.written.append(time.perf_counter() - start)
         wait_until_durable(self._publisher, self._round)
 
 

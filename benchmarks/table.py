@@ -12,7 +12,7 @@ import psutil
 
 @dataclass
 class Table:
-    """One result. `about` says in a sentence how it was measured."""
+    """One result. `about` explains how it was measured."""
 
     title: str
     about: str
@@ -24,14 +24,14 @@ class Table:
         self.rows.append(cells)
 
     def __str__(self) -> str:
-        """As Markdown: the first column to the left, numbers to the right."""
+        """Format as Markdown: the first column left-aligned, numbers right-aligned."""
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         return f"## {self.title}\n\n{self.about}\n\n{table}\n"
 
 
 def machine() -> str:
-    """Describe what the figures depend on, as lines of Markdown."""
+    """Describe the machine and its load, as lines of Markdown."""
     import torch
     import ultralytics
 
@@ -45,7 +45,7 @@ def machine() -> str:
     )
     return (
         f"- {profile['device']}, {os.cpu_count()} cores, {memory:.0f} GB of memory; {versions}\n"
-        f"- load before the measurement: {psutil.getloadavg()[0]:.1f} processes that want to run\n"
+        f"- load before the measurement: {psutil.getloadavg()[0]:.1f} runnable processes\n"
     )
 
 
@@ -56,6 +56,6 @@ def show(table: Table) -> None:
 
 
 def progress(line: str) -> None:
-    """Tell the person who waits what is being done."""
+    """Print progress for the person who waits."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

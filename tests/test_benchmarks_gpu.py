@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.packages import PACKAGES, pinned
+from benchmarks.gpu.packages import PACKAGES, pinned_requirements
 from benchmarks.gpu.page import NO_CLAIM, PAGE, render
 from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
 from benchmarks.gpu.steps import STEPS
@@ -77,6 +77,6 @@ def test_a_run_that_was_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
 
 
 def test_the_wheels_are_those_of_the_lock() -> None:
-    assert [requirement.partition("==")[0] for requirement in pinned()] == list(PACKAGES)
+    assert [requirement.partition("==")[0] for requirement in pinned_requirements()] == list(PACKAGES)
     lock = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert set(pinned()) <= set(lock)
+    assert set(pinned_requirements()) <= set(lock)

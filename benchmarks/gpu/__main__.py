@@ -1,6 +1,6 @@
-"""All tables: `python -m benchmarks.gpu --minutes 8 --out gpu-results`, or `make bench-gpu`.
+"""Print all tables: `python -m benchmarks.gpu --minutes 8 --out gpu-results`, or `make bench-gpu`.
 
-Where the pinned Ultralytics is not installed it comes from the folder that `make gpu-wheels` fills.
+If the pinned Ultralytics is not installed, it is installed from the folder that `make gpu-wheels` fills.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.gpu.packages import ensure_ultralytics
-from benchmarks.gpu.page import table_of
+from benchmarks.gpu.page import format_table
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.record import FILE_NAME, Record
 from benchmarks.gpu.step import run
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from benchmarks.gpu.step import Step
 
 _LEAST_SECONDS = 5.0
-"""No step is worth beginning with less."""
+"""No step is started with less time than this."""
 
 _IMPORTED_ONCE = (
     "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
     "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
 )  # fmt: skip
-"""What every training imports; three seconds a process. None of it initialises CUDA."""
+"""Modules that every training imports, in three seconds a process. None of them initialises CUDA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the steps that the command line asks for; the exit status is 1 where one of them failed."""
+    """Run the steps that the command line asks for; return 1 if one of them failed."""
     options = _parser().parse_args(argv)
     ends = time.monotonic() + options.minutes * 60
     out: Path = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     ensure_ultralytics(out / "packages")
-    place = Place(_device(options.device), _new_folder(out), options.quick, ends)
+    place = Place(_device(options.device), _make_folder(out), options.quick, ends)
     _prepare(place.folder)
     record = Record(out / FILE_NAME)
     record.begin(_about(place))
     failed = False
-    for step in _chosen(options.steps):
+    for step in _select_steps(options.steps):
         seconds = place.seconds_left if place.quick else min(step.seconds, place.seconds_left)
         if seconds < _LEAST_SECONDS:
             record.end_step(step.name, "skipped", "no time was left", 0)
@@ -55,19 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             run(step, place, record, seconds)
         outcome = record.latest().outcome(step.name)
         failed |= outcome.status == "failed"
-        sys.stdout.write(f"{table_of(step, outcome)}\n")
+        sys.stdout.write(f"{format_table(step, outcome)}\n")
         sys.stdout.flush()
     return int(failed)
 
 
-def _chosen(names: Sequence[str] | None) -> list[Step]:
+def _select_steps(names: Sequence[str] | None) -> list[Step]:
     from benchmarks.gpu.steps import STEPS
 
     return [step for step in STEPS if not names or step.name in names]
 
 
 def _device(given: str) -> str:
-    """Ask NVML whether there is a GPU: torch would initialise CUDA, which processes cannot inherit."""
+    """Return the device to use. NVML finds GPUs without initialising CUDA, which children cannot inherit."""
     if given != "auto":
         return given
     from benchmarks.gpu.watching import count_gpus
@@ -75,14 +75,14 @@ def _device(given: str) -> str:
     return "0" if count_gpus() else "cpu"
 
 
-def _new_folder(out: Path) -> Path:
+def _make_folder(out: Path) -> Path:
     folder = out / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     folder.mkdir()
     return folder
 
 
 def _prepare(folder: Path) -> None:
-    """Import once what every step needs, and keep the user's settings and the network out of it."""
+    """Import the modules of every step once, and isolate Ultralytics from user settings and the network."""
     settings = folder / "ultralytics"
     settings.mkdir()
     isolate_ultralytics()
@@ -110,11 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="a GPU's number, or cpu; default the first GPU, or else the CPU"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="tiny settings, to check that it works")
     parser.add_argument(
         "--out", type=Path, default=Path("gpu-results"), help=f"folder for {FILE_NAME} and logs"
     )
-    parser.add_argument("--steps", nargs="+", metavar="STEP", help="these alone, such as profile throughput")
+    parser.add_argument(
+        "--steps", nargs="+", metavar="STEP", help="only these steps, such as profile throughput"
+    )
     return parser
 
 

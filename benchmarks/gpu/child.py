@@ -1,4 +1,4 @@
-"""Functions in processes of their own, some of which are killed on purpose."""
+"""Running functions in child processes, some of which are killed on purpose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORK = get_context("fork")
 
 
 class ChildFailed(Exception):
-    """The function raised; the message says what."""
+    """The function raised an exception, which the message describes."""
 
 
 class ChildDied(Exception):
@@ -29,7 +29,7 @@ class ChildDied(Exception):
 
 
 class Child(Generic[T]):
-    """A function that runs in a process of its own, as the leader of a group that its own children join."""
+    """A function in a child process, which leads a process group that its own children join."""
 
     def __init__(self, act: Callable[..., T], *arguments: Any, log: Path) -> None:
         self._connection, theirs = _FORK.Pipe()
@@ -39,12 +39,12 @@ class Child(Generic[T]):
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         assert self._process.pid is not None  # noqa: S101 - it was started
         return self._process.pid
 
     def result(self) -> T:
-        """Wait for what the function returns. Raises ChildFailed, or ChildDied where it was killed."""
+        """Wait for the function and return its result. Raises ChildFailed, or ChildDied if it was killed."""
         try:
             returned, value = self._connection.recv()
         except EOFError:
@@ -56,15 +56,15 @@ class Child(Generic[T]):
         return value  # type: ignore[no-any-return]
 
     def end(self) -> None:
-        """Kill it with all that it has started, if it is still there."""
+        """Kill it and its descendants, if it still runs."""
         self._connection.close()
         kill_with_children(self.pid)
         self._process.join()
 
 
 @contextmanager
-def started(act: Callable[..., T], *arguments: Any, log: Path) -> Iterator[Child[T]]:
-    """Run the function in a process that does not outlive the block."""
+def run_in_child(act: Callable[..., T], *arguments: Any, log: Path) -> Iterator[Child[T]]:
+    """Run the function in a child process, which is killed at the end of the block."""
     child = Child(act, *arguments, log=log)
     try:
         yield child
@@ -84,5 +84,5 @@ def _run(act: Callable[..., Any], arguments: tuple[Any, ...], connection: Connec
 
 
 def kill_own_group() -> None:
-    """End this process and its loader workers as a machine does that dies."""
+    """Kill this process and its loader workers, as if the machine had died."""
     os.killpg(0, signal.SIGKILL)

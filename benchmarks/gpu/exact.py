@@ -1,4 +1,4 @@
-"""Whether a training that is killed and goes on ends with the bits of one that never was."""
+"""Checks that a training that is killed and resumed ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import ChildDied, started
+from benchmarks.gpu.child import ChildDied, run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Training, left_by, train_to_the_end, train_until_killed
+from benchmarks.gpu.trainings import Training, read_final_state, train_to_the_end, train_until_killed
 from include.training.contract import TASKS
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from benchmarks.gpu.trainings import Left
+    from benchmarks.gpu.trainings import FinalState
     from include.training.contract import Task
 
 EPOCHS = 3
 _BEFORE, _AFTER = 8, 4
-"""Loader workers of the attempt that is killed and of the one that goes on."""
+"""Loader workers of the attempt that is killed and of the one that resumes."""
 
 COLUMNS = (
     "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",
@@ -45,7 +45,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 
 
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
-    """Several tasks at once: most of the time is that in which processes start."""
+    """Run several tasks at once, because they spend most of the time starting processes."""
     tasks = [task for task in TASKS if task != "detect"]
     at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
@@ -53,7 +53,7 @@ def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
             children = []
             for task in tasks[first : first + at_once]:
                 log = place.folder / f"exact-{task}.log"
-                children.append(stack.enter_context(started(compare, place, task, "yolo11n", log=log)))
+                children.append(stack.enter_context(run_in_child(compare, place, task, "yolo11n", log=log)))
             for child in children:
                 yield child.result()
 
@@ -63,40 +63,40 @@ def compare(
     task: Task,
     model: str,
     device: str | None = None,
-    to_the_end: Callable[[Training], Left] = train_to_the_end,
+    to_the_end: Callable[[Training], FinalState] = train_to_the_end,
     until_killed: Callable[[Training, int, int], None] = train_until_killed,
 ) -> Sequence[Any]:
-    """Train three times at once, one of them with an interruption; returns the row of the table."""
+    """Train three times at once, one of them with an interruption; return the row of the table."""
     folder = place.own(f"exact-{task}-{model}-{device or place.device}")
     whole = _training(place, task, model, folder / "whole", device or place.device)
     again, killed = (replace(whole, folder=folder / name) for name in ("again", "killed"))
     with ExitStack() as stack:
         runs = [
-            stack.enter_context(started(to_the_end, one, log=one.folder.with_suffix(".log")))
+            stack.enter_context(run_in_child(to_the_end, one, log=one.folder.with_suffix(".log")))
             for one in (whole, again)
         ]
         workers = 1 if place.quick else _AFTER
         log = killed.folder.with_suffix(".log")
         interrupted = stack.enter_context(
-            started(_interrupted, killed, workers, log, to_the_end, until_killed, log=log)
+            run_in_child(_train_interrupted, killed, workers, log, to_the_end, until_killed, log=log)
         )
         one, other = (run.result() for run in runs)
         pending, resumed = interrupted.result()
-    said = {left.inexact_reason for left in (one, other, resumed)} - {None}
-    operators = sorted({*one.unordered, *other.unordered, *resumed.unordered})
+    reasons = {left.inexact_reason for left in (one, other, resumed)} - {None}
+    operators = sorted({*one.nondeterministic, *other.nondeterministic, *resumed.nondeterministic})
     return [
         Path(whole.model).stem,
         _difference(one, other),
         _difference(one, resumed),
         *(resumed.digests[part][:12] for part in ("live", "ema", "optimizer")),
         pending,
-        "; ".join(map(str, said)) or "no",
+        "; ".join(map(str, reasons)) or "no",
         ", ".join(operators) or "none",
     ]
 
 
 def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> Training:
-    """Eleven batches an epoch (five where it is quick), which no optimizer step ends with."""
+    """Return a training of eleven batches an epoch (five if quick), the last without an optimizer step."""
     arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
     if place.quick:
         data = photographs(place.folder, task, 18, 4, size=(96, 64))
@@ -118,24 +118,24 @@ def _training(place: Place, task: Task, model: str, folder: Path, device: str) -
     )
 
 
-def _interrupted(
+def _train_interrupted(
     training: Training,
     workers: int,
     log: Path,
-    to_the_end: Callable[[Training], Left],
+    to_the_end: Callable[[Training], FinalState],
     until_killed: Callable[[Training, int, int], None],
-) -> tuple[int, Left]:
-    """Also returns how many batches were pending where the attempt that goes on began."""
-    with started(until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
+) -> tuple[int, FinalState]:
+    """Train with a kill; return the number of pending batches at the resume, and the final state."""
+    with run_in_child(until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
         child.result()
-    with started(left_by, training, log=log) as reader:
+    with run_in_child(read_final_state, training, log=log) as reader:
         pending = reader.result().pending
-    goes_on = replace(training, recover=True, workers=workers)
-    with started(to_the_end, goes_on, log=log) as other:
+    resumed_training = replace(training, recover=True, workers=workers)
+    with run_in_child(to_the_end, resumed_training, log=log) as other:
         return pending, other.result()
 
 
-def _difference(one: Left, other: Left) -> str:
+def _difference(one: FinalState, other: FinalState) -> str:
     different = [part for part, digest in one.digests.items() if other.digests[part] != digest]
     return f"DIFFERENT: {', '.join(different)}" if different else "equal"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import started
+from benchmarks.gpu.child import run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step
 from benchmarks.pace import measure_pace, training_loader
@@ -25,7 +25,9 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         paces = []
         for name in ("plain", "ours"):
             log = place.folder / f"loader-{workers}.log"
-            with started(_pace, name, data, place.folder / "loader", workers, place.quick, log=log) as child:
+            with run_in_child(
+                _pace, name, data, place.folder / "loader", workers, place.quick, log=log
+            ) as child:
                 paces.append(child.result())
         plain, ours = paces
         yield [

@@ -1,4 +1,4 @@
-"""A training whose GPU's memory somebody else has, and how long one that is stopped keeps its own."""
+"""A training whose GPU memory another process holds, and how long a stopped training keeps its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import ChildDied, ChildFailed, started
+from benchmarks.gpu.child import ChildDied, ChildFailed, run_in_child
 from benchmarks.gpu.packages import ROOT
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TAKEN = 0.9
 _SLACK = 100 * 2**20
-"""Bytes by which the memory in use may differ and count as free again."""
+"""Bytes by which the used memory may differ and still count as free again."""
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -34,24 +34,24 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         "detect", "yolo11n", data, folder / "run", 3, place.device, 4, {"imgsz": 640, "batch": 64}
     )
     log = folder / "run.log"
-    with started(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
+    with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
-    with started(_hold, _TAKEN, folder / "held", log=folder / "hold.log"):
+    with run_in_child(_hold, _TAKEN, folder / "held", log=folder / "hold.log"):
         _wait_for(folder / "held", 30)
-        yield f"resumed while {_TAKEN:.0%} of the memory is taken", _go_on(training, log)
-    yield "resumed when it is free again", _go_on(training, log)
+        yield f"resumed while {_TAKEN:.0%} of the memory is taken", _resume(training, log)
+    yield "resumed when it is free again", _resume(training, log)
     yield from _release(replace(training, folder=folder / "stopped", epochs=1000), int(place.device))
 
 
-def _go_on(training: Training, log: Path) -> str:
-    with started(_batch_of_resumed, replace(training, recover=True), log=log) as child:
+def _resume(training: Training, log: Path) -> str:
+    with run_in_child(_train_and_describe, replace(training, recover=True), log=log) as child:
         try:
             return child.result()
         except (ChildFailed, ChildDied) as error:
             return str(error)
 
 
-def _batch_of_resumed(training: Training) -> str:
+def _train_and_describe(training: Training) -> str:
     with training.trainer() as trainer:
         trainer.train()
         reason = trainer.inexact_reason or "no"
@@ -59,7 +59,7 @@ def _batch_of_resumed(training: Training) -> str:
 
 
 def _hold(share: float, held: Path) -> None:
-    """Take that share of the GPU's memory until this process is killed."""
+    """Hold that share of the GPU's memory until this process is killed."""
     import torch
 
     _, total = torch.cuda.mem_get_info(0)
@@ -72,12 +72,12 @@ def _wait_for(path: Path, seconds: float) -> None:
     until = time.monotonic() + seconds
     while not path.exists():
         if time.monotonic() > until:
-            raise TimeoutError(f"{path.name} is not there after {seconds:.0f} s")
+            raise TimeoutError(f"{path.name} does not exist after {seconds:.0f} s")
         time.sleep(0.05)
 
 
 def _release(training: Training, gpu: int) -> Iterator[Sequence[Any]]:
-    """Send SIGTERM to the command line's training in mid-epoch, and watch the memory of the GPU."""
+    """Send SIGTERM to a training of the command line in mid-epoch, and watch the GPU's memory."""
     before = used_memory(gpu)
     command = [
         sys.executable, "-m", "include.training", "--data", str(training.data), "--model", training.model,
@@ -89,20 +89,20 @@ def _release(training: Training, gpu: int) -> Iterator[Sequence[Any]]:
         try:
             _wait_for(training.last, 60)
             held = used_memory(gpu) - before
-            told = time.monotonic()
+            signalled = time.monotonic()
             process.send_signal(signal.SIGTERM)
             while used_memory(gpu) > before + _SLACK:
-                if time.monotonic() - told > 60:
+                if time.monotonic() - signalled > 60:
                     raise TimeoutError("The memory is not free a minute after SIGTERM")
                 time.sleep(0.02)
-            freed = time.monotonic() - told
+            freed = time.monotonic() - signalled
             process.wait(60)
         finally:
             kill_with_children(process.pid)
             process.wait()
     yield "memory of a training, MB", held / 1e6
     yield "from SIGTERM to free memory, s", freed
-    yield "from SIGTERM to the end of the process, s", time.monotonic() - told
+    yield "from SIGTERM to the end of the process, s", time.monotonic() - signalled
 
 
 STEP = Step(

@@ -1,4 +1,4 @@
-"""The pinned Ultralytics, and what it needs beside torch and the usual scientific packages, as wheels.
+"""Wheels of the pinned Ultralytics and its requirements, except torch and the usual scientific packages.
 
 `python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads them; a GPU machine without a network
 installs them from that folder. It must have torch 2.9 or later, torchvision, numpy, scipy, matplotlib,
@@ -27,8 +27,8 @@ PACKAGES = (
 MOST_BYTES = 60 * 10**6
 
 
-def pinned(lock: Path = ROOT / "requirements.txt") -> list[str]:
-    """Name each package with the version of the lock, such as polars==2.1.0."""
+def pinned_requirements(lock: Path = ROOT / "requirements.txt") -> list[str]:
+    """Return each package with its locked version, such as polars==2.1.0."""
     pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
     return [f"{package}=={pins[package]}" for package in PACKAGES]
 
@@ -42,13 +42,13 @@ def download(folder: Path = FOLDER) -> int:
     which = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
     which += [option for platform in platforms for option in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *which, "--dest", str(folder)]
-    subprocess.run([*command, *pinned()], check=True)
+    subprocess.run([*command, *pinned_requirements()], check=True)
     return sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
 
 
 def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
-    """Make the pinned packages importable here and in processes that are started: install what is missing."""
-    wanted = pinned()
+    """Make the pinned packages importable in this process and its children, installing missing ones."""
+    wanted = pinned_requirements()
     if all(_installed(requirement) for requirement in wanted):
         return
     if not wheels.is_dir():
@@ -72,5 +72,5 @@ def _installed(requirement: str) -> bool:
 if __name__ == "__main__":
     size = download()
     if size > MOST_BYTES:
-        sys.exit(f"The wheels take {size / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are wanted.")
+        sys.exit(f"The wheels take {size / 1e6:.0f} MB; the limit is {MOST_BYTES / 1e6:.0f} MB.")
     sys.stdout.write(f"{FOLDER.name}: {size / 1e6:.0f} MB\n")

@@ -1,4 +1,4 @@
-"""The page of the results: `python -m benchmarks.gpu.page gpu-results/results.jsonl` fills docs/gpu.md."""
+"""Write the results into docs/gpu.md: `python -m benchmarks.gpu.page gpu-results/results.jsonl`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", r
 
 
 def render(page: str, run: Run) -> str:
-    """Return the page with the run's tables in place of those that it has. Raises ValueError for a CPU's."""
+    """Return the page with its tables replaced by the run's. Raises ValueError for a run on a CPU."""
     if run.about and run.about["device"] == "cpu":
         raise ValueError(f"`{run.about['command']}` was run on a CPU; {PAGE.name} is about GPUs.")
     _, _, rest = page.partition("\n")
@@ -29,8 +29,8 @@ def render(page: str, run: Run) -> str:
     return f"{_heading(run)}\n{_RESULTS.sub(lambda _: results, rest)}"
 
 
-def table_of(step: Step, outcome: Outcome) -> str:
-    """One step as Markdown, with how it ended where that was not well."""
+def format_table(step: Step, outcome: Outcome) -> str:
+    """Format a step as Markdown, with its outcome if it was skipped or failed."""
     lines = [step.columns, ["---"] * len(step.columns), *outcome.rows]
     table = "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
     return f"## {step.name}\n\n{step.about}\n\n{table}\n{_remark(outcome)}"
@@ -50,7 +50,7 @@ def _card(run: Run) -> str:
 def _tables(run: Run) -> str:
     from benchmarks.gpu.steps import STEPS
 
-    return "\n".join(table_of(step, run.outcome(step.name)) for step in STEPS)
+    return "\n".join(format_table(step, run.outcome(step.name)) for step in STEPS)
 
 
 def _remark(outcome: Outcome) -> str:
@@ -68,7 +68,7 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Put the newest run of the file that the command line names into the page."""
+    """Write the newest run in the file from the command line into the page."""
     latest = Record(Path(sys.argv[1])).latest()
     try:
         page = render(PAGE.read_text(encoding="utf-8"), latest)

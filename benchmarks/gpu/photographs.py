@@ -28,7 +28,7 @@ _COLUMNS = 4
 
 
 def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, int] = SIZE) -> Path:
-    """Draw a dataset for the task, unless it is there, and return what Ultralytics takes as `data`."""
+    """Draw a dataset for the task, unless it exists, and return Ultralytics' `data` for it."""
     folder = folder / f"{task}-{train}-{size[0]}"
     data = folder if task == "classify" else folder / "data.yaml"
     if folder.exists():
@@ -89,7 +89,7 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
 
 
 def _background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw soft light, middling things and a sensor's noise: it decodes about like a photograph."""
+    """Draw soft light, shapes and sensor noise, so that the image decodes about as fast as a photograph."""
     import cv2
     import numpy as np
 

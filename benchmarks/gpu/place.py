@@ -1,4 +1,4 @@
-"""Where a step measures: a device, a folder, and the time that is left."""
+"""The environment of a step: a device, a folder, and the remaining time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from include.training.contract import MODEL_SUFFIX
 
 @dataclass(frozen=True)
 class Place:
-    """What every step is given."""
+    """The environment that every step gets."""
 
     device: str
-    """As `device` of a training: `cpu`, or the number of a GPU."""
+    """The `device` of a training: `cpu`, or the number of a GPU."""
     folder: Path
-    """For files; the steps of one run share it."""
+    """Folder for files, shared by the steps of one run."""
     quick: bool
-    """Measure tiny things, to see that it works."""
+    """Whether to use tiny settings, to check that the step works."""
     ends: float
     """When the step is stopped, on the clock of `time.monotonic`."""
 
@@ -30,17 +30,17 @@ class Place:
 
     @property
     def seconds_left(self) -> float:
-        """Until the step is stopped."""
+        """Seconds until the step is stopped."""
         return self.ends - time.monotonic()
 
     def own(self, name: str) -> Path:
-        """Make a folder of that name."""
+        """Create a folder of that name."""
         folder = self.folder / name
         folder.mkdir(parents=True)
         return folder
 
     def architecture(self, task: str, model: str = "yolo11n") -> str:
-        """Name the model to train: a real one, or one that needs a tenth of a second for an epoch."""
+        """Return the model to train: a real one, or if quick, one with epochs of a tenth of a second."""
         if not self.quick:
             return f"{model}{MODEL_SUFFIX[task]}"
         from tests.tiny_models import architecture
@@ -49,5 +49,5 @@ class Place:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What everything else was measured on."""
+"""The machine that everything else was measured on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmarks.gpu.child import started
+from benchmarks.gpu.child import run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Training, unordered_operators
+from benchmarks.gpu.trainings import Training, nondeterministic_operators
 from benchmarks.gpu.watching import driver_version
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         "detect", place.architecture("detect"), data, place.folder / "profile", 1, place.device,
         arguments={"imgsz": 64, "batch": 4},
     )  # fmt: skip
-    with started(_train_and_look, training, log=place.folder / "profile.log") as child:
+    with run_in_child(_train_and_look, training, log=place.folder / "profile.log") as child:
         yield from child.result()
 
 
 def _train_and_look(training: Training) -> list[Sequence[Any]]:
-    """Train one epoch, and look while it lasts: afterwards Ultralytics takes its settings back."""
+    """Train one epoch, and read the settings during it, because Ultralytics resets them afterwards."""
     found: list[Sequence[Any]] = []
-    with training.trainer() as trainer, unordered_operators() as operators:
+    with training.trainer() as trainer, nondeterministic_operators() as operators:
         trainer.add_callback("on_train_epoch_end", lambda trainer: found.extend(_settings(trainer)))
         trainer.train()
     return [*found, ("operators that warn", ", ".join(sorted(operators)) or "none")]

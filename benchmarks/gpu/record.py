@@ -1,4 +1,4 @@
-"""The results: a JSON object a line, appended at once, so that a run that is cut off keeps what it found."""
+"""The results file: one JSON object a line, appended at once, so that an aborted run keeps its results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILE_NAME = "results.jsonl"
 
 @dataclass
 class Outcome:
-    """What one step of a run found: its rows, then how it ended."""
+    """The outcome of a step: its rows, and how it ended."""
 
     rows: list[Sequence[Any]] = field(default_factory=list)
     status: str | None = None
-    """`done`, `skipped` or `failed`; None where the run was cut off."""
+    """`done`, `skipped` or `failed`; None if the run was aborted."""
     reason: str = ""
     seconds: float = 0.0
 
@@ -32,7 +32,7 @@ class Run:
     steps: dict[str, Outcome] = field(default_factory=dict)
 
     def outcome(self, step: str) -> Outcome:
-        """Return what is known of the step, which may be nothing yet."""
+        """Return the outcome of the step, empty if it has not run."""
         return self.steps.setdefault(step, Outcome())
 
 
@@ -43,7 +43,7 @@ class Record:
     path: Path
 
     def begin(self, about: Mapping[str, Any]) -> None:
-        """Begin a run; what is appended from now on belongs to it."""
+        """Start a run, to which everything appended later belongs."""
         self._append({"run": about})
 
     def add_row(self, step: str, row: Sequence[Any]) -> None:
@@ -55,7 +55,7 @@ class Record:
         self._append({"step": step, "status": status, "reason": reason, "seconds": round(seconds, 1)})
 
     def latest(self) -> Run:
-        """Read the run that began last."""
+        """Read the newest run."""
         run = Run()
         for line in self._lines():
             if "run" in line:

@@ -1,4 +1,4 @@
-"""How long training pauses to save its state."""
+"""The pause of a training that saves its state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import started
+from benchmarks.gpu.child import run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step
 from benchmarks.gpu.trainings import Training
@@ -28,7 +28,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
             place.device, arguments=arguments,
         )  # fmt: skip
         log = place.folder / f"save-{model}.log"
-        with started(_train_and_save, training, 2 if place.quick else 7, log=log) as child:
+        with run_in_child(_train_and_save, training, 2 if place.quick else 7, log=log) as child:
             yield child.result()
 
 
@@ -41,14 +41,14 @@ def _train_and_save(training: Training, rounds: int) -> Sequence[Any]:
 
 
 def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
-    """Save by turns in both ways, and then our parts of it, one by one."""
+    """Measure saving in both ways, then the parts of ours one by one."""
     import torch
     from ultralytics.engine.trainer import BaseTrainer
 
     from include.training.saving import snapshot, whole_state
 
     best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither way writes best.pt
-    last, handed = trainer.last, trainer.last.with_name("handed.pt")
+    last, handed_over = trainer.last, trainer.last.with_name("handed.pt")
     plain_last = last.with_name("plain.pt")
 
     def plain_save() -> None:
@@ -56,21 +56,21 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
         BaseTrainer.save_model(trainer)
         trainer.last = last
 
-    plain, plain_memory = _timed(plain_save, trainer, rounds)
-    ours, ours_memory = _timed(trainer.save_model, trainer, rounds, trainer.state_writer.flush)
-    copying, _ = _timed(lambda: _to_host(whole_state(trainer)), trainer, rounds)
+    plain, plain_memory = _time(plain_save, trainer, rounds)
+    ours, ours_memory = _time(trainer.save_model, trainer, rounds, trainer.state_writer.flush)
+    copying, _ = _time(lambda: _to_host(whole_state(trainer)), trainer, rounds)
     host = _to_host(whole_state(trainer))
-    serialising, _ = _timed(lambda: torch.save(host, plain_last), trainer, rounds)
-    handing, _ = _timed(lambda: snapshot(last, handed), trainer, rounds)
+    serialising, _ = _time(lambda: torch.save(host, plain_last), trainer, rounds)
+    handing, _ = _time(lambda: snapshot(last, handed_over), trainer, rounds)
     trainer.best_fitness = best_fitness
     size = last.stat().st_size / 1e6
-    for path in (plain_last, handed):
+    for path in (plain_last, handed_over):
         path.unlink()
     return [size, plain, ours, copying, serialising, handing, plain_memory, ours_memory]
 
 
 def _to_host(state: Any) -> Any:
-    """Copy the tensors of nested plain values to the host's memory; those on the host stay."""
+    """Copy the tensors in nested plain values to host memory; tensors that are there are not copied."""
     import torch
 
     if torch.is_tensor(state):
@@ -80,13 +80,13 @@ def _to_host(state: Any) -> Any:
     return deepcopy(state).cpu() if isinstance(state, torch.nn.Module) else state
 
 
-def _timed(
+def _time(
     act: Callable[[], object],
     trainer: ResumableMixin,
     rounds: int,
     afterwards: Callable[[], object] = lambda: None,
 ) -> tuple[float, float | None]:
-    """Milliseconds (the median, without the first round), and the MB of GPU memory that it needs at most."""
+    """Return the median milliseconds without the first round, and the peak of extra GPU memory in MB."""
     import torch
 
     on_gpu = trainer.device.type == "cuda"
@@ -96,12 +96,12 @@ def _timed(
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         act()
         if on_gpu:
             torch.cuda.synchronize()
             extra = (torch.cuda.max_memory_allocated() - before) / 1e6
-        taken.append(1000 * (time.perf_counter() - begun))
+        taken.append(1000 * (time.perf_counter() - start))
         afterwards()
     return statistics.median(taken[1:]), extra
 
@@ -111,8 +111,8 @@ STEP = Step(
     "The whole state in training, gradients that wait for an optimizer step included, saved while the "
     "training stands still: medians of seven. The pause is how long `save_model` takes, plain and ours, "
     "until the GPU has copied. Then what is done with ours, each alone: the copy to the host, the "
-    "serialisation into a file, and the hand-over of the file to who uploads it; the last two by a thread. "
-    "Memory is what the GPU needs beside the training, at its peak.",
+    "serialisation into a file, and the hand-over of the file to the uploader; the last two in a thread. "
+    "Memory is the peak of what the GPU needs on top of the training.",
     (
         "model", "last.pt, MB", "pause, plain, ms", "pause, ours, ms", "copy, ms", "serialisation, ms",
         "hand-over, ms", "GPU memory, plain, MB", "GPU memory, ours, MB",

@@ -8,29 +8,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import kill_own_group, started
+from benchmarks.gpu.child import kill_own_group, run_in_child
 from benchmarks.gpu.exact import compare
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Skipped, Step
-from benchmarks.gpu.trainings import Training, left_by
+from benchmarks.gpu.trainings import Training, read_final_state
 from benchmarks.gpu.watching import count_gpus
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from benchmarks.gpu.trainings import Left
+    from benchmarks.gpu.trainings import FinalState
     from include.training.contract import EpochReport
 
 _BOTH = "0,1"
 
 
 class _Seconds:
-    """Keeps how long each epoch took (an EpochReporter)."""
+    """Collects the duration of each epoch (an EpochReporter)."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
 
     def report(self, epoch: EpochReport) -> bool:
-        """Go on."""
+        """Note the duration, and continue."""
         self.epochs.append(epoch.seconds)
         return True
 
@@ -42,7 +42,7 @@ class _Kills:
     """
 
     def report(self, epoch: EpochReport) -> bool:
-        """Go on until then."""
+        """Continue until the kill."""
         if epoch.epoch == 0:
             threading.Timer(1.0, kill_own_group).start()
         return True
@@ -61,15 +61,15 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
             "detect", "yolo11n", data, place.folder / f"several-{device}", 5, device, 8,
             {"imgsz": 640, "batch": batch},
         )  # fmt: skip
-        with started(_epoch_seconds, training, log=place.folder / f"several-{device}.log") as child:
+        with run_in_child(_epoch_seconds, training, log=place.folder / f"several-{device}.log") as child:
             yield f"images/s on device={device}", 2000 / statistics.median(child.result()[1:])
 
 
-def _train_to_the_end(training: Training) -> Left:
+def _train_to_the_end(training: Training) -> FinalState:
     from include.training.run import train
 
     train(_with_workers(training).request(), _Seconds())
-    return left_by(training)
+    return read_final_state(training)
 
 
 def _train_until_killed(training: Training, *_: int) -> None:

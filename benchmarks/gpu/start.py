@@ -1,4 +1,4 @@
-"""How long a process takes until it has trained its first batch."""
+"""The time from the start of a process to the end of its first batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.child import ChildDied, started
+from benchmarks.gpu.child import ChildDied, run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.trainings import Training, train_until_killed
@@ -38,7 +38,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         8 if place.on_gpu else 0, arguments,
     )  # fmt: skip
     log = folder / "state.log"
-    with started(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
+    with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
     resumed = folder / "resumed"
     shutil.copytree(training.folder, resumed)
@@ -54,10 +54,10 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 
 
 def _seconds(plain: bool, training: Training, log: Path) -> float:
-    """From the start of a new process, with all imports, to the end of its first batch."""
+    """Return the seconds from the start of a new process, with all imports, to the end of its first batch."""
     connection, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_until_first_batch, args=(plain, training, theirs, log))
-    begun = time.time()
+    start = time.time()
     process.start()
     theirs.close()
     try:
@@ -68,11 +68,11 @@ def _seconds(plain: bool, training: Training, log: Path) -> float:
         kill_with_children(process.pid)
         process.join()
         connection.close()
-    return moment - begun
+    return moment - start
 
 
 def _until_first_batch(plain: bool, training: Training, connection: Connection, log: Path) -> None:
-    def tell(_: Any) -> None:
+    def send_time(_: Any) -> None:
         connection.send(time.time())
         time.sleep(3600)  # until it is killed
 
@@ -80,13 +80,13 @@ def _until_first_batch(plain: bool, training: Training, connection: Connection, 
     redirect(log)
     if not plain:
         with training.trainer() as trainer:
-            trainer.add_callback("on_train_batch_end", tell)
+            trainer.add_callback("on_train_batch_end", send_time)
             trainer.train()
         return
     from ultralytics import YOLO
 
     model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
-    model.add_callback("on_train_batch_end", tell)
+    model.add_callback("on_train_batch_end", send_time)
     model.train(
         data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
         project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
@@ -96,7 +96,7 @@ def _until_first_batch(plain: bool, training: Training, connection: Connection, 
 STEP = Step(
     "start",
     "Seconds from the start of a process, imports included, to the end of its first batch, twice each: "
-    "YOLO11n on 2,000 photographs, imgsz=640, batch=64. Resumed is an attempt that goes on after a kill in "
+    "YOLO11n on 2,000 photographs, imgsz=640, batch=64. The resumed attempt continues after a kill in "
     "epoch 2.",
     ("process", "first", "second"),
     _measure,

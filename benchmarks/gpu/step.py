@@ -1,4 +1,4 @@
-"""A step of the benchmark, in a process of its own: neither a hang nor a CUDA error ends the others."""
+"""Running a step in a process of its own, so that a hang or a CUDA error does not affect other steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.gpu.record import Record
 
 _FORK = multiprocessing.get_context("fork")
-"""What is imported already need not be imported again. CUDA must not be initialised before."""
+"""Forked processes inherit the imported modules. CUDA must not be initialised before."""
 
 
 class Skipped(Exception):
@@ -41,7 +41,7 @@ class Step:
     needs_gpu: bool = False
 
     def rows(self, place: Place) -> Iterable[Sequence[Any]]:
-        """Measure. Raises Skipped where the place has not what the step needs."""
+        """Measure and yield the rows. Raises Skipped if the step needs a GPU and there is none."""
         if self.needs_gpu and not place.on_gpu:
             raise Skipped("it needs CUDA")
         return self.measure(place)
@@ -49,9 +49,9 @@ class Step:
 
 def run(step: Step, place: Place, record: Record, seconds: float) -> None:
     """Run the step within the time limit in seconds, and record its rows and how it ended."""
-    begun = time.monotonic()
-    place = replace(place, ends=begun + seconds)
-    process = _FORK.Process(target=_run_here, args=(step, place, record, begun))
+    start = time.monotonic()
+    place = replace(place, ends=start + seconds)
+    process = _FORK.Process(target=_run_here, args=(step, place, record, start))
     process.start()
     try:
         process.join(seconds)
@@ -63,10 +63,10 @@ def run(step: Step, place: Place, record: Record, seconds: float) -> None:
         record.end_step(step.name, "failed", f"it took longer than {seconds:.0f} s", seconds)
     elif process.exitcode:
         reason = f"its process ended with status {process.exitcode}"
-        record.end_step(step.name, "failed", reason, time.monotonic() - begun)
+        record.end_step(step.name, "failed", reason, time.monotonic() - start)
 
 
-def _run_here(step: Step, place: Place, record: Record, begun: float) -> None:
+def _run_here(step: Step, place: Place, record: Record, start: float) -> None:
     redirect(record.path.with_name(f"{step.name}.log".replace(" ", "-")))
     status, reason = "done", ""
     try:
@@ -77,15 +77,15 @@ def _run_here(step: Step, place: Place, record: Record, begun: float) -> None:
     except Exception as error:
         traceback.print_exc()
         status, reason = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-    record.end_step(step.name, status, reason, time.monotonic() - begun)
+    record.end_step(step.name, status, reason, time.monotonic() - start)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Without what waits for other processes, which may hang: the parent kills those.
+    # Exit without waiting for child processes, which may hang; the parent kills them.
     os._exit(0)
 
 
 def kill_with_children(pid: int | None) -> None:
-    """Kill the process and all that it has started."""
+    """Kill the process and its descendants."""
     try:
         process = psutil.Process(pid)
         family = [*process.children(recursive=True), process]

@@ -18,7 +18,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     if find_spec("airflow") is None:
         raise Skipped("Airflow is not installed here")
     if place.quick:
-        raise Skipped("it starts a whole Airflow, which takes minutes: leave out --quick")
+        raise Skipped("it starts Airflow, which takes minutes: leave out --quick")
     from include.stack.local import Stack
     from include.stack.steps import quiet
     from tests.airflow_client import Airflow
@@ -26,7 +26,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 
     folder = place.own("stack")
     for above in (folder, place.folder):
-        above.chmod(0o711)  # PostgreSQL runs as another user where this is root
+        above.chmod(0o711)  # PostgreSQL runs as another user if this process is root
     stack = Stack.at(folder)
     try:
         stack.up(quiet())
@@ -36,11 +36,11 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
             api, stack, small_job(stack, place.folder, 30) | {"job_id": "on-gpu", "device": place.device}
         )
         training.reaches(2)
-        told = time.monotonic()
+        signalled = time.monotonic()
         training.kill("in mid-epoch", training.process(), how=signal.SIGTERM)
-        yield "from SIGTERM to the end of the process, s", time.monotonic() - told
+        yield "from SIGTERM to the end of the process, s", time.monotonic() - signalled
         training.reaches(training.recorded + 1)
-        yield "from SIGTERM to the next recorded epoch, s", time.monotonic() - told
+        yield "from SIGTERM to the next recorded epoch, s", time.monotonic() - signalled
         row = training.ends(place.seconds_left)
         kill = training.reported()[0]
         yield "epochs that were trained twice", kill.lost

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Middle, ratios
+from benchmarks.figures import MedianInterval, ratios
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.trainings import Training
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 MODELS = ("yolo11n", "yolo26n")
 _EPOCHS = 1000
-"""Nobody waits for the last one."""
+"""More than can be trained in the available time."""
 
 
 class PausedSide(Side):
-    """A side whose processes stand still while it is not its turn: loader workers would fill their queues."""
+    """A side whose processes are stopped between turns: otherwise loader workers would fill their queues."""
 
     def turn(self) -> Cost:
-        """Let it do the next part."""
-        if self._begun:
+        """Run its next part and return the cost."""
+        if self._started:
             os.killpg(self.pid, signal.SIGCONT)
         cost = super().turn()
         os.killpg(self.pid, signal.SIGSTOP)
         return cost
 
     def leave(self) -> None:
-        """End its process with all that it has started."""
+        """Kill its process and the descendants."""
         kill_with_children(self.pid)
         super().leave()
 
 
 @dataclass
 class Waiting:
-    """How long a training waited for its data: from the end of one batch to the beginning of the next.
+    """The time for which a training waits for data, from the end of one batch to the start of the next.
 
-    Ultralytics prints the losses after each batch, for which it waits for the GPU: that is idle then.
+    Ultralytics prints the losses after each batch, and for that waits for the GPU, which is idle afterwards.
     """
 
     seconds: float = 0.0
@@ -57,29 +57,29 @@ class Waiting:
     _moment: float | None = None
 
     def begin_epoch(self, _: Any) -> None:
-        """Count from here: what came before was not waiting."""
+        """Start to count: earlier work was not waiting for data."""
         self._moment = time.perf_counter()
 
     def begin_batch(self, _: Any) -> None:
-        """Note that the data are there."""
+        """Record that the data have arrived."""
         now = time.perf_counter()
         self.seconds += now - (self._moment or now)
         self._moment = now
 
     def end_batch(self, _: Any) -> None:
-        """Note that the GPU has done its work."""
+        """Record that the GPU has finished the batch."""
         now = time.perf_counter()
         self.batches += now - (self._moment or now)
         self._moment = now
 
     def add_to(self, callbacks: Any) -> None:
-        """Listen to a training."""
+        """Register with the callbacks of a training."""
         callbacks.add_callback("on_train_epoch_start", self.begin_epoch)
         callbacks.add_callback("on_train_batch_start", self.begin_batch)
         callbacks.add_callback("on_train_batch_end", self.end_batch)
 
     def write(self, path: Path) -> None:
-        """Keep the share of the time so far for whoever measures."""
+        """Write the share of waiting so far to a file for the measuring process."""
         path.write_text(f"{self.seconds / max(self.seconds + self.batches, 1e-9)}")
 
 
@@ -88,7 +88,7 @@ def _plain(turns: Turns, training: Training, share: Path) -> None:
 
     def end_epoch(_: Any) -> None:
         waiting.write(share)
-        turns.over()
+        turns.finish()
 
     os.setsid()
     waiting = Waiting()
@@ -104,7 +104,7 @@ def _plain(turns: Turns, training: Training, share: Path) -> None:
 def _ours(turns: Turns, training: Training, share: Path) -> None:
     def end_epoch(_: Any) -> None:
         waiting.write(share)
-        turns.over()
+        turns.finish()
 
     os.setsid()
     waiting = Waiting()
@@ -135,7 +135,7 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
     )  # fmt: skip
     costs: dict[str, list[float]] = {"plain": [], "ours": []}
     with ExitStack() as stack:
-        watched = stack.enter_context(Utilisation(int(place.device) if place.on_gpu else None))
+        utilisation = stack.enter_context(Utilisation(int(place.device) if place.on_gpu else None))
         sides = {}
         for name, play in (("plain", _plain), ("ours", _ours)):
             (folder / name).mkdir()
@@ -145,12 +145,12 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
             )
             stack.callback(sides[name].leave)
         for turn in range(3 if place.quick else _EPOCHS):
-            begun = time.monotonic()
+            round_start = time.monotonic()
             for name in ("plain", "ours") if turn % 2 else ("ours", "plain"):
-                watched.attribute_to(name if turn else None)
+                utilisation.attribute_to(name if turn else None)
                 costs[name].append(sides[name].turn().seconds)
             now = time.monotonic()
-            if turn > 1 and now + (now - begun) > ends:
+            if turn > 1 and now + (now - round_start) > ends:
                 break
     plain, ours = (costs[name][1:] for name in ("plain", "ours"))
     shares = [float((folder / f"{name}.share").read_text()) for name in ("plain", "ours")]
@@ -158,8 +158,8 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
         Path(training.model).stem,
         len(ours),
         *(images / statistics.median(seconds) for seconds in (plain, ours)),
-        f"{Middle.of(ratios(plain, ours)):.3f}",
-        *(watched.mean(name) for name in ("plain", "ours")),
+        f"{MedianInterval.of(ratios(plain, ours)):.3f}",
+        *(utilisation.mean(name) for name in ("plain", "ours")),
         *(100 * share for share in shares),
     ]
 
@@ -168,8 +168,9 @@ STEP = Step(
     "throughput",
     "Training images per second of an epoch, validation of 100 photographs and saving included: 2,000 "
     "photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
-    "epoch, another one first each time; who waits is stopped with its loader workers. The ratio is the "
-    "median of those of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
+    "epoch, each round starting with the other one; the one that waits is stopped with its loader "
+    "workers. The ratio is the median "
+    "of those of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
     "times a second, validation and saving included; it waits for data between the end of one batch and the"
     " beginning of the next.",
     (

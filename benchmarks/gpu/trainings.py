@@ -1,4 +1,4 @@
-"""Trainings of this project in a process of their own, and what they leave behind."""
+"""Trainings of this project, to be run in child processes, and their final states."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from include.training.contract import EpochReport, Progress, SavedState, Task
     from include.training.trainers import ResumableMixin
 
-_UNORDERED = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
+_NONDETERMINISTIC = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 
 
-class Unwatched:
-    """Takes no notice of epochs and states (an EpochReporter and StateReporter).
+class SilentReporter:
+    """Ignores epochs and states (an EpochReporter and StateReporter).
 
-    A state is saved every `batches` batches; 0 saves one only at the end of each epoch.
+    A state is saved every `batches` batches; with 0, only at the end of each epoch.
     """
 
     def __init__(self, batches: int = 0) -> None:
         self._batches = batches
 
     def report(self, epoch: EpochReport) -> bool:
-        """Go on."""
+        """Continue."""
         return True
 
     def progress(self, progress: Progress) -> bool:
-        """Want a state where it is time."""
+        """Return whether a state is due."""
         return self._batches > 0 and progress.batch % self._batches == 0
 
     def saved(self, state: SavedState) -> None:
-        """Leave it where it is."""
+        """Ignore the state."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training in Ultralytics' words; workers are those of its loader, also on a CPU.
+    """A training in Ultralytics' words; workers are those of its loader, even on a CPU.
 
     Its state is saved at the end of each epoch, and within one after every `save_batches` batches.
     """
@@ -65,11 +65,11 @@ class Training:
 
     @property
     def last(self) -> Path:
-        """Where its state is."""
+        """The path of its state."""
         return self.folder / "weights" / "last.pt"
 
     def request(self) -> TrainingRequest:
-        """As include.training takes it."""
+        """Return the request for include.training."""
         request = TrainingRequest(
             task=self.task,
             model=self.model,
@@ -88,38 +88,38 @@ class Training:
 
     @contextmanager
     def trainer(self) -> Iterator[ResumableMixin]:
-        """Build its trainer."""
+        """Yield its trainer."""
         from include.training.run import build_trainer
 
-        unwatched = Unwatched(self.save_batches)
-        with build_trainer(self.request(), unwatched, unwatched) as trainer:
+        reporter = SilentReporter(self.save_batches)
+        with build_trainer(self.request(), reporter, reporter) as trainer:
             trainer.args.workers = self.workers
             yield trainer
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a training leaves: hashes of its state by part, and what was said about its exactness."""
+class FinalState:
+    """The final state of a training: hashes of its parts, and why it may be inexact."""
 
     digests: Mapping[str, str]
     pending: int
     """Batches whose gradient waits for an optimizer step."""
     inexact_reason: str | None
-    unordered: tuple[str, ...] = ()
-    """Operators that warned that they are not deterministic."""
+    nondeterministic: tuple[str, ...] = ()
+    """Operators that warned about being nondeterministic."""
 
 
-def train_to_the_end(training: Training) -> Left:
-    """Train, and say what is left."""
-    with training.trainer() as trainer, unordered_operators() as operators:
+def train_to_the_end(training: Training) -> FinalState:
+    """Train, and return the final state."""
+    with training.trainer() as trainer, nondeterministic_operators() as operators:
         trainer.train()
-    return replace(left_by(training), unordered=tuple(sorted(operators)))
+    return replace(read_final_state(training), nondeterministic=tuple(sorted(operators)))
 
 
 def train_until_killed(training: Training, epoch: int, batch: int) -> None:
     """Train, and kill this process with its loader workers after a batch; both count from 0.
 
-    It must leave a state to go on from, so it may be a batch later.
+    It has to leave a state to resume from, so the kill may come a batch later.
     """
 
     def kill(trainer: ResumableMixin) -> None:
@@ -134,19 +134,19 @@ def train_until_killed(training: Training, epoch: int, batch: int) -> None:
     raise AssertionError(f"The training ended before batch {batch + 1} of epoch {epoch + 1}")
 
 
-def left_by(training: Training) -> Left:
-    """Read the state of a training."""
+def read_final_state(training: Training) -> FinalState:
+    """Read the final state of a training."""
     from include.training.loading import load_training_state
 
     state = load_training_state(training.last)
     exact = state[EXACT]
     parts = {"live": exact["live"], "ema": exact["ema"], "optimizer": state["optimizer"]}
-    digests = {name: digest_of(part) for name, part in parts.items()}
-    return Left(digests, exact["pending"], exact["inexact_reason"])
+    digests = {name: hash_state(part) for name, part in parts.items()}
+    return FinalState(digests, exact["pending"], exact["inexact_reason"])
 
 
-def digest_of(part: object) -> str:
-    """SHA-256 of nested tensors and plain values: their names, types and bits."""
+def hash_state(part: object) -> str:
+    """Return the SHA-256 of nested tensors and plain values: their names, types and bits."""
     digest = hashlib.sha256()
     for name, value in _flat("", part):
         digest.update(f"{name} ".encode())
@@ -176,12 +176,12 @@ def _flat(name: str, part: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def unordered_operators() -> Iterator[set[str]]:
+def nondeterministic_operators() -> Iterator[set[str]]:
     """Collect the operators that warn under `deterministic=True`."""
     found: set[str] = set()
 
     def note(message: Warning | str, *arguments: Any, **options: Any) -> None:
-        if match := _UNORDERED.search(str(message)):
+        if match := _NONDETERMINISTIC.search(str(message)):
             found.add(match[1] or match[2])
         else:
             shown(message, *arguments, **options)

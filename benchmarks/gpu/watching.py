@@ -1,4 +1,4 @@
-"""What NVML says of the GPUs, asked without initialising CUDA."""
+"""Querying GPUs through NVML, which does not initialise CUDA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @contextmanager
 def nvml() -> Iterator[Any]:
-    """Open the bindings of NVML. Raises NVMLError where there is no driver."""
+    """Open the NVML bindings. Raises NVMLError without a driver."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -22,7 +22,7 @@ def nvml() -> Iterator[Any]:
 
 
 def count_gpus() -> int:
-    """How many GPUs this machine has; 0 without a driver."""
+    """Return the number of GPUs in this machine; 0 without a driver."""
     import pynvml
 
     try:
@@ -33,7 +33,7 @@ def count_gpus() -> int:
 
 
 def driver_version() -> str | None:
-    """Of NVIDIA; None without one."""
+    """Return the version of NVIDIA's driver; None without one."""
     import pynvml
 
     try:
@@ -44,7 +44,7 @@ def driver_version() -> str | None:
 
 
 def used_memory(gpu: int) -> int:
-    """Bytes of the GPU's memory that processes hold."""
+    """Return the bytes of the GPU's memory that processes hold."""
     with nvml() as library:
         return int(library.nvmlDeviceGetMemoryInfo(library.nvmlDeviceGetHandleByIndex(gpu)).used)
 
@@ -55,7 +55,7 @@ class Utilisation:
     def __init__(self, gpu: int | None) -> None:
         self._gpu = gpu
         self._samples: dict[str, list[int]] = {}
-        self._whose: str | None = None
+        self._owner: str | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -71,13 +71,13 @@ class Utilisation:
         if self._gpu is not None:
             self._thread.join()
 
-    def attribute_to(self, whose: str | None) -> None:
-        """From now on the samples are of this one, or of nobody."""
-        self._whose = whose
+    def attribute_to(self, owner: str | None) -> None:
+        """Attribute the following samples to `owner`, or to nobody."""
+        self._owner = owner
 
-    def mean(self, whose: str) -> float | None:
-        """In per cent."""
-        samples = self._samples.get(whose)
+    def mean(self, owner: str) -> float | None:
+        """Return the mean utilisation of `owner` in per cent."""
+        samples = self._samples.get(owner)
         return sum(samples) / len(samples) if samples else None
 
     def _watch(self) -> None:
@@ -85,5 +85,5 @@ class Utilisation:
             handle = library.nvmlDeviceGetHandleByIndex(self._gpu)
             while not self._over.wait(0.1):
                 busy = library.nvmlDeviceGetUtilizationRates(handle).gpu
-                if (whose := self._whose) is not None:
-                    self._samples.setdefault(whose, []).append(busy)
+                if (owner := self._owner) is not None:
+                    self._samples.setdefault(owner, []).append(busy)
