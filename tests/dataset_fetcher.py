@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from include.datasets.fetch import materialized
+from include.datasets.fetch import materialize
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
@@ -48,7 +48,7 @@ class CountingReader(S3ObjectReader):
 def main() -> None:
     job = json.loads(sys.argv[1])
     reader = CountingReader(boto3.client("s3", **job["client"]), hang=job["hang"])
-    with materialized(DatasetReference.model_validate(job["reference"]), Path(job["cache"]), reader):
+    with materialize(DatasetReference.model_validate(job["reference"]), Path(job["cache"]), reader):
         sys.stdout.write(str(reader.reads))
 
 

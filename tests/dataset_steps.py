@@ -39,7 +39,7 @@ def materialize(
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
     """What a training leaves there for the next one."""
-    with fetch.materialized(reference, cache, s3, roots or roots_beside(cache), listings) as local:
+    with fetch.materialize(reference, cache, s3, roots or roots_beside(cache), listings) as local:
         return local
 
 

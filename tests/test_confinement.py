@@ -26,33 +26,38 @@ from tests.tiny_datasets import build
 
 ROOT = Path(__file__).parents[1]
 CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
-    "memory": (bytearray, (5 * limits.GIB,), ProcessLimits(), "takes more than 4 GiB of memory"),
+    "memory": (bytearray, (5 * limits.GIB,), ProcessLimits(), "needs more than 4 GiB of memory"),
     "a file that is gone": (
         shutil.disk_usage,
         ("/nowhere",),
         ProcessLimits(),
-        r"something unforeseen \(FileNotFoundError\)",
+        r"the check failed unexpectedly \(FileNotFoundError\)",
     ),
     "computing": (
         math.factorial,
         (10**8,),
         ProcessLimits(cpu_seconds=1),
-        "computed for 1 s without getting further",
+        "used 1 s of CPU time without making progress",
     ),
     "a crash": (os.abort, (), ProcessLimits(), r"was killed \(SIGABRT\)"),
     "the kernel, for lack of memory": (
         signal.raise_signal,
         (signal.SIGKILL,),
         ProcessLimits(),
-        r"was killed \(SIGKILL\), most likely for lack of memory",
+        r"was killed \(SIGKILL\), most likely because memory ran out",
     ),
     "what nobody foresaw": (
         json.loads,
         ("{hunter2",),
         ProcessLimits(),
-        r"something unforeseen \(JSONDecodeError\)",
+        r"the check failed unexpectedly \(JSONDecodeError\)",
     ),
-    "recursion": (json.loads, ("[" * 100_000,), ProcessLimits(), r"something unforeseen \(RecursionError\)"),
+    "recursion": (
+        json.loads,
+        ("[" * 100_000,),
+        ProcessLimits(),
+        r"the check failed unexpectedly \(RecursionError\)",
+    ),
 }
 
 
@@ -68,7 +73,7 @@ def test_every_end_but_a_result_is_final_and_has_a_sentence(
 
 
 def test_a_process_that_was_asked_to_end_says_nothing_of_the_data() -> None:
-    with pytest.raises(ConfinedProcessEnded, match=r"asked to end \(SIGTERM\)"):
+    with pytest.raises(ConfinedProcessEnded, match=r"told to stop \(SIGTERM\)"):
         run_confined(signal.raise_signal, signal.SIGTERM, source="data")
 
 

@@ -94,7 +94,7 @@ def test_a_report_that_cannot_be_stored_hides_no_finding(
 
 def test_a_summary_is_short_and_a_report_is_bounded_whatever_was_found() -> None:
     findings = [Finding("é" * 5000, number, "x" * 9000) for number in range(FINDINGS + 7)]
-    error = DatasetError.of_findings("s3://" + "b" * 1000, findings)
+    error = DatasetError.from_findings("s3://" + "b" * 1000, findings)
     assert len(str(error).encode()) <= SUMMARY_BYTES
     listed = str(error).count("\n") - 1
     assert 3 < listed <= LISTED_FINDINGS

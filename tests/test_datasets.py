@@ -59,11 +59,11 @@ def test_the_check_runs_without_torch_ultralytics_numpy_and_scikit_learn(folder:
     [
         ("coco8.yaml", "not an absolute path"),
         ("coco8", "downloadable"),
-        ("https://example.com/data.zip", "nothing is fetched from there"),
-        ("ul://someone/datasets/some", "nothing is fetched from there"),
-        ("file:/etc/passwd", "nothing is fetched from there"),
-        ("/nowhere/at/all", "does not lie below a folder of DATASET_ROOTS"),
-        ("/etc/hostname", "does not lie below a folder of DATASET_ROOTS"),
+        ("https://example.com/data.zip", "datasets are not fetched from such addresses"),
+        ("ul://someone/datasets/some", "datasets are not fetched from such addresses"),
+        ("file:/etc/passwd", "datasets are not fetched from such addresses"),
+        ("/nowhere/at/all", "is not below any folder of DATASET_ROOTS"),
+        ("/etc/hostname", "is not below any folder of DATASET_ROOTS"),
         ("s3:///key", "names no bucket"),
         ("s3://bucket/data.tar.gz", "only .zip"),
         ("s3://bucket/data.zip", "training_s3"),
@@ -90,11 +90,11 @@ def test_digits_are_refused_for_other_tasks(cache: Path) -> None:
     ("changes", "reason"),
     [
         ({"names": None}, "names is missing"),
-        ({"names": []}, "one class at least"),
+        ({"names": []}, "at least one class"),
         ({"names": {0: "a", 2: "b"}}, "0 to 1 without gaps"),
         ({"names": {"zero": "a"}}, "class ids 0, 1, 2"),
         ({"names": ["a", None]}, "class 1 has no usable name"),
-        ({"nc": 3}, "nc: 3 and the 2 names disagree"),
+        ({"nc": 3}, "nc: 3 does not match the 2 names"),
         ({"nc": "many"}, "nc: 'many' must be the number"),
         ({"train": None}, "train: None must be a folder"),
         ({"val": ["images/val", 7]}, "val: ['images/val', 7] must be a folder"),
@@ -142,7 +142,7 @@ def test_a_folder_without_or_with_several_yaml_files_is_refused(folder: Path, ca
     assert "several YAML files (a.yaml, b.yaml)" in refusal(folder, "detect", cache)
     (folder / "a.yaml").unlink()
     (folder / "b.yaml").unlink()
-    assert "holds no data YAML" in refusal(folder, "detect", cache)
+    assert "contains no data YAML" in refusal(folder, "detect", cache)
 
 
 def test_the_path_of_another_machine_is_ignored(folder: Path, cache: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from include.datasets.archive import UnpackLimits, unpack
-from include.datasets.disk import explained_disk_errors, require_room
+from include.datasets.disk import require_room, translate_disk_errors
 from include.datasets.errors import DatasetError
 from include.datasets.names import safe_parts
 
@@ -69,7 +69,7 @@ def test_files_come_out_and_what_is_never_trained_on_does_not(target: Path) -> N
 )
 def test_a_name_that_may_lead_outside_is_refused_before_a_byte_is_written(name: str, target: Path) -> None:
     message = refusal(archive(target, {"good.txt": b"good", name: b"evil"}), target)
-    assert "a name that is refused" in message
+    assert "not an allowed name" in message
     assert {path.name for path in target.parents[1].rglob("*")} == {"outer", "target", "data.zip"}
 
 
@@ -97,13 +97,13 @@ def test_an_archive_that_lies_about_sizes_is_refused(target: Path) -> None:
     bomb = archive(target, {"zeros": b"\0" * 10_000_000})
     size, lie = (10_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little")
     bomb.write_bytes(bomb.read_bytes().replace(size, lie))
-    assert "not a whole zip file" in refusal(bomb, target, UnpackLimits(size=1000))
+    assert "not a complete zip file" in refusal(bomb, target, UnpackLimits(size=1000))
     assert sum(path.stat().st_size for path in target.iterdir()) <= 1000
 
 
 def test_too_many_files_are_refused(target: Path) -> None:
     path = archive(target, {f"{number}.txt": b"" for number in range(11)})
-    assert "11 files, more than the 10" in refusal(path, target, UnpackLimits(files=10))
+    assert "11 files, more than the limit of 10" in refusal(path, target, UnpackLimits(files=10))
 
 
 def _encrypted(path: Path) -> None:
@@ -120,10 +120,10 @@ def _bad_content(path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "not a whole zip file"),
-    "no zip": (lambda path: path.write_text("<html>not found</html>"), "not a whole zip file"),
-    "empty": (lambda path: path.write_bytes(b""), "not a whole zip file"),
-    "damaged": (_bad_content, "not a whole zip file"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "not a complete zip file"),
+    "no zip": (lambda path: path.write_text("<html>not found</html>"), "not a complete zip file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a complete zip file"),
+    "damaged": (_bad_content, "not a complete zip file"),
     "encrypted": (_encrypted, "is encrypted"),
 }
 
@@ -164,7 +164,7 @@ def test_a_disk_without_room_is_named_before_anything_is_fetched(tmp_path: Path)
 def test_a_disk_that_fills_up_meanwhile_is_named(tmp_path: Path) -> None:
     full = Path("/dev/full")
     with (
-        pytest.raises(DatasetError, match=f"does not get into {tmp_path}: the disk is full"),
-        explained_disk_errors(tmp_path, SOURCE),
+        pytest.raises(DatasetError, match=f"cannot be stored in {tmp_path}: the disk is full"),
+        translate_disk_errors(tmp_path, SOURCE),
     ):
         full.write_text("a byte too many")

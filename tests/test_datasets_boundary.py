@@ -80,12 +80,12 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
         check_dataset(f"s3://{bucket}/data.zip", "detect", cache, reader, roots)
     (unpacked,) = cache.glob("*/content/cred.yaml")
 
-    assert "lies in TRAINING_ROOT" in refused(unpacked, cache, roots)
+    assert "is in TRAINING_ROOT" in refused(unpacked, cache, roots)
     (tmp_path / "link.yaml").symlink_to(unpacked)
-    assert "lies in TRAINING_ROOT" in refused(tmp_path / "link.yaml", cache, roots)
+    assert "is in TRAINING_ROOT" in refused(tmp_path / "link.yaml", cache, roots)
     (tmp_path / "linked").symlink_to(unpacked.parent)
-    assert "lies in TRAINING_ROOT" in refused(tmp_path / "linked", cache, roots)
-    assert "lies in TRAINING_ROOT" in refused(unpacked, cache, DatasetRoots((unpacked.parent,), cache))
+    assert "is in TRAINING_ROOT" in refused(tmp_path / "linked", cache, roots)
+    assert "is in TRAINING_ROOT" in refused(unpacked, cache, DatasetRoots((unpacked.parent,), cache))
     assert "switched off" in refused(unpacked, cache, DatasetRoots((), cache))
     with pytest.raises(DatasetError, match="leads outside the dataset"):
         check_dataset(f"s3://{bucket}/cred.yaml", "detect", cache, _Uploaded(s3_client, bucket, unpacked))
@@ -108,7 +108,7 @@ def test_a_link_from_elsewhere_to_a_data_yaml_does_not_make_its_folder_a_dataset
     (secrets / "data.yaml").unlink()
     (secrets / "data.yaml").symlink_to(data)
     message = refused(secrets / "data.yaml", cache, DatasetRoots((folder.parent,), cache))
-    assert "does not lie below a folder of DATASET_ROOTS" in message
+    assert "is not below any folder of DATASET_ROOTS" in message
 
 
 def test_local_paths_are_off_unless_a_root_is_set(folder: Path, cache: Path) -> None:
@@ -126,7 +126,7 @@ def test_of_a_path_outside_the_roots_nothing_is_told(
 ) -> None:
     """Not even whether it is there: the sentence is the same for all of them."""
     roots = DatasetRoots((folder,), cache)
-    assert "does not lie below a folder of DATASET_ROOTS" in refused(secrets / name, cache, roots)
+    assert "is not below any folder of DATASET_ROOTS" in refused(secrets / name, cache, roots)
 
 
 def test_a_root_may_be_a_link_and_the_path_may_be_its_target(
@@ -222,9 +222,9 @@ HARD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     ),
     "image is a pipe": (_fifo("images/train/0.png"), "images/train/0.png: it is not a regular file"),
     "label is a pipe": (_fifo("labels/train/0.txt"), "labels/train/0.txt: it is not a regular file"),
-    "data YAML is a pipe": (_fifo("data.yaml"), "holds no data YAML"),
+    "data YAML is a pipe": (_fifo("data.yaml"), "contains no data YAML"),
     "list is a pipe": (_pipe_as_list, "it is not a regular file"),
-    "links in a circle": (_link("images/train/again", ".."), "leads in a circle"),
+    "links in a circle": (_link("images/train/again", ".."), "is part of a loop"),
     "TRAINING_ROOT below a root": (_path_of_roots, "leads outside the dataset"),
 }
 
@@ -287,7 +287,7 @@ def test_the_machine_that_trains_follows_its_own_roots(folder: Path, cache: Path
     reference = dataset_steps.check_dataset(str(build("detect", folder)), "detect", cache, None)
     with pytest.raises(DatasetError, match="DATASET_ROOTS is not set"):
         materialize(reference, cache, None, roots=DatasetRoots())
-    with pytest.raises(DatasetError, match="lies in TRAINING_ROOT"):
+    with pytest.raises(DatasetError, match="is in TRAINING_ROOT"):
         materialize(reference, cache, None, roots=DatasetRoots((folder.parent,), folder.parent))
 
 

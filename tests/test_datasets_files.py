@@ -49,7 +49,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut bmp": (_truncated_bmp, "damaged"),
     "dangling link": (_dangling_link, "leads outside the dataset"),
     "tiny": (lambda path: Image.new("RGB", (64, 5)).save(path), "64 x 5 pixels"),
-    "gif": (lambda path: Image.new("RGB", (64, 64)).save(path, "GIF"), "format GIF"),
+    "gif": (lambda path: Image.new("RGB", (64, 64)).save(path, "GIF"), "format is GIF"),
 }
 
 
@@ -86,7 +86,7 @@ LABEL_FAULTS: list[tuple[str, str, str]] = [
     ("pose", BOX, "this is a detect label (5 columns), but task='pose'"),
     ("pose", f"{BOX} 0.1 0.1 2", "needs class x y width height and 4 x 3 values (17 columns)"),
     ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 7 0.1 2", "x4 = 7 is outside 0..1"),
-    ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 0.1 0.1 9", "visibility 9 is none of 0"),
+    ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 0.1 0.1 9", "visibility 9 is not 0"),
 ]
 
 
@@ -180,7 +180,7 @@ def test_faults_of_class_folders_are_named(folder: Path, cache: Path) -> None:
 def test_a_missing_split_of_class_folders_is_refused(folder: Path, cache: Path) -> None:
     build("classify", folder)
     (folder / "val").rename(folder / "evaluation")
-    assert "has no val/ beside train/" in refusal(folder, "classify", cache)
+    assert "has no val/ next to train/" in refusal(folder, "classify", cache)
     shutil.rmtree(folder / "train")
     (folder / "other").mkdir()
     assert "has no train/" in refusal(folder, "classify", cache)

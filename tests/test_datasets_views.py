@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from include.datasets.view_lock import own_view
+from include.datasets.view_lock import lock_view
 from tests.dataset_steps import check_dataset, materialize
 from tests.tiny_datasets import build
 from tests.tiny_models import architecture
@@ -21,7 +21,7 @@ TRAIN = """
 import json, sys, time
 from pathlib import Path
 from include.datasets.boundary import DatasetRoots
-from include.datasets.fetch import materialized
+from include.datasets.fetch import materialize
 from include.datasets.reference import DatasetReference
 from include.training.run import train
 from tests.tiny_trainings import QUICK, Epochs, request, weights_of
@@ -29,7 +29,7 @@ from tests.tiny_trainings import QUICK, Epochs, request, weights_of
 job = json.loads(sys.argv[1])
 reference = DatasetReference.model_validate(job["reference"])
 mine, cache = Path(job["mine"]), Path(job["cache"])
-with materialized(reference, cache, None, DatasetRoots((cache.parent,), cache)) as local:
+with materialize(reference, cache, None, DatasetRoots((cache.parent,), cache)) as local:
     mine.mkdir()
     while not all(Path(folder).exists() for folder in job["together"]):
         time.sleep(0.01)
@@ -73,12 +73,12 @@ def test_two_trainings_that_begin_together_do_not_disturb_each_other(task: str, 
 
 
 def test_a_view_is_used_by_one_at_a_time_and_again_later(tmp_path: Path) -> None:
-    with own_view(tmp_path, "view-detect") as first:
-        with own_view(tmp_path, "view-detect") as second:
+    with lock_view(tmp_path, "view-detect") as first:
+        with lock_view(tmp_path, "view-detect") as second:
             assert (first.name, second.name) == ("view-detect", "view-detect-2")
         first.mkdir()
         (first / "0.npy").touch()
-    with own_view(tmp_path, "view-detect") as again:
+    with lock_view(tmp_path, "view-detect") as again:
         assert again == first
         assert (again / "0.npy").exists()
 
@@ -86,9 +86,9 @@ def test_a_view_is_used_by_one_at_a_time_and_again_later(tmp_path: Path) -> None
 INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
-from include.datasets.view_lock import own_view
+from include.datasets.view_lock import lock_view
 
-with own_view(Path(sys.argv[1]), "view-detect") as view:
+with lock_view(Path(sys.argv[1]), "view-detect") as view:
     view.mkdir()
     (view / "0.npy").write_bytes(b"half an imag")
     (view / "train.cache").touch()
@@ -109,6 +109,6 @@ def test_the_view_of_a_killed_training_is_used_again_once_its_workers_have_ended
     process.stdout.readline()
     process.kill()
     process.wait()
-    with own_view(tmp_path, "view-detect") as view:
+    with lock_view(tmp_path, "view-detect") as view:
         assert view.name == "view-detect"
         assert [path.name for path in view.iterdir()] == ["train.cache"]

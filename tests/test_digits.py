@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from include.datasets import digits
 from include.datasets.check import check_dataset
-from include.datasets.fetch import materialized
+from include.datasets.fetch import materialize
 from include.datasets.fingerprint import content_fingerprint
 from include.datasets.labels import LabelRules, check_labels
 from include.datasets.layout import read_layout
@@ -73,14 +73,14 @@ def test_training_and_validation_share_no_scan() -> None:
 
 def test_the_training_machine_draws_them_once(tmp_path: Path) -> None:
     reference = check_dataset("digits", "detect", tmp_path, None)
-    with materialized(reference, tmp_path, None) as local:
+    with materialize(reference, tmp_path, None) as local:
         assert len(list((local.data.parent / "images" / "train").iterdir())) == 400
     program = (
         "import sys; sys.modules['sklearn'] = None\n"
         "from pathlib import Path\n"
-        "from include.datasets.fetch import materialized\n"
+        "from include.datasets.fetch import materialize\n"
         "from include.datasets.reference import DatasetReference\n"
-        f"with materialized(DatasetReference.model_validate_json({reference.model_dump_json()!r}), "
+        f"with materialize(DatasetReference.model_validate_json({reference.model_dump_json()!r}), "
         f"Path({str(tmp_path)!r}), None): pass"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

@@ -212,7 +212,7 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
     assert api.wait("train_yolo", run_id) == "failed"
     assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
-    assert "val/0.txt: the file has 57.2 MiB, and at most 16 MiB are read" in row("too-much")["error"]
+    assert "val/0.txt: the file has 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
     assert "train: 1 of 8 images have no label file and count as background" in log
 

@@ -20,7 +20,7 @@ from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, as_recorded, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-from include.datasets.fetch import materialized
+from include.datasets.fetch import materialize
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_database
@@ -181,7 +181,7 @@ class TrainingAttempt:
         Where a state exists, what S3 refuses counts as temporary.
         """
         settings = self._settings
-        local = materialized(
+        local = materialize(
             self._dataset,
             settings.dataset_cache,
             S3ObjectReader(bucket.client),

@@ -1,11 +1,11 @@
-"""Training data: found, fetched, unpacked safely and checked before a GPU is taken.
+"""Training data: locating, fetching, safe unpacking, and checking before a GPU is claimed.
 
-    include.datasets.check.check_dataset        what the data are, or all that is wrong with them
-    include.datasets.fetch.materialized         the same data on the machine that trains
-    include.datasets.s3.S3ObjectReader          reads S3 for both, with a boto3 client
-    include.datasets.listings.S3Listings        what was checked below a prefix
-    include.datasets.errors                     what can be wrong with data
+    include.datasets.check.check_dataset        checks the data and describes them, or lists every problem
+    include.datasets.fetch.materialize          makes the same data available on the machine that trains
+    include.datasets.s3.S3ObjectReader          reads S3 for both, through a boto3 client
+    include.datasets.listings.S3Listings        records which objects were checked under a prefix
+    include.datasets.errors                     what can be wrong with a dataset
 
-Both run without torch and Ultralytics. Checking images needs Pillow; drawing the bundled digits, which only
-`materialized` does, needs scikit-learn.
+The first two run without torch and Ultralytics. Checking images needs Pillow; drawing the bundled digits,
+which only `materialize` does, needs scikit-learn.
 """

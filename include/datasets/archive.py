@@ -1,4 +1,4 @@
-"""Unpacks zip files from people we do not know."""
+"""Unpacks zip files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.disk import explained_disk_errors, require_room
+from include.datasets.disk import require_room, translate_disk_errors
 from include.datasets.errors import DatasetError
-from include.datasets.names import is_useless, safe_parts
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import shown
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 _BLOCK = 1024 * 1024
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
-"""Bytes before each file, without its name."""
+"""Size in bytes of the header before each file, without the file's name."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
-"""What zipfile raises for what is no zip; UnicodeDecodeError, for names, is a ValueError."""
+"""What zipfile raises for broken files; UnicodeDecodeError, raised for names, is a ValueError."""
 
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """The most that an archive may become: bytes after unpacking, files, and bytes of the list of them."""
+    """Limits of an archive: bytes after unpacking, number of files, and bytes of the file list."""
 
     size: int = ARCHIVE_BYTES
     files: int = ARCHIVE_FILES
@@ -41,9 +41,9 @@ class UnpackLimits:
 
 
 class _Archive(io.FileIO):
-    """Refuses to be read in one piece: zipfile does that with the list of files, whatever its size.
+    """A file that limits the size of a single read.
 
-    Everything else it reads in small blocks.
+    zipfile reads the whole list of files at once, whatever its size, and everything else in small blocks.
     """
 
     def __init__(self, path: Path, source: str, limits: UnpackLimits) -> None:
@@ -53,28 +53,27 @@ class _Archive(io.FileIO):
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > self._most:
             raise DatasetError(
-                f"{self._source}: the list of its files takes {in_words(size)}, more than the "
-                f"{in_words(self._most)} that are read; upload the files below a prefix instead and give "
-                "s3://bucket/prefix/"
+                f"{self._source}: its file list takes {in_words(size)}, more than the limit of "
+                f"{in_words(self._most)}; upload the files under a prefix instead and give s3://bucket/prefix/"
             )
         return super().read(size)
 
 
 def unpack_fetched(archive: str, target: str, source: str) -> None:
-    """Unpack with the usual limits; runs confined, see confinement.py. Raises DatasetError."""
-    with explained_disk_errors(Path(target), source):
+    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError."""
+    with translate_disk_errors(Path(target), source):
         unpack(Path(archive), Path(target), source, UnpackLimits())
 
 
 def unpack(archive: Path, target: Path, source: str, limits: UnpackLimits) -> None:
     """Unpack `archive` into the existing empty folder `target`.
 
-    Every entry is judged before the first byte is written. Raises DatasetError for an archive that is broken,
-    encrypted, too large, or has an entry that leads outside or is not a plain file.
+    Every entry is checked before the first byte is written. Raises DatasetError for an archive that is
+    broken, encrypted, too large, or has an entry that points outside or is not a plain file.
     """
     try:
         with _Archive(archive, source, limits) as file, zipfile.ZipFile(file) as opened:
-            entries = list(_judged(opened, source, limits))
+            entries = list(_check_entries(opened, source, limits))
             require_room(target, sum(entry.file_size for entry, _ in entries), source)
             _write(opened, entries, target, source, limits)
     except NotImplementedError as error:
@@ -82,36 +81,36 @@ def unpack(archive: Path, target: Path, source: str, limits: UnpackLimits) -> No
             f"{source} cannot be unpacked ({shown(str(error))}); repack it with ordinary deflate compression"
         ) from error
     except (*_BROKEN, OSError) as error:
-        # EINVAL: its list of files begins before the file does.
+        # EINVAL: the list of files would start before the beginning of the file.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise DatasetError(
-            f"{source} is not a whole zip file ({shown(str(error))}); upload it again"
+            f"{source} is not a complete zip file ({shown(str(error))}); upload it again"
         ) from error
 
 
-def _judged(
+def _check_entries(
     opened: zipfile.ZipFile, source: str, limits: UnpackLimits
 ) -> Iterator[tuple[zipfile.ZipInfo, tuple[str, ...]]]:
     entries = opened.infolist()
     if len(entries) > limits.files:
-        raise DatasetError(
-            f"{source} holds {len(entries)} files, more than the {limits.files} that are allowed"
-        )
+        raise DatasetError(f"{source} contains {len(entries)} files, more than the limit of {limits.files}")
     if sum(entry.file_size for entry in entries) > limits.size:
         raise _too_large(source, limits)
-    _require_apart(entries, opened.start_dir, source)
+    _require_no_overlap(entries, opened.start_dir, source)
     for entry in entries:
         try:
             parts = safe_parts(entry.orig_filename)
         except ValueError as error:
             raise DatasetError(
-                f"{source} holds {shown(entry.orig_filename)}, a name that is refused: {error}. Repack it"
+                f"{source} contains {shown(entry.orig_filename)}, which is not an allowed name: {error}. "
+                "Repack it"
             ) from error
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise DatasetError(
-                f"{source} holds {shown(entry.filename)}, a link or device; repack it with plain files only"
+                f"{source} contains {shown(entry.filename)}, a link or device; repack it with plain files "
+                "only"
             )
         if entry.flag_bits & _ENCRYPTED:
             raise DatasetError(
@@ -119,21 +118,21 @@ def _judged(
             )
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise DatasetError(
-                f"{source}: {shown(entry.filename)} is packed in an unusual way; repack it with ordinary "
-                "deflate"
+                f"{source}: {shown(entry.filename)} uses an unsupported compression method; repack it with "
+                "ordinary deflate"
             )
-        if not entry.is_dir() and not is_useless(parts):
+        if not entry.is_dir() and not is_ignored(parts):
             yield entry, parts
 
 
-def _require_apart(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
-    """Refuse files that share their bytes: a few megabytes of them unpack to all that is allowed."""
+def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
+    """Refuse overlapping files: a few megabytes of them would unpack to the full allowance."""
     placed = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in placed[1:]), end]
     for entry, start in zip(placed, starts, strict=False):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > start:
             raise DatasetError(
-                f"{source} holds {shown(entry.filename)} in the same bytes as another file; repack it"
+                f"{source} contains {shown(entry.filename)}, which overlaps another file; repack it"
             )
 
 
@@ -144,8 +143,7 @@ def _write(
     source: str,
     limits: UnpackLimits,
 ) -> None:
-    # What the directory of an archive says about sizes may be a lie, so the bytes that really come out are
-    # counted.
+    # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
     left = limits.size
     progress = Progress(f"Unpacking {source}", len(entries), "files")
     for entry, parts in entries:
@@ -159,13 +157,12 @@ def _write(
                         raise _too_large(source, limits)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
-            raise DatasetError(f"{source} holds {shown(entry.filename)} twice; repack it") from error
+            raise DatasetError(f"{source} contains {shown(entry.filename)} twice; repack it") from error
         progress.advance()
 
 
 def _too_large(source: str, limits: UnpackLimits) -> DatasetError:
     return DatasetError(
-        f"{source} becomes larger than {limits.size / GIB:.2f} GiB when it is unpacked, which is the limit; "
-        "upload the files "
-        "below a prefix instead and give s3://bucket/prefix/"
+        f"{source} is larger than the limit of {limits.size / GIB:.2f} GiB when unpacked; upload the files "
+        "under a prefix instead and give s3://bucket/prefix/"
     )

@@ -1,4 +1,4 @@
-"""Images that Ultralytics keeps decoded beside the files, as .npy."""
+"""Images that Ultralytics stores decoded next to the originals, as .npy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def is_whole(array: Path) -> bool:
-    """Whether the file has the size that its header promises: a process may have been killed writing it."""
+    """Return whether the file is as large as its header says.
+
+    A process may have been killed while it wrote the file.
+    """
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""Finds a dataset and checks it, so that what is wrong shows before a GPU is taken."""
+"""Finds a dataset and checks it, so that problems show before a GPU is claimed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def check_dataset(
 ) -> DatasetReference:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
-    listings keep what is below an S3 prefix now, for `materialize` on other machines.
+    listings record the current objects under an S3 prefix, for `materialize` on other machines.
 
-    Raises DatasetError, which lists what is wrong by file and line, or says what is missing and what to do;
-    StoreErrors when S3 does not answer; UntrustedFolder for a cache that others could have prepared.
-    Whatever parses the data runs in a limited process, see confinement.py; OSError and ConfinedProcessEnded
-    say that it could not, and another attempt may succeed.
+    Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
+    StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
+    Everything that parses the data runs in a limited process, see confinement.py; OSError and
+    ConfinedProcessEnded mean that this process failed to run, and a retry may succeed.
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
@@ -49,5 +49,5 @@ def check_dataset(
     place, fingerprint = locate(origin, source, cache, s3, roots, listings)
     found = run_confined(examine, place.as_json(), task, fingerprint, source=source)
     reference = DatasetReference(source=source, task=task, **found)
-    log.info("Dataset %s is good: %s", source, reference.model_dump_json(exclude={"classes"}))
+    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude={"classes"}))
     return reference

@@ -1,4 +1,4 @@
-"""The layout for classify: a folder for each class below train/ and val/."""
+"""The dataset layout for classify: one folder per class in train/ and val/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.boundary import Boundary
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import Layout, images_below, resolved_samples
+from include.datasets.samples import Layout, images_below, resolve_samples
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
@@ -20,65 +20,64 @@ _VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
 
 
 def read_class_folders(place: Place) -> Layout:
-    """Find all images of both splits; the classes are train/'s folders, sorted as torchvision does."""
+    """Find all images of both splits; the classes are the folders of train/, in torchvision's order."""
     if place.path.is_file():
         raise DatasetError(
-            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/, and "
-            "a folder for each "
-            "class in them"
+            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
+            "contain a folder for each class"
         )
     boundary = Boundary(place.folder, place.source, place.barred)
-    root = _root(place.path, boundary)
+    root = _find_root(place.path, boundary)
     validation = next((root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()), None)
     if validation is None:
         raise DatasetError(
-            f"Dataset {place.source!r} has no val/ beside train/; put a part of the images there"
+            f"Dataset {place.source!r} has no val/ next to train/; move some of the images there"
         )
     splits = {
-        split: resolved_samples(_at_most(IMAGES, _images(folder, boundary), place.source), boundary)
+        split: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
         for split, folder in (("train", root / "train"), ("val", validation))
     }
-    names = _visible_folders(root / "train")
+    names = _list_visible_folders(root / "train")
     if len(names) > CLASSES:
         raise DatasetError(
-            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the {CLASSES:,} "
-            "classes that are allowed"
+            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
+            f"{CLASSES:,} classes"
         )
     _require_complete(place.source, root, validation, names, splits)
     return Layout(root, "classify", dict(enumerate(names)), splits)
 
 
-def _root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
+def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     boundary.require_walkable(folder)
     if (folder / "train").is_dir():
         return folder
-    visible = _visible_folders(folder)
+    visible = _list_visible_folders(folder)
     if len(visible) == 1 and depth < FOLDER_DEPTH:
-        return _root(folder / visible[0], boundary, depth + 1)
+        return _find_root(folder / visible[0], boundary, depth + 1)
     raise DatasetError(
-        f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/, and a "
-        "folder for each class in them"
+        f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/ that "
+        "contain a folder for each class"
     )
 
 
-def _visible_folders(folder: Path) -> list[str]:
+def _list_visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images(split: Path, boundary: Boundary) -> Iterator[tuple[Path, None, str]]:
+def _find_images(split: Path, boundary: Boundary) -> Iterator[tuple[Path, None, str]]:
     boundary.require_walkable(split)
-    for name in _visible_folders(split):
+    for name in _list_visible_folders(split):
         for image in images_below(split / name, boundary):
             yield split / name / image, None, f"{name}/{image}"
 
 
-def _at_most(
+def _limit_count(
     limit: int, images: Iterator[tuple[Path, None, str]], source: str
 ) -> Iterator[tuple[Path, None, str]]:
     for number, image in enumerate(images, start=1):
         if number > limit:
             raise DatasetError(
-                f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; split "
+                f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; divide "
                 "the dataset"
             )
         yield image
@@ -90,7 +89,7 @@ def _require_complete(
     findings = []
     for split, folder in (("train", root / "train"), ("val", validation)):
         if not splits[split]:
-            findings.append(Finding(f"{folder.name}/", None, "there is no image in any class folder"))
+            findings.append(Finding(f"{folder.name}/", None, "none of the class folders contains an image"))
     known = set(names)
     filled = {Path(sample.name).parts[0] for sample in splits["train"]}
     findings += [
@@ -100,8 +99,8 @@ def _require_complete(
     ]
     findings += [
         Finding(f"{validation.name}/{name}/", None, "there is no class of this name in train/")
-        for name in _visible_folders(validation)
+        for name in _list_visible_folders(validation)
         if name not in known
     ]
     if findings:
-        raise DatasetError.of_findings(source, findings)
+        raise DatasetError.from_findings(source, findings)

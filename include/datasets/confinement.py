@@ -1,9 +1,9 @@
-"""Runs what parses the files of strangers in a process of its own, whose memory and computing are limited.
+"""Runs code that parses untrusted files in a separate process with limited memory and CPU time.
 
-The process gets nothing but a function's name and plain values, and answers with plain values: neither side
-unpickles anything. It begins as a fresh interpreter, because a fork of a process with threads (boto3's,
-torch's) can hang. Its log lines appear in this process's log, so that progress is seen in the task's. It ends
-with this process, however that ends.
+The process receives only a function's name and plain values, and answers with plain values: neither side
+unpickles anything. It starts as a fresh interpreter, because a fork of a process with threads (boto3's,
+torch's) can hang. Its log lines are forwarded to this process's log, so that the task's log shows progress.
+It dies with this process, however that ends.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAME = "include.datasets.confinement"
-"""Of this module; in the process that it starts it is `__main__`."""
+"""The name of this module, which is `__main__` in the process that it starts."""
 
 log = logging.getLogger(_NAME)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: which signal a process gets when its parent dies."""
+"""From linux/prctl.h: sets the signal that a process gets when its parent dies."""
 
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
-"""What of the environment the process gets. Passwords are in the rest, and it needs none."""
+"""The only environment variables that the process inherits: the others may contain passwords."""
 
 _LONGEST_MESSAGE = 128 * MIB
 Json = str | int | dict[str, Any] | None
@@ -50,17 +50,17 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class ConfinedProcessEnded(AttemptError):
-    """Somebody has ended the process that checked. The data may be good."""
+    """The process that checked the data was stopped from outside. The data may be fine."""
 
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What the process may take."""
+    """Resources that the process may use."""
 
     memory: int = CHECK_MEMORY
-    """Bytes of address space, beyond what it has when it begins."""
+    """Bytes of address space, on top of what it has at the start."""
     cpu_seconds: int = CHECK_CPU_SECONDS
-    """Between two lines that it logs."""
+    """CPU time between two lines that it logs."""
 
 
 def run_confined(
@@ -69,11 +69,11 @@ def run_confined(
     source: str,
     limits: ProcessLimits = ProcessLimits(),
 ) -> Any:
-    """Return function(*arguments), computed in a limited process, as JSON has it.
+    """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
-    source is the dataset as the user named it, for sentences. Raises DatasetError, also for every other
-    error of the function and where it exceeds its limits; OSError and ConfinedProcessEnded, which another
-    attempt may not meet.
+    source is the dataset as the user named it, for error messages. Raises DatasetError, also for any other
+    error of the function and when it exceeds its limits; OSError and ConfinedProcessEnded, after which a
+    retry may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -103,21 +103,21 @@ def run_confined(
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # Each of glibc's arenas reserves 64 MiB of addresses, and each thread would get one.
+    # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one.
     return with_this_project(kept) | {"MALLOC_ARENA_MAX": "2"}
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
-    """Send the request, log what the process logs, and return its answer; None where it ended without one."""
+    """Send the request, forward the process's log, and return its answer; None if it ended without one."""
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:
         process.stdin.write(f"{request}\n")
         process.stdin.close()
     except BrokenPipeError:
-        pass  # how it ended says why
+        pass  # its exit status tells why
     while line := process.stdout.readline(_LONGEST_MESSAGE):
-        if not line.endswith("\n"):  # it ended in the middle, or never ends
+        if not line.endswith("\n"):  # the process ended mid-line, or the line is too long
             process.kill()
             break
         message = json.loads(line)
@@ -133,37 +133,38 @@ def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
         raise ConfinedProcessEnded(f"The process that checks {source!r} could not run (status {status})")
     number = signal.Signals(-status)
     if number in _ASKED_TO_END:
-        raise ConfinedProcessEnded(f"The process that checks {source!r} was asked to end ({number.name})")
+        raise ConfinedProcessEnded(f"The process that checks {source!r} was told to stop ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: the check computed for {limits.cpu_seconds} s without getting further, "
-            "which is the limit; look for a damaged or very large file, or split the dataset"
+            f"Dataset {source!r}: the check used {limits.cpu_seconds} s of CPU time without making progress, "
+            "which is the limit; look for a damaged or very large file, or divide the dataset"
         )
     raise DatasetError(
-        f"Dataset {source!r}: the process that checks it was killed ({number.name}), most likely for lack of "
-        "memory or by a damaged file; look for a very large or damaged file, or check on a larger machine"
+        f"Dataset {source!r}: the process that checks it was killed ({number.name}), most likely because "
+        "memory ran out or a file is damaged; look for a very large or damaged file, or check on a larger "
+        "machine"
     )
 
 
 def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> NoReturn:
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
-        raise _FINAL[kind].of_json(text, error["findings"])
+        raise _FINAL[kind].from_json(text, error["findings"])
     if kind == "OSError" and error["errno"] in PASSING:
         raise OSError(error["errno"], text)
     if kind == "MemoryError":
         raise DatasetError(
-            f"Dataset {source!r}: the check takes more than {in_words(limits.memory)} of memory, which is "
-            "the limit; split the dataset, or look for a very large file in it"
+            f"Dataset {source!r}: the check needs more than {in_words(limits.memory)} of memory, which is "
+            "the limit; divide the dataset, or look for a very large file in it"
         )
     raise DatasetError(
-        f"Dataset {source!r} cannot be read: it holds something unforeseen ({text}). Check its data "
-        "YAML, labels and file names; the log tells where the check stopped"
+        f"Dataset {source!r} cannot be read: the check failed unexpectedly ({text}). Check its data "
+        "YAML, labels and file names; the log shows where the check stopped"
     )
 
 
 class _Messages(logging.Handler):
-    """Sends log lines to the parent. Whoever reports progress may compute on."""
+    """Sends log lines to the parent, and extends the CPU limit with each: a log line means progress."""
 
     def __init__(self, stream: TextIO, cpu_seconds: int) -> None:
         super().__init__()
@@ -179,28 +180,30 @@ class _Messages(logging.Handler):
 
 
 def main() -> None:
-    """Be the process: read the request, limit oneself, answer."""
-    # A line and not all: another process, forked meanwhile, may hold the pipe open.
+    """Run the confined process: read the request, apply the limits, answer."""
+    # Read one line, not to the end: a process forked in the meantime may keep the pipe open.
     request = json.loads(sys.stdin.readline())
-    _end_with(request["parent"])
-    # What a library prints must not come between the messages.
+    _die_with(request["parent"])
+    # Output that a library prints must not get in between the messages.
     limits = ProcessLimits(**request["limits"])
     messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
     os.dup2(2, 1)
     logging.basicConfig(level=request["level"], handlers=[messages])
     try:
         answer = {"result": _call(request["function"], request["arguments"], limits)}
-    except Exception as error:  # the parent tells which are final
-        answer = {"error": _described(error)}
+    except Exception as error:  # the parent decides which are final
+        answer = {"error": _describe_error(error)}
     messages.send(answer)
-    os._exit(0)  # without freeing a million objects one by one
+    os._exit(0)  # skips freeing a million objects one by one
 
 
-def _end_with(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent too, which ends this one
+def _die_with(parent: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal also sends it to the parent, which ends this process
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has died already
+    if os.getppid() != parent:  # the parent has died already
         os._exit(1)
 
 
@@ -219,20 +222,20 @@ def _limit_memory(size: int) -> None:
 
 
 def _lower(limit: int, value: int) -> None:
-    """Set a soft limit, below the hard one that an administrator may have set."""
+    """Set a soft limit, capped by the hard limit that an administrator may have set."""
     _, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _extend_cpu_limit(seconds: int) -> None:
-    """Let this process compute for so many seconds more."""
+    """Allow this process `seconds` more of CPU time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
 
 
-def _described(error: Exception) -> dict[str, Any]:
-    """Describe an error for the parent; what nobody foresaw without its text, which may quote a file."""
-    text = str(error).encode("utf-8", "backslashreplace").decode()  # names of files may have no form in UTF-8
+def _describe_error(error: Exception) -> dict[str, Any]:
+    """Describe an error for the parent; omit the text of unexpected ones, which may quote a file."""
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # file names may not be encodable in UTF-8
     if isinstance(error, DatasetError):
         kind = type(error).__name__
         return {"kind": kind if kind in _FINAL else "DatasetError", "text": text, "findings": error.as_json()}
@@ -241,7 +244,7 @@ def _described(error: Exception) -> dict[str, Any]:
     if is_lack_of_memory(error):
         return {"kind": "MemoryError", "text": ""}
     frames = "".join(traceback.format_tb(error.__traceback__))
-    log.warning("The check met %s:\n%s", type(error).__qualname__, frames)
+    log.warning("The check failed with %s:\n%s", type(error).__qualname__, frames)
     return {"kind": "Exception", "text": type(error).__qualname__}
 
 

@@ -1,11 +1,10 @@
-"""The cache of fetched data on this machine: a folder for each fingerprint.
+"""The cache of fetched data on this machine: one folder per fingerprint.
 
-    {cache}/{fingerprint}/content/    what was fetched, never changed again
-    {cache}/{fingerprint}/view-*/     what Ultralytics gets, see view.py
+    {cache}/{fingerprint}/content/    the fetched files, never modified
+    {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
 
-A folder appears under its name only when it is complete. One process at a time fills a fingerprint's folder;
-the kernel drops the lock of a process that dies, so what an unlocked folder holds unfinished is rubbish and
-is removed.
+A folder appears under its name only once it is complete. One process at a time fills a fingerprint's folder.
+The kernel drops the lock of a process that dies, so unfinished content in an unlocked folder is removed.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from include.datasets.archive import unpack_fetched
 from include.datasets.confinement import run_confined
-from include.datasets.disk import explained_disk_errors, require_room
+from include.datasets.disk import require_room, translate_disk_errors
 from include.datasets.download import download
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
-from include.datasets.names import is_useless, safe_parts
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.sources import S3Zip
 from include.limits import PREFIX_OBJECTS
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
@@ -41,9 +40,9 @@ log = logging.getLogger(__name__)
 def fetch_zip(
     origin: S3Zip, cache: Path, reader: ObjectReader, expected: str | None = None
 ) -> tuple[Path, str]:
-    """Bring a zip's content here and return its folder and fingerprint.
+    """Fetch and unpack a zip file, and return its folder and fingerprint.
 
-    Raises DatasetChanged if it is not the `expected` one.
+    Raises DatasetChanged unless its fingerprint is `expected`.
     """
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = zip_fingerprint(stored)
@@ -56,7 +55,7 @@ def fetch_zip(
         run_confined(unpack_fetched, str(archive), str(target), stored.uri, source=stored.uri)
         archive.unlink()
 
-    return complete_folder(cache / fingerprint, "content", fill, stored.uri), fingerprint
+    return ensure_folder(cache / fingerprint, "content", fill, stored.uri), fingerprint
 
 
 def fetch_tree(
@@ -66,14 +65,14 @@ def fetch_tree(
     listings: Listings | None = None,
     expected: str | None = None,
 ) -> tuple[Path, str]:
-    """Bring the objects below a prefix here and return their folder and fingerprint.
+    """Fetch the objects under a prefix, and return their folder and fingerprint.
 
-    Without `expected` they are what is there now, and their listing is kept. With it they are those of the
-    kept listing, whatever else is there by now; raises DatasetChanged, naming the object, if one of them was
+    Without `expected`, fetch the current objects and save their listing. With it, fetch the objects of the
+    saved listing, whatever has been added since; raise DatasetChanged, naming the object, if one of them was
     replaced or deleted.
     """
     uri = f"s3://{origin.bucket}/{origin.prefix}"
-    objects, fingerprint = _wanted(origin, reader, listings, expected, uri)
+    objects, fingerprint = _select_objects(origin, reader, listings, expected, uri)
 
     def fill(target: Path) -> None:
         require_room(target, sum(stored.size for _, stored in objects), uri)
@@ -81,13 +80,13 @@ def fetch_tree(
             download(reader, [(stored, target / name) for name, stored in objects], uri)
         except (FileExistsError, NotADirectoryError) as error:
             raise DatasetError(
-                f"{uri} holds an object that is a folder of others, too: {error.filename}"
+                f"{uri} contains an object whose name is also a folder of other objects: {error.filename}"
             ) from error
 
-    return complete_folder(cache / fingerprint, "content", fill, uri), fingerprint
+    return ensure_folder(cache / fingerprint, "content", fill, uri), fingerprint
 
 
-def _wanted(
+def _select_objects(
     origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
 ) -> tuple[NamedObjects, str]:
     """Return the objects to fetch, and their fingerprint."""
@@ -96,9 +95,11 @@ def _wanted(
         if checked is not None:
             return checked, expected
         log.warning(
-            "No listing of %s is kept from when it was checked; nothing below it may have changed.", uri
+            "No listing of %s was stored when it was checked; fetching fails if anything under it has "
+            "changed.",
+            uri,
         )
-    objects, fingerprint = _listed(origin, reader, uri)
+    objects, fingerprint = _list_tree(origin, reader, uri)
     require_expected(fingerprint, expected, uri)
     if listings is not None:
         listings.save(fingerprint, objects, origin.yaml)
@@ -106,78 +107,77 @@ def _wanted(
 
 
 def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
-    """Return the fingerprint of what is in S3 now, without fetching anything.
+    """Return the fingerprint of the current objects in S3, without fetching them.
 
-    It is that of the content once it is here.
-
-    Raises DatasetError where there is nothing.
+    The content has the same fingerprint once it is fetched. Raises DatasetError if there are no objects.
     """
     if isinstance(origin, S3Zip):
         return zip_fingerprint(reader.stat(origin.bucket, origin.key))
-    return _listed(origin, reader, f"s3://{origin.bucket}/{origin.prefix}")[1]
+    return _list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}")[1]
 
 
-def _listed(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[NamedObjects, str]:
-    """List the objects below the prefix by their names relative to it, and their fingerprint."""
-    objects = list(itertools.islice(_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
+def _list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[NamedObjects, str]:
+    """Return the objects under the prefix, named relative to it, and their fingerprint."""
+    objects = list(itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
     if len(objects) > PREFIX_OBJECTS:
         raise DatasetError(
-            f"{uri} holds more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with fewer"
+            f"{uri} contains more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with "
+            "fewer"
         )
     if not objects:
         raise DatasetError(
-            f"There is nothing at {uri}; check the bucket and the prefix, or upload the data there"
+            f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"
         )
     if origin.yaml and origin.yaml not in {name for name, _ in objects}:
         raise DatasetError(f"{uri}{origin.yaml} does not exist; check the key, or upload the data there")
     return objects, tree_fingerprint(objects, origin.yaml)
 
 
-def _tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
+def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
     for stored in reader.list(origin.bucket, origin.prefix):
         name = stored.key.removeprefix(origin.prefix)
         if not name or name.endswith("/"):
-            continue  # what S3 consoles leave for a folder
+            continue  # the placeholder that S3 consoles create for a folder
         try:
             parts = safe_parts(name)
         except ValueError as error:
             raise DatasetError(
-                f"{uri} holds {name!r}, a name that is refused: {error}. Rename the object"
+                f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
             ) from error
-        if not is_useless(parts):
+        if not is_ignored(parts):
             yield "/".join(parts), stored
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
-    """Raise DatasetChanged if `fingerprint` is not the one that was checked."""
+    """Raise DatasetChanged unless `fingerprint` is the one that was checked."""
     if expected is not None and fingerprint != expected:
         raise DatasetChanged(
             f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "
-            "Restore it, or start over with what is there now: clear check_dataset, or, where the job has a "
+            "Restore it, or start over with the current content: clear check_dataset, or, if the job has a "
             "durable state, trigger it with fresh=true"
         )
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder of the cache is there. Raises UntrustedFolder for one of another account."""
+    """Return whether the folder is in the cache. Raises UntrustedFolder if another account owns it."""
     if not folder.is_dir():
         return False
     require_trusted_folder(folder)
     return True
 
 
-def complete_folder(home: Path, name: str, fill: Callable[[Path], None], source: str) -> Path:
-    """Return the folder `home`/`name`, made by `fill` if it is not there yet.
+def ensure_folder(home: Path, name: str, fill: Callable[[Path], None], source: str) -> Path:
+    """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
 
-    Several processes may ask at once; a process that was killed leaves nothing that counts. Raises
-    UntrustedFolder where another account of this machine could have prepared it.
+    Several processes may call this at once; a killed process leaves no folder of that name behind. Raises
+    UntrustedFolder if another account of this machine could have prepared it.
     """
     target, partial = home / name, home / f"{name}.partial"
-    with explained_disk_errors(home, source):
+    with translate_disk_errors(home, source):
         make_trusted_folder(home)
         if is_complete(target):
             return target
-        with _locked(home / "lock", source):
+        with _lock(home / "lock", source):
             if is_complete(target):
                 return target
             shutil.rmtree(partial, ignore_errors=True)
@@ -193,7 +193,7 @@ def complete_folder(home: Path, name: str, fill: Callable[[Path], None], source:
 
 
 @contextmanager
-def _locked(file: Path, source: str) -> Iterator[None]:
+def _lock(file: Path, source: str) -> Iterator[None]:
     with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

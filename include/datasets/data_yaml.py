@@ -1,7 +1,7 @@
-"""Loads YAML from people we do not know: what it would become is counted before it is built.
+"""Loads YAML from untrusted sources, measuring what it would expand to before building it.
 
-354 bytes of aliases can stand for gigabytes, and a thousand brackets end Python's recursion. The parser's
-events tell both before any object is made.
+354 bytes of aliases can expand to gigabytes, and a thousand brackets exceed Python's recursion limit. The
+parser's events reveal both before any object is created.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from include.limits import YAML_BYTES, YAML_DEPTH, YAML_NODES, YAML_NUMBER, YAML
 if TYPE_CHECKING:
     from pathlib import Path
 
-# libyaml's, written in C, is twenty times as fast; every wheel of PyYAML has it.
+# libyaml's loader, written in C, is twenty times as fast; every wheel of PyYAML includes it.
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Builds plain data only, with numbers of sensible length."""
+    """Builds only plain data, with numbers of limited length."""
 
     def construct_short_int(self, node: yaml.ScalarNode) -> Any:
         if len(node.value) > YAML_NUMBER:
             raise _TooLarge(
                 node,
-                f"a number of {len(node.value):,} digits; at most {YAML_NUMBER} are read. Put it in quotes "
+                f"a number of {len(node.value):,} digits; the limit is {YAML_NUMBER}. Put it in quotes "
                 "if it is a name",
             )
         return self.construct_yaml_int(node)
@@ -42,7 +42,7 @@ class _TooLarge(ValueError):
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what the YAML file holds. Raises ValueError with a sentence that quotes nothing of the file."""
+    """Return the content of the YAML file. Raises ValueError with a sentence that quotes none of it."""
     with open_regular(path, YAML_BYTES) as file:
         content = file.read(YAML_BYTES)
     try:
@@ -63,43 +63,43 @@ def load_yaml(path: Path) -> Any:
     except yaml.YAMLError:
         raise ValueError("it is not valid YAML; check it with a YAML editor") from None
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        # PyYAML checks neither dates (2001-99-99) nor what it makes of !!binary.
+        # PyYAML validates neither dates (2001-99-99) nor !!binary values.
         raise ValueError(
-            f"a value in it is not what it looks like ({type(error).__name__}); put dates and codes in quotes"
+            f"a value in it is malformed ({type(error).__name__}); put dates and codes in quotes"
         ) from None
 
 
 def _require_bounded(text: str) -> None:
-    """Count what the document would become. Raises ValueError where that is too much."""
+    """Raise ValueError if the document would expand to more than the limits."""
     size = _Size()
     for event in yaml.parse(text, _Loader):
         size.count(event)
         if size.nodes > YAML_NODES:
             raise _TooLarge(
                 event,
-                f"up to here there are more than {YAML_NODES:,} values, aliases (*name) counted as what they "
-                "stand for; shorten it, and list many images in a .txt file",
+                f"up to here it has more than {YAML_NODES:,} values, with aliases (*name) expanded; shorten "
+                "it, and list many images in a .txt file",
             )
         if size.characters > YAML_BYTES:
             raise _TooLarge(
                 event,
-                f"up to here there are more than {in_words(YAML_BYTES)} of text, aliases (*name) counted as "
-                "what they stand for; shorten it",
+                f"up to here it has more than {in_words(YAML_BYTES)} of text, with aliases (*name) expanded; "
+                "shorten it",
             )
 
 
 class _Size:
-    """Counts the nodes of a document and their characters, an alias as all that it stands for."""
+    """Counts the nodes of a document and their characters, with aliases expanded."""
 
     def __init__(self) -> None:
         self.nodes = self.characters = 0
-        # Of each open mapping or sequence: its anchor, and what was counted before it.
+        # For each open mapping or sequence: its anchor, and the counts before it.
         self._open: list[tuple[str | None, int, int]] = []
         self._anchors: dict[str, tuple[int, int]] = {}
 
     def count(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
-            self._begin(event)
+            self._open_collection(event)
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, nodes, characters = self._open.pop()
             if anchor:
@@ -109,7 +109,7 @@ class _Size:
         elif isinstance(event, yaml.AliasEvent):
             self._add_alias(event)
 
-    def _begin(self, event: yaml.CollectionStartEvent) -> None:
+    def _open_collection(self, event: yaml.CollectionStartEvent) -> None:
         self._open.append((event.anchor, self.nodes, self.characters))
         if len(self._open) > YAML_DEPTH:
             raise _TooLarge(event, f"it is nested more than {YAML_DEPTH} levels deep; flatten it")
@@ -126,8 +126,8 @@ class _Size:
 
     def _add_alias(self, event: yaml.AliasEvent) -> None:
         if any(event.anchor == anchor for anchor, _, _ in self._open):
-            raise _TooLarge(event, "an alias stands for what it is part of; remove it")
-        # One without an anchor is an error that loading reports.
+            raise _TooLarge(event, "an alias refers to the value that contains it; remove it")
+        # An alias without an anchor is an error that loading reports.
         nodes, characters = self._anchors.get(event.anchor or "", (1, 0))
         self.nodes += nodes
         self.characters += characters

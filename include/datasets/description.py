@@ -1,4 +1,4 @@
-"""Reads a data YAML. What is accepted follows `check_det_dataset` of ultralytics/data/utils.py."""
+"""Reads a data YAML, accepting what `check_det_dataset` of ultralytics/data/utils.py accepts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 @dataclass(frozen=True)
 class Description:
-    """What a data YAML says.
+    """The content of a data YAML.
 
-    splits maps train and val to paths as written; extras are further keys that Ultralytics reads.
+    splits maps train and val to paths as written; extras are the other keys that Ultralytics reads.
     """
 
     file: Path
@@ -38,12 +38,12 @@ class Description:
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
-    """Find the data YAML of a folder; a single folder inside, as zip programs make it, is looked into."""
+    """Find the data YAML of a folder, also in a single subfolder, which zip programs often create."""
     boundary.require_walkable(folder)
     source = boundary.source
     if depth > FOLDER_DEPTH:
         raise DatasetError(
-            f"Dataset {source!r} has more than {FOLDER_DEPTH} folders inside each other and no data YAML; "
+            f"Dataset {source!r} has more than {FOLDER_DEPTH} nested folders and no data YAML; "
             "put a data.yaml into its top folder"
         )
     for name in _USUAL_NAMES:
@@ -56,18 +56,18 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if candidates:
         listed = ", ".join(path.name for path in candidates[:5])
         raise DatasetError(
-            f"Dataset {source!r} holds several YAML files ({listed}); name the data YAML data.yaml"
+            f"Dataset {source!r} contains several YAML files ({listed}); rename the data YAML to data.yaml"
         )
     if len(visible) == 1 and visible[0].is_dir():
         return find_description(visible[0], boundary, depth + 1)
     raise DatasetError(
-        f"Dataset {source!r} holds no data YAML; put a data.yaml with train, val and names into its top "
+        f"Dataset {source!r} contains no data YAML; put a data.yaml with train, val and names into its top "
         "folder"
     )
 
 
 def read_description(file: Path, task: str, source: str) -> Description:
-    """Read and check a data YAML. A `download` key is ignored: Ultralytics would run what it says."""
+    """Read and check a data YAML. A `download` key is ignored: Ultralytics would execute it."""
     try:
         data = load_yaml(file)
         if not isinstance(data, dict):
@@ -83,7 +83,7 @@ def read_description(file: Path, task: str, source: str) -> Description:
     except OSError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} cannot be read: {error}") from error
     except ValueError as error:
-        raise DatasetError(f"Dataset {source!r}: {file.name} is not a good data YAML: {error}") from error
+        raise DatasetError(f"Dataset {source!r}: {file.name} is not a valid data YAML: {error}") from error
     return description
 
 
@@ -117,7 +117,7 @@ def _names(data: Mapping[str, Any]) -> dict[int, str]:
         names = [f"class_{index}" for index in range(count)]
     numbered = _numbered(names)
     if count is not None and count != len(numbered):
-        raise ValueError(f"nc: {count} and the {len(numbered)} names disagree; remove nc or correct it")
+        raise ValueError(f"nc: {count} does not match the {len(numbered)} names; remove nc or correct it")
     return numbered
 
 
@@ -126,18 +126,18 @@ def _count(given: Any) -> int | None:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ValueError(f"nc: {shown(given)} must be the number of classes, at least 1")
     if count is not None and count > CLASSES:
-        raise ValueError(f"nc: {shown(given)} is more than the {CLASSES:,} classes that are allowed")
+        raise ValueError(f"nc: {shown(given)} is more than the limit of {CLASSES:,} classes")
     return count
 
 
 def _numbered(names: object) -> dict[int, str]:
     if not isinstance(names, list | dict) or not names:
         raise ValueError(
-            f"names: {shown(names)} must be a list or a mapping of class ids to names, with one class "
-            "at least"
+            f"names: {shown(names)} must be a list or a mapping of class ids to names, with at least one "
+            "class"
         )
     if len(names) > CLASSES:
-        raise ValueError(f"names: {len(names):,} classes are more than the {CLASSES:,} that are allowed")
+        raise ValueError(f"names: {len(names):,} classes are more than the limit of {CLASSES:,}")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     try:
         numbered = {int(key): name for key, name in pairs}
@@ -163,7 +163,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return what else Ultralytics reads; without kpt_shape nothing about keypoints means anything."""
+    """Return the other keys that Ultralytics reads; those about keypoints only count with kpt_shape."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(f"channels: {shown(channels)} must be the number of image channels, 1 to {CHANNELS}")

@@ -4,8 +4,8 @@ The scans are the "Optical Recognition of Handwritten Digits" of the UCI Machine
 Alpaydin and C. Kaynak, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49), in the copy that scikit-learn ships
 (BSD 3-Clause): 1,797 digits, written by 13 people, of 8 x 8 pixels with ink from 0 to 16.
 
-A scene is a grey image of 64 x 64 pixels with up to four digits of random size and place on dark, noisy
-paper. No scan of the validation scenes is ever used in training. The same bytes come out on every machine:
+A scene is a grey image of 64 x 64 pixels with up to four digits of random size and position on dark, noisy
+paper. No scan of the validation scenes is ever used in training. Every machine generates the same bytes:
 all arithmetic is on integers, the only source of chance is `random.Random.random` (Python keeps its sequence
 for a given seed from version to version), and the PNG files hold uncompressed pixels, because compressors
 differ.
@@ -33,7 +33,7 @@ DIGIT_PIXELS = (20, 36)
 SEED = 1797
 
 FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
-"""Of the scenes as every machine draws them; `materialize` verifies it."""
+"""Fingerprint of the scenes, the same on every machine; `materialize` verifies it."""
 
 SIZE = 2151012
 
@@ -41,7 +41,7 @@ Scan = tuple[int, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedDigit:
     """One digit in a scene: its class and its box in pixels."""
 
     digit: int
@@ -50,8 +50,8 @@ class Placed:
     width: int
     height: int
 
-    def touches(self, other: Placed) -> bool:
-        """Tell whether the two boxes share a pixel or are direct neighbours."""
+    def touches(self, other: PlacedDigit) -> bool:
+        """Return whether the two boxes overlap or are directly adjacent."""
         return (
             self.left <= other.left + other.width
             and other.left <= self.left + self.width
@@ -60,7 +60,7 @@ class Placed:
         )
 
     def label(self) -> str:
-        """Write the box as a line of a YOLO label file."""
+        """Return the box as a line of a YOLO label file."""
         x = (2 * self.left + self.width) / (2 * SCENE_PIXELS)
         y = (2 * self.top + self.height) / (2 * SCENE_PIXELS)
         return (
@@ -69,7 +69,7 @@ class Placed:
 
 
 class Dice:
-    """Whole numbers from `random.Random.random`, whose sequence is guaranteed; that of others may change."""
+    """Integers from `random.Random.random`, the only method whose sequence Python guarantees."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random  # noqa: S311  no secret depends on it
@@ -95,7 +95,7 @@ class Dice:
 
 
 def reference() -> DatasetReference:
-    """Refer to the scenes without drawing them: they are the same everywhere, so nothing needs a check."""
+    """Return a reference to the scenes without drawing them: they are always the same and need no check."""
     return DatasetReference(
         source="digits",
         task="detect",
@@ -114,20 +114,20 @@ def write_digits(root: Path) -> None:
         images, labels = root / "images" / split, root / "labels" / split
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
-        for number, (pixels, placed) in enumerate(scenes(decks[split], count, Dice(seed))):
-            (images / f"scene-{number:03d}.png").write_bytes(png(pixels))
+        for number, (pixels, placed) in enumerate(compose_scenes(decks[split], count, Dice(seed))):
+            (images / f"scene-{number:03d}.png").write_bytes(encode_png(pixels))
             (labels / f"scene-{number:03d}.txt").write_text("".join(digit.label() for digit in placed))
     names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
 
 
 def deal(scans: list[Scan]) -> dict[str, list[Scan]]:
-    """Give every fifth scan to the validation scenes and the others to the training scenes."""
+    """Assign every fifth scan to the validation scenes and the others to the training scenes."""
     return {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
 
 
 def load_scans() -> list[Scan]:
-    """Read the scans as (digit, rows of ink from 0 to 16), cut to the ink."""
+    """Return the scans as (digit, rows of ink from 0 to 16), cropped to the ink."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -144,30 +144,32 @@ def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
     return [row[inked_columns[0] : inked_columns[-1] + 1] for row in rows[inked_rows[0] : inked_rows[-1] + 1]]
 
 
-def scenes(scans: list[Scan], count: int, dice: Dice) -> Iterator[tuple[list[bytearray], list[Placed]]]:
-    """Compose `count` scenes; a digit that finds no free place waits for the next scene."""
+def compose_scenes(
+    scans: list[Scan], count: int, dice: Dice
+) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
+    """Compose `count` scenes; a digit that does not fit waits for the next scene."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):
-        pixels = background(dice)
-        placed: list[Placed] = []
+        pixels = draw_background(dice)
+        placed: list[PlacedDigit] = []
         for _ in range(dice.between(1, MOST_DIGITS)):
-            if deck and (digit := place(deck[-1], placed, dice)):
+            if deck and (digit := find_free_box(deck[-1], placed, dice)):
                 draw(pixels, deck.pop()[1], digit, ink=dice.between(150, 255))
                 placed.append(digit)
         yield pixels, placed
 
 
-def background(dice: Dice) -> list[bytearray]:
-    """Make dark paper with a little noise."""
+def draw_background(dice: Dice) -> list[bytearray]:
+    """Return dark paper with a little noise."""
     shade = dice.below(50)
     return [
         bytearray(shade + noise for noise in dice.many_below(20, SCENE_PIXELS)) for _ in range(SCENE_PIXELS)
     ]
 
 
-def place(scan: Scan, taken: list[Placed], dice: Dice) -> Placed | None:
-    """Find a free place for a digit of random size; None when eight throws found none."""
+def find_free_box(scan: Scan, taken: list[PlacedDigit], dice: Dice) -> PlacedDigit | None:
+    """Find free space for a digit of random size; None after eight failed attempts."""
     digit, rows = scan
     for _ in range(8):
         height = dice.between(*DIGIT_PIXELS)
@@ -175,17 +177,17 @@ def place(scan: Scan, taken: list[Placed], dice: Dice) -> Placed | None:
         if width >= SCENE_PIXELS:
             continue
         left, top = dice.below(SCENE_PIXELS - width + 1), dice.below(SCENE_PIXELS - height + 1)
-        candidate = Placed(digit, left, top, width, height)
+        candidate = PlacedDigit(digit, left, top, width, height)
         if not any(candidate.touches(other) for other in taken):
             return candidate
     return None
 
 
-def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: Placed, ink: int) -> None:
-    """Enlarge the scan to its box (bilinear, on integers of 1/256 pixel) and lay it over the background."""
-    columns = [neighbours(x, where.width, len(rows[0])) for x in range(where.width)]
+def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: PlacedDigit, ink: int) -> None:
+    """Enlarge the scan to its box (bilinear, on integers of 1/256 pixel) and blend it over the background."""
+    columns = [interpolate(x, where.width, len(rows[0])) for x in range(where.width)]
     for y in range(where.height):
-        above, below, weight_y = neighbours(y, where.height, len(rows))
+        above, below, weight_y = interpolate(y, where.height, len(rows))
         line = pixels[where.top + y]
         for x, (left, right, weight_x) in enumerate(columns, start=where.left):
             upper = rows[above][left] * (256 - weight_x) + rows[above][right] * weight_x
@@ -194,7 +196,7 @@ def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: Placed, 
             line[x] += (ink - line[x]) * cover // (16 << 16)
 
 
-def neighbours(index: int, size: int, source_size: int) -> tuple[int, int, int]:
+def interpolate(index: int, size: int, source_size: int) -> tuple[int, int, int]:
     """Return the two source indices around pixel `index` of `size`, and the second one's weight in 1/256."""
     position = (2 * index + 1) * source_size * 128 // size - 128
     position = min(max(position, 0), (source_size - 1) * 256)
@@ -202,7 +204,7 @@ def neighbours(index: int, size: int, source_size: int) -> tuple[int, int, int]:
     return first, min(first + 1, source_size - 1), position % 256
 
 
-def png(pixels: list[bytearray]) -> bytes:
+def encode_png(pixels: list[bytearray]) -> bytes:
     """Encode grey pixels as a PNG whose data is one stored (uncompressed) deflate block."""
     raw = b"".join(b"\0" + bytes(row) for row in pixels)
     stored = (
@@ -212,9 +214,14 @@ def png(pixels: list[bytearray]) -> bytes:
         + struct.pack(">I", zlib.adler32(raw))
     )
     header = struct.pack(">IIBBBBB", len(pixels[0]), len(pixels), 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stored) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + frame_chunk(b"IHDR", header)
+        + frame_chunk(b"IDAT", stored)
+        + frame_chunk(b"IEND", b"")
+    )
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
+def frame_chunk(kind: bytes, body: bytes) -> bytes:
     """Frame one PNG chunk."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

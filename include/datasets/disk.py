@@ -1,4 +1,4 @@
-"""Room on this machine's disk, and what the system's errors mean."""
+"""Free disk space, and what the operating system's errors mean."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
-"""Errors of a network file system or of a busy machine: another attempt may not meet them."""
+"""Errors of a network file system or a busy machine, which may not occur again on a retry."""
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Tell whether memory was asked for and refused: for an object, a mapped file, or a thread's stack."""
+    """Return whether memory ran out, for an object, a mapped file or a thread's stack."""
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -32,24 +32,23 @@ def require_room(folder: Path, needed: int, source: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DatasetError(
-            f"{source} needs {needed / GIB:.2f} GiB in {folder}, where {free / GIB:.2f} GiB are free; free "
-            "some there, or "
-            "set TRAINING_ROOT to a larger disk"
+            f"{source} needs {needed / GIB:.2f} GiB in {folder}, but only {free / GIB:.2f} GiB are free; "
+            "free some space there, or set TRAINING_ROOT to a larger disk"
         )
 
 
 @contextmanager
-def explained_disk_errors(folder: Path, source: str) -> Iterator[None]:
-    """Turn a full or forbidden disk into a DatasetError that names the folder."""
+def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
+    """Turn errors of a full or read-only disk into a DatasetError that names the folder."""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            problem = "the disk is full; free some room"
+            problem = "the disk is full; free some space"
         elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            problem = f"it cannot be written ({error}); allow the worker to write there"
+            problem = f"it is not writable ({error}); allow the worker to write there"
         else:
             raise
         raise DatasetError(
-            f"{source} does not get into {folder}: {problem}, or set TRAINING_ROOT to another disk"
+            f"{source} cannot be stored in {folder}: {problem}, or set TRAINING_ROOT to another disk"
         ) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Below the ten connections that a boto3 client keeps by default.
+# Fewer than the ten connections that a boto3 client pools by default.
 _CONNECTIONS = 8
 _PART = 32 * 1024**2
 _ATTEMPTS = 3
@@ -33,9 +33,9 @@ class _Part:
 
 
 def download(reader: ObjectReader, wanted: Sequence[tuple[StoredObject, Path]], source: str) -> None:
-    """Download each object to its path, below existing or new folders.
+    """Download each object to its path, creating folders as needed.
 
-    Raises DatasetChanged when an object is replaced meanwhile; what was written so far stays where it is.
+    Raises DatasetChanged if an object is replaced in the meantime; files written by then are left in place.
     """
     parts = list(_parts(wanted))
     progress = Progress(f"Fetching {source}", sum(stored.size for stored, _ in wanted), "bytes")
@@ -44,7 +44,7 @@ def download(reader: ObjectReader, wanted: Sequence[tuple[StoredObject, Path]], 
             futures = [pool.submit(_fetch, reader, part, progress) for part in parts]
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
-            # Also when this thread is told to stop: only the parts under way are waited for.
+            # Also when this thread is interrupted: wait only for the parts that are in progress.
             pool.shutdown(wait=False, cancel_futures=True)
     for future in futures:
         if not future.cancelled():
@@ -65,10 +65,10 @@ def _fetch(reader: ObjectReader, part: _Part, progress: Progress) -> None:
         try:
             _write(reader, part)
         except StoreUnavailable as error:
-            # boto3 repeats requests by itself, but not an answer that breaks off in the middle.
+            # boto3 retries requests itself, but not a response that breaks off halfway.
             if attempt == _ATTEMPTS:
                 raise
-            log.warning("Fetching %s again after a fault: %s", part.stored.uri, error)
+            log.warning("Retrying the download of %s: %s", part.stored.uri, error)
         else:
             progress.advance(part.stop - part.start)
             return
@@ -80,4 +80,6 @@ def _write(reader: ObjectReader, part: _Part) -> None:
         for block in reader.read(part.stored, part.start, part.stop):
             file.write(block)
         if file.tell() != part.stop:
-            raise StoreUnavailable(f"{part.stored.uri} broke off at byte {file.tell()} of {part.stop}")
+            raise StoreUnavailable(
+                f"The download of {part.stored.uri} ended at byte {file.tell()} of {part.stop}"
+            )

@@ -1,4 +1,4 @@
-"""What can be wrong with training data, in sentences for the person who reads a task's log."""
+"""Errors in training data, phrased for the person who reads a task's log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 LISTED_FINDINGS = 20
 _LISTED_BYTES = 300
-"""Of one finding, which may hold a path of a kilobyte."""
+"""Limit for one finding, which may contain a path of a kilobyte."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: in which file, on which line (from 1; None is the whole file), and what."""
+    """One problem: the file, the line (from 1; None means the whole file), and a message."""
 
     file: str
     line: int | None
@@ -31,9 +31,9 @@ class Finding:
 
 
 class DatasetError(FinalError):
-    """The data cannot be trained on as it is. Another attempt would find the same.
+    """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    Its text is a summary; findings are all that was found, where a check went through the files.
+    Its text is a summary; findings are all the problems, if a check went through the files.
     """
 
     def __init__(self, text: str, findings: Sequence[Finding] = ()) -> None:
@@ -41,8 +41,8 @@ class DatasetError(FinalError):
         self.findings = tuple(findings)
 
     @classmethod
-    def of_findings(cls, source: str, findings: Sequence[Finding]) -> Self:
-        """List the first findings by file and line, and count the rest."""
+    def from_findings(cls, source: str, findings: Sequence[Finding]) -> Self:
+        """Create an error that lists the first findings by file and line, and counts the rest."""
         problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
         lines = [f"Dataset {source!r} has {problems}; correct them and try again:"]
         room = SUMMARY_BYTES - _size(lines[0]) - _size(f"  ... and {len(findings)} more")
@@ -61,13 +61,13 @@ class DatasetError(FinalError):
         return [asdict(finding) for finding in self.findings]
 
     @classmethod
-    def of_json(cls, text: str, findings: Sequence[Mapping[str, Any]]) -> Self:
-        """Make the error again of its text and of what `as_json` returned."""
+    def from_json(cls, text: str, findings: Sequence[Mapping[str, Any]]) -> Self:
+        """Recreate the error from its text and the result of `as_json`."""
         return cls(text, [Finding(**finding) for finding in findings])
 
 
 class DatasetChanged(DatasetError):
-    """The content is no longer what `check_dataset` saw."""
+    """The content is no longer what `check_dataset` checked."""
 
 
 def _size(line: str) -> int:

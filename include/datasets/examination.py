@@ -1,4 +1,4 @@
-"""Reads a dataset on this machine and checks every file of it. Runs confined, see confinement.py."""
+"""Checks every file of a dataset on this machine. Runs in a confined process, see confinement.py."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def examine(place: dict[str, Any], task: str, fingerprint: str | None) -> dict[str, Any]:
     """Check the dataset at `place` and return the fields of its DatasetReference. Raises DatasetError.
 
-    fingerprint is that of its content where it is known already.
+    fingerprint is that of its content, if it is already known.
     """
     source = place["source"]
-    layout = read_layout(Place.of_json(place), task)
+    layout = read_layout(Place.from_json(place), task)
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(
-                f"Dataset {source!r}: the class {shown(name)} has a control character in its name, or one "
-                "that is not UTF-8; rename its folder"
+                f"Dataset {source!r}: the name of class {shown(name)} contains a control character or is "
+                "not UTF-8; rename its folder"
             )
-    # Before the files are read: a change during the check must not go unnoticed.
+    # Taken before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
     validate(layout, source)
     return {

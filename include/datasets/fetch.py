@@ -1,4 +1,4 @@
-"""Brings checked data to the machine that trains."""
+"""Makes checked data available on the machine that trains."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.boundary import DatasetRoots
-from include.datasets.content import complete_folder, fetch_tree, fetch_zip, is_complete, require_expected
+from include.datasets.content import ensure_folder, fetch_tree, fetch_zip, is_complete, require_expected
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
-from include.datasets.view import data_of_view, fill_view
-from include.datasets.view_lock import own_view
+from include.datasets.view import data_argument, fill_view
+from include.datasets.view_lock import lock_view
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -36,48 +36,45 @@ _NO_ROOTS = DatasetRoots()
 
 @dataclass(frozen=True)
 class LocalDataset:
-    """Training data on this machine. data is what Ultralytics takes: a YAML, or a folder for classify."""
+    """Training data on this machine. data is Ultralytics' argument: a YAML, or a folder for classify."""
 
     data: Path
     fingerprint: str
     is_unchanged: Callable[[], bool]
-    """Whether its files are still the same: what was not fetched is its owner's, who may change it."""
+    """Whether its files are still the same: data that were not fetched may be changed by their owner."""
 
 
 @contextmanager
-def materialized(
+def materialize(
     reference: DatasetReference,
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
     listings: Listings | None = None,
 ) -> Iterator[LocalDataset]:
-    """Make the very content of `reference` usable on this machine, fetching what the cache lacks.
+    """Make exactly the content of `reference` available on this machine, fetching what the cache lacks.
 
-    Until the end no other training writes where this one does, see view_lock.py.
+    Until the context ends, no other training run writes to the same folder, see view_lock.py.
 
-    roots tell where a path may lead on this machine, whatever the machine that checked it allows. listings
-    have what was checked below an S3 prefix; without one of it, nothing there may have changed.
+    roots are where a path may lead on this machine, whatever the machine that checked it allows. listings
+    record what was checked under an S3 prefix; without a listing, nothing there may have changed.
 
-    Raises DatasetChanged when the source no longer holds that content, other
-    DatasetErrors and StoreErrors when it cannot be had, UntrustedFolder for a
-    cache that others could have prepared.
+    Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
+    it is not available, and UntrustedFolder for a cache that another account could have prepared.
     """
     cache = make_trusted_folder(cache).resolve()
     origin = parse_source(reference.source, reference.task)
     place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
-    is_unchanged = _nobody_changes
-    with own_view(home, _view_name(place, reference.task)) as view:
+    is_unchanged = _always_unchanged
+    with lock_view(home, _view_name(place, reference.task)) as view:
         if not place.fetched or not is_complete(view):
             layout = read_layout(place, reference.task)
             if not place.fetched:
                 is_unchanged = _require_unchanged(layout, reference)
-            complete_folder(
-                home, view.name, lambda partial: fill_view(layout, partial, view), reference.source
-            )
+            ensure_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
         log.info("Dataset %s is ready in %s.", reference.source, view)
-        yield LocalDataset(data_of_view(view, reference.task), reference.fingerprint, is_unchanged)
+        yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 
 
 def locate(
@@ -89,24 +86,24 @@ def locate(
     listings: Listings | None = None,
     expected: str | None = None,
 ) -> tuple[Place, str | None]:
-    """Find the data on this machine, fetching them if need be; returns where they lie, and their fingerprint.
+    """Find the data on this machine, fetching them if needed; return their location and fingerprint.
 
-    A path has no fingerprint before its files were read: None. With `expected`, content that is here already
-    is not asked for anywhere, and any other content raises DatasetChanged.
+    The fingerprint of a local path is None, because its files have not been read yet. With `expected`, cached
+    content is used without asking S3, and any other content raises DatasetChanged.
     """
     match origin:
         case LocalPath():
             return find_local(origin, source, roots), None
         case Digits():
-            content, fingerprint = _digits(cache), digits.FINGERPRINT
+            content, fingerprint = _draw_digits(cache), digits.FINGERPRINT
             require_expected(fingerprint, expected, source)
         case S3Zip() | S3Tree():
-            content, fingerprint = _fetched(origin, source, cache, s3, listings, expected)
+            content, fingerprint = _fetch(origin, source, cache, s3, listings, expected)
     yaml = origin.yaml if isinstance(origin, S3Tree) else None
     return Place(content / yaml if yaml else content, source, content), fingerprint
 
 
-def _fetched(
+def _fetch(
     origin: S3Zip | S3Tree,
     source: str,
     cache: Path,
@@ -126,29 +123,32 @@ def _fetched(
     return fetch_tree(origin, cache, s3, listings, expected)
 
 
-def _digits(cache: Path) -> Path:
+def _draw_digits(cache: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
         drawn = content_fingerprint(read_layout(Place(target, "digits", target), "detect"), "digits")
         if drawn != digits.FINGERPRINT:
             raise DatasetError(
-                "The bundled digits came out differently on this machine; install scikit-learn as pinned in "
-                "requirements.txt"
+                "The bundled digits do not match their fingerprint on this machine; install scikit-learn as "
+                "pinned in requirements.txt"
             )
 
-    return complete_folder(cache / digits.FINGERPRINT, "content", fill, "digits")
+    return ensure_folder(cache / digits.FINGERPRINT, "content", fill, "digits")
 
 
 def _view_name(place: Place, task: str) -> str:
-    # Fetched content lies where its fingerprint says. The same files may lie at several paths, and one of
-    # them may go.
+    # Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
+    # several paths, any of which may disappear.
     if place.fetched:
         return f"view-{task}"
     return f"view-{task}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
 
 
 def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
-    """Raise DatasetChanged unless the files are those that were checked; return whether they still are."""
+    """Raise DatasetChanged unless the files are those that were checked.
+
+    Returns a function that checks whether they still are.
+    """
     before = stat_digest(layout)
     if before != reference.stat_digest:
         found = content_fingerprint(layout, reference.source)
@@ -165,5 +165,5 @@ def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[
     return is_unchanged
 
 
-def _nobody_changes() -> bool:
+def _always_unchanged() -> bool:
     return True

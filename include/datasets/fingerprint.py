@@ -1,8 +1,8 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
-For S3 the text is made of names, sizes and ETags, which a listing gives: nothing has to be downloaded to know
-whether the cache holds it. For files it is made of the SHA-256 of every image and label, so everything is
-read once, and it does not depend on where the files lie.
+For S3 the text consists of names, sizes and ETags, which a listing returns: nothing has to be downloaded to
+find out whether the cache has it. For files it consists of the SHA-256 of every image and label, so that
+everything is read once and the location of the files does not matter.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 
 def zip_fingerprint(stored: StoredObject) -> str:
-    """Identify a zip in S3 by its bytes, wherever it lies."""
+    """Identify a zip in S3 by its bytes, regardless of its location."""
     return _digest(["s3-zip", f"{stored.etag} {stored.size}"])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
-    """Identify the objects below a prefix by their names relative to it, and the data YAML asked for."""
+    """Identify the objects under a prefix by their names relative to it, and the requested data YAML."""
     return _digest(
         ["s3-tree", json.dumps(yaml), *(json.dumps([name, o.size, o.etag]) for name, o in objects)]
     )
 
 
 def content_fingerprint(layout: Layout, source: str) -> str:
-    """Identify the files of a layout by what is in them. Reads everything."""
+    """Identify the files of a layout by their content. Reads everything."""
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
 
 
 def stat_digest(layout: Layout) -> str:
-    """Identify the files of a layout by size and times of change, which costs no reading.
+    """Identify the files of a layout by their sizes and times, without reading them.
 
-    The inode's time of change goes in because programs can set the other one back, but not this one.
+    The ctime is included because programs can set the mtime back, but not the ctime.
     """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
@@ -79,7 +79,7 @@ def _stat(path: Path) -> str:
     try:
         found = path.stat()
     except OSError:
-        return "unreadable"  # the check of the image says so by name
+        return "unreadable"  # the check of the images reports it with its name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

@@ -1,4 +1,4 @@
-"""Tells whether Ultralytics can read an image. Follows `check_image` of ultralytics/data/utils.py."""
+"""Checks whether Ultralytics can read an image. Follows `check_image` of ultralytics/data/utils.py."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _JPEG_END = b"\xff\xd9"
 
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""What a decoder takes, and Pillow's own four; OpenJPEG keeps 32 bits of each channel."""
+"""Memory of the decoder, plus the four bytes of Pillow; OpenJPEG uses 32 bits for each channel."""
 
 
 class _Room:
-    """Memory for decoding, shared by threads: large images wait for each other, small ones do not."""
+    """A memory budget for decoding, shared by threads: large images wait for room, small ones do not."""
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, wanted: int) -> Iterator[None]:
-        wanted = min(wanted, self._size)  # what is larger than all of it is decoded alone
+    def reserve(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._size)  # an image larger than the whole budget is decoded alone
         with self._changed:
             self._changed.wait_for(lambda: self._taken + wanted <= self._size)
             self._taken += wanted
@@ -46,12 +46,12 @@ class _Room:
 _ROOM = _Room(GIB * 3 // 2)
 
 
-def image_problem(path: Path) -> str | None:
-    """Say what is wrong with the image, or None.
+def find_image_problem(path: Path) -> str | None:
+    """Return what is wrong with the image, or None.
 
-    Opens and verifies it. It is decoded, too, where verifying alone finds nothing: formats other than PNG,
-    and JPEG files that do not end with the end marker (cut off, or with something appended as some telephones
-    do; the latter is fine).
+    Opens and verifies it. Also decodes it where verification alone is not enough: for formats other than PNG,
+    and for JPEG files without the marker at the end (truncated, or with data appended as some phones do; the
+    latter is fine).
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -60,40 +60,35 @@ def image_problem(path: Path) -> str | None:
         if size == 0:
             return "the file is empty (0 bytes); restore it"
         if size > IMAGE_BYTES:
-            return (
-                f"the file has {in_words(size)}, and at most {in_words(IMAGE_BYTES)} are read; scale it down"
-            )
-        # Verifying a PNG reads each of its chunks whole.
-        with _ROOM.taken(size), Image.open(path) as image:
+            return f"the file has {in_words(size)}, and the limit is {in_words(IMAGE_BYTES)}; scale it down"
+        # Verifying a PNG reads each of its chunks into memory.
+        with _ROOM.reserve(size), Image.open(path) as image:
             kind, (width, height) = str(image.format).lower(), image.size
             image.verify()
         if kind not in IMAGE_SUFFIXES | {"jpeg2000"}:
-            return (
-                f"it is of format {kind.upper()}, which Ultralytics does not read; convert it to JPEG or PNG"
-            )
+            return f"its format is {kind.upper()}, which Ultralytics does not read; convert it to JPEG or PNG"
         if min(width, height) < _SMALLEST_SIDE:
             return f"it is {width} x {height} pixels; each side must have at least {_SMALLEST_SIDE}"
-        if kind not in {"png", "jpeg"} or (kind == "jpeg" and not _ends_well(path)):
+        if kind not in {"png", "jpeg"} or (kind == "jpeg" and not _has_end_marker(path)):
             pixel = _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
-            with _ROOM.taken(width * height * pixel), Image.open(path) as image:
+            with _ROOM.reserve(width * height * pixel), Image.open(path) as image:
                 image.load()
     except (UnidentifiedImageError, ImportError):
-        # ImportError: once Ultralytics is imported, Pillow looks for a HEIF decoder when it does not know a
-        # format.
-        return "it is not an image, or of a format that cannot be read here; convert it to JPEG or PNG"
+        # ImportError: once Ultralytics is imported, Pillow tries to load a HEIF decoder for unknown formats.
+        return "it is not an image, or its format cannot be read here; convert it to JPEG or PNG"
     except Image.DecompressionBombError:
         return (
-            f"it has more than {IMAGE_PIXELS // 10**6} megapixels, the most that is read; scale it down, or "
-            "cut it into tiles"
+            f"it has more than {IMAGE_PIXELS // 10**6} megapixels, which is the limit; scale it down or cut "
+            "it into tiles"
         )
-    except Exception as error:  # Pillow's decoders raise whatever they meet: SyntaxError, struct.error, …
+    except Exception as error:  # Pillow's decoders raise all kinds of errors: SyntaxError, struct.error, …
         if is_lack_of_memory(error):
-            return "it takes more memory to read than a check may use; scale it down, or cut it into tiles"
+            return "decoding it takes more memory than a check may use; scale it down or cut it into tiles"
         return f"the image is damaged ({error}); restore it"
     return None
 
 
-def _ends_well(path: Path) -> bool:
+def _has_end_marker(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_JPEG_END), 2)
         return file.read() == _JPEG_END

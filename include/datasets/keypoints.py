@@ -1,4 +1,4 @@
-"""What a data YAML says about keypoints. What is accepted follows `PoseTrainer` and `PoseValidator`."""
+"""The keypoints of a data YAML, accepting what `PoseTrainer` and `PoseValidator` accept."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys about keypoints and return those that are given. Raises ValueError."""
+    """Check the keys about keypoints and return those that are set. Raises ValueError."""
     shape = data.get("kpt_shape")
     if not _is_shape(shape):
         raise ValueError(
-            f"kpt_shape: {shown(shape)} must be [number of keypoints, 2 or 3], with at most {KEYPOINTS:,} of "
-            "them"
+            f"kpt_shape: {shown(shape)} must be [number of keypoints, 2 or 3], with at most {KEYPOINTS:,} "
+            "keypoints"
         )
     number = shape[0]
     rules: dict[str, tuple[bool, str]] = {
         "flip_idx": (
             _is_permutation(data.get("flip_idx"), number),
-            f"must name each of the {number} keypoints of kpt_shape once, as it is after mirroring",
+            f"must name each of the {number} keypoints of kpt_shape once, in their order after mirroring",
         ),
         "kpt_names": (
             _are_names(data.get("kpt_names")),
-            f"must hold a list of names for each class id, each of at most {CLASS_NAME} characters",
+            f"must contain a list of names for each class id, each of at most {CLASS_NAME} characters",
         ),
         "kpt_oks_sigmas": (
             _are_sigmas(data.get("kpt_oks_sigmas"), number),
@@ -64,7 +64,7 @@ def _is_permutation(flip: object, count: int) -> bool:
 
 
 def _are_names(names: object) -> bool:
-    """Whether it is what Ultralytics keeps with the model: lists of names by class, or one for all."""
+    """Return whether the names have the form that Ultralytics stores: lists by class, or one list for all."""
     if isinstance(names, dict):
         kinds = {type(key) for key in names}
         return kinds in ({int}, {str}) and all(map(_are_texts, names.values()))

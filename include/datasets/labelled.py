@@ -1,4 +1,4 @@
-"""The layout for detect, segment, pose and obb: images, and a label file for each."""
+"""The dataset layout for detect, segment, pose and obb: images with a label file each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from include.datasets.boundary import Boundary, DatasetRoots, resolve
 from include.datasets.description import SPLITS, find_description, read_description
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolved_samples
+from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolve_samples
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
 from include.refusals import shown
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 
 
 def read_labelled(place: Place, task: str) -> Layout:
-    """Find all images of both splits and where their labels belong; raises DatasetError."""
+    """Find all images of both splits and the paths of their labels; raises DatasetError."""
     boundary = Boundary(place.folder, place.source, place.barred)
     file = find_description(place.path, boundary) if place.path.is_dir() else place.path
     boundary.resolve(file, f"{file.name} is a link that")
     description = read_description(file, task, place.source)
-    root, boundary = _root(description, place, boundary)
+    root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
     splits = {split: reader.read(split) for split in SPLITS}
     return Layout(root, task, description.names, splits, description.extras)
 
 
-def _root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
+def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
     """Return the folder that train and val are relative to: `path` if it may be used, else the YAML's own.
 
-    Data YAMLs travel with the `path` of the machine they were made on; Ultralytics, too, ignores it for an
-    archive. Of a user's own path it may name another folder below a root: that is the dataset's then.
+    Data YAMLs often still contain the `path` of the machine that they were made on; Ultralytics, too, ignores
+    it in an archive. For a local dataset it may name another folder below a root, which then becomes the
+    dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
         return own, boundary
     given = resolve(own / description.path)
-    if boundary.holds(given):
+    if boundary.contains(given):
         return (given if given.is_dir() else own), boundary
-    allowed = DatasetRoots(place.roots, place.barred)
-    if allowed.contain(given) and given.is_dir():
+    roots = DatasetRoots(place.roots, place.barred)
+    if roots.is_allowed(given) and given.is_dir():
         return given, Boundary(given, place.source, place.barred)
     return own, boundary
 
@@ -64,30 +65,30 @@ class _Reader:
     fetched: bool
 
     def read(self, split: str) -> tuple[Sample, ...]:
-        """Find all images of a split and where their labels belong."""
+        """Find all images of a split and the paths of their labels."""
         source, written = self.boundary.source, self.description.splits[split]
         images: list[tuple[Path, str]] = []
         for number, path in enumerate(written):
             folder = f"{number}/" if len(written) > 1 else ""
-            for image, name in self._images(self._resolve(split, path)):
+            for image, name in self._find_images(self._resolve(split, path)):
                 images.append((image, folder + name))
                 if len(images) > IMAGES:
                     raise DatasetError(
                         f"Dataset {source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
-                        "split the dataset"
+                        "divide the dataset"
                     )
         if not images:
             raise DatasetError(
-                f"Dataset {source!r}: {split} is empty: there is no image in "
+                f"Dataset {source!r}: {split} is empty: no images in "
                 f"{shown(written[0] if len(written) == 1 else written)} (images end "
                 f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
             )
-        return resolved_samples(self._named(images), self.boundary)
+        return resolve_samples(self._with_labels(images), self.boundary)
 
-    def _named(self, images: list[tuple[Path, str]]) -> Iterator[tuple[Path, Path, str]]:
-        """Add the place of its labels to each image.
+    def _with_labels(self, images: list[tuple[Path, str]]) -> Iterator[tuple[Path, Path, str]]:
+        """Add the path of its labels to each image.
 
-        A list may name an image several times, to show it more often. Each time becomes a file of its own.
+        A list may name an image several times, to show it more often. Each repeat becomes a separate file.
         """
         seen: Counter[str] = Counter()
         for image, name in sorted(images, key=lambda pair: pair[1]):
@@ -102,13 +103,13 @@ class _Reader:
             yield image, label_path(image, self.boundary.folder if own else None), repeat + name
 
     def _resolve(self, split: str, path: str) -> Path:
-        """Return what a path of the data YAML leads to. What lies outside is not asked whether it exists."""
+        """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]
         if path.startswith("../"):
-            # As check_det_dataset does, for exports whose YAML lies one folder off.
+            # As check_det_dataset does, for exports whose YAML is one folder off.
             candidates.append(self.root / path[3:])
-        inside = [real for each in candidates if self.boundary.holds(real := resolve(each))]
+        inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
         for real in inside:
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
@@ -124,21 +125,21 @@ class _Reader:
         )
 
     def _hint(self) -> str:
-        """Say that `path` was ignored, for whoever wonders where its images are looked for."""
+        """Return a note that `path` was ignored, if it was: it explains where images are searched for."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
             return ""
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
-    def _images(self, found: Path) -> Iterable[tuple[Path, str]]:
+    def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
         if found.is_dir():
             return ((found / path, path) for path in images_below(found, self.boundary))
         if not is_image(found.name):
-            return self._listed(found)
+            return self._read_list(found)
         return [(found, found.name)]
 
-    def _listed(self, file: Path) -> list[tuple[Path, str]]:
-        """Read a list of images. A line that names no image is not quoted: the file may be no list at all."""
+    def _read_list(self, file: Path) -> list[tuple[Path, str]]:
+        """Read a list of images. Never quotes other lines: the file may not be a list of images at all."""
         images: list[Path] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):
@@ -147,15 +148,15 @@ class _Reader:
             if len(findings) >= FINDINGS_PER_FILE:
                 findings.append(Finding(file.name, number, "the rest of the list was not read"))
                 break
-            # `./` is relative to the list for Ultralytics; other relative paths are to its working directory,
-            # here the root.
+            # To Ultralytics, `./` is relative to the list, and other paths to its working directory: here,
+            # the root.
             image = Path(os.path.normpath((file.parent if text.startswith("./") else self.root) / text))
             if problem := self._problem(image, text):
                 findings.append(Finding(file.name, number, problem))
             else:
                 images.append(image)
         if findings:
-            raise DatasetError.of_findings(self.boundary.source, findings)
+            raise DatasetError.from_findings(self.boundary.source, findings)
         common = os.path.commonpath([image.parent for image in images]) if images else ""
         return [(image, str(image.relative_to(common))) for image in images]
 
@@ -179,9 +180,9 @@ def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
 
 
 def label_path(image: Path, below: Path | None = None) -> Path:
-    """Derive where an image's labels belong, as `img2label_paths` does: the last /images/ becomes /labels/.
+    """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
 
-    Only the part of the path below `below` counts, so that it does not matter where fetched data are kept.
+    Only the part of the path under `below` is changed, so that the location of the cache does not matter.
     """
     base = below or Path("/")
     inner = f"{os.sep}{image.relative_to(base)}"

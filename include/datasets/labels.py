@@ -1,7 +1,7 @@
-"""Tells whether a label file is well formed. Follows `verify_image_label` and `verify_labels` of Ultralytics.
+"""Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics.
 
-An image whose labels break these rules is left out of the training with nothing but a line in the log: here
-it is an error.
+Ultralytics drops an image whose labels break these rules from the training, with nothing but a line in the
+log. Here it is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class LabelRules:
-    """What the labels must be. keypoints is (number of them, values for each)."""
+    """The rules that labels must follow. keypoints is (number of keypoints, values per keypoint)."""
 
     task: str
     classes: int
@@ -41,12 +41,12 @@ class LabelRules:
 
     @property
     def pose_columns(self) -> int:
-        """Columns of a label with keypoints."""
+        """Number of columns of a label with keypoints."""
         return _BOX + math.prod(self.keypoints)
 
     @property
     def form(self) -> str:
-        """The form of a label, for a person."""
+        """The format of a label, for messages."""
         if self.task == "pose":
             number, values = self.keypoints
             return f"class x y width height and {number} x {values} values ({self.pose_columns} columns)"
@@ -57,7 +57,7 @@ Problem = tuple[int | None, str]
 
 
 def check_labels(path: Path, rules: LabelRules) -> tuple[list[Problem], int]:
-    """Return what is wrong, as (line from 1, message), and the number of objects.
+    """Return the problems, as (line from 1, message), and the number of objects.
 
     Stops after FINDINGS_PER_FILE problems.
     """
@@ -103,7 +103,7 @@ def _row_problems(row: Sequence[str], rules: LabelRules) -> Iterator[str]:
 
 def _form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
-        return f"the line has {columns:,} columns, more than the {LABEL_COLUMNS:,} that are read; simplify it"
+        return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
     odd_polygon = columns >= _FEWEST_POLYGON_COLUMNS and columns % 2 == 1
     fits = {
         # Ultralytics trains detection on outlines (it takes their boxes) and on labels with keypoints (it
@@ -135,14 +135,14 @@ def _coordinate_problem(numbers: Sequence[float], rules: LabelRules) -> Iterator
     if rules.task == "pose" and rules.keypoints[1] == 3:
         for value in numbers[_BOX + 2 :: 3]:
             if value not in {0, 1, 2}:
-                yield f"visibility {value:g} is none of 0 (not labelled), 1 (hidden), 2 (visible)"
+                yield f"visibility {value:g} is not 0 (not labelled), 1 (hidden) or 2 (visible)"
                 return
 
 
 def _coordinates(numbers: Sequence[float], rules: LabelRules) -> Iterator[tuple[str, float]]:
     if rules.task == "obb":
-        # The corners of an object that the image's border cuts may lie outside (DOTA has many): its upright
-        # box counts.
+        # The corners of an object that is cut off by the image's edge may be outside (DOTA has many), so
+        # check the upright box.
         yield from zip(("x", "y", "width", "height"), _upright_box(numbers[1:]), strict=True)
         return
     boxed = len(numbers) == _BOX or (len(numbers) == rules.pose_columns and rules.task in {"detect", "pose"})
@@ -162,7 +162,7 @@ def _upright_box(points: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 class _Kinds:
-    """Finds the first outline among boxes, or the reverse: Ultralytics refuses such a file."""
+    """Finds the first outline among boxes, or vice versa: Ultralytics rejects such a file."""
 
     def __init__(self, rules: LabelRules) -> None:
         self._boxes = {_BOX, rules.pose_columns}

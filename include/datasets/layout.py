@@ -1,4 +1,4 @@
-"""Which images and labels a dataset consists of, before any of them is opened."""
+"""Finds the images and labels of a dataset without opening them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _REMEDIES = {
     errno.EACCES: "allow the worker to read it",
     errno.EPERM: "allow the worker to read it",
     errno.ENAMETOOLONG: "shorten the name",
-    errno.ELOOP: "remove links that lead in a circle",
+    errno.ELOOP: "remove the links that form a loop",
 }
 
 
 def read_layout(place: Place, task: str) -> Layout:
-    """Find all images of both splits and where their labels belong; raises DatasetError."""
+    """Find all images of both splits and the paths of their labels; raises DatasetError."""
     try:
         return read_class_folders(place) if task == "classify" else read_labelled(place, task)
     except OSError as error:
@@ -33,7 +33,7 @@ def read_layout(place: Place, task: str) -> Layout:
         raise DatasetError(
             f"Dataset {place.source!r} cannot be read: {error.strerror}: {shown(error.filename)}; {remedy}"
         ) from error
-    except RuntimeError as error:  # Path.resolve: a link that leads in a circle
+    except RuntimeError as error:  # Path.resolve: links that form a loop
         raise DatasetError(
             f"Dataset {place.source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
         ) from error

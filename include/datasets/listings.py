@@ -1,10 +1,10 @@
-"""The listings of checked S3 prefixes, so that exactly the objects that were checked can be fetched later.
+"""Listings of checked S3 prefixes, so that exactly the objects that were checked can be fetched later.
 
     s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
 
-The first line is the name of the data YAML or null; each other line is an object's name below the prefix, its
-size in bytes and its ETag. The fingerprint is made of the same lines, so a listing proves itself: a damaged
-one counts as missing.
+The first line is the name of the data YAML or null; each other line is an object's name relative to the
+prefix, its size in bytes and its ETag. The fingerprint is computed from the same lines, so a listing verifies
+itself: a damaged one counts as missing.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 
 class S3Listings:
-    """The listings in one bucket, by the fingerprint of what they list."""
+    """The listings in one bucket, by fingerprint."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
     def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
-        """Store a listing. Where S3 does not allow that, say so in the log: the check need not fail for it.
+        """Store a listing, or log a warning if S3 does not allow it: the check need not fail because of that.
 
-        Raises StoreUnavailable where S3 does not answer.
+        Raises StoreUnavailable if S3 does not answer.
         """
         with tempfile.TemporaryFile() as file:
             with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
@@ -55,12 +55,12 @@ class S3Listings:
             except StoreRefusal as error:
                 log.warning(
                     "The listing of the dataset was not stored, so other machines can fetch its files only "
-                    "while nothing below the prefix changes: %s",
+                    "as long as nothing under the prefix changes: %s",
                     error,
                 )
 
     def load(self, fingerprint: str, origin: S3Tree) -> NamedObjects | None:
-        """Return the objects that were checked; None where no intact listing is stored.
+        """Return the objects that were checked; None if no intact listing is stored.
 
         Raises StoreErrors.
         """
@@ -78,7 +78,7 @@ class S3Listings:
             except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, TypeError):
                 intact = False
         if not intact:
-            log.warning("%s is damaged and not used.", location.uri)
+            log.warning("%s is damaged and will be ignored.", location.uri)
         return objects if intact else None
 
 

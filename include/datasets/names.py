@@ -1,4 +1,4 @@
-"""Names of files that come from elsewhere (zip entries, S3 keys): which are safe, and which are of no use."""
+"""Untrusted file names (zip entries, S3 keys): which are safe, and which are ignored."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _USELESS_SUFFIXES = (".cache", ".npy")
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Split `name` into components that stay below any folder; ValueError says why they would not."""
+    """Split `name` into components that cannot leave a folder; raise ValueError if they could."""
     if "\\" in name:
         raise ValueError("it contains a backslash")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        raise ValueError("it is absolute")
+        raise ValueError("it is an absolute path")
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         raise ValueError("it contains a control character")
     parts = tuple(part for part in name.rstrip("/").split("/") if part != ".")
     if ".." in parts:
-        raise ValueError("it leads outside with '..'")
+        raise ValueError("it leads outside through '..'")
     if not parts or "" in parts:
         raise ValueError("it has an empty component")
     if any(_size(part) > NAME_BYTES for part in parts):
@@ -27,7 +27,7 @@ def safe_parts(name: str) -> tuple[str, ...]:
     if _size(name) > PATH_BYTES:
         raise ValueError(f"it is longer than {PATH_BYTES} bytes")
     if len(parts) > FOLDER_DEPTH:
-        raise ValueError(f"it lies more than {FOLDER_DEPTH} folders deep")
+        raise ValueError(f"it is nested more than {FOLDER_DEPTH} folders deep")
     return parts
 
 
@@ -35,11 +35,11 @@ def _size(name: str) -> int:
     return len(name.encode("utf-8", "surrogateescape"))
 
 
-def is_useless(parts: tuple[str, ...]) -> bool:
-    """Tell what is never trained on: hidden files, macOS's shadows, caches.
+def is_ignored(parts: tuple[str, ...]) -> bool:
+    """Return whether the file is never trained on: hidden files, macOS's resource forks, caches.
 
-    Ultralytics unpickles a `*.cache` that lies beside labels and trains on an `*.npy` that lies beside its
-    image: from a foreign archive the one runs foreign code, the other replaces the picture.
+    Ultralytics unpickles a `*.cache` next to labels and trains on an `*.npy` next to its image. In an
+    untrusted archive, the first would run its author's code and the second would replace the image.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

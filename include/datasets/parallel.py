@@ -1,4 +1,4 @@
-"""Many small pieces of work at once, without a queue that grows with their number."""
+"""Runs many small pieces of work in parallel, with a queue of limited length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def map_in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield function(item) for each item in order, computed in threads a little ahead of the reader.
+    """Yield function(item) for each item in order, computed in threads slightly ahead of the consumer.
 
     `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million.
     """

@@ -1,4 +1,4 @@
-"""Progress of long work, in the task's log."""
+"""Logs the progress of long operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts what is done, from any thread, and logs a line every ten seconds."""
+    """Counts finished items, from any thread, and logs a line every ten seconds."""
 
     def __init__(self, doing: str, total: int, unit: str) -> None:
         self._doing, self._total, self._unit = doing, total, unit
@@ -21,7 +21,7 @@ class Progress:
         self._lock = threading.Lock()
 
     def advance(self, amount: int = 1) -> None:
-        """Count `amount` more as done."""
+        """Add `amount` to what is done."""
         with self._lock:
             self._done += amount
             now = time.monotonic()

@@ -6,14 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DatasetReference(BaseModel):
-    """What `check_dataset` hands on and `train` turns into local files on its own machine."""
+    """The result of `check_dataset`, which `train` turns into local files on its own machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
-    """What the user gave: `digits`, a path, or an s3:// URI."""
+    """The parameter `dataset` as given: `digits`, a path, or an s3:// URI."""
     task: str
-    """What it was checked for."""
+    """The task that it was checked for."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Identifies the content: two references with equal fingerprints train on the same bytes."""
     train_images: int
@@ -25,5 +25,5 @@ class DatasetReference(BaseModel):
     size: int
     """In bytes."""
     stat_digest: str | None = None
-    """Of the names, sizes and times of a path's files: while it is the same, the content need not be read
-    again to be known. None for any other source."""
+    """Digest of the names, sizes and times of the files at a local path: while it is unchanged, the content
+    need not be read again. None for any other source."""

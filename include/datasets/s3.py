@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1024 * 1024
 _SHORTER = {"InvalidRange", "416"}
-"""What S3 answers where a replaced object has fewer bytes than were asked for."""
+"""S3's error codes for a range beyond the end of an object that was replaced by a shorter one."""
 
 
 class S3ObjectReader:
@@ -36,7 +36,7 @@ class S3ObjectReader:
         self._client = client
 
     def stat(self, bucket: str, key: str) -> StoredObject:
-        """Look at one object."""
+        """Return one object's size and ETag."""
         location = S3Location(bucket, key)
         with self._translated_errors(location):
             head = head_object(self._client, location)
@@ -45,7 +45,7 @@ class S3ObjectReader:
         return StoredObject(bucket, key, head["ContentLength"], head["ETag"].strip('"'))
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        """List the objects whose keys begin with `prefix`, in the order of their keys."""
+        """List the objects whose keys start with `prefix`, ordered by key."""
         with self._translated_errors(S3Location(bucket, prefix)):
             for item in Bucket(self._client, bucket).objects(prefix):
                 yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
@@ -64,15 +64,15 @@ class S3ObjectReader:
                 )
             except ClientError as error:
                 if is_not_found(error):
-                    raise DatasetChanged(_changed(stored.uri, "deleted")) from error
+                    raise DatasetChanged(_describe_change(stored.uri, "deleted")) from error
                 if is_condition_failed(error) or error_code(error) in _SHORTER:
-                    raise DatasetChanged(_changed(stored.uri, "replaced")) from error
+                    raise DatasetChanged(_describe_change(stored.uri, "replaced")) from error
                 raise
             yield from answer["Body"].iter_chunks(_BLOCK)
 
     @contextmanager
     def _translated_errors(self, location: S3Location) -> Iterator[None]:
-        """Raise StoreErrors for what boto3 raises, with the remedy for somebody whose data are missing."""
+        """Translate boto3's errors into StoreErrors, with a remedy for missing data."""
         endpoint = self._client.meta.endpoint_url
         try:
             with translate_s3_errors(self._client, location):
@@ -89,8 +89,8 @@ class S3ObjectReader:
             ) from error
 
 
-def _changed(uri: str, what: str) -> str:
+def _describe_change(uri: str, what: str) -> str:
     return (
-        f"{uri} was {what} after the dataset was listed. Restore that object, or start over with what is "
-        "there now: clear check_dataset, or, where the job has a durable state, trigger it with fresh=true"
+        f"{uri} was {what} after the dataset was listed. Restore that object, or start over with the "
+        "current content: clear check_dataset, or, if the job has a durable state, trigger it with fresh=true"
     )

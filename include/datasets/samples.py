@@ -1,4 +1,4 @@
-"""What a dataset consists of, as it lies on this machine's disk."""
+"""The files that a dataset consists of on this machine's disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from include.datasets.boundary import Boundary
 
-# IMG_FORMATS of ultralytics/data/utils.py: other files are not taken for images.
+# IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
 IMAGE_SUFFIXES = frozenset({
     "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp",
 })  # fmt: skip
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    image is the file itself, all links followed; label is that of its labels, or where they belong (None for
+    image is the file with all links resolved; label is its label file, which need not exist (None for
     classify); name is the image's path within the split.
     """
 
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """A dataset as it lies on this machine's disk. extras are keys of the data YAML for Ultralytics."""
+    """A dataset on this machine's disk. extras are keys of the data YAML for Ultralytics."""
 
     root: Path
     task: str
@@ -46,18 +46,18 @@ class Layout:
     splits: Mapping[str, tuple[Sample, ...]]
     extras: Mapping[str, Any] = field(default_factory=dict)
 
-    def shown(self, path: Path) -> str:
-        """Write `path` for a person: relative to the dataset where it can be."""
+    def relative_name(self, path: Path) -> str:
+        """Return `path` for messages, relative to the dataset if it is inside."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset lies on this machine; all of these paths are resolved.
+    """Where a dataset is on this machine; all of these paths are resolved.
 
-    path is a data YAML or a folder. folder is what the dataset must not lead out of. For a user's own path,
-    roots are the folders below one of which a data YAML's `path` may name another such folder, and barred is
-    what nothing may lead into; what was fetched has no roots.
+    path is a data YAML or a folder. folder is the folder that the dataset must not lead out of. For a user's
+    own path, roots are the folders in which a data YAML's `path` may name another dataset folder, and barred
+    is the folder that nothing may lead into; fetched data have no roots.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Place:
 
     @property
     def fetched(self) -> bool:
-        """Whether this project brought the data here, and not a user."""
+        """Whether this project fetched the data, rather than a user providing them."""
         return not self.roots
 
     def as_json(self) -> dict[str, Any]:
@@ -82,8 +82,8 @@ class Place:
         }
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Place:
-        """Read what `as_json` returned."""
+    def from_json(cls, values: Mapping[str, Any]) -> Place:
+        """Recreate a place from the result of `as_json`."""
         barred = values["barred"]
         return cls(
             Path(values["path"]),
@@ -95,7 +95,7 @@ class Place:
 
 
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
-    """Name all images below `folder`, relative to it. Hidden files do not count, nor for Ultralytics.
+    """Yield all images below `folder`, relative to it. Hidden files are skipped, as Ultralytics does.
 
     Raises DatasetError for a folder that leads out of the dataset.
     """
@@ -104,8 +104,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
-                f"{shown(str(folder))} has more than {FOLDER_DEPTH} folders inside each other; move "
-                "the images up"
+                f"{shown(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
             )
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
@@ -115,28 +114,26 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
                 yield str(Path(parent, name).relative_to(folder))
 
 
-def resolved_samples(
-    named: Iterable[tuple[Path, Path | None, str]], boundary: Boundary
-) -> tuple[Sample, ...]:
-    """Follow all links of images and labels, given with the image's name. Raises DatasetError."""
+def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
+    """Resolve all links of images and labels, given as (image, label, name). Raises DatasetError."""
     findings: dict[Finding, None] = {}
 
-    def resolved(path: Path) -> Path:
+    def resolve(path: Path) -> Path:
         try:
             return boundary.resolve_file(path)
         except (FileNotFoundError, NotADirectoryError):
-            return path  # the check says what is missing
+            return path  # the check reports missing files
         except LeadsOutside as problem:
-            findings[Finding(boundary.shown(path), None, str(problem))] = None
+            findings[Finding(boundary.relative_name(path), None, str(problem))] = None
             return path
 
     samples = []
     for image, label, name in named:
-        samples.append(Sample(resolved(image), label and resolved(label), name))
+        samples.append(Sample(resolve(image), label and resolve(label), name))
         if len(findings) >= FINDINGS:
             break
     if findings:
-        raise DatasetError.of_findings(boundary.source, list(findings))
+        raise DatasetError.from_findings(boundary.source, list(findings))
     return tuple(samples)
 
 
@@ -145,5 +142,5 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def is_image(name: str) -> bool:
-    """Tell by its suffix whether Ultralytics takes a file for an image."""
+    """Return whether Ultralytics treats the file as an image, judging by its suffix."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES

@@ -1,4 +1,4 @@
-"""Where training data may come from: what the parameter `dataset` can say."""
+"""Where training data may come from: the values of the parameter `dataset`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class S3Zip:
 
 @dataclass(frozen=True)
 class S3Tree:
-    """All objects below a prefix (empty, or ending in '/'); yaml is the data YAML in it, if one was named."""
+    """All objects under a prefix (empty, or ending in '/'); yaml is the data YAML in it, if one is named."""
 
     bucket: str
     prefix: str
@@ -53,22 +53,20 @@ Source = Digits | LocalPath | S3Zip | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
-    """Understand the parameter `dataset`; raises DatasetError with what it may be."""
+    """Parse the parameter `dataset`; raises DatasetError with the accepted forms."""
     if source == "digits":
         if task != "detect":
             raise DatasetError(
-                f"dataset='digits' is for task='detect' only, not {task!r}: the bundled digits have boxes "
-                "and nothing "
-                "else. Give a dataset of your own"
+                f"dataset='digits' is for task='detect' only, not {task!r}: the bundled digits have only "
+                "boxes. Give your own dataset"
             )
         return Digits()
     if source.startswith("s3://"):
         return _parse_s3(source)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source):
         raise DatasetError(
-            f"dataset={source!r}: nothing is fetched from there. {_REMEDY}; to use this dataset, download "
-            "it and upload "
-            "it to S3"
+            f"dataset={source!r}: datasets are not fetched from such addresses. {_REMEDY}; to use this "
+            "dataset, download it and upload it to S3"
         )
     path = Path(source)
     if not path.is_absolute():
@@ -80,12 +78,12 @@ def parse_source(source: str, task: str) -> Source:
 
 
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
-    """Find a user's own path on this machine. Raises DatasetError, also for one that is not below a root.
+    """Find a user's own path on this machine. Raises DatasetError, also for a path outside the roots.
 
-    Nothing else is said of a path that is not below a root: not even whether it exists.
+    Nothing else is revealed about a path outside the roots, not even whether it exists.
     """
     _require_roots(source, roots)
-    roots = roots.resolved()
+    roots = roots.resolve()
     named = resolve(origin.path)
     _require_allowed(named, source, roots)
     try:
@@ -95,10 +93,10 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
         exists = named.exists()
     except OSError as error:
         raise DatasetError(
-            f"dataset={source!r} cannot be looked at: {error.strerror}. Allow the worker to read it"
+            f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
     if is_yaml:
-        folder = resolve(origin.path.parent)  # of the link, where it is one
+        folder = resolve(origin.path.parent)  # of the link itself, if it is one
         _require_allowed(folder, source, roots)
         return Place(folder / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
@@ -115,29 +113,29 @@ def _require_roots(source: str, roots: DatasetRoots) -> None:
     machine = socket.gethostname()
     if not roots.folders:
         raise DatasetError(
-            f"dataset={source!r}: local paths are switched off on machine {machine!r}, where "
+            f"dataset={source!r}: local paths are switched off on machine {machine!r}, because "
             "DATASET_ROOTS is not set. Upload the data to S3 and give s3://bucket/… (.zip, prefix or data "
-            "YAML), or have the folder that holds them added to DATASET_ROOTS of every worker"
+            "YAML), or have the folder that contains them added to DATASET_ROOTS on every worker"
         )
     for folder in roots.folders:
         if not folder.is_absolute():
             raise DatasetError(
-                f"DATASET_ROOTS of machine {machine!r} names '{folder}', which is not an absolute path; "
+                f"DATASET_ROOTS on machine {machine!r} contains '{folder}', which is not an absolute path; "
                 "correct the setting"
             )
 
 
 def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
-    if roots.bar(real):
+    if roots.is_excluded(real):
         raise DatasetError(
-            f"dataset={source!r} lies in TRAINING_ROOT, which holds this project's own files; give the "
+            f"dataset={source!r} is in TRAINING_ROOT, which is for this project's own files; give the "
             "s3:// address that the data were fetched from, or a path below DATASET_ROOTS"
         )
-    if not roots.contain(real):
+    if not roots.is_allowed(real):
         raise DatasetError(
-            f"dataset={source!r} does not lie below a folder of DATASET_ROOTS of machine "
-            f"{socket.gethostname()!r} ({', '.join(map(str, roots.folders))}), links followed; move the data "
-            "there, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
+            f"dataset={source!r} is not below any folder of DATASET_ROOTS on machine "
+            f"{socket.gethostname()!r} ({', '.join(map(str, roots.folders))}) once links are resolved; move "
+            "the data there, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
         )
 
 
@@ -152,5 +150,5 @@ def _parse_s3(source: str) -> Source:
         folder, slash, name = key.rpartition("/")
         return S3Tree(bucket, folder + slash, name)
     if lower.endswith(_ARCHIVE_SUFFIXES):
-        raise DatasetError(f"dataset={source!r}: of archives only .zip is unpacked here; repack it as .zip")
+        raise DatasetError(f"dataset={source!r}: only .zip archives are supported; repack it as .zip")
     return S3Tree(bucket, f"{key.rstrip('/')}/" if key else "")

@@ -1,4 +1,4 @@
-"""What this package needs of an object store. `s3.py` and `listings.py` implement it."""
+"""The interface that this package needs from an object store; `s3.py` and `listings.py` implement it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as it was when it was listed. size is in bytes; etag is without quotes."""
+    """One object as of when it was listed. size is in bytes; etag is without quotes."""
 
     bucket: str
     key: str
@@ -33,24 +33,27 @@ NamedObjects = list[tuple[str, StoredObject]]
 class ObjectReader(Protocol):
     """Reads objects.
 
-    Every method raises DatasetError for what does not exist, and StoreErrors otherwise.
+    Every method raises DatasetError for an object that does not exist, and StoreErrors otherwise.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:
-        """Look at one object."""
+        """Return one object's size and ETag."""
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        """List the objects whose keys begin with `prefix`, in the order of their keys."""
+        """List the objects whose keys start with `prefix`, ordered by key."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
 
 
 class Listings(Protocol):
-    """Keeps what was checked below S3 prefixes, by fingerprint. Raises what ObjectReader does."""
+    """Records which objects were checked under S3 prefixes, by fingerprint.
+
+    Raises the same errors as ObjectReader.
+    """
 
     def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
-        """Keep a listing; yaml is the data YAML that was asked for."""
+        """Save a listing; yaml is the data YAML that was requested."""
 
     def load(self, fingerprint: str, origin: S3Tree) -> NamedObjects | None:
-        """Return the objects that were checked; None where no intact listing is kept."""
+        """Return the objects that were checked; None if no intact listing is saved."""

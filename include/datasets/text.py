@@ -1,4 +1,4 @@
-"""Opens files that strangers wrote, no larger than they may be, and reads their lines one by one."""
+"""Opens untrusted files of limited size, and reads their lines one by one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def open_regular(path: Path, most_bytes: int) -> BinaryIO:
-    """Open a plain file for reading. Raises ValueError for anything else, and for one of more bytes."""
-    # Without O_NONBLOCK, opening a named pipe would wait for ever.
+    """Open a regular file for reading. Raises ValueError for anything else, and for a larger file."""
+    # Without O_NONBLOCK, opening a named pipe would block forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
@@ -24,17 +24,17 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
         return file
     file.close()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is not a regular file; put a plain file there")
+        raise ValueError("it is not a regular file; replace it with one")
     raise ValueError(
-        f"the file has {in_words(found.st_size)}, and at most {in_words(most_bytes)} are read; "
+        f"the file has {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
         "check what wrote it, or split it"
     )
 
 
 def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text in UTF-8 and their numbers from 1, divided as `str.splitlines` does it.
+    """Yield the numbers (from 1) and lines of a UTF-8 text file, split as by `str.splitlines`.
 
-    longest is in characters. Raises ValueError with one sentence for a file that is not such a text, or that
+    longest is in characters. Raises ValueError with one sentence for a file that is not UTF-8 text, or that
     exceeds a limit.
     """
     number = 0
@@ -42,20 +42,20 @@ def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) ->
         for read in _read_lines(text, longest):
             if read is None:
                 raise ValueError(
-                    f"line {number + 1} has more than {longest:,} characters, the most that are read; "
+                    f"line {number + 1} has more than {longest:,} characters, which is the limit; "
                     "check what wrote the file"
                 )
             for line in read.splitlines():
                 number += 1
                 if number > most_lines:
                     raise ValueError(
-                        f"the file has more than {most_lines:,} lines, the most that are read; split it"
+                        f"the file has more than {most_lines:,} lines, which is the limit; split it"
                     )
                 yield number, line
 
 
 def _read_lines(text: io.TextIOWrapper, longest: int) -> Iterator[str | None]:
-    """Yield what lies between two line feeds; None for what is too long, and then nothing more."""
+    """Yield the text between line feeds; yield None and stop at the first line that is too long."""
     try:
         while line := text.readline(longest + 2):
             if len(line.rstrip("\n")) > longest:

@@ -1,4 +1,4 @@
-"""Checks a whole dataset before a GPU is taken for it."""
+"""Checks a whole dataset before a GPU is claimed for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError, Finding
-from include.datasets.images import image_problem
+from include.datasets.images import find_image_problem
 from include.datasets.labels import LabelRules, check_labels
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
@@ -29,17 +29,17 @@ class _Checked:
 
 
 def validate(layout: Layout, source: str) -> None:
-    """Open every image and every label file; raises DatasetError with all that is wrong, by file and line.
+    """Open every image and label file; raise DatasetError listing every problem by file and line.
 
     Stops after FINDINGS problems.
     """
-    # A dict keeps each problem once, as of an image that a list repeats, and their order.
+    # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
     findings: dict[Finding, None] = {}
     progress = Progress(f"Checking {source}", sum(map(len, layout.splits.values())), "images")
     rules = LabelRules(layout.task, len(layout.names), tuple(layout.extras.get("kpt_shape", (0, 0))))
 
     def check(sample: Sample) -> _Checked:
-        checked = _check(sample, layout, rules)
+        checked = _check_sample(sample, layout, rules)
         progress.advance()
         return checked
 
@@ -54,22 +54,22 @@ def validate(layout: Layout, source: str) -> None:
                 rest = Finding(
                     split, None, f"the check stopped after {FINDINGS:,} problems; correct them first"
                 )
-                raise DatasetError.of_findings(source, [*findings, *found, rest])
+                raise DatasetError.from_findings(source, [*findings, *found, rest])
         if layout.task != "classify":
             findings |= dict.fromkeys(_split_findings(split, layout, unlabelled, objects))
         findings |= found
     if findings:
-        raise DatasetError.of_findings(source, list(findings))
+        raise DatasetError.from_findings(source, list(findings))
 
 
-def _check(sample: Sample, layout: Layout, rules: LabelRules) -> _Checked:
+def _check_sample(sample: Sample, layout: Layout, rules: LabelRules) -> _Checked:
     findings = []
-    if problem := image_problem(sample.image):
-        findings.append(Finding(layout.shown(sample.image), None, problem))
+    if problem := find_image_problem(sample.image):
+        findings.append(Finding(layout.relative_name(sample.image), None, problem))
     if sample.label is None or not sample.label.is_file():
         return _Checked(findings, labelled=False, objects=0)
     problems, objects = check_labels(sample.label, rules)
-    findings += [Finding(layout.shown(sample.label), line, message) for line, message in problems]
+    findings += [Finding(layout.relative_name(sample.label), line, message) for line, message in problems]
     return _Checked(findings, labelled=True, objects=objects)
 
 
@@ -78,10 +78,11 @@ def _split_findings(split: str, layout: Layout, unlabelled: int, objects: int) -
     first = layout.splits[split][0]
     if unlabelled == images and first.label:
         yield Finding(
-            layout.shown(first.label),
+            layout.relative_name(first.label),
             None,
-            f"no image of {split} has a label file; for {layout.shown(first.image)} it is expected here (the "
-            "last folder 'images' in the path becomes 'labels'; without one it lies beside the image)",
+            f"no image of {split} has a label file; for {layout.relative_name(first.image)} it is expected "
+            "here (the "
+            "last folder named 'images' in the path becomes 'labels'; without one, next to the image)",
         )
     elif not objects:
         yield Finding(f"{split}", None, "all label files are empty; there is nothing to learn from")

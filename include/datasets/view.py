@@ -1,9 +1,9 @@
-"""What Ultralytics gets as `data`: a folder of our own with links to exactly the files that were checked.
+"""The view that Ultralytics gets as `data`: our own folder with links to exactly the files that were checked.
 
-Nothing else of the source is in it: no `*.cache` (which Ultralytics would unpickle), no `*.npy` (which it
-would take for the image), no `download` (which it would run). What Ultralytics writes beside images and
-labels, its caches and the JPEG files that it rewrites, stays here: the user's folder and the fetched content
-are never touched.
+It contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy` (which
+it would load instead of the image), no `download` (which it would run). Whatever Ultralytics writes next to
+images and labels, such as its caches and the JPEG files that it rewrites, stays in the view: the user's
+folder and the fetched content are never touched.
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ def fill_view(layout: Layout, partial: Path, final: Path) -> None:
             image = partial / "images" / split / sample.name
             _link(image, sample.image)
             if sample.label and sample.label.is_file():
-                # Where Ultralytics will look for it, which depends on the folders' names inside the split,
-                # too.
+                # Where Ultralytics will look for it, which also depends on folder names within the split.
                 _link(label_path(image, partial), sample.label)
     _write_description(layout, partial, final)
 
 
-def data_of_view(view: Path, task: str) -> Path:
-    """Return what Ultralytics gets as `data`: the folder for classify, else the data YAML."""
+def data_argument(view: Path, task: str) -> Path:
+    """Return Ultralytics' argument `data`: the folder for classify, otherwise the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 
 
 def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():  # images that differ in their suffix alone share a label file
+    if not link.is_symlink():  # images that differ only in their suffix share a label file
         link.symlink_to(target)
 
 

@@ -1,11 +1,11 @@
-"""One view for each training: two that run at once on a machine never write into the same folder.
+"""One view per training run: two runs on the same machine never write into the same folder.
 
-Ultralytics writes caches beside images and labels, and nothing in it expects another process there: it
-removes a label cache or an .npy file that the other one is writing. So a view is locked while it is used, and
-whoever finds it locked takes the next one. A view is used again later, with its caches.
+Ultralytics writes caches next to images and labels, and does not expect another process there: it removes a
+label cache or an .npy file that the other one is writing. So a view is locked while it is in use, and a run
+that finds it locked takes the next one. Views are reused later, together with their caches.
 
-The lock ends with the last process that uses the view: the loader workers of a training that was killed hold
-it until they notice, seconds later.
+The lock is held until the last process that uses the view ends: the loader workers of a killed training run
+hold it for some seconds, until they notice.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ORPHANS_SECONDS = 30.0
-"""How long to wait for the loader workers of a process that was killed; they look for it every 5 seconds."""
+"""How long to wait for the loader workers of a killed process; they check for it every 5 seconds."""
 
 
 @contextmanager
-def own_view(home: Path, name: str) -> Iterator[Path]:
-    """Give the first of the folders `home`/`name`, `home`/`name`-2, ... that nobody uses, until the end.
+def lock_view(home: Path, name: str) -> Iterator[Path]:
+    """Lock the first free folder of `home`/`name`, `home`/`name`-2, ... until the context ends.
 
-    The folder need not exist yet. Raises UntrustedFolder where `home` is not to be trusted.
+    The folder need not exist yet. Raises UntrustedFolder if `home` is not trustworthy.
     """
     make_trusted_folder(home)
     for number in count(1):
@@ -52,13 +52,13 @@ def own_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file. Returns False where another training has it."""
+    """Lock the open file. Returns False if another training run holds the lock."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if _runs(_user(descriptor)) or time.monotonic() > deadline:
+            if _is_running(_read_user(descriptor)) or time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
         else:
@@ -66,33 +66,33 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
-    """Write down who uses the view. Where its last user was killed, remove what it has cached in part.
+    """Record this process as the user of the view, and remove what a killed one left half-written.
 
-    Ultralytics does not always notice a decoded image that is not whole. It does for label caches.
+    Ultralytics does not always notice a truncated decoded image. It does notice a truncated label cache.
     """
-    if _user(descriptor) is not None:
+    if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):
             if not is_whole(image):
-                log.info("Removing %s, which an interrupted training has not finished.", image)
+                log.info("Removing %s, which an interrupted training run did not finish writing.", image)
                 image.unlink()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
-def _user(descriptor: int) -> int | None:
-    """Return the process that has locked the file and not let go of it in an orderly way."""
+def _read_user(descriptor: int) -> int | None:
+    """Return the id of the process that locked the file and never released it properly."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
 
 
-def _runs(pid: int | None) -> bool:
-    """Whether the process is there. One that has locked the file, but not written its number yet, is."""
+def _is_running(pid: int | None) -> bool:
+    """Return whether the process runs. None, a process that has not written its id yet, counts as running."""
     if pid is None:
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another account
+    except PermissionError:  # it belongs to another account
         return True
     return True

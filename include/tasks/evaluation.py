@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.datasets.fetch import materialized
+from include.datasets.fetch import materialize
 from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
@@ -50,7 +50,7 @@ def evaluate_both(
     with (
         no_retry(),
         persistent(),
-        materialized(
+        materialize(
             dataset,
             settings.dataset_cache,
             S3ObjectReader(bucket.client),
