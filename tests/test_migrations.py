@@ -22,7 +22,7 @@ from include.schema.errors import (
     TargetUnknown,
 )
 from include.schema.migrations import apply, plan, verify
-from include.schema.session import Patience
+from include.schema.session import LockTimeouts
 from tests import platforms
 
 REVISIONS = revisions(MIGRATIONS)
@@ -100,7 +100,7 @@ def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[
     apply(engine)
     after_one = platforms.structure(connection)
     for _ in range(9):
-        assert apply(engine).report == f"Schema: at {HEAD}, to be at {HEAD}. Nothing to do."
+        assert apply(engine).report == f"Schema: at {HEAD}, target {HEAD}. Nothing to do."
     assert platforms.structure(connection) == after_one
     verify(engine)
 
@@ -163,7 +163,7 @@ def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
     connection.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
     connection.commit()
     before = platforms.structure(connection)
-    refusal = rf"{column} would lose what 1 rows hold\. Confirm with confirm_data_loss: true"
+    refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
     assert column in plan(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
@@ -190,7 +190,7 @@ def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
     apply(engine)
     connection.execute(f"INSERT INTO {table} {row}")
     connection.commit()
-    with pytest.raises(MigrationRefused, match=f"table {table} would lose what 1 rows hold"):
+    with pytest.raises(MigrationRefused, match=rf"table {table} would lose data \(rows affected: 1\)"):
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
@@ -306,8 +306,8 @@ def test_a_table_in_use_is_not_waited_for_for_long(
     apply(engine)
     with psycopg.connect(database_url) as reader:
         reader.execute("SELECT FROM training_jobs")
-        with pytest.raises(SchemaBusy, match="in use by another program for more than 100ms"):
-            apply(engine, "base", patience=Patience(table="100ms"))
+        with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 100ms"):
+            apply(engine, "base", timeouts=LockTimeouts(table="100ms"))
     verify(engine)
     apply(engine, "base")
 
@@ -317,7 +317,7 @@ def test_another_migration_is_not_waited_for_for_ever(
 ) -> None:
     connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
     with pytest.raises(SchemaBusy, match="Another run has been migrating this database for more than 100ms"):
-        apply(engine, patience=Patience(migration="100ms"))
+        apply(engine, timeouts=LockTimeouts(migration="100ms"))
 
 
 @pytest.mark.parametrize(

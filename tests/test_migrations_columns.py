@@ -81,14 +81,17 @@ def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
             r"last_checkpoint_path has type jsonb, but must be character varying\(500\)",
         ),
         ("durable_epoch text", r"durable_epoch has type text, but must be integer"),
-        ("attempt int NOT NULL DEFAULT 1", r"attempt is NOT NULL, but is empty while a job waits or trains"),
+        (
+            "attempt int NOT NULL DEFAULT 1",
+            r"attempt is NOT NULL, but stays empty while a job is queued or running",
+        ),
         (
             "started_at timestamptz NOT NULL DEFAULT now()",
-            r"started_at is NOT NULL, but is empty .* ALTER COLUMN started_at DROP NOT NULL",
+            r"started_at is NOT NULL, but stays empty .* ALTER COLUMN started_at DROP NOT NULL",
         ),
         (
             "status text, started_at timestamptz, CHECK (status <> 'failed' OR started_at IS NOT NULL)",
-            r"CHECK training_jobs_check refuses training_jobs\.status = failed",
+            r"CHECK training_jobs_check rejects training_jobs\.status = failed",
         ),
         ("origin_run_id varchar(100)", r"origin_run_id has type character varying\(100\), too short"),
         ("inexact_reason varchar(80)", r"inexact_reason has type character varying\(80\), too short"),
@@ -98,27 +101,27 @@ def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
             r"error has type character varying\(255\), too short .* ALTER COLUMN error TYPE text",
         ),
         ("error text NOT NULL", r"training_jobs\.error is NOT NULL.*ALTER COLUMN error DROP NOT NULL"),
-        ("epochs int GENERATED ALWAYS AS (id * 2) STORED", r"epochs is computed by the database.*rename it"),
+        ("epochs int GENERATED ALWAYS AS (id * 2) STORED", r"epochs is a generated column.*rename it"),
         ("status varchar(8)", r"status has type character varying\(8\), too short"),
         (
             "status mood",
-            r"status has type mood, which refuses queued, running, stopped: ALTER TYPE mood ADD VALUE",
+            r"status has type mood, which rejects queued, running, stopped: ALTER TYPE mood ADD VALUE",
         ),
         (
             "status word",
-            r"status has type word, which refuses queued, running, completed, stopped: change what",
+            r"status has type word, which rejects queued, running, completed, stopped: change what",
         ),
         (
             "status text CHECK (status <> 'stopped')",
-            r"CHECK training_jobs_status_check refuses .* = stopped: drop it",
+            r"CHECK training_jobs_status_check rejects .* = stopped: drop it",
         ),
         (
             "status text CHECK (upper(status) = ANY ('{QUEUED,RUNNING,STOPPED,FAILED,100%}'))",
-            r"CHECK training_jobs_status_check refuses training_jobs\.status = completed",
+            r"CHECK training_jobs_status_check rejects training_jobs\.status = completed",
         ),
         (
             "status text REFERENCES moods",
-            r"Foreign key .* refuses .* = queued, running, .* insert these into moods",
+            r"Foreign key .* rejects .* = queued, running, .* insert these into moods",
         ),
     ],
 )
@@ -167,9 +170,9 @@ def test_a_column_of_another_type_that_can_be_used_stays(
 @pytest.mark.parametrize(
     ("create", "said"),
     [
-        ("CREATE TABLE training_jobs (a int, b int, PRIMARY KEY (a, b))", "no primary key of one column"),
-        ("CREATE TABLE training_jobs (a int UNIQUE)", "no primary key of one column"),
-        ("CREATE TABLE training_jobs (a timestamptz PRIMARY KEY)", "no primary key of one column"),
+        ("CREATE TABLE training_jobs (a int, b int, PRIMARY KEY (a, b))", "no single-column primary key"),
+        ("CREATE TABLE training_jobs (a int UNIQUE)", "no single-column primary key"),
+        ("CREATE TABLE training_jobs (a timestamptz PRIMARY KEY)", "no single-column primary key"),
         (
             "CREATE VIEW training_jobs AS SELECT 1 AS id",
             "training_jobs is a view, but must be an ordinary table",
@@ -180,15 +183,15 @@ def test_a_column_of_another_type_that_can_be_used_stays(
         ),
         (
             "CREATE TABLE training_epochs (id int)",
-            "a table training_epochs of somebody else, with columns id",
+            "A table training_epochs of another application exists, with columns id",
         ),
         (
             "CREATE TABLE model_versions (name varchar(256), version int, PRIMARY KEY (name, version))",
-            "a table model_versions of somebody else, with columns name, version: rename it, or give",
+            "A table model_versions of another application exists, with columns name, version: rename it,",
         ),
         (
             "CREATE TABLE training_jobs AS SELECT * FROM (VALUES ('a'), ('a'), ('b')) AS jobs (job_id)",
-            r"job_id holds 1 values more than once",
+            r"job_id contains 1 duplicate values",
         ),
     ],
 )

@@ -190,7 +190,7 @@ def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
         "UPDATE training_jobs SET last_checkpoint_path = 's3://b/last.pt', epoch = 3 WHERE id = 7"
     )
     connection.commit()
-    with pytest.raises(MigrationRefused, match="last_checkpoint_path would lose what 1 rows hold"):
+    with pytest.raises(MigrationRefused, match=r"last_checkpoint_path would lose data \(rows affected: 1\)"):
         apply(engine, "base")
     apply(engine, "base", confirm_data_loss=True)
     assert _one(connection, "SELECT count(*) FROM training_jobs") == ROWS
@@ -202,7 +202,9 @@ def test_job_ids_of_our_own_are_data(
 ) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
     connection.commit()
-    with pytest.raises(MigrationRefused, match=r"column training_jobs.job_id would lose what 1 rows hold"):
+    with pytest.raises(
+        MigrationRefused, match=r"column training_jobs.job_id would lose data \(rows affected: 1\)"
+    ):
         apply(engine, "base")
 
 
@@ -221,7 +223,7 @@ def test_a_platform_in_another_schema_of_the_search_path_is_adopted_there(databa
 
 def test_a_mandatory_column_of_the_platform_is_announced(adopted: Platform, engine: Engine) -> None:
     apply(engine, "base")
-    warned = "Only the platform can create rows of training_jobs, for name must be filled"
+    warned = "Only the platform can create rows of training_jobs, because name must be filled"
     assert any(warned in warning for warning in plan(engine).warnings)
 
 
@@ -262,7 +264,7 @@ def test_a_role_that_does_not_own_the_table_is_told_so(
         ("ALTER TABLE training_jobs DISABLE TRIGGER USER", "job_id of training_jobs is missing or disabled"),
         ("UPDATE training_jobs SET job_id = NULL WHERE id = 7", "1 rows of training_jobs have no job_id"),
         ("DROP INDEX training_schema_job_id", "job_id has no unique index"),
-        ("ALTER TABLE training_jobs ADD CHECK (status <> 'stopped') NOT VALID", "refuses .* = stopped"),
+        ("ALTER TABLE training_jobs ADD CHECK (status <> 'stopped') NOT VALID", "rejects .* = stopped"),
     ],
 )
 def test_verify_says_what_an_adopted_table_lost(

@@ -1,1 +1,1 @@
-"""The schema of the training tables: planning, applying and verifying the revisions in sql/migrations."""
+"""The schema of the training tables: plans, applies and verifies the revisions in sql/migrations."""

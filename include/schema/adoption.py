@@ -1,13 +1,13 @@
-"""Taking over the table of an existing platform: add what is missing, touch nothing that is there."""
+"""Adopts the table of an existing platform: adds what is missing and leaves everything else alone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from include.schema import catalog
-from include.schema.columns import caution
+from include.schema.columns import describe_difference
 from include.schema.errors import MigrationRefused
-from include.schema.values import objections
+from include.schema.values import find_objections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
 KEY_TRIGGER = "zz_training_schema_job_id"
-"""Triggers fire in the order of their names: one of the platform's that makes the key must come first."""
+"""Triggers fire in the order of their names: a platform's trigger that generates the key must come first."""
 
 _KEY_FUNCTION = """\
 CREATE FUNCTION training_schema_job_id() RETURNS trigger
@@ -35,30 +35,30 @@ $$"""
 def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> None:
     """Add those of `columns` that the table lacks.
 
-    Raises MigrationRefused if a column that is there cannot be used.
+    Raises MigrationRefused if an existing column cannot be used.
     """
     actual = catalog.columns(revision.connection, table)
-    problems = _objections(revision.connection, table, columns, actual)
+    problems = _find_objections(revision.connection, table, columns, actual)
     if problems:
         raise MigrationRefused(problems)
     for column in columns:
         if column.name not in actual:
             revision.add_column(table, column)
-        elif note := caution(table, column, actual[column.name]):
+        elif note := describe_difference(table, column, actual[column.name]):
             revision.warn(note)
 
 
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
-    """Whether a table of ours is there already, as after the loss of the version table alone.
+    """Return whether our table already exists, for instance because only the version table was lost.
 
-    Raises MigrationRefused if it is somebody else's: MLflow, too, has a table model_versions.
+    Raises MigrationRefused if it is another application's: MLflow, too, has a table model_versions.
     """
     if catalog.table_kind(revision.connection, table) is None:
         return False
     actual = {name: column.type for name, column in catalog.columns(revision.connection, table).items()}
     if not {column.name: column.type for column in columns}.items() <= actual.items():
         problem = (
-            f"There is a table {table} of somebody else, with columns {', '.join(actual)}: "
+            f"A table {table} of another application exists, with columns {', '.join(actual)}: "
             "rename it, or give connection training_db a search_path on which it is not found."
         )
         raise MigrationRefused([problem])
@@ -66,23 +66,23 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
 
 
 def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:
-    """Add what the platform's table lacks of `columns`, and a unique job_id for each row it has and gets.
+    """Add the `columns` that the platform's table lacks, and a unique job_id for current and future rows.
 
-    Raises MigrationRefused with all that stands in the way.
+    Raises MigrationRefused with every obstacle.
     """
     connection = revision.connection
     kind = catalog.table_kind(connection, table)
     if kind != "r":
-        raise MigrationRefused([_not_a_table(table, kind)])
+        raise MigrationRefused([_describe_wrong_kind(table, kind)])
     actual = catalog.columns(connection, table)
-    key = _key(connection, table, actual)
-    problems = _objections(connection, table, columns, actual)
-    problems += _nameless(connection, table, actual, key)
+    key = _find_key(connection, table, actual)
+    problems = _find_objections(connection, table, columns, actual)
+    problems += _find_naming_problems(connection, table, actual, key)
     if problems:
         raise MigrationRefused(problems)
 
     revision.warn(
-        f"{table} belongs to an existing platform: what is missing is added, its rows stay as they are."
+        f"{table} belongs to an existing platform: missing columns are added, and its rows stay unchanged."
     )
     _warn_of_mandatory_columns(revision, table, columns, actual)
     if "job_id" not in actual:
@@ -97,14 +97,14 @@ def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> Non
     add_missing(revision, table, columns)
 
 
-def _objections(
+def _find_objections(
     connection: Connection, table: str, columns: Sequence[Column], actual: dict[str, ActualColumn]
 ) -> list[str]:
-    return [problem for column in columns for problem in objections(connection, table, column, actual)]
+    return [problem for column in columns for problem in find_objections(connection, table, column, actual)]
 
 
-def _key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
-    """Return the column that names a row of the platform and is never empty."""
+def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
+    """Return a column that identifies a row of the platform and is never empty."""
     for name in catalog.unique_columns(connection, table):
         column = actual[name]
         if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:
@@ -112,25 +112,25 @@ def _key(connection: Connection, table: str, actual: dict[str, ActualColumn]) ->
     return None
 
 
-def _nameless(
+def _find_naming_problems(
     connection: Connection, table: str, actual: dict[str, ActualColumn], key: str | None
 ) -> list[str]:
-    """Say why rows could not be named by job_id."""
+    """Return the reasons why job_id could not identify rows."""
     problems = []
     if key is None and ("job_id" not in actual or actual["job_id"].nullable):
         problems.append(
-            f"Table {table} has no primary key of one column of type integer, uuid, text or varchar, to fill "
-            f"job_id from: add such a key, or a column job_id text NOT NULL UNIQUE of your own."
+            f"Table {table} has no single-column primary key of type integer, uuid, text or varchar to fill "
+            f"job_id from: add such a key, or your own column job_id text NOT NULL UNIQUE."
         )
     if "job_id" in actual:
-        repeated = catalog.number(
+        repeated = catalog.fetch_number(
             connection,
             f"SELECT count(*) FROM (SELECT FROM {table} WHERE job_id IS NOT NULL "  # noqa: S608 - a constant
             "GROUP BY job_id HAVING count(*) > 1) AS repeated",
         )
         if repeated:
             problems.append(
-                f"Column {table}.job_id holds {repeated} values more than once, but must name a row: "
+                f"Column {table}.job_id contains {repeated} duplicate values, but must identify a row: "
                 "make them unique, or rename the column."
             )
     return problems
@@ -138,7 +138,7 @@ def _nameless(
 
 def _name_rows(revision: Revision, table: str, key: str) -> None:
     connection = revision.connection
-    if catalog.number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL"):  # noqa: S608
+    if catalog.fetch_number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL"):  # noqa: S608
         _fill_job_id(revision, table, key)
     if catalog.trigger_exists(connection, table, KEY_TRIGGER):
         return
@@ -154,14 +154,17 @@ def _name_rows(revision: Revision, table: str, key: str) -> None:
 
 
 def _fill_job_id(revision: Revision, table: str, key: str) -> None:
-    """Rewrite the table: an UPDATE would fire the platform's own triggers and so change more than job_id."""
+    """Fill job_id by rewriting the table.
+
+    An UPDATE would fire the platform's own triggers and could change more than job_id.
+    """
     connection = revision.connection
-    size = catalog.number(connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
-    revision.warn(f"{table} ({size} MiB) is rewritten to fill job_id from {key}, and locked meanwhile.")
+    size = catalog.fetch_number(connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
+    revision.warn(f"{table} ({size} MiB) is locked while it is rewritten to fill job_id from {key}.")
     job_id = catalog.columns(connection, table)["job_id"]
     revision.execute(
         f"ALTER TABLE {table} ALTER COLUMN job_id "
-        f"TYPE {job_id.type} USING COALESCE(job_id, {catalog.quoted(key)}::text)"
+        f"TYPE {job_id.type} USING COALESCE(job_id, {catalog.quote_identifier(key)}::text)"
     )
 
 
@@ -176,14 +179,14 @@ def _warn_of_mandatory_columns(
     ]
     if mandatory:
         revision.warn(
-            f"Only the platform can create rows of {table}, for {', '.join(mandatory)} must be filled: "
-            "train_yolo then needs the job_id of an existing row."
+            f"Only the platform can create rows of {table}, because {', '.join(mandatory)} must be filled: "
+            "train_yolo therefore needs the job_id of an existing row."
         )
 
 
-def _not_a_table(table: str, kind: str | None) -> str:
+def _describe_wrong_kind(table: str, kind: str | None) -> str:
     what = {"v": "a view", "m": "a materialized view", "p": "a partitioned table", "f": "a foreign table"}
     return (
-        f"{table} is {what.get(kind or '', 'no table')}, but must be an ordinary table: rename it, "
+        f"{table} is {what.get(kind or '', 'not a table')}, but must be an ordinary table: rename it, "
         "or give connection training_db a search_path on which it is not found."
     )

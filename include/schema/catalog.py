@@ -1,4 +1,4 @@
-"""What the database holds, read from PostgreSQL's own catalog by the statements of `sql/catalog`."""
+"""Reads PostgreSQL's catalog with the statements of `sql/catalog`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _STATEMENTS = Path(__file__).resolve().parents[2] / "sql" / "catalog"
 
 
-def quoted(name: str) -> str:
-    """`name` as an SQL identifier."""
+def quote_identifier(name: str) -> str:
+    """Return `name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def table_kind(connection: Connection, table: str) -> str | None:
-    """PostgreSQL's letter for the kind of relation (r is an ordinary table), or None if there is none."""
+    """Return PostgreSQL's letter for the kind of relation (r is an ordinary table); None if it is missing."""
     rows = _rows(connection, "table_kind", table=table)
     return rows[0][0] if rows else None
 
@@ -33,29 +33,29 @@ def columns(connection: Connection, table: str) -> dict[str, ActualColumn]:
 
 
 def unique_columns(connection: Connection, table: str) -> list[str]:
-    """Return the columns whose value alone names a row, the primary key first."""
+    """Return the columns whose value alone identifies a row, the primary key first."""
     return [row.name for row in _rows(connection, "unique_columns", table=table)]
 
 
 def column_checks(connection: Connection, table: str, column: str) -> list[tuple[str, str]]:
-    """Name and expression of each CHECK that looks at the column."""
+    """Return name and expression of each CHECK that involves the column."""
     return [
         (row.name, row.expression) for row in _rows(connection, "column_checks", table=table, column=column)
     ]
 
 
 def column_references(connection: Connection, table: str, column: str) -> list[tuple[str, str, str]]:
-    """Name, table and column (as SQL identifiers) of each list of values that the column refers to."""
+    """Return name, table and column (as SQL identifiers) of each list of values the column references."""
     rows = _rows(connection, "column_references", table=table, column=column)
     return [(row.name, row.listing_table, row.listing_column) for row in rows]
 
 
 def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
-    """Whether the table has this trigger, and it fires."""
+    """Return whether the table has this trigger, and it is enabled."""
     return bool(_rows(connection, "trigger_exists", table=table, trigger=trigger)[0][0])
 
 
-def number(connection: Connection, statement: str) -> int:
+def fetch_number(connection: Connection, statement: str) -> int:
     """Return the one number that `statement` returns."""
     return int(connection.exec_driver_sql(statement).scalar_one())
 

@@ -1,4 +1,4 @@
-"""Is the schema the one this code was written for? Asked before every training, so it is one cheap query."""
+"""Checks whether the schema is the one this code needs; cheap, because every training run starts with it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def require_current(connection: Connection[Any]) -> None:
             f"The training database is at schema revision {current}, but this code needs {expected}: "
             "run the Dag migrate_schema."
         )
-    raise SchemaBehind(newer_than_code(current))
+    raise SchemaBehind(describe_newer_schema(current))
 
 
-def newer_than_code(current: str) -> str:
-    """Return the sentence for a schema whose revision this code does not know."""
+def describe_newer_schema(current: str) -> str:
+    """Return the message for a schema whose revision this code does not know."""
     return (
         f"The training database is at schema revision {current}, which this code does not know "
         f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that one here."
@@ -45,7 +45,7 @@ def newer_than_code(current: str) -> str:
 
 @cache
 def revisions(scripts: Path) -> tuple[str, ...]:
-    """All revisions below `scripts`, the first first."""
+    """Return all revisions in `scripts`, the oldest first."""
     from alembic.script import ScriptDirectory
 
     return tuple(script.revision for script in ScriptDirectory(str(scripts)).walk_revisions())[::-1]

@@ -1,4 +1,4 @@
-"""What can go wrong with the schema, in sentences for the person who reads a task's log."""
+"""Errors of the schema, phrased for the person who reads a task's log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from include.errors import FinalError, ProjectError, TransientError
 
 
 class SchemaError(ProjectError):
-    """The schema is not, or cannot be made, what was asked for."""
+    """The schema is not, or cannot be brought to, the requested revision."""
 
 
 class SchemaBehind(SchemaError, FinalError):
@@ -20,15 +20,15 @@ class TargetUnknown(SchemaError, FinalError):
 
 
 class SchemaUnverified(SchemaError, FinalError):
-    """The database does not hold what its revision promises."""
+    """The database does not contain what its revision promises."""
 
 
 class SchemaBusy(SchemaError, TransientError):
-    """Somebody else holds a lock for too long; the same call may succeed later."""
+    """Another session has held a lock for too long; a retry may succeed."""
 
 
 class MigrationRefused(SchemaError, FinalError):
-    """The migration would break or lose something. `problems` says what, and how to solve it."""
+    """The migration would break or lose something. `problems` lists what, and how to fix it."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(

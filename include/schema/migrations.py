@@ -1,4 +1,4 @@
-"""Migrate the training schema: rehearse it, carry it out, and look at what is there."""
+"""Migrates the training schema: plans, applies and verifies revisions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import ClientCursor
 from sqlalchemy import event
 
-from include.schema.current import MIGRATIONS, VERSION_TABLE, newer_than_code, revisions
+from include.schema.current import MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
 from include.schema.plan import BASE, MigrationPlan
-from include.schema.session import DEFAULT_PATIENCE, exclusive, in_sentences
+from include.schema.session import DEFAULT_TIMEOUTS, open_exclusive_session, translate_database_errors
 from include.schema.verification import compare
 
 if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import Connection, Engine
 
-    from include.schema.session import Patience
+    from include.schema.session import LockTimeouts
     from include.schema.verification import ColumnState
 
 _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
@@ -37,16 +37,16 @@ def plan(
     *,
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
-    patience: Patience = DEFAULT_PATIENCE,
+    timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
 ) -> MigrationPlan:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
-    target is "head", "base", a revision, or steps from the current one such as "+1" and "-1". What `apply`
-    would refuse is in the plan's problems. Raises TargetUnknown, SchemaBehind (the schema is newer than this
-    code), SchemaBusy.
+    target is "head", "base", a revision, or steps from the current one such as "+1" and "-1". The plan's
+    problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the schema is newer
+    than this code), SchemaBusy.
     """
-    with exclusive(engine, patience) as connection:
-        return _rehearse(connection, target, confirm_data_loss, scripts, patience)
+    with open_exclusive_session(engine, timeouts) as connection:
+        return _rehearse(connection, target, confirm_data_loss, scripts, timeouts)
 
 
 def apply(
@@ -55,30 +55,30 @@ def apply(
     *,
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
-    patience: Patience = DEFAULT_PATIENCE,
+    timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
 ) -> MigrationPlan:
-    """Migrate to `target`, one transaction for each revision, and return what was done.
+    """Migrate to `target`, one transaction per revision, and return what was done.
 
-    All of it is rehearsed first: a revision that fails leaves nothing behind, not even those before it.
-    Raises MigrationRefused before anything is changed, and what `plan` raises.
+    The whole migration is rehearsed first, so that a revision that fails leaves nothing behind, not even the
+    revisions before it. Raises MigrationRefused before anything is changed, and the errors of `plan`.
     """
-    with exclusive(engine, patience) as connection:
-        rehearsed = _rehearse(connection, target, confirm_data_loss, scripts, patience)
+    with open_exclusive_session(engine, timeouts) as connection:
+        rehearsed = _rehearse(connection, target, confirm_data_loss, scripts, timeouts)
         if rehearsed.problems:
             raise MigrationRefused(rehearsed.problems)
-        config = _config(connection, confirm_data_loss, scripts)
-        _migrate(config, rehearsed.current, rehearsed.target, revisions(scripts), patience)
+        config = _make_config(connection, confirm_data_loss, scripts)
+        _migrate(config, rehearsed.current, rehearsed.target, revisions(scripts), timeouts)
         return rehearsed
 
 
 def verify(engine: Engine, target: str = "head", *, scripts: Path = MIGRATIONS) -> list[ColumnState]:
-    """Compare the database itself with what `target` (head, base or a revision) promises, column by column.
+    """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
-    Raises SchemaUnverified for another revision and for what is missing or different.
+    Raises SchemaUnverified for another revision, and for missing or different columns.
     """
     known = revisions(scripts)
     with engine.connect() as connection:
-        current = _current(connection, known)
+        current = _read_current(connection, known)
         expected = _resolve(target, current, known)
         if current != expected:
             raise SchemaUnverified(
@@ -89,31 +89,31 @@ def verify(engine: Engine, target: str = "head", *, scripts: Path = MIGRATIONS) 
 
 
 def _rehearse(
-    connection: Connection, target: str, confirm_data_loss: bool, scripts: Path, patience: Patience
+    connection: Connection, target: str, confirm_data_loss: bool, scripts: Path, timeouts: LockTimeouts
 ) -> MigrationPlan:
     known = revisions(scripts)
-    current = _current(connection, known)
+    current = _read_current(connection, known)
     resolved = _resolve(target, current, known)
-    config = _config(connection, confirm_data_loss, scripts)
+    config = _make_config(connection, confirm_data_loss, scripts)
     problems: tuple[str, ...] = ()
-    # Alembic finds this transaction open and leaves its end to us.
-    with _changes(connection) as statements, connection.begin() as rehearsal:
+    # Alembic leaves a transaction that is already open to us.
+    with _collect_changes(connection) as statements, connection.begin() as rehearsal:
         try:
-            _migrate(config, current, resolved, known, patience)
+            _migrate(config, current, resolved, known, timeouts)
         except MigrationRefused as refusal:
             problems = refusal.problems
         rehearsal.rollback()
     return MigrationPlan(
         current=current,
         target=resolved,
-        revisions=_between(current, resolved, known),
+        revisions=_revisions_between(current, resolved, known),
         statements=tuple(statements),
         warnings=tuple(config.attributes["warnings"]),
         problems=problems,
     )
 
 
-def _config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> Config:
+def _make_config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> Config:
     attributes = {
         "connection": connection,
         "version_table": VERSION_TABLE,
@@ -125,30 +125,32 @@ def _config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> C
     return config
 
 
-def _migrate(config: Config, current: str, target: str, known: tuple[str, ...], patience: Patience) -> None:
+def _migrate(
+    config: Config, current: str, target: str, known: tuple[str, ...], timeouts: LockTimeouts
+) -> None:
     order = (BASE, *known)
     if current == target:
         return
     move = command.upgrade if order.index(target) > order.index(current) else command.downgrade
-    with in_sentences(
-        f"A table was in use by another program for more than {patience.table}. Try again when its "
-        "transactions are short, or end the one that holds the table (pg_stat_activity names it)."
+    with translate_database_errors(
+        f"Another program has been using a table for more than {timeouts.table}. Try again when its "
+        "transactions are short, or end the one that locks the table (pg_stat_activity shows it)."
     ):
         move(config, target)
 
 
-def _current(connection: Connection, known: tuple[str, ...]) -> str:
-    """Read the database's revision, in a transaction of its own."""
+def _read_current(connection: Connection, known: tuple[str, ...]) -> str:
+    """Return the database's revision, read in a separate transaction."""
     with connection.begin():
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         current = context.get_current_revision() or BASE
     if current not in {BASE, *known}:
-        raise SchemaBehind(newer_than_code(current))
+        raise SchemaBehind(describe_newer_schema(current))
     return current
 
 
 def _resolve(target: str, current: str, known: tuple[str, ...]) -> str:
-    """Turn head, base and steps into a revision, so that an attempt repeated later means the same."""
+    """Turn head, base and steps into a revision, so that a later retry has the same target."""
     all_revisions = (BASE, *known)
     if target == "head":
         return all_revisions[-1]
@@ -159,26 +161,27 @@ def _resolve(target: str, current: str, known: tuple[str, ...]) -> str:
         if 0 <= position < len(all_revisions):
             return all_revisions[position]
         raise TargetUnknown(
-            f"target={target!r} leads beyond the revisions: the schema is at {current}, and there are "
+            f"target={target!r} is out of range: the schema is at {current}, and the revisions are "
             f"{', '.join(all_revisions)}."
         )
     raise TargetUnknown(
-        f"target={target!r} is no revision: give head, base, {', '.join(known)}, or steps such as +1 or -1."
+        f"target={target!r} is not a revision: give head, base, {', '.join(known)}, or steps such as +1 or "
+        "-1."
     )
 
 
-def _between(current: str, target: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the revisions whose upgrade or downgrade runs, in the order in which they run."""
+def _revisions_between(current: str, target: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the revisions whose upgrade or downgrade will run, in that order."""
     all_revisions = (BASE, *known)
-    here, there = all_revisions.index(current), all_revisions.index(target)
-    if there >= here:
-        return all_revisions[here + 1 : there + 1]
-    return all_revisions[there + 1 : here + 1][::-1]
+    start, end = all_revisions.index(current), all_revisions.index(target)
+    if end >= start:
+        return all_revisions[start + 1 : end + 1]
+    return all_revisions[end + 1 : start + 1][::-1]
 
 
 @contextmanager
-def _changes(connection: Connection) -> Iterator[list[str]]:
-    """Collect the statements that change something, with their values filled in."""
+def _collect_changes(connection: Connection) -> Iterator[list[str]]:
+    """Collect the statements that change the database, with their values filled in."""
     statements: list[str] = []
 
     def collect(

@@ -1,4 +1,4 @@
-"""What a migration is going to do, for a person to read before it is done."""
+"""The plan of a migration, for a person to read before it is applied."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """A rehearsed migration: it was run and rolled back.
+    """A rehearsed migration, which was run and rolled back.
 
-    current and target are revisions, or "base" for no schema of ours. revisions are those that run, in their
-    order; statements the SQL they execute; problems what makes `apply` refuse.
+    current and target are revisions, or "base" if our schema does not exist. revisions are those that run, in
+    order; statements is the SQL that they execute; problems are the reasons for `apply` to refuse.
     """
 
     current: str
@@ -25,7 +25,7 @@ class MigrationPlan:
     @property
     def report(self) -> str:
         """The plan as text."""
-        lines = [f"Schema: at {self.current}, to be at {self.target}."]
+        lines = [f"Schema: at {self.current}, target {self.target}."]
         if not self.revisions:
             return f"{lines[0]} Nothing to do."
         lines += [f"Revisions: {', '.join(self.revisions)}.", "SQL:"]
@@ -33,5 +33,5 @@ class MigrationPlan:
         lines += [f"Note: {warning}" for warning in self.warnings]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         if self.problems:
-            lines.append("apply is going to refuse until the problems are solved.")
+            lines.append("apply will refuse until these problems are fixed.")
         return "\n".join(lines)

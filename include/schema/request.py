@@ -1,4 +1,4 @@
-"""What a run of `migrate_schema` is asked for."""
+"""The parameters of a run of `migrate_schema`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from include.request import Request
 
 
 class MigrationRequest(Request):
-    """Every parameter of `migrate_schema`. The form in Airflow's UI is generated from it."""
+    """All parameters of `migrate_schema`. The form in Airflow's UI is generated from them."""
 
     dag_id = "migrate_schema"
 

@@ -1,4 +1,4 @@
-"""What a revision creates, and remembers, so that its downgrade removes that and nothing else."""
+"""Runs a revision and journals what it creates, so that its downgrade removes exactly that."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class _Created:
 
 
 @contextmanager
-def creating(revision: str, context: MigrationContext) -> Iterator[Revision]:
-    """Begin a revision that upgrades: what it creates is remembered at the end."""
-    here = Revision(revision, context)
-    yield here
-    here.remember()
+def open_revision(revision: str, context: MigrationContext) -> Iterator[Revision]:
+    """Open a revision for an upgrade; write what it created to the journal at the end."""
+    opened = Revision(revision, context)
+    yield opened
+    opened.write_journal()
 
 
 class Revision:
-    """One revision at work in the transaction of Alembic's `op.get_context()`."""
+    """A running revision, in the transaction of Alembic's `op.get_context()`."""
 
     def __init__(self, revision: str, context: MigrationContext) -> None:
-        # Both are there whenever Alembic runs a revision; it can also be used without.
+        # Both exist whenever Alembic runs a revision, although its types allow for None.
         config, connection = cast("Config", context.config), cast("Connection", context.connection)
         self._revision = revision
         self._confirm_data_loss: bool = config.attributes["confirm_data_loss"]
@@ -64,38 +64,38 @@ class Revision:
         self.connection.exec_driver_sql(statement)
 
     def warn(self, warning: str) -> None:
-        """Tell the person who plans or applies the migration."""
+        """Add a warning for the person who plans or applies the migration."""
         self._warnings.append(warning)
 
-    def keep_memory(self) -> None:
-        """Create the table in which revisions remember what they created. The first revision does this."""
+    def create_journal(self) -> None:
+        """Create the table in which revisions journal what they create. The first revision does this."""
         self.execute(
             f"CREATE TABLE IF NOT EXISTS {_CREATED} ("
             "position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, revision text NOT NULL, "
             "kind text NOT NULL, table_name text NOT NULL, name text NOT NULL, derived_from text)"
         )
 
-    def forget_memory(self) -> None:
-        """Remove that table. The first revision does this last."""
+    def drop_journal(self) -> None:
+        """Drop the journal's table. The first revision's downgrade does this last."""
         self.execute(f"DROP TABLE {_CREATED}")
 
     def create(
         self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
     ) -> None:
-        """Create an object by `statement`.
+        """Create an object with `statement`, and note it for the journal.
 
-        derived_from names the column from which a column is filled: nothing is lost when that one is dropped.
+        derived_from names the column from which a column is filled: dropping the latter loses no data.
         """
         self.execute(statement)
         self._created.append(_Created(kind, table, name, derived_from))
 
     def create_table(self, table: str, columns: Sequence[Column], *constraints: str) -> None:
-        """Create a table of our own."""
+        """Create one of our own tables."""
         parts = [*(column.definition for column in columns), *constraints]
         self.create("table", table, table, f"CREATE TABLE {table} (\n    " + ",\n    ".join(parts) + "\n)")
 
     def add_column(self, table: str, column: Column, *, derived_from: str | None = None) -> None:
-        """Add a column. Rows that are there keep NULL in it: a default is for rows that come later."""
+        """Add a column. Existing rows get NULL: the default applies only to new rows."""
         add = f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type}"
         self.create("column", table, column.name, add, derived_from=derived_from)
         if column.default:
@@ -106,21 +106,21 @@ class Revision:
 
         Warns once where the table has rows, because nothing can be written to it meanwhile.
         """
-        size = catalog.number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
+        size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:
             self.warn(f"Nothing can be written to {table} ({size} MiB) while its indexes are made.")
         for name, definition in indexes.items():
             self.create("index", table, name, f"CREATE INDEX IF NOT EXISTS {name} ON {table} {definition}")
 
     def drop_created(self) -> None:
-        """Remove what this revision created, the last first.
+        """Remove what this revision created, in reverse order.
 
-        Raises MigrationRefused if data would be lost with it and that was not confirmed.
+        Raises MigrationRefused if that would lose data and was not confirmed.
         """
-        created = self._remembered()
+        created = self._read_journal()
         for table in sorted({item.table for item in created}):
             self.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        losses = [loss for item in created if (loss := self._loss(item))]
+        losses = [loss for item in created if (loss := self._describe_loss(item))]
         if losses and not self._confirm_data_loss:
             raise MigrationRefused([f"{loss} Confirm with confirm_data_loss: true." for loss in losses])
         for loss in losses:
@@ -132,8 +132,8 @@ class Revision:
             {"revision": self._revision},
         )
 
-    def remember(self) -> None:
-        """Write down what was created, in its order."""
+    def write_journal(self) -> None:
+        """Record what was created, in order."""
         if self._created:
             kinds, tables, names, keys = zip(*map(astuple, self._created), strict=True)
             self.connection.exec_driver_sql(
@@ -149,7 +149,7 @@ class Revision:
                 },
             )
 
-    def _remembered(self) -> list[_Created]:
+    def _read_journal(self) -> list[_Created]:
         rows = self.connection.exec_driver_sql(
             "SELECT kind, table_name, name, derived_from "  # noqa: S608 - a constant
             f"FROM {_CREATED} WHERE revision = %(revision)s ORDER BY position DESC",
@@ -161,7 +161,7 @@ class Revision:
         columns = catalog.columns(self.connection, item.table)
         return bool(columns) and (item.kind != "column" or item.name in columns)
 
-    def _loss(self, item: _Created) -> str | None:
+    def _describe_loss(self, item: _Created) -> str | None:
         if item.kind == "table":
             what, held = f"table {item.name}", "TRUE"
         elif item.kind == "column":
@@ -171,8 +171,10 @@ class Revision:
                 else None
             )
             what = f"column {item.table}.{item.name}"
-            held = f"{item.name} IS DISTINCT FROM {f'{catalog.quoted(key)}::text' if key else 'NULL'}"
+            held = (
+                f"{item.name} IS DISTINCT FROM {f'{catalog.quote_identifier(key)}::text' if key else 'NULL'}"
+            )
         else:
             return None
-        rows = catalog.number(self.connection, f"SELECT count(*) FROM {item.table} WHERE {held}")  # noqa: S608
-        return f"Dropping {what} would lose what {rows} rows hold." if rows else None
+        rows = catalog.fetch_number(self.connection, f"SELECT count(*) FROM {item.table} WHERE {held}")  # noqa: S608
+        return f"Dropping {what} would lose data (rows affected: {rows})." if rows else None

@@ -1,4 +1,4 @@
-"""The one database session in which a migration runs: alone, and never in anybody's way for long."""
+"""The database session of a migration: one at a time, and never blocking others for long."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _REFUSALS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, e
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for another migration, and for a table in use, as PostgreSQL writes durations.
+class LockTimeouts:
+    """How long to wait for another migration, and for a table in use, in PostgreSQL's notation.
 
-    Whoever waits for a table makes every later query on it wait as well: the platform must not stand still.
+    A session that waits for a table lock blocks every later query on the table: the platform must not stall.
     """
 
     migration: str = "2min"
     table: str = "10s"
 
 
-DEFAULT_PATIENCE = Patience()
+DEFAULT_TIMEOUTS = LockTimeouts()
 
 
 def engine_over(connect: Callable[[], Any]) -> Engine:
-    """Return an engine over the caller's own way to a psycopg connection, such as a hook's get_conn."""
+    """Return an engine that gets its psycopg connections from the caller, such as from a hook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] = connect()
@@ -49,48 +49,47 @@ def engine_over(connect: Callable[[], Any]) -> Engine:
 
 
 @contextmanager
-def exclusive(engine: Engine, patience: Patience) -> Iterator[Connection]:
-    """Open a session that holds the lock of all migrations of this database.
+def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[Connection]:
+    """Open a session that holds the lock that all migrations of this database share.
 
-    It waits no longer than `patience`.
-
-    Raises SchemaBusy if another migration holds the lock for longer.
+    Raises SchemaBusy if another migration holds the lock for longer than `timeouts` allows.
     """
     with engine.connect() as connection:
-        # The lock ends with the session, which therefore must end here.
+        # The lock is held until the session ends, so the session must end here.
         connection.detach()
-        # A session whose client was killed must not hold the lock until its statement ends.
+        # The session of a killed client must not hold the lock until its statement ends.
         connection.exec_driver_sql("SET client_connection_check_interval = '1s'")
-        connection.exec_driver_sql(f"SET lock_timeout = '{patience.migration}'")
-        with in_sentences(
-            f"Another run has been migrating this database for more than {patience.migration}. "
-            "Look at its log, then try again."
+        connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.migration}'")
+        with translate_database_errors(
+            f"Another run has been migrating this database for more than {timeouts.migration}. "
+            "Check its log, then try again."
         ):
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
-        connection.exec_driver_sql(f"SET lock_timeout = '{patience.table}'")
-        # Alembic leaves a transaction that is open already to whoever opened it, and would commit nothing.
+        connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.table}'")
+        # Alembic leaves a transaction that is already open to its owner, and would commit nothing.
         connection.commit()
         yield connection
 
 
 @contextmanager
-def in_sentences(busy: str) -> Iterator[None]:
-    """Raise SchemaBusy, saying `busy`, for a lock not had; MigrationRefused for what PostgreSQL refuses."""
+def translate_database_errors(busy: str) -> Iterator[None]:
+    """Raise SchemaBusy(busy) if a lock times out, and MigrationRefused if PostgreSQL rejects a statement."""
     try:
         yield
     except DBAPIError as error:
         if isinstance(error.orig, errors.LockNotAvailable):
             raise SchemaBusy(busy) from error
         if isinstance(error.orig, _REFUSALS):
-            raise MigrationRefused([_sentence(error.orig, error.statement)]) from error
+            raise MigrationRefused([_describe(error.orig, error.statement)]) from error
         raise
 
 
-def _sentence(error: psycopg.Error, statement: str | None) -> str:
+def _describe(error: psycopg.Error, statement: str | None) -> str:
     parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-    said = ". ".join(part.rstrip(".") for part in parts if part)
+    message = ". ".join(part.rstrip(".") for part in parts if part)
     remedy = (
-        "Give connection training_db a role that owns the platform's table and may create in its schema. "
+        "Give connection training_db a role that owns the platform's table and may create objects in its "
+        "schema. "
     )
-    missing_right = isinstance(error, errors.InsufficientPrivilege)
-    return f"PostgreSQL says: {said}. {remedy if missing_right else ''}It was asked to: {statement}"
+    is_missing_right = isinstance(error, errors.InsufficientPrivilege)
+    return f"PostgreSQL reported: {message}. {remedy if is_missing_right else ''}Statement: {statement}"

@@ -1,4 +1,4 @@
-"""Whether an existing column takes the values written into it: its type, CHECK constraints, references."""
+"""Checks whether an existing column accepts our values: its type, CHECK constraints and references."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from include.schema import catalog
-from include.schema.columns import objection
+from include.schema.columns import find_type_objection
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,30 +19,30 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""What else a row certainly holds at that status: a CHECK may look at several columns. A job may fail, or be
-stopped, before it has had a GPU."""
+"""The other columns that are always set at that status: a CHECK may involve several columns. A job may fail,
+or be stopped, before it gets a GPU."""
 
 
-def objections(
+def find_objections(
     connection: Connection, table: str, column: Column, actual: dict[str, ActualColumn]
 ) -> list[str]:
-    """Say why the table's own column cannot be used, and what to do about it. Reads only.
+    """Return why the table's own column cannot be used, and what to do about it. Only reads.
 
-    Empty if it can, or if the table has no such column.
+    Empty if it can be used, or if the table has no such column.
     """
     if column.name not in actual:
         return []
-    if problem := objection(table, column, actual[column.name]):
+    if problem := find_type_objection(table, column, actual[column.name]):
         return [problem]
-    return _refused_values(connection, table, column, actual) if column.values else []
+    return _find_refused_values(connection, table, column, actual) if column.values else []
 
 
-def _refused_values(
+def _find_refused_values(
     connection: Connection, table: str, column: Column, actual: dict[str, ActualColumn]
 ) -> list[str]:
     of_type = [value for value in column.values if not _fits_type(connection, actual[column.name], value)]
     if of_type:
-        return [_type_refuses(table, actual[column.name], of_type)]
+        return [_describe_type_refusal(table, actual[column.name], of_type)]
     problems = []
     for name, expression in catalog.column_checks(connection, table, column.name):
         refused = [
@@ -52,21 +52,21 @@ def _refused_values(
         ]
         if refused:
             problems.append(
-                f"CHECK {name} refuses {table}.{column.name} = {', '.join(refused)}: "
+                f"CHECK {name} rejects {table}.{column.name} = {', '.join(refused)}: "
                 f"drop it, or make it allow {', '.join(column.values)}."
             )
     for name, listing, listed in catalog.column_references(connection, table, column.name):
         refused = [value for value in column.values if not _is_listed(connection, listing, listed, value)]
         if refused:
             problems.append(
-                f"Foreign key {name} refuses {table}.{column.name} = {', '.join(refused)}: "
+                f"Foreign key {name} rejects {table}.{column.name} = {', '.join(refused)}: "
                 f"insert these into {listing}.{listed}."
             )
     return problems
 
 
-def _type_refuses(table: str, actual: ActualColumn, refused: list[str]) -> str:
-    where = f"Column {table}.{actual.name} has type {actual.type}, which refuses {', '.join(refused)}"
+def _describe_type_refusal(table: str, actual: ActualColumn, refused: list[str]) -> str:
+    where = f"Column {table}.{actual.name} has type {actual.type}, which rejects {', '.join(refused)}"
     if actual.kind == "e":
         add = "; ".join(f"ALTER TYPE {actual.type} ADD VALUE '{value}'" for value in refused)
         return f"{where}: {add}."
@@ -75,32 +75,32 @@ def _type_refuses(table: str, actual: ActualColumn, refused: list[str]) -> str:
 
 
 def _fits_type(connection: Connection, actual: ActualColumn, value: str) -> bool:
-    return _holds(connection, f"SELECT CAST(%(value)s AS {actual.type}) IS NOT NULL", value)
+    return _is_true(connection, f"SELECT CAST(%(value)s AS {actual.type}) IS NOT NULL", value)
 
 
 def _passes(
     connection: Connection, expression: str, column: str, value: str, actual: dict[str, ActualColumn]
 ) -> bool:
-    """Evaluate the CHECK on a row as ours would be, without a table."""
+    """Evaluate the CHECK on a row like ours, without writing to the table."""
     literals = {name: "now()" if name.endswith("_at") else "'s3://'" for name in _ALSO_WRITTEN.get(value, ())}
     literals[column] = "%(value)s"
     fields = (
-        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {catalog.quoted(name)}"
+        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {catalog.quote_identifier(name)}"
         for name, other in actual.items()
     )
     row = f"SELECT {', '.join(fields)}"
     doubled = expression.replace("%", "%%")
-    passes = f"SELECT ({doubled}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own words
-    return _holds(connection, passes, value)
+    passes = f"SELECT ({doubled}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own expression
+    return _is_true(connection, passes, value)
 
 
 def _is_listed(connection: Connection, listing: str, listed: str, value: str) -> bool:
     listed_value = f"SELECT FROM {listing} WHERE {listed}::text = %(value)s"
-    return _holds(connection, f"SELECT EXISTS ({listed_value})", value)
+    return _is_true(connection, f"SELECT EXISTS ({listed_value})", value)
 
 
-def _holds(connection: Connection, statement: str, value: str) -> bool:
-    """Whether `statement` is true of `value`. An error is a refusal, and leaves the transaction as it was."""
+def _is_true(connection: Connection, statement: str, value: str) -> bool:
+    """Return whether `statement` is true for `value`. An error counts as no, and keeps the transaction."""
     try:
         with connection.begin_nested():
             return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())

@@ -1,4 +1,4 @@
-"""What the database holds, beside what its revision promises."""
+"""Compares the database with what its revision promises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from include.schema import catalog
 from include.schema.adoption import KEY_TRIGGER
 from include.schema.errors import SchemaUnverified
 from include.schema.plan import BASE
-from include.schema.values import objections
+from include.schema.values import find_objections
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColumnState:
-    """One column: the type with its length that a new table has, and the one that was found."""
+    """One column: its type in a new table, and its actual type, both with length."""
 
     table: str
     name: str
@@ -37,10 +37,10 @@ class ColumnState:
 
 
 def compare(connection: Connection, scripts: Path, revision: str) -> list[ColumnState]:
-    """Read every column that `revision` promises. Raises SchemaUnverified with all that is not so."""
+    """Return the state of every column that `revision` promises. Raises SchemaUnverified."""
     states: list[ColumnState] = []
     problems: list[str] = []
-    for table, expected in _promised(scripts, revision).items():
+    for table, expected in _collect_promised(scripts, revision).items():
         actual = catalog.columns(connection, table)
         for column in expected:
             if column.name not in actual:
@@ -48,18 +48,18 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
                 continue
             found = actual[column.name]
             states.append(ColumnState(table, column.name, column.type, found.type))
-            problems += objections(connection, table, column, actual)
+            problems += find_objections(connection, table, column, actual)
         if actual and table == "training_jobs":
-            problems += _named_rows(connection, table)
+            problems += _find_unnamed_rows(connection, table)
     if problems:
         raise SchemaUnverified(
-            f"The training database is not what its schema revision {revision} promises:\n"
+            f"The training database does not match its schema revision {revision}:\n"
             + "\n".join(f"- {problem}" for problem in problems)
         )
     return states
 
 
-def _promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
+def _collect_promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
     """Return the columns that the revisions up to `revision` declare, by table."""
     promised: dict[str, tuple[Column, ...]] = {}
     if revision != BASE:
@@ -70,8 +70,8 @@ def _promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
     return promised
 
 
-def _named_rows(connection: Connection, table: str) -> list[str]:
-    """Say why rows of the table could be without a job_id, or share one."""
+def _find_unnamed_rows(connection: Connection, table: str) -> list[str]:
+    """Return the reasons why rows of the table might have no job_id, or share one."""
     job_id = catalog.columns(connection, table).get("job_id")
     if job_id is None:
         return []
@@ -82,7 +82,7 @@ def _named_rows(connection: Connection, table: str) -> list[str]:
         problems.append(
             f"Trigger {KEY_TRIGGER} of {table} is missing or disabled: new rows would get no job_id."
         )
-    nameless = catalog.number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL")  # noqa: S608
+    nameless = catalog.fetch_number(connection, f"SELECT count(*) FROM {table} WHERE job_id IS NULL")  # noqa: S608
     if nameless:
         problems.append(f"{nameless} rows of {table} have no job_id.")
     return problems

@@ -1,4 +1,4 @@
--- Foreign keys of this column alone, with the column that lists the allowed values.
+-- Foreign keys that consist of this column only, with the column that lists the allowed values.
 SELECT
     c.conname::text AS name,
     c.confrelid::regclass::text AS listing_table,

@@ -1,4 +1,4 @@
--- For a domain, base_type and length are those of the type below it.
+-- For a domain, base_type and length are those of its underlying type.
 SELECT
     a.attname::text AS name,
     format_type(a.atttypid, a.atttypmod) AS type,

@@ -1,4 +1,4 @@
--- r is an ordinary table; no row where there is nothing of this name on the search path.
+-- r is an ordinary table. Returns no row if nothing of this name is on the search path.
 SELECT relkind::text
 FROM pg_class
 WHERE oid = to_regclass(%(table)s);

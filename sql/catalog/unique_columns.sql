@@ -1,4 +1,4 @@
--- Columns whose value alone names a row, the primary key first.
+-- Columns whose value alone identifies a row, the primary key first.
 SELECT a.attname::text AS name
 FROM pg_index AS i
 JOIN pg_attribute AS a

@@ -1,4 +1,4 @@
--- A job that has not ended is not archived: lists would not show that it runs.
+-- Only a job that has ended can be archived: otherwise lists would hide that it is running.
 UPDATE training_jobs
 SET archived_at = CASE WHEN %(archived)s THEN COALESCE(archived_at, now()) END
 WHERE job_id = %(job_id)s

@@ -1,5 +1,5 @@
--- Stop a job that waits for its GPU: there is nothing to save. stop_requested stays, so that an attempt which got
--- its GPU at this very moment does not begin; a job that was stopped in training has none.
+-- Stop a job that is waiting for its GPU: it has nothing to save. stop_requested remains set, so that an attempt that
+-- gets its GPU at this very moment does not start; for a job that is stopped while training it is cleared.
 UPDATE training_jobs
 SET
     status = 'stopped',

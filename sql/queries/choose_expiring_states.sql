@@ -1,5 +1,5 @@
--- States of jobs that have ended. A model that came from S3 is its path; all versions of a registered one are
--- one model. Fitness ranks as Ultralytics' own does: mAP50-95 of boxes, masks and keypoints, or both accuracies.
+-- States of jobs that have ended. A model from S3 is identified by its path; all versions of a registered model count
+-- as one. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and keypoints, or both accuracies.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT

@@ -1,4 +1,4 @@
--- Counts the matches of list_jobs.sql, and no further than asked for.
+-- Counts the matches of list_jobs.sql, up to a limit.
 SELECT count(*)
 FROM (
     SELECT

@@ -1,4 +1,4 @@
--- One if rows of the platform get their job_id from the table's own key, else zero.
+-- One if the platform's rows get their job_id from the table's own key, otherwise zero.
 SELECT count(*)
 FROM pg_trigger
 WHERE tgrelid = 'training_jobs'::regclass

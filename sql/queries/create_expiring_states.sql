@@ -1,4 +1,4 @@
--- Of this session alone: jobs whose whole states the policy does not keep, as their rows were when it was applied.
+-- Visible to this session only: jobs whose training states the policy expires, with their rows as of its application.
 DROP TABLE IF EXISTS pg_temp.expiring_states;
 CREATE TEMPORARY TABLE expiring_states (
     job_id text PRIMARY KEY,

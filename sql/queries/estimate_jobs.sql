@@ -1,4 +1,4 @@
--- How many matches of list_jobs.sql the planner expects: nothing is read.
+-- The planner's estimate of the number of matches of list_jobs.sql; reads no rows.
 EXPLAIN (FORMAT JSON)
 SELECT
 FROM training_jobs

@@ -1,5 +1,5 @@
--- Marked first, deleted afterwards: a row never names what is not there. Whatever kept a state when they were
--- chosen keeps it here again, and so does a row that is another by now.
+-- States are marked first and deleted afterwards, so that a row never names a missing object. All reasons to keep a
+-- state are checked again here, and a row that has changed since the selection keeps its state as well.
 UPDATE training_jobs AS job
 SET
     last_checkpoint_expired_at = now(),

@@ -1,4 +1,4 @@
--- Epochs that were finished and not recorded, because the database or the process was away.
+-- Insert finished epochs that were not recorded because the database or the process was down.
 INSERT INTO training_epochs (job_id, epoch, metrics, seconds)
 SELECT
     %(job_id)s,

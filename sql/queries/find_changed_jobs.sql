@@ -1,5 +1,5 @@
--- One look at all jobs that somebody watches. Every write to a row gives it another xmin, also the write of a
--- platform that knows nothing of updated_at.
+-- Polls all jobs that anybody watches. Every write changes a row's xmin, even one by a platform that does not maintain
+-- updated_at.
 SELECT
     job.job_id::text AS job_id,
     job.xmin::text AS version,

@@ -1,5 +1,5 @@
--- For each job its last epoch, the fitness of evenly spaced ones from the first to the last, and its newest
--- children. Each is looked up by its key: a job of a thousand epochs costs as much as one of thirty.
+-- For each job: its last epoch, the fitness of evenly spaced epochs from first to last, and its newest children. Each
+-- is looked up by key, so a job of a thousand epochs costs as much as one of thirty.
 SELECT
     asked.job_id,
     latest.epoch,

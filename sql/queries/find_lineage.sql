@@ -1,5 +1,5 @@
--- The job, those that it goes on from or was fine-tuned from, and those that come from it; the nearest where there are too many. UNION
--- drops what was seen already, so that a circle in the table of a platform ends too.
+-- The job, its ancestors (resumed or fine-tuned from) and its descendants; only the nearest if there are too many.
+-- UNION drops rows seen before, so that the recursion ends even for a cycle in a platform's table.
 WITH RECURSIVE ancestors AS (
     SELECT
         job_id::text AS job_id,

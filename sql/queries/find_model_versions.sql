@@ -1,5 +1,5 @@
--- A filter that is NULL holds for every version. The newest come first; a page goes on after the version that
--- the page before it ended with.
+-- A filter that is NULL matches every version. The newest come first; a page starts after the last version of the
+-- previous page.
 SELECT
     name,
     version,

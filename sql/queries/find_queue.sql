@@ -1,5 +1,5 @@
--- Every job of a run that waits for its GPU or has one, first come first; and how long an epoch has taken in the
--- newest trainings like it, with all that is around it. The rate is looked up once for jobs that are alike.
+-- All jobs of runs that wait for a GPU or have one, first come first; and how long an epoch took, with its overhead, in
+-- the newest similar jobs. The rate is looked up once for similar jobs.
 WITH active AS (
     SELECT
         job_id::text AS job_id,
@@ -71,7 +71,7 @@ LEFT JOIN LATERAL (
     FROM training_epochs
     WHERE training_epochs.job_id = active.job_id
         AND active.status = 'running'
-        -- Not one that was taken over from a parent.
+        -- Skips epochs that were copied from a parent.
         AND training_epochs.recorded_at >= active.started_at
     ORDER BY training_epochs.epoch DESC
     LIMIT 1

@@ -1,4 +1,4 @@
--- What needs a job's objects, at most three of each; and whether its row is ours to delete.
+-- What still needs a job's objects, at most three of each kind, and whether its row is ours to delete.
 SELECT
     ARRAY(
         SELECT child.job_id::text

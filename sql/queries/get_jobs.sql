@@ -1,4 +1,4 @@
--- A row from before revision 0003 was trained by one run alone: that is its origin.
+-- A row from before revision 0003 was trained by a single run, which is its origin.
 SELECT
     job_id::text AS job_id,
     status::text AS status,
@@ -29,7 +29,7 @@ SELECT
     last_checkpoint_sha256::text AS last_checkpoint_sha256,
     last_checkpoint_size,
     last_checkpoint_expired_at::timestamptz AS last_checkpoint_expired_at,
-    -- Whatever else is there, a platform wrote.
+    -- Any other value was written by a platform.
     CASE WHEN origin::text = 'external' THEN 'external' END AS origin,
     checkpoint_uploader::text AS checkpoint_uploader,
     checkpoint_finding::text AS checkpoint_finding,

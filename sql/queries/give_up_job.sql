@@ -1,5 +1,5 @@
--- The first step of a deletion: a row never names what is not there. Whatever keeps a job keeps it here again, and so
--- does a row that is another by now.
+-- The first step of a deletion, so that a row never names a missing object. All reasons to keep a job are checked
+-- again here, and a row that has changed in the meantime is kept as well.
 UPDATE training_jobs AS job
 SET
     -- include: names_no_object

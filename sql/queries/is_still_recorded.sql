@@ -1,4 +1,5 @@
--- Either a job or a version of a model names this object with this hash, and the one in production does so.
+-- Whether a job or a model version still names this object with this hash; for the model in production, only the
+-- version in production counts.
 SELECT
     EXISTS (
         SELECT

@@ -1,5 +1,5 @@
--- An attempt has its GPU: the job runs from now on, while its data and its state are still being fetched. Nothing is
--- written, or returned, where cancel_job.sql was faster.
+-- An attempt has its GPU: the job is running from now on, even while its data and its state are still being fetched.
+-- Writes and returns nothing if cancel_job.sql came first.
 UPDATE training_jobs
 SET
     status = 'running',
@@ -9,7 +9,7 @@ SET
         ELSE waited_seconds
     END,
     started_at = COALESCE(started_at, now()),
-    -- A job that had ended and begins again is wanted, whatever was asked for before.
+    -- Restarting a job that had ended overrides any earlier request to stop.
     stop_requested = COALESCE(stop_requested AND status IN ('queued', 'running'), FALSE),
     stop_after_epoch = CASE WHEN status IN ('queued', 'running') THEN stop_after_epoch END,
     attempt = %(attempt)s,

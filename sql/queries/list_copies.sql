@@ -1,4 +1,4 @@
--- Every place at which these bytes are recorded.
+-- Every path at which these bytes are recorded.
 SELECT path::text
 FROM model_versions
 WHERE sha256 = %(sha256)s

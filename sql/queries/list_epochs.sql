@@ -1,5 +1,5 @@
--- Those after one that is known, and those that were recorded again since then: a new attempt repeats epochs. A
--- moment or a limit that is NULL is none.
+-- The epochs after a known one, and those recorded again since a given time, because a new attempt repeats epochs. A
+-- time or a limit that is NULL does not apply.
 SELECT
     epoch,
     metrics,

@@ -1,5 +1,6 @@
--- The page of list_jobs.sql where a planner that takes matches to be everywhere would look for them in vain: they
--- are found first, in any order, and sorted then. OFFSET keeps the two apart. Only what is left is made text.
+-- The same page as list_jobs.sql, for rare matches: the planner assumes that matches are spread evenly, and would scan
+-- for them in vain. Here they are found first, in any order, and then sorted; OFFSET keeps the planner from merging
+-- the two steps. Only the rows of the page are converted to text.
 SELECT
     page.job_id::text AS job_id,
     page.created_at::text AS created_at

@@ -1,4 +1,4 @@
--- Which of these epochs the job has no row for.
+-- Those of the given epochs that have no row.
 SELECT finished.epoch
 FROM unnest(%(epochs)s::integer[]) AS finished (epoch)
 WHERE NOT EXISTS (

@@ -1,4 +1,4 @@
--- A page of the rows that name an object with its hash; each page goes on after the last row of the one before.
+-- A page of the rows that name an object with its hash; each page starts after the last row of the previous one.
 SELECT
     job_id::text AS job_id,
     best_checkpoint_path::text AS best_checkpoint_path,

@@ -1,4 +1,4 @@
--- A page of the jobs that a run has taken and that should be going on.
+-- A page of the jobs that a run has claimed and that should be active.
 SELECT
     job_id::text AS job_id,
     status::text AS status,

@@ -1,4 +1,4 @@
--- Nobody refuses the version while it is promoted.
+-- Keeps the version from being rejected while it is being promoted.
 SELECT version
 FROM model_versions
 WHERE name = %(name)s

@@ -1,4 +1,4 @@
--- After record_checkpoints.sql, where no task of train_yolo recorded them.
+-- Follows record_checkpoints.sql when the checkpoints were not recorded by a task of train_yolo.
 UPDATE training_jobs
 SET
     origin = 'external',

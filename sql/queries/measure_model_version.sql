@@ -1,4 +1,4 @@
--- A version that was measured again waits for its decision again; what is or was in production stays.
+-- A version that was measured again becomes undecided again, unless it is or was in production.
 UPDATE model_versions
 SET
     stage = 'candidate',

@@ -1,12 +1,12 @@
--- The last thing a training writes: what this row names exists in S3 and was verified there. Its status is
--- completed, or stopped where somebody asked for that; in both it has ended, so no request to stop is open.
--- A row that no run owns is recorded by whoever trained it elsewhere.
+-- The last write of a training run: the objects that this row names exist in S3 and were verified there. Its status
+-- is completed, or stopped on request; either way it has ended, so no request to stop is pending.
+-- A row that no run owns is recorded by the system that trained it elsewhere.
 UPDATE training_jobs
 SET
     status = %(status)s,
     stop_requested = FALSE,
     stop_after_epoch = NULL,
-    -- A job that was stopped in its first epoch has finished none.
+    -- A job that was stopped in its first epoch has not finished any.
     epoch = NULLIF(%(epoch)s::integer, -1),
     epoch_batch = %(batch)s::integer,
     durable_epoch = %(epoch)s::integer,
@@ -21,7 +21,7 @@ SET
     last_checkpoint_size = %(last_checkpoint_size)s,
     last_checkpoint_expired_at = NULL,
     error = NULL,
-    -- COALESCE gives the parameter the type of the column, which may be a platform's enum.
+    -- COALESCE casts the parameter to the type of the column, which may be a platform's enum.
     completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,
     updated_at = now()
 WHERE job_id = %(job_id)s

@@ -1,4 +1,4 @@
--- An upload that was reported late must not hide a newer one.
+-- A late report of an upload must not hide a newer upload.
 UPDATE training_jobs
 SET
     durable_batch = CASE

@@ -1,5 +1,5 @@
--- Writes nothing, and returns nothing, if the attempt does not own the job any more. Where the run has claimed
--- its job again and no attempt began since, the one that still trains goes on.
+-- Writes and returns nothing if the attempt no longer owns the job. If the run has claimed its job again and no new
+-- attempt has started since, the attempt that is still training continues.
 WITH owned AS (
     UPDATE training_jobs
     SET

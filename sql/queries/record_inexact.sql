@@ -1,4 +1,4 @@
--- The first reason stays: from there on the weights are others.
+-- Keep the first reason: the weights differ from there on.
 UPDATE training_jobs
 SET
     inexact_reason = COALESCE(inexact_reason, %(reason)s),

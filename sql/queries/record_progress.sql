@@ -1,5 +1,5 @@
--- Writes nothing, and returns nothing, if the attempt does not own the job any more. Progress that was overtaken by
--- the end of its epoch tells of no batch.
+-- Writes and returns nothing if the attempt no longer owns the job. Progress that arrives after the end of its epoch
+-- records no batch.
 UPDATE training_jobs
 SET
     epoch_batch = CASE WHEN COALESCE(epoch, -1) <= %(epoch)s THEN %(batch)s ELSE epoch_batch END,

@@ -1,4 +1,4 @@
--- now() would be when the transaction began, and those of later numbers may have begun earlier.
+-- Not now(), the start of the transaction: a transaction with a later number may have started earlier.
 INSERT INTO model_versions (
     name,
     version,

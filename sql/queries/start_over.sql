@@ -1,4 +1,4 @@
--- The run that owns the row begins its training from the start: nothing of an earlier one is in it.
+-- The run that owns the row trains from scratch: clear everything of an earlier training run.
 UPDATE training_jobs
 SET
     origin_run_id = %(origin_run_id)s,

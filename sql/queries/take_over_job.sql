@@ -1,5 +1,5 @@
--- Compare-and-swap: no row is written if another run became the owner since the caller looked. The job waits for a
--- GPU from now on. What was trained so far stays; start_over.sql follows where this run begins from the start.
+-- Compare-and-swap: writes no row if another run has become the owner since the caller read it. The job waits for a
+-- GPU from now on. Earlier progress is kept; start_over.sql follows if this run trains from scratch.
 WITH before AS (
     SELECT
         job_id,
@@ -19,15 +19,15 @@ SET
         WHEN job.status = 'queued' AND job.run_id = %(run_id)s THEN COALESCE(job.queued_at, now())
         ELSE COALESCE(%(queued_at)s::timestamptz, now())
     END,
-    -- A request to stop holds for the run that owns the job or, where none does yet, for its first one. A run that
-    -- died while it waited takes its request with it.
+    -- A request to stop applies to the run that owns the job or, if there is none yet, to its first run. It does not
+    -- outlive a run that died while waiting.
     stop_requested = COALESCE(job.stop_requested AND before.same_wish, FALSE),
     stop_after_epoch = CASE WHEN before.same_wish THEN job.stop_after_epoch END,
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
-    -- A row from before revision 0003 was trained by one run alone.
+    -- A row from before revision 0003 was trained by a single run.
     origin_run_id = COALESCE(job.origin_run_id, job.run_id),
-    -- Attempts are numbered within a run, and a run that was deleted and made again begins at 1.
+    -- Attempts are numbered within a run, and a run that was deleted and created again starts at 1.
     attempt = NULL,
     parent_job_id = %(parent_job_id)s,
     resumed_epoch = %(resumed_epoch)s,

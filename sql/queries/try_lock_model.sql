@@ -1,5 +1,5 @@
--- False if somebody else promotes a version of this model just now. While a file is copied the transaction is
--- idle: a platform's own limit must not end it, and that of a machine which is gone has to end.
+-- False if another session is promoting a version of this model. The transaction is idle while a file is being copied:
+-- a platform's time limit must not end it, but it must end if its machine is gone.
 SELECT
     pg_try_advisory_xact_lock(hashtextextended('production of model ' || %(name)s, 0)) AS locked,
     set_config('idle_in_transaction_session_timeout', '15min', TRUE);

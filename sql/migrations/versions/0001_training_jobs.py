@@ -1,4 +1,4 @@
-"""The tables of jobs and of their finished epochs."""
+"""Create the tables of jobs and of their finished epochs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import op
 from include.schema import catalog
 from include.schema.adoption import adopt_jobs, has_own_table
 from include.schema.columns import LONGEST_CHECKPOINT_PATH, LONGEST_JOB_ID, LONGEST_RUN_ID, Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0001"
 down_revision = None
@@ -16,7 +16,7 @@ STATUSES = ("queued", "running", "completed", "failed", "stopped")
 
 COLUMNS = {
     "training_jobs": (
-        # A platform's own ids may be shorter than ours may be.
+        # A platform's own column may be shorter than our ids may be.
         Column("job_id", "text", required=True, longest=1),
         Column(
             "status",
@@ -44,7 +44,7 @@ COLUMNS = {
         Column("completed_at", "timestamp with time zone"),
         Column("updated_at", "timestamp with time zone", "now()", required=True),
     ),
-    # Without a foreign key: it would stand in the way of a platform's own DELETE and TRUNCATE.
+    # No foreign key: it would block a platform's own DELETE and TRUNCATE.
     "training_epochs": (
         Column("job_id", "text", required=True),
         Column("epoch", "integer", required=True),
@@ -58,28 +58,28 @@ COLUMNS = {
 
 
 def upgrade() -> None:
-    """Create both tables, or adopt the table of jobs that a platform has already."""
-    with creating(revision, op.get_context()) as here:
-        here.keep_memory()
-        _create_or_adopt_jobs(here)
+    """Create both tables, or adopt a platform's existing table of jobs."""
+    with open_revision(revision, op.get_context()) as step:
+        step.create_journal()
+        _create_or_adopt_jobs(step)
         epochs = COLUMNS["training_epochs"]
-        if not has_own_table(here, "training_epochs", epochs):
-            here.create_table("training_epochs", epochs, "PRIMARY KEY (job_id, epoch)")
+        if not has_own_table(step, "training_epochs", epochs):
+            step.create_table("training_epochs", epochs, "PRIMARY KEY (job_id, epoch)")
 
 
 def downgrade() -> None:
-    """Remove what upgrade created: never a table that was adopted."""
-    here = Revision(revision, op.get_context())
-    here.drop_created()
-    here.forget_memory()
+    """Remove what upgrade created, but never an adopted table."""
+    step = Revision(revision, op.get_context())
+    step.drop_created()
+    step.drop_journal()
 
 
-def _create_or_adopt_jobs(here: Revision) -> None:
-    if catalog.table_kind(here.connection, "training_jobs"):
-        adopt_jobs(here, "training_jobs", COLUMNS["training_jobs"])
+def _create_or_adopt_jobs(step: Revision) -> None:
+    if catalog.table_kind(step.connection, "training_jobs"):
+        adopt_jobs(step, "training_jobs", COLUMNS["training_jobs"])
     else:
         statuses = ", ".join(f"'{status}'" for status in STATUSES)
-        here.create_table(
+        step.create_table(
             "training_jobs",
             COLUMNS["training_jobs"],
             "PRIMARY KEY (job_id)",

@@ -1,4 +1,4 @@
-"""What a training needs to go on: which state is durable, whose training it is, and which attempt owns it."""
+"""Add what a training run needs to resume: its durable state, the run it belongs to, the owning attempt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema.adoption import add_missing
 from include.schema.columns import LONGEST_RUN_ID, Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0003"
 down_revision = "0002"
@@ -24,10 +24,10 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns that are missing."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", COLUMNS["training_jobs"])
 
 
 def downgrade() -> None:
-    """Remove those that upgrade added."""
+    """Remove what upgrade added."""
     Revision(revision, op.get_context()).drop_created()

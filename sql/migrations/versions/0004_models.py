@@ -1,4 +1,4 @@
-"""Promoted models, what audits found, and which whole states were kept or given up on purpose."""
+"""Add promoted models, audit findings, and which training states were pinned or expired."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema.adoption import add_missing, has_own_table
 from include.schema.columns import LONGEST_RUN_ID, LONGEST_VERSION_PATH, Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0004"
 down_revision = "0003"
@@ -53,12 +53,12 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns and tables that are missing."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
-        if not has_own_table(here, "model_versions", COLUMNS["model_versions"]):
-            _create_versions(here)
-        if not has_own_table(here, "checkpoint_audits", COLUMNS["checkpoint_audits"]):
-            _create_audits(here)
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", COLUMNS["training_jobs"])
+        if not has_own_table(step, "model_versions", COLUMNS["model_versions"]):
+            _create_versions(step)
+        if not has_own_table(step, "checkpoint_audits", COLUMNS["checkpoint_audits"]):
+            _create_audits(step)
 
 
 def downgrade() -> None:
@@ -66,16 +66,16 @@ def downgrade() -> None:
     Revision(revision, op.get_context()).drop_created()
 
 
-def _create_versions(here: Revision) -> None:
+def _create_versions(step: Revision) -> None:
     stages = ", ".join(f"'{stage}'" for stage in STAGES)
-    here.create_table(
+    step.create_table(
         "model_versions",
         COLUMNS["model_versions"],
         "PRIMARY KEY (name, version)",
         "CONSTRAINT model_versions_job UNIQUE (name, job_id)",
         f"CONSTRAINT model_versions_stage CHECK (stage IN ({stages}))",
     )
-    here.create(
+    step.create(
         "index",
         "model_versions",
         "model_versions_production",
@@ -83,13 +83,13 @@ def _create_versions(here: Revision) -> None:
     )
 
 
-def _create_audits(here: Revision) -> None:
-    here.create_table(
+def _create_audits(step: Revision) -> None:
+    step.create_table(
         "checkpoint_audits",
         COLUMNS["checkpoint_audits"],
         "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     )
-    here.create(
+    step.create(
         "index",
         "checkpoint_audits",
         "checkpoint_audits_run",

@@ -1,4 +1,4 @@
-"""Indexes by which jobs are listed, filtered and followed: a million rows take the time of a thousand."""
+"""Add indexes for listing, filtering and following jobs: a million rows take as long as a thousand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alembic import op
 
 from include.schema import catalog
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 if TYPE_CHECKING:
     from include.schema.columns import Column
@@ -20,13 +20,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {}
 TABLE = "training_jobs"
 
 _NEWEST = "(COALESCE(created_at, '-infinity')), job_id"
-"""The order of the list. A platform may leave created_at empty, and pages need a place for every row."""
+"""The order of the list. A platform may leave created_at empty, but pages need a position for every row."""
 
-# Of what a platform wrote there any length is possible, but an entry of an index is short.
+# A platform may have written values of any length, but index entries must be short.
 _DATASET = "(left(spec ->> 'dataset', 250))"
 _MODEL = "(left(spec ->> 'model', 250))"
 
-# What follows the order of the list is for a second filter: it is decided without a look at the table.
+# The columns after the list's order serve a second filter, which then needs no access to the table.
 INDEXES = {
     "training_schema_newest": f"({_NEWEST})",
     "training_schema_status": f"(status, {_NEWEST})",
@@ -41,17 +41,17 @@ INDEXES = {
 
 def upgrade() -> None:
     """Create the indexes."""
-    with creating(revision, op.get_context()) as here:
-        spec = catalog.columns(here.connection, TABLE)["spec"]
+    with open_revision(revision, op.get_context()) as step:
+        spec = catalog.columns(step.connection, TABLE)["spec"]
         indexed = INDEXES
         if spec.base_type != "jsonb":
-            here.warn(
-                f"{TABLE}.spec is {spec.type}, not jsonb: it gets no index, and a search in it is slow."
+            step.warn(
+                f"{TABLE}.spec is {spec.type}, not jsonb: it cannot be indexed, and searching it is slow."
             )
             indexed = {name: columns for name, columns in INDEXES.items() if "spec" not in columns}
-        here.create_indexes(TABLE, indexed)
+        step.create_indexes(TABLE, indexed)
 
 
 def downgrade() -> None:
-    """Remove those that upgrade created."""
+    """Remove what upgrade created."""
     Revision(revision, op.get_context()).drop_created()

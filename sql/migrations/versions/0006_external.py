@@ -1,4 +1,4 @@
-"""Whose checkpoints a job has: those of a training here, or what somebody uploaded and said is complete."""
+"""Add the origin of a job's checkpoints: a training run here, or an upload reported as complete."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema.adoption import add_missing
 from include.schema.columns import Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0006"
 down_revision = "0005"
@@ -22,10 +22,10 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns that are missing."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", COLUMNS["training_jobs"])
 
 
 def downgrade() -> None:
-    """Remove those that upgrade added."""
+    """Remove what upgrade added."""
     Revision(revision, op.get_context()).drop_created()

@@ -1,4 +1,4 @@
-"""How far a job is within an epoch, how much of its training counted, and when it is to stop."""
+"""Add a job's progress within an epoch, how much of its training counted, and when it is to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema.adoption import add_missing
 from include.schema.columns import Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0007"
 down_revision = "0006"
@@ -25,10 +25,10 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns that are missing."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", COLUMNS["training_jobs"])
 
 
 def downgrade() -> None:
-    """Remove those that upgrade added."""
+    """Remove what upgrade added."""
     Revision(revision, op.get_context()).drop_created()

@@ -1,4 +1,4 @@
-"""The weights that a training began with: where they are, and their hash."""
+"""Add the path and hash of the weights that a training run started from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from include.schema.adoption import add_missing
 from include.schema.columns import Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0008"
 down_revision = "0007"
@@ -21,10 +21,10 @@ COLUMNS = {
 
 def upgrade() -> None:
     """Add the columns that are missing."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", COLUMNS["training_jobs"])
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", COLUMNS["training_jobs"])
 
 
 def downgrade() -> None:
-    """Remove those that upgrade added."""
+    """Remove what upgrade added."""
     Revision(revision, op.get_context()).drop_created()

@@ -1,6 +1,6 @@
-"""How long jobs wait for their GPU and which one they get: until then a job is queued, and not started.
+"""Add how long jobs wait for a GPU, and which one they get; until then a job is queued.
 
-Before this revision a job was `running` from the moment at which its run took it.
+Before this revision a job was `running` from the moment its run claimed it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from alembic import op
 
 from include.schema.adoption import add_missing
 from include.schema.columns import Column
-from include.schema.revision import Revision, creating
+from include.schema.revision import Revision, open_revision
 
 revision = "0009"
 down_revision = "0008"
 
 LONGEST_NAME = 255
-"""Of a machine, and enough for a GPU."""
+"""The longest machine name, and enough for a GPU's name."""
 
 COLUMNS = {
     "training_jobs": (
@@ -28,9 +28,9 @@ COLUMNS = {
 }
 
 _EMPTY_UNTIL_THEN = Column("started_at", "timestamp with time zone")
-"""A table that was adopted may have it as NOT NULL, which was enough until now."""
+"""An adopted table may have it as NOT NULL, which was fine before this revision."""
 
-# Since revision 0003 every attempt writes its number, and who takes a job over removes it.
+# Since revision 0003 every attempt writes its number, and a run that takes a job over removes it.
 _WAITS = """\
 dag_id::text = 'train_yolo'
     AND origin_run_id IS NOT NULL
@@ -59,14 +59,14 @@ WHERE status::text = 'queued'
 
 
 def upgrade() -> None:
-    """Add the columns that are missing, and say of jobs that wait that they do."""
-    with creating(revision, op.get_context()) as here:
-        add_missing(here, "training_jobs", (*COLUMNS["training_jobs"], _EMPTY_UNTIL_THEN))
-        here.execute(_TO_QUEUED)
+    """Add the columns that are missing, and mark waiting jobs as queued."""
+    with open_revision(revision, op.get_context()) as step:
+        add_missing(step, "training_jobs", (*COLUMNS["training_jobs"], _EMPTY_UNTIL_THEN))
+        step.execute(_TO_QUEUED)
 
 
 def downgrade() -> None:
-    """Say of jobs that wait what the code before this revision said, and remove what upgrade added."""
-    here = Revision(revision, op.get_context())
-    here.execute(_TO_RUNNING)
-    here.drop_created()
+    """Mark waiting jobs as running, as the code before this revision did, and remove what upgrade added."""
+    step = Revision(revision, op.get_context())
+    step.execute(_TO_RUNNING)
+    step.drop_created()

@@ -1,5 +1,5 @@
--- Nobody has pinned the job, nothing that continues it waits or runs, and no version of a model comes from it, except
--- one that was refused and never was in production.
+-- The job is not pinned, no job that continues it is queued or running, and no model version comes from it, except one
+-- that was rejected and never was in production.
 job.pinned IS NOT TRUE
 AND NOT EXISTS (
     SELECT
