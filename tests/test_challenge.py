@@ -98,7 +98,7 @@ def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
     # while it waits for its approval, or after a crash, it is not known how it would have ended
     assert challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
     models.reject("good", 2, "no gain")
-    with pytest.raises(NothingToDo, match=r"version 2 of model good, which was refused already \(no gain\)"):
+    with pytest.raises(NothingToDo, match=r"version 2 of model good, which was already rejected \(no gain\)"):
         challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
     assert challenge_of(retraining(plan(), "good-1"), dataset, models, jobs)  # the run itself, cleared
     assert challenge_of(retraining(plan(), "good-2", force=True), dataset, models, jobs)

@@ -67,14 +67,14 @@ def test_no_class_may_pay_for_the_others(
 
 def test_a_refusal_names_numbers_and_classes() -> None:
     assert decide(reaches(0.41), reaches(0.4), Gate(minimum_gain=0.02)) == Decision(
-        False, f"{METRIC} went from 0.4000 to 0.4100 (+0.0100), but the gate asks for +0.0200 at least"
+        False, f"{METRIC} went from 0.4000 to 0.4100 (+0.0100), but the gate requires at least +0.0200"
     )
     fell = decide(
         reaches(0.6, cat=0.9, dog=0.1, cow=0.3),
         reaches(0.4, cat=0.2, dog=0.8, cow=0.4),
         Gate(max_class_drop=0),
     )
-    assert "no class may fall by more than 0.0000: dog went from 0.8000 to 0.1000, cow" in fell.reason
+    assert "no class may drop by more than 0.0000: dog went from 0.8000 to 0.1000, cow" in fell.reason
     many = {f"class {number}": 0.5 for number in range(80)}
     assert "and 75 more" in decide(reaches(0.6), reaches(0.4, **many), Gate(max_class_drop=0.1)).reason
 

@@ -59,7 +59,7 @@ def test_parameters_of_one_run_have_the_limits_of_train_yolo(tmp_path: Path) -> 
     plan = load_plans(tmp_path / "plans.yaml").require("digits")
     request = RetrainRequest.parse({"plan": "digits", "parameters": {"overrides": {"mosaic": 10**400}}})
     with pytest.raises(PlanError, match="a number of more than 18 digits"):
-        request.over(plan)
+        request.apply_to(plan)
 
 
 @pytest.mark.parametrize("content", ["plans: " + "[" * 800, "plans: [2001-99-99]", f"plans: {'9' * 5000}"])

@@ -34,11 +34,11 @@ def test_the_plan_that_is_shipped_is_valid_and_weekly_and_has_a_gate() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "Bad Name"}, r"plan 'Bad Name': name='Bad Name' is refused: it must be 1 to 64 small"),
+        ({"name": "Bad Name"}, r"plan 'Bad Name': name='Bad Name' is refused: it must be 1 to 64 lower-case"),
         ({"name": 7}, r"plan 7: name=7 is refused: input should be a valid string"),
         ({"dataset": ""}, r"plan 'good': dataset='' is refused"),
         ({"dataset": "coco8.yaml"}, r"plan 'good': dataset='coco8.yaml' is not an absolute path"),
-        ({"dataset": "s3://bucket/data.tar.gz"}, r"plan 'good': dataset=.* only .zip is unpacked"),
+        ({"dataset": "s3://bucket/data.tar.gz"}, r"plan 'good': dataset=.* only .zip archives are supported"),
         ({"task": "segment"}, r"plan 'good': dataset='digits' does not go with task='segment'"),
         ({"task": "detection"}, r"plan 'good': task='detection' is refused"),
         ({"model": "yolo11n-seg"}, r"plan 'good': model='yolo11n-seg' is a model for segment"),
@@ -46,13 +46,16 @@ def test_the_plan_that_is_shipped_is_valid_and_weekly_and_has_a_gate() -> None:
         ({"parameters": {"epochs": 0}}, r"plan 'good': parameters.epochs=0 is refused"),
         ({"parameters": {"epoch": 5}}, r"plan 'good': parameters.epoch is not a parameter of train_yolo"),
         ({"parameters": {"overrides": {"mozaic": 1}}}, r"mozaic is not a training argument .* mosaic"),
-        ({"parameters": {"dataset": "digits"}}, r"parameters: dataset does not belong there: it is a field"),
-        ({"parameters": {"job_id": "x"}}, r"parameters: job_id does not belong there: each run has its own"),
+        ({"parameters": {"dataset": "digits"}}, r"parameters: dataset does not belong here: it is a field"),
+        ({"parameters": {"job_id": "x"}}, r"parameters: job_id does not belong here: each run sets its own"),
         ({"parameters": {"lr0": "1e-3"}}, r"plan 'good': parameters.lr0='1e-3' is refused"),
-        ({"schedule": {"cron": "0 3 * *"}}, r"plan 'good': schedule.cron: '0 3 \* \*' is no cron expression"),
-        ({"schedule": {"cron": "0 3 * * 9"}}, r"plan 'good': schedule.cron: '0 3 \* \* 9' is no cron"),
-        ({"schedule": {"cron": "@sometimes"}}, r"plan 'good': schedule.cron: '@sometimes' is no cron"),
-        ({"schedule": {}}, r"plan 'good': schedule: it says neither cron nor on_new_data"),
+        (
+            {"schedule": {"cron": "0 3 * *"}},
+            r"plan 'good': schedule.cron: '0 3 \* \*' is not a cron expression",
+        ),
+        ({"schedule": {"cron": "0 3 * * 9"}}, r"plan 'good': schedule.cron: '0 3 \* \* 9' is not a cron"),
+        ({"schedule": {"cron": "@sometimes"}}, r"plan 'good': schedule.cron: '@sometimes' is not a cron"),
+        ({"schedule": {}}, r"plan 'good': schedule: it needs cron or on_new_data"),
         ({"schedule": "weekly"}, r"plan 'good': schedule='weekly' is refused"),
         ({"timeout_hours": 0}, r"plan 'good': timeout_hours=0 is refused"),
         (
@@ -61,9 +64,9 @@ def test_the_plan_that_is_shipped_is_valid_and_weekly_and_has_a_gate() -> None:
         ),
         ({"gate": {"minimum_gain": "0.1"}}, r"plan 'good': gate.minimum_gain='0.1' is refused"),
         ({"gate": {"max_class_drop": -0.1}}, r"plan 'good': gate.max_class_drop=-0.1 is refused"),
-        ({"gate": {"max_drop": 0.1}}, r"plan 'good': gate.max_drop is no field"),
+        ({"gate": {"max_drop": 0.1}}, r"plan 'good': gate.max_drop is not a field"),
         ({"approval": "yes"}, r"plan 'good': approval='yes' is refused"),
-        ({"aproval": True}, r"plan 'good': aproval is no field of a plan; its fields are name, dataset"),
+        ({"aproval": True}, r"plan 'good': aproval is not a field of a plan; the fields are name, dataset"),
     ],
 )
 def test_what_is_wrong_is_named_by_plan_and_field(given: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -126,10 +129,10 @@ def test_the_fingerprint_is_of_what_decides_what_is_learnt() -> None:
 def test_a_run_may_change_its_plan_for_itself() -> None:
     changed = RetrainRequest.parse(
         {"plan": "good", "parameters": {"imgsz": 64}, "start_from": "scratch", "approval": True}
-    ).over(plan())
+    ).apply_to(plan())
     assert changed.parameters == {"epochs": 3, "imgsz": 64}
     assert (changed.start_from, changed.approval) == ("scratch", True)
-    assert RetrainRequest.parse({"plan": "good"}).over(plan()) == plan()
+    assert RetrainRequest.parse({"plan": "good"}).apply_to(plan()) == plan()
 
 
 @pytest.mark.parametrize(
@@ -139,12 +142,12 @@ def test_a_run_may_change_its_plan_for_itself() -> None:
         ({"plan": "good", "epochs": 3}, "epochs is not a parameter of retrain_yolo; its parameters are plan"),
         ({"plan": "good", "force": "yes"}, "force='yes' is refused"),
         ({"plan": "good", "parameters": {"epochs": 0}}, "plan='good' for this run: parameters.epochs=0"),
-        ({"plan": "good", "parameters": {"model": "yolo11s"}}, "parameters: model does not belong there"),
+        ({"plan": "good", "parameters": {"model": "yolo11s"}}, "parameters: model does not belong here"),
     ],
 )
 def test_what_a_run_cannot_be_asked_for_is_named(conf: dict[str, Any], said: str) -> None:
     with pytest.raises((RequestRefused, PlanError), match=said):
-        RetrainRequest.parse(conf).over(plan())
+        RetrainRequest.parse(conf).apply_to(plan())
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
     assert (better.run_id, better.dataset, better.dataset_fingerprint) == ("manual__1", "digits", DATA)
     assert (better.job_id, better.parameters_fingerprint) == ("good-1", "p" * 64)
     assert "went from 0.4000 to 0.4600 (+0.0600)" in (better.reason or "")
-    assert "but the gate asks for +0.0500 at least" in (worse.reason or "")
+    assert "but the gate requires at least +0.0500" in (worse.reason or "")
     assert body(s3_client, better.path) == b"weights 1"
 
 

@@ -183,7 +183,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(
     assert (refused.stage, champion.stage) == (Stage.REJECTED, Stage.PRODUCTION)
     assert refused.champion_version == champion.version
     assert refused.reason is not None
-    assert "but the gate asks for +0.0100 at least" in refused.reason
+    assert "but the gate requires at least +0.0100" in refused.reason
     assert refused.reason in (api.note("retrain_yolo", worse) or "")
     assert production(airflow_stack) == body(airflow_stack.s3.client(), champion.path)
 

@@ -342,7 +342,7 @@ def test_a_wrong_password_is_no_secret_in_the_log_and_stops_nobody(
     with tracking.tracker(tracking.server(password="pa55word")) as tracker:
         record(jobs, 0)
         tracker.end()
-    assert "answers 401" in warnings(caplog)[-1]
+    assert "answered 401" in warnings(caplog)[-1]
     assert "pa55word" not in caplog.text
 
 

@@ -1,9 +1,9 @@
-"""When a model is trained again, and whether the new one takes the place of the present one.
+"""Decides when to retrain a model, and whether the new version replaces the current one.
 
-    include.retraining.plans     the reviewed file of plans: what is trained, on what, when, under which gate
-    include.retraining.request   what a run of `retrain_yolo` is asked for, over its plan
+    include.retraining.plans     the reviewed file of plans: what to train, on what, when, and with which gate
+    include.retraining.request   the parameters of a run of `retrain_yolo`, which override its plan
     include.retraining.novelty   whether there is anything new to train on
-    include.retraining.gate      whether a challenger may take the champion's place
+    include.retraining.gate      whether a challenger may replace the champion
 
-Nothing here knows Airflow, and nothing here needs torch.
+Nothing in this package knows Airflow or needs torch.
 """

@@ -1,4 +1,4 @@
-"""Whether a challenger may take the champion's place: numbers, and a sentence that says why."""
+"""Decides whether a challenger may replace the champion, and explains why in a sentence."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "pose": (*_BOX, *_POSE, "fitness"),
     "obb": (*_BOX, "fitness"),
 }
-"""What an evaluation of a task measures, in Ultralytics' words. More is better in each."""
+"""The metrics that an evaluation of each task measures, as Ultralytics names them; higher is better."""
 
 _ROUNDING = 1e-9
-"""0.71 - 0.7 is less than 0.01 for a computer, and not for who wrote 0.01 into the plan."""
+"""Tolerance for floating-point rounding: 0.71 - 0.7 is less than 0.01 in binary."""
 
 _LISTED_CLASSES = 5
 
 
 class Gate(BaseModel):
-    """What is asked of a challenger, measured on the same validation split of the same data as the champion.
+    """The requirements for a challenger, evaluated on the same validation data as the champion.
 
-    Gains and drops are differences of the metrics themselves, which lie between 0 and 1: 0.01 is one point of
-    a hundred.
+    Gains and drops are differences between metrics, which range from 0 to 1: 0.01 is one percentage point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -55,43 +54,43 @@ class Gate(BaseModel):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the gate holds, and the sentence that is recorded with it."""
+    """Whether the challenger passed the gate, and the sentence that is recorded with it."""
 
     passed: bool
     reason: str
 
 
 def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> Decision:
-    """Compare two evaluations on the same data; champion is None where nothing is in production yet."""
+    """Compare two evaluations on the same data; champion is None if nothing is in production yet."""
     name, reached = gate.metric, challenger.metrics.get(gate.metric)
     if not _is_number(reached):
-        return Decision(False, f"the challenger's {name} is no number: its training diverged")
+        return Decision(False, f"the challenger's {name} is not a number: its training diverged")
     if gate.minimum is not None and reached < gate.minimum - _ROUNDING:
         return Decision(False, f"{name} is {reached:.4f}, below the minimum of {gate.minimum:.4f}")
     if champion is None:
         return Decision(True, f"{name} is {reached:.4f}, and nothing was in production yet")
     before = champion.metrics.get(name)
     if not _is_number(before):
-        return Decision(True, f"{name} is {reached:.4f}, and the champion's is no number")
+        return Decision(True, f"{name} is {reached:.4f}, and the champion's is not a number")
     change = f"{name} went from {before:.4f} to {reached:.4f} ({reached - before:+.4f})"
     if reached - before < gate.minimum_gain - _ROUNDING:
-        return Decision(False, f"{change}, but the gate asks for {gate.minimum_gain:+.4f} at least")
+        return Decision(False, f"{change}, but the gate requires at least {gate.minimum_gain:+.4f}")
     if gate.max_class_drop is None:
-        return Decision(True, f"{change}, and the gate asks for {gate.minimum_gain:+.4f} at least")
-    fallen = _fallen(challenger, champion, gate.max_class_drop)
-    if fallen:
+        return Decision(True, f"{change}, and the gate requires at least {gate.minimum_gain:+.4f}")
+    drops = _describe_drops(challenger, champion, gate.max_class_drop)
+    if drops:
         return Decision(
-            False, f"{change}, but no class may fall by more than {gate.max_class_drop:.4f}: {fallen}"
+            False, f"{change}, but no class may drop by more than {gate.max_class_drop:.4f}: {drops}"
         )
-    return Decision(True, f"{change}, and no class fell by more than {gate.max_class_drop:.4f}")
+    return Decision(True, f"{change}, and no class dropped by more than {gate.max_class_drop:.4f}")
 
 
-def _fallen(challenger: Evaluation, champion: Evaluation, allowed: float) -> str:
-    """Name the classes that fell too far, the worst first, in words; empty if there are none."""
+def _describe_drops(challenger: Evaluation, champion: Evaluation, allowed: float) -> str:
+    """Describe the classes that dropped too far, the worst first; empty if there are none."""
     drops = []
     for name, before in champion.classes.items():
         after = challenger.classes.get(name)
-        after = after if _is_number(after) else 0.0  # it is not found any more at all
+        after = after if _is_number(after) else 0.0  # the challenger no longer finds it at all
         if _is_number(before) and before - after > allowed + _ROUNDING:
             drops.append((before - after, f"{name} went from {before:.4f} to {after:.4f}"))
     drops.sort(reverse=True)

@@ -1,4 +1,4 @@
-"""Whether a training would teach anything new. The same data and parameters train the same model here."""
+"""Decides whether to retrain at all: the same data and parameters would train the same model again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from include.models.version import ModelVersion
 
 
-def nothing_new(
+def find_reason_to_skip(
     champion: ModelVersion | None,
     earlier: Iterable[ModelVersion],
     *,
@@ -20,19 +20,20 @@ def nothing_new(
     parameters: str,
     job_id: str,
 ) -> str | None:
-    """Say why a training on `data` with `parameters` (fingerprints) is not worth a GPU; None if it is.
+    """Return why a training run on `data` with `parameters` (fingerprints) is not worth a GPU; None if it is.
 
-    earlier are versions of the same model. One that was refused counts while it had the same champion to
-    beat: a new one is another start and another mark. So does none that job_id itself made.
+    earlier are versions of the same model. A rejected version only counts if it was up against the current
+    champion: with a new champion, both the starting point and the bar are different. Versions from job_id
+    itself do not count.
     """
 
-    def is_the_same(version: ModelVersion) -> bool:
+    def is_same(version: ModelVersion) -> bool:
         return (version.dataset_fingerprint, version.parameters_fingerprint) == (data, parameters)
 
-    if champion is not None and is_the_same(champion):
+    if champion is not None and is_same(champion):
         return (
-            f"data and parameters are those of {champion}, which is in production; give force=true to train "
-            "all the same"
+            f"data and parameters are the same as for {champion}, which is in production; set force=true to "
+            "train anyway"
         )
     beaten = champion.version if champion else None
     for version in earlier:
@@ -40,10 +41,10 @@ def nothing_new(
             version.stage is Stage.REJECTED
             and version.champion_version == beaten
             and version.job_id != job_id
-            and is_the_same(version)
+            and is_same(version)
         ):
             return (
-                f"data and parameters are those of {version}, which was refused already ({version.reason}); "
-                "give force=true to train all the same"
+                f"data and parameters are the same as for {version}, which was already rejected "
+                f"({version.reason}); set force=true to train anyway"
             )
     return None

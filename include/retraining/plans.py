@@ -1,4 +1,4 @@
-"""The reviewed file of retraining plans: what is trained again, on what, when, and what its gate asks."""
+"""The reviewed file of retraining plans: what to train, on what, when, and with which gate."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from include.retraining.gate import METRICS, Gate
 from include.training.contract import Task
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
-"""The file of this repository; RETRAIN_PLANS names another one."""
+"""The default file, in this repository; RETRAIN_PLANS names another one."""
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}\Z"
-NAME_RULE = "1 to 64 small letters, digits, '_' or '-', beginning with a letter or a digit"
+NAME_RULE = "1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or a digit"
 
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _CRON_FIELDS = 5
 
-_OF_THE_RUN = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
-"""Parameters of `train_yolo` that follow from the plan and its run: the others may stand in `parameters`."""
+_RESERVED = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
+"""Parameters of `train_yolo` that the plan and its run determine; `parameters` may contain the others."""
 
 
 class PlanError(FinalError):
-    """A plan that does not exist, or does not hold what a plan must, as one sentence."""
+    """The plan does not exist or is invalid; the text is one sentence."""
 
 
 class _Part(BaseModel):
@@ -46,35 +46,35 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When a plan runs by itself: at times (UTC), when data change, or both."""
+    """When a plan runs automatically: at certain times (UTC), when data change, or both."""
 
     cron: str | None = None
     on_new_data: bool = False
 
     @field_validator("cron")
     @classmethod
-    def _five_fields(cls, cron: str | None) -> str | None:
+    def _require_valid_cron(cls, cron: str | None) -> str | None:
         if cron is None or cron in _PRESETS:
             return cron
         if len(cron.split()) != _CRON_FIELDS or not croniter.is_valid(cron):
             raise ValueError(
-                f"{cron!r} is no cron expression; give five fields such as '0 3 * * 1', or one of "
+                f"{cron!r} is not a cron expression; give five fields such as '0 3 * * 1', or one of "
                 f"{', '.join(_PRESETS)}"
             )
         return cron
 
     @model_validator(mode="after")
-    def _says_when(self) -> Self:
+    def _require_trigger(self) -> Self:
         if self.cron is None and not self.on_new_data:
-            raise ValueError("it says neither cron nor on_new_data: true; give one, or leave schedule out")
+            raise ValueError("it needs cron or on_new_data: true; add one, or remove schedule")
         return self
 
 
 class RetrainPlan(_Part):
-    """One plan. Its name is also that of the model whose versions it makes.
+    """One plan. Its name is also the name of the model whose versions it creates.
 
-    parameters are those of `train_yolo`; model is what a first training starts with, and each one that starts
-    from scratch. timeout_hours is how long a run waits for its training.
+    parameters are those of `train_yolo`. model is what training starts from the first time, and whenever it
+    starts from scratch. timeout_hours is how long a run waits for its training run.
     """
 
     name: str = Field(pattern=NAME)
@@ -90,15 +90,15 @@ class RetrainPlan(_Part):
 
     @field_validator("parameters")
     @classmethod
-    def _not_of_the_run(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        for name in _OF_THE_RUN:
+    def _reject_reserved(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name in _RESERVED:
             if name in parameters:
-                remedy = "it is a field of the plan" if name in cls.model_fields else "each run has its own"
-                raise ValueError(f"{name} does not belong there: {remedy}")
+                remedy = "it is a field of the plan" if name in cls.model_fields else "each run sets its own"
+                raise ValueError(f"{name} does not belong here: {remedy}")
         return parameters
 
     @model_validator(mode="after")
-    def _can_be_trained_and_judged(self) -> Self:
+    def _require_trainable(self) -> Self:
         try:
             self.spec()
             parse_source(self.dataset, self.task)  # a path need not be on the machine that reads plans
@@ -112,7 +112,7 @@ class RetrainPlan(_Part):
         return self
 
     def spec(self, model: str | None = None) -> TrainingSpec:
-        """Return what `train_yolo` is asked for; with `model` it starts from that. Raises PlanError."""
+        """Return the parameters for `train_yolo`, starting from `model` if given. Raises PlanError."""
         given = {"dataset": self.dataset, "task": self.task, "model": model or self.model}
         try:
             return TrainingSpec.parse(given | self.parameters)
@@ -122,7 +122,7 @@ class RetrainPlan(_Part):
             raise PlanError(f"parameters.{error}" if ours else str(error)) from None
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides what is learnt from given data."""
+        """Return the SHA-256 of everything that determines what is learnt from given data."""
         decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
         del decides["dataset"]  # the data have a fingerprint of their own
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -130,7 +130,7 @@ class RetrainPlan(_Part):
 
 @dataclass(frozen=True)
 class Plans:
-    """What a file of plans holds: the valid ones by name, and a sentence for each thing that is wrong."""
+    """The content of a file of plans: the valid plans by name, and a sentence for each error."""
 
     path: Path
     valid: Mapping[str, RetrainPlan]
@@ -140,7 +140,7 @@ class Plans:
         """Return the plan of that name. Raises PlanError."""
         if name in self.valid:
             return self.valid[name]
-        wrong = [error for error in self.errors if error.startswith(_named(name))]
+        wrong = [error for error in self.errors if error.startswith(_label(name))]
         if wrong:
             raise PlanError(f"{'; '.join(wrong)}; correct it in {self.path}")
         known = ", ".join(self.valid) or "none"
@@ -148,38 +148,38 @@ class Plans:
 
 
 def load_plans(path: Path = PLANS) -> Plans:
-    """Read a file of plans. Never raises: what is wrong is in `errors`, naming plan and field."""
+    """Read a file of plans. Never raises: `errors` lists the problems, with plan and field."""
     try:
         content = load_yaml(path)
     except (OSError, ValueError) as error:
         return Plans(path, {}, (f"{path} cannot be read as YAML: {error}",))
     entries = content.get("plans") if isinstance(content, dict) and set(content) == {"plans"} else None
     if not isinstance(entries, list):
-        return Plans(path, {}, (f"{path} must hold one key, plans, with a list of plans",))
+        return Plans(path, {}, (f"{path} must contain a single key, plans, with a list of plans",))
     valid: dict[str, RetrainPlan] = {}
     errors: list[str] = []
     taken: set[str] = set()
     for number, entry in enumerate(entries, 1):
-        shown = _named(entry["name"]) if isinstance(entry, dict) and entry.get("name") else f"plan {number}"
-        if shown in taken:
-            errors.append(f"{shown}: name is that of an earlier plan; give each its own")
+        label = _label(entry["name"]) if isinstance(entry, dict) and entry.get("name") else f"plan {number}"
+        if label in taken:
+            errors.append(f"{label}: an earlier plan has the same name; give each plan its own")
             continue
-        taken.add(shown)
+        taken.add(label)
         try:
             plan = RetrainPlan.model_validate(entry)
         except ValidationError as error:
-            errors += [f"{shown}: {problem}" for problem in problems(error)]
+            errors += [f"{label}: {problem}" for problem in describe_problems(error)]
         else:
             valid[plan.name] = plan
     return Plans(path, valid, tuple(errors))
 
 
-def problems(error: ValidationError) -> list[str]:
-    """All that pydantic objects to in a plan, a sentence for each field."""
+def describe_problems(error: ValidationError) -> list[str]:
+    """Turn pydantic's errors about a plan into sentences, one for each field."""
     return [_sentence(dict(found)) for found in error.errors(include_url=False)]
 
 
-def _named(name: object) -> str:
+def _label(name: object) -> str:
     return f"plan {shown(name)}"
 
 
@@ -189,7 +189,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
         case "missing":
             return f"{field} is missing"
         case "extra_forbidden":
-            return f"{field} is no field of a plan; its fields are {', '.join(RetrainPlan.model_fields)}"
+            return f"{field} is not a field of a plan; the fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
             return f"{field}={shown(found['input'])} is refused: it must be {NAME_RULE}"
         case "value_error":

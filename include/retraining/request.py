@@ -1,4 +1,4 @@
-"""What a run of `retrain_yolo` is asked for."""
+"""The parameters of a run of `retrain_yolo`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from include.forgiving import without_blanks
 from include.request import Request
-from include.retraining.plans import PlanError, RetrainPlan, problems
+from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 
 
 class RetrainRequest(Request):
-    """Every parameter of `retrain_yolo`. The form in Airflow's UI is generated from it.
+    """All parameters of `retrain_yolo`. The form in Airflow's UI is generated from them.
 
-    What is null is as the plan says.
+    A parameter that is null is taken from the plan.
     """
 
     dag_id = "retrain_yolo"
@@ -43,12 +43,14 @@ class RetrainRequest(Request):
     def _without_blanks(cls, values: Any) -> Any:
         return without_blanks(values, cls.model_fields)
 
-    def over(self, plan: RetrainPlan) -> RetrainPlan:
-        """Return the plan as this run is to follow it. Raises PlanError for what no plan may hold."""
+    def apply_to(self, plan: RetrainPlan) -> RetrainPlan:
+        """Return the plan with this run's parameters applied. Raises PlanError if the result is invalid."""
         given = self.model_dump(include={"start_from", "approval"}, exclude_none=True)
         if self.parameters:
             given["parameters"] = plan.parameters | self.parameters
         try:
             return RetrainPlan.model_validate(plan.model_dump() | given)
         except ValidationError as error:
-            raise PlanError(f"plan={self.plan!r} for this run: {'; '.join(problems(error))}") from None
+            raise PlanError(
+                f"plan={self.plan!r} for this run: {'; '.join(describe_problems(error))}"
+            ) from None

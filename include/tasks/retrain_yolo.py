@@ -23,7 +23,7 @@ from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
 from include.retraining.gate import decide
-from include.retraining.novelty import nothing_new
+from include.retraining.novelty import find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
 from include.schema.current import require_current
@@ -65,7 +65,7 @@ def resolve_retraining(context: Context, plan: str | None) -> Retraining:
         require_current(connection)
     with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
-        chosen = request.over(deployed_plans().require(request.plan))
+        chosen = request.apply_to(deployed_plans().require(request.plan))
     _skip_if_about_others(chosen, context)
     digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
     return Retraining(
@@ -105,7 +105,7 @@ def challenge_of(
     plan, job_id = retraining.plan, retraining.job_id
     champion, parameters = models.production(plan.name), plan.fingerprint()
     if not retraining.force:
-        reason = nothing_new(
+        reason = find_reason_to_skip(
             champion,
             models.list(plan.name),
             data=dataset.fingerprint,

@@ -1,1 +1,1 @@
-"""MLflow as a mirror of what Postgres says of a job: one run there for each training."""
+"""Mirrors jobs from PostgreSQL to MLflow: one MLflow run per training run."""

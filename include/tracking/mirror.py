@@ -1,4 +1,4 @@
-"""What a job looks like in MLflow: its row and its epochs, and nothing that is not in them."""
+"""Mirrors a job to MLflow: its row and its epochs, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 JOB_TAG = "training.job_id"
 ORIGIN_TAG = "training.origin_run_id"
-"""Together they name a training: MLflow's run of it is the one that has both."""
+"""Together, the two tags identify a training run in MLflow."""
 
 PARENT_TAG = "mlflow.parentRunId"
-"""By this one MLflow's UI shows a resumed job below the job that it continues."""
+"""MLflow's UI uses this tag to show a resumed job below the job that it continues."""
 
 _STATUS: dict[str | None, str] = {
     JobStatus.QUEUED: "SCHEDULED",
@@ -31,14 +31,14 @@ _STATUS: dict[str | None, str] = {
     JobStatus.STOPPED: "KILLED",
     JobStatus.FAILED: "FAILED",
 }
-"""MLflow's status of a job in one of these; of every other RUNNING."""
-_NO_NAME = re.compile(r"[^\w/.\- ]", re.ASCII)
-"""What no version of MLflow takes in a name."""
+"""MLflow's status for these job statuses; for all others it is RUNNING."""
+_FORBIDDEN_IN_NAMES = re.compile(r"[^\w/.\- ]", re.ASCII)
+"""Characters that some version of MLflow does not accept in a name."""
 
 
 @dataclass
 class _Known:
-    """What MLflow has of the job, as far as this process knows."""
+    """What MLflow has stored about the job, as far as this process knows."""
 
     run_id: str
     status: str
@@ -47,39 +47,39 @@ class _Known:
     points: set[tuple[str, int, float]]
 
     @classmethod
-    def of(cls, run: Run, server: TrackingServer) -> _Known:
-        """Ask for every number that is there."""
+    def fetch(cls, run: Run, server: TrackingServer) -> _Known:
+        """Fetch everything that the run contains, including all metric values."""
         return cls(
             run_id=run.info.run_id,
             status=run.info.status,
-            params={each.key for each in run.data.params},
-            tags={each.key: each.value for each in run.data.tags},
+            params={item.key for item in run.data.params},
+            tags={item.key: item.value for item in run.data.tags},
             points={
-                _point(each)
+                _point(item)
                 for latest in run.data.metrics
-                for each in server.history(run.info.run_id, latest.key)
+                for item in server.history(run.info.run_id, latest.key)
             },
         )
 
 
 class JobMirror:
-    """MLflow's run of one training: found again by whoever goes on with it, and sent only what it lacks.
+    """The MLflow run of one training run. Any attempt can find it again and send what it lacks.
 
-    Whatever is sent twice is there once, also after an answer that got lost; so any attempt, on any machine,
-    can send all that is recorded. alone keeps every other process out that would create the run of this job,
-    or raises TrackingError where one is at it. Use it in one thread.
+    Values that are sent twice are stored once, even if a response was lost, so any attempt on any machine can
+    send everything that is recorded. lock keeps other processes from creating the run of this job at the same
+    time, or raises TrackingError if one is doing so. Not thread-safe.
     """
 
-    def __init__(self, server: TrackingServer, alone: Callable[[], AbstractContextManager[object]]) -> None:
-        self._server, self._alone = server, alone
+    def __init__(self, server: TrackingServer, lock: Callable[[], AbstractContextManager[object]]) -> None:
+        self._server, self._lock = server, lock
         self._known: _Known | None = None
 
     def send(self, job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> None:
-        """Make the run say what the row and these epochs say. Raises TrackingError; then send all again."""
+        """Update the run to match the row and these epochs. Raises TrackingError; then send all again."""
         known = self._known or self._open(job)
-        # Until the last call has succeeded nobody knows what has arrived: then it is asked for again.
+        # Until the last call has succeeded, what has arrived is unknown, and must be fetched again.
         self._known = None
-        metrics = [each for each in _metrics(job, epochs) if _point(each) not in known.points]
+        metrics = [item for item in _metrics(job, epochs) if _point(item) not in known.points]
         params = {key: value for key, value in _params(job).items() if key not in known.params}
         tags = {key: value for key, value in _tags(job).items() if known.tags.get(key, "") != value}
         self._server.log(known.run_id, metrics, params, tags)
@@ -87,7 +87,7 @@ class JobMirror:
         if status != known.status:
             ended = job.completed_at or job.updated_at if job.has_ended else None
             self._server.set_status(known.run_id, status, _milliseconds(ended) if ended else None)
-        known.points |= {_point(each) for each in metrics}
+        known.points |= {_point(item) for item in metrics}
         known.params |= params.keys()
         known.tags |= tags
         known.status = status
@@ -97,9 +97,9 @@ class JobMirror:
         experiment = self._server.experiment_id()
         run = self._find(experiment, job)
         if run is None:
-            with self._alone():
+            with self._lock():
                 run = self._find(experiment, job) or self._create(experiment, job)
-        known = _Known.of(run, self._server)
+        known = _Known.fetch(run, self._server)
         if job.parent_job_id is not None and PARENT_TAG not in known.tags:
             parents = self._server.runs(experiment, JOB_TAG, job.parent_job_id)
             if parents:
@@ -110,7 +110,7 @@ class JobMirror:
 
     def _find(self, experiment: str, job: TrainingJob) -> Run | None:
         for run in self._server.runs(experiment, JOB_TAG, job.job_id):
-            if any(each.key == ORIGIN_TAG and each.value == job.origin_run_id for each in run.data.tags):
+            if any(item.key == ORIGIN_TAG and item.value == job.origin_run_id for item in run.data.tags):
                 return run
         return None
 
@@ -122,14 +122,14 @@ class JobMirror:
 
 
 def _params(job: TrainingJob) -> dict[str, str]:
-    """Return what was given and what is our own default; what is left out is Ultralytics' default."""
+    """Return the given parameters and our own defaults; all others have Ultralytics' defaults."""
     given = {key: value for key, value in (job.spec or {}).items() if value is not None}
     overrides = given.pop("overrides", {})
     return {_name(key): str(value) for key, value in {**given, **overrides}.items()}
 
 
 def _tags(job: TrainingJob) -> dict[str, str]:
-    """Empty where the row has nothing: a tag of an earlier attempt must not stay."""
+    """Return the tags, empty where the row has no value: a tag of an earlier attempt must not remain."""
     checkpoints = {
         f"checkpoint.{kind}.{what}": getattr(job.checkpoint(kind), what, None)
         for kind in CHECKPOINT_KINDS
@@ -156,7 +156,7 @@ def _tags(job: TrainingJob) -> dict[str, str]:
 
 
 def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metric]:
-    """Each epoch's numbers at its step, from 0; of a job that ended also those of best.pt, as `best/…`."""
+    """Yield each epoch's metrics at its step, from 0, and those of best.pt as `best/…` once the job ended."""
     for epoch in epochs:
         own = {"fitness": epoch.fitness, "epoch_seconds": epoch.seconds}
         for key, value in {**epoch.metrics, **own}.items():
@@ -179,8 +179,8 @@ def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metr
 
 
 def _name(name: str) -> str:
-    """`metrics/mAP50(B)` as `metrics/mAP50B`, which is what Ultralytics' own callback calls it."""
-    return _NO_NAME.sub("", name)
+    """Return a name that MLflow accepts: `metrics/mAP50B` for `metrics/mAP50(B)`, as Ultralytics does."""
+    return _FORBIDDEN_IN_NAMES.sub("", name)
 
 
 def _point(metric: Metric) -> tuple[str, int, float]:

@@ -1,8 +1,8 @@
-"""An MLflow tracking server, over the few calls of its REST API that a job needs.
+"""A client for the few calls of MLflow's REST API that a job needs.
 
-Not over MLflow's own client: that one repeats a call for minutes before it gives up, reports its use to its
-makers, and would put a dozen packages on every worker, with limits on Airflow's own. These calls are the same
-in every version of MLflow since 1.0.
+MLflow's own client is not used: it retries a call for minutes before it gives up, sends telemetry, and would
+install a dozen packages on every worker, with constraints on Airflow's own. These calls have been the same in
+every version of MLflow since 1.0.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from include.errors import FinalError, ProjectError, TransientError
 DEFAULT_EXPERIMENT = "train_yolo"
 
 TIMEOUT_SECONDS = (3.05, 10.0)
-"""To connect, and between two bytes of an answer."""
+"""To connect, and between two bytes of a response."""
 
 LONGEST_PARAM = 500
-"""Characters that every version of the server takes; from 2.8 on it would be 6000."""
+"""Characters that every version of the server accepts; since 2.8 it accepts 6000."""
 
 LONGEST_TAG = 5000
 
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
-"""Of each kind in one request: a server takes 1000 in all, of which 100 parameters and 100 tags."""
+"""Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
 
 
 class TrackingError(ProjectError):
-    """MLflow did not take or give something, as the second half of a sentence that begins with its name."""
+    """A call to MLflow failed. The text is the predicate of a sentence whose subject is the server."""
 
 
 class TrackingUnavailable(TrackingError, TransientError):
-    """MLflow does not respond, or is in use."""
+    """MLflow does not respond, or another process is using it."""
 
 
 class TrackingRefused(TrackingError, FinalError):
-    """MLflow answered with an error; code is its own name of it, such as RESOURCE_DOES_NOT_EXIST."""
+    """MLflow answered with an error; code is MLflow's, such as RESOURCE_DOES_NOT_EXIST."""
 
     def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"answers {status}" + (f" {code}" if code else ""))
+        super().__init__(f"answered {status}" + (f" {code}" if code else ""))
         self.code = code
 
 
 class TrackingSettingsError(TrackingError, FinalError):
-    """The environment names no server that can be used, as a sentence without any secret in it."""
+    """The environment does not name a usable server; the text is a sentence without secrets."""
 
 
 class Metric(BaseModel):
@@ -72,14 +72,14 @@ class Entry(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """What MLflow itself keeps of a run."""
+    """MLflow's own data about a run."""
 
     run_id: str
     status: str = "RUNNING"
 
 
 class RunData(BaseModel):
-    """What was logged; of each metric only the latest number."""
+    """The data logged to a run, with only the latest value of each metric."""
 
     metrics: list[Metric] = []
     params: list[Entry] = []
@@ -123,10 +123,10 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True)
 class TrackingServer:
-    """One server and the experiment whose runs are meant. Use it in one thread.
+    """One server and the experiment that contains the runs. Not thread-safe.
 
-    url has no credentials in it. Every call raises TrackingError where the server is away, slow, refuses, or
-    is no MLflow; none is repeated.
+    url contains no credentials. Every call raises TrackingError if the server is down, slow, refuses, or is
+    not MLflow; no call is retried.
     """
 
     url: str
@@ -156,12 +156,12 @@ class TrackingServer:
 
     @property
     def name(self) -> str:
-        """For messages: scheme and host. A path may hold a token, too."""
+        """Scheme and host, for messages; the path is omitted because it may contain a token."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
     def experiment_id(self) -> str:
-        """Return the id of the experiment, which is created if it is not there."""
+        """Return the id of the experiment, creating it if it does not exist."""
         query = {"experiment_name": self.experiment}
         try:
             found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
@@ -176,7 +176,7 @@ class TrackingServer:
         except TrackingRefused as error:
             if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        # Somebody was faster.
+        # Another process created it first.
         found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
         return found.experiment.experiment_id
 
@@ -201,7 +201,7 @@ class TrackingServer:
         return self._call("POST", "runs/create", _RunAnswer, body=body).run
 
     def history(self, run_id: str, key: str) -> list[Metric]:
-        """Every number of a metric."""
+        """Return every value of a metric."""
         query: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": _HISTORY_PAGE}
         metrics: list[Metric] = []
         while True:
@@ -214,7 +214,7 @@ class TrackingServer:
     def log(
         self, run_id: str, metrics: Iterable[Metric], params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
-        """Add metrics and parameters, and set tags. A parameter that is there must not be another one now."""
+        """Add metrics and parameters, and set tags. The value of an existing parameter must not change."""
         numbers = [metric.model_dump() for metric in metrics]
         given, labels = _entries(params, LONGEST_PARAM), _entries(tags, LONGEST_TAG)
         while numbers or given or labels:
@@ -228,7 +228,10 @@ class TrackingServer:
             numbers, given, labels = numbers[_MOST_METRICS:], given[_MOST_OTHERS:], labels[_MOST_OTHERS:]
 
     def set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        """SCHEDULED, RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970."""
+        """Set the run's status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED.
+
+        `ended` is in milliseconds since 1970.
+        """
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
 
@@ -247,7 +250,7 @@ class TrackingServer:
             request.headers["Authorization"] = authorization
             return request
 
-        session.auth = login  # a header of the session would give way to the user's .netrc
+        session.auth = login  # the user's .netrc would override a header of the session
         return session
 
     def _call(
@@ -259,7 +262,7 @@ class TrackingServer:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """One request. Its errors hold neither URL nor what `requests` says: there may be secrets in both."""
+        """Send one request. Its errors omit the URL and the text of `requests`: both may contain secrets."""
         try:
             response = self._session.request(
                 method,
@@ -270,7 +273,7 @@ class TrackingServer:
                 allow_redirects=False,  # credentials are for this server; a POST would become a GET
             )
         except requests.Timeout:
-            raise TrackingUnavailable(f"does not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
+            raise TrackingUnavailable(f"did not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
         except (requests.RequestException, UnicodeError, OSError) as error:
             raise TrackingUnavailable(f"cannot be reached ({type(error).__name__})") from None
         if response.status_code != requests.codes.ok:
@@ -278,11 +281,11 @@ class TrackingServer:
         try:
             return answer.model_validate_json(response.content)
         except ValidationError:
-            raise TrackingUnavailable(f"does not answer {endpoint} as MLflow does") from None
+            raise TrackingUnavailable(f"did not answer {endpoint} as MLflow would") from None
 
 
 def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
-    """Return the http(s) address without user and password, and these. Raises TrackingSettingsError."""
+    """Return the http(s) address without credentials, and the credentials. Raises TrackingSettingsError."""
     try:
         parts = urlsplit(uri)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -290,8 +293,8 @@ def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
         usable = False
     if not usable:
         raise TrackingSettingsError(
-            "MLFLOW_TRACKING_URI is no http:// or https:// address. Give that of a tracking server: a file "
-            "or a database is not one, for workers share neither"
+            "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server; file and "
+            "database stores are not shared between workers"
         )
     url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     if parts.username is None:
@@ -307,7 +310,7 @@ def _entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
 
 
 def _error_code(response: requests.Response) -> str:
-    """MLflow's own name of the error, if it is one."""
+    """Return MLflow's error code, or an empty string."""
     try:
         code = str(response.json()["error_code"])
     except (ValueError, KeyError, TypeError):
