@@ -122,7 +122,7 @@ def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_be
     statuses = [guess.status_code for guess in guesses]
     assert statuses == [401] * MOST_FROM_ADDRESS + [429] * MOST_FROM_ADDRESS
     assert guesses[-1].headers["retry-after"] == str(SECONDS)
-    assert guesses[-1].json()["detail"].startswith("Too many logins were refused: wait 60 seconds")
+    assert guesses[-1].json()["detail"].startswith("Too many failed logins: wait 60 seconds")
     assert owner().status_code == 201
 
 

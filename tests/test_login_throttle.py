@@ -109,8 +109,8 @@ def test_no_number_of_names_and_addresses_takes_more_memory(
 ) -> None:
     assert throttle._refused.maxsize == logins._MOST_COUNTED
     for number in range(logins._MOST_COUNTED + 100):
-        throttle._note(b"%d" % number, f"10.{number}", succeeded=False)
-        throttle._note(b"%d" % number, f"10.{number}", succeeded=True)
+        throttle._record(b"%d" % number, f"10.{number}", succeeded=False)
+        throttle._record(b"%d" % number, f"10.{number}", succeeded=True)
     assert len(throttle._refused) == logins._MOST_COUNTED
     assert len(throttle._known) == logins._MOST_KNOWN
     assert attempt("x" * 60_000, "wrong") == 401

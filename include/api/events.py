@@ -20,7 +20,7 @@ from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations
 from include.api.problems import responses
 from include.api.streams import StreamLimit  # noqa: TC001 - used at run time
 from include.jobs.job import TRAINING_DAG
-from include.serving.protocol import running_server
+from include.serving.protocol import find_running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,5 +124,5 @@ def uvicorn_stops() -> bool:
 
     It tells nobody, and waits for open streams: two minutes in Airflow, by [api] worker_timeout.
     """
-    server = running_server()
+    server = find_running_server()
     return server is not None and server.should_exit

@@ -1,9 +1,9 @@
-"""What guards Airflow's API server and our applications in it before a route is asked.
+"""Guards Airflow's API server and our applications in it before a request reaches a route.
 
-bodies    how large a request may be, and how long it may take to arrive
-headers   the headers that tell a browser what an answer must not be used for
-logins    how often a password may be guessed
-problem   a refusal as a problem document (RFC 9457)
-protocol  how long a connection may be silent, and how long the head of a request may be
+bodies    limits of the size of a request and of the time that it takes to arrive
+headers   headers that restrict what a browser does with a response
+logins    limits how often a password can be guessed
+problem   errors as problem documents (RFC 9457)
+protocol  limits of idle connections and of the head of a request
 server    the middleware of the whole API server
 """

@@ -1,7 +1,7 @@
-"""Limits of a request: how large its parts may be, and how long its body may take to arrive.
+"""Limits of a request: the size of its parts, and the time that its body takes to arrive.
 
-FastAPI reads a body before it asks who sent it. So whatever is to be refused must be refused here, while the
-body arrives. Starlette's RequestBodyLimitMiddleware knows no time limit and answers in plain text.
+FastAPI reads the body before it authenticates the sender, so bodies must be refused here, while they arrive.
+Starlette's RequestBodyLimitMiddleware has no time limit and answers in plain text.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Of a query string, as nginx and most browsers' vendors advise; the longest legitimate one compares jobs."""
+"""Limit of a query string, as nginx and most browser vendors advise; the longest ones compare jobs."""
 
 MOST_HEADER_BYTES = 32 * 1024
-"""Of all headers together: Airflow's session cookie and what proxies add are a few kB."""
+"""Limit of all headers together: Airflow's session cookie and the headers of proxies take a few kB."""
 
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """The most bytes of a body, and the seconds in which all of it must have arrived."""
+    """The maximum size of a body in bytes, and the seconds in which it must arrive completely."""
 
     most_bytes: int
     seconds: float
 
     def __str__(self) -> str:
-        """Name the size as a person would."""
+        """Return the size in MiB or KiB."""
         kib = self.most_bytes // 1024
         return f"{kib // 1024} MiB" if kib >= 1024 else f"{kib} KiB"
 
@@ -51,10 +51,10 @@ WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
 
 
 class RequestLimits:
-    """Wrap an application and refuse requests beyond the limit of their path.
+    """Middleware that refuses requests beyond the limit of their path.
 
-    `limits` maps what a path begins with to its limit; the longest match counts, and `default` where none
-    does. An application refuses long query strings and headers too if it `limits_heads`.
+    `limits` maps path prefixes to limits; the longest matching prefix counts, and `default` applies if none
+    matches. With `limits_heads`, long query strings and headers are refused, too.
     """
 
     def __init__(
@@ -66,23 +66,23 @@ class RequestLimits:
         limits_heads: bool = True,
     ) -> None:
         self._app, self._default, self._limits_heads = app, default, limits_heads
-        self._limits = sorted((limits or {}).items(), key=lambda each: -len(each[0]))
+        self._limits = sorted((limits or {}).items(), key=lambda item: -len(item[0]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass on what is none."""
+        """Handle a request; pass on everything else."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit_of(scope)
+        limit = self._find_limit(scope)
         refusal = _refuse_head(scope) if self._limits_heads else None
-        if refusal is None and _announced_size(scope) > limit.most_bytes:
+        if refusal is None and _declared_size(scope) > limit.most_bytes:
             refusal = _too_large(limit)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
         await _Upload(limit, receive, send).pass_to(self._app, scope)
 
-    def _limit_of(self, scope: Scope) -> BodyLimit:
+    def _find_limit(self, scope: Scope) -> BodyLimit:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return next((limit for prefix, limit in self._limits if path.startswith(prefix)), self._default)
 
@@ -99,18 +99,18 @@ class _Upload:
         self._refusal: Response | None = None
 
     async def pass_to(self, app: ASGIApp, scope: Scope) -> None:
-        """Let the application answer; where the body is refused meanwhile, answer with that."""
+        """Let the application respond, or send the refusal if the body is refused in the meantime."""
         try:
             await app(scope, self._receive, self._send)
-        except Exception:  # whatever it makes of a client that has left
+        except Exception:  # an application may raise anything when the client disconnects
             if self._refusal is None:
                 raise
         if self._refusal is not None and not self._answered:
             await self._refusal(scope, self._receive_next, self._send_next)
 
     async def _receive(self) -> Message:
-        """Receive what comes next. To the application, a body that is refused is a client that has left."""
-        if self._complete:  # what is waited for now is that the client leaves
+        """Receive the next message. The application sees a refused body as a client that has disconnected."""
+        if self._complete:  # the application is waiting for the client to disconnect
             return await self._receive_next()
         message = None if self._refusal else await self._receive_in_time()
         if message is None:
@@ -131,30 +131,30 @@ class _Upload:
             return None
 
     async def _send(self, message: Message) -> None:
-        """Send what the application answers, unless it answers that the client has left."""
+        """Send the application's response, unless it is a reaction to the refused body."""
         if self._refusal is None or self._answered:
             self._answered = True
             await self._send_next(message)
 
 
-def _announced_size(scope: Scope) -> int:
-    announced = Headers(scope=scope).get("content-length", "")
-    return int(announced) if announced.isdecimal() else 0
+def _declared_size(scope: Scope) -> int:
+    declared = Headers(scope=scope).get("content-length", "")
+    return int(declared) if declared.isdecimal() else 0
 
 
 def _refuse_head(scope: Scope) -> Response | None:
     if len(scope["query_string"]) > MOST_QUERY_BYTES:
         return problem(
             HTTPStatus.REQUEST_URI_TOO_LONG,
-            f"The query string has {len(scope['query_string'])} bytes, and at most {MOST_QUERY_BYTES} are "
-            "taken: ask for less at a time.",
+            f"The query string has {len(scope['query_string'])} bytes, and the limit is {MOST_QUERY_BYTES}: "
+            "request less at a time.",
         )
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:
         return problem(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"The headers have {size} bytes, and at most {MOST_HEADER_BYTES} are taken: delete the cookies "
-            "of this site, and log in again.",
+            f"The headers have {size} bytes, and the limit is {MOST_HEADER_BYTES}: delete this site's "
+            "cookies and log in again.",
         )
     return None
 
@@ -162,12 +162,15 @@ def _refuse_head(scope: Scope) -> Response | None:
 def _too_large(limit: BodyLimit) -> Response:
     return problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than the {limit} that are taken here.",
+        f"The body is larger than the limit of {limit}.",
     )
 
 
 def _too_slow(limit: BodyLimit) -> Response:
-    """Nothing is on its way any more, so closing the connection cuts off no answer."""
+    """Return the response to a body that is too slow.
+
+    Nothing else is in transit, so closing the connection truncates no response.
+    """
     return problem(
         HTTPStatus.REQUEST_TIMEOUT,
         f"The body did not arrive within {limit.seconds:.0f} seconds: send the request again.",

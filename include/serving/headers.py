@@ -1,4 +1,4 @@
-"""Security headers, on every answer of an application: results, errors, redirects and streams."""
+"""Security headers on every response of an application: results, errors, redirects and streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOR_DATA = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""For answers that no browser should show as a page."""
+"""For responses that no browser should render as a page."""
 
 _CACHE_CONTROL = "Cache-Control"
 _NOT_STORED = "no-store"
@@ -24,17 +24,17 @@ _OF_ONE_USER = "private"
 
 
 class SecurityHeaders:
-    """Wrap an application and put `headers` on each of its answers.
+    """Middleware that adds `headers` to every response.
 
-    An answer is never cached unless its route says that its user's own browser may (Cache-Control: private):
-    what one user may see must not reach the next one through a shared cache.
+    A response is never cached unless its route allows the user's own browser to (Cache-Control: private):
+    what one user may see must not reach another one through a shared cache.
     """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app, self._headers = app, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass on what is none."""
+        """Handle a request; pass on everything else."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,6 +1,6 @@
-"""How often a password may be guessed: Airflow's own logins have no limit, but for FAB's form.
+"""Limits how often a password can be guessed: Airflow itself only limits FAB's login form.
 
-Only refused attempts count, so nobody who knows the password is slowed down. They are counted by account and
+Only failed attempts count, so nobody who knows the password is slowed down. They are counted by account and
 by address, in the memory of each process of the API server.
 """
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = 60
-"""How long refused attempts are remembered, counted from the last one."""
+"""How long failed attempts are remembered, counted from the last one."""
 
 MOST_FROM_ADDRESS = 10
 MOST_FOR_ACCOUNT = 100
-"""An account is guessed from many addresses only where somebody commands many: one alone cannot lock it."""
+"""Higher than the limit of an address: an attacker with a single address cannot lock an account."""
 
 _MOST_COUNTED = 20_000
-"""Accounts and addresses that are remembered, a few MB. With more the oldest are forgotten."""
+"""Number of accounts and addresses that are remembered, a few MB. Beyond it the oldest are forgotten."""
 
 _MOST_KNOWN = 2_000
-"""Accounts that have logged in, with the address that they came from."""
+"""Number of remembered pairs of an account that has logged in and its address."""
 
 _AT_ONCE = 4
-"""Logins that are looked at together: to compare a password takes a processor for a while, on purpose."""
+"""Logins handled at the same time: verifying a password is CPU-intensive on purpose."""
 
 _PATHS = ("/auth/token", "/auth/login")
-"""Of both auth managers: tokens, which the form of SimpleAuthManager asks for too, and the form of FAB."""
+"""Of both auth managers: tokens, which SimpleAuthManager's form also requests, and FAB's form."""
 
 _SESSION_COOKIE = "_token="
 
@@ -48,20 +48,21 @@ Key = tuple[Hashable, ...]
 
 
 class LoginThrottle:
-    """Wrap the whole API server and answer 429 to whoever has guessed too often.
+    """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    An account that has logged in from an address before is counted for itself there: neither attempts on it
-    from elsewhere nor attempts on others from that address, perhaps a proxy's, keep its owner out.
+    An account that has logged in from an address before is counted separately there: its owner is locked out
+    neither by attempts on the account from elsewhere, nor by attempts on others from that address, which may
+    be a proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._refused: TTLCache[Key, int] = TTLCache(_MOST_COUNTED, SECONDS)
         self._known: LRUCache[Key, bool] = LRUCache(_MOST_KNOWN)
-        self._looking = CapacityLimiter(_AT_ONCE)
+        self._capacity = CapacityLimiter(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a login, or pass on what is none."""
+        """Handle a login; pass on everything else."""
         if not _is_login(scope):
             await self._app(scope, receive, send)
             return
@@ -69,17 +70,17 @@ class LoginThrottle:
         if body is None:
             return
         account, address = _account(scope, body), _address(scope)
-        async with self._looking:
+        async with self._capacity:
             if self._is_blocked(account, address):
-                await _too_many(scope, receive, send)
+                await _refuse(scope, receive, send)
                 return
             outcome = _Outcome(send)
-            await self._app(scope, _once(body, receive), outcome.send)
+            await self._app(scope, _replay(body, receive), outcome.send)
         if outcome.succeeded is not None:
-            self._note(account, address, succeeded=outcome.succeeded)
+            self._record(account, address, succeeded=outcome.succeeded)
 
     def _limits(self, account: bytes, address: str) -> dict[Key, int]:
-        """Return what the attempt counts for, and how many of each may be refused."""
+        """Return the counters of an attempt, with the limit of each."""
         if (account, address) in self._known:
             return {(account, address): MOST_FROM_ADDRESS}
         return {(address,): MOST_FROM_ADDRESS, (account,): MOST_FOR_ACCOUNT}
@@ -88,7 +89,7 @@ class LoginThrottle:
         limits = self._limits(account, address)
         return any(self._refused.get(key, 0) >= most for key, most in limits.items())
 
-    def _note(self, account: bytes, address: str, *, succeeded: bool) -> None:
+    def _record(self, account: bytes, address: str, *, succeeded: bool) -> None:
         if succeeded:
             self._known[account, address] = True
             return
@@ -97,7 +98,7 @@ class LoginThrottle:
 
 
 class _Outcome:
-    """What became of an attempt, by its answer: None where no password was compared."""
+    """The outcome of an attempt, judging by its response: None if no password was checked."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -109,7 +110,7 @@ class _Outcome:
             cookies = Headers(scope=message).getlist("set-cookie")
             logged_in = any(cookie.startswith(_SESSION_COOKIE) for cookie in cookies)
             if status == HTTPStatus.UNAUTHORIZED or (_is_redirect(status) and not logged_in):
-                self.succeeded = False  # FAB's form leads back to itself
+                self.succeeded = False  # FAB's form redirects to itself
             elif status == HTTPStatus.CREATED or logged_in:
                 self.succeeded = True
         await self._send(message)
@@ -127,7 +128,7 @@ def _is_login(scope: Scope) -> bool:
 
 
 def _account(scope: Scope, body: bytes) -> bytes:
-    """Return a digest of the user's name, as long for every name; of an empty one where none was sent."""
+    """Return a digest of fixed length of the user's name, or of an empty name if none was sent."""
     try:
         if "json" in Headers(scope=scope).get("content-type", ""):
             sent = from_json(body)
@@ -140,7 +141,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
 
 
 def _address(scope: Scope) -> str:
-    """Return the client's address; of IPv6 the network, of which a single customer has all addresses."""
+    """Return the client's address; for IPv6 its /64 network, all of which usually belongs to one customer."""
     host = (scope.get("client") or ("", 0))[0]
     try:
         address = ip_address(host)
@@ -150,7 +151,7 @@ def _address(scope: Scope) -> str:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Read the body; None where the client left, or was refused for its size."""
+    """Read the body; None if the client disconnected, or the body was refused for its size."""
     body = bytearray()
     while True:
         message = await receive()
@@ -161,19 +162,19 @@ async def _read(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replay() -> Message:
+    async def receive_again() -> Message:
         return messages.pop() if messages else await receive()
 
-    return replay
+    return receive_again
 
 
-async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     refusal = problem(
         HTTPStatus.TOO_MANY_REQUESTS,
-        f"Too many logins were refused: wait {SECONDS} seconds, then try again.",
+        f"Too many failed logins: wait {SECONDS} seconds, then try again.",
         {"Retry-After": str(SECONDS)},
     )
     await refusal(scope, receive, send)

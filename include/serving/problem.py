@@ -1,4 +1,4 @@
-"""An error as a problem document (RFC 9457): the answer of whatever refuses a request."""
+"""Errors as problem documents (RFC 9457): the response of everything that refuses a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """The body of every answer that is an error; its media type is application/problem+json."""
+    """The body of every error response; its media type is application/problem+json."""
 
     type: str = "about:blank"
     title: str
@@ -26,6 +26,6 @@ class Problem(BaseModel):
 
 
 def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer of that status."""
+    """Return a problem document as a response with that status."""
     body = Problem(title=status.phrase, status=status, detail=escape_controls(detail))
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_MIB = 10
-"""Of a body for Airflow's own routes: bulk imports, the conf of a run, what a task returns."""
+"""Default limit of a body for Airflow's own routes: bulk imports, the conf of a run, a task's result."""
 
 _SECONDS = 60.0
 
 
 class ServerSettingError(ValueError):
-    """A setting of the API server that cannot be used, as one sentence."""
+    """A setting of the API server is invalid; the text is one sentence."""
 
 
 def root_middlewares(
@@ -26,7 +26,7 @@ def root_middlewares(
 ) -> list[dict[str, Any]]:
     """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError.
 
-    larger has the limits of those paths, by what they begin with, whose bodies may be larger than others.
+    larger maps the prefixes of paths that accept larger bodies to their limits.
     """
     limits = {
         "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),
@@ -34,7 +34,7 @@ def root_middlewares(
         "limits_heads": False,
     }
     return [
-        {"name": "Limit of refused logins", "middleware": LoginThrottle},
+        {"name": "Limit of failed logins", "middleware": LoginThrottle},
         {"name": "Limits of requests", "middleware": RequestLimits, "kwargs": limits},
     ]
 
@@ -43,7 +43,7 @@ def _most_mib(environment: Mapping[str, str]) -> int:
     given = environment.get("MAX_REQUEST_MIB") or str(MOST_MIB)
     if not given.isdecimal() or not 1 <= int(given) <= 4096:
         raise ServerSettingError(
-            f"MAX_REQUEST_MIB={given!r:.20} is not a whole number between 1 and 4096; leave it out for "
+            f"MAX_REQUEST_MIB={given!r:.20} is not a whole number between 1 and 4096; omit it to use "
             f"{MOST_MIB}"
         )
     return int(given)
