@@ -19,7 +19,7 @@ import psycopg
 from include.checkpoints.store import CheckpointStore
 from include.deployment.settings import DEFAULT_BUCKET
 from include.s3.bucket import Bucket
-from include.stack.crash import task_processes
+from include.stack.crash import find_task_processes
 from include.stack.local import Stack
 from tests.airflow_client import Airflow, download, job_row, recorded_epochs, until
 from tests.tiny_trainings import weights_of
@@ -111,7 +111,7 @@ class Training:
 
         def there() -> bool:
             self.require_running()
-            processes = task_processes(self.api.attempt(DAG, self.run_id, task_id)[0])
+            processes = find_task_processes(self.api.attempt(DAG, self.run_id, task_id)[0])
             found[:] = [process for process in processes if process.pid not in self._killed]
             return bool(found)
 

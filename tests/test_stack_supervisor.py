@@ -18,7 +18,7 @@ from include.stack.families import start_of
 from include.stack.local import Stack
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History
-from include.stack.status import service_state, service_states
+from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
@@ -81,14 +81,14 @@ def test_what_a_killed_service_has_left_behind_is_stopped(parent: Service) -> No
 
 def test_a_killed_service_starts_again_without_what_it_has_left_behind(parent: Service) -> None:
     (child,) = set(of_service(parent)) - {kill(parent)}
-    Supervisor([parent], History(parent.state / "restarts.json")).look()
+    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
     until(lambda: len(of_service(parent)) == 2)
     assert child not in of_service(parent)
 
 
 def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
     processes.stop(parent)
-    Supervisor([parent], History(parent.state / "restarts.json")).look()
+    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
     assert not of_service(parent)
 
 
@@ -98,14 +98,14 @@ def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_p
     processes.start(service)
     for _ in range(MOST_RESTARTS + 2):
         until(lambda: processes.running(service) is None)
-        at_once.look()
+        at_once.restart_dead()
     until(lambda: processes.running(service) is None)
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
-        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: correct what {service.log} says, "
+        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem in {service.log}, "
         r"then `make up`",
-        service_state(service, "running", restarts),
+        describe_service(service, "running", restarts),
     )
 
 
@@ -114,7 +114,7 @@ def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) ->
     supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
     for _ in range(2):
         kill(parent)
-        supervisor.look()
+        supervisor.restart_dead()
     assert history.read()["example"].total == 1
     assert processes.running(parent) is None
 
@@ -135,8 +135,8 @@ def supervised() -> Iterator[Stack]:
 def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
-    until(lambda: "restarted once" in service_states(supervised)["S3"])
-    assert service_states(supervised)["Supervisor"] == "running"
+    until(lambda: "restarted once" in describe_services(supervised)["S3"])
+    assert describe_services(supervised)["Supervisor"] == "running"
 
 
 def test_stopping_the_supervisor_stops_nothing_that_it_has_started_again(supervised: Stack) -> None:

@@ -1,1 +1,1 @@
-"""The local stack: PostgreSQL, an S3 server and Airflow, as plain processes. See `make help`."""
+"""The local stack: PostgreSQL, an S3 server and Airflow as ordinary processes. See `make help`."""

@@ -12,12 +12,12 @@ from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
 from include.stack.local import STATE, Stack
 from include.stack.state import StateFolder
-from include.stack.status import service_states
+from include.stack.status import describe_services
 from include.stack.steps import Steps
 from include.stack.weights import store_weights
 
 INTERRUPTED = 130
-"""What a shell expects of a program that was ended with Ctrl-C."""
+"""The exit status of a program that was interrupted with Ctrl-C."""
 
 
 def main() -> int:
@@ -30,7 +30,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. What was started goes on: `make status` shows it, `make down` stops it.",
+            "\nInterrupted. Services that were started keep running: `make status` shows them, `make down` "
+            "stops them.",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -43,12 +44,12 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("demo", help="start everything and train once on the bundled digits")
     continued = commands.add_parser("resume", help="continue a finished job from its last.pt, as a new job")
     continued.add_argument("job", help="the id of the finished job")
-    continued.add_argument("epochs", type=int, help="epochs to train in all")
+    continued.add_argument("epochs", type=int, help="total number of epochs")
     weights = commands.add_parser("pretrained", help="store a file of pretrained weights in the bucket")
-    weights.add_argument("file", type=Path, help="a .pt of Ultralytics, such as yolo26n.pt")
+    weights.add_argument("file", type=Path, help="a .pt file of Ultralytics, such as yolo26n.pt")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
-    commands.add_parser("down", help="stop them; the data stays")
-    commands.add_parser("status", help="say what runs, and where")
+    commands.add_parser("down", help="stop them; the data are kept")
+    commands.add_parser("status", help="show which services run, and where")
     commands.add_parser("env", help="print export lines for the running stack")
     commands.add_parser("logs", help="follow the logs of all services")
     return parser.parse_args()
@@ -68,13 +69,13 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     if not StateFolder(STATE).exists():
         raise StackError(
-            "The stack was never started here. Start it with `make up`, or see it work: `make demo`."
+            "The stack has never been started here. Start it with `make up`, or see it work with `make demo`."
         )
     _use(Stack.at(STATE), steps, arguments)
 
 
 def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
-    """Run a command that is for a stack which was started before."""
+    """Run a command that needs a stack that has been started before."""
     match arguments.command:
         case "down":
             stack.down(steps)
@@ -89,7 +90,7 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
 
 
 def _status(stack: Stack, steps: Steps) -> None:
-    for name, state in service_states(stack).items():
+    for name, state in describe_services(stack).items():
         steps.say(f"{name}: {state}")
 
 
@@ -100,7 +101,7 @@ def _env(stack: Stack) -> None:
 
 
 def _logs(stack: Stack) -> None:
-    logs = sorted(str(each) for each in (stack.state.path / "logs").glob("*.log"))
+    logs = sorted(str(log) for log in (stack.state.path / "logs").glob("*.log"))
     print(f"Logs of tasks are in {stack.airflow.home / 'logs'}.", flush=True)
     os.execvp("tail", ["tail", "-n", "20", "-F", *logs])  # noqa: S606 - tail takes over this process
 

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 OTHER_TASKS = 5
-"""How many tasks may run beside the trainings."""
+"""Maximum number of tasks that run alongside the training runs."""
 TASK_STOP_SECONDS = 120.0
-"""How long running tasks may take to end: a training makes its last epoch durable meanwhile."""
+"""How long running tasks may take to end: a training run makes its last epoch durable in that time."""
 
 PARTS = {
     "api-server": (),
     "dag-processor": (),
-    # Their log servers would listen on every interface; the API server reads the log files themselves.
+    # Their log servers would listen on every interface; the API server reads the log files directly.
     "triggerer": ("--skip-serve-logs",),
     "scheduler": ("--skip-serve-logs",),
 }
@@ -46,9 +46,9 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow on its PostgreSQL. connections are in Airflow's JSON form, by connection id.
+    """One Airflow deployment on its PostgreSQL. connections are in Airflow's JSON format, by connection id.
 
-    variables are for the Dags: names and values of the environment of every process.
+    variables are environment variables for the Dags, set in every process.
     """
 
     state: Path
@@ -60,12 +60,12 @@ class Airflow:
 
     @property
     def home(self) -> Path:
-        """AIRFLOW_HOME: configuration, logs."""
+        """AIRFLOW_HOME, with configuration and logs."""
         return self.state / "airflow"
 
     @property
     def url(self) -> str:
-        """Of the UI and the REST API."""
+        """The URL of the UI and the REST API."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def configure(self) -> None:
@@ -79,7 +79,7 @@ class Airflow:
         write_private(self._passwords_file, json.dumps({USERNAME: self.credentials.airflow_password}))
 
     def migrate(self) -> bool:
-        """Bring Airflow's own database to this version of Airflow. Returns False when it is there."""
+        """Migrate Airflow's own database to this version of Airflow. Returns False if it was up to date."""
         stamp = self.home / "migrated"
         current = version("apache-airflow-core")
         if stamp.exists() and stamp.read_text() == current:
@@ -103,22 +103,22 @@ class Airflow:
         return True
 
     def start(self) -> bool:
-        """Start what does not run, and wait until all is healthy. Returns False when all were running."""
+        """Start all parts and wait until they are healthy. Returns False if all were running."""
         if self.running():
             return False
         *others, scheduler = self.services
-        # The scheduler comes last: a task that it starts needs the API server, and would fail without.
+        # The scheduler comes last: the tasks that it starts would fail without the API server.
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
             for service in services:
-                processes.wait_until_ready(service, partial(self._healthy, service.name), START_SECONDS)
+                processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
         return True
 
     def stop(self) -> bool:
-        """Stop all parts. Returns False when none was running.
+        """Stop all parts. Returns False if none was running.
 
-        The scheduler stops first, with its tasks: a training needs the API server while it makes its last
+        The scheduler stops first, with its tasks: a training run needs the API server while it makes its last
         epoch durable.
         """
         scheduler = [service for service in self.services if service.name == "scheduler"]
@@ -127,20 +127,20 @@ class Airflow:
         return any(stopped)
 
     def running(self) -> bool:
-        """Whether all parts are there."""
+        """Return whether all parts are running."""
         return all(self.parts().values())
 
     def parts(self) -> dict[str, bool]:
-        """Each part, and whether its process is there."""
+        """Return all parts, and whether each is running."""
         return {service.name: processes.running(service) is not None for service in self.services}
 
     def listening(self) -> bool:
-        """Whether the part that needs the port is there."""
+        """Return whether the part that listens on the port is running."""
         return self.parts()["api-server"]
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The whole environment of every process."""
+        """The complete environment of every process."""
         foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "YOLO_")
         inherited = {
             name: value
@@ -211,8 +211,8 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # A training that lost its supervisor is noticed after time-out and interval: half a minute, not
-            # five. So is one that lost its scheduler, which is an orphan after 30 silent seconds.
+            # A training run that lost its supervisor is noticed after timeout plus interval: half a minute
+            # instead of five. So is one that lost its scheduler, which is orphaned after 30 silent seconds.
             "scheduler": {
                 "task_instance_heartbeat_sec": 5,
                 "task_instance_heartbeat_timeout": 30,
@@ -220,9 +220,9 @@ class Airflow:
                 "orphaned_tasks_check_interval": 15,
                 "scheduler_idle_sleep_time": 0.5,
             },
-            # A training outlives minutes without the API server, and notices soon when it is back.
+            # A training run survives minutes without the API server, and soon notices when it is back.
             "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
-            # A Dag file that was changed is read within seconds; all are read again every minute.
+            # A changed Dag file is parsed within seconds; all are parsed again every minute.
             "dag_processor": {
                 "refresh_interval": 10,
                 "min_file_process_interval": 60,
@@ -233,7 +233,7 @@ class Airflow:
             "usage_data_collection": {"enabled": False},
         }
 
-    def _healthy(self, part: str) -> bool:
+    def _is_healthy(self, part: str) -> bool:
         try:
             health: dict[str, Any] = requests.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
         except (requests.RequestException, ValueError):

@@ -1,4 +1,4 @@
-"""What the demo asks of Airflow, over its public REST API."""
+"""A client for the parts of Airflow's public REST API that the demo needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AirflowApi:
     password: str
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Create the pool unless it is there; its slots stay as they are."""
+        """Create the pool unless it exists; the slots of an existing pool stay as they are."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         self._call("POST", "pools", body, accept={requests.codes.conflict})
 
@@ -32,8 +32,8 @@ class AirflowApi:
         deadline = time.monotonic() + seconds
         while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
             broken = self._call("GET", "importErrors").json()["import_errors"]
-            if any(dag_id in each["filename"] for each in broken) or time.monotonic() > deadline:
-                traces = "\n".join(f"{each['filename']}:\n{each['stack_trace']}" for each in broken)
+            if any(dag_id in error["filename"] for error in broken) or time.monotonic() > deadline:
+                traces = "\n".join(f"{entry['filename']}:\n{entry['stack_trace']}" for entry in broken)
                 raise StackError(
                     f"Airflow did not load the Dag {dag_id} from dags/{dag_id}.py. {traces}".strip()
                 )
@@ -47,7 +47,7 @@ class AirflowApi:
         return run
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """queued, running, success or failed."""
+        """Return the state of the run: queued, running, success or failed."""
         state: str = self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()["state"]
         return state
 
@@ -62,12 +62,12 @@ class AirflowApi:
         """Return the log of one attempt of a task, line by line."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
-        return [line for each in content for line in _lines(each)]
+        return [line for event in content for line in _lines(event)]
 
     @cached_property
     def _session(self) -> requests.Session:
         session = requests.Session()
-        # A proxy of the environment cannot reach this machine's loopback interface.
+        # A proxy from the environment cannot reach this machine's loopback interface.
         session.trust_env = False
         login = {"username": self.username, "password": self.password}
         token = session.post(f"{self.url}/auth/token", json=login, timeout=SECONDS)
@@ -83,20 +83,20 @@ class AirflowApi:
             answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=SECONDS)
         except requests.RequestException as error:
             raise StackError(
-                f"Airflow at {self.url} does not answer. See `make status` and `make logs`."
+                f"Airflow at {self.url} is not responding. See `make status` and `make logs`."
             ) from error
         if not answer.ok and answer.status_code not in (accept or set()):
-            raise StackError(f"Airflow answers {answer.status_code} to {method} {path}: {answer.text}")
+            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text}")
         return answer
 
 
 def _lines(event: Any) -> list[str]:
-    """Return a structured log event as text, with what was raised.
+    """Return a structured log event as lines of text, with its exceptions.
 
-    The marks that fold the log in the UI are left out.
+    The markers that fold the log in the UI are omitted.
     """
     if not isinstance(event, dict):
         return [str(event)]
-    raised = [f"{each['exc_type']}: {each['exc_value']}" for each in event.get("error_detail") or []]
+    raised = [f"{error['exc_type']}: {error['exc_value']}" for error in event.get("error_detail") or []]
     text = str(event["event"])
     return [] if text.startswith(("::group::", "::endgroup::")) else [text, *raised]

@@ -1,4 +1,4 @@
-"""Creates `.venv` from the locked requirements, with the machine's own Python: standard library only."""
+"""Creates `.venv` from the locked requirements; needs only the standard library of the machine's Python."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UV = "uv==0.13.9"
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 NEEDED_GB = 8.0
-"""The environment and, on another disk, uv's cache of the same files: PyTorch with CUDA is most of it."""
+"""Size of the environment, most of it PyTorch with CUDA; on another disk, uv's cache needs as much."""
 
 PIP_TO_UV = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -34,21 +34,21 @@ PIP_TO_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "ALL_PROXY",
 }
-"""pip's settings that uv has under other names. Not find-links and extra-index-url: what lies there (a
-CPU build of PyTorch, say) would take the place of the locked files, which are all on the one index."""
+"""pip's settings that uv has under other names. Not find-links and extra-index-url: packages there (a CPU
+build of PyTorch, say) would replace the locked files, which are all on the one index."""
 
 
 class BootstrapError(Exception):
-    """The environment could not be made, as sentences for the person at the terminal."""
+    """The environment could not be created; the text is for the person at the terminal."""
 
 
 def main() -> int:
-    """Make the environment unless it is there; return the exit status."""
+    """Create the environment unless it exists; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requirements", nargs="+", type=Path, help="locked requirement files")
-    files = [REPOSITORY / each for each in parser.parse_args().requirements]
+    files = [REPOSITORY / name for name in parser.parse_args().requirements]
     try:
-        with _alone():
+        with _lock():
             _ensure(files)
     except BootstrapError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _ensure(files: list[Path]) -> None:
-    pending = [each for each in files if not _installed(each)]
+    pending = [file for file in files if not _is_installed(file)]
     if not pending:
         return
     _check_disk()
@@ -69,21 +69,21 @@ def _ensure(files: list[Path]) -> None:
         _create()
     if not (VENV / "bin" / "uv").exists():
         _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], os.environ)
-    names = ", ".join(each.name for each in files)
+    names = ", ".join(file.name for file in files)
     size = "" if _has_airflow() else ", about 3 GB to download unless it is in uv's cache"
     print(f"Installing {names}{size} ...", flush=True)
-    options = [option for each in files for option in ("-r", str(each))]
-    # Progress is for people who watch; its list of some 250 packages is for nobody.
+    options = [option for file in files for option in ("-r", str(file))]
+    # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
     _run([*uv, *quiet, *options], _uv_environment())
-    for each in files:
-        _stamp(each).write_text(_digest(each))
+    for file in files:
+        _stamp(file).write_text(_digest(file))
     print(f"Environment .venv: ready ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def _create() -> None:
-    """Remove what an interrupted attempt left, and create the environment."""
+    """Create the environment, after removing the remains of an interrupted attempt."""
     shutil.rmtree(VENV, ignore_errors=True)
     created = subprocess.run(
         [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
@@ -100,14 +100,14 @@ def _create() -> None:
 
 def _run(command: list[str], environment: os._Environ[str] | dict[str, str]) -> None:
     if subprocess.run(command, env=environment, check=False).returncode:
-        raise BootstrapError(_diagnosis(command[0]))
+        raise BootstrapError(_diagnose(command[0]))
 
 
-def _diagnosis(program: str) -> str:
-    """Why an installation failed: no disk, no network, or what the installer itself said."""
+def _diagnose(program: str) -> str:
+    """Return why an installation failed: disk, network, or the installer's own message."""
     free = _free_gb(VENV)
     if free < 1:
-        return f"The disk of {VENV} is full ({free:.1f} GB free). Make room for {NEEDED_GB:.0f} GB."
+        return f"The disk of {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
     index = _uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
     try:
         with urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=20):  # noqa: S310 - the user's own index
@@ -117,28 +117,28 @@ def _diagnosis(program: str) -> str:
             f"The package index {index} cannot be reached: {error}.\n"
             f"Check the network, or name a mirror: PIP_INDEX_URL=https://... make ..."
         )
-    return f"{program} failed; it says why above. What was downloaded is kept: run the same command again."
+    return f"{program} failed for the reason above. Downloads are kept: run the same command again."
 
 
 def _uv_environment() -> dict[str, str]:
-    """Return the environment for uv, which reads its own settings but not pip's."""
+    """Return the environment variables for uv, which does not read pip's settings."""
     environment = dict(os.environ)
     environment.setdefault("UV_HTTP_TIMEOUT", environment.get("PIP_DEFAULT_TIMEOUT", "180"))
     if "UV_INDEX_URL" in environment:
         environment.setdefault("UV_DEFAULT_INDEX", environment["UV_INDEX_URL"])
-    for setting, value in _pip_settings().items():
+    for setting, value in _read_pip_settings().items():
         if setting in PIP_TO_UV:
             environment.setdefault(PIP_TO_UV[setting], value)
     return environment
 
 
-def _pip_settings() -> dict[str, str]:
-    """Pip's own, by name; those of its environment variables come last and win."""
+def _read_pip_settings() -> dict[str, str]:
+    """Return pip's settings by name; its environment variables take precedence."""
     listed = subprocess.run(
         [str(PYTHON), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
     settings = {}
-    for line in sorted(listed.stdout.splitlines(), key=lambda each: each.startswith(":env:")):
+    for line in sorted(listed.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
         name, _, value = line.partition("=")
         settings[name.rpartition(".")[2]] = value.strip("'\"")
     return settings
@@ -150,22 +150,22 @@ def _check_disk() -> None:
     free = _free_gb(VENV)
     if free < NEEDED_GB:
         raise BootstrapError(
-            f"{REPOSITORY} has {free:.1f} GB of free disk; the environment needs {NEEDED_GB:.0f} GB. "
-            f"Make room, or clone the repository to a larger disk."
+            f"{REPOSITORY} has {free:.1f} GB of free disk space; the environment needs {NEEDED_GB:.0f} GB. "
+            f"Free up space, or clone the repository to a larger disk."
         )
 
 
 def _has_airflow() -> bool:
-    """Whether a set-up was completed before, if with other versions."""
+    """Return whether a setup was completed before, even with other versions."""
     return (VENV / "bin" / "airflow").exists()
 
 
 def _free_gb(path: Path) -> float:
-    there = next(each for each in (path, *path.parents) if each.exists())
-    return shutil.disk_usage(there).free / 1e9
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free / 1e9
 
 
-def _installed(requirements: Path) -> bool:
+def _is_installed(requirements: Path) -> bool:
     stamp = _stamp(requirements)
     return PYTHON.exists() and stamp.exists() and stamp.read_text() == _digest(requirements)
 
@@ -179,8 +179,8 @@ def _digest(requirements: Path) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """`make demo` and `make test` may begin at the same moment."""
+def _lock() -> Iterator[None]:
+    """Hold the lock of the repository: `make demo` and `make test` may start at the same time."""
     folder = os.open(REPOSITORY, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,10 +1,11 @@
-"""Certificates by which the parts of one S3 server know each other and refuse everybody else.
+"""Creates the certificates with which the parts of an S3 server authenticate each other.
 
 SeaweedFS' master, volume server, filer, gateway and admin server talk over the network even within one
-process, and by default obey whoever reaches their ports. With these, each of them demands a certificate of
-the same authority over HTTP and gRPC. Only S3, which checks signatures, stays open to clients without one.
+process, and by default accept commands from any client. With these certificates, each of them requires a
+certificate of the same authority over HTTP and gRPC. Only S3, which checks signatures, accepts clients
+without one.
 
-    python -m include.stack.certificates FOLDER     what docker-compose.yaml runs before its S3 server
+    python -m include.stack.certificates FOLDER     docker-compose.yaml runs this before its S3 server
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from include.stack.private_files import private_folder, write_private
 VALIDITY = timedelta(days=3650)
 
 RENEWAL = timedelta(days=365)
-"""A server may run for months after it has read them, so they are renewed that long before they expire."""
+"""How long before they expire certificates are renewed: a server reads them once and may run for months."""
 
 _CLOCK_SKEW = timedelta(days=1)
 
@@ -41,13 +42,13 @@ _HTTP_PARTS = ("master", "volume", "filer", "admin", "client")
 
 
 def prepare_certificates(folder: Path) -> None:
-    """Make `folder` a configuration folder of `weed`: security.toml, and the certificates that it names.
+    """Turn `folder` into a configuration folder of `weed`: security.toml, and the certificates that it names.
 
-    Those that are there stay while they can be used: a server may be running with them. Raises StackError.
+    Existing certificates are kept while they are valid: a server may be using them. Raises StackError.
     """
     private_folder(folder)
     configuration = _configuration(folder.resolve())
-    if _usable(folder, configuration):
+    if _is_usable(folder, configuration):
         return
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _builder("SeaweedFS authority", authority_key).add_extension(
@@ -60,7 +61,7 @@ def prepare_certificates(folder: Path) -> None:
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     )
-    # The authority's key is kept nowhere: nobody can issue another certificate.
+    # The authority's key is not stored, so that nobody can issue another certificate.
     for name, builder in (("authority.pem", authority), ("certificate.pem", certificate)):
         signed = builder.sign(authority_key, hashes.SHA256())
         write_private(folder / name, signed.public_bytes(Encoding.PEM))
@@ -86,22 +87,22 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _configuration(folder: Path) -> str:
-    """Write security.toml. A part without a certificate would fall back on no TLS, so all are named."""
-    pair = f"cert = {_quoted(folder / 'certificate.pem')}\nkey = {_quoted(folder / 'key.pem')}\n"
-    authority = f"ca = {_quoted(folder / 'authority.pem')}\n"
+    """Return security.toml. It lists all parts, because a part without a certificate would not use TLS."""
+    pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
+    authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]
     sections += [f"[grpc.{part}]\n{pair}" for part in _GRPC_PARTS]
     sections += [f"[https.{part}]\n{pair}{authority}" for part in _HTTP_PARTS]
     return "\n".join(sections).replace("[https.client]\n", "[https.client]\nenabled = true\n")
 
 
-def _quoted(path: Path) -> str:
-    """Write the path as a string of TOML, whose escapes are those of JSON."""
+def _quote(path: Path) -> str:
+    """Return the path as a TOML string, which has the same escapes as JSON."""
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _usable(folder: Path, configuration: str) -> bool:
-    """Tell whether the files belong together, lie where they say, and do not expire soon."""
+def _is_usable(folder: Path, configuration: str) -> bool:
+    """Return whether the files belong together and to this folder, and do not expire soon."""
     try:
         if (folder / "security.toml").read_text() != configuration:
             return False
@@ -111,7 +112,7 @@ def _usable(folder: Path, configuration: str) -> bool:
         )
         certificate.verify_directly_issued_by(authority)
         key = load_pem_private_key((folder / "key.pem").read_bytes(), password=None)
-    except Exception:  # missing, truncated, of another authority: made anew in any case
+    except Exception:  # missing, truncated, of another authority: created again in any case
         return False
     expires = min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
     return key.public_key() == certificate.public_key() and expires > datetime.now(UTC) + RENEWAL
@@ -119,5 +120,5 @@ def _usable(folder: Path, configuration: str) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m include.stack.certificates", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where security.toml and the certificates go")
+    parser.add_argument("folder", type=Path, help="the folder for security.toml and the certificates")
     prepare_certificates(parser.parse_args().folder)

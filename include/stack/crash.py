@@ -1,4 +1,4 @@
-"""A training whose process dies in the middle of an epoch, as with its machine: to see that it goes on."""
+"""Kills a training run in the middle of an epoch, as if its machine had died, to show that it resumes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ if TYPE_CHECKING:
 
 
 def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
-    """Kill (SIGKILL) the processes of a task's present attempt. Returns whether there were any."""
+    """Kill (SIGKILL) the processes of a task's current attempt. Returns whether there were any."""
     instances = api.task_instances(dag_id, run_id)
-    present = next(instance["id"] for instance in instances if instance["task_id"] == task_id)
-    victims = task_processes(present)
+    current = next(instance["id"] for instance in instances if instance["task_id"] == task_id)
+    victims = find_task_processes(current)
     for process in victims:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     return bool(victims)
 
 
-def task_processes(task_instance_id: str) -> list[psutil.Process]:
-    """Find the process that runs this attempt, and its children.
+def find_task_processes(task_instance_id: str) -> list[psutil.Process]:
+    """Return the process that runs this attempt and its children, but not its supervisor.
 
-    Its supervisor, which tells Airflow of it, is not among them.
-
-    Airflow writes the id of the attempt into the titles of both.
+    Airflow writes the id of the attempt into the titles of the process and of its supervisor, which reports
+    to Airflow.
     """
     titled = {
         process.pid: process

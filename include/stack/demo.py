@@ -1,4 +1,4 @@
-"""One training from nothing to its recorded row, killed on its way; and one that continues it."""
+"""Runs a training run from scratch to its recorded row, killed on the way, and one that continues it."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ TRAINING = {
     "lr0": 0.003,
     "overrides": {"nbs": 16, "mosaic": 0.0, "fliplr": 0.0, "scale": 0.1, "translate": 0.05},
 }
-"""A minute on two CPU cores for an mAP50 of 0.87 to 0.92 (six seeds and variants of the scenes).
+"""Takes a minute on two CPU cores for an mAP50 of 0.87 to 0.92 (six seeds and variants of the scenes).
 
-So few small images ask for a step with every batch, and a mirrored digit is no digit.
+With so few small images, the optimizer must step after every batch; digits must not be mirrored.
 """
 
 
 def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
-    """Start the stack, migrate the schema, train, and say what is there now. Raises StackError.
+    """Start the stack, migrate the schema, train, and print the results. Raises StackError.
 
-    In the middle of the training its process is killed: it goes on by itself.
+    The training process is killed halfway, and resumes on its own.
     """
     stack.up(steps)
     _run(stack, steps, "migrate_schema", "Training tables", {})
     job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf: dict[str, Any] = {**training, "job_id": job_id}
-    title = f"Training of {job_id} on the bundled digits, from scratch, which needs no network"
+    title = f"Training {job_id} on the bundled digits, from scratch (needs no network)"
     _train(stack, steps, title, conf, crash_after=conf["epochs"] // 2)
 
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
-    """Continue job `parent` from its last.pt up to `epochs`, as a job of its own. Raises StackError."""
+    """Continue job `parent` from its last.pt up to `epochs`, as a new job. Raises StackError."""
     stack.up(steps)
     job_id = f"resumed-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}
-    _train(stack, steps, f"Training of {job_id}, which continues {parent}", conf)
+    _train(stack, steps, f"Training {job_id}, which continues {parent}", conf)
 
 
 def _train(
@@ -67,9 +67,9 @@ def _train(
     steps.say(f"Watch it in Airflow: {_page(stack, job_id)}")
     steps.say(f"                     {login(stack, steps)}")
     _run(stack, steps, TRAINING_DAG, title, conf, job_id, crash_after)
-    job = _job(stack, job_id)
+    job = _get_job(stack, job_id)
     if job is None:
-        raise StackError(f"The run of train_yolo succeeded, but training_jobs has no row {job_id}.")
+        raise StackError(f"The run of train_yolo succeeded, but training_jobs has no row for {job_id}.")
     _summarise(stack, steps, job)
 
 
@@ -88,12 +88,12 @@ def _run(
         run_id = stack.api.trigger(dag_id, conf)
         state = Follower(stack, steps.console, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":
-            raise StackError(_failure(stack, dag_id, run_id, job_id))
+            raise StackError(_describe_failure(stack, dag_id, run_id, job_id))
 
 
-def _failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:
+def _describe_failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:
     sentences = [f"Run {run_id} of {dag_id} failed."]
-    job = _job(stack, job_id) if job_id else None
+    job = _get_job(stack, job_id) if job_id else None
     if job is not None and job.error:
         sentences.append(f"The row of job {job_id} says: {job.error}")
     for task in stack.api.task_instances(dag_id, run_id):
@@ -101,11 +101,11 @@ def _failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None) -> str:
             lines = stack.api.log_lines(dag_id, run_id, task["task_id"], task["try_number"])
             tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES_SHOWN:])
             sentences.append(f"The log of task {task['task_id']} ends with:\n{tail}")
-    sentences.append(f"All of it: {stack.url}/dags/{dag_id}/runs/{quote(run_id)}")
+    sentences.append(f"Details: {stack.url}/dags/{dag_id}/runs/{quote(run_id)}")
     return "\n".join(sentences)
 
 
-def _job(stack: Stack, job_id: str) -> TrainingJob | None:
+def _get_job(stack: Stack, job_id: str) -> TrainingJob | None:
     with psycopg.connect(stack.training_db_url) as connection:
         return JobRepository(connection).get(job_id)
 
@@ -119,14 +119,14 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
-    say(_object(stack, "best.pt", job.checkpoint("best")))
-    say(_object(stack, "last.pt", job.checkpoint("last")))
+    say(_describe_object(stack, "best.pt", job.checkpoint("best")))
+    say(_describe_object(stack, "last.pt", job.checkpoint("last")))
     say("")
     say(f"Curves, downloads:  {_page(stack, job.job_id)}")
     say(f"Airflow's UI:       {stack.url}   ({login(stack, steps)})")
     say(f"Continue from last: make resume JOB={job.job_id} EPOCHS={trained + 5}")
     say('psql, S3, curl:     eval "$(make -s env)"')
-    say("Stop, start again:  make down, make up   (the data stays in .stack/)")
+    say("Stop, start again:  make down, make up   (the data are kept in .stack/)")
 
 
 def login(stack: Stack, steps: Steps) -> str:
@@ -142,10 +142,10 @@ def _page(stack: Stack, job_id: str) -> str:
     return f"{stack.url}/plugin/trainings{PREFIX}/job?id={quote(job_id)}"
 
 
-def _object(stack: Stack, name: str, recorded: RecordedCheckpoint | None) -> str:
-    """One line about the object, from the object itself. Raises StackError when the row says otherwise."""
+def _describe_object(stack: Stack, name: str, recorded: RecordedCheckpoint | None) -> str:
+    """Return a description of the object in S3. Raises StackError if it does not match the row."""
     if recorded is None:
-        raise StackError(f"The row names no {name}.")
+        raise StackError(f"The row does not name a {name}.")
     location = S3Location.parse(recorded.path)
     head = stack.s3.client().head_object(Bucket=location.bucket, Key=location.key)
     sha256 = head["Metadata"].get("sha256")

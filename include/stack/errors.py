@@ -1,4 +1,4 @@
-"""What goes wrong around the local stack, as sentences for the person at the terminal."""
+"""Errors of the local stack, phrased for the person at the terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ LOG_LINES_SHOWN = 20
 
 
 class StackError(Exception):
-    """The local stack cannot go on. The message says what happened and what to do."""
+    """The local stack cannot continue. The message says what happened and what to do."""
 
 
 def last_lines(log: Path, count: int = LOG_LINES_SHOWN) -> str:
-    """Return the end of a log file, indented; empty when there is no log."""
+    """Return the end of a log file, indented; empty if there is no log."""
     if not log.exists():
         return ""
     lines = log.read_text(errors="replace").splitlines()[-count:]

@@ -1,4 +1,4 @@
-"""The local stack's executor: LocalExecutor whose workers have already imported what the tasks import."""
+"""The local stack's executor: a LocalExecutor whose workers have already imported what tasks need."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ TASKS = (
     "airflow.providers.postgres.hooks.postgres",
     "alembic",
 )
-"""What all tasks import. Our own code is not among it: every task reads that, so an edit takes effect."""
+"""Modules that all tasks import. Not our own: each task imports them itself, so that edits take effect."""
 
 TRAINER = (
     "torch._dynamo",
     "ultralytics.engine.trainer",
     "ultralytics.models.yolo",
 )
-"""What a training imports; deterministic algorithms need torch's compiler, whether or not it compiles."""
+"""Modules that a training run imports; deterministic algorithms load torch's compiler, even if unused."""
 
 
 class PreloadingExecutor(LocalExecutor):
-    """Import modules before forking the workers.
+    """A LocalExecutor that imports modules before forking the workers.
 
-    Every task runs in a fork of a worker. Importing takes most of the seconds before a task does anything,
-    and is the same for all of them. On a machine with GPUs a training imports torch itself: a process whose
-    parent has touched CUDA cannot use it, and what libraries touch when they are imported is up to them.
+    Every task runs in a fork of a worker. Imports take most of a task's startup time, and are the same for
+    all tasks. On a machine with GPUs a training run imports torch itself: a process whose parent has
+    initialised CUDA cannot use it, and libraries may do so on import.
     """
 
     def start(self) -> None:
-        """Import and fork."""
+        """Import the modules, then fork the workers."""
         if self.is_mp_using_fork:
             isolate_ultralytics()
             for module in TASKS if count_gpus() else (*TASKS, *TRAINER):
                 preload(module)
-            # A process that ends searches all that it has imported for garbage, several times.
+            # Without this, a process collects garbage among all imported objects several times when it ends.
             atexit.register(gc.freeze)
         super().start()
 
 
 def preload(module: str) -> None:
-    """Import a module. One that cannot be imported fails in the task that needs it, with the reason there."""
+    """Import a module. If that fails, the task that needs it will fail with the reason in its log."""
     try:
         importlib.import_module(module)
     except Exception:

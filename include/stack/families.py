@@ -1,4 +1,4 @@
-"""Which processes belong to a service, also after the one that was started has died."""
+"""Finds the processes of a service, even after its main process has died."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def start_of(process: psutil.Process) -> str:
-    """Return what tells a process from a later one of its number, even when the clock is set.
+    """Return an identifier of the process that a later process with the same pid does not have.
 
-    Raises psutil.NoSuchProcess.
+    It does not change when the clock is set. Raises psutil.NoSuchProcess.
     """
     try:
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
         return f"{_BOOT.read_text().strip()}:{ticks}"
-    except FileNotFoundError:  # no Linux, or no such process
+    except FileNotFoundError:  # not Linux, or no such process
         return str(process.create_time())
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What a pid file says."""
+class PidFile:
+    """The content of a pid file."""
 
     pid: int
     started: str
     is_stopping: bool
 
     @classmethod
-    def read(cls, pid_file: Path) -> Remembered | None:
-        """None where the service was never started, or was stopped."""
+    def read(cls, pid_file: Path) -> PidFile | None:
+        """Read the file; None if the service was never started, or was stopped."""
         try:
             pid, started, *stopping = pid_file.read_text().split()
             return cls(int(pid), started, bool(stopping))
@@ -46,15 +46,15 @@ class Remembered:
             return None
 
     def process(self) -> psutil.Process | None:
-        """Return the process if it lives."""
+        """Return the process if it is alive."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             if start_of(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
-    def is_pid_used_again(self) -> bool:
-        """Whether another process has it: then nothing is left of the session, which kept it taken."""
+    def is_pid_reused(self) -> bool:
+        """Return whether another process has the pid; then the session, which reserved it, is gone, too."""
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False
@@ -62,42 +62,42 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Family:
-    """Processes of a service.
+    """The processes of a service.
 
-    asked get the stop signal, and tell the others. awaited have work to end.
+    signalled get the stop signal and pass it on to the others. awaited have work to finish.
     """
 
     members: tuple[psutil.Process, ...]
-    asked: tuple[psutil.Process, ...]
+    signalled: tuple[psutil.Process, ...]
     awaited: tuple[psutil.Process, ...]
 
 
-def family_of(service: Service) -> Family:
-    """Find the service's process and what it has started, even if it is dead itself."""
-    remembered = Remembered.read(service.pid_file)
+def find_family(service: Service) -> Family:
+    """Find the service's process and its children, even if the process itself is dead."""
+    remembered = PidFile.read(service.pid_file)
     if remembered is None:
         return Family((), (), ())
     head = remembered.process()
-    session = None if remembered.is_pid_used_again() else remembered.pid
-    left = {each for each in psutil.process_iter() if _is_child(each, service, session)}
+    session = None if remembered.is_pid_reused() else remembered.pid
+    left = {process for process in psutil.process_iter() if _is_child(process, service, session)}
     if head is None:
-        pids = {each.pid for each in left}
-        eldest = tuple(each for each in left if _parent(each) not in pids)
-        # Executor workers without a task would wait for ever for their scheduler.
+        pids = {process.pid for process in left}
+        eldest = tuple(process for process in left if _parent(process) not in pids)
+        # Executor workers without a task would wait forever for their scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
-    told = _children(head, recursive=False) if service.stops_children else []
-    members = left.union(_children(head)) - _of_other_services(service)
-    return Family((head, *members), (head, *told), (head,))
+    signalled = _children(head, recursive=False) if service.stops_children else []
+    members = left.union(_children(head)) - _processes_of_other_services(service)
+    return Family((head, *members), (head, *signalled), (head,))
 
 
-def _of_other_services(service: Service) -> set[psutil.Process]:
-    """Return what must not be stopped with this one.
+def _processes_of_other_services(service: Service) -> set[psutil.Process]:
+    """Return the processes that must not be stopped with this service.
 
-    The supervisor is the parent of what it has started again.
+    The supervisor is the parent of the services that it has restarted.
     """
     files = set(service.pid_file.parent.glob("*.pid")) - {service.pid_file}
-    heads = [remembered.process() for file in files if (remembered := Remembered.read(file))]
-    return {each for head in heads if head for each in (head, *_children(head))}
+    heads = [remembered.process() for file in files if (remembered := PidFile.read(file))]
+    return {process for head in heads if head for process in (head, *_children(head))}
 
 
 def _is_child(process: psutil.Process, service: Service, session: int | None) -> bool:
@@ -106,15 +106,15 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
             return False
         if os.getsid(process.pid) == session:
             return _works_in(process, service.directory)
-        if service.children_work_in:
+        if service.children_directory:
             return process.name() == Path(service.command[0]).name and _works_in(
-                process, service.children_work_in
+                process, service.children_directory
             )
     return False
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Whether it may be the service's: a session has the number of a process, and numbers are used again."""
+    """Return whether the process may be the service's: a session id is a pid, and pids are reused."""
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:

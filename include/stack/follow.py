@@ -34,7 +34,7 @@ QUALITY = ("metrics/mAP50(B)", "metrics/mAP50(M)", "metrics/accuracy_top1")
 
 
 def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
-    """Return the number that people ask for first, with its short name: mAP50, or a classifier's accuracy."""
+    """Return the most important metric with its short name: mAP50, or the accuracy of a classifier."""
     for name in QUALITY:
         value = metrics.get(name)
         if value is not None:
@@ -44,9 +44,9 @@ def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
 
 @dataclass
 class Follower:
-    """Watches one run until it ends. job_id is given for trainings.
+    """Follows one run until it ends. job_id is set for training runs.
 
-    With crash_after, the process that trains is killed once so many epochs are recorded.
+    With crash_after, the training process is killed once that many epochs are recorded.
     """
 
     stack: Stack
@@ -73,7 +73,7 @@ class Follower:
             state = api.run_state(self.dag_id, self.run_id)
             self._note_tasks(api.task_instances(self.dag_id, self.run_id))
             self._note_epochs()
-            self._crash()
+            self._kill_training()
             if live is not None:
                 live.update(self._panel())
             if state in ENDED:
@@ -81,7 +81,7 @@ class Follower:
             time.sleep(POLL_SECONDS)
 
     def _note_tasks(self, tasks: list[dict[str, Any]]) -> None:
-        for task in sorted(tasks, key=lambda each: str(each["start_date"] or "~")):
+        for task in sorted(tasks, key=lambda task: str(task["start_date"] or "~")):
             name, state = task["task_id"], task["state"]
             if state in TASK_WAITS or self._states.get(name) == state:
                 continue
@@ -91,7 +91,7 @@ class Follower:
                 self._say(f"  {name}: {state}{seconds}")
             elif state == "up_for_retry":
                 attempt = task["try_number"] + 1
-                self._say(f"  {name}: ended before its end; Airflow begins attempt {attempt} by itself")
+                self._say(f"  {name}: died; Airflow starts attempt {attempt} on its own")
             elif not self.console.is_terminal and state == "running":
                 self._say(f"  {name} ...")
 
@@ -104,18 +104,20 @@ class Follower:
             job = jobs.get(self.job_id)
         self._planned = job.epochs if job else None
         if self._states.get("train") is None:
-            # A job that continues another one begins with the other one's epochs.
+            # A job that continues another one starts with that job's epochs.
             self._history = len(epochs)
         elif not self.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
                 self._say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
         self._epochs = epochs
 
-    def _crash(self) -> None:
+    def _kill_training(self) -> None:
         if self.crash_after is None or len(self._epochs) < self.crash_after:
             return
         if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
-            self._say("  train: killed with kill -9, as if its machine had died; nobody starts it again")
+            self._say(
+                "  train: killed with kill -9, as if its machine had died; Airflow retries it by itself"
+            )
         self.crash_after = None
 
     def _progress(self, epoch: RecordedEpoch) -> str:

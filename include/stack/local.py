@@ -40,8 +40,7 @@ NEEDED_GB = 2.0
 class Stack:
     """The services of one state folder, running or not.
 
-    postgres_settings are lines of postgresql.conf. Credentials and ports are chosen on first use, and
-    remembered.
+    postgres_settings are lines of postgresql.conf. Credentials and ports are chosen and stored on first use.
     """
 
     state: StateFolder
@@ -49,24 +48,24 @@ class Stack:
 
     @classmethod
     def at(cls, path: Path, postgres_settings: Mapping[str, str] | None = None) -> Stack:
-        """Return the stack whose state is in the folder `path`, which is created if it is not there."""
+        """Return the stack whose state is in the folder `path`, creating it if necessary."""
         state = StateFolder(path)
         state.prepare()
         return cls(state, postgres_settings or {})
 
     @cached_property
     def credentials(self) -> Credentials:
-        """Of every service."""
+        """The credentials of every service."""
         return self.state.credentials()
 
     @property
     def ports(self) -> StackPorts:
-        """Of every service."""
+        """The ports of every service."""
         return self.state.ports()
 
     @property
     def postgres(self) -> Postgres:
-        """The server of both databases, `airflow` and `training`."""
+        """The server of the two databases, `airflow` and `training`."""
         return Postgres(
             state=self.state.path,
             identity=self.credentials.identity,
@@ -77,7 +76,7 @@ class Stack:
 
     @property
     def s3(self) -> S3:
-        """The server of the checkpoints."""
+        """The server that stores the checkpoints."""
         return S3(
             state=self.state.path,
             ports=self.ports.s3,
@@ -87,7 +86,7 @@ class Stack:
 
     @property
     def airflow(self) -> Airflow:
-        """Configured for the two servers."""
+        """Airflow, configured for the two servers."""
         secret = self.credentials
         database = self.postgres.url("airflow", "airflow", secret.airflow_db_password)
         return Airflow(
@@ -130,32 +129,32 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Of Airflow's UI and REST API."""
+        """The URL of Airflow's UI and REST API."""
         return self.airflow.url
 
     @property
     def username(self) -> str:
-        """Of Airflow's UI and REST API."""
+        """The user name for Airflow's UI and REST API."""
         return USERNAME
 
     @property
     def password(self) -> str:
-        """Of Airflow's UI and REST API."""
+        """The password for Airflow's UI and REST API."""
         return self.credentials.airflow_password
 
     @property
     def training_db_url(self) -> str:
-        """Of the database with the training jobs."""
+        """The URL of the database with the training jobs."""
         return self.postgres.url("training", "training", self.credentials.training_db_password)
 
     @property
     def api(self) -> AirflowApi:
-        """Airflow's REST API, logged in."""
+        """A client of Airflow's REST API, logged in."""
         return AirflowApi(self.url, self.username, self.password)
 
     @property
     def env(self) -> dict[str, str]:
-        """What psql, any S3 client, curl and the `airflow` command need."""
+        """The variables that psql, any S3 client, curl and the `airflow` command need."""
         connections = {
             name: value
             for name, value in self.airflow.environment.items()
@@ -179,9 +178,9 @@ class Stack:
         }
 
     def export_lines(self) -> list[str]:
-        """`env` for a shell. The wheel's psql comes last on the PATH, so that one's own is preferred.
+        """Return `env` as lines for a shell. The wheel's psql comes last on the PATH: one's own is preferred.
 
-        The repository is on Python's path, where the Dags find `include`.
+        The repository is on Python's path, so that the Dags find `include`.
         """
         programs = shlex.quote(str(self.postgres.programs))
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
@@ -190,7 +189,7 @@ class Stack:
 
     @property
     def supervisor(self) -> Service:
-        """What starts services again that have died."""
+        """The process that restarts services that have died."""
         settings = json.dumps(dict(self.postgres_settings))
         return Service(
             name="supervisor",
@@ -198,52 +197,52 @@ class Stack:
             environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
             directory=self.state.path,
             state=self.state.path,
-            # It may be waiting for trainings of a scheduler that died.
+            # It may be waiting for the training runs of a scheduler that died.
             stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
         )
 
     def supervised(self) -> list[Service]:
-        """Return what the supervisor looks after, in the order in which it starts."""
+        """Return the supervised services, in the order in which they start."""
         return [self.postgres.service, self.s3.service, *self.airflow.services]
 
     @property
     def restarts(self) -> History:
-        """How often services were started again."""
+        """How often services have been restarted."""
         return History(self.state.path / "restarts.json")
 
     def running(self) -> bool:
-        """Whether every service is there."""
+        """Return whether every service is running."""
         return self.postgres.running() and self.s3.running() and self.airflow.running()
 
     def up(self, steps: Steps) -> None:
-        """Start what does not run, and set up what is missing. Raises StackError."""
+        """Start all services that are not running, and set up what is missing. Raises StackError."""
         self._check_disk()
-        with self._alone():
+        with self._lock():
             self._start_servers(steps)
             with steps.step("Airflow's own tables") as step:
                 self.airflow.configure()
-                step.result = "created" if self.airflow.migrate() else "there already"
+                step.result = "created" if self.airflow.migrate() else "already there"
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
                 self.api.ensure_pool(
-                    GPU_POOL, gpu_slots(), "One slot a GPU: trainings wait here for their turn."
+                    GPU_POOL, gpu_slots(), "One slot per GPU, for which training runs wait here."
                 )
                 step.result = _started(started, self.url)
             self.restarts.forget()
             processes.start(self.supervisor)
 
     def start_servers(self, steps: Steps) -> None:
-        """Start PostgreSQL and S3 only, with their databases and bucket. Raises StackError."""
-        with self._alone():
+        """Start only PostgreSQL and S3, with their databases and bucket. Raises StackError."""
+        with self._lock():
             self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
-        """Stop what runs; the data stays."""
-        with self._alone():
+        """Stop all services; the data are kept."""
+        with self._lock():
             self._stop(steps)
 
     def _start_servers(self, steps: Steps) -> None:
-        self._leave_taken_ports(steps)
+        self._replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
             self.postgres.ensure_database("airflow", "airflow", self.credentials.airflow_db_password)
@@ -258,12 +257,12 @@ class Stack:
         free = shutil.disk_usage(self.state.path).free / 1e9
         if free < NEEDED_GB:
             raise StackError(
-                f"{self.state.path} has {free:.1f} GB of free disk; the servers need {NEEDED_GB:.0f} GB. "
-                f"Make room, then try again."
+                f"{self.state.path} has {free:.1f} GB of disk space; the servers need {NEEDED_GB:.0f} GB. "
+                f"Free up space, then try again."
             )
 
-    def _leave_taken_ports(self, steps: Steps) -> None:
-        """Choose other ports where another program took one since the last start."""
+    def _replace_taken_ports(self, steps: Steps) -> None:
+        """Choose other ports if another program has taken one since the last start."""
         needed: set[int] = set()
         if not self.postgres.running():
             needed.add(self.ports.postgres)
@@ -275,12 +274,12 @@ class Stack:
         if not taken:
             return
         steps.say(
-            f"Port {', '.join(map(str, taken))} of this stack is taken by another program now. "
-            f"Choosing other ports; links and exported variables of earlier starts are out of date."
+            f"Port {', '.join(map(str, taken))} of this stack is now in use by another program. "
+            f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
-        # Each service knows the others' ports.
+        # All services must restart, because each knows the others' ports.
         self._stop(steps)
-        self.state.remember(StackPorts.choose())
+        self.state.store_ports(StackPorts.choose())
 
     def _stop(self, steps: Steps) -> None:
         processes.stop(self.supervisor)
@@ -293,11 +292,11 @@ class Stack:
                 step.result = "stopped" if service.stop() else "was not running"
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One start or stop at a time."""
+    def _lock(self) -> Iterator[None]:
+        """Allow one start or stop at a time."""
         lock = self.state.path / "lock"
         with lock.open("w") as file:
-            lock.chmod(0o600)  # whoever can read it can hold it
+            lock.chmod(0o600)  # an account that can read the file could hold the lock
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -10,14 +10,14 @@ from include.stack.errors import StackError
 LOOPBACK = "127.0.0.1"
 
 LOWEST, HIGHEST = 15_000, 32_000
-"""Below the range that Linux hands out to outgoing connections, so that a chosen port stays free."""
+"""Below the range that Linux assigns to outgoing connections, so that a chosen port stays free."""
 
 GRPC_OFFSET = 10_000
-"""SeaweedFS' admin server listens for gRPC this far above its port, whatever it is told."""
+"""SeaweedFS' admin server always listens for gRPC at this offset from its port."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` now."""
+    """Return whether a server could listen on `port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -28,9 +28,9 @@ def is_free(port: int) -> bool:
 
 
 def choose(taken: set[int], *, with_grpc: bool = False) -> int:
-    """Choose a port that is free now and not in `taken`.
+    """Return a port that is free now and not in `taken`.
 
-    With `with_grpc`, the one GRPC_OFFSET above is free too.
+    With `with_grpc`, the port GRPC_OFFSET above is free, too.
     """
     highest = HIGHEST - GRPC_OFFSET if with_grpc else HIGHEST
     candidates = random.SystemRandom().sample(range(LOWEST, highest), 200)
@@ -39,5 +39,5 @@ def choose(taken: set[int], *, with_grpc: bool = False) -> int:
         if not wanted & taken and all(is_free(each) for each in wanted):
             return port
     raise StackError(
-        f"No free TCP port on {LOOPBACK} between {LOWEST} and {highest}. Stop some servers and try again."
+        f"No free TCP port on {LOOPBACK} between {LOWEST} and {highest}. Stop some servers, then try again."
     )

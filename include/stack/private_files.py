@@ -8,24 +8,24 @@ from pathlib import Path
 from include.stack.errors import StackError
 
 UMASK = 0o077
-"""For every server of the stack: what it creates is closed to other accounts of this machine."""
+"""For every server of the stack: other accounts of this machine cannot access the files that it creates."""
 
 
 def private_folder(path: Path) -> Path:
-    """Create the folder for nobody else; one of an earlier version is closed. Raises StackError."""
+    """Create the folder, or restrict an existing one, for its owner only. Raises StackError."""
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         path.chmod(0o700)
     except OSError as error:
         raise StackError(
-            f"{path} cannot be made a private folder: {error.strerror}. Give it to the user who runs the "
-            f"stack, or remove it."
+            f"{path} cannot be made a private folder: {error.strerror}. Make the user who runs the stack its "
+            f"owner, or remove it."
         ) from error
     return path
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file that only its owner can read, and that is there completely or not at all."""
+    """Write a file that only its owner can read, atomically."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

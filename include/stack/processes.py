@@ -1,4 +1,4 @@
-"""Detached server processes, remembered by pid file and stopped by pid, with whatever they have started."""
+"""Detached server processes, tracked by pid files, and stopped together with their children."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TypedDict
 import psutil
 
 from include.stack.errors import StackError, last_lines
-from include.stack.families import Remembered, family_of, start_of
+from include.stack.families import PidFile, find_family, start_of
 from include.stack.private_files import UMASK, private_folder
 
 STOP_SECONDS = 20.0
@@ -27,12 +27,12 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    environment is the whole environment of the process. Secrets go there or into files, never into the
-    command, which every user of the machine can read with ps. user is whom to run as, if not as ourselves.
-    It has stop_seconds to stop before it is killed. Where stops_children is set, its children get the stop
-    signal too: it would wait for the end of what they do. Children are told by the session of the process
-    that started them, also when it is dead; those that begin sessions of their own are told by the folder
-    children_work_in.
+    environment is the complete environment of the process. Secrets go there or into files, never into the
+    command, which every user of the machine can read with ps. user is the account to run as, if not our own.
+    The service has stop_seconds to stop before it is killed. With stops_children, its children also get the
+    stop signal, because the service would wait for them to finish. Children are recognised by the session of
+    the process that started them, even if that is dead; those that start their own sessions are recognised by
+    their working directory, children_directory.
     """
 
     name: str
@@ -44,51 +44,51 @@ class Service:
     user: str | None = field(default=None)
     stop_seconds: float = STOP_SECONDS
     stops_children: bool = False
-    children_work_in: Path | None = None
+    children_directory: Path | None = None
 
     @property
     def log(self) -> Path:
-        """Where stdout and stderr of the process go."""
+        """The file for stdout and stderr of the process."""
         return self.state / "logs" / f"{self.name}.log"
 
     @property
     def pid_file(self) -> Path:
-        """Holds the pid and the start time of the process, since pids are used again.
+        """The file with the pid and the start time of the process, because pids are reused.
 
-        A third word says that the service is being stopped. The file goes when nothing of it is left.
+        A third word means that the service is being stopped. The file is removed once nothing of it is left.
         """
         return self.state / "pids" / f"{self.name}.pid"
 
 
 def running(service: Service) -> psutil.Process | None:
-    """Return the service's process, or None when it does not run."""
-    remembered = Remembered.read(service.pid_file)
+    """Return the service's process, or None if it is not running."""
+    remembered = PidFile.read(service.pid_file)
     return remembered.process() if remembered else None
 
 
 def has_died(service: Service) -> bool:
-    """Whether it was started, and ended though nobody stopped it."""
-    remembered = Remembered.read(service.pid_file)
+    """Return whether the service was started and has ended without being stopped."""
+    remembered = PidFile.read(service.pid_file)
     return remembered is not None and not remembered.is_stopping and remembered.process() is None
 
 
 def start(service: Service) -> psutil.Process:
-    """Start the service detached from this terminal, or return the process that runs already.
+    """Start the service detached from this terminal, or return its running process.
 
-    What an earlier process of it left behind is stopped first.
+    Remaining children of an earlier process are stopped first.
     """
-    with _alone(service):
-        present = running(service)
-        if present is None:
+    with _lock(service):
+        process = running(service)
+        if process is None:
             _end([service])
             return _start(service)
-        _remember(service, present)
-        return present
+        _remember(service, process)
+        return process
 
 
 def revive(service: Service) -> bool:
-    """Start the service again if it has died. Returns whether it had."""
-    with _alone(service):
+    """Restart the service if it has died. Returns whether it had."""
+    with _lock(service):
         if not has_died(service):
             return False
         _end([service])
@@ -112,37 +112,37 @@ def _start(service: Service) -> psutil.Process:
         )
     process = psutil.Process(child.pid)
     _remember(service, process)
-    # The server outlives this program; without this Python warns that it was never waited for.
+    # The server outlives this program; otherwise Python would warn that it was never waited for.
     child.returncode = 0
     return process
 
 
 def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float) -> None:
-    """Wait until `ready()`.
+    """Wait until `ready()` returns True.
 
-    Raises StackError with the end of the service's log when it ends, or is not ready after `seconds`.
+    Raises StackError with the end of the service's log if it ends, or is not ready after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not ready():
         if running(service) is None:
-            raise StackError(_complaint(service, "ended while it was starting"))
+            raise StackError(_describe_failure(service, "ended during startup"))
         if time.monotonic() > deadline:
-            raise StackError(_complaint(service, f"was not ready after {seconds:.0f} seconds"))
+            raise StackError(_describe_failure(service, f"was not ready after {seconds:.0f} seconds"))
         time.sleep(0.1)
 
 
 def stop(service: Service) -> bool:
-    """Stop the service and its children. Returns whether anything of it was running."""
+    """Stop the service and its children. Returns whether any process was running."""
     return stop_all([service])
 
 
 def stop_all(services: Sequence[Service]) -> bool:
-    """Stop them together: a polite signal, then SIGKILL. Returns whether anything of them was running.
+    """Stop the services together: first their stop signal, then SIGKILL. Returns whether any were running.
 
-    That includes what a process that is dead by now has left behind.
+    That includes children of processes that have already died.
     """
     for service in services:
-        with _alone(service):
+        with _lock(service):
             _announce_stop(service)
     was_running = _end(services)
     for service in services:
@@ -151,15 +151,17 @@ def stop_all(services: Sequence[Service]) -> bool:
 
 
 def _end(services: Sequence[Service]) -> bool:
-    families = [(service, family) for service in services if (family := family_of(service)).members]
+    families = [(service, family) for service in services if (family := find_family(service)).members]
     for service, family in families:
-        for each in family.asked:
+        for process in family.signalled:
             with suppress(psutil.NoSuchProcess):
-                each.send_signal(service.stop_signal)
+                process.send_signal(service.stop_signal)
     seconds = max((service.stop_seconds for service, _ in families), default=0.0)
-    psutil.wait_procs([each for _, family in families for each in family.awaited], timeout=seconds)
-    # Children end with their parents, or shortly after. Some were started only now.
-    members = {each for service, family in families for each in family.members + family_of(service).members}
+    psutil.wait_procs([process for _, family in families for process in family.awaited], timeout=seconds)
+    # Children end with their parents, or shortly after. Some may have been started in the meantime.
+    members = {
+        process for service, family in families for process in family.members + find_family(service).members
+    }
     _, survivors = psutil.wait_procs(members, timeout=1)
     for survivor in survivors:
         with suppress(psutil.NoSuchProcess):
@@ -173,23 +175,23 @@ def _remember(service: Service, process: psutil.Process) -> None:
 
 
 def _announce_stop(service: Service) -> None:
-    if remembered := Remembered.read(service.pid_file):
+    if remembered := PidFile.read(service.pid_file):
         service.pid_file.write_text(f"{remembered.pid} {remembered.started} stopping\n")
 
 
 @contextmanager
-def _alone(service: Service) -> Iterator[None]:
-    """One start or stop of a service at a time."""
+def _lock(service: Service) -> Iterator[None]:
+    """Allow one start or stop of a service at a time."""
     lock = private_folder(service.pid_file.parent.parent / "locks") / service.name
     private_folder(service.pid_file.parent)
     with lock.open("w") as file:
-        lock.chmod(0o600)  # whoever can read it can hold it
+        lock.chmod(0o600)  # an account that can read the file could hold the lock
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Identity(TypedDict, total=False):
-    """The arguments of subprocess that say as whom a program runs."""
+    """The arguments of subprocess for the account that a program runs as."""
 
     user: int
     group: int
@@ -197,7 +199,7 @@ class Identity(TypedDict, total=False):
 
 
 def as_user(user: str | None) -> Identity:
-    """Run as `user`, with that user's own group only; None runs as whoever we are."""
+    """Return the arguments to run as `user`, with only that user's own group; None means the current user."""
     if user is None:
         return {}
     account = pwd.getpwnam(user)
@@ -205,11 +207,11 @@ def as_user(user: str | None) -> Identity:
 
 
 def base_environment() -> dict[str, str]:
-    """Return this process' environment for a server, without what would slow it down or confuse it."""
+    """Return this process's environment for a server, without variables that would affect it."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def _complaint(service: Service, what: str) -> str:
+def _describe_failure(service: Service, what: str) -> str:
     tail = last_lines(service.log)
     return f"{service.name} {what}. Its log is {service.log}" + (f" and ends with:\n{tail}" if tail else ".")

@@ -1,4 +1,4 @@
-"""How often the services of the local stack were started again, and when that ends."""
+"""Counts the restarts of the local stack's services, and decides when to give up."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 from include.stack.private_files import write_private
 
 MOST_RESTARTS = 8
-"""In a row: with the pauses between them three minutes."""
+"""In a row; with the pauses between them they take three minutes."""
 
 LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often one service was started again since `make up`, and when last (seconds since 1970).
+    """How often a service was restarted since `make up`, and when last (seconds since 1970).
 
-    in_row counts those after which it died again soon.
+    in_row counts the restarts after which it soon died again.
     """
 
     total: int = 0
     in_row: int = 0
     last: float = 0.0
 
-    def one_more(self, now: float) -> Restarts:
-        """Those after another restart at `now`."""
+    def add_one(self, now: float) -> Restarts:
+        """Return the count after another restart at `now`."""
         return Restarts(self.total + 1, self.in_row + 1, now)
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it is started again no more, once it has died."""
+        """Whether the service will not be restarted again."""
         return self.in_row >= MOST_RESTARTS
 
     def __str__(self) -> str:
@@ -41,29 +41,29 @@ class Restarts:
 
 
 def pause_before(in_row: int) -> float:
-    """Seconds between the restart with this number and the next one."""
+    """Return the seconds between the restart with this number and the next one."""
     return min(2.0**in_row, LONGEST_PAUSE) if in_row else 0.0
 
 
 class History:
-    """The restarts of all services, in a file: they outlive the supervisor, and `make status` reads them."""
+    """The restarts of all services, in a file that outlives the supervisor and that `make status` reads."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def read(self) -> dict[str, Restarts]:
-        """By the name of the service; one that never was restarted is not in it."""
+        """Return the restarts by service name; a service that was never restarted is missing."""
         try:
             stored = json.loads(self._file.read_text())
         except (FileNotFoundError, ValueError):
             return {}
-        return {name: Restarts(**each) for name, each in stored.items()}
+        return {name: Restarts(**restarts) for name, restarts in stored.items()}
 
     def note(self, name: str, restarts: Restarts) -> None:
-        """Store what is true of one service now."""
+        """Store the restarts of one service."""
         history = self.read() | {name: restarts}
-        write_private(self._file, json.dumps({name: asdict(each) for name, each in history.items()}))
+        write_private(self._file, json.dumps({service: asdict(count) for service, count in history.items()}))
 
     def forget(self) -> None:
-        """Begin anew: what was given up is supervised again."""
+        """Reset all counts, so that services that were given up are supervised again."""
         self._file.unlink(missing_ok=True)

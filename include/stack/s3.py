@@ -1,4 +1,4 @@
-"""SeaweedFS from PyPI: an S3 server with signature check, in one process."""
+"""SeaweedFS from PyPI: an S3 server that checks signatures, in one process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class S3Ports:
-    """Every port that the server opens. Port 0 would not mean any: unset ones get well-known numbers."""
+    """Every port that the server opens. All must be set: the server would use well-known ports otherwise."""
 
     s3: int
     s3_grpc: int
@@ -38,7 +38,7 @@ class S3Ports:
 
     @classmethod
     def choose(cls, taken: set[int]) -> S3Ports:
-        """Free ports that are not in `taken`."""
+        """Choose free ports that are not in `taken`."""
         chosen: dict[str, int] = {}
         for field in fields(cls):
             others = taken | set(chosen.values())
@@ -46,13 +46,13 @@ class S3Ports:
         return cls(**chosen)
 
     def all(self) -> set[int]:
-        """As numbers, with the one that the admin server derives."""
+        """Return all port numbers, including the one that the admin server derives."""
         return {getattr(self, field.name) for field in fields(self)} | {self.admin + GRPC_OFFSET}
 
 
 @dataclass(frozen=True)
 class S3:
-    """One S3 server; its data, log and pid file are below state."""
+    """One S3 server; its data, log and pid file are in state."""
 
     state: Path
     ports: S3Ports
@@ -62,11 +62,11 @@ class S3:
 
     @property
     def endpoint_url(self) -> str:
-        """For any S3 client."""
+        """The endpoint for any S3 client."""
         return f"http://{LOOPBACK}:{self.ports.s3}"
 
     def start(self) -> bool:
-        """Start the server. Returns False when it was running already."""
+        """Start the server. Returns False if it was already running."""
         if processes.running(self.service):
             return False
         private_folder(self._data)
@@ -76,15 +76,15 @@ class S3:
         return True
 
     def stop(self) -> bool:
-        """Stop the server. Returns False when it was not running."""
+        """Stop the server. Returns False if it was not running."""
         return processes.stop(self.service)
 
     def running(self) -> bool:
-        """Whether the server's process is there."""
+        """Return whether the server is running."""
         return processes.running(self.service) is not None
 
     def client(self) -> S3Client:
-        """Return a client that fails at once where there is no server."""
+        """Return a client that fails at once if the server is down."""
         import boto3
         from botocore.config import Config
 
@@ -98,15 +98,15 @@ class S3:
         )
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         client = self.client()
-        present = {each["Name"] for each in client.list_buckets()["Buckets"]}
+        present = {existing["Name"] for existing in client.list_buckets()["Buckets"]}
         if bucket not in present:
             client.create_bucket(Bucket=bucket)
 
     @property
     def security(self) -> Path:
-        """The configuration folder of `weed`, with what its gRPC and HTTP ports demand of a client."""
+        """The configuration folder of `weed`, with the certificates for its gRPC and HTTP ports."""
         return self.state / "s3-security"
 
     @property
@@ -115,7 +115,7 @@ class S3:
 
     @cached_property
     def service(self) -> Service:
-        """Its process."""
+        """The server's process."""
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         if not weed.exists():
             raise StackError(
@@ -125,7 +125,7 @@ class S3:
         environment |= {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         return Service(
             name="s3",
-            # Its own log names the access key: beside the data nobody sees it. The default is /tmp.
+            # Its log contains the access key, so it is kept in the private data folder. The default is /tmp.
             command=(
                 str(weed),
                 f"-config_dir={self.security}",
@@ -139,17 +139,17 @@ class S3:
         )
 
     def _options(self) -> list[str]:
-        """Everything is said: `weed mini` remembers the options of its last start and falls back on them."""
+        """Return all options: for missing ones, `weed mini` would use those of its last start."""
         listen = self.ports
         options: dict[str, object] = {
             "dir": self._data,
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "metricsIp": LOOPBACK,
-            # Files are reachable through S3, with its signature, and not through the servers behind it: those
-            # demand a certificate besides.
+            # Files are only accessible through S3, with its signatures. The servers behind it also require a
+            # certificate.
             "disableHttp": "true",
-            # Relative to the data folder. The default is a name in /tmp that others can take first.
+            # Relative to the data folder. The default is a path in /tmp that others could create first.
             "s3.localSocket": "s3.sock",
             "filer.localSocket": "filer.sock",
             "admin.ui": "false",
@@ -167,7 +167,7 @@ class S3:
             "master.port.grpc": listen.master_grpc,
             "admin.port": listen.admin,
             "admin.port.grpc": listen.admin + GRPC_OFFSET,
-            # Each bucket takes volumes of its own; the default number depends on the free disk.
+            # Each bucket has its own volumes; the default maximum depends on the free disk space.
             "master.volumeSizeLimitMB": 256,
             "volume.max": 1000,
             "volume.preStopSeconds": 0,
@@ -180,7 +180,7 @@ class S3:
         client = self.client()
         try:
             for bucket in client.list_buckets()["Buckets"]:
-                # What was stored before a restart is listed at once, but read only when its volumes are back.
+                # After a restart, objects are listed at once, but readable only once their volumes are back.
                 for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
                     client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()
         except (BotoCoreError, ClientError):

@@ -1,4 +1,4 @@
-"""What a local stack remembers between its starts: credentials and ports."""
+"""The state of a local stack between its starts: credentials and ports."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from include.stack.private_files import private_folder, write_private
 from include.stack.s3 import S3Ports
 
 USERNAME = "admin"
-"""Of Airflow's UI and API."""
+"""The user of Airflow's UI and API."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Every secret of one stack, generated with it. identity is not secret: it tells stacks apart."""
+    """All secrets of one stack, generated with it. identity is not secret: it distinguishes stacks."""
 
     identity: str
     postgres_password: str
@@ -35,7 +35,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Credentials:
-        """Make new ones. All are URL-safe and need no quotes in a shell or a configuration file."""
+        """Generate new ones. All are URL-safe and need no quotes in a shell or a configuration file."""
         generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
         generated["identity"] = secrets.token_hex(8)
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -53,34 +53,34 @@ class StackPorts:
 
     @classmethod
     def choose(cls) -> StackPorts:
-        """Free ones."""
+        """Choose free ports."""
         postgres = ports.choose(set())
         airflow = ports.choose({postgres})
         return cls(postgres=postgres, airflow=airflow, s3=S3Ports.choose({postgres, airflow}))
 
     def all(self) -> set[int]:
-        """As numbers."""
+        """Return all port numbers."""
         return {self.postgres, self.airflow} | self.s3.all()
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The folder that holds everything of one stack, `.stack/` of the repository."""
+    """The folder that contains everything of one stack, `.stack/` in the repository."""
 
     path: Path
 
     @property
     def credentials_file(self) -> Path:
-        """Readable by its owner only."""
+        """The file with the credentials, readable only by its owner."""
         return self.path / "credentials"
 
     @property
     def ports_file(self) -> Path:
-        """Ports by service, as JSON."""
+        """The file with the ports by service, as JSON."""
         return self.path / "ports"
 
     def prepare(self) -> None:
-        """Create the folder. Others may pass through it, as root's PostgreSQL must, but see nothing in it."""
+        """Create the folder. Others may traverse it, as root's PostgreSQL must, but not list it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
@@ -88,28 +88,28 @@ class StateFolder:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
     def private(self, name: str) -> Path:
-        """Make a folder in it for nobody else."""
+        """Create a folder in it that only its owner can access."""
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
-        """Whether a stack was ever started here."""
+        """Return whether a stack was ever started here."""
         return self.credentials_file.exists() and self.ports_file.exists()
 
     def credentials(self) -> Credentials:
-        """Return the remembered credentials, or new ones."""
+        """Return the stored credentials, generating them if necessary."""
         if not self.credentials_file.exists():
             write_private(self.credentials_file, json.dumps(asdict(Credentials.generate()), indent=2) + "\n")
         return Credentials(**_load(self.credentials_file))
 
     def ports(self) -> StackPorts:
-        """Return the remembered ports, or free ones that are remembered from now on."""
+        """Return the stored ports, choosing and storing free ones if necessary."""
         if not self.ports_file.exists():
-            self.remember(StackPorts.choose())
-        remembered = _load(self.ports_file)
-        return StackPorts(remembered["postgres"], remembered["airflow"], S3Ports(**remembered["s3"]))
+            self.store_ports(StackPorts.choose())
+        stored = _load(self.ports_file)
+        return StackPorts(stored["postgres"], stored["airflow"], S3Ports(**stored["s3"]))
 
-    def remember(self, chosen: StackPorts) -> None:
-        """Use these ports from the next start on."""
+    def store_ports(self, chosen: StackPorts) -> None:
+        """Store these ports for the next start."""
         write_private(self.ports_file, json.dumps(asdict(chosen), indent=2) + "\n")
 
 
@@ -119,6 +119,6 @@ def _load(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StackError(
             f"{file} is not readable as JSON ({error}). Restore it, or run `make down` and remove "
-            f"{file.parent} to begin anew without its data."
+            f"{file.parent} to start over without its data."
         ) from error
     return loaded

@@ -1,4 +1,4 @@
-"""What `make status` says: what runs and where, and what had to be started again."""
+"""The output of `make status`: which services run, where, and which had to be restarted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from include.stack.restarts import Restarts
 
 
-def service_states(stack: Stack) -> dict[str, str]:
-    """Each service by name: where it is, or that it is stopped, and how often it was restarted."""
+def describe_services(stack: Stack) -> dict[str, str]:
+    """Return the state of each service by name: its address or "stopped", and its restarts."""
     listed = {
         "PostgreSQL": (stack.postgres.service, f"{LOOPBACK}:{stack.ports.postgres}"),
         "S3": (stack.s3.service, stack.s3.endpoint_url),
@@ -26,17 +26,17 @@ def service_states(stack: Stack) -> dict[str, str]:
     }
     history = stack.restarts.read()
     return {
-        name: service_state(service, where, history.get(service.name))
+        name: describe_service(service, where, history.get(service.name))
         for name, (service, where) in listed.items()
     }
 
 
-def service_state(service: Service, where: str, restarts: Restarts | None) -> str:
-    """Where it is, or that it is stopped, and what the supervisor did about it."""
-    runs = processes.running(service) is not None
-    shown = [where if runs else "stopped"]
+def describe_service(service: Service, where: str, restarts: Restarts | None) -> str:
+    """Return the service's address or "stopped", and how often the supervisor restarted it."""
+    is_running = processes.running(service) is not None
+    shown = [where if is_running else "stopped"]
     if restarts:
         shown.append(str(restarts))
-        if restarts.is_given_up and not runs:
-            shown.append(f"given up: correct what {service.log} says, then `make up`")
+        if restarts.is_given_up and not is_running:
+            shown.append(f"given up: fix the problem in {service.log}, then run `make up`")
     return "; ".join(shown)

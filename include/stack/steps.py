@@ -1,4 +1,4 @@
-"""Says what is being done, and how long it took."""
+"""Prints what is being done, and how long it took."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from include.plain_text import escape_controls
 
 @dataclass
 class Step:
-    """One step; result is what to tell about it when it is done."""
+    """One step; result is the text that is printed when it is done."""
 
     result: str = "done"
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Prints to the terminal, or plain lines where there is none."""
+    """Prints to the terminal, or plain lines if the output is not a terminal."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False))
 
@@ -29,7 +29,7 @@ class Steps:
     def step(self, title: str, *, spinner: bool = True) -> Iterator[Step]:
         """Announce the step, and report its result and duration when it is done.
 
-        Without `spinner` the announcement stays, for steps that print lines of their own.
+        Without `spinner` the announcement stays on screen, for steps that print their own lines.
         """
         step = Step()
         started = time.monotonic()
@@ -42,10 +42,10 @@ class Steps:
         self.say(f"{title}: {step.result} ({time.monotonic() - started:.1f} s)")
 
     def say(self, text: str) -> None:
-        """Print it as it is, but for what a terminal would obey."""
+        """Print the text literally, with control characters escaped."""
         self.console.print(escape_controls(text), markup=False, soft_wrap=True)
 
 
 def quiet() -> Steps:
-    """Make steps that print nothing."""
+    """Return steps that print nothing."""
     return Steps(Console(quiet=True))

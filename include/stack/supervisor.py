@@ -1,11 +1,11 @@
-"""Starts services of the local stack again that have died, as Compose does with `restart: unless-stopped`.
+"""Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
-A process of its own, beside the services: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose, which its pid file tells. One that dies again soon
-after its start waits longer each time, and is given up after some tries, until `make up`.
+It runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is supervised
+from its start until it is stopped on purpose, which is recorded in its pid file. If it keeps dying soon after
+its start, the pauses become longer, and it is given up after some attempts, until `make up`.
 
 Not supervisord or circus: both supervise only their own children, so that after their own death everything
-would have to be stopped, trainings too. This one finds what runs by its pid file.
+would have to be stopped, including training runs. This supervisor finds running services by their pid files.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STEADY_SECONDS = 300.0
-"""A service that lived as long was well: its next death is the first of a new row."""
+"""A service that has run this long is healthy again: its next death is the first in a new row."""
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 class Supervisor:
-    """Looks after the services, in their order: those that others need come first."""
+    """Supervises the services in order: those that others depend on come first."""
 
     def __init__(
         self, services: Sequence[Service], history: History, pause: Callable[[int], float] = pause_before
@@ -49,14 +49,14 @@ class Supervisor:
         self._history = history
         self._pause = pause
 
-    def look(self) -> None:
-        """Start again what has died, unless it is too early or was given up."""
+    def restart_dead(self) -> None:
+        """Restart the services that have died, unless it is too early or they were given up."""
         history = self._history.read()
         for service in self._services:
             restarts, now = history.get(service.name, Restarts()), time.time()
             if processes.has_died(service):
                 if not restarts.is_given_up and now >= restarts.last + self._pause(restarts.in_row):
-                    self._revive(service, restarts.one_more(now))
+                    self._revive(service, restarts.add_one(now))
             elif restarts.in_row and now > restarts.last + STEADY_SECONDS:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
@@ -65,12 +65,12 @@ class Supervisor:
             if not processes.revive(service):
                 return
         except (OSError, StackError):
-            log.exception("%s has died and could not be started.", service.name)
+            log.exception("%s has died and could not be restarted.", service.name)
         self._history.note(service.name, restarts)
         log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
         if restarts.is_given_up:
             log.error(
-                "%s died %d times in a row: if it dies once more, it stays stopped until `make up`.",
+                "%s died %d times in a row: if it dies again, it stays down until `make up`.",
                 service.name,
                 restarts.in_row,
             )
@@ -84,16 +84,16 @@ def main() -> None:
     stack = Stack.at(Path(sys.argv[1]), json.loads(sys.argv[2]))
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    while not stopped.wait(LOOK_SECONDS):
+    while not stopped.wait(CHECK_SECONDS):
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         try:
-            # Anew each time: `make up` may have chosen other ports.
-            Supervisor(stack.supervised(), stack.restarts).look()
+            # Read again each time: `make up` may have chosen other ports.
+            Supervisor(stack.supervised(), stack.restarts).restart_dead()
         except Exception:
-            # A full disk, say. Whoever supervises must not be what dies.
-            log.exception("Looking again in %.0f s.", LOOK_SECONDS)
+            # A full disk, say. The supervisor itself must not die.
+            log.exception("Checking again in %.0f s.", CHECK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Storing a file of pretrained weights in the local stack's bucket."""
+"""Stores a file of pretrained weights in the local stack's bucket."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
-    """Inspect `file` and store it under its own name, over what is there; say what `model` is then.
+    """Inspect `file`, store it under its name, replacing an earlier one, and print the value for `model`.
 
-    Raises StackError where the stack does not run, or the file is no checkpoint that may be loaded.
+    Raises StackError if the stack is not running, or the file is not a checkpoint that may be loaded.
     """
     if not stack.s3.running():
         raise StackError("The stack is not running. Start it with `make up`.")
@@ -39,4 +39,4 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     except (OSError, StoreError) as error:
         raise StackError(f"{file} was not stored: {error}.") from None
     steps.say(f"Stored {stored.location.uri}, SHA-256 {stored.sha256}.")
-    steps.say(f"Train from it with model={name}")
+    steps.say(f"Start training from it with model={name}")

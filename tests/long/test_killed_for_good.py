@@ -10,7 +10,7 @@ import pytest
 
 from dags.train_yolo import PREEMPTIONS
 from include.checkpoints.checkpoint import StoredKind
-from include.stack.crash import task_processes
+from include.stack.crash import find_task_processes
 from tests.airflow_client import Airflow, recorded_epochs
 from tests.killing import stop_when
 from tests.long.conftest import EPOCHS
@@ -26,7 +26,7 @@ def test_a_training_that_is_always_killed_is_given_up_in_the_end(
 ) -> None:
     training = Training(api, gated_stack, job | {"job_id": "always-killed"})
     while api.state(DAG, training.run_id) in {"queued", "running"}:
-        for process in task_processes(api.attempt(DAG, training.run_id, "train")[0]):
+        for process in find_task_processes(api.attempt(DAG, training.run_id, "train")[0]):
             process.kill()
         time.sleep(0.2)
     row = training.fails()
