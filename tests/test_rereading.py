@@ -20,8 +20,8 @@ from include.s3.location import S3Location
 from include.s3.reading import settled_object
 from tests.dataset_steps import arguments
 from tests.faults.hold import Hold
-from tests.faults.s3_faults import wrong
-from tests.faults.s3_proxy import Answer, Request, S3Proxy, spoiling
+from tests.faults.s3_faults import flip_bit
+from tests.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
 from tests.untrained import best
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
     def behave(request: Request) -> Answer | None:
         nonlocal reads
         reads += request.method == "GET"
-        return spoiling(wrong)(request) if reads <= times else request.forward()
+        return corrupt(flip_bit)(request) if reads <= times else request.forward()
 
-    with S3Proxy(s3.endpoint_url, Hold()) as proxy, proxy.behaving(behave):
+    with S3Proxy(s3.endpoint_url, Hold()) as proxy, proxy.behave_as(behave):
         yield boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config())
 
 

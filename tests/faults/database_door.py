@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that can be watched, and that can freeze."""
+"""A proxy in front of PostgreSQL that can be watched and frozen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.hold import Contact, Hold
 _BLOCK = 16 * 1024
 
 
-class DatabaseDoor:
+class DatabaseProxy:
     """Forwards to the server of `url`."""
 
     def __init__(self, url: str, hold: Hold) -> None:
@@ -30,14 +30,14 @@ class DatabaseDoor:
 
     @property
     def url(self) -> str:
-        """As the one that was given, through this door."""
+        """The given URL, but through this proxy."""
         user = self._place.netloc.rpartition("@")[0]
         port = self._listener.getsockname()[1]
         return self._place._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Carry nothing during the block, as a server that was stopped; connections stay open."""
+    def freeze(self) -> Iterator[None]:
+        """Forward nothing during the block, like a stopped server; connections stay open."""
         self._open.clear()
         try:
             yield

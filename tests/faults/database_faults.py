@@ -1,4 +1,4 @@
-"""What PostgreSQL may do."""
+"""Faults of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _NAME = "faults"
 
 
 @contextmanager
-def _killed(job: Job) -> Iterator[None]:
-    """End every connection of the role, as often as it comes back."""
+def _kill_connections(job: Job) -> Iterator[None]:
+    """Keep terminating every connection of the role."""
     healed = threading.Event()
 
     def kill() -> None:
@@ -35,18 +35,18 @@ def _killed(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _read_only(job: Job) -> Iterator[None]:
+def _make_read_only(job: Job) -> Iterator[None]:
     with job.scene.connect() as connection:
-        connection.execute(f"ALTER ROLE {_NAME} SET default_transaction_read_only = on")
+        connection.execute(f"ALTER ROLE {_NAME} SET default_transaction_make_read_only = on")
         try:
             yield
         finally:
-            connection.execute(f"ALTER ROLE {_NAME} RESET default_transaction_read_only")
+            connection.execute(f"ALTER ROLE {_NAME} RESET default_transaction_make_read_only")
 
 
 @contextmanager
-def _locked(job: Job) -> Iterator[None]:
-    job.go_on()  # what was stopped within a transaction would keep its locks on the table
+def _lock_row(job: Job) -> Iterator[None]:
+    job.resume()  # a process stopped within a transaction would keep its locks on the table
     with job.scene.connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE training_epochs IN ACCESS EXCLUSIVE MODE")
         connection.execute("SELECT 1 FROM training_jobs WHERE job_id = %s FOR UPDATE", [job.job_id])
@@ -54,7 +54,7 @@ def _locked(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _exhausted(job: Job) -> Iterator[None]:
+def _exhaust_connections(job: Job) -> Iterator[None]:
     with job.scene.connect() as connection:
         connection.execute(f"ALTER ROLE {_NAME} CONNECTION LIMIT 0")
         try:
@@ -64,8 +64,8 @@ def _exhausted(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _ahead(job: Job) -> Iterator[None]:
-    """Somebody migrated with newer code."""
+def _set_ahead(job: Job) -> Iterator[None]:
+    """Simulate a migration with newer code."""
     with job.scene.connect() as connection:
         (version,) = connection.execute("SELECT version_num FROM training_schema_version").fetchone() or ("",)
         connection.execute("UPDATE training_schema_version SET version_num = '9999'")
@@ -76,9 +76,9 @@ def _ahead(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _behind(job: Job) -> Iterator[None]:
-    """The code is newer than the tables: a column is not there yet."""
-    job.go_on()  # what was stopped within a transaction would keep its locks on the table
+def _set_behind(job: Job) -> Iterator[None]:
+    """Simulate code that is newer than the tables: a column is missing."""
+    job.resume()  # a process stopped within a transaction would keep its locks on the table
     with job.scene.connect() as connection:
         (version,) = connection.execute("SELECT version_num FROM training_schema_version").fetchone() or ("",)
         connection.execute("UPDATE training_schema_version SET version_num = '0006'")
@@ -90,15 +90,17 @@ def _behind(job: Job) -> Iterator[None]:
             connection.execute("UPDATE training_schema_version SET version_num = %s", [version])
 
 
-_REFUSED = (CHECKING.name,)
+_WHEN_CHECKED = (CHECKING.name,)
 
 DATABASE_FAULTS = (
-    Fault("PostgreSQL connections killed", "PostgreSQL", _killed),
-    Fault("PostgreSQL frozen", "PostgreSQL", lambda job: job.scene.database.frozen()),
-    Fault("PostgreSQL read-only", "PostgreSQL", _read_only),
-    Fault("PostgreSQL row locked", "PostgreSQL", _locked, seconds=7.0),
-    Fault("PostgreSQL connections exhausted", "PostgreSQL", _exhausted),
-    Fault("schema behind", "PostgreSQL", _behind),
-    Fault("schema ahead, when it is checked", "PostgreSQL", _ahead, ends=(None,), moments=_REFUSED),
-    Fault("schema behind, when it is checked", "PostgreSQL", _behind, ends=(None,), moments=_REFUSED),
+    Fault("PostgreSQL connections killed", "PostgreSQL", _kill_connections),
+    Fault("PostgreSQL frozen", "PostgreSQL", lambda job: job.scene.database.freeze()),
+    Fault("PostgreSQL read-only", "PostgreSQL", _make_read_only),
+    Fault("PostgreSQL row locked", "PostgreSQL", _lock_row, seconds=7.0),
+    Fault("PostgreSQL connections exhausted", "PostgreSQL", _exhaust_connections),
+    Fault("schema behind", "PostgreSQL", _set_behind),
+    Fault("schema ahead, when it is checked", "PostgreSQL", _set_ahead, ends=(None,), moments=_WHEN_CHECKED),
+    Fault(
+        "schema behind, when it is checked", "PostgreSQL", _set_behind, ends=(None,), moments=_WHEN_CHECKED
+    ),
 )

@@ -1,4 +1,4 @@
-"""What is injected, when, and what is reported of it."""
+"""The types of a fault: what is injected, when, and with what outcome."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Moment(NamedTuple):
-    """When: a task of train_yolo, and a place in its code or what it asks a server.
+    """When a fault happens: a task of train_yolo, and a place in its code or a contact with a server.
 
-    With machine_lost, it is in an attempt that follows one that died with its machine.
+    With machine_lost, it happens in the attempt that follows one that died with its machine.
     """
 
     name: str
@@ -27,10 +27,11 @@ class Moment(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """inject makes it last for a block; the block lasts for so many seconds after the moment.
+    """A fault. inject is a context manager that causes it for a block of `seconds` from the moment on.
 
-    ends are the states of the row that it may end in; None is that there is no row any more. moments are
-    those that it makes sense at, by name; None is all. own_data is changed, so no other job's.
+    ends are the allowed final states of the row; None means that the row no longer exists. moments are the
+    names of the moments at which the fault makes sense; None means all. With own_data, the job gets its own
+    copy of the data, because the fault changes them.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What is reported of a job; problems are broken promises, in words."""
+    """The reported outcome of a job; problems are descriptions of broken promises."""
 
     status: str | None = None
     sentence: str = ""

@@ -1,4 +1,4 @@
-"""Holds one contact with a server, so that a fault can be injected while it is under way."""
+"""Holds one contact with a server, so that a fault can be injected in the middle of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Contact(NamedTuple):
-    """What goes to a server: a request to S3, or a connection to PostgreSQL."""
+    """A contact with a server: a request to S3, or a connection to PostgreSQL."""
 
     server: str
     method: str = ""
@@ -19,7 +19,7 @@ class Contact(NamedTuple):
 
 @dataclass
 class Hold:
-    """Both proxies ask it before they pass anything on."""
+    """Holds a chosen contact; both proxies call `pass_by` before they forward anything."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _wanted: Callable[[Contact], bool] | None = None
@@ -27,23 +27,23 @@ class Hold:
     _released: threading.Event = field(default_factory=threading.Event)
 
     def next(self, wanted: Callable[[Contact], bool]) -> None:
-        """Hold the next contact that `wanted` is true of."""
+        """Hold the next contact for which `wanted` returns True."""
         self._held.clear()
         self._released.clear()
         self._wanted = wanted
 
     def is_held(self) -> bool:
-        """Whether a contact is held."""
+        """Return whether a contact is held."""
         return self._held.is_set()
 
     def release(self) -> None:
-        """Let it pass, and hold no other one."""
+        """Release the contact, and hold no further ones."""
         self._wanted = None
         self._held.clear()
         self._released.set()
 
     def pass_by(self, contact: Contact) -> None:
-        """Return at once, or when the contact is released."""
+        """Return at once, or, if the contact is held, when it is released."""
         with self._lock:
             if self._wanted is None or not self._wanted(contact):
                 return

@@ -1,4 +1,4 @@
-"""What a machine may do."""
+"""Faults of a machine."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from tests.killing import Machine
 
 
 @contextmanager
-def _killed(job: Job) -> Iterator[None]:
+def _kill(job: Job) -> Iterator[None]:
     job.attempt.kill()
     yield
 
 
 @contextmanager
-def _stopped(job: Job) -> Iterator[None]:
-    """As the watchdog does it: SIGSTOP first."""
+def _stop_and_kill(job: Job) -> Iterator[None]:
+    """Kill the attempt as the watchdog does: SIGSTOP first."""
     job.process.send_signal(signal.SIGSTOP)
     time.sleep(1)
     job.attempt.kill()
     yield
 
 
-def _child(job: Job, is_it: Callable[[psutil.Process], bool]) -> psutil.Process:
-    return next(each for each in job.process.children(recursive=True) if is_it(each))
+def _find_child(job: Job, is_wanted: Callable[[psutil.Process], bool]) -> psutil.Process:
+    return next(child for child in job.process.children(recursive=True) if is_wanted(child))
 
 
 @contextmanager
-def _worker_killed(job: Job) -> Iterator[None]:
-    _child(job, lambda process: True).kill()
+def _kill_worker(job: Job) -> Iterator[None]:
+    _find_child(job, lambda process: True).kill()
     yield
 
 
 @contextmanager
-def _worker_stopped(job: Job) -> Iterator[None]:
-    """Nothing comes from it; then the kernel ends it."""
-    worker = _child(job, lambda process: True)
+def _stop_worker(job: Job) -> Iterator[None]:
+    """Suspend a loader worker, then kill it."""
+    worker = _find_child(job, lambda process: True)
     worker.suspend()
     yield
     with suppress(psutil.NoSuchProcess):
@@ -54,14 +54,14 @@ def _worker_stopped(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _rank_killed(job: Job) -> Iterator[None]:
-    _child(job, lambda process: process.environ().get("RANK") == "1").kill()
+def _kill_rank(job: Job) -> Iterator[None]:
+    _find_child(job, lambda process: process.environ().get("RANK") == "1").kill()
     yield
 
 
 @contextmanager
-def _disk_full(job: Job) -> Iterator[None]:
-    """The attempt's files may not grow beyond this; the next attempt finds room again."""
+def _fill_disk(job: Job) -> Iterator[None]:
+    """Limit the size of the attempt's files; the next attempt has room again."""
     process = job.process
     before = process.rlimit(psutil.RLIMIT_FSIZE)
     process.rlimit(psutil.RLIMIT_FSIZE, (_FULL_BYTES, before[1]))
@@ -71,7 +71,7 @@ def _disk_full(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _read_only(job: Job) -> Iterator[None]:
+def _make_read_only(job: Job) -> Iterator[None]:
     job.root.mkdir(exist_ok=True)
     folders = [Path(folder) for folder, _, _ in os.walk(job.root)]
     modes = {folder: folder.stat().st_mode for folder in folders}
@@ -86,8 +86,8 @@ def _read_only(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _folder_removed(job: Job) -> Iterator[None]:
-    """As a cleaner of temporary files does it."""
+def _remove_folder(job: Job) -> Iterator[None]:
+    """Remove the job's folder, as a cleaner of temporary files would."""
     shutil.rmtree(job.root, ignore_errors=True)
     yield
 
@@ -96,21 +96,19 @@ _FULL_BYTES = 48 * 1024
 """Less than any checkpoint here."""
 
 _TRAINING = ("in a batch", "saving", "validating")
-_ONCE_IT_HAS_BEGUN = tuple(moment.name for moment in MOMENTS if moment.name != "starting")
-"""At the start a machine that was set up wrongly is refused with a sentence."""
+_AFTER_THE_START = tuple(moment.name for moment in MOMENTS if moment.name != "starting")
+"""At the start, a machine that is set up wrongly is refused with a sentence."""
 
 _WORKERS = Machine(threads=1, workers=2)
 
 MACHINE_FAULTS = (
-    Fault("kill -9", "machine", _killed, seconds=0),
-    Fault("stopped, then killed", "machine", _stopped, seconds=0),
-    Fault("loader worker killed", "machine", _worker_killed, seconds=0, machine=_WORKERS, moments=_TRAINING),
-    Fault(
-        "loader worker stopped, then killed", "machine", _worker_stopped, machine=_WORKERS, moments=_TRAINING
-    ),
-    Fault("one of two ranks killed", "machine", _rank_killed, seconds=0, processes=2, moments=("uploading",)),
-    Fault("disk full", "machine", _disk_full),
-    Fault("folder read-only", "machine", _read_only, ends=("failed",), moments=("starting",)),
-    Fault("folder read-only", "machine", _read_only, moments=_ONCE_IT_HAS_BEGUN),
-    Fault("folder removed", "machine", _folder_removed, seconds=0),
+    Fault("kill -9", "machine", _kill, seconds=0),
+    Fault("stopped, then killed", "machine", _stop_and_kill, seconds=0),
+    Fault("loader worker killed", "machine", _kill_worker, seconds=0, machine=_WORKERS, moments=_TRAINING),
+    Fault("loader worker stopped, then killed", "machine", _stop_worker, machine=_WORKERS, moments=_TRAINING),
+    Fault("one of two ranks killed", "machine", _kill_rank, seconds=0, processes=2, moments=("uploading",)),
+    Fault("disk full", "machine", _fill_disk),
+    Fault("folder read-only", "machine", _make_read_only, ends=("failed",), moments=("starting",)),
+    Fault("folder read-only", "machine", _make_read_only, moments=_AFTER_THE_START),
+    Fault("folder removed", "machine", _remove_folder, seconds=0),
 )

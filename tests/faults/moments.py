@@ -1,4 +1,4 @@
-"""The moments of a job, in their order."""
+"""The moments of a job, in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.killing import Place
 
 
 def _any(contact: Contact) -> bool:
-    """What the task asks first, of whichever server."""
+    """Return whether it is any contact: the task's first, with either server."""
     return bool(contact.server)
 
 
@@ -23,12 +23,12 @@ def _reads_last(contact: Contact) -> bool:
 
 
 def _stops_at(name: str, times: int = 1) -> Place:
-    """The process stops there by itself, and goes on when the fault is in place."""
+    """Return a place at which the process stops itself until the fault has been injected."""
     return Place(name, times, signal.SIGSTOP)
 
 
 _IN_A_BATCH = 17
-"""Of 36 batches of the training: in its second epoch."""
+"""Of the 36 batches of the training run: in the second epoch."""
 
 CHECKING = Moment("checking the schema", "check_schema", _any)
 

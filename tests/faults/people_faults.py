@@ -1,4 +1,4 @@
-"""What people may do to a job that is under way."""
+"""Faults that people cause while a job is running."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Injected = Callable[[Job], AbstractContextManager[None]]
 
 
 def _once(act: Callable[[Job], None]) -> Injected:
-    """A fault that nobody takes back."""
+    """Return a fault that is never undone."""
 
     @contextmanager
-    def injected(job: Job) -> Iterator[None]:
+    def inject(job: Job) -> Iterator[None]:
         act(job)
         yield
 
-    return injected
+    return inject
 
 
 def _delete_row(job: Job) -> None:
@@ -33,21 +33,21 @@ def _delete_row(job: Job) -> None:
 
 
 def _delete_objects(job: Job) -> None:
-    """Of this job, all that is there."""
+    """Delete all objects of this job."""
     client, bucket = job.scene.client, job.scene.place.bucket
     listing = client.list_objects_v2(Bucket=bucket, Prefix=f"checkpoints/{job.job_id}/")
-    for each in listing.get("Contents", []):
-        client.delete_object(Bucket=bucket, Key=each["Key"])
+    for item in listing.get("Contents", []):
+        client.delete_object(Bucket=bucket, Key=item["Key"])
 
 
 @contextmanager
-def _without_bucket(job: Job) -> Iterator[None]:
-    """It is made anew, and the model that jobs begin with put there again."""
+def _delete_bucket(job: Job) -> Iterator[None]:
+    """Delete the bucket, then create it again with the model that jobs start from."""
     place, exceptions = job.scene.place, job.scene.place.client.exceptions
     try:
         for page in place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket):
-            for each in page.get("Contents", []):
-                place.client.delete_object(Bucket=place.bucket, Key=each["Key"])
+            for item in page.get("Contents", []):
+                place.client.delete_object(Bucket=place.bucket, Key=item["Key"])
         place.client.delete_bucket(Bucket=place.bucket)
         yield
     finally:
@@ -62,13 +62,13 @@ def _stop(job: Job) -> None:
 
 
 def _change_data(job: Job) -> None:
-    """One image becomes another one."""
+    """Replace one image with another."""
     first, second = sorted(job.data.glob("train/*/*"))[:2]
     shutil.copyfile(second, first)
 
 
 def _trigger_again(job: Job) -> None:
-    """Another run with the same id is refused while this one goes on."""
+    """Trigger another run with the same id, which must be refused while this one is running."""
     folder = job.folder / "second-run"
     folder.mkdir()
     with job.make(["resolve_config"], 1, job.dag_run._replace(run_id="run2", folder=folder)) as attempt:
@@ -77,8 +77,8 @@ def _trigger_again(job: Job) -> None:
 
 
 @contextmanager
-def _overtaken(job: Job) -> Iterator[None]:
-    """Airflow takes the attempt for dead and starts the next one, while it still works."""
+def _start_next_early(job: Job) -> Iterator[None]:
+    """Start the next attempt while this one is still running, as if Airflow considered it dead."""
     job.start(job.tasks)
     yield
 
@@ -95,7 +95,7 @@ PEOPLE_FAULTS = (
         moments=_ALL_BUT_THE_END,
     ),
     Fault(
-        "bucket deleted", "people", _without_bucket, ends=("completed", "failed", None),
+        "bucket deleted", "people", _delete_bucket, ends=("completed", "failed", None),
         moments=_ALL_BUT_THE_END,
     ),
     Fault("stop requested", "people", _once(_stop), seconds=0, ends=("completed", "stopped")),
@@ -106,6 +106,6 @@ PEOPLE_FAULTS = (
     Fault(
         "same id triggered again", "people", _once(_trigger_again), seconds=0, moments=_ONCE_IT_HAS_A_ROW
     ),
-    Fault("next attempt starts early", "people", _overtaken, moments=_ONCE_IT_HAS_A_ROW),
+    Fault("next attempt starts early", "people", _start_next_early, moments=_ONCE_IT_HAS_A_ROW),
 )  # fmt: skip
-"""Objects that are deleted after they were verified are what the audit finds; here they are left out."""
+"""Objects that are deleted after their verification are left out here: the audit finds those."""

@@ -1,4 +1,4 @@
-"""docs/reliability.md: what became of each job. An earlier row stays until it is repeated."""
+"""Writes docs/reliability.md, the outcome of each job. Earlier rows stay until their case is repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 260
 
 
 class Report:
-    """The rows of the file at `path`, in the order of `cases`; without a path nothing is written."""
+    """The rows of the file at `path`, in the order of `cases`; without a path, nothing is written."""
 
     def __init__(self, path: str | None, cases: Sequence[str]) -> None:
         self._path = Path(path) if path else None
@@ -26,7 +26,7 @@ class Report:
         self._rows = {match[1]: match[0] for match in found if match}
 
     def add(self, case: str, fault: Fault, moment: Moment, outcome: Outcome) -> None:
-        """Put a row in the place of the case's earlier one."""
+        """Add a row, replacing the case's earlier one."""
         after = "" if outcome.recovered is None else f"{outcome.recovered:.1f} s"
         ended = outcome.status or "no row"
         if outcome.problems:
@@ -39,7 +39,7 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        """Write the file: the text before the table stays."""
+        """Write the file, keeping the text before the table."""
         if self._path is None:
             return
         before = self._text().partition(_HEAD.splitlines()[0])[0]

@@ -1,56 +1,56 @@
-"""What S3 and the way to it may do."""
+"""Faults of S3 and of the connection to it."""
 
 from __future__ import annotations
 
 from tests.faults.fault import Fault
 from tests.faults.moments import MOMENTS
-from tests.faults.s3_proxy import Behaviour, answering, slow, spoiling
+from tests.faults.s3_proxy import Behaviour, answer_with, corrupt, throttle
 
 
-def _behaving(
+def _make_fault(
     name: str,
     behaviour: Behaviour,
     moments: tuple[str, ...] | None = None,
     ends: tuple[str | None, ...] = ("completed",),
 ) -> Fault:
-    return Fault(name, "S3", lambda job: job.scene.s3.behaving(behaviour), moments=moments, ends=ends)
+    return Fault(name, "S3", lambda job: job.scene.s3.behave_as(behaviour), moments=moments, ends=ends)
 
 
-def _refusing(name: str, code: str) -> tuple[Fault, Fault]:
-    """What somebody has to correct: refused with a sentence, until the training has something to lose."""
-    behaviour = answering(403, code)
+def _make_refusals(name: str, code: str) -> tuple[Fault, Fault]:
+    """Return faults that a person must fix: they are final until the training run has something to lose."""
+    behaviour = answer_with(403, code)
     return (
-        _behaving(name, behaviour, _NOTHING_AT_STAKE, ends=("failed", None)),
-        _behaving(name, behaviour, tuple(m.name for m in MOMENTS if m.name not in _NOTHING_AT_STAKE)),
+        _make_fault(name, behaviour, _NOTHING_AT_STAKE, ends=("failed", None)),
+        _make_fault(name, behaviour, tuple(m.name for m in MOMENTS if m.name not in _NOTHING_AT_STAKE)),
     )
 
 
 _NOTHING_AT_STAKE = ("waiting", "starting")
 
 _DOWNLOADS = ("waiting", "starting", "recovering")
-"""When something is read."""
+"""The moments at which something is downloaded."""
 
 
 def _half(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def wrong(body: bytes) -> bytes:
-    """Flip one bit in the middle."""
+def flip_bit(body: bytes) -> bytes:
+    """Return the body with one bit in the middle flipped."""
     middle = len(body) // 2
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
 S3_FAULTS = (
-    Fault("S3 refused", "S3", lambda job: job.scene.s3.refusing()),
-    Fault("S3 hung", "S3", lambda job: job.scene.s3.hanging()),
-    _behaving("S3 answers 500", answering(500, "InternalError")),
-    _behaving("S3 answers 503", answering(503, "SlowDown")),
-    *_refusing("S3 answers 403", "AccessDenied"),
-    *_refusing("S3 keys rotated", "InvalidAccessKeyId"),
-    *_refusing("S3 clock skew", "RequestTimeTooSkewed"),
-    _behaving("S3 error inside 200", answering(200, "InternalError")),
-    _behaving("S3 truncated bytes", spoiling(_half), _DOWNLOADS),
-    _behaving("S3 wrong bytes", spoiling(wrong), _DOWNLOADS),
-    _behaving("S3 slow link", slow(200_000)),
+    Fault("S3 refused", "S3", lambda job: job.scene.s3.refuse()),
+    Fault("S3 hung", "S3", lambda job: job.scene.s3.hang()),
+    _make_fault("S3 answers 500", answer_with(500, "InternalError")),
+    _make_fault("S3 answers 503", answer_with(503, "SlowDown")),
+    *_make_refusals("S3 answers 403", "AccessDenied"),
+    *_make_refusals("S3 keys rotated", "InvalidAccessKeyId"),
+    *_make_refusals("S3 clock skew", "RequestTimeTooSkewed"),
+    _make_fault("S3 error inside 200", answer_with(200, "InternalError")),
+    _make_fault("S3 truncated bytes", corrupt(_half), _DOWNLOADS),
+    _make_fault("S3 wrong bytes", corrupt(flip_bit), _DOWNLOADS),
+    _make_fault("S3 slow link", throttle(200_000)),
 )

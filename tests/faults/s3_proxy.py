@@ -1,4 +1,4 @@
-"""An S3 server that fails: a proxy that reads each request whole and decides what becomes of it."""
+"""An S3 server that fails: a proxy that reads each request completely and decides how to answer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.faults.hold import Contact, Hold
 
 _SLICE_SECONDS = 0.05
 _OURS = {"connection", "expect", "transfer-encoding", "keep-alive"}
-"""Headers that belong to one connection, not to the request."""
+"""Headers of the connection rather than the request."""
 
 
 class Answer(NamedTuple):
-    """What a server answers to a request."""
+    """A server's answer to a request."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is asked, and `forward`, which asks the real server."""
+    """A request, and `forward`, which sends it to the real server."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ Behaviour = Callable[[Request], Answer | None]
 
 
 class S3Proxy:
-    """Forwards to `endpoint_url`, one request a connection, until it is told to behave otherwise."""
+    """Forwards to `endpoint_url`, one request per connection, unless it has another behaviour."""
 
     def __init__(self, endpoint_url: str, hold: Hold) -> None:
         address = urlsplit(endpoint_url)
@@ -54,12 +54,12 @@ class S3Proxy:
 
     @property
     def endpoint_url(self) -> str:
-        """Where this proxy listens."""
+        """The address of this proxy."""
         return f"http://127.0.0.1:{self._port}"
 
     @contextmanager
-    def behaving(self, behaviour: Behaviour) -> Iterator[None]:
-        """Do that to every request of the block."""
+    def behave_as(self, behaviour: Behaviour) -> Iterator[None]:
+        """Apply the behaviour to every request during the block."""
         self.behave = behaviour
         try:
             yield
@@ -67,23 +67,23 @@ class S3Proxy:
             self.behave = _forward
 
     @contextmanager
-    def hanging(self) -> Iterator[None]:
-        """Answer nothing during the block; the connections end with it, without an answer."""
+    def hang(self) -> Iterator[None]:
+        """Answer nothing during the block; then close the connections without an answer."""
         ended = threading.Event()
 
-        def hang(_: Request) -> None:
+        def wait(_: Request) -> None:
             ended.wait()
 
         try:
-            with self.behaving(hang):
+            with self.behave_as(wait):
                 yield
         finally:
             ended.set()
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Nobody listens on the port meanwhile, and what is under way is not answered."""
-        with self.behaving(lambda _: None):
+    def refuse(self) -> Iterator[None]:
+        """Refuse connections during the block, and answer no pending request."""
+        with self.behave_as(lambda _: None):
             self._close()
             try:
                 yield
@@ -107,25 +107,25 @@ class S3Proxy:
         self._listener.server_close()
 
 
-def answering(status: int, code: str) -> Behaviour:
-    """Answer every request with that error of S3."""
+def answer_with(status: int, code: str) -> Behaviour:
+    """Return a behaviour that answers every request with this S3 error."""
     body = f"<Error><Code>{code}</Code><Message>Injected.</Message></Error>".encode()
     return lambda _: Answer(status, [("Content-Type", "application/xml")], body)
 
 
-def spoiling(spoil: Callable[[bytes], bytes]) -> Behaviour:
-    """Change the bytes of each object that is read; its length stays as it was announced."""
+def corrupt(change: Callable[[bytes], bytes]) -> Behaviour:
+    """Return a behaviour that changes the bytes of each object that is read, but not its declared length."""
 
     def behave(request: Request) -> Answer:
         answer = request.forward()
         is_object = request.method == "GET" and request.path.partition("?")[0].endswith(".pt")
-        return answer._replace(body=spoil(answer.body)) if is_object and answer.status < 300 else answer
+        return answer._replace(body=change(answer.body)) if is_object and answer.status < 300 else answer
 
     return behave
 
 
-def slow(bytes_per_second: int) -> Behaviour:
-    """Take as long for each body as such a link would."""
+def throttle(bytes_per_second: int) -> Behaviour:
+    """Return a behaviour that takes as long for each body as a link of that speed."""
 
     def behave(request: Request) -> Answer:
         time.sleep(len(request.body) / bytes_per_second)
@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _pass_on(self, answer: Answer) -> None:
-        """An announced length stays: what is cut short is seen as that."""
+        """Send the answer with its declared length, so that clients notice a truncated body."""
         names = {name.lower() for name, _ in answer.headers}
         self.send_response_only(answer.status)
         for name, value in answer.headers:

@@ -1,4 +1,4 @@
-"""The services that the jobs of the matrix use, reached through what can fail."""
+"""The services that the jobs of the matrix use, through proxies that can fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from tests.faults.database_door import DatabaseDoor
+from tests.faults.database_door import DatabaseProxy
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import S3Proxy
 from tests.interrupted_attempts import Place, store_model
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 TASK = "classify"
 EPOCHS = 3
 IMAGES = 48
-"""Twelve batches an epoch, of four images."""
+"""Twelve batches of four images per epoch."""
 
 
 class Backend:
-    """The platform's backend: counts what it is told, by job."""
+    """The platform's backend, which counts the notifications by job."""
 
     def __init__(self) -> None:
-        told = self.told = Counter[str]()
+        received = self.received = Counter[str]()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                told[body["job_id"]] += 1
+                received[body["job_id"]] += 1
                 self.send_response(200)
                 self.end_headers()
 
@@ -58,28 +58,28 @@ class Backend:
 
 @dataclass(frozen=True)
 class Scene:
-    """place reaches the services directly; the jobs get there through the proxy and the door.
+    """The services of the jobs. `place` reaches them directly; the jobs go through the two proxies.
 
-    superuser_url is of the same database.
+    superuser_url refers to the same database.
     """
 
     place: Place
     superuser_url: str
     hold: Hold
     s3: S3Proxy
-    database: DatabaseDoor
+    database: DatabaseProxy
     backend: Backend
     weights: dict[int, str] = field(default_factory=dict)
-    """Of the uninterrupted training, by its number of processes."""
+    """The weights of the uninterrupted training run, by number of processes."""
 
     def prepare(self) -> None:
-        """Put the dataset and the model that every job begins with where they belong."""
+        """Create the dataset, and store the model that every job starts from."""
         build(TASK, self.data, train=IMAGES, val=4)
         store_model(self.place, TASK)
 
     @property
     def client(self) -> S3Client:
-        """S3 itself, past the proxy."""
+        """A client of S3 itself, bypassing the proxy."""
         return self.place.client
 
     @property
@@ -88,15 +88,15 @@ class Scene:
         return self.place.folder / "data"
 
     def connect(self) -> psycopg.Connection[Any]:
-        """To the database itself as superuser, past the door; each statement is a transaction of its own."""
+        """Connect to the database itself as superuser, with autocommit, bypassing the proxy."""
         return psycopg.connect(self.superuser_url, autocommit=True)
 
-    def data_of(self, job_id: str) -> Path:
-        """A copy of the dataset that one job may have to itself."""
+    def copy_data(self, job_id: str) -> Path:
+        """Return a copy of the dataset for one job."""
         return Path(shutil.copytree(self.data, self.place.folder / f"{job_id}-data"))
 
     def environment(self, root: Path, data: Path) -> dict[str, str]:
-        """What Airflow gives its tasks."""
+        """Return the environment variables that Airflow would set for its tasks."""
         s3 = json.loads(self.place.environment()["AIRFLOW_CONN_TRAINING_S3"])
         s3["extra"] |= {"endpoint_url": self.s3.endpoint_url}
         return {
@@ -110,7 +110,7 @@ class Scene:
         }
 
     def conf(self, job_id: str, data: Path) -> dict[str, Any]:
-        """The parameters of a job here."""
+        """Return the parameters of a job."""
         return {
             "job_id": job_id,
             "task": TASK,

@@ -1,4 +1,4 @@
-"""One attempt at tasks of `train_yolo`, in a process of its own; Airflow itself is left out."""
+"""Runs one attempt at tasks of `train_yolo` in a separate process, without Airflow itself."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ TASKS = (
     "record_checkpoints",
     "notify_backend",
 )
-"""In the order in which they run here; Airflow runs both uploads at once."""
+"""In the order in which they run here; Airflow runs both uploads in parallel."""
 
 DONE, AGAIN, FAILED = 0, 75, 76
-"""Exit statuses: the task is done; Airflow would start it again; it failed for good."""
+"""Exit statuses: the task is done; Airflow would retry it; it failed for good."""
 
 SAID = "SAID "
-"""Begins each line of the log that a person would read in Airflow's log of the task."""
+"""Prefix of the log lines that a person would read in Airflow's log of the task."""
 
 
 class Run(NamedTuple):
-    """A Dag run: its conf, and a folder with what its tasks returned and noted."""
+    """A Dag run: its conf, and a folder with the results and notes of its tasks."""
 
     run_id: str
     conf: dict[str, Any]
     folder: Path
 
     def result(self, task: str) -> Any:
-        """Return what the task returned, from its JSON."""
+        """Return the task's result, from its JSON."""
         return json.loads(self.path(task).read_text())
 
     def path(self, task: str) -> Path:
-        """Where that is."""
+        """Return the path of the task's result."""
         return self.folder / f"{task}.json"
 
 
@@ -63,11 +63,11 @@ class Notes:
         self._path = path
 
     def get(self, key: str) -> Any:
-        """Return what is noted under the key, or None."""
+        """Return the value of the key, or None."""
         return self._all().get(key)
 
     def set(self, key: str, value: Any) -> None:
-        """Note it."""
+        """Set the value of the key."""
         self._path.write_text(json.dumps(self._all() | {key: value}))
 
     def _all(self) -> dict[str, Any]:
@@ -77,17 +77,17 @@ class Notes:
 def run_tasks(
     environment: dict[str, str], run: Run, names: Sequence[str], attempt: int, processes: int
 ) -> int:
-    """Do what the tasks do, one after the other; what each returns is written into the run's folder.
+    """Run the tasks one after the other, and write their results into the run's folder.
 
-    Tasks that are done are left out. In Airflow each has a process to itself; here that costs seconds.
+    Tasks that are done are skipped. In Airflow each task has its own process, which would cost seconds here.
     """
     os.environ |= environment
     _give_up_root()
-    _speak()
+    _log_to_stderr()
     from include.attempt import epoch_recorder
     from include.tasks import train_yolo as tasks
 
-    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to the batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
     if processes > 1:
         from tests.interrupted_attempts import _share_cpu
@@ -137,7 +137,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
     from include.tasks import train_yolo as tasks
 
     def job(run: Run) -> ResolvedJob:
-        """Return the job, which saves its state within epochs of a second: no spec has so small a number."""
+        """Return the job, set to save its state within an epoch of a second, which no spec allows."""
         job = ResolvedJob.model_validate(run.result("resolve_config"))
         spec = job.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         return job.model_copy(update={"spec": spec})
@@ -150,14 +150,14 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
         stored = tasks.upload_checkpoint(manifest, kind, context)
         return TypeAdapter(Checkpoint).dump_python(stored, mode="json")
 
-    def dumped(model: Any) -> Any:
+    def dump(model: Any) -> Any:
         return model.model_dump(mode="json")
 
     programs: dict[str, Callable[[Run, Any], Any]] = {
         "check_schema": lambda run, context: tasks.require_current_schema(),
-        "resolve_config": lambda run, context: dumped(tasks.resolve_run(context)),
-        "check_dataset": lambda run, context: dumped(tasks.check_job_dataset(job(run), context)),
-        "train": lambda run, context: dumped(tasks.train_resolved_job(job(run), dataset(run), context)),
+        "resolve_config": lambda run, context: dump(tasks.resolve_run(context)),
+        "check_dataset": lambda run, context: dump(tasks.check_job_dataset(job(run), context)),
+        "train": lambda run, context: dump(tasks.train_resolved_job(job(run), dataset(run), context)),
         "upload_best": lambda run, context: upload(run, "best", context),
         "upload_last": lambda run, context: upload(run, "last", context),
         "record_checkpoints": lambda run, context: _record(run),
@@ -167,7 +167,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
 
 
 def _record(run: Run) -> None:
-    """Do what the SQLExecuteQueryOperator does, with the hook, the statement and the handler that it has."""
+    """Do what the SQLExecuteQueryOperator does, with the same hook, statement and handler."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.attempt.manifest import TrainingManifest
@@ -214,7 +214,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
 
 
 def _give_up_root() -> None:
-    """Let folders be read-only for root, too: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, so that folders can be read-only for root, too."""
     if os.geteuid() == 0:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, in two halves
@@ -226,7 +226,7 @@ def _give_up_root() -> None:
             raise OSError(ctypes.get_errno(), "capset")
 
 
-def _speak() -> None:
+def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine())
     ours = logging.getLogger("include")

@@ -1,4 +1,4 @@
-"""Every fault at every moment of a job: none is lost, none names what is not there, none hangs."""
+"""Every fault at every moment of a job: no job is lost, names a missing object, or hangs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SHORT = {
     "postgresql-connections-killed-in-a-batch",
     "next-attempt-starts-early-in-a-batch",
 }
-"""What `make test` injects; `make soak` injects all."""
+"""The cases that `make test` runs; `make soak` runs all."""
 
 
-def id_of(fault: Fault, moment: Moment) -> str:
+def case_id(fault: Fault, moment: Moment) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{fault.name} {moment.name}".lower())
 
 
@@ -35,7 +35,7 @@ def makes_sense(fault: Fault, moment: Moment) -> bool:
 
 
 MATRIX = {
-    id_of(fault, moment): (fault, moment)
+    case_id(fault, moment): (fault, moment)
     for fault in FAULTS
     for moment in (CHECKING, *MOMENTS)
     if makes_sense(fault, moment)
@@ -43,8 +43,8 @@ MATRIX = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    whole = metafunc.config.getoption("--faults") == "all"
-    metafunc.parametrize("case", [each for each in MATRIX if whole or each in SHORT])
+    is_whole = metafunc.config.getoption("--faults") == "all"
+    metafunc.parametrize("case", [case for case in MATRIX if is_whole or case in SHORT])
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 @pytest.fixture(scope="module", autouse=True)
 def uninterrupted(scene: Scene) -> None:
-    """The training that the others are compared with."""
+    """Run the training that the others are compared with."""
     assert Job(scene, "uninterrupted").run().problems == []
 
 

@@ -1,4 +1,4 @@
-"""A fixed number of inputs for each kind of file, and the count of what became of them."""
+"""Feeds a fixed number of inputs of each kind to a check, and counts the outcomes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.watch import bounded_memory, watched
+from tests.fuzz.watch import bounded_memory, watch_acts
 
 
 @dataclass
 class Tally:
-    """What became of the inputs of one kind."""
+    """The outcomes for one kind of input."""
 
     tried: int = 0
     accepted: int = 0
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Fuzz:
-    """Feeds made-up input to a check: `--fuzz-inputs` of them, always the same ones."""
+    """Feeds generated inputs to a check: `--fuzz-inputs` of them, always the same."""
 
     def __init__(self, inputs: int, tally: Tally) -> None:
         self._inputs, self._tally = inputs, tally
@@ -43,9 +43,9 @@ class Fuzz:
         check: Callable[[], bool],
         folder: Path,
     ) -> None:
-        """Let `check` say whether it accepts what `write` has put below `folder`, within a gigabyte.
+        """Let `check` decide, within a gigabyte, whether to accept what `write` has put into `folder`.
 
-        Fails for any exception that is not the check's own refusal, and for any act outside of `folder`.
+        Fails for any exception other than the check's own refusal, and for any act outside `folder`.
         """
 
         @given(inputs)
@@ -59,7 +59,7 @@ class Fuzz:
         )
         def handle(content: Any) -> None:
             write(content)
-            with bounded_memory(), watched(folder) as watch:
+            with bounded_memory(), watch_acts(folder) as watch:
                 accepted = check()
             assert not watch.acts
             self._tally.tried += 1
@@ -74,7 +74,7 @@ class Fuzz:
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
-    """Fuzz with the number of inputs that was asked for."""
+    """Fuzz with the requested number of inputs."""
     tally = request.config.stash[_TALLIES].setdefault(request.node.name, Tally())
     return Fuzz(request.config.getoption("--fuzz-inputs"), tally)
 
@@ -82,7 +82,7 @@ def fuzz(request: pytest.FixtureRequest) -> Fuzz:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     tallies = config.stash[_TALLIES]
     if tallies:
-        terminalreporter.section("foreign input")
+        terminalreporter.section("untrusted input")
         for name, tally in tallies.items():
             terminalreporter.write_line(
                 f"{name}: {tally.tried} tried, {tally.accepted} accepted, {tally.refused} refused"

@@ -1,4 +1,4 @@
-"""Foreign input, made up: near enough to good input that it gets past the first check, and then hostile."""
+"""Generates untrusted input: close enough to valid input to pass the first check, but hostile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GAPS = st.sampled_from([" "] * 5 + [" ", "  ", "\t", ",", "\u00a0", "\u3000"])
 
 @st.composite
 def corrupted(draw: st.DrawFn, content: bytes, most: int = 4) -> bytes:
-    """Return `content` with some bytes replaced, inserted or cut off."""
+    """Return `content` with some bytes replaced, inserted or removed."""
     corrupt = bytearray(content)
     for _ in range(draw(st.integers(0, most))):
         place = draw(st.integers(0, len(corrupt)))
@@ -54,7 +54,7 @@ def corrupted(draw: st.DrawFn, content: bytes, most: int = 4) -> bytes:
 
 @st.composite
 def labels(draw: st.DrawFn, task: str) -> bytes:
-    """Return a label file of the task, most of it well formed."""
+    """Return a mostly well-formed label file for the task."""
     point = [FRACTIONS, FRACTIONS]
     columns = {
         "detect": point * 2,
@@ -76,7 +76,7 @@ def labels(draw: st.DrawFn, task: str) -> bytes:
 
 @st.composite
 def lists(draw: st.DrawFn, good: list[str], outside: list[str]) -> bytes:
-    """Return a list of images, most of which are there."""
+    """Return a list of images, most of which exist."""
     lines = draw(st.lists(st.sampled_from(["", *good]), min_size=1, max_size=5))
     for _ in range(draw(st.integers(0, 2))):
         hostile = draw(st.sampled_from(outside) | st.text(max_size=9))
@@ -86,12 +86,12 @@ def lists(draw: st.DrawFn, good: list[str], outside: list[str]) -> bytes:
 
 
 def descriptions(outside: list[str]) -> st.SearchStrategy[bytes]:
-    """Data YAMLs; `outside` are paths of files that are not part of the dataset."""
-    return st.one_of(_described(outside), st.sampled_from(YAML_BOMBS))
+    """Return data YAMLs; `outside` are paths of files that are not part of the dataset."""
+    return st.one_of(_random_descriptions(outside), st.sampled_from(YAML_BOMBS))
 
 
 @st.composite
-def _described(draw: st.DrawFn, outside: list[str]) -> bytes:
+def _random_descriptions(draw: st.DrawFn, outside: list[str]) -> bytes:
     values = _values(outside)
     paths = st.sampled_from(["images/train", "images/val", ".", "..", "list.txt", "~", "*", "/", *outside])
     described: dict[Any, Any] = {
@@ -167,7 +167,7 @@ YAML_BOMBS = [
     b"\t",
     b"&a &a *a",
 ]
-"""Small files that grow, recurse or run where a loader lets them."""
+"""Small files that grow, recurse or run code if a loader lets them."""
 
 NAMES = st.one_of(
     st.sampled_from(
@@ -204,7 +204,7 @@ NAMES = st.one_of(
 
 @st.composite
 def archives(draw: st.DrawFn, good: dict[str, bytes], contents: st.SearchStrategy[bytes]) -> bytes:
-    """Return a zip of the good files and some of hostile names and kinds, and perhaps a few wrong bytes."""
+    """Return a zip of valid files and some with hostile names and kinds, perhaps with a few wrong bytes."""
     written = io.BytesIO()
     with zipfile.ZipFile(
         written, "w", draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
@@ -223,7 +223,7 @@ def archives(draw: st.DrawFn, good: dict[str, bytes], contents: st.SearchStrateg
 
 
 def _lie_about_sizes(content: bytes, size: int) -> bytes:
-    """Let the central directory claim that size for its first entry."""
+    """Return the zip with a false size for the first entry in its central directory."""
     place = content.find(b"PK\x01\x02")
     if place < 0:
         return content

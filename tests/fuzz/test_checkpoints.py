@@ -1,4 +1,4 @@
-"""Whatever a checkpoint holds, it is loaded as data or refused with a sentence, and nothing in it runs."""
+"""Any checkpoint is loaded as data or refused with a sentence, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FORGED = [
     b"b",
     b".",
 ]
-"""Instructions that a pickle can be made to hold: calls, memory, depth, and disorder."""
+"""Hostile pickle instructions: calls, memory, depth, and invalid order."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def _parts(checkpoint: Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _assemble(path: Path, pickle: bytes, storages: dict[str, bytes]) -> None:
-    """Write an archive by the same code as torch.save, so that only what is in it can be wrong."""
+    """Write an archive with the same code as torch.save, so that only its content can be wrong."""
     writer = torch._C.PyTorchFileWriter(str(path))
     writer.write_record("data.pkl", pickle, len(pickle))
     writer.write_record("byteorder", b"little", 6)

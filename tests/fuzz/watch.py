@@ -1,4 +1,4 @@
-"""Watches what handling a foreign file makes Python do: run, connect, read or write outside, or grow.
+"""Watches what Python does when it handles an untrusted file: run, connect, read or write outside, or grow.
 
 Python reports each such act to audit hooks (PEP 578) before it happens, from every thread, so a payload is
 noticed even if it covers its tracks or the code under test swallows its error.
@@ -47,7 +47,7 @@ _CHANGES = (
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _PROGRAM = tuple(str(Path(folder).resolve()) for folder in (*sys.path, sys.prefix, sys.base_prefix) if folder)
-"""What importing modules reads, whatever the input is."""
+"""Folders that imports read, whatever the input."""
 
 _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs/cgroup/", "/etc/mime.types")
 
@@ -55,14 +55,14 @@ _active: Watch | None = None
 
 
 class Watch:
-    """Lists the acts outside of `folder` that happen while it is active."""
+    """Lists the acts outside `folder` that happen while it is active."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder.resolve())
         self.acts: list[str] = []
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Note the event unless every good input causes it, too."""
+        """Record the event, unless valid input causes it, too."""
         if event in _NEVER:
             self.acts.append(f"{event} {arguments!r:.200}")
         elif event == "open":
@@ -93,12 +93,12 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[Watch]:
-    """Watch this process; what it does below `folder` is its business."""
-    global _active  # noqa: PLW0603 - a hook can be neither removed nor given arguments
-    if not hasattr(watched, "hooked"):
+def watch_acts(folder: Path) -> Iterator[Watch]:
+    """Watch this process, except for what it does in `folder`."""
+    global _active  # noqa: PLW0603 - a hook can neither be removed nor take arguments
+    if not hasattr(watch_acts, "hooked"):
         sys.addaudithook(_hook)
-        watched.hooked = True  # type: ignore[attr-defined]
+        watch_acts.hooked = True  # type: ignore[attr-defined]
     _active = Watch(folder)
     try:
         yield _active
@@ -108,7 +108,7 @@ def watched(folder: Path) -> Iterator[Watch]:
 
 @contextmanager
 def bounded_memory(growth: int = GIB) -> Iterator[None]:
-    """Let this process map at most `growth` bytes more than now: beyond it, MemoryError."""
+    """Let this process map at most `growth` more bytes; beyond that, MemoryError is raised."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + growth, before[1]))

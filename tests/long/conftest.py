@@ -1,4 +1,4 @@
-"""Services of their own for the tests that take long; their Airflow gets to S3 through a gate."""
+"""Fixtures of the long tests: a separate stack, whose Airflow reaches S3 through a gate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 @pytest.fixture(scope="session")
 def gated_stack() -> Iterator[GatedStack]:
-    """A whole stack of its own."""
+    """A separate stack with all services."""
     with conftest.reachable_directory() as directory:
         s3 = Stack.at(directory).s3.endpoint_url
         with Gate(s3) as gate:
@@ -60,7 +60,7 @@ def api(gated_stack: GatedStack) -> Airflow:
 
 @pytest.fixture(scope="session")
 def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job here."""
+    """The parameters that all jobs here share."""
     return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
@@ -68,7 +68,7 @@ def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> di
 def uninterrupted(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The weights with which a job ends that nothing happened to."""
+    """The final weights of a job that was never interrupted."""
     training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
     training.ends()
     return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))

@@ -1,4 +1,4 @@
-"""A door to S3 that shuts at one request: a process can be killed while that one is under way."""
+"""A proxy in front of S3 that holds one request, so that a process can be killed in the middle of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _BLOCK = 16 * 1024
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 _CONTINUE = b"HTTP/1.1 100"
 
-Stage = Literal["asked", "sent", "answered"]
+Stage = Literal["received", "sent", "answered"]
 
 
 class Plan(NamedTuple):
-    """The request to hold, by method and end of the path, and when: asked and not passed on; sent in part;
-    answered, but the answer is kept back.
+    """The request to hold, by method and end of the path, and the stage at which to hold it.
+
+    received: not yet forwarded; sent: forwarded in part; answered: the response is held back.
     """
 
     method: str
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
 
 
 class Gate:
-    """Forwards to `endpoint_url`; a connection that was held carries nothing more."""
+    """Forwards to `endpoint_url`; a connection that was held is closed afterwards."""
 
     def __init__(self, endpoint_url: str) -> None:
         address = urlsplit(endpoint_url)
@@ -42,7 +43,7 @@ class Gate:
         self._open = threading.Event()
         self._held = threading.Event()
         self._listener = socket.socket()
-        # small, and inherited by what is accepted: a file is to be under way for some time
+        # Small, and inherited by accepted connections, so that an upload takes some time.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -53,17 +54,17 @@ class Gate:
         return f"http://{host}:{port}"
 
     def shut(self, plan: Plan) -> None:
-        """Hold the next request of this kind."""
+        """Hold the next request that matches the plan."""
         self._open.clear()
         self._held.clear()
         self._plan = plan
 
     def wait(self, seconds: float = 240) -> None:
-        """Until the request is held."""
+        """Wait until the request is held."""
         assert self._held.wait(seconds), f"no request to hold: {self._plan}"
 
     def open(self) -> None:
-        """Close the connection that is held, and hold no other one."""
+        """Close the connection that is held, and hold no further requests."""
         self._plan = None
         self._open.set()
 
@@ -91,8 +92,8 @@ class Gate:
         with connection, suppress(OSError):
             while block := connection.client.recv(_BLOCK):
                 if request := _REQUEST.match(block):
-                    connection.begin(request[1].decode(), request[2].decode())
-                    self._hold(connection, "asked")
+                    connection.start_request(request[1].decode(), request[2].decode())
+                    self._hold(connection, "received")
                 else:
                     connection.blocks += 1
                     if connection.blocks > 1:
@@ -109,7 +110,7 @@ class Gate:
     def _hold(self, connection: _Connection, stage: Stage) -> None:
         with self._lock:
             plan = self._plan
-            if plan is None or plan.stage != stage or not connection.asks(plan):
+            if plan is None or plan.stage != stage or not connection.matches(plan):
                 return
             self._plan = None
         self._held.set()
@@ -123,10 +124,10 @@ class _Connection:
         self.blocks = 0
         self._method = self._path = ""
 
-    def begin(self, method: str, path: str) -> None:
+    def start_request(self, method: str, path: str) -> None:
         self._method, self._path, self.blocks = method, path.partition("?")[0], 0
 
-    def asks(self, plan: Plan) -> bool:
+    def matches(self, plan: Plan) -> bool:
         return self._method == plan.method and self._path.endswith(plan.ending)
 
     def __enter__(self) -> Self:
@@ -141,13 +142,13 @@ class _Connection:
 
 @dataclass(frozen=True)
 class GatedStack(Stack):
-    """A stack whose Airflow gets to S3 through the gate, and nobody else."""
+    """A stack in which only Airflow reaches S3 through the gate."""
 
     gate: Gate | None = None
 
     @property
     def airflow(self) -> Airflow:
-        """Configured for the gate."""
+        """Airflow, configured to use the gate."""
         direct = super().airflow
         assert self.gate is not None
         s3 = direct.connections["training_s3"]

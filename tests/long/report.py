@@ -1,4 +1,4 @@
-"""What the kills have cost, as a table for people."""
+"""Writes a table of what the kills cost."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.interrupted_attempts import PUBLISH_SECONDS, Interruption
 from tests.scheduled_trainings import Kill
 
 _INTERRUPTED = """
-{number} interruptions at random batches of trainings that save their state every {seconds} s. Lost are
-seconds of training: of all, and the most that one has cost; and what SIGTERM, and those with the disk kept,
-have cost at most.
+{number} interruptions at random batches of training runs that save their state every {seconds} s. The losses
+are seconds of training: in total, the maximum for one interruption, the maximum for a SIGTERM, and the
+maximum if the disk was kept.
 
 | training | interruptions | lost, all | lost, most | SIGTERM, most | disk kept, most | same weights |
 |---|---:|---:|---:|---:|---:|---|
@@ -26,7 +26,7 @@ _HEAD = """\
 
 @dataclass
 class Report:
-    """Rows of the table; whom is what was killed, in words."""
+    """The rows of the table; `whom` describes what was killed."""
 
     path: Path
     rows: list[str] = field(default_factory=list)
@@ -35,20 +35,20 @@ class Report:
     interruptions: int = 0
 
     def add_interruptions(self, whom: str, found: Sequence[Interruption], *, same: bool) -> None:
-        """Add the interruptions of one training."""
+        """Add the interruptions of one training run."""
         self.interruptions += len(found)
         groups = (
             found,
-            [each for each in found if each.how == "terminate"],
-            [each for each in found if each.disk == "kept"],
+            [kill for kill in found if kill.how == "terminate"],
+            [kill for kill in found if kill.disk == "kept"],
         )
-        most = [f"{max((each.seconds for each in group), default=0):.2f} s" for group in groups]
-        total = f"{sum(each.seconds for each in found):.2f} s"
+        most = [f"{max((kill.seconds for kill in group), default=0):.2f} s" for group in groups]
+        total = f"{sum(kill.seconds for kill in found):.2f} s"
         cells = (whom, len(found), total, *most, "yes" if same else "**no**")
         self.interrupted.append(f"| {' | '.join(map(str, cells))} |\n")
 
     def add(self, whom: str, kills: Sequence[Kill], *, same: bool) -> None:
-        """Add the kills of one training, in their order."""
+        """Add the kills of one training run, in order."""
         self.kills += len(kills)
         for kill in kills:
             moments = (kill.started_after, kill.seconds, kill.trains_after)
@@ -58,7 +58,7 @@ class Report:
             self.rows.append(f"| {' | '.join(map(str, cells))} |\n")
 
     def write(self) -> str:
-        """Write the file, and return what it says."""
+        """Write the file and return its text."""
         text = f"{self.kills} kills. Epochs are counted from 1.\n\n{_HEAD}{''.join(self.rows)}"
         if self.interrupted:
             head = _INTERRUPTED.format(number=self.interruptions, seconds=PUBLISH_SECONDS)

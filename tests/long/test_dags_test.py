@@ -1,4 +1,4 @@
-"""A Dag run in a shell, as a developer of Dags does it."""
+"""Runs a Dag in a shell, as a Dag developer does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job whose states are damaged, then deleted: it never starts over unless somebody asks for that."""
+"""A job whose states are damaged, then deleted: it never starts over unless it is told to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nano model of every task, as people train it, ends with the same weights after interruptions."""
+"""The nano model of every task ends with the same weights after interruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that are killed until they are given up, and what can be done with them then."""
+"""Training runs that are killed until they are given up, and jobs that continue them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 ) -> None:
     parent = Training(api, gated_stack, job | {"job_id": "given-up"})
     parent.reaches(1)
-    parent.leave_one_retry()  # before the kill: afterwards the next attempt may have begun, and be counted
+    parent.leave_one_retry()  # before the kill: afterwards the next attempt may count as well
     parent.kill("once", parent.process())
     parent.reaches(3)
     parent.kill("for good", parent.process())
@@ -52,7 +52,7 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 
     child = Training(api, gated_stack, {"job_id": "child", "resume_from": "given-up"})
     process = child.process()
-    stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # its state is there
+    stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # its first state is durable
     assert child.recorded == resumed
     assert durable_epoch(gated_stack, "child") == resumed
     child.kill("before its first epoch", process)

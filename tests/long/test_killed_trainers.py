@@ -1,4 +1,4 @@
-"""The trainer's process alone, killed until there were a hundred kills with those of the runs."""
+"""Kills only the trainer's process, until there are a hundred kills, including those of the Dag runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ pytestmark = pytest.mark.timeout(3600)
 EPOCHS = 36
 
 
-class Accounted(Killed):
-    """Keeps what each kill has cost."""
+class KillsWithCosts(Killed):
+    """Records what each kill cost."""
 
     def __init__(self, folder: Path) -> None:
         like = killed(folder, EPOCHS)
         super().__init__(like.start, like.last)
-        self.accounts: list[Kill] = []
+        self.costs: list[Kill] = []
         self.stage = ""
 
     def die(self) -> None:
-        """Somewhere; the places between best.pt and last.pt only where an epoch is sure to be the best."""
+        """Die somewhere, but between best.pt and last.pt only if an epoch is certain to be the best."""
         places = [*PLACES, *(WHERE_AN_EPOCH_IS_THE_BEST if self.saved < 1 else [])]
         if self.rng.random() < 0.3:
             self.stage = "at random"
@@ -41,7 +41,7 @@ class Accounted(Killed):
         number, begun = self.kills + 1, attempt.begun
         super()._account(attempt, where)
         finished = begun[-1] - 1 if begun else self.saved
-        self.accounts.append(Kill(self.stage, number, finished, 0.0, self.saved))
+        self.costs.append(Kill(self.stage, number, finished, 0.0, self.saved))
 
 
 @pytest.mark.parametrize("training", range(3))
@@ -51,11 +51,11 @@ def test_trainers_that_are_killed_again_and_again_end_with_the_same_bits(
     del training
     uninterrupted = tmp_path / "uninterrupted"
     killed(uninterrupted, EPOCHS).end()
-    again = Accounted(tmp_path / "killed")
+    again = KillsWithCosts(tmp_path / "killed")
     while again.kills < 26:
         again.die()
     again.end()
     assert load_checkpoint(again.last)["epoch"] == EPOCHS - 1
     same = digests(tmp_path / "killed" / "run") == digests(uninterrupted / "run")
-    report.add("the trainer alone", again.accounts, same=same)
+    report.add("the trainer alone", again.costs, same=same)
     assert same, f"seed {again.seed}"

@@ -1,4 +1,4 @@
-"""One run is killed at every stage there is, and ends with the same weights."""
+"""One run is killed at every possible stage, and ends with the same weights."""
 
 from __future__ import annotations
 
@@ -27,58 +27,60 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 class Stages:
-    """Ways to kill the attempt that trains, each at its stage. Every attempt finishes an epoch of its own."""
+    """Kills the training attempt at various stages. Every attempt finishes at least one epoch."""
 
     def __init__(self, training: Training, stack: GatedStack) -> None:
         self.training, self.stack = training, stack
         self.weights, self.snapshots = training.weights, training.folder / "snapshots"
 
     def starting(self) -> None:
-        """Before it has imported what it needs."""
+        """Kill it before it has finished its imports."""
         process = self.training.process()
         time.sleep(random.uniform(0, 2))
         self.training.kill("starting", process)
 
     def taking_over(self) -> None:
-        self._at_the_gate("taking the state over", Plan("PUT", "/last.pt", "asked"))
+        self._kill_at_the_gate("taking the state over", Plan("PUT", "/last.pt", "received"))
 
     def in_a_batch(self) -> None:
-        process = self._trains()
+        process = self._wait_for_epoch()
         time.sleep(random.uniform(0, 1))
         self.training.kill("at random", process)
 
     def saving(self) -> None:
-        self._when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
+        self._kill_when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
 
     def copying(self) -> None:
-        self._when("the snapshot is there", lambda: any(self.snapshots.rglob("last-*.pt")))
+        self._kill_when("the snapshot is there", lambda: any(self.snapshots.rglob("last-*.pt")))
 
     def stripping(self) -> None:
-        self._when("best.pt is made", lambda: any(self.snapshots.rglob("*.best.*.part")))
+        self._kill_when("best.pt is made", lambda: any(self.snapshots.rglob("*.best.*.part")))
 
     def uploading_best(self) -> None:
-        self._published("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
+        self._kill_while_publishing("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
 
     def between_best_and_last(self) -> None:
-        self._published("between best.pt and last.pt", Plan("PUT", "/last.pt", "asked"))
+        self._kill_while_publishing("between best.pt and last.pt", Plan("PUT", "/last.pt", "received"))
         best = store(self.stack).head(self.training.job_id, "best")
         assert best is not None
         assert best.checkpoint is not None
         assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
 
     def keeping_the_generation_before(self) -> None:
-        self._published("last.previous.pt is copied", Plan("PUT", "/last.previous.pt", "asked"))
+        self._kill_while_publishing(
+            "last.previous.pt is copied", Plan("PUT", "/last.previous.pt", "received")
+        )
 
     def uploading_last(self) -> None:
-        self._published("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
+        self._kill_while_publishing("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
 
     def between_upload_and_record(self) -> None:
-        self._published("between upload and record", Plan("PUT", "/last.pt", "answered"))
+        self._kill_while_publishing("between upload and record", Plan("PUT", "/last.pt", "answered"))
         assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
 
     def with_its_supervisor(self) -> None:
-        """As with a machine: nobody is left to tell Airflow."""
-        process = self._trains()
+        """Kill the supervisor too, as if the machine had died: nothing is left to report to Airflow."""
+        process = self._wait_for_epoch()
         supervisor = process.parent()
         assert supervisor is not None
         self.training.kill("with its supervisor", supervisor, process)
@@ -94,29 +96,29 @@ class Stages:
         self.training.kill("in the final validation", process)
 
     def uploading_again(self) -> None:
-        """Both tasks, which run at the same time."""
+        """Kill both upload tasks, which run at the same time."""
         for process in [self.training.process(task_id) for task_id in ("upload_best", "upload_last")]:
             self.training.kill("in upload_best, upload_last", process)
 
     def recording(self) -> None:
         self.training.kill("in record_checkpoints", self.training.process("record_checkpoints"))
 
-    def _trains(self) -> psutil.Process:
-        """The process of an attempt that has finished an epoch of its own."""
+    def _wait_for_epoch(self) -> psutil.Process:
+        """Return the process of an attempt, once it has finished an epoch."""
         kills = self.training.kills
         self.training.reaches(max(kills[-1].epoch if kills else 0, 0) + 1)
         return self.training.process()
 
-    def _when(self, stage: str, condition: Callable[[], bool]) -> None:
-        process = self._trains()
+    def _kill_when(self, stage: str, condition: Callable[[], bool]) -> None:
+        process = self._wait_for_epoch()
         stop_when(process.pid, condition)
         self.training.kill(stage, process)
 
-    def _published(self, stage: str, plan: Plan) -> None:
-        self._trains()
-        self._at_the_gate(stage, plan)
+    def _kill_while_publishing(self, stage: str, plan: Plan) -> None:
+        self._wait_for_epoch()
+        self._kill_at_the_gate(stage, plan)
 
-    def _at_the_gate(self, stage: str, plan: Plan) -> None:
+    def _kill_at_the_gate(self, stage: str, plan: Plan) -> None:
         assert self.stack.gate is not None
         self.stack.gate.shut(plan)
         try:
@@ -189,13 +191,13 @@ def test_an_attempt_that_comes_back_from_the_dead_stops_and_overwrites_nothing(
     assert supervisor is not None
     supervisor.suspend()
     old.suspend()
-    until(lambda: training.attempt == 2, "another attempt, for the first one gives no sign of life")
+    until(lambda: training.attempt == 2, "another attempt, because the first one gives no sign of life")
     training.reaches(training.recorded + 1)
     before = durable_epoch(gated_stack, "zombie")
     old.resume()
     supervisor.resume()
     _, left = psutil.wait_procs([old], timeout=120)
-    assert not left, "the old attempt goes on"
+    assert not left, "the old attempt is still running"
     assert durable_epoch(gated_stack, "zombie") >= before
     row = training.ends()
     assert (row["status"], row["attempt"], row["inexact_reason"]) == ("completed", 2, None)

@@ -1,4 +1,4 @@
-"""A hundred interruptions at random batches: every task, one process and two, disks kept and lost."""
+"""A hundred interruptions at random batches: every task, one and two processes, disk kept or lost."""
 
 from __future__ import annotations
 

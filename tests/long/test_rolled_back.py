@@ -1,4 +1,4 @@
-"""Two processes that were rolled back, and interrupted before it or after it, end with the same weights."""
+"""Two processes that are interrupted before or after a rollback end with the same weights."""
 
 from __future__ import annotations
 
