@@ -9,14 +9,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 import requests
 from PIL import Image
 
-from include.api import connections
+from include.api import database
 from include.attempt.attempt import TrainingAttempt
 from include.attempt.pictures import store_pictures
 from include.checkpoints.store import CheckpointStore
@@ -186,19 +186,9 @@ def test_pictures_of_a_job_that_is_not_there_are_none(url: str) -> None:
 
 @pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])
 def test_no_connection_to_the_database_waits_for_s3(
-    url: str, jobs: JobRepository, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch,
-    path: str,
-) -> None:  # fmt: skip
-    def open_ones() -> list[Any]:
-        connection.rollback()  # within a transaction it stays what it was
-        return connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND backend_type = 'client backend' ORDER BY pid"
-        ).fetchall()
-
+    url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     started(jobs)
-    monkeypatch.setattr(connections, "MOST_KEPT", 0)
-    before = open_ones()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         away = {"conn_type": "aws", "login": "key", "password": "secret",
@@ -208,11 +198,11 @@ def test_no_connection_to_the_database_waits_for_s3(
         with ThreadPoolExecutor(1) as threads:
             answer = threads.submit(requests.get, f"{url}/jobs/a/{path}", timeout=60)
             asked, _ = silent.accept()
-            meanwhile = open_ones()
+            lent = database.pool.checkedout()
             asked.close()
             silent.close()
             assert answer.result().status_code == 503
-    assert meanwhile == before
+    assert lent == 0
 
 
 @pytest.mark.parametrize(("plots", "stopping"), [(True, False), (True, True), (False, False)])

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def evaluate_both(
     retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
 ) -> Measured:
-    """Measure challenger and champion on this machine, on the data that the challenger was challenger on."""
+    """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
     plan, dataset = retraining.plan, _trained_on(challenge, context)
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
