@@ -151,7 +151,7 @@ def test_a_job_without_a_record_offers_what_its_own_training_has_stored(
     started(jobs, epochs=1)
     if status == "failed":
         jobs.fail_run("train_yolo", "run1", "out of memory")
-    assert f"none was stored yet, and the job is {status}" in reason(ask("last"))
+    assert f"none has been stored yet, and the job is {status}" in reason(ask("last"))
     stored(store, tmp_path, "last", b"after one epoch")
     assert requests.get(ask("last").headers["location"], timeout=60).content == b"after one epoch"
 
@@ -163,7 +163,7 @@ def test_what_another_training_of_the_same_name_stored_is_not_offered(
     stored(store, tmp_path, "last", b"of run1")
     jobs.fail_run("train_yolo", "run1", "out of memory")
     claim(jobs, run_id="run2", expected="run1", fresh=True)
-    assert "stored by another training, and this one has stored none yet" in reason(ask("last"))
+    assert "belongs to another training, and this one has not stored any yet" in reason(ask("last"))
 
 
 def test_a_file_that_is_not_the_recorded_one_is_not_offered(
@@ -172,9 +172,9 @@ def test_a_file_that_is_not_the_recorded_one_is_not_offered(
 ) -> None:  # fmt: skip
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
     s3_client.put_object(Bucket=bucket, Key="checkpoints/a/best.pt", Body=b"planted")
-    assert "was replaced in S3 since then by another file" in reason(ask())
+    assert "has since been replaced in S3 by another file" in reason(ask())
     s3_client.delete_object(Bucket=bucket, Key="checkpoints/a/best.pt")
-    assert "is not in S3 any more" in reason(ask())
+    assert "is no longer in S3" in reason(ask())
 
 
 def test_an_expired_state_says_when_it_was_given_up(
@@ -186,7 +186,7 @@ def test_an_expired_state_says_when_it_was_given_up(
         "last_checkpoint_expired_at = '2026-03-04 12:00+00'"
     )
     connection.commit()
-    assert "the retention policy gave it up on 2026-03-04; best.pt is kept" in reason(ask("last"))
+    assert "the retention policy deleted it on 2026-03-04; best.pt is kept" in reason(ask("last"))
 
 
 def test_a_platforms_own_place_is_named_and_not_opened(
@@ -201,7 +201,7 @@ def test_a_platforms_own_place_is_named_and_not_opened(
 
 def test_a_job_that_is_not_there_is_said(ask: Answer, jobs: JobRepository) -> None:
     started(jobs)
-    assert "job_id='nobody' is no training job" in reason(ask(job_id="nobody"))
+    assert "job_id='nobody' does not exist" in reason(ask(job_id="nobody"))
     assert ask("last.previous").status_code == 422
 
 

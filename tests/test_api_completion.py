@@ -158,16 +158,16 @@ def test_the_same_completion_again_changes_nothing(
 @pytest.mark.parametrize(
     ("told", "status", "said"),
     [
-        ({"job_id": "b"}, 422, "job_id='b' is not the job of this address, a"),
-        ({"best_checkpoint_path": "s3://elsewhere/checkpoints/a/best.pt"}, 422, "is not the place of"),
+        ({"job_id": "b"}, 422, "job_id='b' does not match the job in the URL (a)"),
+        ({"best_checkpoint_path": "s3://elsewhere/checkpoints/a/best.pt"}, 422, "is not where this job's best.pt belongs"),
         ({"last_checkpoint_path": "last.pt"}, 422, "last_checkpoint_path='last.pt' is not the place"),
-        ({"best_checkpoint_sha256": "0" * 64}, 422, "is not what S3 has"),
-        ({"last_checkpoint_size": 3}, 422, "last_checkpoint_size=3 is not what S3 has, 15"),
+        ({"best_checkpoint_sha256": "0" * 64}, 422, "does not match the object in S3"),
+        ({"last_checkpoint_size": 3}, 422, "last_checkpoint_size=3 does not match the object in S3 (15)"),
         ({"best_checkpoint_sha256": "short"}, 422, "best_checkpoint_sha256='short' is refused"),
         ({"status": "failed"}, 422, "status='failed' is refused"),
         ({"epoch": -1}, 422, "epoch=-1 is refused"),
         ({"epoch": 2**31}, 422, "epoch=2147483648 is refused"),
-        ({"weights": "best.pt"}, 422, "weights is no parameter of this route"),
+        ({"weights": "best.pt"}, 422, "Unknown parameter weights"),
         ({"run_id": "a" * 251}, 422, "string should have at most 250 characters"),
         ({"best_checkpoint_path": "a" * 501}, 422, "string should have at most 500 characters"),
         ({"metrics": dict.fromkeys(map(str, range(1001)), 0.5)}, 422, "should have at most 1000 items"),
@@ -187,9 +187,9 @@ def test_the_place_of_another_job_is_refused(
 ) -> None:
     claim(JobRepository(connection), "b")
     answer = complete("b", best_checkpoint_path=f"s3://{bucket}/checkpoints/a/best.pt")
-    assert f"store it at s3://{bucket}/checkpoints/b/best.pt" in refused(answer, 422)
+    assert f"upload the file to s3://{bucket}/checkpoints/b/best.pt" in refused(answer, 422)
     answer = complete("a", last_checkpoint_path=f"s3://{bucket}/checkpoints/a/../a/last.pt")
-    assert "is not the place of this job" in refused(answer, 422)
+    assert "is not where this job" in refused(answer, 422)
 
 
 @pytest.mark.usefixtures("waiting")
@@ -206,12 +206,12 @@ def test_metadata_that_say_otherwise_than_the_bytes_are_not_believed(
 ) -> None:
     claimed = {"sha256": "1" * 64, "epoch": "3"}
     s3_client.put_object(Bucket=bucket, Key="checkpoints/a/last.pt", Body=LAST, Metadata=claimed)
-    assert "is not what S3 has" in refused(complete(last_checkpoint_sha256=None), 422)
+    assert "does not match the object in S3" in refused(complete(last_checkpoint_sha256=None), 422)
     assert row(connection)["status"] == "queued"
 
 
 def test_an_unknown_job_is_said(complete: Complete) -> None:
-    assert "job_id='nobody' is no training job" in refused(complete("nobody"), 404)
+    assert "job_id='nobody' does not exist" in refused(complete("nobody"), 404)
 
 
 @pytest.mark.usefixtures("uploaded")
@@ -232,7 +232,7 @@ def test_a_completion_that_contradicts_the_recorded_one_is_refused(
 ) -> None:
     started(jobs, epochs=3)
     record_checkpoints(connection)
-    assert "contradicts what is recorded of job a" in refused(complete(), 409)
+    assert "contradicts the value recorded for job a" in refused(complete(), 409)
     assert recorded(jobs).best_checkpoint_sha256 == "b" * 64
 
 
@@ -294,7 +294,7 @@ def test_a_job_that_changed_hands_while_its_files_were_read_is_not_recorded(
     told = TrainingCompletionCallback(
         best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
     )
-    with pytest.raises(CompletionConflict, match="while its files were read"):
+    with pytest.raises(CompletionConflict, match="while its files were being read"):
         Completion("a", told, opening, Bucket(s3_client, bucket), "ada").record()
     assert recorded(jobs).status == "failed"
 
@@ -385,10 +385,8 @@ def test_a_job_that_has_ended_cannot_be_stopped(
     started(jobs, epochs=3)
     record_checkpoints(connection)
     answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)
-    assert "neither waits nor runs but is completed" in refused(answer, 409)
-    assert "'nobody' is no training job" in refused(
-        requests.post(f"{api_url}/jobs/nobody/stop", timeout=60), 404
-    )
+    assert "is completed; only queued or running" in refused(answer, 409)
+    assert "'nobody' does not exist" in refused(requests.post(f"{api_url}/jobs/nobody/stop", timeout=60), 404)
 
 
 def _store(s3_client: S3Client, bucket: str, best: bytes, last: bytes) -> None:

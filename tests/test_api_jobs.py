@@ -195,18 +195,18 @@ def test_a_lineage_goes_both_ways(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "query", "status", "said"),
     [
-        ("/jobs/nobody", {}, 404, "job_id='nobody' is no training job"),
-        ("/jobs/nobody/epochs", {}, 404, "job_id='nobody' is no training job"),
-        ("/jobs/nobody/lineage", {}, 404, "job_id='nobody' is no training job"),
+        ("/jobs/nobody", {}, 404, "job_id='nobody' does not exist"),
+        ("/jobs/nobody/epochs", {}, 404, "job_id='nobody' does not exist"),
+        ("/jobs/nobody/lineage", {}, 404, "job_id='nobody' does not exist"),
         ("/jobs", {"status": "best"}, 422, "status='best' is refused"),
         ("/jobs", {"limit": 201}, 422, "limit='201' is refused"),
-        ("/jobs", {"state": "failed"}, 422, "state is no parameter of this route"),
-        ("/jobs", {"cursor": "nonsense"}, 422, "is no cursor that this API gave"),
+        ("/jobs", {"state": "failed"}, 422, "Unknown parameter state"),
+        ("/jobs", {"cursor": "nonsense"}, 422, "was not issued by this API"),
         ("/jobs", {"prefix": "x" * 251}, 422, "is refused: string should have at most 250 characters"),
         ("/jobs", {"dataset": "a\0b"}, 422, "is refused"),
         ("/jobs/rest-a/epochs", {"after": 2**31}, 422, "after='2147483648' is refused"),
         ("/jobs/rest-a/epochs", {"limit": 5001}, 422, "limit='5001' is refused"),
-        ("/jobs/rest-a/epochs", {"from": 1}, 422, "from is no parameter of this route"),
+        ("/jobs/rest-a/epochs", {"from": 1}, 422, "Unknown parameter from"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_one_sentence(

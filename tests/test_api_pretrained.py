@@ -89,10 +89,10 @@ def test_other_content_is_replaced_only_where_that_is_asked_for(
     [
         ("own.pt", b"no checkpoint", "is no checkpoint"),
         ("own.pt", b"", "is no checkpoint"),
-        ("own.onnx", b"", "is not named as weights are"),
-        (".hidden.pt", b"", "at first a letter or a digit"),
-        ("yolo26n", b"", "is not named as weights are"),
-        ("sam_b.pt", b"", "is of a kind that train_yolo does not train"),
+        ("own.onnx", b"", "is not a valid name for a weights file"),
+        (".hidden.pt", b"", "starting with a letter or a digit"),
+        ("yolo26n", b"", "is not a valid name for a weights file"),
+        ("sam_b.pt", b"", "is a kind of model that train_yolo does not train"),
         ("..%2Fcheckpoints%2Fa%2Fbest.pt", b"", "own.pt"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_third_one_is_told_to_come_back_while_two_are_sending(
 def test_a_parameter_that_a_route_does_not_have_is_refused(api_url: str, method: str, path: str) -> None:
     given = {"confirm": "a"} if method == "DELETE" else {}
     answer = requests.request(method, f"{api_url}/{path}", params=given | {"dry_run": "true"}, timeout=60)
-    assert (answer.status_code, answer.json()["detail"]) == (422, "dry_run is no parameter of this route.")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown parameter dry_run.")
 
 
 def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
@@ -164,5 +164,5 @@ def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert answer.status_code == 507
-    assert "cannot keep the file" in answer.json()["detail"]
+    assert "cannot store the file" in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -53,7 +53,7 @@ def test_what_may_be_triggered_has_no_errors(errors_of: Errors, params: dict[str
         ({"resume_from": "a", "job_id": "a"}, "resume_from", "resume_from='a' is this job itself"),
         ({"resume_from": "nobody"}, "resume_from", "resume_from='nobody' does not exist in training_jobs"),
         ({"epoch": 3}, "epoch", "epoch is not a parameter of train_yolo"),
-        ({"publish_interval": 5}, "publish_interval", "is no parameter any more; give publish_seconds"),
+        ({"publish_interval": 5}, "publish_interval", "is no longer a parameter; use publish_seconds"),
     ],
 )
 def test_what_is_refused_is_said_of_its_field(

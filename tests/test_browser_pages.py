@@ -271,7 +271,7 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     best("detect", file, ("x", "y"), architecture=architecture(tmp_path))
     visitor.expects(409, f"{API}/pretrained/pages-own.pt")
     chosen.set_input_files(file)
-    expect(page.get_by_text("is stored already with other content")).to_be_visible()
+    expect(page.get_by_text("is already stored with different content")).to_be_visible()
     page.get_by_role("button", name="Replace it for future jobs").click()
     expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
 
@@ -298,7 +298,7 @@ def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
     visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")
     page = visitor.open("job?id=pages-parent")
     page.get_by_role("link", name="Download best.pt").click()
-    expect(page.get_by_text("it was recorded, but is not in S3 any more")).to_be_visible()
+    expect(page.get_by_text("it was recorded, but is no longer in S3")).to_be_visible()
 
 
 def test_markup_in_a_name_is_text(visit: Visitors) -> None:

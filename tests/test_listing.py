@@ -351,7 +351,7 @@ def test_a_lineage_that_is_too_large_keeps_the_nearest(
 
 def test_a_job_that_is_not_there_is_said(listing: JobListing) -> None:
     for ask in (listing.require, listing.lineage):
-        with pytest.raises(JobUnknown, match="job_id='nobody' is no training job"):
+        with pytest.raises(JobUnknown, match="job_id='nobody' does not exist"):
             ask("nobody")
 
 

@@ -82,7 +82,7 @@ def test_a_default_that_is_spelt_out_on_resume_is_not_given(spelt_out: dict[str,
 @pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer": "SGD"}])
 def test_what_must_not_change_on_resume_is_refused_without_none(other: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
-    with pytest.raises(SpecError, match=r"differs from .* of job p, which is continued") as refusal:
+    with pytest.raises(SpecError, match=r"differs from .* of job p, which this job continues") as refusal:
         TrainingSpec.parse({"resume_from": "p", **other}).continuing(parent)
     assert "None" not in str(refusal.value)
 

@@ -181,7 +181,7 @@ def test_pictures_of_a_job_that_is_not_there_are_none(url: str) -> None:
     for path in ("pictures", "pictures/results.png"):
         answer = requests.get(f"{url}/jobs/nobody/{path}", timeout=60)
         assert answer.status_code == 404
-        assert "'nobody' is no training job" in answer.json()["detail"]
+        assert "'nobody' does not exist" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])

@@ -47,7 +47,7 @@ def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
 def test_a_run_that_lost_the_job_writes_no_epoch(jobs: JobRepository) -> None:
     claim(jobs)
     owned = claim(jobs, run_id="run2", expected="run1")
-    with pytest.raises(OwnershipLost, match="Job a does not belong to run run1 any more"):
+    with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run1"):
         jobs.record_epoch("a", "run1", 1, epoch_report())
     assert jobs.get("a") == owned
     assert jobs.epochs("a") == []

@@ -73,7 +73,7 @@ def test_an_attempt_may_begin_twice(jobs: JobRepository) -> None:
 
 def test_another_run_writes_nothing(jobs: JobRepository, write: Write) -> None:
     before = started(jobs, epochs=2)
-    with pytest.raises(OwnershipLost, match="Job a does not belong to run run2 any more: another run took"):
+    with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run2: another run took"):
         write(jobs, "run2", 9)
     assert recorded(jobs) == before
     assert len(jobs.epochs("a")) == 2
@@ -81,7 +81,7 @@ def test_another_run_writes_nothing(jobs: JobRepository, write: Write) -> None:
 
 def test_an_older_attempt_writes_nothing(jobs: JobRepository, write: Write) -> None:
     before = started(jobs, epochs=2, attempt=3)
-    with pytest.raises(OwnershipLost, match="to this attempt any more: a newer attempt of run run1 began"):
+    with pytest.raises(OwnershipLost, match="to this attempt: a newer attempt of run run1 has started"):
         write(jobs, "run1", 2)
     assert recorded(jobs) == before
     assert len(jobs.epochs("a")) == 2
@@ -93,7 +93,7 @@ def test_a_job_whose_row_was_deleted_is_said_to_be(
     started(jobs)
     connection.execute("DELETE FROM training_jobs")
     connection.commit()
-    with pytest.raises(OwnershipLost, match="Job a has no row in training_jobs any more"):
+    with pytest.raises(OwnershipLost, match="Job a no longer has a row in training_jobs"):
         write(jobs, "run1", 1)
 
 
@@ -107,7 +107,7 @@ def test_an_older_attempt_that_writes_while_a_newer_one_begins_is_refused(
             writing = threads.submit(write, JobRepository(older), "run1", 1)
             wait_until_blocked(connection, older.info.backend_pid)
             begun = recorded(jobs)
-        with pytest.raises(OwnershipLost, match="a newer attempt of run run1 began"):
+        with pytest.raises(OwnershipLost, match="a newer attempt of run run1 has started"):
             writing.result()
     assert recorded(jobs) == begun
     assert [epoch.epoch for epoch in jobs.epochs("a")] == [0]

@@ -122,7 +122,7 @@ def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
     platform.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
     platform.commit()
     jobs = JobRepository(platform)
-    with pytest.raises(JobNotCreatable, match="row 999 could be its own later"):
+    with pytest.raises(JobNotCreatable, match="it could create row 999 itself later"):
         claim(jobs, "999")
     assert claim(jobs, "digits-999").status == "queued"
 

@@ -42,9 +42,9 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
     [
         ("absent.pt", None, "does not exist"),
         ("text.pt", b"no checkpoint", "is no checkpoint"),
-        ("yolo26n.onnx", b"", "is not named as weights are"),
-        ("yolo26n", b"", "is not named as weights are"),
-        ("sam_b.pt", b"", "is of a kind that train_yolo does not train"),
+        ("yolo26n.onnx", b"", "is not a valid name for a weights file"),
+        ("yolo26n", b"", "is not a valid name for a weights file"),
+        ("sam_b.pt", b"", "is a kind of model that train_yolo does not train"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_in_a_sentence(

@@ -133,5 +133,5 @@ def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
 
 
 def test_a_parameter_that_was_replaced_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no parameter any more; give publish_sec"):
+    with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
         TrainingSpec.parse({"publish_interval": 30.0})

@@ -41,9 +41,9 @@ def unarchive_job(user: GetUserDep, database: Database, job_id: JobId) -> Traini
 def _set_archived(
     user: GetUserDep, database: Database, job_id: str, *, archived: bool
 ) -> TrainingJobResponse:
-    require_own_job(database, job_id, user, "archives it or takes it out of the archive")
+    require_own_job(database, job_id, user, "archive or unarchive it")
     if not JobRepository(database).archive(job_id, archived=archived):
         raise Refused(
-            HTTPStatus.CONFLICT, f"job_id={job_id!r} has not ended, and lists show what runs: stop it first"
+            HTTPStatus.CONFLICT, f"job_id={job_id!r} is still active and cannot be archived: stop it first"
         )
     return response_of(JobListing(database).require(job_id), database)

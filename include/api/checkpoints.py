@@ -1,4 +1,4 @@
-"""Downloads of checkpoints: the way to S3 itself, open for some minutes. No byte passes through here."""
+"""Downloads of checkpoints, by signed links that lead to S3 itself: no file passes through this server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from include.s3.location import S3Location
 
 LINK_SECONDS = 300
-"""A browser follows at once, and who copies the link has time to paste it. S3 looks when the GET begins."""
+"""Long enough to copy and paste a link; a browser follows it at once. S3 checks it when the GET starts."""
 
 router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_runs_of(TRAINING_DAG)])
 
@@ -37,9 +37,9 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_r
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
-    """Redirect to best.pt or last.pt in S3, by a link that lives five minutes.
+    """Redirect to best.pt or last.pt in S3, by a link that is valid for five minutes.
 
-    While a job runs, and after it failed, it is the newest state that was verified there.
+    For a running or failed job this is the newest state that was verified there.
     """
     settings = Settings.from_environment()
     location = _find(open_bucket(settings, interactive=True), job, kind)
@@ -50,7 +50,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
 
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
-    """Where the checkpoint is, which was there just now. Raises Refused with the reason why there is none."""
+    """Return the address of the checkpoint, which exists. Raises Refused with the reason if it does not."""
     store = CheckpointStore(bucket)
     try:
         place = bucket.at(store.key(job.job_id, kind))
@@ -58,9 +58,11 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
         raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)
     if recorded is not None and recorded.path != place.uri:
-        raise _none(job, kind, f"it is recorded at {recorded.path}, outside {place.uri}: fetch it from there")
+        raise _none(
+            job, kind, f"it is recorded at {recorded.path}, outside {place.uri}: download it from there"
+        )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
-        raise _none(job, kind, f"the retention policy gave it up on {expired:%Y-%m-%d}; best.pt is kept")
+        raise _none(job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept")
     stored = store.head(job.job_id, kind)
     reason = _why_missing(job, stored) if recorded is None else _why_other(stored, recorded.sha256)
     if reason is not None:
@@ -69,22 +71,22 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
 
 
 def _why_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Of a job that has recorded none (yet): it has one if the object is of this very training."""
+    """Return why a job that has recorded no checkpoint has none; None if its own training stored the object."""
     if stored is None:
-        return f"none was stored yet, and the job is {job.status}"
+        return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):
-        return "what is at its place was stored by another training, and this one has stored none yet"
+        return "the object at this key belongs to another training, and this one has not stored any yet"
     return None
 
 
 def _why_other(stored: StoredCheckpoint | None, sha256: str | None) -> str | None:
-    """Of a job that has recorded it; what a platform recorded by itself has no hash to compare."""
+    """Return why the object is not the recorded checkpoint; None if it is, or if no hash was recorded."""
     if stored is None:
-        return "it was recorded, but is not in S3 any more"
+        return "it was recorded, but is no longer in S3"
     if sha256 is not None and (stored.checkpoint is None or stored.checkpoint.sha256 != sha256):
-        return "it was recorded, but was replaced in S3 since then by another file"
+        return "it was recorded, but has since been replaced in S3 by another file"
     return None
 
 
 def _none(job: TrainingJob, kind: CheckpointKind, reason: str) -> Refused:
-    return Refused(HTTPStatus.NOT_FOUND, f"There is no {kind}.pt of job {job.job_id} to download: {reason}")
+    return Refused(HTTPStatus.NOT_FOUND, f"Job {job.job_id} has no {kind}.pt to download: {reason}")

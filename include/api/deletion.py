@@ -1,4 +1,4 @@
-"""Deleting a job with all that it has stored."""
+"""Deleting a job and everything that it has stored."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def delete(
     user: GetUserDep,
     database: Database,
     job_id: JobId,
-    confirm: Annotated[str, Query(max_length=1024, description="The job's id once more.")],
+    confirm: Annotated[str, Query(max_length=1024, description="The job's id, repeated.")],
 ) -> DeletedJob:
-    """Delete a job of one's own, with its checkpoints, pictures and report. It cannot be undone.
+    """Delete one of your own jobs, with its checkpoints, pictures and report. This cannot be undone.
 
-    Only who has started a job deletes it. One that has not ended, is pinned, or is needed by another job or a
-    model is kept.
+    Only the person who started a job may delete it. A job that is active, pinned, or needed by another job or
+    by a model is kept.
     """
-    job = require_own_job(database, job_id, user, "deletes it")
+    job = require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:
-        raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; give it once more")
+        raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id")
     bucket = open_bucket(Settings.from_environment(), interactive=True)
     try:
         deleted = delete_job(database, bucket, job, partial(is_running, request))

@@ -106,7 +106,7 @@ class Hub:
                     found = await asyncio.to_thread(look, known, self._open_database)
                 except Exception as error:  # whatever it is, the next look may succeed
                     if reachable:
-                        log.warning("Watched jobs cannot be looked at, trying again: %s", error)
+                        log.warning("Watched jobs could not be read, retrying: %s", error)
                     reachable = False
                 else:
                     reachable = True
@@ -150,7 +150,7 @@ def look(
                 except database_errors():
                     raise
                 except Exception:  # this row must not end the streams of other jobs
-                    log.warning("Job %r cannot be shown as it is now.", job_id, exc_info=True)
+                    log.warning("The present state of job %r cannot be shown.", job_id, exc_info=True)
                     new[job_id] = _GONE
     return new
 

@@ -132,7 +132,7 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
         raise Refused(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its check found nothing, or the report was "
-            "removed; clear the run's task check_dataset to make it again",
+            "removed; clear the run's task check_dataset to create it again",
         )
     return report
 

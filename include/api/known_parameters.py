@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have: FastAPI ignores them."""
+"""Refusing unknown query parameters, which FastAPI would ignore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def known_parameters_only() -> Guard:
-    """Refuse (422) a request with another parameter: a typing error must not delete what was to be kept."""
+    """Refuse (422) requests with unknown parameters: a typo must not delete what was meant to be kept."""
     guard: Guard = Depends(_require_known)
     return guard
 
@@ -28,4 +28,4 @@ def _require_known(request: Request) -> None:
     known = {param.alias for param in params if not isinstance(param.field_info, (Path, Header, Cookie))}
     for name in request.query_params:
         if name not in known:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:100]} is no parameter of this route")
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {name[:100]}")

@@ -1,4 +1,4 @@
-"""Requests that change something come from pages of this very origin, or from no page at all."""
+"""Refusing requests that change something and come from pages of another origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastapi.params import Depends as Guard
 
 _OWN = {"same-origin", "none"}
-"""`none`: by the user's own hand."""
+"""`none`: typed or bookmarked by the user, so no page sent it."""
 
 _Told = Annotated[str | None, Header(include_in_schema=False)]
 
@@ -22,9 +22,9 @@ _Told = Annotated[str | None, Header(include_in_schema=False)]
 def from_own_pages() -> Guard:
     """Refuse (403) what a browser sends from a page of another origin, with the user's cookie.
 
-    Airflow's cookie is SameSite=lax, which keeps it from other sites, but not from another port or another
-    name of the same domain. Browsers say by themselves where a request comes from, and no page can lie:
-    in Sec-Fetch-Site, and where the connection is not encrypted in Origin only. A program says neither.
+    Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
+    host name of the same domain. Browsers themselves say where a request comes from, which no page can forge:
+    in Sec-Fetch-Site, and over an unencrypted connection only in Origin. A program sends neither.
     """
     guard: Guard = Depends(_require_own_page)
     return guard
@@ -38,10 +38,10 @@ def _require_own_page(request: Request, sec_fetch_site: _Told = None, origin: _T
     if not own:
         raise Refused(
             HTTPStatus.FORBIDDEN,
-            "A page of another origin sent this request: use this server's own, or a program with a token",
+            "This request came from a page of another origin: use this server's own pages, or a program with a token",
         )
 
 
 def _host(address: str) -> str:
-    """Name and port. The scheme is not compared: behind a proxy that ends TLS ours is another one."""
+    """Return host and port. The scheme is not compared: behind a proxy that terminates TLS, ours differs."""
     return address.partition("://")[2].partition("/")[0]

@@ -1,4 +1,4 @@
-"""What only the person who has started a job may do with it."""
+"""Actions on a job that only the person who started it may take."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
 
 
-def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, does: str) -> TrainingJob:
-    """Return the job if that user has started it.
+def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
+    """Return the job if that user started it.
 
-    does completes the sentence "only who has started a job …". Raises JobUnknown, and Refused (403) for
-    jobs of others and those of which nobody knows who has started them.
+    action completes the sentence "only the person who started a job may …". Raises JobUnknown, and Refused
+    (403) for jobs that others started or whose user is unknown.
     """
     job = JobListing(database).require(job_id)
     if job.triggered_by is None or job.triggered_by != user.get_name():
         raise Refused(
             HTTPStatus.FORBIDDEN,
-            f"job_id={job_id!r} was started by {job.triggered_by or 'nobody known'}: only who has started a "
-            f"job {does}",
+            f"job_id={job_id!r} was started by {job.triggered_by or 'an unknown user'}: only the person who "
+            f"started a job may {action}",
         )
     return job

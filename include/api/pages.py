@@ -1,7 +1,7 @@
-"""Long lists, page by page: each page names the place where the next one begins.
+"""Cursor pagination of long lists.
 
-The place is that of the last row and not a number of rows to skip. So a page costs the same wherever it is,
-and rows that come meanwhile neither repeat nor hide others.
+A cursor holds the position of a page's last row and not a number of rows to skip. So every page costs the
+same, and rows that are added meanwhile neither repeat nor hide others.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 LARGEST_PAGE = 200
 
-Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Entries in a page.")]
-Cursor = Annotated[str, Field(max_length=2000, description="The `next` of the page before.")]
+Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Maximum number of entries per page.")]
+Cursor = Annotated[str, Field(max_length=2000, description="The `next` of the previous page.")]
 
 Place = TypeVar("Place")
 
 
 class CursorRefused(ValueError):
-    """The cursor is none that this API gave."""
+    """The cursor was not issued by this API."""
 
     def __init__(self, cursor: str) -> None:
-        super().__init__(f"cursor={cursor!r:.80} is no cursor that this API gave; leave it out to begin anew")
+        super().__init__(
+            f"cursor={cursor!r:.80} was not issued by this API; omit it to start from the first page"
+        )
 
 
 def cursor_at(*place: str | int) -> str:

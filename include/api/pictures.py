@@ -1,4 +1,4 @@
-"""The pictures of a training, through this server: its pages show nothing that comes from elsewhere."""
+"""Pictures of a training, served from here because the console's pages load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Picture(BaseModel):
 
 
 class Pictures(BaseModel):
-    """What Ultralytics has drawn, the most telling first; none where it was told not to (plots)."""
+    """Plots that Ultralytics drew, the most informative first; empty if `plots` is off."""
 
     pictures: list[Picture]
 
@@ -60,11 +60,12 @@ def list_pictures(job: FoundJob) -> Pictures:
     responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
 def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
-    """Return a picture. A browser may keep it, but asks whether it is still the same."""
+    """Return a picture. A browser may cache it, but must revalidate it."""
     picture = _store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
     if picture is None:
         raise Refused(
-            HTTPStatus.NOT_FOUND, f"name={name!r:.80} is no picture of job {job.job_id}; list them first"
+            HTTPStatus.NOT_FOUND,
+            f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
     headers = {
         "ETag": picture.etag,

@@ -1,4 +1,4 @@
-"""Files of pretrained weights: which are stored for all jobs, and a way to store one from a browser."""
+"""Pretrained weights that are stored for all jobs: listing them, and uploading one from a browser."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ MOST_LISTED = 1000
 """S3 lists no more at once; Ultralytics publishes about 200 files."""
 
 _UPLOADS = CapacityLimiter(2)
-"""At once in this process: each takes as much of its disk as the file has bytes."""
+"""Uploads at a time in this process: each needs disk space for the whole file."""
 
 _TURN_SECONDS = 20.0
 _SILENT_SECONDS = 60.0
 _SLOWEST = 16 * 1024
-"""Bytes a second on the whole, after the silent seconds: who is slower keeps others from sending."""
+"""Minimum average bytes per second, after the silent seconds: a slower upload would block others."""
 
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
@@ -61,7 +61,7 @@ class PretrainedFiles(BaseModel):
 
 
 class StoredFile(BaseModel):
-    """A file that was stored: its name, its place in S3, and its SHA-256 in lower-case hex."""
+    """A file that was stored: its name, its s3:// URI, and its SHA-256 in lower-case hex."""
 
     name: str
     path: str
@@ -70,7 +70,7 @@ class StoredFile(BaseModel):
 
 @router.get("", dependencies=[may_see_runs_of(TRAINING_DAG)])
 def list_pretrained() -> PretrainedFiles:
-    """List the stored files. What Ultralytics publishes besides is fetched when a job asks for it."""
+    """List the stored files. Others that Ultralytics publishes are downloaded when a job first needs them."""
     found, truncated = _store().stored(MOST_LISTED)
     files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
     return PretrainedFiles(files=files, truncated=truncated)
@@ -90,13 +90,15 @@ def list_pretrained() -> PretrainedFiles:
 async def store_pretrained(
     request: Request,
     user: GetUserDep,
-    name: Annotated[str, Path(description="Of the file, such as yolo26n.pt; jobs give it as `model`.")],
-    replace: Annotated[bool, Query(description="Whether other content of that name is replaced.")] = False,
+    name: Annotated[str, Path(description="Name of the file, such as yolo26n.pt; jobs give it as `model`.")],
+    replace: Annotated[
+        bool, Query(description="Whether to replace different content stored under this name.")
+    ] = False,
 ) -> StoredFile:
-    """Store a .pt for all jobs. It is inspected first, and nothing in it is run.
+    """Store a .pt for all jobs. It is inspected first, and no code in it is run.
 
-    Other content of that name is kept unless it is to be replaced: 409. Jobs that have begun with it know it
-    by its SHA-256.
+    Different content under that name is kept (409) unless `replace` is given. Jobs that already started from
+    it identify it by its SHA-256.
     """
     try:
         name = name_of_weights(name)
@@ -111,14 +113,14 @@ async def store_pretrained(
 
 @asynccontextmanager
 async def _turn() -> AsyncIterator[None]:
-    """Wait until fewer than two others are sending. Raises Refused (503) where that takes long."""
+    """Wait until fewer than two others are uploading. Raises Refused (503) if that takes too long."""
     try:
         with fail_after(_TURN_SECONDS):
             await _UPLOADS.acquire()
     except TimeoutError:
         raise Refused(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "Two other files are being sent: try again in a minute",
+            "Two other files are being uploaded: try again in a minute",
             {"Retry-After": "60"},
         ) from None
     try:
@@ -128,7 +130,7 @@ async def _turn() -> AsyncIterator[None]:
 
 
 async def _receive(request: Request, file: FilePath) -> str:
-    """Write what comes into the file; return its SHA-256."""
+    """Write the request's body to the file and return its SHA-256."""
     digest = hashlib.sha256()
     try:
         async with await open_file(file, "wb") as writing:
@@ -137,30 +139,30 @@ async def _receive(request: Request, file: FilePath) -> str:
                 await writing.write(block)
     except ClientDisconnect:
         raise Refused(
-            HTTPStatus.REQUEST_TIMEOUT, "The file broke off before its end: send it again"
+            HTTPStatus.REQUEST_TIMEOUT, "The upload broke off before its end: send the file again"
         ) from None
     except OSError as error:
         log.warning("An upload could not be written to %s: %s", file, error)
         raise Refused(
             HTTPStatus.INSUFFICIENT_STORAGE,
-            f"The API server cannot keep the file for its inspection ({error.strerror}); an administrator "
-            "has to make room, or put the file into the bucket",
+            f"The API server cannot store the file to inspect it ({error.strerror}); an administrator "
+            "has to free disk space, or put the file into the bucket",
         ) from None
     return digest.hexdigest()
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield what comes. Raises Refused (408) for a client that is silent for a minute, or very slow."""
-    blocks, begun, received = request.stream(), current_time(), 0
+    """Yield the body block by block. Raises Refused (408) if the client stalls for a minute or is too slow."""
+    blocks, started, received = request.stream(), current_time(), 0
     while True:
-        deadline = begun + _SILENT_SECONDS + received / _SLOWEST
+        deadline = started + _SILENT_SECONDS + received / _SLOWEST
         try:
             with fail_after(deadline - current_time()):
                 block = await anext(blocks, None)
         except TimeoutError:
             raise Refused(
                 HTTPStatus.REQUEST_TIMEOUT,
-                f"Only {received:,} bytes came in {current_time() - begun:.0f} seconds: send the file again",
+                f"Only {received:,} bytes arrived in {current_time() - started:.0f} seconds: send the file again",
                 {"Connection": "close"},
             ) from None
         if block is None:
@@ -180,13 +182,13 @@ def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> St
     if stored.sha256 != sha256:
         raise Refused(
             HTTPStatus.CONFLICT,
-            f"{name} is stored already with other content, SHA-256 {stored.sha256}; give the file another "
-            "name, or replace=true to replace it for the jobs to come",
+            f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
+            "set replace=true to replace it for future jobs",
         )
-    log.info("%s has sent %s, SHA-256 %s.", user, stored.location.uri, sha256)
+    log.info("%s uploaded %s, SHA-256 %s.", user, stored.location.uri, sha256)
     return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
 
 
 def _store() -> PretrainedStore:
-    """Download nothing: what is asked about is what is stored."""
+    """Return a store that never downloads: only what is stored matters here."""
     return PretrainedStore(open_bucket(Settings.from_environment(), interactive=True), None)

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): what went wrong, in one sentence for whoever reads the answer."""
+"""Errors as problem documents (RFC 9457): one sentence that says what went wrong and what to do."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _LONGEST_FIELD = 80
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
-    HTTPStatus.FORBIDDEN: "Ask an administrator of Airflow for the permission on the runs of this Dag.",
+    HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",
     HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
 }
-"""What to do about an answer whose reason is Airflow's or the framework's own."""
+"""What to do about errors that Airflow or the framework raises."""
 
 
 class Refused(Exception):
-    """What a route answers instead of a result: a status, and one sentence."""
+    """An error that a route answers with: a status and one sentence."""
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Make every error of the application a problem document."""
+    """Answer every error of the application with a problem document."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refused, _refused_by_route)
@@ -65,12 +65,12 @@ def answer_with_problems(app: FastAPI) -> None:
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return what a route's documentation says of the errors that it answers with."""
+    """Return the OpenAPI description of the errors that a route may answer with."""
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
 
 def documented(document: dict[str, Any]) -> dict[str, Any]:
-    """Give problems their media type in the OpenAPI document: FastAPI writes that of every other answer."""
+    """Set the media type of problems in the OpenAPI document, where FastAPI assumes application/json."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
@@ -83,13 +83,13 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     if error.status_code in _BEFORE_GUARDS:
         error = await authentication_error(request) or error
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that is no text; one that is no JSON gets 422
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; one that is not JSON gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
     return http_problem(error)
 
 
 def http_problem(error: HTTPException) -> JSONResponse:
-    """Return the answer for an error of the framework or of Airflow, with what to do about it."""
+    """Return the response to an error of the framework or of Airflow, with what to do about it."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
@@ -109,7 +109,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])[:_LONGEST_FIELD]
     if first["type"] == "extra_forbidden":
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field} is no parameter of this route.")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
 
@@ -119,7 +119,7 @@ def _refused_value(_: Request, error: Exception) -> JSONResponse:
 
 
 def _no_such_value(_: Request, error: Exception) -> JSONResponse:
-    """PostgreSQL cannot even look for it: a NUL in a text."""
+    """Answer for a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - registered for it
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
@@ -147,11 +147,11 @@ def _database_away(_: Request, error: Exception) -> JSONResponse:
 
 
 def _storage_away(_: Request, error: Exception) -> JSONResponse:
-    """Log what is wrong, which names endpoints and rights, and answer without it."""
-    log.warning("S3 cannot be asked: %s", error)
+    """Log the error, which may name endpoints and permissions, and answer without it."""
+    log.warning("A request to S3 failed: %s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "S3 does not answer, or refuses: try again in a while; an administrator finds why in the log.",
+        "S3 does not answer, or refuses the request: try again in a while; the API server's log says why.",
         {"Retry-After": "10"},
     )
 
@@ -165,8 +165,8 @@ def _schema_behind(_: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Answer for an error that the framework logs itself, with its trace, after this was sent."""
+    """Answer for an unexpected error; the framework logs its traceback afterwards."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "The API server met an error of its own: an administrator finds it in its log.",
+        "Internal error; see the API server's log.",
     )

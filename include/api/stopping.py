@@ -1,4 +1,4 @@
-"""Stopping a job: one that trains keeps its state and can be resumed, one that waits is cancelled at once."""
+"""Stopping a job: a running one keeps its state and can be resumed, a queued one is cancelled at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from include.jobs.repository import JobRepository
 
 
 class StopBody(BaseModel):
-    """When the job is to stop."""
+    """When the job stops."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,10 +42,10 @@ def stop_job(
     database: Database,
     asked: StopBody = StopBody(),  # noqa: B008 - it is frozen
 ) -> TrainingJobResponse:
-    """Ask a job to stop, after the batch it is in or with `after_epoch` after its epoch; it keeps its state.
+    """Ask a job to stop after its current batch, or with `after_epoch` after its epoch; it keeps its state.
 
-    It notices within ten seconds. Asked again, it is the same; what is to stop now does not wait any more. A
-    job that waits for a GPU is stopped at once, and its run is marked as failed.
+    The job notices within ten seconds. Repeating the request changes nothing, except that `now` overrides
+    `after_epoch`. A job that waits for a GPU is stopped at once, and its run is marked as failed.
     """
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
@@ -56,6 +56,6 @@ def stop_job(
     if not stopping:
         raise Refused(
             HTTPStatus.CONFLICT,
-            f"job_id={job_id!r} neither waits nor runs but is {job.status}: there is nothing to stop",
+            f"job_id={job_id!r} is {job.status}; only queued or running jobs can be stopped",
         )
     return response_of(job, database)

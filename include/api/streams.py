@@ -1,4 +1,4 @@
-"""How many event streams a user may hold open: each costs this process a connection and a task."""
+"""Limiting the event streams of each user: each costs this process a connection and a task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http import HTTPStatus
 from include.api.problems import Refused
 
 MOST_STREAMS = 32
-"""Of a user, in a process of the API server. A browser has one for each page that somebody looks at."""
+"""Per user and process of the API server. A browser opens one for each job page."""
 
 
 class StreamLimit:
@@ -21,11 +21,11 @@ class StreamLimit:
 
     @contextmanager
     def stream_of(self, user: str) -> Iterator[None]:
-        """Count one more for the length of the block. Raises Refused (429) where there are enough."""
+        """Count one more stream for the length of the block. Raises Refused (429) above the limit."""
         if self._open[user] >= MOST_STREAMS:
             raise Refused(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"You follow {MOST_STREAMS} trainings already, which is the limit: close some streams first",
+                f"You are already following {MOST_STREAMS} trainings, which is the limit: close some streams first",
                 {"Retry-After": "10"},
             )
         self._open[user] += 1

@@ -94,7 +94,7 @@ def _file(request: Request, version: str, name: str) -> Response:
     """One file. Any version is answered with the one that is here; only under its own name it may be kept."""
     files = served_files()
     if name not in files:
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"{name} is no file of the console")
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"{name} is not a file of the console")
     current = version_of(files)
     return _cached(
         request,

@@ -186,20 +186,20 @@ class AttemptRepository:
 
 def _lost(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
     if job is None:
-        return f"Job {job_id} has no row in training_jobs any more: somebody deleted it. Trigger it again."
+        return f"Job {job_id} no longer has a row in training_jobs: somebody deleted it. Trigger it again."
     if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
-        return f"Job {job_id} was stopped while it waited for a GPU. To train it after all, trigger it again."
+        return f"Job {job_id} was stopped while it waited for a GPU. To train it anyway, trigger it again."
     if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:
         return (
             f"Job {job_id} was recorded as failed while this attempt was starting. "
-            f"This attempt stops here; clear train to go on. The reason was: {job.error}"
+            f"This attempt stops here; clear the task train to continue. The reason was: {job.error}"
         )
     if job.run_id == run_id:
         return (
-            f"Job {job_id} does not belong to this attempt any more: a newer attempt of run {run_id} began. "
-            f"This one stops here; the newer one goes on."
+            f"Job {job_id} no longer belongs to this attempt: a newer attempt of run {run_id} has started. "
+            f"This one stops here; the newer one continues."
         )
     return (
-        f"Job {job_id} does not belong to run {run_id} any more: another run took it over. "
-        f"This training stops here; the other one goes on."
+        f"Job {job_id} no longer belongs to run {run_id}: another run took it over. "
+        f"This training stops here; the other one continues."
     )

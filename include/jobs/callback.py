@@ -71,5 +71,7 @@ class TrainingCompletionCallback(BaseModel):
         """Refuse names that would do something to the screen of whoever reads them."""
         texts = value if isinstance(value, dict) else [value]
         if any(isinstance(text, str) and not is_plain_line(text) for text in texts):
-            raise ValueError("it holds control characters, or some that turn the line around: remove them")
+            raise ValueError(
+                "it contains control characters or characters that reverse the text; remove them"
+            )
         return value

@@ -105,8 +105,8 @@ class Completion:
         """Refuse paths outside the job's own prefix in our bucket: this project answers for no others."""
         if self._told.job_id not in (None, self._job_id):
             raise CompletionRefused(
-                f"job_id={self._told.job_id!r:.80} is not the job of this address, {self._job_id}; "
-                "leave it out, or correct one of them"
+                f"job_id={self._told.job_id!r:.80} does not match the job in the URL ({self._job_id}); "
+                "omit it or correct one of them"
             )
         for kind in CHECKPOINT_KINDS:
             path = self._told.checkpoint(kind).path
@@ -116,8 +116,8 @@ class Completion:
                 raise CompletionRefused(str(error)) from None
             if path != own:
                 raise CompletionRefused(
-                    f"{column_names(kind).path}={path!r:.200} is not the place of this job's {kind}.pt; "
-                    f"store it at {own} and give that"
+                    f"{column_names(kind).path}={path!r:.200} is not where this job's {kind}.pt belongs; "
+                    f"upload the file to {own} and give that URI"
                 )
 
     def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
@@ -140,7 +140,8 @@ class Completion:
         ):
             if claimed not in (None, actual):
                 raise CompletionRefused(
-                    f"{name}={claimed!r} is not what S3 has, {actual!r}; upload the file again, or correct it"
+                    f"{name}={claimed!r} does not match the object in S3 ({actual!r}); upload the file again "
+                    "or correct the value"
                 )
         finding = self._judge(kind, place, read)
         checkpoint = Checkpoint(place.uri, read.sha256, read.size, self._epoch(kind, job))
@@ -184,7 +185,8 @@ class Completion:
                 if not is_condition_failed(error):
                     raise
                 raise CompletionRefused(
-                    f"{place.uri} was replaced while it was read; complete the job when its upload has ended"
+                    f"{place.uri} was replaced while it was being read; complete the job once its upload "
+                    "has finished"
                 ) from None
 
     def _values(
@@ -199,8 +201,8 @@ class Completion:
             return None
         if _holder(job) != _holder(before):
             raise CompletionConflict(
-                f"Job {job.job_id} was taken over, or its last.pt given up, while its files were read; "
-                "look at it, then complete it again"
+                f"Job {job.job_id} was taken over, or its last.pt expired, while its files were being read; "
+                "check the job, then complete it again"
             )
         metrics = job.metrics if told.metrics is None else told.metrics
         findings = [upload.finding for upload in found.values() if upload.finding]
@@ -221,13 +223,13 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
         given, owner = getattr(told, name), getattr(job, name)
         if None not in (given, owner) and given != owner:
             raise CompletionConflict(
-                f"{name}={given!r:.200} does not own job {job.job_id}: its row says {owner!r}; "
-                "leave it out, or take the job over first"
+                f"{name}={given!r:.200} does not own job {job.job_id}: its owner is {owner!r}; "
+                "omit it, or take over the job first"
             )
     if job.is_active and job.dag_id == TRAINING_DAG:
         raise CompletionConflict(
-            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, whose own task "
-            "records it; stop it, and wait until it has ended"
+            f"Job {job.job_id} is being trained by run {job.run_id} of {TRAINING_DAG}, which records "
+            "the completion itself; stop the job and wait until it has ended"
         )
     if not job.has_ended_well:
         return False
@@ -239,8 +241,8 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
         given, recorded = _comparable(getattr(told, name)), _comparable(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
             raise CompletionConflict(
-                f"{name}={given!r:.200} contradicts what is recorded of job {job.job_id}, {recorded!r}; "
-                "a job is completed once, so give this training a job of its own"
+                f"{name}={given!r:.200} contradicts the value recorded for job {job.job_id} ({recorded!r}); "
+                "a job is completed only once, so use a new job_id for this training"
             )
     return whole
 

@@ -37,7 +37,7 @@ class JobUnknown(FinalError):
     """There is no job of this id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job_id={job_id!r:.200} is no training job; GET /jobs lists those that there are")
+        super().__init__(f"job_id={job_id!r:.200} does not exist; GET /jobs lists all jobs")
 
 
 class Place(NamedTuple):

@@ -102,8 +102,8 @@ def name_of_weights(file_name: str) -> str:
     name = file_name.strip()
     if not WEIGHTS_NAME.match(name[:-3] + name[-3:].lower()):
         raise ValueError(
-            f"{shown(file_name)} is not named as weights are: letters, digits, '.', '_' and '-', at most 128 "
-            "of them and at first a letter or a digit, then .pt"
+            f"{shown(file_name)} is not a valid name for a weights file: use at most 128 letters, digits, '.', "
+            "'_' and '-', starting with a letter or a digit, followed by .pt"
         )
     return ModelReference.parse(name).name
 
@@ -146,11 +146,13 @@ def _weights(text: str) -> ModelReference:
     name = known.get(text.lower(), f"{text[:-3]}.pt")
     if not WEIGHTS_NAME.match(name):
         raise ValueError(
-            f"model={shown(text)} is a file of a worker, and a job reads none; upload it with "
-            "`make pretrained FILE=…` and give its name alone, or put it into S3 and give its s3:// URI"
+            f"model={shown(text)} is a path, and jobs do not read files of a worker; store the file with "
+            "`make pretrained FILE=…` and give only its name, or upload it to S3 and give its s3:// URI"
         )
     if name in published_weights() and published_weights()[name] is None:
-        raise ValueError(f"model={shown(text)} is of a kind that train_yolo does not train; give {_EXAMPLES}")
+        raise ValueError(
+            f"model={shown(text)} is a kind of model that train_yolo does not train; give {_EXAMPLES}"
+        )
     return ModelReference(ModelKind.PRETRAINED, name, name)
 
 
@@ -161,7 +163,7 @@ def _architecture(text: str) -> ModelReference:
         similar = similar_architecture(PurePath(text).name)
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
-            f"model={shown(text)} is not an architecture that Ultralytics ships, and a job reads no file of "
+            f"model={shown(text)} is not an architecture that Ultralytics ships, and jobs do not read files of "
             f"a worker; {hint} {_EXAMPLES}"
         )
     _require_trained_here(text, found)

@@ -209,8 +209,8 @@ class TrainingParameters(BaseModel):
         1,
         ge=1,
         le=100_000,
-        description="Upload the training state to S3 every so many epochs; the final state is always "
-        "uploaded.",
+        description="Number of epochs between uploads of the training state to S3; the final state is "
+        "always uploaded.",
         json_schema_extra=parameter(_CONTINUING),
     )
     publish_seconds: float = Field(

@@ -176,16 +176,16 @@ class JobRepository(AttemptRepository):
 
     def _create(self, job_id: str, run_id: str, values: Mapping[str, Any]) -> None:
         taken = JobTaken(
-            f"Job {job_id} was taken by another run while run {run_id} was about to take it. "
-            f"Wait until that run has ended, or choose another job_id."
+            f"Job {job_id} was taken by another run while run {run_id} was claiming it. "
+            "Wait until that run has ended, or choose another job_id."
         )
         if self._get(job_id) is not None:
             raise taken
         if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
-                f"Job {job_id} has no row in training_jobs, and the platform that owns the table names its "
-                f"rows by their key: row {job_id} could be its own later. "
-                f"Pass the job_id of an existing row, or a name that is no number."
+                f"Job {job_id} has no row in training_jobs, and the platform that owns the table uses its "
+                f"numeric key as job_id: it could create row {job_id} itself later. "
+                f"Pass the job_id of an existing row, or a name that is not a number."
             )
         try:
             self._statements.changed("create_job", **values)

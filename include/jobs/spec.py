@@ -51,8 +51,8 @@ class TrainingSpec(TrainingParameters):
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise ValueError(
-                f"resume_from={self.resume_from!r} is this job itself; what is resumed becomes a new job: "
-                "give another job_id"
+                f"resume_from={self.resume_from!r} is this job itself; a resumed training becomes a new "
+                "job: give another job_id"
             )
         elif self.model is not None and self.task is not None:
             check_model_fits(self.model, self.task)  # what the parent's spec or an XCom says of it
@@ -89,8 +89,8 @@ class TrainingSpec(TrainingParameters):
             if given is not None and given != _or_default(name, kept):
                 raise SpecError(
                     f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
-                    "which is continued; "
-                    "leave it out, or start a new training from that job's best.pt with `model`"
+                    "which this job continues; omit it, or start a new training from that job's best.pt "
+                    "with `model`"
                 )
         own = {"job_id", "fresh", "resume_from", *_MEANS}
         if self.device is None and count_devices(parent.device) > 1:
@@ -176,6 +176,6 @@ def _or_default(name: str, value: object) -> object:
 def _replaced(params: dict[str, Any]) -> dict[str, str]:
     """Say of each parameter of an earlier version what took its place."""
     return {
-        name: f"{name}={shown(params[name])} is no parameter any more; give {REPLACED[name]}"
+        name: f"{name}={shown(params[name])} is no longer a parameter; use {REPLACED[name]}"
         for name in REPLACED.keys() & params.keys()
     }
