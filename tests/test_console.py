@@ -14,14 +14,14 @@ from fastapi.routing import APIRoute
 
 from include.console.app import PAGES, PREFIX, create_app
 from include.console.derive_types import TYPES, derive
-from include.console.files import MEDIA_TYPES, STATIC, served_files, version_of
+from include.console.files import MEDIA_TYPES, STATIC, compute_version, list_served_files
 from include.stack.local import Stack
 from tests.api_client import token
 
 pytestmark = pytest.mark.timeout(600)
 
 VENDOR = STATIC / "vendor"
-FILES = served_files()
+FILES = list_served_files()
 OUR_OWN = {name: path for name, path in FILES.items() if not name.startswith("vendor/")}
 
 
@@ -51,7 +51,7 @@ def test_nobody_gets_a_page_who_is_not_logged_in(api_stack: Stack, page: str) ->
 
 @pytest.mark.parametrize("name", [*FILES, "vendor/README.md", "vendor/LICENSE-htm", "nowhere.js"])
 def test_nobody_gets_a_file_who_is_not_logged_in(api_stack: Stack, name: str) -> None:
-    answer = get(api_stack, f"static/{version_of(FILES)}/{name}", None)
+    answer = get(api_stack, f"static/{compute_version(FILES)}/{name}", None)
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -145,8 +145,10 @@ def test_a_page_names_every_module_and_style_so_that_none_waits_for_another(api_
 
 
 def test_an_update_is_another_version(tmp_path: Path) -> None:
-    assert version_of(FILES) == version_of(served_files())
-    assert version_of({name: path for name, path in FILES.items() if name != "h.js"}) != version_of(FILES)
+    assert compute_version(FILES) == compute_version(list_served_files())
+    assert compute_version({name: path for name, path in FILES.items() if name != "h.js"}) != compute_version(
+        FILES
+    )
 
 
 @pytest.mark.parametrize("name", OUR_OWN)

@@ -1,9 +1,9 @@
-"""The pages of the trainings at /training/console, which Airflow shows inside its own.
+"""The console at /training/console: pages about trainings that Airflow embeds in its own UI.
 
-app          the application: which pages there are, and how they are answered
-files        the files that the pages are made of
-page.html    what every page has; the rest is made in the browser, by the modules in static/
-static       ES modules and style sheets as they are served, without a build step
+app          the application that serves the pages
+files        the files of the pages
+page.html    the frame of every page; the modules in static/ render the rest in the browser
+static       ES modules and style sheets, served without a build step
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application that Airflow's API server mounts at PREFIX: six pages and the files they are made of."""
+"""The application that Airflow's API server mounts at PREFIX: six pages and their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from include.api.addresses import airflow_url
 from include.api.guarded_app import GuardedApp
 from include.console import PREFIX
-from include.console.files import HERE, MEDIA_TYPES, document, served_files, version_of
+from include.console.files import HERE, MEDIA_TYPES, compute_version, list_served_files, render_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ PAGES = {
     "compare": "Compare trainings",
     "models": "Models",
 }
-"""Each page and its title until it knows better. They are at one depth: what they link to is relative."""
+"""Pages with their initial titles. They are all at the same depth, because their links are relative."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -40,72 +40,72 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_ALWAYS_ASK = "private, no-cache"
-_NEVER_CHANGES = "private, max-age=31536000, immutable"
+_REVALIDATE = "private, no-cache"
+_IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 def create_app() -> GuardedApp:
-    """Make the application; nobody gets a page or a file who is not logged in."""
+    """Create the application, all of whose pages and files require a login."""
     app = GuardedApp(_HEADERS, title="Trainings")
-    app.middleware("http")(_answer)
-    app.get("/")(_first_page)
+    app.middleware("http")(_offer_login)
+    app.get("/")(_redirect_to_jobs)
     for page in PAGES:
-        app.get(f"/{page}")(_page)
-    app.get("/static/{version}/{name:path}")(_file)
+        app.get(f"/{page}")(_serve_page)
+    app.get("/static/{version}/{name:path}")(_serve_file)
     return app
 
 
-async def _answer(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer whoever is not logged in and came to read with a page that leads to the login, and back here."""
-    answered = await answer(request)
-    if answered.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
+async def _offer_login(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answer a page request without a login with a page that links to the login, which leads back here."""
+    response = await call_next(request)
+    if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
-        text = page.substitute(login=escape(_login_address(request)))
-        answered = HTMLResponse(text, answered.status_code, headers={"WWW-Authenticate": "Bearer"})
-    return answered
+        text = page.substitute(login=escape(_login_url(request)))
+        response = HTMLResponse(text, response.status_code, headers={"WWW-Authenticate": "Bearer"})
+    return response
 
 
-def _login_address(request: Request) -> str:
-    """Of Airflow's login, which leads to the page that was asked for."""
+def _login_url(request: Request) -> str:
+    """Return the URL of Airflow's login, which then leads to the requested page."""
     page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
     query = f"?{request.url.query}" if request.url.query else ""
     return f"{airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
 
 
-def _first_page() -> Response:
+def _redirect_to_jobs() -> Response:
     return RedirectResponse("jobs")
 
 
-def _page(request: Request) -> Response:
-    """One page. It names its files by their version: the browser asks for them again after an update only."""
-    files = served_files()
+def _serve_page(request: Request) -> Response:
+    """Serve a page. It names its files by version, so that browsers reload them only after an update."""
+    files = list_served_files()
     page = request.url.path.rpartition("/")[2]
-    version = version_of(files)
-    return _cached(
+    version = compute_version(files)
+    return _respond(
         request,
-        lambda: document(page, PAGES[page], files, version),
+        lambda: render_page(page, PAGES[page], files, version),
         media_type="text/html",
         etag=f'"{version}-{page}"',
-        caching=_ALWAYS_ASK,
+        caching=_REVALIDATE,
     )
 
 
-def _file(request: Request, version: str, name: str) -> Response:
-    """One file. Any version is answered with the one that is here; only under its own name it may be kept."""
-    files = served_files()
+def _serve_file(request: Request, version: str, name: str) -> Response:
+    """Serve a file. Any version gets the current file, but only the current version may be cached forever."""
+    files = list_served_files()
     if name not in files:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"{name} is not a file of the console")
-    current = version_of(files)
-    return _cached(
+    current = compute_version(files)
+    return _respond(
         request,
         files[name].read_bytes,
         media_type=MEDIA_TYPES[files[name].suffix],
         etag=f'"{current}"',
-        caching=_NEVER_CHANGES if version == current else _ALWAYS_ASK,
+        caching=_IMMUTABLE if version == current else _REVALIDATE,
     )
 
 
-def _cached(
+def _respond(
     request: Request, content: Callable[[], str | bytes], *, media_type: str, etag: str, caching: str
 ) -> Response:
     headers = {"Cache-Control": caching, "ETag": etag}

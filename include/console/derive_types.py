@@ -1,6 +1,6 @@
 """Derive api.d.ts from the REST API's OpenAPI document: `python -m include.console.derive_types`.
 
-TypeScript checks with it what the console's modules read from answers. Run this again when a response
+TypeScript uses it to check what the console's modules read from responses. Run this again when a response
 changes; a test compares the file with the API.
 """
 
@@ -17,7 +17,7 @@ _SCALARS = {"string": "string", "integer": "number", "number": "number", "boolea
 
 
 def derive() -> str:
-    """Return the declarations of all bodies of the API, as they stand in api.d.ts."""
+    """Return the declarations of all request and response bodies of the API, the content of api.d.ts."""
     from include.api.app import create_app
 
     schemas = create_app().openapi()["components"]["schemas"]
@@ -33,7 +33,7 @@ def _declaration(name: str, schema: dict[str, Any]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Return the TypeScript of a schema. Raises KeyError for a kind that the API has not used so far."""
+    """Return the TypeScript type of a schema. Raises KeyError for a type that the API has not used so far."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:

@@ -1,4 +1,4 @@
-"""The files that the pages are made of. Those in static/ are served as they are on the disk."""
+"""The files of the pages. Those in static/ are served unchanged."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TypeAlias
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-"""What is served; the licences of what is not ours lie beside it for whoever reads the source."""
+"""Types of files that are served; the licences of third-party files are kept beside them in the source."""
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
-def served_files() -> dict[str, Path]:
-    """Path below static/ and file, of everything that is served."""
+def list_served_files() -> dict[str, Path]:
+    """Return every served file by its path below static/."""
     found = (path for path in sorted(STATIC.rglob("*")) if path.suffix in MEDIA_TYPES)
     return {path.relative_to(STATIC).as_posix(): path for path in found}
 
 
-def version_of(files: dict[str, Path]) -> str:
-    """One word for the content of all the files: another one as soon as any of them changed."""
+def compute_version(files: dict[str, Path]) -> str:
+    """Return a version for the content of all files, which changes when any of them changes."""
     states = ((name, path.stat()) for name, path in files.items())
     return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
 
 
-def document(page: str, title: str, files: dict[str, Path], version: str) -> str:
-    """Return the HTML of one page. All its modules are named, so that the browser fetches them at once."""
+def render_page(page: str, title: str, files: dict[str, Path], version: str) -> str:
+    """Return the HTML of one page. It lists all modules, so that the browser fetches them in parallel."""
     static = f"static/{version}"
     styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
     modules = [
