@@ -104,8 +104,8 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
 
 def _ask_database(connection: Any, question: Question) -> None:
     """Run the database queries of the route."""
-    from include.api.pages import place_of
-    from include.jobs.listing import JobFilter, JobListing, Place
+    from include.api.pages import decode_cursor
+    from include.jobs.listing import JobFilter, JobListing, PagePosition
     from include.jobs.repository import JobRepository
 
     listing = JobListing(connection)
@@ -115,7 +115,7 @@ def _ask_database(connection: Any, question: Question) -> None:
         query = dict(question.query)
         limit, cursor = query.pop("limit", 25), query.pop("cursor", None)
         wanted = JobFilter(**query)
-        page = listing.page(wanted, limit, place_of(cursor, TypeAdapter(Place)))
+        page = listing.page(wanted, limit, decode_cursor(cursor, TypeAdapter(PagePosition)))
         listing.details([job.job_id for job in page.jobs])
         return
     if question.path == "/session":
@@ -159,14 +159,14 @@ def _one(stack: Stack, statement: Any) -> str:
 
 def _cursor_at(stack: Stack, deep: int) -> str:
     """Return the cursor after the job that has `deep` newer jobs."""
-    from include.api.pages import cursor_at
+    from include.api.pages import encode_cursor
 
     with closing(_connect(stack)) as connection:
         place = connection.execute(
             "SELECT created_at::text, job_id FROM training_jobs ORDER BY created_at DESC OFFSET %s LIMIT 1",
             [deep],
         ).fetchone()
-    return cursor_at(*place)
+    return encode_cursor(*place)
 
 
 def _log_in(stack: Stack) -> requests.Session:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.pool import QueuePool
 
 from include.api import connections
-from include.api.connections import MOST_KEPT, create_pool, lend
+from include.api.connections import MAX_IDLE, create_pool, pooled_connection
 from include.deployment import time_limited_connection
 from include.deployment.time_limited_connection import TimeLimitedConnection
 
@@ -46,23 +46,23 @@ def test_the_next_request_gets_the_connection_of_the_one_before(
     pool: QueuePool, opened: list[Connection]
 ) -> None:
     for _ in range(3):
-        with lend(pool) as connection:
+        with pooled_connection(pool) as connection:
             connection.execute("SELECT 1")
             connection.commit()
     assert len(opened) == 1
 
 
 def test_two_requests_at_once_get_two_connections(pool: QueuePool) -> None:
-    with lend(pool) as one, lend(pool) as other:
+    with pooled_connection(pool) as one, pooled_connection(pool) as other:
         assert one is not other
 
 
 def test_a_connection_that_the_server_ended_is_replaced(
     pool: QueuePool, opened: list[Connection], database_url: str
 ) -> None:
-    with lend(pool) as connection, psycopg.connect(database_url, autocommit=True) as server:
+    with pooled_connection(pool) as connection, psycopg.connect(database_url, autocommit=True) as server:
         server.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
-    with lend(pool) as connection:
+    with pooled_connection(pool) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert len(opened) == 2
 
@@ -73,7 +73,7 @@ def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
     monkeypatch.setattr(time_limited_connection, "RESPONSE_SECONDS", 1.0)
     pool = create_pool(lambda: TimeLimitedConnection.connect(database_url))
     with ExitStack() as requests, ExitStack() as hung:
-        kept = [requests.enter_context(lend(pool)) for _ in range(3)]
+        kept = [requests.enter_context(pooled_connection(pool)) for _ in range(3)]
         requests.close()
         for connection in kept:
             backend = psutil.Process(connection.info.backend_pid)
@@ -81,7 +81,7 @@ def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
             hung.callback(backend.resume)
         begun = time.monotonic()
         for _ in kept:
-            connection = requests.enter_context(lend(pool))
+            connection = requests.enter_context(pooled_connection(pool))
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert 1.0 <= time.monotonic() - begun < 2.0
     assert all(connection.closed for connection in kept)
@@ -90,10 +90,10 @@ def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
 def test_a_connection_in_the_middle_of_something_is_not_lent_again(
     pool: QueuePool, opened: list[Connection]
 ) -> None:
-    with suppress(RuntimeError), lend(pool) as connection:
+    with suppress(RuntimeError), pooled_connection(pool) as connection:
         connection.execute("CREATE TABLE half (done int)")
         raise RuntimeError
-    with lend(pool) as connection:
+    with pooled_connection(pool) as connection:
         assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
     assert opened[0].closed
 
@@ -101,12 +101,12 @@ def test_a_connection_in_the_middle_of_something_is_not_lent_again(
 def test_an_old_connection_is_not_lent_again(
     connect: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "LONGEST_KEPT", 1)
+    monkeypatch.setattr(connections, "MAX_AGE_SECONDS", 1)
     pool = create_pool(connect)
-    with lend(pool):
+    with pooled_connection(pool):
         pass
     time.sleep(1.1)
-    with lend(pool):
+    with pooled_connection(pool):
         pass
     assert len(opened) == 2
     assert opened[0].closed
@@ -114,6 +114,6 @@ def test_an_old_connection_is_not_lent_again(
 
 def test_no_more_are_kept_than_a_few(pool: QueuePool, opened: list[Connection]) -> None:
     with ExitStack() as requests:
-        for _ in range(MOST_KEPT + 2):
-            requests.enter_context(lend(pool))
+        for _ in range(MAX_IDLE + 2):
+            requests.enter_context(pooled_connection(pool))
     assert [connection.closed for connection in opened].count(True) == 2

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from include.api.app import create_app
 from include.api.events import RETRY_MILLISECONDS, follow
-from include.api.hub import LOOK_SECONDS, Hub
+from include.api.hub import POLL_SECONDS, Hub
 from include.deployment.connections import training_db
 from include.jobs.repository import JobRepository
 from include.stack.s3 import S3
@@ -269,7 +269,7 @@ def test_a_database_that_is_away_for_a_while_interrupts_no_stream(
         try:
             with pytest.raises(psycopg.OperationalError):
                 psycopg.connect(migrated_url)
-            time.sleep(2 * LOOK_SECONDS)  # it is looked at meanwhile
+            time.sleep(2 * POLL_SECONDS)  # it is looked at meanwhile
         finally:
             server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
     finish(jobs, 0)

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from include.api.app import PREFIX, create_app
-from include.api.pages import cursor_at
+from include.api.pages import encode_cursor
 from include.jobs.repository import JobRepository
 from include.schema.migrations import apply
 from include.stack.local import Stack
@@ -45,12 +45,12 @@ NAMED: dict[str, list[Any]] = {
 }
 """Values of paths that are there. None of these jobs waits or runs: a stream of events ends at once."""
 CURSORS = [
-    cursor_at("2026-01-01 00:00:00+00", "property-trained"),
-    cursor_at("-infinity", ""),
-    cursor_at("infinity", "z"),
-    cursor_at("no moment", "z"),
-    cursor_at("property", 1),
-    cursor_at("a\0", "\0"),
+    encode_cursor("2026-01-01 00:00:00+00", "property-trained"),
+    encode_cursor("-infinity", ""),
+    encode_cursor("infinity", "z"),
+    encode_cursor("no moment", "z"),
+    encode_cursor("property", 1),
+    encode_cursor("a\0", "\0"),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.api.job_response import responses_of
+from include.api.job_response import build_responses
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from tests.jobs import claim, recorded
@@ -25,6 +25,6 @@ def test_the_settings_are_read_once_for_a_page_of_jobs(
         return read[-1]
 
     monkeypatch.setattr(Settings, "from_environment", classmethod(from_environment))
-    shown = responses_of([recorded(jobs, f"job-{number}") for number in range(100)], connection)
+    shown = build_responses([recorded(jobs, f"job-{number}") for number in range(100)], connection)
     assert len(shown) == 100
     assert len(read) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.api.database import lenient
+from include.api.database import tolerate_foreign_values
 from include.jobs.job import JobStatus
 from include.jobs.listing import (
     CHILDREN_SHOWN,
@@ -19,7 +19,7 @@ from include.jobs.listing import (
     JobFilter,
     JobListing,
     JobUnknown,
-    Place,
+    PagePosition,
 )
 from include.queries import query
 from include.schema.migrations import apply
@@ -69,7 +69,7 @@ def found(listing: JobListing, wanted: JobFilter = EVERY) -> list[str]:
 
 def paged(listing: JobListing, limit: int, wanted: JobFilter = EVERY) -> list[list[str]]:
     pages: list[list[str]] = []
-    place: Place | None = None
+    place: PagePosition | None = None
     for _ in range(100):
         page = listing.page(wanted, limit, place)
         pages.append([job.job_id for job in page.jobs])
@@ -378,7 +378,7 @@ def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty_url: str, spe
         connection.execute(text)
         connection.commit()
         apply(platforms.engine(empty_url))
-        listing = JobListing(lenient(connection))
+        listing = JobListing(tolerate_foreign_values(connection))
         every = ["large", "a/b c", "of ours", "6", "empty", "again"]
         assert found(listing) == every
         assert list(itertools.chain(*paged(listing, 2))) == every

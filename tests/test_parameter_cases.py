@@ -74,24 +74,24 @@ def test_our_table_of_defaults_is_ultralytics_own() -> None:
 @pytest.mark.parametrize("spelt_out", [{"seed": 0}, {"optimizer": "auto"}, {"seed": 0, "optimizer": "auto"}])
 def test_a_default_that_is_spelt_out_on_resume_is_not_given(spelt_out: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
-    TrainingSpec.parse({"resume_from": "p", **spelt_out}).continuing(parent)
+    TrainingSpec.parse({"resume_from": "p", **spelt_out}).inherit_from(parent)
     explicit = TrainingSpec.parse({"epochs": 5, **spelt_out}).with_defaults()
-    assert TrainingSpec.parse({"resume_from": "p"}).continuing(explicit).seed == spelt_out.get("seed")
+    assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(explicit).seed == spelt_out.get("seed")
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer": "SGD"}])
 def test_what_must_not_change_on_resume_is_refused_without_none(other: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
     with pytest.raises(SpecError, match=r"differs from .* of job p, which this job continues") as refusal:
-        TrainingSpec.parse({"resume_from": "p", **other}).continuing(parent)
+        TrainingSpec.parse({"resume_from": "p", **other}).inherit_from(parent)
     assert "None" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("spelt_out", [{name: value} for name, value in DEFAULTS.items()], ids=str)
 def test_a_job_goes_on_whether_its_defaults_are_spelt_out_or_not(spelt_out: dict[str, Any]) -> None:
     short, long = TrainingSpec.parse({}), TrainingSpec.parse(spelt_out)
-    assert long.as_begun(short).identity() == short.identity()
-    assert short.as_begun(long).identity() == long.identity()
+    assert long.with_spelling_of(short).identity() == short.identity()
+    assert short.with_spelling_of(long).identity() == long.identity()
 
 
 @pytest.mark.parametrize(

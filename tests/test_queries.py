@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from include.jobs.listing import LONGEST_FILTER
+from include.jobs.listing import MAX_FILTER_LENGTH
 from include.queries import QUERIES, query
 
 NAMES = sorted(path.stem for path in QUERIES.glob("*.sql"))
@@ -30,4 +30,4 @@ def test_the_statement_that_airflow_reads_by_itself_includes_nothing() -> None:
 
 def test_datasets_and_models_are_compared_by_as_many_characters_as_a_filter_may_have() -> None:
     lengths = {int(length) for name in NAMES for length in re.findall(rb"left\(.*?, (\d+)\)", query(name))}
-    assert lengths == {LONGEST_FILTER}
+    assert lengths == {MAX_FILTER_LENGTH}

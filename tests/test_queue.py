@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.api.job_response import response_of
-from include.jobs.queue import ActiveJob, QueuePlace, find_places, places_of
+from include.api.job_response import build_response
+from include.jobs.queue import ActiveJob, QueuePlace, assign_places, find_places
 from include.jobs.repository import JobRepository
 from tests.jobs import claim, epoch_report, record_checkpoints, recorded
 
@@ -34,14 +34,14 @@ def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
 
 def minutes(jobs: list[ActiveJob]) -> list[int | None]:
     """After how many minutes each waiting one starts."""
-    starts = [place.expected_start_at for place in places_of(jobs, NOW).values()]
+    starts = [place.expected_start_at for place in assign_places(jobs, NOW).values()]
     return [None if start is None else round((start - NOW) / timedelta(minutes=1)) for start in starts]
 
 
 def test_jobs_start_one_after_the_other_where_one_gpu_is_taken() -> None:
     jobs = [job("runs", "running"), job("next"), job("last")]
-    assert places_of(jobs, NOW)["next"] == QueuePlace(1, 2, NOW + timedelta(minutes=10))
-    assert places_of(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
+    assert assign_places(jobs, NOW)["next"] == QueuePlace(1, 2, NOW + timedelta(minutes=10))
+    assert assign_places(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
 
 
 def test_a_job_of_two_gpus_waits_until_both_are_free() -> None:
@@ -87,7 +87,7 @@ def test_places_are_in_the_order_in_which_the_jobs_came(
         "second": 2,
         "third": 3,
     }
-    assert response_of(recorded(jobs, "of a platform"), connection).queue is None
+    assert build_response(recorded(jobs, "of a platform"), connection).queue is None
 
 
 def test_the_start_is_expected_by_similar_trainings(
@@ -106,15 +106,15 @@ def test_the_start_is_expected_by_similar_trainings(
     started = recorded(jobs, "runs").started_at
     assert started is not None
 
-    shown = response_of(recorded(jobs, "waits"), connection).queue
+    shown = build_response(recorded(jobs, "waits"), connection).queue
     assert shown is not None
     assert shown.expected_start_at is not None
     assert timedelta(minutes=20) <= shown.expected_start_at - started <= timedelta(minutes=21)
-    other = response_of(recorded(jobs, "other"), connection).queue
+    other = build_response(recorded(jobs, "other"), connection).queue
     assert other is not None
     assert other.expected_start_at is not None
     assert timedelta(minutes=40) <= other.expected_start_at - started <= timedelta(minutes=41)
-    assert response_of(recorded(jobs, "runs"), connection).queue is None
+    assert build_response(recorded(jobs, "runs"), connection).queue is None
 
 
 def test_an_epoch_that_was_taken_over_from_a_parent_tells_nothing(

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.api.job_response import response_of
+from include.api.job_response import build_response
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
@@ -44,12 +44,12 @@ def test_waiting_is_no_part_of_the_duration_nor_of_the_goodput(
 ) -> None:
     claim(jobs)
     waits(connection, 583)
-    assert response_of(recorded(jobs), connection).duration_seconds is None
+    assert build_response(recorded(jobs), connection).duration_seconds is None
     jobs.leave_queue("a", "run1", 1)
     connection.execute(
         "UPDATE training_jobs SET started_at = started_at - interval '60 s', trained_seconds = 45"
     )
-    shown = response_of(recorded(jobs), connection)
+    shown = build_response(recorded(jobs), connection)
     assert shown.duration_seconds == pytest.approx(60, abs=2)
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from include.api.app import create_app
-from include.api.streams import MOST_STREAMS
+from include.api.streams import MAX_STREAMS
 from include.jobs.repository import JobRepository
 from include.serving import protocol
 from include.serving.bodies import MOST_HEADER_BYTES, MOST_QUERY_BYTES, SMALL, BodyLimit, RequestLimits
@@ -202,7 +202,7 @@ def test_a_user_may_follow_so_many_trainings_and_no_more(
     started(jobs, epochs=0)
     connection.commit()
     with serving(open_app(app)) as url, ExitStack() as streams:
-        for _ in range(MOST_STREAMS):
+        for _ in range(MAX_STREAMS):
             stream = Listener(f"{url}/jobs/a/events")
             streams.callback(stream.close)
             assert stream.answer.status_code == 200

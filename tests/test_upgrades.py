@@ -93,7 +93,7 @@ def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
         assert jobs.record_progress("old", "manual__1", 2, Progress(1, 3, 5, 4.0)) is StopRequest.NONE
         jobs.record_durable("old", "manual__1", 2, 1, 3)
         assert recorded(jobs, "old").durable_batch == 3
-    assert TrainingSpec.stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(
+    assert TrainingSpec.parse_stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(
         "publish_seconds", 60
     )
 
@@ -126,7 +126,7 @@ def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
     written: dict[str, Any],
 ) -> None:
     assert (
-        Later.stored(written["xcom"]["spec"]).identity()
+        Later.parse_stored(written["xcom"]["spec"]).identity()
         == ResolvedJob.model_validate(written["xcom"]).spec.identity()
     )
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}

@@ -1,8 +1,10 @@
-"""Who may call a route. Airflow does not look after what a plugin serves: without these it is open to all.
+"""Guards that decide who may call a route.
 
-A route here shows what a Dag has made, so whoever may see the runs of that Dag may call it; and one that
-changes a job is for whoever may start such a run. Airflow's auth manager decides, by the same login, roles
-and Dag permissions as everywhere in Airflow.
+Airflow does not protect the routes of plugins: without one of these guards a route is public.
+
+A route that shows the results of a Dag is for users who may see that Dag's runs, and one that changes a job
+for users who may start such a run. Airflow's auth manager decides, by the same login, roles and Dag
+permissions as everywhere in Airflow.
 """
 
 from __future__ import annotations
@@ -32,34 +34,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def logged_in() -> Guard:
-    """Refuse (401) whoever is not logged in to Airflow."""
+def require_login() -> Guard:
+    """Refuse (401) requests without a login to Airflow."""
     guard: Guard = Depends(requires_authenticated())
     return guard
 
 
-def may_see_runs_of(dag_id: str) -> Guard:
-    """Refuse (403) whoever may not see the runs of that Dag."""
+def require_can_see_runs(dag_id: str) -> Guard:
+    """Refuse (403) users who may not see the runs of that Dag."""
     guard: Guard = Depends(_check_access("GET", dag_id))
     return guard
 
 
-def may_start(dag_id: str) -> Guard:
-    """Refuse (403) whoever may not trigger runs of that Dag."""
+def require_can_start(dag_id: str) -> Guard:
+    """Refuse (403) users who may not trigger runs of that Dag."""
     guard: Guard = Depends(check_can_start(dag_id))
     return guard
 
 
 def check_can_start(dag_id: str) -> Callable[..., None]:
-    """Return the check itself, called with request and user; it raises HTTPException (403) for no."""
+    """Return the check, which is called with request and user and raises HTTPException (403) to refuse."""
     return _check_access("POST", dag_id)
 
 
 def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
-    """Ask Airflow's auth manager.
+    """Return a check that asks Airflow's auth manager.
 
-    SimpleAuthManager raises KeyError for a role that it does not know: of a token that it signed before the
-    role was renamed, or one that another program with the same key signed.
+    SimpleAuthManager raises KeyError for an unknown role: in a token that it signed before the role was
+    renamed, or that another program signed with the same key.
     """
     ask: Callable[[Request, BaseUser], None] = requires_access_dag(method, DagAccessEntity.RUN, dag_id)
 
@@ -76,9 +78,9 @@ def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 
 
 async def authentication_error(request: Request) -> HTTPException | None:
-    """Return what refuses this request (401, or 403 for a forged token); None for a user.
+    """Return the authentication error for this request (401, or 403 for a forged token); None for a user.
 
-    For errors that come before any guard is asked: no such route, another method, a body that is no JSON.
+    For errors that occur before any guard runs: no such route, a wrong method, a body that is not JSON.
     """
     try:
         await get_user(request, bearer_credentials=await bearer_scheme(request))

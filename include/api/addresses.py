@@ -1,4 +1,4 @@
-"""Absolute addresses, from `[api] base_url`: what any browser or program can open."""
+"""Absolute URLs, built from `[api] base_url`, that any browser or program can open."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ PREFIX = "/training/api/v1"
 
 @cache
 def airflow_url() -> str:
-    """Of Airflow's UI, without a slash at its end; as Airflow itself does where base_url is not set.
+    """Return the base URL of Airflow's UI without a trailing slash (Airflow's own default if unset).
 
-    Airflow reads its configuration when it starts, and to ask it takes longer than all else about a link.
+    It is cached because Airflow reads its configuration only at its start, and a lookup takes longer than
+    everything else about a link.
     """
     return conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
 
 
-def at_airflow(*parts: str) -> str:
-    """Return the address of a page of Airflow's UI, or of a route of its own API."""
+def build_airflow_url(*parts: str) -> str:
+    """Return the URL of a page of Airflow's UI, or of a route of Airflow's own API."""
     return f"{airflow_url()}/{_path(*parts)}"
 
 
-def at_api(*parts: str) -> str:
-    """Return the address of a route of this API."""
+def build_api_url(*parts: str) -> str:
+    """Return the URL of a route of this API."""
     return f"{airflow_url()}{PREFIX}/{_path(*parts)}"
 
 

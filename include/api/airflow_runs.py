@@ -1,4 +1,4 @@
-"""Dag runs, through Airflow's own REST API as whoever asked us: its permissions and its audit hold."""
+"""Dag runs, through Airflow's REST API on behalf of the caller, so that its permissions and audit apply."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ _LOGIN = ("authorization", "cookie")
 
 
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
-    """Mark the run as failed, with the login of `request`; call it in a plain `def` route.
+    """Mark the run as failed, with the login of `request`; call it only from a plain `def` route.
 
-    Where Airflow refuses, the run ends by itself as soon as its next task sees that its job was stopped.
+    If Airflow refuses, the run still ends by itself as soon as its next task sees that its job was stopped.
     """
-    answer = _ask(request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"})
+    answer = _send(
+        request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
+    )
     if answer is None or answer.status_code != HTTPStatus.OK:
         log.warning("Airflow did not mark run %s of %s as failed: %s", run_id, dag_id, answer and answer.text)
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Whether Airflow has the run queued or running, as far as whoever sent `request` may see it."""
-    answer = _ask(request, "GET", dag_id, run_id)
+    """Say whether the run is queued or running, as far as the user who sent `request` may see it."""
+    answer = _send(request, "GET", dag_id, run_id)
     if answer is None or answer.status_code != HTTPStatus.OK:
         return False
     return answer.json()["state"] in {"queued", "running"}
 
 
-def _ask(request: Request, method: str, dag_id: str, run_id: str, **options: Any) -> httpx.Response | None:
-    """Ask the application that this process serves, without a way over the network; None without one."""
+def _send(request: Request, method: str, dag_id: str, run_id: str, **options: Any) -> httpx.Response | None:
+    """Call Airflow's application in this very process, without the network; None if it is not served here."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

@@ -22,25 +22,25 @@ from include.api import (
     validation,
 )
 from include.api.addresses import PREFIX
-from include.api.database import connected
+from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
-from include.api.known_parameters import known_parameters_only
-from include.api.problems import documented, responses
+from include.api.known_parameters import reject_unknown_parameters
+from include.api.problems import document_problems, responses
 from include.api.streams import StreamLimit
 from include.serving.bodies import WEIGHTS
 from include.serving.headers import FOR_DATA
 
 __all__ = ["PREFIX", "create_app"]
 
-_DESCRIPTION = """What Airflow's own REST API cannot tell: trainings as they happen, and versions of models.
+_DESCRIPTION = """What Airflow's own REST API does not offer: live progress of trainings, and model versions.
 
-Log in as to Airflow: with the session of its UI, or with a token of `POST /auth/token`. To start something,
-use Airflow's own API: permissions, validation and audit come with it."""
+Log in as for Airflow: with the session of its UI, or with a token of `POST /auth/token`. To start a training,
+use Airflow's own API, which brings permissions, validation and audit."""
 
 
 def create_app() -> GuardedApp:
-    """Make the application: all routes, each of them guarded."""
+    """Create the application with all of its routes, each of them guarded."""
     app = GuardedApp(
         FOR_DATA,
         {"/pretrained/": WEIGHTS},
@@ -58,7 +58,7 @@ def create_app() -> GuardedApp:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     )
-    app.state.hub = Hub(connected)
+    app.state.hub = Hub(open_database)
     app.state.streams = StreamLimit()
     for part in (
         jobs,
@@ -74,10 +74,10 @@ def create_app() -> GuardedApp:
         pretrained,
         session,
     ):
-        app.include_router(part.router, dependencies=[known_parameters_only()])
+        app.include_router(part.router, dependencies=[reject_unknown_parameters()])
 
     @app.get("/openapi.json", include_in_schema=False)
     def describe(request: Request) -> dict[str, Any]:
-        return documented(app.openapi()) | {"servers": [{"url": request.scope["root_path"]}]}
+        return document_problems(app.openapi()) | {"servers": [{"url": request.scope["root_path"]}]}
 
     return app

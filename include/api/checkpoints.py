@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from include.api.access import may_see_runs_of
+from include.api.access import require_can_see_runs
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.problems import Refused, responses
+from include.api.problems import ProblemError, responses
 from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import open_bucket, s3_signer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LINK_SECONDS = 300
 """Long enough to copy and paste a link; a browser follows it at once. S3 checks it when the GET starts."""
 
-router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[may_see_runs_of(TRAINING_DAG)])
+router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
 
 @router.get(
@@ -50,28 +50,30 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
 
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
-    """Return the address of the checkpoint, which exists. Raises Refused with the reason if it does not."""
+    """Return the location of the checkpoint. Raises ProblemError, with the reason, if there is none."""
     store = CheckpointStore(bucket)
     try:
         place = bucket.at(store.key(job.job_id, kind))
     except ValueError as error:
-        raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
+        raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)
     if recorded is not None and recorded.path != place.uri:
-        raise _none(
+        raise _no_checkpoint(
             job, kind, f"it is recorded at {recorded.path}, outside {place.uri}: download it from there"
         )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
-        raise _none(job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept")
+        raise _no_checkpoint(
+            job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept"
+        )
     stored = store.head(job.job_id, kind)
-    reason = _why_missing(job, stored) if recorded is None else _why_other(stored, recorded.sha256)
+    reason = _explain_missing(job, stored) if recorded is None else _explain_mismatch(stored, recorded.sha256)
     if reason is not None:
-        raise _none(job, kind, reason)
+        raise _no_checkpoint(job, kind, reason)
     return place
 
 
-def _why_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Return why a job that has recorded no checkpoint has none; None if its own training stored the object."""
+def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
+    """Return why a job without a recorded checkpoint has none; None if its own training stored one."""
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):
@@ -79,7 +81,7 @@ def _why_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | Non
     return None
 
 
-def _why_other(stored: StoredCheckpoint | None, sha256: str | None) -> str | None:
+def _explain_mismatch(stored: StoredCheckpoint | None, sha256: str | None) -> str | None:
     """Return why the object is not the recorded checkpoint; None if it is, or if no hash was recorded."""
     if stored is None:
         return "it was recorded, but is no longer in S3"
@@ -88,5 +90,5 @@ def _why_other(stored: StoredCheckpoint | None, sha256: str | None) -> str | Non
     return None
 
 
-def _none(job: TrainingJob, kind: CheckpointKind, reason: str) -> Refused:
-    return Refused(HTTPStatus.NOT_FOUND, f"Job {job.job_id} has no {kind}.pt to download: {reason}")
+def _no_checkpoint(job: TrainingJob, kind: CheckpointKind, reason: str) -> ProblemError:
+    return ProblemError(HTTPStatus.NOT_FOUND, f"Job {job.job_id} has no {kind}.pt to download: {reason}")

@@ -1,4 +1,4 @@
-"""Completion of jobs that were trained outside Airflow."""
+"""Completing jobs that were trained outside Airflow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 
-from include.api.access import may_start
-from include.api.database import connected
-from include.api.job_response import TrainingJobResponse, response_of  # noqa: TC001 - read at run time
+from include.api.access import require_can_start
+from include.api.database import open_database
+from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import from_own_pages
-from include.api.problems import Refused, responses
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
@@ -21,31 +21,34 @@ from include.jobs.completion import Completion, CompletionConflict, CompletionRe
 from include.jobs.job import TRAINING_DAG
 
 _READERS = CapacityLimiter(2)
-"""Reads of gigabytes at once in this process, in threads of their own: Airflow's routes share the others."""
+"""Completions at a time in this process. They read gigabytes, so they must not occupy the threads that
+Airflow's routes share."""
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
+router = APIRouter(
+    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
+)
 
 
 @router.post("/{job_id}/completion", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
 async def complete_job(
-    job_id: JobId, told: TrainingCompletionCallback, user: GetUserDep
+    job_id: JobId, callback: TrainingCompletionCallback, user: GetUserDep
 ) -> TrainingJobResponse:
-    """Record a job that was trained elsewhere, once both of its checkpoints were read and are what is told.
+    """Verify the checkpoints and the report of a job that was trained elsewhere, and record it.
 
-    They must be at the job's own places in the bucket. What is left out is taken from the objects and from
-    the job; the same completion sent again changes nothing. It takes as long as reading both files does. A
-    file that could run code where it is loaded is refused.
+    They must be under the job's own keys in the bucket. Omitted values are taken from the objects and from
+    the job; sending the same completion again changes nothing. The request takes as long as reading both
+    files. A file that could run code when it is loaded is refused.
     """
-    return await to_thread.run_sync(_complete, job_id, told, user.get_name(), limiter=_READERS)
+    return await to_thread.run_sync(_complete, job_id, callback, user.get_name(), limiter=_READERS)
 
 
-def _complete(job_id: str, told: TrainingCompletionCallback, user: str) -> TrainingJobResponse:
-    completion = Completion(job_id, told, connected, open_bucket(Settings.from_environment()), user)
+def _complete(job_id: str, callback: TrainingCompletionCallback, user: str) -> TrainingJobResponse:
+    completion = Completion(job_id, callback, open_database, open_bucket(Settings.from_environment()), user)
     try:
         job = completion.record()
     except CompletionRefused as error:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     except CompletionConflict as error:
-        raise Refused(HTTPStatus.CONFLICT, str(error)) from None
-    with connected() as database:
-        return response_of(job, database)
+        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+    with open_database() as database:
+        return build_response(job, database)

@@ -1,9 +1,9 @@
-"""Connections to the training database that later requests use again, in each process of the API server.
+"""A pool of connections to the training database in each process of the API server.
 
-Opening one takes longer than most answers: PostgreSQL starts a process for it and checks the password by
-thousands of hashes. SQLAlchemy's pool pings each before it lends it again, because the server may have been
-restarted, and replaces it after a minute, so that it leads where Airflow's connection says. There is no
-engine: what is lent is psycopg's own connection.
+Opening a connection takes longer than most requests: PostgreSQL starts a process for it and checks the
+password with thousands of hashes. SQLAlchemy's pool pings a connection before it is used again, because the
+server may have been restarted, and replaces it after a minute, so that changes of Airflow's connection take
+effect. There is no engine: the pool hands out psycopg's own connections.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from sqlalchemy.pool import QueuePool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MOST_KEPT = 8
-LONGEST_KEPT = 60
-"""Seconds after it was opened: then a password that was changed in Airflow is used."""
+MAX_IDLE = 8
+MAX_AGE_SECONDS = 60
+"""Age at which a connection is replaced, so that a password that was changed in Airflow is used."""
 
 
 def create_pool(connect: Callable[[], Any]) -> QueuePool:
-    """Return an empty pool. `connect` opens psycopg connections for it, as many as are needed at once."""
+    """Return an empty pool. `connect` opens psycopg connections for it, as many as are in use at once."""
     return QueuePool(
         connect,
-        pool_size=MOST_KEPT,
+        pool_size=MAX_IDLE,
         max_overflow=-1,
-        recycle=LONGEST_KEPT,
+        recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # what is not needed grows old
-        reset_on_return=None,  # only idle connections are given back
+        use_lifo=True,  # so that connections that are not needed expire
+        reset_on_return=None,  # only connections outside a transaction are returned
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
 
 
 @contextmanager
-def lend(pool: QueuePool) -> Iterator[psycopg.Connection[Any]]:
-    """Lend a connection that works, until the block ends. Raises what opening one raises.
+def pooled_connection(pool: QueuePool) -> Iterator[psycopg.Connection[Any]]:
+    """Take a working connection from the pool until the block ends. Raises what opening one raises.
 
-    One that the block leaves in the middle of a transaction, or broken, is closed.
+    A connection that the block leaves broken or within a transaction is closed.
     """
-    lent = pool.connect()
-    connection = cast("psycopg.Connection[Any]", lent.driver_connection)
+    pooled = pool.connect()
+    connection = cast("psycopg.Connection[Any]", pooled.driver_connection)
     try:
         yield connection
     finally:
         if connection.info.transaction_status == TransactionStatus.IDLE:
-            lent.close()
+            pooled.close()
         else:
-            lent.invalidate()
+            pooled.invalidate()

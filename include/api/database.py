@@ -1,4 +1,4 @@
-"""The training database, for the time of a request."""
+"""A connection to the training database for the duration of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg import Connection, DataError
 from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
-from include.api.connections import create_pool, lend
+from include.api.connections import create_pool, pooled_connection
 from include.deployment.connections import connect_training_db
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
 
-def lenient(connection: Connection[Any]) -> Connection[Any]:
-    """Let one row of a platform that Python or JSON cannot express be shown without what they cannot.
+def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
+    """Make the connection read values that Python or JSON cannot express as None, and return it.
 
-    PostgreSQL knows moments such as infinity and numbers such as 1e999; each becomes None, instead of an
-    error in the place of a whole page.
+    A platform may have written timestamps such as infinity and numbers such as 1e999, and one such row must
+    not turn a whole page into an error.
     """
-    connection.adapters.register_loader("timestamptz", _LenientMoment)
+    connection.adapters.register_loader("timestamptz", _LenientTimestamp)
     set_json_loads(_lenient_json, connection)
     return connection
 
 
-class _LenientMoment(TimestamptzLoader):
+class _LenientTimestamp(TimestamptzLoader):
     def load(self, data: Buffer) -> datetime:
         try:
             return super().load(data)
@@ -45,7 +45,7 @@ class _LenientMoment(TimestamptzLoader):
 def _lenient_json(data: str | bytes) -> Any:
     text = data if isinstance(data, str) else data.decode()
     try:
-        value = json.loads(text, parse_float=_finite, parse_int=_sayable)
+        value = json.loads(text, parse_float=_finite, parse_int=_representable)
         if "\\u" in text:  # half a surrogate pair is allowed in a column of type json
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -53,8 +53,8 @@ def _lenient_json(data: str | bytes) -> Any:
     return value
 
 
-def _sayable(number: str) -> int | None:
-    """JSON sets no limit, but programs do: none has a number of more digits than a double."""
+def _representable(number: str) -> int | None:
+    """Return the integer, or None if it has more digits than a double: JSON sets no limit, but parsers do."""
     return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 
@@ -64,20 +64,20 @@ def _finite(number: str) -> float | None:
 
 
 def _connect() -> Connection[Any]:
-    connection = lenient(connect_training_db())
-    connection.prepare_threshold = None  # a proxy between us need not know of prepared statements
+    connection = tolerate_foreign_values(connect_training_db())
+    connection.prepare_threshold = None  # a proxy in between may not support prepared statements
     return connection
 
 
 pool = create_pool(_connect)
-connected = partial(lend, pool)
-"""A context: an open connection, in no transaction. It blocks, so not on an event loop."""
+open_database = partial(pooled_connection, pool)
+"""Context manager for an idle connection. It blocks, so never use it on an event loop."""
 
 
-def _connected() -> Iterator[Connection[Any]]:
-    with connected() as connection:
+def _request_connection() -> Iterator[Connection[Any]]:
+    with open_database() as connection:
         yield connection
 
 
-Database = Annotated[Connection[Any], Depends(_connected)]
-"""A parameter of a route, which must be a plain `def`: such a connection until the answer was made."""
+Database = Annotated[Connection[Any], Depends(_request_connection)]
+"""Parameter of a route, which must be a plain `def`: an idle connection until the response was created."""

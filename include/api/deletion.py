@@ -10,23 +10,25 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from fastapi import APIRouter, Query, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel
 
-from include.api.access import may_start
+from include.api.access import require_can_start
 from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import from_own_pages
+from include.api.origin import require_same_origin
 from include.api.own_jobs import require_own_job
-from include.api.problems import Refused, responses
+from include.api.problems import ProblemError, responses
 from include.audit.deletion import DeletionRefused, delete_job
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
+router = APIRouter(
+    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
+)
 
 
 class DeletedJob(BaseModel):
-    """What was deleted: objects, and their size in bytes."""
+    """What was deleted: the number of objects, and their total size in bytes."""
 
     job_id: str
     objects: int
@@ -48,10 +50,12 @@ def delete(
     """
     job = require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:
-        raise Refused(HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id")
+        raise ProblemError(
+            HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id"
+        )
     bucket = open_bucket(Settings.from_environment(), interactive=True)
     try:
         deleted = delete_job(database, bucket, job, partial(is_running, request))
     except DeletionRefused as refusal:
-        raise Refused(HTTPStatus.CONFLICT, str(refusal)) from None
+        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
     return DeletedJob(job_id=job_id, objects=deleted.objects, bytes=deleted.bytes)

@@ -1,4 +1,4 @@
-"""A job as it happens: its epochs and its row as server-sent events, for EventSource of any browser."""
+"""Live events of a job: its epochs and its row as server-sent events, for any browser's EventSource."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - read at run time
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from include.api.access import may_see_runs_of
+from include.api.access import require_can_see_runs
 from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.problems import responses
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from include.api.hub import JobState, KnownEpoch
 
 LONGEST_SECONDS = 300.0
-"""How long a stream lives. The browser reconnects on its own, and its permissions are checked again."""
+"""Maximum duration of a stream. The browser reconnects on its own, and its permissions are checked again."""
 
 RETRY_MILLISECONDS = 2000
 _NOTICE_SECONDS = 0.5
-"""How soon a stream notices that its time is over, or that the server was told to stop."""
+"""How often a stream checks whether its time is over or the server is stopping."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of(TRAINING_DAG)])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
-    int | None, Header(ge=-1, le=2**31 - 1, description="As `after`; browsers send it when they come back.")
+    int | None, Header(ge=-1, le=2**31 - 1, description="Like `after`; browsers send it when they reconnect.")
 ]
 
 
@@ -49,10 +49,10 @@ def _hub(request: Request) -> Hub:
     return hub
 
 
-async def _one_more_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
-    """Count this stream as one of its user until it has ended."""
+async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
+    """Count this stream against its user's limit until it ends."""
     streams: StreamLimit = request.app.state.streams
-    with streams.stream_of(user.get_id()):
+    with streams.count_stream(user.get_id()):
         yield
 
 
@@ -60,7 +60,7 @@ async def _one_more_stream(request: Request, user: GetUserDep) -> AsyncIterator[
     "/{job_id}/events",
     response_class=EventSourceResponse,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
-    dependencies=[Depends(_one_more_stream)],
+    dependencies=[Depends(_count_stream)],
 )
 async def follow_job(
     job: FoundJob,
@@ -70,20 +70,20 @@ async def follow_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `job` at first and when its row changes, `epoch` for each finished one, `end` at its end.
 
-    The data are those of the routes of the job and of its epochs. After five minutes the stream ends.
+    The data are the same as in the routes of the job and of its epochs. The stream ends after five minutes.
     """
-    place = after if last_event_id is None else last_event_id
-    async for event in follow(hub, job.job_id, place, LONGEST_SECONDS):
+    last_seen = after if last_event_id is None else last_event_id
+    async for event in follow(hub, job.job_id, last_seen, LONGEST_SECONDS):
         yield event
 
 
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
     """Yield what happens to the job after epoch `after`, until it has ended or `seconds` have passed."""
-    end, told, sent = time.monotonic() + seconds, None, _Sent(after)
+    end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
-        while time.monotonic() < end and not uvicorn_stops():
+        while time.monotonic() < end and not is_server_stopping():
             news, state = hub.news, hub.state(job_id)
-            if state is not None and state.version != told:
+            if state is not None and state.version != version:
                 if state.job is None:  # deleted: a client that reconnects gets 404
                     return
                 yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
@@ -92,22 +92,23 @@ async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIter
                 if state.ended:
                     yield ServerSentEvent(event="end", raw_data="{}")
                     return
-                told = state.version
+                version = state.version
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), _NOTICE_SECONDS)
 
 
-class _Sent:
-    """Which epochs a stream has told of: all up to one, as they were recorded until then."""
+class _SentEpochs:
+    """The epochs that a stream has sent: all up to one, as recorded at that time."""
 
     def __init__(self, after: int) -> None:
         self._epoch = after
         self._until: datetime | None = None
 
     def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
-        """Epochs that are to be sent.
+        """Yield the epochs that have to be sent.
 
-        Where the job went back meanwhile, those that it repeats; where that was before the stream began, all.
+        If the job went back to an earlier epoch meanwhile, these are the repeated ones; if it did so before
+        the stream started, all.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:
@@ -119,10 +120,10 @@ class _Sent:
         self._until = max((each.recorded_at for each in state.epochs), default=_LONG_AGO)
 
 
-def uvicorn_stops() -> bool:
-    """Whether the server of this process was told to stop.
+def is_server_stopping() -> bool:
+    """Say whether the server of this process is stopping.
 
-    It tells nobody, and waits for open streams: two minutes in Airflow, by [api] worker_timeout.
+    Uvicorn does not announce it, and waits for open streams: two minutes in Airflow ([api] worker_timeout).
     """
     server = find_running_server()
     return server is not None and server.should_exit

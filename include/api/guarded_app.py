@@ -1,4 +1,4 @@
-"""The FastAPI class of our applications in Airflow's API server."""
+"""The FastAPI class of this project's applications in Airflow's API server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 
-from include.api.access import authentication_error, logged_in
-from include.api.problems import answer_with_problems, http_problem
+from include.api.access import authentication_error, require_login
+from include.api.problems import http_problem, install_problem_handlers
 from include.serving.bodies import RequestLimits
 from include.serving.headers import SecurityHeaders
 from include.serving.protocol import limit_connections, raise_descriptor_limit
@@ -24,11 +24,10 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 
 
 class GuardedApp(FastAPI):
-    """An application whose answers all have `headers`, and all of whose routes need a login.
+    """An application whose routes all require a login and whose responses all have `headers`.
 
-    FastAPI's own pages are off, for they would be open to anyone. So are its redirects from /path/ to /path:
-    they lead to whatever host the request names. limits holds, by what their paths
-    begin with, for bodies that may be larger than others.
+    FastAPI's own pages are off, because they would be public. So are its redirects from /path/ to /path,
+    which lead to whatever host the request names. limits maps prefixes of paths to limits for larger bodies.
     """
 
     def __init__(
@@ -39,21 +38,21 @@ class GuardedApp(FastAPI):
             redoc_url=None,
             openapi_url=None,
             redirect_slashes=False,
-            dependencies=[logged_in()],
+            dependencies=[require_login()],
             lifespan=_guard_server,
             **options,
         )
         self._headers, self._limits = headers, limits
-        answer_with_problems(self)
+        install_problem_handlers(self)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the guards around all else, also around the handler of unexpected errors."""
+        """Wrap the guards around everything else, including the handler of unexpected errors."""
         guarded = RequestLimits(_LoginBeforeBody(super().build_middleware_stack()), limits=self._limits)
         return SecurityHeaders(guarded, self._headers)
 
 
 class _LoginBeforeBody:
-    """Refuses whoever is not logged in before a byte of a body is read; FastAPI reads it before it asks."""
+    """Refuses requests without a login before their body is read; FastAPI would read the body first."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,7 +68,7 @@ class _LoginBeforeBody:
 
 @asynccontextmanager
 async def _guard_server(_: FastAPI) -> AsyncIterator[None]:
-    """Guard the connections of the process that serves the application, as far as it can be guarded."""
+    """Limit the connections of the process that serves the application, as far as possible."""
     raise_descriptor_limit()
     limit_connections()
     yield

@@ -1,4 +1,4 @@
-"""One look at the database a second for everybody who watches a job, however many they are."""
+"""Polling the database once a second on behalf of all clients that watch a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from include.api.job_response import response_of
+from include.api.job_response import build_response
 from include.database import Statements
 from include.deployment.retrying import database_errors
 from include.jobs.queue import find_places
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class KnownEpoch(NamedTuple):
@@ -37,9 +37,9 @@ class KnownEpoch(NamedTuple):
 
 @dataclass(frozen=True)
 class JobState:
-    """A job at one look. version tells one state from another; job is its TrainingJobResponse as JSON.
+    """A job at one poll. version distinguishes states; job is its TrainingJobResponse as JSON.
 
-    A row that was deleted meanwhile, or cannot be shown, has no job.
+    job is None if the row was deleted meanwhile or cannot be shown.
     """
 
     version: tuple[object, ...]
@@ -52,32 +52,32 @@ _GONE = JobState((), None, ended=True, epochs=())
 
 
 class Hub:
-    """Keeps the present state of every job that somebody watches, and tells that something is new.
+    """Keeps the present state of every watched job, and announces changes.
 
-    It looks only while somebody watches, in a thread, with one connection. A database that is away is no
-    reason to end: nothing is new then. All but the look itself belongs to one event loop.
+    It polls only while somebody watches, in a thread, with one connection. If the database is unavailable it
+    keeps trying. Everything except the poll itself runs on one event loop.
     """
 
     def __init__(
         self,
         open_database: Callable[[], AbstractContextManager[Connection[Any]]],
-        seconds: float = LOOK_SECONDS,
+        seconds: float = POLL_SECONDS,
     ) -> None:
         self._open_database, self._seconds = open_database, seconds
         self._watchers: Counter[str] = Counter()
         self._states: dict[str, JobState] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._asked = asyncio.Event()
+        self._polling: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
         self.news = asyncio.Event()
-        """Set when a state is new. Then it is another event, so take it before you look at a state."""
+        """Set when a state changes, and then replaced by a new event: read it before you read a state."""
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
-        """Keep `state(job_id)` up to date for the length of the block."""
+        """Keep `state(job_id)` up to date for the duration of the block."""
         self._watchers[job_id] += 1
-        self._asked.set()
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look_again_and_again())
+        self._woken.set()
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll_until_unwatched())
         try:
             yield
         finally:
@@ -85,37 +85,37 @@ class Hub:
             if not self._watchers[job_id]:
                 del self._watchers[job_id]
                 self._states.pop(job_id, None)
-                self._asked.set()
+                self._woken.set()
 
     def state(self, job_id: str) -> JobState | None:
-        """Return the newest state of a job that is watched; None until it was looked at."""
+        """Return the newest state of a watched job; None before its first poll."""
         return self._states.get(job_id)
 
     @property
     def idle(self) -> bool:
         """Whether the polling has stopped, because nobody watches."""
-        return self._looking is None
+        return self._polling is None
 
-    async def _look_again_and_again(self) -> None:
+    async def _poll_until_unwatched(self) -> None:
         reachable = True
         try:
             while self._watchers:
-                self._asked.clear()
+                self._woken.clear()
                 known = {job_id: self._states.get(job_id) for job_id in self._watchers}
                 try:
-                    found = await asyncio.to_thread(look, known, self._open_database)
-                except Exception as error:  # whatever it is, the next look may succeed
+                    found = await asyncio.to_thread(poll, known, self._open_database)
+                except Exception as error:  # whatever it is, the next poll may succeed
                     if reachable:
                         log.warning("Watched jobs could not be read, retrying: %s", error)
                     reachable = False
                 else:
                     reachable = True
-                    self._tell(found)
+                    self._publish(found)
                 await self._pause()
         finally:
-            self._looking = None
+            self._polling = None
 
-    def _tell(self, found: Mapping[str, JobState]) -> None:
+    def _publish(self, found: Mapping[str, JobState]) -> None:
         new = {job_id: state for job_id, state in found.items() if job_id in self._watchers}
         if new:
             self._states |= new
@@ -125,19 +125,19 @@ class Hub:
     async def _pause(self) -> None:
         """Wait for the next poll; a client that starts to watch, or a job's last one that leaves, ends it."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), self._seconds)
+            await asyncio.wait_for(self._woken.wait(), self._seconds)
 
 
-def look(
+def poll(
     known: Mapping[str, JobState | None],
     open_database: Callable[[], AbstractContextManager[Connection[Any]]],
 ) -> dict[str, JobState]:
-    """Return the states of those of these jobs that are not as they were known."""
+    """Return the states of the jobs that differ from the known ones."""
     with open_database() as connection:
         with connection.transaction():
             rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
-        # The place in the queue changes with other rows.
+        # A job's place in the queue changes with other rows.
         is_queued = any(row.is_queued for row in rows)
         places = find_places(connection, datetime.now(UTC)) if is_queued else {}
         new = {job_id: _GONE for job_id in known if job_id not in found}
@@ -149,7 +149,7 @@ def look(
                     new[job_id] = _read(connection, job_id, version, row.epoch, before)
                 except database_errors():
                     raise
-                except Exception:  # this row must not end the streams of other jobs
+                except Exception:  # one row must not end the streams of other jobs
                     log.warning("The present state of job %r cannot be shown.", job_id, exc_info=True)
                     new[job_id] = _GONE
     return new
@@ -163,17 +163,19 @@ def _read(
     before: JobState | None,
 ) -> JobState:
     jobs = JobRepository(connection)
-    # First the job: where it has ended, all of its epochs were there before
+    # The job is read first: if it has ended, all of its epochs are already recorded.
     job = jobs.get(job_id)
     if job is None:
         return _GONE
-    shown = response_of(job, connection).model_dump_json()
+    shown = build_response(job, connection).model_dump_json()
     old = before.epochs if before else ()
     new = jobs.epochs(
         job_id,
-        after=max((each.epoch for each in old), default=-1),
-        since=max((each.recorded_at for each in old), default=None),
+        after=max((known.epoch for known in old), default=-1),
+        since=max((known.recorded_at for known in old), default=None),
     )
-    epochs = {each.epoch: each for each in old if latest is not None and each.epoch <= latest}
-    epochs |= {each.epoch: KnownEpoch(each.epoch, each.recorded_at, each.model_dump_json()) for each in new}
-    return JobState(version, shown, job.has_ended, tuple(epochs[each] for each in sorted(epochs)))
+    epochs = {known.epoch: known for known in old if latest is not None and known.epoch <= latest}
+    epochs |= {
+        epoch.epoch: KnownEpoch(epoch.epoch, epoch.recorded_at, epoch.model_dump_json()) for epoch in new
+    }
+    return JobState(version, shown, job.has_ended, tuple(epochs[number] for number in sorted(epochs)))

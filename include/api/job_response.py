@@ -1,4 +1,4 @@
-"""A training job as every route of the API shows it: its row, and what else is known of it."""
+"""A training job as all routes of the API show it: its row, and what is derived from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from include.api.addresses import at_airflow, at_api
+from include.api.addresses import build_airflow_url, build_api_url
 from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, named
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, text_parameter
 from include.jobs.queue import find_places
 from include.plain_text import escape_all_controls
 from include.s3.layout import checkpoint_key, dataset_report_key
@@ -29,12 +29,12 @@ _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
 class Progress(BaseModel):
-    """How far a job is. Epochs are counted here: three finished ones are 3, and the last of them is epoch 2.
+    """Progress of a job. These are numbers of epochs: after epochs 0, 1 and 2, finished_epochs is 3.
 
-    batch is how many batches of the next epoch are trained, of `batches`. durable_epochs, and durable_batch
-    after them, are what a lost machine cannot take away any more. epoch_seconds is what the last epoch took,
-    eta_seconds what the rest will take as of recorded_at; null unless the job runs. goodput is the share of
-    the time since the start that went into training that counts; null where that is not known.
+    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs, and
+    durable_batch after them, survive the loss of the machine. epoch_seconds is the duration of the last
+    epoch, eta_seconds the expected duration of the rest as of recorded_at; null unless the job runs. goodput
+    is the share of the time since the start that was spent on training that counts; null if unknown.
     """
 
     finished_epochs: int | None
@@ -50,10 +50,10 @@ class Progress(BaseModel):
 
 
 class JobQueue(BaseModel):
-    """Where the job is among those that wait for a GPU: first come, first served.
+    """Place of the job in the queue for a GPU: first come, first served.
 
-    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the trainings
-    that go on and from how long similar ones took; null where there is nothing to go by.
+    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the running
+    trainings and the duration of similar ones; null without a basis for an estimate.
     """
 
     place: int
@@ -62,7 +62,7 @@ class JobQueue(BaseModel):
 
 
 class JobLineage(BaseModel):
-    """What the job goes on from, after which epoch (from 0), and the newest jobs that go on from it."""
+    """The job that this one continues, after which epoch (from 0), and the newest jobs that continue it."""
 
     parent_job_id: str | None
     resumed_epoch: int | None
@@ -70,7 +70,7 @@ class JobLineage(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Absolute addresses. Those of the checkpoints and the report are null where there is none."""
+    """Absolute URLs. Those of the checkpoints and of the report are null if there is none."""
 
     self: str
     epochs: str
@@ -85,12 +85,12 @@ class JobLinks(BaseModel):
 
 
 class TrainingJobResponse(TrainingJob):
-    """A training job: every field of its row, and what follows from it.
+    """A training job: every field of its row, and what is derived from it.
 
-    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is from
-    the start of the training to its end, or until now: the wait for a GPU is not in it. queue is null
-    unless the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs, evenly spaced over
-    all that are finished, the oldest first.
+    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds runs
+    from the start of the training to its end, or until now, without the wait for a GPU. queue is null unless
+    the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs, evenly spaced over all
+    finished ones, the oldest first.
     """
 
     task: str | None
@@ -104,33 +104,33 @@ class TrainingJobResponse(TrainingJob):
     links: JobLinks
 
 
-def response_of(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
-    """Return the job as the API shows it; read what is not in its row."""
-    return responses_of([job], database)[0]
+def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
+    """Return the job as the API shows it, reading from the database what its row does not hold."""
+    return build_responses([job], database)[0]
 
 
-def responses_of(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
-    """All of these jobs, with one look at the database."""
+def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
+    """Return all of these jobs as the API shows them, with one set of queries."""
     details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
     bucket = Settings.from_environment().bucket
     return [
-        _response(job, details.get(job.job_id, JobDetails()), places.get(job.job_id), bucket, now)
+        _build(job, details.get(job.job_id, JobDetails()), places.get(job.job_id), bucket, now)
         for job in jobs
     ]
 
 
-def _response(
+def _build(
     job: TrainingJob, details: JobDetails, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
     return TrainingJobResponse(
         **row,
-        task=named(row["spec"], "task"),
-        model=named(row["spec"], "model"),
-        dataset=named(row["spec"], "dataset"),
+        task=text_parameter(row["spec"], "task"),
+        model=text_parameter(row["spec"], "model"),
+        dataset=text_parameter(row["spec"], "dataset"),
         duration_seconds=_duration(job, now),
         queue=None if place is None else JobQueue(**asdict(place)),
         progress=_progress(job, details, _duration(job, now)),
@@ -145,9 +145,9 @@ def _response(
 
 
 def escape_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row without characters that do something to the screen of whoever reads it.
+    """Escape control characters, which could manipulate a terminal or page, in the values of the row.
 
-    Ids stay as they are: the job is asked for by them.
+    Ids stay as they are, because clients use them to request the job.
     """
     escaped: dict[str, Any] = escape_all_controls(row)
     return escaped | {name: row[name] for name in _IDS if name in row}
@@ -162,11 +162,11 @@ def _duration(job: TrainingJob, now: datetime) -> float | None:
 
 def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
     return Progress(
-        finished_epochs=_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
+        finished_epochs=_count_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
         batch=job.epoch_batch,
         batches=job.epoch_batches,
-        durable_epochs=_finished(job, job.durable_epoch),
+        durable_epochs=_count_finished(job, job.durable_epoch),
         durable_batch=job.durable_batch,
         goodput=min(job.trained_seconds / duration, 1.0) if job.trained_seconds and duration else None,
         eta_seconds=details.eta_seconds if job.status == JobStatus.RUNNING else None,
@@ -175,8 +175,8 @@ def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> 
     )
 
 
-def _finished(job: TrainingJob, last_epoch: int | None) -> int | None:
-    """How many epochs these are. Without a last one none, if the job waits or runs; else nobody knows."""
+def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
+    """Return the number of finished epochs. Without a last one: 0 for an active job, otherwise unknown."""
     if last_epoch is not None:
         return last_epoch + 1
     return 0 if job.is_active else None
@@ -186,32 +186,32 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
     here = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id)
     return JobLinks(
-        self=at_api(*here),
-        epochs=at_api(*here, "epochs"),
-        events=at_api(*here, "events"),
-        lineage=at_api(*here, "lineage"),
-        pictures=at_api(*here, "pictures"),
-        dataset_report=at_api(*here, "dataset-report") if has_report(job, bucket) else None,
-        best_checkpoint=_download(job, bucket, "best"),
-        last_checkpoint=None if job.last_checkpoint_expired_at else _download(job, bucket, "last"),
-        airflow_run=at_airflow("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
+        self=build_api_url(*here),
+        epochs=build_api_url(*here, "epochs"),
+        events=build_api_url(*here, "events"),
+        lineage=build_api_url(*here, "lineage"),
+        pictures=build_api_url(*here, "pictures"),
+        dataset_report=build_api_url(*here, "dataset-report") if has_report(job, bucket) else None,
+        best_checkpoint=_download_url(job, bucket, "best"),
+        last_checkpoint=None if job.last_checkpoint_expired_at else _download_url(job, bucket, "last"),
+        airflow_run=build_airflow_url("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
         airflow_run_api=(
-            at_airflow("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
+            build_airflow_url("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
         ),
     )
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Tell whether the row's error names the report of a dataset check, at its place in the bucket."""
+    """Say whether the row's error names the job's report of a dataset check in this bucket."""
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
 
 
-def _download(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
-    """Return the route if the row says that a checkpoint is at its place.
+def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
+    """Return the URL for downloading the checkpoint, or None if the row does not say that it is stored.
 
-    Either it is recorded, or a state is durable while the job trains.
+    It is stored if it is recorded in its usual place, or if a state became durable while the job trains.
     """
-    place = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
+    uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)
-    there = recorded.path == place if recorded else job.durable_epoch is not None
-    return at_api("jobs", job.job_id, "checkpoints", kind) if there else None
+    is_stored = recorded.path == uri if recorded else job.durable_epoch is not None
+    return build_api_url("jobs", job.job_id, "checkpoints", kind) if is_stored else None

@@ -1,4 +1,4 @@
-"""Training jobs: the list of them, one of them, its epochs, and the jobs that it is related to."""
+"""Training jobs: the list, a single job, its epochs, and related jobs."""
 
 from __future__ import annotations
 
@@ -8,75 +8,83 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
-from include.api.access import may_see_runs_of
-from include.api.database import Database, connected  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.access import require_can_see_runs
+from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import (
     TrainingJobResponse,
+    build_response,
+    build_responses,
     escape_row,
     has_report,
-    response_of,
-    responses_of,
 )
-from include.api.pages import Cursor, Limit, cursor_at, place_of
-from include.api.problems import Refused, responses
+from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
+from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
-    LONGEST_FILTER,
+    MAX_FILTER_LENGTH,
     JobFilter,
     JobListing,
     Lineage,
-    Place,
+    PagePosition,
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
 from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
 from include.reports.store import ReportStore
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_see_runs_of(TRAINING_DAG)])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
-JobId = Annotated[str, Path(description="Of the job; percent-encoded if a platform gave it.")]
+JobId = Annotated[str, Path(description="Id of the job; percent-encoded if a platform chose it.")]
 
 
-def _found(job_id: JobId) -> TrainingJob:
-    with connected() as database:
+def _require_job(job_id: JobId) -> TrainingJob:
+    with open_database() as database:
         return JobListing(database).require(job_id)
 
 
-FoundJob = Annotated[TrainingJob, Depends(_found)]
-"""The job of the address, for routes that wait for something else: no connection is kept meanwhile."""
+FoundJob = Annotated[TrainingJob, Depends(_require_job)]
+"""The job in the URL, for routes that wait for something else: it holds no connection meanwhile."""
 
-_PLACE = TypeAdapter(Place)
+_POSITION = TypeAdapter(PagePosition)
 
 
 class JobsQuery(BaseModel):
-    """Which jobs to list."""
+    """Query parameters of the list of jobs."""
 
     status: JobStatus | None = None
-    dataset: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs trained on this one only.")
-    model: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs that train this one only.")
-    prefix: str | None = Field(
-        None, max_length=LONGEST_FILTER, description="What the id of the job begins with."
+    dataset: str | None = Field(
+        None, max_length=MAX_FILTER_LENGTH, description="Only jobs trained on this dataset."
     )
-    dag_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of runs of this Dag only.")
-    run_id: str | None = Field(None, max_length=LONGEST_FILTER, description="Jobs of this Dag run only.")
-    archived: bool | None = Field(None, description="Archived jobs only, or those only that are not.")
+    model: str | None = Field(
+        None, max_length=MAX_FILTER_LENGTH, description="Only jobs that train this model."
+    )
+    prefix: str | None = Field(
+        None, max_length=MAX_FILTER_LENGTH, description="Only jobs whose id starts with this."
+    )
+    dag_id: str | None = Field(
+        None, max_length=MAX_FILTER_LENGTH, description="Only jobs of runs of this Dag."
+    )
+    run_id: str | None = Field(None, max_length=MAX_FILTER_LENGTH, description="Only jobs of this Dag run.")
+    archived: bool | None = Field(
+        None, description="Only archived jobs (true), or only jobs that are not archived (false)."
+    )
     limit: Limit = 25
     cursor: Cursor | None = None
 
 
 class EpochsQuery(BaseModel):
-    """Which epochs to list."""
+    """Query parameters of the list of epochs."""
 
-    after: int = Field(-1, ge=-1, le=2**31 - 1, description="Epochs after this one, from 0.")
-    limit: int = Field(1000, ge=1, le=5000, description="Epochs in a page.")
+    after: int = Field(-1, ge=-1, le=2**31 - 1, description="Only epochs after this one, counted from 0.")
+    limit: int = Field(1000, ge=1, le=5000, description="Maximum number of epochs per page.")
 
 
 class JobsPage(BaseModel):
-    """Jobs, the newest first; next is the cursor of the page after this one, null on the last page.
+    """Jobs, the newest first; next is the cursor of the next page, null on the last page.
 
-    total is how many there are on all pages together, exactly up to 10,000, beyond that an estimate.
+    total is the number of matching jobs on all pages: exact up to 10,000, an estimate above that.
     """
 
     jobs: list[TrainingJobResponse]
@@ -86,21 +94,21 @@ class JobsPage(BaseModel):
 
 
 class EpochsPage(BaseModel):
-    """Finished epochs in order; next is the `after` of the page after this one, null on the last page."""
+    """Finished epochs in order; next is the `after` of the next page, null on the last page."""
 
     epochs: list[RecordedEpoch]
     next: int | None
 
 
 @router.get("")
-def list_jobs(asked: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
+def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
     """List training jobs, the newest first."""
-    before = place_of(asked.cursor, _PLACE)
-    wanted = JobFilter(**asked.model_dump(exclude={"limit", "cursor"}))
-    page = JobListing(database).page(wanted, asked.limit, before)
+    before = decode_cursor(query.cursor, _POSITION)
+    wanted = JobFilter(**query.model_dump(exclude={"limit", "cursor"}))
+    page = JobListing(database).page(wanted, query.limit, before)
     return JobsPage(
-        jobs=responses_of(page.jobs, database),
-        next=cursor_at(*page.next) if page.next else None,
+        jobs=build_responses(page.jobs, database),
+        next=encode_cursor(*page.next) if page.next else None,
         total=page.total.number,
         total_is_estimate=page.total.is_estimate,
     )
@@ -108,28 +116,28 @@ def list_jobs(asked: Annotated[JobsQuery, Query()], database: Database) -> JobsP
 
 @router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
 def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
-    """Return one job, with its checkpoints, its progress and where it runs."""
-    return response_of(JobListing(database).require(job_id), database)
+    """Return one job with its checkpoints, its progress, and the machine it runs on."""
+    return build_response(JobListing(database).require(job_id), database)
 
 
 @router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
-def list_epochs(job_id: JobId, asked: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
-    """Return the numbers of each finished epoch."""
+def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
+    """Return the metrics and durations of the finished epochs."""
     JobListing(database).require(job_id)
-    found = JobRepository(database).epochs(job_id, asked.after, limit=asked.limit + 1)
-    page = found[: asked.limit]
-    return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > asked.limit else None)
+    found = JobRepository(database).epochs(job_id, query.after, limit=query.limit + 1)
+    page = found[: query.limit]
+    return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > query.limit else None)
 
 
 @router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
 def get_dataset_report(job: FoundJob) -> DatasetReport:
-    """Return all that is wrong with the job's dataset; its `error` is a summary."""
+    """Return every problem of the job's dataset, of which its `error` is a summary."""
     settings = Settings.from_environment()
     report = None
     if has_report(job, settings.bucket):
         report = ReportStore(open_bucket(settings, interactive=True)).fetch(job.job_id)
     if report is None:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its check found nothing, or the report was "
             "removed; clear the run's task check_dataset to create it again",
@@ -139,7 +147,7 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
-    """Return what the job goes on from and what goes on from it: parents, children, and theirs."""
+    """Return the ancestors and descendants of the job, with their own relatives."""
     found = JobListing(database).lineage(job_id)
     shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
     return Lineage(jobs=shown, truncated=found.truncated)

@@ -9,13 +9,13 @@ from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations 
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Cookie, Header, Path
 
-from include.api.problems import Refused
+from include.api.problems import ProblemError
 
 if TYPE_CHECKING:
     from fastapi.params import Depends as Guard
 
 
-def known_parameters_only() -> Guard:
+def reject_unknown_parameters() -> Guard:
     """Refuse (422) requests with unknown parameters: a typo must not delete what was meant to be kept."""
     guard: Guard = Depends(_require_known)
     return guard
@@ -28,4 +28,4 @@ def _require_known(request: Request) -> None:
     known = {param.alias for param in params if not isinstance(param.field_info, (Path, Header, Cookie))}
     for name in request.query_params:
         if name not in known:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {name[:100]}")
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {name[:100]}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Header, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api.addresses import airflow_url
-from include.api.problems import Refused
+from include.api.problems import ProblemError
 
 if TYPE_CHECKING:
     from fastapi.params import Depends as Guard
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _OWN = {"same-origin", "none"}
 """`none`: typed or bookmarked by the user, so no page sent it."""
 
-_Told = Annotated[str | None, Header(include_in_schema=False)]
+_OptionalHeader = Annotated[str | None, Header(include_in_schema=False)]
 
 
-def from_own_pages() -> Guard:
+def require_same_origin() -> Guard:
     """Refuse (403) what a browser sends from a page of another origin, with the user's cookie.
 
     Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
@@ -30,15 +30,18 @@ def from_own_pages() -> Guard:
     return guard
 
 
-def _require_own_page(request: Request, sec_fetch_site: _Told = None, origin: _Told = None) -> None:
+def _require_own_page(
+    request: Request, sec_fetch_site: _OptionalHeader = None, origin: _OptionalHeader = None
+) -> None:
     if sec_fetch_site is not None:
         own = sec_fetch_site in _OWN
     else:
         own = origin is None or _host(origin) in {request.url.netloc, _host(airflow_url())}
     if not own:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.FORBIDDEN,
-            "This request came from a page of another origin: use this server's own pages, or a program with a token",
+            "This request came from a page of another origin: use this server's own pages, or a program "
+            "with a token",
         )
 
 

@@ -20,10 +20,10 @@ LARGEST_PAGE = 200
 Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Maximum number of entries per page.")]
 Cursor = Annotated[str, Field(max_length=2000, description="The `next` of the previous page.")]
 
-Place = TypeVar("Place")
+Position = TypeVar("Position")
 
 
-class CursorRefused(ValueError):
+class InvalidCursor(ValueError):
     """The cursor was not issued by this API."""
 
     def __init__(self, cursor: str) -> None:
@@ -32,16 +32,16 @@ class CursorRefused(ValueError):
         )
 
 
-def cursor_at(*place: str | int) -> str:
-    """Return the values by which a row is found in its list, as one opaque word."""
-    return base64.urlsafe_b64encode(to_json(place)).decode()
+def encode_cursor(*position: str | int) -> str:
+    """Encode the position of a row in its list as an opaque string."""
+    return base64.urlsafe_b64encode(to_json(position)).decode()
 
 
-def place_of(cursor: str | None, kind: TypeAdapter[Place]) -> Place | None:
-    """Return the place that a cursor names; None for the beginning. Raises CursorRefused."""
+def decode_cursor(cursor: str | None, kind: TypeAdapter[Position]) -> Position | None:
+    """Decode the position in a cursor; None for the first page. Raises InvalidCursor."""
     if cursor is None:
         return None
     try:
         return kind.validate_python(from_json(base64.urlsafe_b64decode(cursor)))
     except ValueError:
-        raise CursorRefused(cursor) from None
+        raise InvalidCursor(cursor) from None

@@ -8,17 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
 
-from include.api.access import may_see_runs_of
-from include.api.addresses import at_api
+from include.api.access import require_can_see_runs
+from include.api.addresses import build_api_url
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.problems import Refused, responses
+from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
 
-router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[may_see_runs_of(TRAINING_DAG)])
+router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
 _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."}
 
@@ -47,9 +47,9 @@ def list_pictures(job: FoundJob) -> Pictures:
                 name=each.name,
                 size=each.size,
                 media_type=media_type(each.name),
-                href=at_api("jobs", job.job_id, "pictures", each.name),
+                href=build_api_url("jobs", job.job_id, "pictures", each.name),
             )
-            for each in _store().pictures(job.job_id, job.origin_run_id)
+            for each in _open_store().pictures(job.job_id, job.origin_run_id)
         ]
     )
 
@@ -61,9 +61,9 @@ def list_pictures(job: FoundJob) -> Pictures:
 )
 def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
     """Return a picture. A browser may cache it, but must revalidate it."""
-    picture = _store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
+    picture = _open_store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
     if picture is None:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
@@ -77,5 +77,5 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
     return Response(picture.content, headers=headers, media_type=media_type(name))
 
 
-def _store() -> PictureStore:
+def _open_store() -> PictureStore:
     return PictureStore(open_bucket(Settings.from_environment(), interactive=True))

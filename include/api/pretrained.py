@@ -18,28 +18,28 @@ from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from include.api.access import may_see_runs_of, may_start
-from include.api.origin import from_own_pages
-from include.api.problems import Refused, responses
+from include.api.access import require_can_see_runs, require_can_start
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.jobs.model_reference import name_of_weights
+from include.jobs.model_reference import parse_weights_name
 from include.s3.errors import FencedOut
 from include.weights.pretrained import PretrainedStore
 
 log = logging.getLogger(__name__)
 
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 """S3 lists no more at once; Ultralytics publishes about 200 files."""
 
 _UPLOADS = CapacityLimiter(2)
 """Uploads at a time in this process: each needs disk space for the whole file."""
 
-_TURN_SECONDS = 20.0
+_WAIT_SECONDS = 20.0
 _SILENT_SECONDS = 60.0
-_SLOWEST = 16 * 1024
+_MIN_BYTES_PER_SECOND = 16 * 1024
 """Minimum average bytes per second, after the silent seconds: a slower upload would block others."""
 
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
@@ -68,17 +68,17 @@ class StoredFile(BaseModel):
     sha256: str
 
 
-@router.get("", dependencies=[may_see_runs_of(TRAINING_DAG)])
+@router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])
 def list_pretrained() -> PretrainedFiles:
     """List the stored files. Others that Ultralytics publishes are downloaded when a job first needs them."""
-    found, truncated = _store().stored(MOST_LISTED)
+    found, truncated = _open_store().stored(MAX_LISTED)
     files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
     return PretrainedFiles(files=files, truncated=truncated)
 
 
 @router.put(
     "/{name}",
-    dependencies=[may_start(TRAINING_DAG), from_own_pages()],
+    dependencies=[require_can_start(TRAINING_DAG), require_same_origin()],
     responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
     openapi_extra={
         "requestBody": {
@@ -101,24 +101,24 @@ async def store_pretrained(
     it identify it by its SHA-256.
     """
     try:
-        name = name_of_weights(name)
+        name = parse_weights_name(name)
     except ValueError as error:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-    async with _turn():
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    async with _upload_slot():
         with TemporaryDirectory(prefix="pretrained-") as folder:
             file = FilePath(folder) / name
             sha256 = await _receive(request, file)
-            return await to_thread.run_sync(_put, file, name, sha256, replace, user.get_name())
+            return await to_thread.run_sync(_store_file, file, name, sha256, replace, user.get_name())
 
 
 @asynccontextmanager
-async def _turn() -> AsyncIterator[None]:
-    """Wait until fewer than two others are uploading. Raises Refused (503) if that takes too long."""
+async def _upload_slot() -> AsyncIterator[None]:
+    """Wait until fewer than two others are uploading. Raises ProblemError (503) if that takes too long."""
     try:
-        with fail_after(_TURN_SECONDS):
+        with fail_after(_WAIT_SECONDS):
             await _UPLOADS.acquire()
     except TimeoutError:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "Two other files are being uploaded: try again in a minute",
             {"Retry-After": "60"},
@@ -134,16 +134,16 @@ async def _receive(request: Request, file: FilePath) -> str:
     digest = hashlib.sha256()
     try:
         async with await open_file(file, "wb") as writing:
-            async for block in _blocks(request):
+            async for block in _read_blocks(request):
                 digest.update(block)
                 await writing.write(block)
     except ClientDisconnect:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.REQUEST_TIMEOUT, "The upload broke off before its end: send the file again"
         ) from None
     except OSError as error:
         log.warning("An upload could not be written to %s: %s", file, error)
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.INSUFFICIENT_STORAGE,
             f"The API server cannot store the file to inspect it ({error.strerror}); an administrator "
             "has to free disk space, or put the file into the bucket",
@@ -151,18 +151,19 @@ async def _receive(request: Request, file: FilePath) -> str:
     return digest.hexdigest()
 
 
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body block by block. Raises Refused (408) if the client stalls for a minute or is too slow."""
+async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body in blocks. Raises ProblemError (408) for a client that stalls or is too slow."""
     blocks, started, received = request.stream(), current_time(), 0
     while True:
-        deadline = started + _SILENT_SECONDS + received / _SLOWEST
+        deadline = started + _SILENT_SECONDS + received / _MIN_BYTES_PER_SECOND
         try:
             with fail_after(deadline - current_time()):
                 block = await anext(blocks, None)
         except TimeoutError:
-            raise Refused(
+            raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT,
-                f"Only {received:,} bytes arrived in {current_time() - started:.0f} seconds: send the file again",
+                f"Only {received:,} bytes arrived in {current_time() - started:.0f} seconds: send the file "
+                "again",
                 {"Connection": "close"},
             ) from None
         if block is None:
@@ -171,16 +172,16 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
         yield block
 
 
-def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
-    store = _store()
+def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
+    store = _open_store()
     try:
         stored = store.put(file, name, replace=replace)
     except InspectionError as error:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} {error}") from None
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} {error}") from None
     except FencedOut:
-        raise Refused(HTTPStatus.CONFLICT, f"{name} was stored by somebody else just now") from None
+        raise ProblemError(HTTPStatus.CONFLICT, f"{name} was stored by somebody else just now") from None
     if stored.sha256 != sha256:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.CONFLICT,
             f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
             "set replace=true to replace it for future jobs",
@@ -189,6 +190,6 @@ def _put(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> St
     return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
 
 
-def _store() -> PretrainedStore:
+def _open_store() -> PretrainedStore:
     """Return a store that never downloads: only what is stored matters here."""
     return PretrainedStore(open_bucket(Settings.from_environment(), interactive=True), None)

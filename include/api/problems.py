@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
-from include.api.pages import CursorRefused
+from include.api.pages import InvalidCursor
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
 from include.jobs.listing import JobUnknown
@@ -38,7 +38,7 @@ _HELP = {
 """What to do about errors that Airflow or the framework raises."""
 
 
-class Refused(Exception):
+class ProblemError(Exception):
     """An error that a route answers with: a status and one sentence."""
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -46,22 +46,22 @@ class Refused(Exception):
         self.status, self.headers = status, headers
 
 
-def answer_with_problems(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Refused, _refused_by_route)
-    app.add_exception_handler(CursorRefused, _refused_value)
-    app.add_exception_handler(psycopg.DataError, _no_such_value)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(InvalidCursor, _answer_invalid_cursor)
+    app.add_exception_handler(psycopg.DataError, _answer_data_error)
     for unknown in (JobUnknown, VersionUnknown):
-        app.add_exception_handler(unknown, _unknown)
-    app.add_exception_handler(AirflowNotFoundException, _not_connected)
-    app.add_exception_handler(StoreError, _storage_away)
+        app.add_exception_handler(unknown, _answer_not_found)
+    app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
+    app.add_exception_handler(StoreError, _answer_storage_error)
     for error in database_errors():
-        app.add_exception_handler(error, _database_away)
+        app.add_exception_handler(error, _answer_database_error)
     for error in (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-        app.add_exception_handler(error, _schema_behind)
-    app.add_exception_handler(Exception, _unexpected)
+        app.add_exception_handler(error, _answer_outdated_schema)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -69,7 +69,7 @@ def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
 
-def documented(document: dict[str, Any]) -> dict[str, Any]:
+def document_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Set the media type of problems in the OpenAPI document, where FastAPI assumes application/json."""
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -79,7 +79,7 @@ def documented(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     if error.status_code in _BEFORE_GUARDS:
         error = await authentication_error(request) or error
@@ -97,12 +97,12 @@ def http_problem(error: HTTPException) -> JSONResponse:
     return problem(status, f"{error.detail}. {_HELP.get(status, '')}".strip(), headers)
 
 
-def _refused_by_route(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)  # noqa: S101 - registered for it
+def _answer_problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
     return problem(error.status, f"{error}.", error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     if refusal := await authentication_error(request):
         return http_problem(refusal)
@@ -114,22 +114,22 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
 
 
-def _refused_value(_: Request, error: Exception) -> JSONResponse:
+def _answer_invalid_cursor(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.")
 
 
-def _no_such_value(_: Request, error: Exception) -> JSONResponse:
+def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     """Answer for a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - registered for it
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
-def _unknown(_: Request, error: Exception) -> JSONResponse:
+def _answer_not_found(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.NOT_FOUND, f"{error}.")
 
 
-def _not_connected(_: Request, error: Exception) -> JSONResponse:
+def _answer_missing_connection(_: Request, error: Exception) -> JSONResponse:
     log.warning("%s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -137,7 +137,7 @@ def _not_connected(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _database_away(_: Request, error: Exception) -> JSONResponse:
+def _answer_database_error(_: Request, error: Exception) -> JSONResponse:
     log.warning("The training database does not answer: %s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -146,7 +146,7 @@ def _database_away(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _storage_away(_: Request, error: Exception) -> JSONResponse:
+def _answer_storage_error(_: Request, error: Exception) -> JSONResponse:
     """Log the error, which may name endpoints and permissions, and answer without it."""
     log.warning("A request to S3 failed: %s", error)
     return problem(
@@ -156,7 +156,7 @@ def _storage_away(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _schema_behind(_: Request, error: Exception) -> JSONResponse:
+def _answer_outdated_schema(_: Request, error: Exception) -> JSONResponse:
     log.warning("%s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -164,7 +164,7 @@ def _schema_behind(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
+def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answer for an unexpected error; the framework logs its traceback afterwards."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,

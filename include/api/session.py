@@ -1,4 +1,4 @@
-"""Who is asking, and what he may do: pages show only what the user can use."""
+"""The current user and their permissions: pages show only what the user may do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/session", tags=["session"])
 
 
 class Session(BaseModel):
-    """may_start: whether the user may start, stop and complete trainings."""
+    """The current user. may_start: whether they may start, stop and complete trainings."""
 
     user: str
     may_start: bool
@@ -27,7 +27,7 @@ class Session(BaseModel):
 
 @router.get("")
 def get_session(request: Request, user: GetUserDep) -> Session:
-    """Tell who is logged in, and whether trainings can be started."""
+    """Return the user who is logged in, and whether they may start trainings."""
     try:
         check_can_start(TRAINING_DAG)(request, user)
         may_start = True

@@ -8,13 +8,13 @@ from typing import Literal
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, ConfigDict
 
-from include.api.access import may_start
+from include.api.access import require_can_start
 from include.api.airflow_runs import end_run
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.job_response import TrainingJobResponse, response_of  # noqa: TC001 - read at run time
+from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import from_own_pages
-from include.api.problems import Refused, responses
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
@@ -28,7 +28,9 @@ class StopBody(BaseModel):
     when: Literal["now", "after_epoch"] = "now"
 
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[may_start(TRAINING_DAG), from_own_pages()])
+router = APIRouter(
+    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
+)
 
 
 @router.post(
@@ -40,7 +42,7 @@ def stop_job(
     request: Request,
     job_id: JobId,
     database: Database,
-    asked: StopBody = StopBody(),  # noqa: B008 - it is frozen
+    body: StopBody = StopBody(),  # noqa: B008 - it is frozen
 ) -> TrainingJobResponse:
     """Ask a job to stop after its current batch, or with `after_epoch` after its epoch; it keeps its state.
 
@@ -51,11 +53,11 @@ def stop_job(
     run = jobs.cancel(job_id)
     if run is not None:
         end_run(request, *run)
-    stopping = run is not None or jobs.request_stop(job_id, after_epoch=asked.when == "after_epoch")
+    stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")
     job = JobListing(database).require(job_id)
     if not stopping:
-        raise Refused(
+        raise ProblemError(
             HTTPStatus.CONFLICT,
             f"job_id={job_id!r} is {job.status}; only queued or running jobs can be stopped",
         )
-    return response_of(job, database)
+    return build_response(job, database)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from include.api.problems import Refused
+from include.api.problems import ProblemError
 
-MOST_STREAMS = 32
+MAX_STREAMS = 32
 """Per user and process of the API server. A browser opens one for each job page."""
 
 
@@ -20,12 +20,13 @@ class StreamLimit:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def stream_of(self, user: str) -> Iterator[None]:
-        """Count one more stream for the length of the block. Raises Refused (429) above the limit."""
-        if self._open[user] >= MOST_STREAMS:
-            raise Refused(
+    def count_stream(self, user: str) -> Iterator[None]:
+        """Count one more stream for the length of the block. Raises ProblemError (429) above the limit."""
+        if self._open[user] >= MAX_STREAMS:
+            raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"You are already following {MOST_STREAMS} trainings, which is the limit: close some streams first",
+                f"You are already following {MAX_STREAMS} trainings, which is the limit: close some "
+                "streams first",
                 {"Retry-After": "10"},
             )
         self._open[user] += 1

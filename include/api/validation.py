@@ -1,4 +1,4 @@
-"""Parameters of a training, checked before anything is triggered."""
+"""Checking the parameters of a training before a run is triggered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, Field
 
-from include.api.access import may_start
+from include.api.access import require_can_start
 from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
@@ -24,32 +24,32 @@ from include.refusals import field_of
 from include.s3.errors import StoreRefusal
 from include.weights.initial import InitialWeightsFinder
 
-router = APIRouter(tags=["jobs"], dependencies=[may_start(TRAINING_DAG)])
+router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
 
 
 class Validation(BaseModel):
-    """What is wrong with the parameters: a sentence for each field. No errors: they may be triggered."""
+    """One sentence for each wrong parameter; without errors, a run may be triggered."""
 
     errors: dict[str, str] = Field(
-        description="By the name of the parameter; what is about none of them has an empty name."
+        description="By name of the parameter; an error that concerns no single one has an empty name."
     )
 
 
 @router.post("/validate")
 def validate(request: Request, database: Database, params: Annotated[dict[str, Any], Body()]) -> Validation:
-    """Check the parameters of a training as `train_yolo` will, but for what has to be downloaded.
+    """Check the parameters of a training as `train_yolo` will, except for files that must be downloaded.
 
-    They are those of the `conf` of a run. Nothing is reserved: what is free now may be taken a moment later.
+    They are the `conf` of a run. Nothing is reserved: a job id that is free now may be taken a moment later.
     """
-    errors = TrainingSpec.problems(params) or _refusals(request, database, params)
+    errors = TrainingSpec.find_problems(params) or _find_conflicts(request, database, params)
     escaped: dict[str, str] = escape_all_controls(errors)
     return Validation(errors=escaped)
 
 
-def _refusals(request: Request, database: Any, params: dict[str, Any]) -> dict[str, str]:
-    """Return what only rows and objects tell.
+def _find_conflicts(request: Request, database: Any, params: dict[str, Any]) -> dict[str, str]:
+    """Return problems that only the database and S3 reveal.
 
-    A job that is taken, one that cannot be resumed, other parameters than a job began with.
+    The job is taken, cannot be resumed, or was started with other parameters.
     """
     settings, jobs = Settings.from_environment(), JobRepository(database)
     bucket = open_bucket(settings, interactive=True)

@@ -271,10 +271,10 @@ def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointSt
 
 def _going_on(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
     """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
-    begun = TrainingSpec.stored(dict(row.spec or {}))
+    begun = TrainingSpec.parse_stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
-        spec = spec.continuing(begun)
-    resolved = spec.as_begun(begun).with_defaults()
+        spec = spec.inherit_from(begun)
+    resolved = spec.with_spelling_of(begun).with_defaults()
     before, now = begun.identity(), resolved.identity()
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:

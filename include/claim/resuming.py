@@ -29,7 +29,7 @@ def continued(
     """Return what was asked for with what comes from the parent, its state, and the weights it began with."""
     parent = _parent(spec.resume_from or "", jobs, is_running)
     resume = _resume_point(parent, checkpoints)
-    spec = spec.continuing(_spec_of(parent))
+    spec = spec.inherit_from(_spec_of(parent))
     _refuse_finished(spec, parent, resume)
     return spec, resume, began_with(parent)
 
@@ -121,7 +121,7 @@ def _spec_of(parent: TrainingJob) -> TrainingSpec:
         raise SpecError(
             f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
         )
-    return TrainingSpec.stored(dict(parent.spec))
+    return TrainingSpec.parse_stored(dict(parent.spec))
 
 
 def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoint) -> None:

@@ -1,4 +1,4 @@
-"""What an attempt at a training writes into its job's row: only while that attempt owns the job."""
+"""Recording what an attempt at a training does, only while that attempt owns the job."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _EPOCHS_AT_ONCE = 1000
 
 
 class AttemptRepository:
-    """Reads jobs, and writes what their attempts do, over one psycopg connection.
+    """Reads jobs, and records what their attempts do, over one psycopg connection.
 
-    Each method is one transaction of its own, committed when it returns; so the connection must be idle, as
-    `PostgresHook("training_db").get_conn()` hands it out, and it stays the caller's to close.
+    Each method is a transaction of its own, committed when it returns, so the connection must be idle, as
+    `PostgresHook("training_db").get_conn()` returns it. The caller closes it.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -38,13 +38,13 @@ class AttemptRepository:
             return self._get(job_id)
 
     def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
-        """Record that an attempt has its GPU: the job runs, on `hardware`, and has waited until now.
+        """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
-        A request to stop stays open unless the job had ended. Raises OwnershipLost, and writes nothing, if
-        `run_id` is not the job's owner, a newer attempt of it began, or the job was cancelled.
+        A request to stop is kept unless the job had ended. Raises OwnershipLost, and writes nothing, if
+        `run_id` does not own the job, a newer attempt of it has started, or the job was cancelled.
         """
         with self._connection.transaction():
-            self._as_owner(
+            self._run_as_owner(
                 "leave_queue",
                 job_id,
                 run_id,
@@ -63,17 +63,18 @@ class AttemptRepository:
         batch: int = 0,
         trained_seconds: float = 0.0,
     ) -> int:
-        """Mark that an attempt begins at `first_epoch`, and return how many recorded epochs it repeats.
+        """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        batch is how many batches of that epoch its state has already, trained_seconds the training that
-        is in it; what the row says beyond that is lost. attempt is Airflow's try number. From here on no
-        older one of this run writes; the row tells of no epoch that is to come, and names no objects until
-        the attempt has ended.
-        Raises OwnershipLost, and writes nothing, if `run_id` is not the job's owner, a newer attempt of it
-        began, or the failure of this one is recorded already.
+        batch is the number of batches of that epoch in its state, trained_seconds the training time in it;
+        any further training time in the row counts as lost. attempt is Airflow's try number. From now on no
+        older attempt of this run can write. The row forgets later epochs, and names no objects until the
+        attempt has ended.
+
+        Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of it has
+        started, or the failure of this one has already been recorded.
         """
         with self._connection.transaction():
-            self._as_owner(
+            self._run_as_owner(
                 "start_training",
                 job_id,
                 run_id,
@@ -85,20 +86,20 @@ class AttemptRepository:
             return self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
 
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
-        """Return the job. Raises OwnershipLost unless `run_id` owns it, and no newer attempt than this."""
+        """Return the job. Raises OwnershipLost unless `run_id` owns it and no newer attempt has started."""
         job = self.get(job_id)
         if job is None or job.run_id != run_id or (attempt is not None and (job.attempt or 0) > attempt):
-            raise OwnershipLost(_lost(job_id, run_id, job))
+            raise OwnershipLost(_explain_loss(job_id, run_id, job))
         return job
 
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
-        """Record one finished epoch, make its numbers the job's own, and return whether the job is to stop.
+        """Record one finished epoch, update the job from it, and return whether the job should stop.
 
         An epoch recorded twice is one row. Raises OwnershipLost, and writes nothing, if the job belongs to
         another run or attempt.
         """
         with self._connection.transaction():
-            stop = self._as_owner(
+            stop = self._run_as_owner(
                 "record_epoch",
                 job_id,
                 run_id,
@@ -114,12 +115,12 @@ class AttemptRepository:
         return StopRequest.of(*stop)
 
     def record_progress(self, job_id: str, run_id: str, attempt: int, progress: Progress) -> StopRequest:
-        """Record how far the job is within its epoch, and return whether it is to stop.
+        """Record how far the job is within its epoch, and return whether it should stop.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
         with self._connection.transaction():
-            stop = self._as_owner(
+            stop = self._run_as_owner(
                 "record_progress",
                 job_id,
                 run_id,
@@ -134,27 +135,26 @@ class AttemptRepository:
     def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
         """Record that the state after `epoch`, and `batch` batches of the next one, was verified in S3.
 
-        A later one that is recorded already stays.
-
-        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        A later state that is already recorded is kept. Raises OwnershipLost, and writes nothing, if the job
+        belongs to another run or attempt.
         """
         with self._connection.transaction():
-            self._as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
+            self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
 
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
-        """Record why the weights need not be those of an uninterrupted training. The first reason stays.
+        """Record why the weights may differ from an uninterrupted training's. The first reason is kept.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
         with self._connection.transaction():
-            self._as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
+            self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
 
     def fill_epochs(
         self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
     ) -> int:
-        """Add those of these finished epochs (epoch, metrics, seconds) that are missing; returns how many.
+        """Add the missing ones among these finished epochs (epoch, metrics, seconds), and return how many.
 
-        Only missing epochs are sent: of many epochs usually none or the last one is missing.
+        Only missing epochs are sent to the database, since usually none or only the last one is missing.
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():
@@ -176,15 +176,15 @@ class AttemptRepository:
         row = self._statements.row("get_jobs", job_ids=[job_id])
         return TrainingJob.model_validate(row._asdict()) if row else None
 
-    def _as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
-        """Run a statement that writes one row if this attempt owns the job, and return what it returns."""
+    def _run_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
+        """Run a statement that writes one row if this attempt owns the job, and return its result."""
         row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:
-            raise OwnershipLost(_lost(job_id, run_id, self._get(job_id), attempt))
+            raise OwnershipLost(_explain_loss(job_id, run_id, self._get(job_id), attempt))
         return row
 
 
-def _lost(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
+def _explain_loss(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
     if job is None:
         return f"Job {job_id} no longer has a row in training_jobs: somebody deleted it. Trigger it again."
     if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:

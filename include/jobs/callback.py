@@ -1,4 +1,4 @@
-"""What is told of a job that is completed, or was stopped: to the platform's backend, and by trainers."""
+"""The payload that announces a completed or stopped job, to the platform's backend or from a trainer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 AirflowId = Annotated[str, Field(max_length=250)]
-"""As Airflow's own columns have it."""
+"""Limited like Airflow's own columns."""
 Uri = Annotated[str, Field(max_length=500)]
-"""As the columns of the row have it."""
+"""Limited like the columns of the row."""
 Metrics = Annotated[
     dict[Annotated[str, Field(max_length=250)], float | None], Field(max_length=limits.METRICS)
 ]
 
 
 class TrainingCompletionCallback(BaseModel):
-    """The body of the callback: what the job's row says once both checkpoints were verified and recorded.
+    """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets all of it. A trainer outside Airflow has to give both paths only: what else it gives is
-    checked against the objects and the row, and what it leaves out (null) is taken from there.
+    The backend gets every field. A trainer outside Airflow has to give only the two paths: any other value is
+    checked against the objects and the row, and what it omits (null) is taken from there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -37,7 +37,7 @@ class TrainingCompletionCallback(BaseModel):
     job_id: Annotated[str, Field(max_length=limits.TEXT)] | None = None
     """Name of the job."""
     status: Literal["completed", "stopped"] = "completed"
-    """Whether all of the training was done, or it was stopped on purpose and can be resumed."""
+    """Whether the training finished, or was stopped on purpose and can be resumed."""
     dag_id: AirflowId | None = None
     """Dag of the run that owns the job."""
     run_id: AirflowId | None = None
@@ -62,13 +62,13 @@ class TrainingCompletionCallback(BaseModel):
     """Of best.pt on the validation split, named as in Ultralytics' results.csv."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
-        """Return what is told of best.pt or last.pt."""
+        """Return what the callback says about best.pt or last.pt."""
         return RecordedCheckpoint(*(getattr(self, column) for column in column_names(kind)))
 
     @field_validator("*")
     @classmethod
-    def _plain(cls, value: object) -> object:
-        """Refuse names that would do something to the screen of whoever reads them."""
+    def _check_plain_text(cls, value: object) -> object:
+        """Refuse names that could manipulate the terminal or page that shows them."""
         texts = value if isinstance(value, dict) else [value]
         if any(isinstance(text, str) and not is_plain_line(text) for text in texts):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A job that was trained outside Airflow is completed: both objects are read, then the row tells of them."""
+"""Completing a job that was trained outside Airflow: both checkpoints are read, then the row records them."""
 
 from __future__ import annotations
 
@@ -41,75 +41,75 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""What is stored as Ultralytics' version: a checkpoint of another trainer is not opened here."""
+"""Stored as Ultralytics' version, since a checkpoint of another trainer is not loaded here."""
 
 
 class CompletionRefused(FinalError):
-    """What is told of the job does not hold: nothing was recorded."""
+    """The reported completion is invalid; nothing was recorded."""
 
 
 class CompletionConflict(FinalError):
-    """The row says otherwise, or is not the trainer's to complete: nothing was recorded."""
+    """The row contradicts the report, or the trainer may not complete it; nothing was recorded."""
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """An object that was read. finding says why it cannot be loaded here, if it cannot."""
+    """An object that was read. finding says why it cannot be loaded here; None if it can."""
 
     checkpoint: Checkpoint
     finding: str | None
 
 
 class Completion:
-    """What a trainer tells of one job, and what S3 has to say about that.
+    """A trainer's report that one job is complete, and its verification against S3.
 
-    open_database opens a connection for a moment: none waits while gigabytes are read. user is whose word it
-    is, and is recorded.
+    open_database opens a connection for a moment, so that none is held while gigabytes are read. user is who
+    sent the report, and is recorded.
     """
 
     def __init__(
         self,
         job_id: str,
-        told: TrainingCompletionCallback,
+        callback: TrainingCompletionCallback,
         open_database: Callable[[], AbstractContextManager[Connection[Any]]],
         bucket: Bucket,
         user: str,
     ) -> None:
-        self._job_id, self._told, self._user = job_id, told, user
+        self._job_id, self._callback, self._user = job_id, callback, user
         self._open_database = open_database
         self._store, self._bucket = CheckpointStore(bucket), bucket
 
     def record(self) -> TrainingJob:
-        """Verify both objects and record the job, which is returned; the same told again changes nothing.
+        """Verify both objects, record the job and return it; repeating the same report changes nothing.
 
-        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors where S3 is away.
+        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors where S3 is unavailable.
         """
-        self._require_its_places()
+        self._require_own_paths()
         with self._open_database() as connection:
             job = JobRepository(connection).get(self._job_id)
         if job is None:
             raise JobUnknown(self._job_id)
-        if is_recorded(job, self._told):
+        if is_recorded(job, self._callback):
             return job
-        found = {kind: self._verified(kind, job) for kind in CHECKPOINT_KINDS}
+        found = {kind: self._verify(kind, job) for kind in CHECKPOINT_KINDS}
         with self._open_database() as connection:
             recorded = JobRepository(connection).complete(
                 self._job_id, lambda now: self._values(job, now, found)
             )
         if recorded is None:
             raise JobUnknown(self._job_id)
-        log.info("Job %s was %s outside Airflow.", self._job_id, self._told.status)
+        log.info("Job %s was %s outside Airflow.", self._job_id, self._callback.status)
         return recorded
 
-    def _require_its_places(self) -> None:
-        """Refuse paths outside the job's own prefix in our bucket: this project answers for no others."""
-        if self._told.job_id not in (None, self._job_id):
+    def _require_own_paths(self) -> None:
+        """Refuse paths outside the job's own prefix in the bucket: this project cannot vouch for others."""
+        if self._callback.job_id not in (None, self._job_id):
             raise CompletionRefused(
-                f"job_id={self._told.job_id!r:.80} does not match the job in the URL ({self._job_id}); "
+                f"job_id={self._callback.job_id!r:.80} does not match the job in the URL ({self._job_id}); "
                 "omit it or correct one of them"
             )
         for kind in CHECKPOINT_KINDS:
-            path = self._told.checkpoint(kind).path
+            path = self._callback.checkpoint(kind).path
             try:
                 own = self._store.uri(self._job_id, kind)
             except ValueError as error:
@@ -120,63 +120,65 @@ class Completion:
                     f"upload the file to {own} and give that URI"
                 )
 
-    def _verified(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
-        """Read the whole object and return what its bytes are: what is stored beside them proves nothing."""
-        place = self._bucket.at(self._store.key(self._job_id, kind))
-        columns, told = column_names(kind), self._told.checkpoint(kind)
+    def _verify(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
+        """Read the whole object and identify it by its bytes: the stored metadata prove nothing."""
+        location = self._bucket.at(self._store.key(self._job_id, kind))
+        columns, reported = column_names(kind), self._callback.checkpoint(kind)
         try:
-            read = read_object(self._bucket.client, place)
+            read = read_object(self._bucket.client, location)
         except ObjectNotFound:
             raise CompletionRefused(
-                f"{columns.path}={place.uri!r} does not exist; upload the file first"
+                f"{columns.path}={location.uri!r} does not exist; upload the file first"
             ) from None
         except CorruptObject as error:
-            raise CompletionRefused(f"{columns.path}={place.uri!r} cannot be read: {error}") from None
-        marked = checkpoint_in(read.metadata, place.uri, read.size)
+            raise CompletionRefused(f"{columns.path}={location.uri!r} cannot be read: {error}") from None
+        marked = checkpoint_in(read.metadata, location.uri, read.size)
         for name, claimed, actual in (
-            (columns.sha256, told.sha256, read.sha256),
-            (columns.size, told.size, read.size),
-            (f"the sha256 in the metadata of {place.uri}", marked and marked.sha256, read.sha256),
+            (columns.sha256, reported.sha256, read.sha256),
+            (columns.size, reported.size, read.size),
+            (f"the sha256 in the metadata of {location.uri}", marked and marked.sha256, read.sha256),
         ):
             if claimed not in (None, actual):
                 raise CompletionRefused(
                     f"{name}={claimed!r} does not match the object in S3 ({actual!r}); upload the file again "
                     "or correct the value"
                 )
-        finding = self._judge(kind, place, read)
-        checkpoint = Checkpoint(place.uri, read.sha256, read.size, self._epoch(kind, job))
+        finding = self._judge(kind, location, read)
+        checkpoint = Checkpoint(location.uri, read.sha256, read.size, self._epoch(kind, job))
         if marked is None:
-            self._mark(place, read, checkpoint, job)
+            self._add_metadata(location, read, checkpoint, job)
         return _Upload(checkpoint, finding)
 
-    def _judge(self, kind: CheckpointKind, place: S3Location, read: FetchedObject) -> str | None:
-        """Say what is wrong with a harmless object. Raises CompletionRefused where it may do harm."""
+    def _judge(self, kind: CheckpointKind, location: S3Location, read: FetchedObject) -> str | None:
+        """Return why the object cannot be loaded, or None. Raises CompletionRefused if it may be harmful."""
         try:
-            finding = judge_source(ObjectSource(self._bucket.client, place, read.size, read.etag))
+            finding = judge_source(ObjectSource(self._bucket.client, location, read.size, read.etag))
         except InspectionError as error:
             raise CompletionRefused(
-                f"{column_names(kind).path}={place.uri!r} is refused: it {error}"
+                f"{column_names(kind).path}={location.uri!r} is refused: it {error}"
             ) from None
         except CorruptObject as error:
             raise CompletionRefused(str(error)) from None
         return finding and f"{kind}.pt {finding}"
 
     def _epoch(self, kind: CheckpointKind, job: TrainingJob) -> int:
-        epoch = self._told.epoch if self._told.epoch is not None else job.epoch
+        epoch = self._callback.epoch if self._callback.epoch is not None else job.epoch
         return epoch if epoch is not None and kind == "last" else -1
 
-    def _mark(self, place: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob) -> None:
-        """Let the object say what it is, as ours do: audits and resuming rely on it."""
+    def _add_metadata(
+        self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
+    ) -> None:
+        """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
         from botocore.exceptions import ClientError
 
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
-        with translate_s3_errors(self._bucket.client, place):
+        with translate_s3_errors(self._bucket.client, location):
             try:
                 copy(
                     self._bucket.client,
-                    place,
+                    location,
                     read.etag,
-                    place,
+                    location,
                     metadata,
                     TransferLimits(),
                     {"IfMatch": read.etag},
@@ -185,42 +187,42 @@ class Completion:
                 if not is_condition_failed(error):
                     raise
                 raise CompletionRefused(
-                    f"{place.uri} was replaced while it was being read; complete the job once its upload "
+                    f"{location.uri} was replaced while it was being read; complete the job once its upload "
                     "has finished"
                 ) from None
 
     def _values(
         self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]
     ) -> dict[str, Any] | None:
-        """Return what is to be recorded in the row as it is now; None if that is recorded already.
+        """Return the values to record in the present row `job`; None if they are already recorded.
 
-        before is the row as it was when the files began to be read.
+        before is the row as it was before the files were read.
         """
-        told = self._told
-        if is_recorded(job, told.model_copy(update=_named(found))):
+        callback = self._callback
+        if is_recorded(job, callback.model_copy(update=_checkpoint_values(found))):
             return None
-        if _holder(job) != _holder(before):
+        if _ownership(job) != _ownership(before):
             raise CompletionConflict(
                 f"Job {job.job_id} was taken over, or its last.pt expired, while its files were being read; "
                 "check the job, then complete it again"
             )
-        metrics = job.metrics if told.metrics is None else told.metrics
+        metrics = job.metrics if callback.metrics is None else callback.metrics
         findings = [upload.finding for upload in found.values() if upload.finding]
-        return _named(found) | {
+        return _checkpoint_values(found) | {
             "uploader": self._user,
             "finding": "; ".join(findings) or None,
-            "status": told.status,
-            "epoch": job.epoch if told.epoch is None else told.epoch,
+            "status": callback.status,
+            "epoch": job.epoch if callback.epoch is None else callback.epoch,
             "batch": 0,
-            "epochs": told.epochs,
+            "epochs": callback.epochs,
             "metrics": None if metrics is None else Jsonb(finite(metrics)),
         }
 
 
-def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
-    """Whether the row says already what is told. Raises CompletionConflict where it says otherwise."""
+def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
+    """Say whether the row already records the callback. Raises CompletionConflict where it contradicts it."""
     for name in ("dag_id", "run_id"):
-        given, owner = getattr(told, name), getattr(job, name)
+        given, owner = getattr(callback, name), getattr(job, name)
         if None not in (given, owner) and given != owner:
             raise CompletionConflict(
                 f"{name}={given!r:.200} does not own job {job.job_id}: its owner is {owner!r}; "
@@ -236,9 +238,9 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
     best, last = job.checkpoint("best"), job.checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
-    # A platform's own row has ended too, with numbers of its own.
+    # A row that only a platform wrote may have ended too, with numbers of its own.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
-        given, recorded = _comparable(getattr(told, name)), _comparable(getattr(job, name))
+        given, recorded = _normalize(getattr(callback, name)), _normalize(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
             raise CompletionConflict(
                 f"{name}={given!r:.200} contradicts the value recorded for job {job.job_id} ({recorded!r}); "
@@ -247,19 +249,19 @@ def is_recorded(job: TrainingJob, told: TrainingCompletionCallback) -> bool:
     return whole
 
 
-def _comparable(value: Any) -> Any:
-    """As it is after a way through jsonb, which has no NaN and writes 1e23 as an integer."""
+def _normalize(value: Any) -> Any:
+    """Return the value as jsonb stores it: without NaN, and with 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
     return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}
 
 
-def _holder(job: TrainingJob) -> tuple[object, ...]:
-    """Return what changes when another run or attempt begins, and when retention removes the object."""
+def _ownership(job: TrainingJob) -> tuple[object, ...]:
+    """Return what changes when another run or attempt starts, or when retention deletes the object."""
     return job.run_id, job.attempt, job.last_checkpoint_expired_at
 
 
-def _named(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
+def _checkpoint_values(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
     """Return the columns of both checkpoints."""
     return {
         column: value

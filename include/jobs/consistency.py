@@ -1,4 +1,4 @@
-"""Parameters of a job that go together, or a sentence that says which to change."""
+"""Checks that a job's parameters are consistent, each with a sentence that says what to change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_dataset_given(dataset: str | None, task: Task) -> None:
-    """Raise ValueError where `task` needs data that are not given."""
+    """Raise ValueError if `task` needs a dataset and none is given."""
     if task != "detect" and dataset in {None, "digits"}:
         raise ValueError(
             f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
@@ -22,13 +22,13 @@ def check_dataset_given(dataset: str | None, task: Task) -> None:
 
 
 def check_model_fits(model: str | None, task: Task) -> None:
-    """Raise ValueError where the name of `model` tells that it is one for another task."""
+    """Raise ValueError if the name of `model` shows that it is for another task."""
     if model is not None:
         ModelReference.parse(model).require_task(task)
 
 
 def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
-    """Raise ValueError for `pretrained: true` where Ultralytics would train from scratch without a word."""
+    """Raise ValueError for `pretrained: true` where Ultralytics would silently train from scratch."""
     reference = ModelReference.parse(model)
     if overrides.get("pretrained") is not True or reference.starts_from_weights:
         return

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind, Position
 
 TRAINING_DAG = "train_yolo"
-"""The Dag that trains. What other runs train was trained elsewhere."""
+"""The Dag that trains; jobs of other runs were trained elsewhere."""
 
 
 class JobStatus(StrEnum):
-    """What a job is doing, as far as its row knows. Whether it still runs, Airflow knows.
+    """Status of a job as its row records it; only Airflow knows whether its run is still active.
 
-    A job is queued until it has its GPU, and runs from then on, also between two attempts. A queued job
+    A job is queued until it has its GPU and running from then on, also between two attempts. A queued job
     without a run was written by a platform and waits for its first run.
     """
 
@@ -32,22 +32,22 @@ class JobStatus(StrEnum):
 
     @property
     def is_active(self) -> bool:
-        """Whether a job of this status waits or runs."""
+        """Whether a job of this status is queued or running."""
         return self in {JobStatus.QUEUED, JobStatus.RUNNING}
 
     @property
     def has_ended(self) -> bool:
-        """Whether it neither waits nor runs."""
+        """Whether a job of this status is neither queued nor running."""
         return not self.is_active
 
     @property
     def has_ended_well(self) -> bool:
-        """Whether it was completed, or stopped on purpose: both checkpoints are recorded."""
+        """Whether the job completed or was stopped on purpose, so that both checkpoints are recorded."""
         return self in {JobStatus.COMPLETED, JobStatus.STOPPED}
 
 
 class StopRequest(Enum):
-    """Whether a job is to stop, and when: at the end of its epoch, or after the batch that it is in."""
+    """Whether a job should stop, and when: after its current batch or after its current epoch."""
 
     NONE = "none"
     AFTER_EPOCH = "after_epoch"
@@ -55,7 +55,7 @@ class StopRequest(Enum):
 
     @classmethod
     def of(cls, requested: bool, after_epoch: bool) -> StopRequest:
-        """Return what the two columns of a row say."""
+        """Return the request that the two columns of a row record."""
         if not requested:
             return cls.NONE
         return cls.AFTER_EPOCH if after_epoch else cls.NOW
@@ -65,7 +65,7 @@ def _object_or_none(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
-# In a row that only the platform has written so far, a JSON column may hold anything.
+# A platform may have written anything into a JSON column.
 JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 
 
@@ -82,18 +82,18 @@ class TrainingJob(BaseModel):
     status: str | None
     """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
     stop_requested: bool
-    """Whether somebody asked that the job stops, after the batch that it is in."""
+    """Whether somebody asked the job to stop after its current batch."""
     stop_after_epoch: bool
-    """Whether a job that is to stop first finishes its epoch."""
+    """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
     """Dag of the run that owns the job."""
     run_id: str | None
     """Run that owns the job; None until the first one takes it."""
     origin_run_id: str | None
-    """Run that began this training from its start. Objects in S3 belong to the training if their metadata
-    names it."""
+    """Run that started this training from scratch. Objects in S3 belong to the training if their metadata
+    name it."""
     attempt: int | None
-    """Try number of the task `train` in the run that owns the job; None until one began."""
+    """Try number of the task `train` in the run that owns the job; None before the first."""
     parent_job_id: str | None
     """Job whose training this one continues, or whose weights it started from."""
     resumed_epoch: int | None
@@ -107,7 +107,7 @@ class TrainingJob(BaseModel):
     epoch: int | None
     """Last finished epoch."""
     epoch_batch: int | None
-    """Number of batches that are trained after it."""
+    """Number of batches trained after it."""
     epoch_batches: int | None
     """Number of batches in an epoch."""
     durable_epoch: int | None
@@ -117,7 +117,7 @@ class TrainingJob(BaseModel):
     epochs: int | None
     """Planned number of epochs."""
     trained_seconds: float | None
-    """Training time that counts, without what was repeated."""
+    """Training time, without what had to be repeated."""
     lost_seconds: float | None
     """Training time that had to be repeated."""
     metrics: JsonObject
@@ -135,17 +135,17 @@ class TrainingJob(BaseModel):
     last_checkpoint_size: int | None
     """Its size; None where a platform recorded the path."""
     last_checkpoint_expired_at: datetime | None
-    """When the retention policy gave up last.pt; None while it is kept."""
+    """When retention deleted last.pt; None while it is kept."""
     origin: str | None
     """Where it was trained: "external" for outside Airflow, None for here."""
     checkpoint_uploader: str | None
-    """Who said that the checkpoints of such a job are complete."""
+    """User who reported the checkpoints of such a job as complete."""
     checkpoint_finding: str | None
     """Why they cannot be loaded here; None if they can."""
     pinned: bool
-    """Whether somebody wants last.pt kept for ever."""
+    """Whether retention must always keep last.pt."""
     archived_at: datetime | None
-    """When somebody archived the job; None for one that is not. A new run takes it out of the archive."""
+    """When the job was archived; None if it is not. A new run unarchives it."""
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training; None while they do not."""
     error: str | None
@@ -155,9 +155,9 @@ class TrainingJob(BaseModel):
     created_at: datetime | None
     """When the row was created."""
     queued_at: datetime | None
-    """When the job last began to wait for its GPU."""
+    """When the job was last queued for its GPU."""
     waited_seconds: float | None
-    """Time spent waiting for a GPU, without a wait that has not ended."""
+    """Time spent waiting for a GPU, without the current wait."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None
@@ -172,42 +172,42 @@ class TrainingJob(BaseModel):
     """When the row was last written."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
-        """Return what is recorded of best.pt or last.pt; None where no path is."""
+        """Return the recorded best.pt or last.pt; None if no path is recorded."""
         return RecordedCheckpoint.of(self, kind)
 
     @property
     def known_status(self) -> JobStatus | None:
-        """The status, or None for one that only a platform knows."""
+        """The status, or None for one that only a platform uses."""
         return JobStatus(self.status) if self.status in set(JobStatus) else None
 
     @property
     def is_active(self) -> bool:
-        """Whether it waits or runs."""
+        """Whether the job is queued or running."""
         return self.known_status is not None and self.known_status.is_active
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was trained, and neither waits nor runs."""
+        """Whether the job was trained, and is neither queued nor running."""
         return self.known_status is not None and self.known_status.has_ended
 
     @property
     def has_ended_well(self) -> bool:
-        """Whether it was completed, or stopped on purpose."""
+        """Whether the job completed or was stopped on purpose."""
         return self.known_status is not None and self.known_status.has_ended_well
 
     @property
     def durable(self) -> Position | None:
-        """How far the newest state is that was verified in S3; None before the first."""
+        """Position of the newest state that was verified in S3; None before the first."""
         return None if self.durable_epoch is None else (self.durable_epoch, self.durable_batch or 0)
 
     @property
     def waits_for_gpu(self) -> bool:
-        """Whether a run owns it and waits for a GPU."""
+        """Whether a run owns the job and waits for a GPU."""
         return self.status == JobStatus.QUEUED and self.run_id is not None
 
     @property
     def has_own_state(self) -> bool:
-        """Whether a state of its own is in S3, beyond the one that it continues."""
+        """Whether S3 has a state of this job, beyond the one that it continues."""
         if self.durable is None:
             return False
         return self.resumed_epoch is None or self.durable > (self.resumed_epoch, 0)
@@ -223,10 +223,10 @@ class RecordedEpoch(BaseModel):
     metrics: dict[str, float | None]
     """By Ultralytics' names, as in results.csv."""
     fitness: float | None
-    """What Ultralytics compares epochs by; None also without validation."""
+    """The value by which Ultralytics compares epochs; None also without validation."""
     seconds: float | None
-    """What the epoch took, with its validation."""
+    """Duration of the epoch, with its validation."""
     eta_seconds: float | None
-    """What the remaining epochs were expected to take when it ended."""
+    """Expected duration of the remaining epochs when it ended."""
     recorded_at: datetime
-    """When it was recorded for the last time: a new attempt may repeat it."""
+    """When it was last recorded: a new attempt may repeat it."""

@@ -1,4 +1,4 @@
-"""Reads many jobs at once, as people and pages ask for them; what writes them is the JobRepository."""
+"""Listing jobs and their relations for people and pages; JobRepository writes them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 EXACT_UP_TO = 10_000
 FAR_TOO_MANY = 10 * EXACT_UP_TO
-"""Matches are counted one by one up to EXACT_UP_TO; not at all where the planner expects many more."""
+"""Matches are counted exactly up to EXACT_UP_TO, and not at all where the planner expects far more."""
 SORTED_UP_TO = 300_000
-"""Up to so many matches of a prefix are found and sorted: ids begin with a date, so all may be old ones."""
+"""Up to this number, matches of a prefix are found first and then sorted: ids begin with a date, so all of
+them may be old, and a scan from the newest job would find them last."""
 CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
-LONGEST_FILTER = 250
-"""Characters. Names of datasets and models are indexed by as many: an entry of an index has to be short."""
+MAX_FILTER_LENGTH = 250
+"""In characters. Names of datasets and models are indexed by as many, since index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -40,8 +41,8 @@ class JobUnknown(FinalError):
         super().__init__(f"job_id={job_id!r:.200} does not exist; GET /jobs lists all jobs")
 
 
-class Place(NamedTuple):
-    """Where a job is in the list: its creation as the database writes it, and its id."""
+class PagePosition(NamedTuple):
+    """Position of a job in the list: its creation time as the database writes it, and its id."""
 
     created_at: str
     job_id: str
@@ -49,16 +50,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs; a field that is None holds for every job."""
+    """Filter for jobs; a field that is None matches every job."""
 
     status: JobStatus | None = None
     """Their status."""
     dataset: str | None = None
-    """The dataset of their spec, written alike."""
+    """The dataset of their spec, compared exactly."""
     model: str | None = None
-    """The model of their spec, written alike."""
+    """The model of their spec, compared exactly."""
     prefix: str | None = None
-    """What their ids begin with."""
+    """Prefix of their ids."""
     dag_id: str | None = None
     """Dag of the run that owns them."""
     run_id: str | None = None
@@ -79,18 +80,18 @@ class JobTotal:
 
 @dataclass(frozen=True)
 class JobPage:
-    """Some of the jobs that match, the newest first."""
+    """One page of the matching jobs, the newest first."""
 
     jobs: Sequence[TrainingJob]
     """Their rows."""
-    next: Place | None
-    """Place of the last one; None where no jobs come after it."""
+    next: PagePosition | None
+    """Position of the last one; None on the last page."""
     total: JobTotal
     """How many match in all."""
 
 
 class RelatedJob(BaseModel):
-    """A job as one of a lineage. fine_tuned says that it began with its parent's best.pt."""
+    """A job within a lineage. fine_tuned: it started from its parent's best.pt."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -109,17 +110,17 @@ class RelatedJob(BaseModel):
     @property
     def model(self) -> str | None:
         """What was trained."""
-        return named(self.spec, "model")
+        return text_parameter(self.spec, "model")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dataset(self) -> str | None:
         """What it was trained on."""
-        return named(self.spec, "dataset")
+        return text_parameter(self.spec, "dataset")
 
 
 class Lineage(BaseModel):
-    """Jobs that go on from each other, the oldest first; truncated says that there are more, farther away."""
+    """Jobs that continue one another, the oldest first; truncated: there are more distant ones."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -127,8 +128,8 @@ class Lineage(BaseModel):
     truncated: bool
 
 
-def named(spec: Mapping[str, Any] | None, name: str) -> str | None:
-    """Return that parameter of the job, if it is a text: a platform may have written anything."""
+def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
+    """Return that parameter of the job if it is a string: a platform may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
 
@@ -168,11 +169,11 @@ class JobListing:
             raise JobUnknown(job_id)
         return job
 
-    def page(self, wanted: JobFilter, limit: int, before: Place | None = None) -> JobPage:
-        """Return jobs, the newest first. before is the place of the last one of the page before this."""
-        values = _values(wanted)
+    def page(self, wanted: JobFilter, limit: int, before: PagePosition | None = None) -> JobPage:
+        """Return one page of jobs, the newest first, after the job at position `before`."""
+        values = _query_values(wanted)
         with self._connection.transaction():
-            expected = self._expected(values)
+            expected = self._estimate_matches(values)
             sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
             found = self._statements.rows(
                 "list_matching_jobs" if sorting else "list_jobs",
@@ -186,25 +187,25 @@ class JobListing:
             if not more and before is None:
                 total = JobTotal(len(found), is_estimate=False)
             else:
-                total = self._total(values, expected)
-            shown = [Place(row.created_at, row.job_id) for row in found[:limit]]
+                total = self._count_matches(values, expected)
+            shown = [PagePosition(row.created_at, row.job_id) for row in found[:limit]]
             return JobPage(self._jobs(shown), shown[-1] if more else None, total)
 
-    def _jobs(self, places: Sequence[Place]) -> list[TrainingJob]:
-        """Those that are still there, in this order."""
-        rows = self._statements.rows("get_jobs", job_ids=[place.job_id for place in places])
+    def _jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
+        """Return the jobs that still exist, in this order."""
+        rows = self._statements.rows("get_jobs", job_ids=[position.job_id for position in positions])
         jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
-        return [jobs[place.job_id] for place in places if place.job_id in jobs]
+        return [jobs[position.job_id] for position in positions if position.job_id in jobs]
 
-    def _total(self, values: Mapping[str, Any], expected: int) -> JobTotal:
-        """Count the matches, unless there are many more than are counted, by what the planner expects."""
+    def _count_matches(self, values: Mapping[str, Any], expected: int) -> JobTotal:
+        """Count the matches, or estimate them where the planner expects too many to count."""
         if expected <= FAR_TOO_MANY:
             (counted,) = self._statements.row("count_jobs", limit=EXACT_UP_TO + 1, **values)
             if counted <= EXACT_UP_TO:
                 return JobTotal(counted, is_estimate=False)
         return JobTotal(max(EXACT_UP_TO, expected), is_estimate=True)
 
-    def _expected(self, values: Mapping[str, Any]) -> int:
+    def _estimate_matches(self, values: Mapping[str, Any]) -> int:
         ((plan,),) = self._statements.row("estimate_jobs", **values)
         return int(plan["Plan"]["Plan Rows"])
 
@@ -231,12 +232,12 @@ class JobListing:
         return Lineage(jobs=jobs, truncated=rows[0].truncated)
 
 
-def _values(wanted: JobFilter) -> dict[str, Any]:
+def _query_values(wanted: JobFilter) -> dict[str, Any]:
     values = asdict(wanted)
     prefix = values.pop("prefix")
-    return values | {"any_status": wanted.status is None, "pattern": prefix and _beginning_with(prefix)}
+    return values | {"any_status": wanted.status is None, "pattern": prefix and _pattern_of(prefix)}
 
 
-def _beginning_with(prefix: str) -> str:
-    """Return the pattern for LIKE."""
+def _pattern_of(prefix: str) -> str:
+    """Return the LIKE pattern that matches this prefix."""
     return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

@@ -1,4 +1,4 @@
-"""The parameters of a job that say what happens where its loss jumps or is not a number."""
+"""Parameters that decide what happens when the loss jumps or is not a number."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ RollBackLr = Annotated[
 
 
 def loss_rules_of(spec: TrainingSpec) -> LossRules:
-    """Return the rules; what is null is our own default."""
+    """Return the loss rules of `spec`, with our defaults for null."""
     return LossRules(
         on_spike=Action(spec.on_loss_spike) if spec.on_loss_spike else None,
         on_nan=Action(spec.on_nan) if spec.on_nan else None,
@@ -78,7 +78,7 @@ def loss_rules_of(spec: TrainingSpec) -> LossRules:
 
 
 def check_loss_rules(spec: TrainingSpec) -> None:
-    """Refuse numbers of a rule that is off: whoever gives them believes that it is on. Raises ValueError."""
+    """Raise ValueError for settings of a rule that is off: whoever gives them expects the rule to apply."""
     if spec.loss_spike is not None and spec.on_loss_spike is None:
         raise ValueError(
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; give on_loss_spike, "

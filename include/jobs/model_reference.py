@@ -1,4 +1,4 @@
-"""The meaning of the parameter `model`: one text, five kinds of thing."""
+"""Parsing the parameter `model`, which can name five kinds of models."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from include.training.contract import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
-"""The name of a pretrained file: part of a key in S3 and of a URL, so it must lead nowhere else."""
+"""Name of a pretrained file: part of an S3 key and of a URL, so it must not contain a path."""
 
 _EXAMPLES = "a name such as yolo26n.pt (pretrained) or yolo26n (from scratch), or s3://bucket/key.pt"
 
 
 class ModelKind(StrEnum):
-    """What a text names as `model`."""
+    """The kinds of models that `model` can name."""
 
     ARCHITECTURE = "architecture"
-    """One that Ultralytics ships: it is trained from scratch."""
+    """An architecture that Ultralytics ships, trained from scratch."""
     PRETRAINED = "pretrained"
-    """A file of pretrained weights, by its name."""
+    """A named file of pretrained weights."""
     OBJECT = "object"
     """A checkpoint in S3."""
     JOB = "job"
@@ -44,9 +44,9 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """What one `model` names.
+    """A parsed `model` parameter.
 
-    text is how a spec writes it, name the architecture, file, s3:// URI, job id, or name of the model.
+    text is its canonical form in a spec; name is the architecture, file, s3:// URI, job id or model name.
     version is None for the version in production.
     """
 
@@ -57,9 +57,9 @@ class ModelReference:
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
-        """Tell what `text` names, whatever its case where case has no meaning.
+        """Parse `text`, ignoring case where case has no meaning.
 
-        Raises ValueError with one sentence for what names nothing that can be trained.
+        Raises ValueError, with one sentence, if it does not name a model that can be trained.
         """
         text = text.strip()
         scheme, colon, rest = text.partition(":")
@@ -68,22 +68,22 @@ class ModelReference:
             case "s3" if colon and re.fullmatch(r"//[^/]+/.+\.pt", rest):
                 return cls(ModelKind.OBJECT, f"s3:{rest}", f"s3:{rest}")
             case "job" if colon:
-                return _job(text, rest)
+                return _parse_job(text, rest)
             case "model" if colon:
-                return _version(text, rest)
+                return _parse_version(text, rest)
         if "://" in text:
             raise ValueError(f"model={shown(text)} cannot be fetched; give {_EXAMPLES}")
         if text.lower().endswith(".pt"):
-            return _weights(text)
-        return _architecture(text)
+            return _parse_weights(text)
+        return _parse_architecture(text)
 
     @property
     def starts_from_weights(self) -> bool:
-        """Whether it names a file of weights, and not only an architecture."""
+        """Whether it names a file of weights rather than only an architecture."""
         return self.kind is not ModelKind.ARCHITECTURE
 
     def require_task(self, task: Task) -> None:
-        """Raise ValueError where the name alone tells that this is no model for `task`."""
+        """Raise ValueError if the name alone shows that this model is for another task."""
         built_for: str | None = None
         if self.kind is ModelKind.ARCHITECTURE:
             architecture = find_architecture(self.name)
@@ -94,22 +94,22 @@ class ModelReference:
             require_same_task(self.text, built_for, task)
 
 
-def name_of_weights(file_name: str) -> str:
-    """Return the name under which a file of pretrained weights is stored, which is what `model` then takes.
+def parse_weights_name(file_name: str) -> str:
+    """Return the name under which a file of pretrained weights is stored, and which `model` accepts.
 
-    Raises ValueError with one sentence for a name that no job could give.
+    Raises ValueError, with one sentence, for a name that `model` would not accept.
     """
     name = file_name.strip()
     if not WEIGHTS_NAME.match(name[:-3] + name[-3:].lower()):
         raise ValueError(
-            f"{shown(file_name)} is not a valid name for a weights file: use at most 128 letters, digits, '.', "
-            "'_' and '-', starting with a letter or a digit, followed by .pt"
+            f"{shown(file_name)} is not a valid name for a weights file: use at most 128 letters, digits, "
+            "'.', '_' and '-', starting with a letter or a digit, followed by .pt"
         )
     return ModelReference.parse(name).name
 
 
 def require_same_task(model: str, built_for: str, task: Task) -> None:
-    """Raise ValueError where `model`, which is one for `built_for`, is to be trained for another task."""
+    """Raise ValueError if `model`, built for the task `built_for`, is to be trained for another task."""
     if built_for == task:
         return
     suffix = MODEL_SUFFIX[task]
@@ -120,7 +120,7 @@ def require_same_task(model: str, built_for: str, task: Task) -> None:
     )
 
 
-def _job(text: str, job_id: str) -> ModelReference:
+def _parse_job(text: str, job_id: str) -> ModelReference:
     if not re.match(JOB_ID, job_id):
         raise ValueError(
             f"model={shown(text)} does not name a job; write job:<job_id>, where job_id is {JOB_ID_RULE}"
@@ -128,7 +128,7 @@ def _job(text: str, job_id: str) -> ModelReference:
     return ModelReference(ModelKind.JOB, f"job:{job_id}", job_id)
 
 
-def _version(text: str, rest: str) -> ModelReference:
+def _parse_version(text: str, rest: str) -> ModelReference:
     name, at, version = rest.partition("@")
     number = int(version) if re.fullmatch(r"[0-9]{1,9}", version) else 0
     if not re.match(JOB_ID, name) or (at and number < 1):
@@ -141,7 +141,7 @@ def _version(text: str, rest: str) -> ModelReference:
     )
 
 
-def _weights(text: str) -> ModelReference:
+def _parse_weights(text: str) -> ModelReference:
     known = {name.lower(): name for name in published_weights()}
     name = known.get(text.lower(), f"{text[:-3]}.pt")
     if not WEIGHTS_NAME.match(name):
@@ -156,15 +156,15 @@ def _weights(text: str) -> ModelReference:
     return ModelReference(ModelKind.PRETRAINED, name, name)
 
 
-def _architecture(text: str) -> ModelReference:
+def _parse_architecture(text: str) -> ModelReference:
     name = text.lower()
     found = find_architecture(name)
     if found is None:
         similar = similar_architecture(PurePath(text).name)
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
-            f"model={shown(text)} is not an architecture that Ultralytics ships, and jobs do not read files of "
-            f"a worker; {hint} {_EXAMPLES}"
+            f"model={shown(text)} is not an architecture that Ultralytics ships, and jobs do not read files "
+            f"of a worker; {hint} {_EXAMPLES}"
         )
     _require_trained_here(text, found)
     return ModelReference(ModelKind.ARCHITECTURE, name, name)

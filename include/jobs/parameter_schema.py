@@ -1,4 +1,4 @@
-"""What a parameter's schema says beside its type: its section of the form, and what null stands for."""
+"""Additional schema of a parameter: its section in forms, and the meaning of null."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def parameter(
 ) -> JsonDict:
     """Return the keywords for `json_schema_extra`; forms and pages read them instead of the description.
 
-    default is the value that means the same as null, and default_by_task is that value where it depends on
-    the task. when_empty says in words what null means, by default the value itself.
+    default is the value that null stands for, and default_by_task the values where that depends on the task.
+    when_empty describes null in words; by default it is the value itself.
     """
     schema: JsonDict = {"section": section}
     if default is not None:

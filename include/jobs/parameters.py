@@ -1,4 +1,4 @@
-"""The only definition of each parameter of a training job: type, bounds, and what the form says about it.
+"""Definition of every parameter of a training job: type, bounds and description.
 
 Training parameters default to null, because "not given" must differ from "given": with `resume_from` null
 means the parent's value, otherwise Ultralytics' own default.
@@ -44,13 +44,13 @@ DEFAULTS: dict[str, int | str] = {
     "patience": 100,
     "optimizer": "auto",
 }
-"""Ultralytics' own: spelt out they mean the same as not given."""
+"""Ultralytics' own defaults: giving one of them means the same as giving nothing."""
 
 _WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
 """Parameters that are whole numbers."""
 
 REPLACED = {"publish_interval": "publish_seconds"}
-"""Parameters of earlier versions, which the specs of their jobs still have."""
+"""Parameters of earlier versions that stored specs may still contain, and their replacements."""
 
 _JOB = "Job"
 _DATA = "Data and model"
@@ -58,22 +58,22 @@ _TRAINING = "Training"
 _CONTINUING = "Resuming and storage"
 
 
-def _blank_is_null(value: object) -> object:
+def _blank_to_none(value: object) -> object:
     return None if is_blank(value) else value
 
 
-def _one_line(text: str | None, info: ValidationInfo) -> str | None:
+def _check_one_line(text: str | None, info: ValidationInfo) -> str | None:
     if text is None or is_one_line(text):
         return text
     raise ValueError(f"{info.field_name}={shown(text)} contains a control character; remove it")
 
 
-OptionalText = Annotated[str | None, BeforeValidator(_blank_is_null), AfterValidator(_one_line)]
-Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_one_line)]
+OptionalText = Annotated[str | None, BeforeValidator(_blank_to_none), AfterValidator(_check_one_line)]
+Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_check_one_line)]
 
 
 class TrainingParameters(BaseModel):
-    """Every parameter of a training job, each valid by itself; TrainingSpec says what goes together."""
+    """Every parameter of a training job, each validated alone; TrainingSpec checks them together."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
@@ -238,7 +238,7 @@ class TrainingParameters(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_meant(cls, values: Any) -> Any:
+    def _normalize(cls, values: Any) -> Any:
         values = without_blanks(values, cls.model_fields)
         if not isinstance(values, dict):
             return values
@@ -251,12 +251,12 @@ class TrainingParameters(BaseModel):
 
     @field_validator("model")
     @classmethod
-    def _names_a_model(cls, model: str | None) -> str | None:
+    def _check_model(cls, model: str | None) -> str | None:
         return model and ModelReference.parse(model).text
 
     @field_validator("batch")
     @classmethod
-    def _images_or_fraction(cls, batch: float | None) -> float | None:
+    def _check_batch(cls, batch: float | None) -> float | None:
         if batch is None or 0 < batch < 1 or (batch.is_integer() and batch not in {0, -0.0}):
             return batch
         raise ValueError(
@@ -265,7 +265,7 @@ class TrainingParameters(BaseModel):
 
     @field_validator("device")
     @classmethod
-    def _each_gpu_once(cls, device: str | None) -> str | None:
+    def _check_device(cls, device: str | None) -> str | None:
         numbers = [int(number) for number in re.findall(r"\d+", device or "")]
         if len(set(numbers)) < len(numbers):
             raise ValueError(f"device={device!r} names a GPU twice; give each number once")
@@ -273,7 +273,7 @@ class TrainingParameters(BaseModel):
 
     @field_validator("overrides")
     @classmethod
-    def _known_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _check_own_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
         taken = sorted(set(overrides or {}) & set(cls.model_fields))
         if taken:
             raise ValueError(f"{taken[0]} is a parameter of its own: give it there, not in overrides")

@@ -1,4 +1,4 @@
-"""The queue of jobs that wait for a GPU: who is next, and when each one will probably start."""
+"""The queue of jobs that wait for a GPU: their order, and when each will probably start."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActiveJob:
-    """A job that waits for its GPU or has it.
+    """A job that waits for its GPU or uses it.
 
-    epoch_seconds is what an epoch took in trainings like it, all around it included; None without any.
-    eta_seconds is what was left of it at recorded_at, when its last epoch ended; None before that.
+    epoch_seconds is the duration of an epoch in similar trainings, overhead included; None without any.
+    eta_seconds is its remaining time at recorded_at, when its last epoch ended; None before that.
     """
 
     job_id: str
@@ -38,20 +38,20 @@ class ActiveJob:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs it takes."""
+        """Number of GPUs that it needs."""
         return count_devices(self.device)
 
     @property
     def duration(self) -> timedelta | None:
-        """How long what is left of it will take; None where there is no basis for an estimate."""
+        """Estimated time for its remaining epochs; None where there is no basis for an estimate."""
         if self.epochs is None or self.epoch_seconds is None:
             return None
-        return _time(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
+        return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
 
     def ends_at(self, now: datetime) -> datetime | None:
-        """When a running job will end, not before now; None where there is no basis for an estimate."""
+        """Estimate when a running job will end, at the earliest now; None without a basis for an estimate."""
         if self.recorded_at is not None and self.eta_seconds is not None:
-            return max(now, self.recorded_at + _time(self.eta_seconds))
+            return max(now, self.recorded_at + _duration(self.eta_seconds))
         if self.started_at is None or self.duration is None:
             return None
         return max(now, self.started_at + self.duration)
@@ -59,9 +59,9 @@ class ActiveJob:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """place counts from 1, which starts next, to `waiting`.
+    """Place of a job in the queue: place counts from 1, which starts next, to `waiting`.
 
-    expected_start_at is rounded up to the minute; None where nothing is known to go by.
+    expected_start_at is rounded up to the minute; None without a basis for an estimate.
     """
 
     place: int
@@ -73,28 +73,28 @@ def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePl
     """Return the place of each job that waits for a GPU, by its id."""
     with connection.transaction():
         rows = Statements(connection).rows("find_queue")
-    return places_of([ActiveJob(**row._asdict()) for row in rows], now)
+    return assign_places([ActiveJob(**row._asdict()) for row in rows], now)
 
 
-def places_of(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
-    """Return the places of those that wait, which are given first come first.
+def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
+    """Return the places of the waiting jobs; `jobs` are in the order in which they were queued.
 
-    Who waits has a place because every GPU is taken: so there are as many as the running jobs have.
+    A job only waits while every GPU is taken, so the number of GPUs is what the running jobs use.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if job.status == JobStatus.QUEUED]
     running = [job for job in jobs if job.status == JobStatus.RUNNING]
-    starts = _starts(waiting, running, now)
+    starts = _estimate_starts(waiting, running, now)
     return {
-        job.job_id: QueuePlace(place, len(waiting), start and _minute(start))
+        job.job_id: QueuePlace(place, len(waiting), start and _round_up_to_minute(start))
         for place, (job, start) in enumerate(zip(waiting, starts, strict=True), start=1)
     }
 
 
-def _starts(
+def _estimate_starts(
     waiting: Sequence[ActiveJob], running: Sequence[ActiveJob], now: datetime
 ) -> list[datetime | None]:
-    """Let each job begin when as many GPUs as it needs are free; from the first unknown on all are."""
+    """Estimate when each job will have its GPUs; after the first unknown start, all are unknown."""
     ends = [(job.ends_at(now), job.gpus) for job in running]
     free = [end for end, gpus in ends if end is not None for _ in range(gpus)]
     is_known = all(end is not None for end, _ in ends)
@@ -114,10 +114,10 @@ def _starts(
     return starts
 
 
-def _time(seconds: float) -> timedelta:
-    """Return the duration, at most ten years: a platform may have written anything."""
+def _duration(seconds: float) -> timedelta:
+    """Return the duration, capped at ten years: a platform may have written any number."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 
 
-def _minute(moment: datetime) -> datetime:
+def _round_up_to_minute(moment: datetime) -> datetime:
     return (moment + timedelta(minutes=1, microseconds=-1)).replace(second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""A checkpoint as it is recorded: three flat columns for each of the two."""
+"""The recorded checkpoints of a job: three flat columns for each of the two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ColumnNames(NamedTuple):
-    """The columns of one checkpoint, by what they hold."""
+    """Names of the columns that record one checkpoint."""
 
     path: str
     sha256: str
@@ -24,10 +24,10 @@ def column_names(kind: CheckpointKind) -> ColumnNames:
 
 @dataclass(frozen=True)
 class RecordedCheckpoint:
-    """What is recorded of one checkpoint."""
+    """One checkpoint as a row records it."""
 
     path: str
-    """An s3:// URI, or whatever a platform wrote on its own."""
+    """An s3:// URI, or whatever a platform wrote itself."""
     sha256: str | None
     """Of the whole file, in lower-case hex; None where a platform wrote the path."""
     size: int | None
@@ -35,7 +35,7 @@ class RecordedCheckpoint:
 
     @classmethod
     def of(cls, row: object, kind: CheckpointKind) -> Self | None:
-        """Return what the columns say, which are attributes of `row`; None where there is no path."""
+        """Read the checkpoint from the attributes of `row`; None if it has no path."""
         path, sha256, size = (getattr(row, column) for column in column_names(kind))
         return None if path is None else cls(path, sha256, size)
 

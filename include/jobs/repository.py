@@ -1,6 +1,6 @@
-"""The only way to `training_jobs` and `training_epochs`, by the statements of `sql/queries`.
+"""Reading and writing `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
 
-What attempts at a training write is in include.jobs.attempts.
+include.jobs.attempts records what attempts at a training do.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class RepositoryError(FinalError):
 
 
 class JobTaken(RepositoryError):
-    """Another run took the job between the caller's look at it and its claim."""
+    """Another run took the job after the caller read it and before it was claimed."""
 
 
 class JobNotCreatable(RepositoryError):
-    """The table belongs to a platform, and this row can only be created by it."""
+    """The table belongs to a platform, and only the platform can create this row."""
 
 
 class JobRepository(AttemptRepository):
-    """Reads and writes jobs: what runs, people and other trainers do, beside what attempts do."""
+    """Reads and writes jobs, and records what runs, people, other trainers and attempts do."""
 
     def claim(
         self,
@@ -56,16 +56,16 @@ class JobRepository(AttemptRepository):
         initial_weights_sha256: str | None = None,
         queued_at: datetime | None = None,
     ) -> TrainingJob:
-        """Make this run the owner of the job, whose row is created if it is not there, and return the row.
+        """Make this run the owner of the job, creating its row if necessary, and return the row.
 
         The job is queued from queued_at (by default now) until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id still is `expected_run_id`, which is what the caller
-        saw (None for no row or no owner). Its training goes on: origin_run_id, epochs, metrics and what is
-        known of their state stay, while paths, hashes, sizes, error and attempt go. A row that nobody trained
-        before begins from the start, and with `fresh` so does one of another run, or of a deleted run with
-        this id (`recreated`); it then belongs to `origin_run_id`, by default this run. What parent_job_id,
-        resumed_epoch and the initial weights say is written either way.
+        An existing row is taken only while its run_id is still `expected_run_id`, which is what the caller
+        read (None for no row or no owner). Its training continues: origin_run_id, epochs, metrics and the
+        durable state are kept, while paths, hashes, sizes, error and attempt are cleared. A row that was
+        never trained starts from scratch, and so does, with `fresh`, one of another run or of a deleted run
+        with this id (`recreated`); it then belongs to `origin_run_id`, by default this run. parent_job_id,
+        resumed_epoch and the initial weights are written in any case.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
         """
@@ -100,9 +100,9 @@ class JobRepository(AttemptRepository):
         return job
 
     def cancel(self, job_id: str) -> tuple[str, str] | None:
-        """Stop a job that waits for its GPU, and return its run (Dag id and run id), which is to be ended.
+        """Stop a job that waits for its GPU, and return its run (Dag id and run id), which the caller ends.
 
-        None, and nothing is written, if it does not wait, or has no run yet.
+        Returns None, and writes nothing, if the job does not wait or has no run yet.
         """
         with self._connection.transaction():
             row = self._statements.row("cancel_job", job_id=job_id)
@@ -113,8 +113,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        decide gives what record_checkpoints and mark_external take, of a row that nobody else can write
-        meanwhile. If it gives None or raises, nothing is written.
+        decide returns the values for record_checkpoints and mark_external from the locked row. If it returns
+        None or raises, nothing is written.
         """
         with self._connection.transaction():
             self._statements.row("lock_job", job_id=job_id)
@@ -127,23 +127,23 @@ class JobRepository(AttemptRepository):
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
-        """Ask that the job stops, after the batch or the epoch it is in. False if it neither waits nor runs.
+        """Ask the job to stop after its current batch or epoch. False if it is neither queued nor running.
 
-        Who is to stop after the batch is not asked to wait for the epoch's end any more.
+        A request to stop after the batch is never changed back to one after the epoch.
         """
         with self._connection.transaction():
             return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
 
-    def archive(self, job_id: str, *, archived: bool) -> bool:
-        """Archive the job, or take it out of the archive. False where it is not there, or has not ended."""
+    def set_archived(self, job_id: str, *, archived: bool) -> bool:
+        """Archive or unarchive the job. False if it does not exist or has not ended."""
         with self._connection.transaction():
             return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
 
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        None, and nothing is written, if the run owns no job or its job has ended. With `again`, a job that
-        had failed already gets the newer reason.
+        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, the
+        reason of a job that has already failed is replaced.
         """
         with self._connection.transaction():
             failed = self._statements.row(
@@ -152,23 +152,23 @@ class JobRepository(AttemptRepository):
         return None if failed is None else str(failed.job_id)
 
     def refuse(self, job_id: str, error: str) -> bool:
-        """Record why a queued job without a run will not get one. False if the row is not such a job."""
+        """Fail a queued job without a run, recording why. False if the row is not such a job."""
         with self._connection.transaction():
             return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 
     def epochs(
         self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None
     ) -> list[RecordedEpoch]:
-        """Return the job's finished epochs in order; those that come after epoch `after`.
+        """Return the job's finished epochs after epoch `after`, in order.
 
-        With `since`, those too that were recorded after that moment: a new attempt repeats epochs.
+        With `since`, also return epochs that were recorded after that moment: a new attempt repeats epochs.
         """
         with self._connection.transaction():
             rows = self._statements.rows("list_epochs", job_id=job_id, after=after, since=since, limit=limit)
         return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
-        """Give a resumed job its parent's epochs 0 to `last_epoch`, and return how many were new to it."""
+        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many were missing."""
         with self._connection.transaction():
             return self._statements.changed(
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch

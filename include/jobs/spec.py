@@ -1,6 +1,6 @@
-"""TrainingSpec: the parameters of a training job, with what has to go together, and their defaults.
+"""TrainingSpec: the parameters of a training job, checked against each other, and their defaults.
 
-The form in Airflow's UI and the schema that REST checks are generated from it (include.orchestration.params);
+Airflow's form and the schema of its REST API are generated from it (include.orchestration.params);
 `resolve_config` validates with the model itself.
 """
 
@@ -19,29 +19,29 @@ from include.training.architectures import default_weights
 from include.training.contract import MODEL_SUFFIX, Task
 from include.training.devices import check_multi_gpu, count_devices
 
-_RESUME_KEEPS = ("task", "model", "dataset", "seed", "optimizer")
-"""What a continued training takes from its parent: another value would make it another training."""
+_KEPT_ON_RESUME = ("task", "model", "dataset", "seed", "optimizer")
+"""What a resumed training inherits from its parent and cannot change: that would make it another training."""
 
 DIGITS_MODEL = "yolo11n"
-"""Trained on the bundled digits where no model is given: from scratch, because a demo needs no network."""
+"""Default model for the bundled digits: trained from scratch, so that a demo needs no network."""
 
-_MEANS = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
-"""How a job keeps its states and is watched: each run of it says so anew."""
+_PER_RUN = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
+"""How a job stores its states and is supervised: not inherited, but given for each run."""
 
 
 class SpecError(FinalError):
-    """Parameters that cannot be trained, as one sentence for the person who gave them."""
+    """Invalid parameters, as one sentence for the person who gave them."""
 
 
 class TrainingSpec(TrainingParameters):
-    """The parameters of a training job, which go together.
+    """The consistent parameters of a training job.
 
-    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` makes it a
-    sentence.
+    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns it into
+    a sentence.
     """
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.resume_from is None:
             resolved = self.with_defaults()
             check_dataset_given(self.dataset, resolved.task)
@@ -55,36 +55,36 @@ class TrainingSpec(TrainingParameters):
                 "job: give another job_id"
             )
         elif self.model is not None and self.task is not None:
-            check_model_fits(self.model, self.task)  # what the parent's spec or an XCom says of it
+            check_model_fits(self.model, self.task)  # as in a parent's spec or an XCom
         return self
 
     @classmethod
     def parse(cls, params: dict[str, Any]) -> TrainingSpec:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
-        for objection in _replaced(params).values():
+        for objection in _explain_replaced(params).values():
             raise SpecError(objection)
-        return cls.stored(params)
+        return cls.parse_stored(params)
 
     @classmethod
-    def problems(cls, params: dict[str, Any]) -> dict[str, str]:
-        """Say of each wrong field of `params` why, in one sentence; none where `parse` takes them."""
+    def find_problems(cls, params: dict[str, Any]) -> dict[str, str]:
+        """Return one sentence for each wrong field of `params`; empty if `parse` accepts them."""
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return sentences(error, cls, "train_yolo") | _replaced(params)
-        return _replaced(params)
+            return sentences(error, cls, "train_yolo") | _explain_replaced(params)
+        return _explain_replaced(params)
 
     @classmethod
-    def stored(cls, params: dict[str, Any]) -> TrainingSpec:
-        """Validate what a row says, as `parse` does, but for what an earlier version has written."""
+    def parse_stored(cls, params: dict[str, Any]) -> TrainingSpec:
+        """Validate a stored spec as `parse` does, but accept parameters of earlier versions."""
         try:
             return cls.model_validate(params)
         except ValidationError as error:
             raise SpecError(sentence(error, cls, "train_yolo")) from None
 
-    def continuing(self, parent: TrainingSpec) -> TrainingSpec:
-        """Take the parent's value wherever nothing was given. Raises SpecError for what must not change."""
-        for name in _RESUME_KEEPS:
+    def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
+        """Fill in the parent's values where none are given. Raises SpecError for one that must not change."""
+        for name in _KEPT_ON_RESUME:
             given, kept = getattr(self, name), getattr(parent, name)
             if given is not None and given != _or_default(name, kept):
                 raise SpecError(
@@ -92,9 +92,9 @@ class TrainingSpec(TrainingParameters):
                     "which this job continues; omit it, or start a new training from that job's best.pt "
                     "with `model`"
                 )
-        own = {"job_id", "fresh", "resume_from", *_MEANS}
+        own = {"job_id", "fresh", "resume_from", *_PER_RUN}
         if self.device is None and count_devices(parent.device) > 1:
-            # A run takes a slot of the pool for each GPU that its own parameters name.
+            # A run takes a slot of the pool for each GPU in its own parameters, so they must name the GPUs.
             raise SpecError(
                 f"device is missing: job {self.resume_from} was trained on several GPUs; give "
                 f"device={parent.device!r} again, or one GPU"
@@ -121,36 +121,36 @@ class TrainingSpec(TrainingParameters):
         return merged
 
     def with_defaults(self) -> ResolvedSpec:
-        """Fill in our own defaults (task, model, dataset); what is Ultralytics' default stays null."""
+        """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""
         task, dataset = self.task or "detect", self.dataset or "digits"
         model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
-        # Not validated again: this is part of the validation.
+        # Without validation, because the validator itself calls this.
         return ResolvedSpec.model_construct(
             **{**dict(self), "task": task, "model": model, "dataset": dataset}
         )
 
-    def as_begun(self, begun: TrainingSpec) -> Self:
-        """Write as `begun` does what means the same: defaults, spelt out or not, also of earlier versions.
+    def with_spelling_of(self, original: TrainingSpec) -> Self:
+        """Spell defaults as `original` does, given or left out, also those of earlier versions.
 
-        What makes a training this one is compared as it is written.
+        The parameters that identify a training are compared as they are spelt.
         """
         same = {
-            name: getattr(begun, name)
+            name: getattr(original, name)
             for name in DEFAULTS
-            if _or_default(name, getattr(self, name)) == _or_default(name, getattr(begun, name))
+            if _or_default(name, getattr(self, name)) == _or_default(name, getattr(original, name))
         }
-        earlier = f"yolo11n{MODEL_SUFFIX[begun.with_defaults().task]}"
-        if self.model is None and begun.model == earlier:
+        earlier = f"yolo11n{MODEL_SUFFIX[original.with_defaults().task]}"
+        if self.model is None and original.model == earlier:
             same["model"] = earlier
         return self.model_copy(update=same)
 
     def identity(self) -> dict[str, Any]:
-        """Return what an interrupted training must not change when it goes on: all but its means.
+        """Return the parameters that an interrupted training must keep when it continues.
 
-        Without defaults, so that a parameter of a later version leaves earlier trainings the same.
+        Defaults are left out, so that a parameter of a later version does not change earlier trainings.
         """
-        means = {"job_id", "fresh", "device", "workers", *_MEANS}
-        return self.model_dump(mode="json", exclude=means, exclude_defaults=True)
+        changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
+        return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
 
     def arguments(self) -> dict[str, Any]:
         """Return Ultralytics' own arguments as given, without task, model, data, epochs and device."""
@@ -162,7 +162,7 @@ class TrainingSpec(TrainingParameters):
 
 
 class ResolvedSpec(TrainingSpec):
-    """The parameters of a job that is trained: with our own defaults, as `with_defaults` returns them."""
+    """Parameters with our own defaults filled in, as `with_defaults` returns them."""
 
     task: Task
     model: Text
@@ -173,8 +173,8 @@ def _or_default(name: str, value: object) -> object:
     return DEFAULTS.get(name) if value is None else value
 
 
-def _replaced(params: dict[str, Any]) -> dict[str, str]:
-    """Say of each parameter of an earlier version what took its place."""
+def _explain_replaced(params: dict[str, Any]) -> dict[str, str]:
+    """Return, for each parameter of an earlier version, a sentence that names its replacement."""
     return {
         name: f"{name}={shown(params[name])} is no longer a parameter; use {REPLACED[name]}"
         for name in REPLACED.keys() & params.keys()

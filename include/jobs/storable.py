@@ -1,4 +1,4 @@
-"""Values as PostgreSQL can hold them."""
+"""Making values storable in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from include.refusals import shorten
 
 
 def finite(value: Any) -> Any:
-    """Return `value` (plain JSON data) with None for every number that is not finite: jsonb refuses those."""
+    """Return `value` (plain JSON data) with None for every number that is not finite, which jsonb rejects."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -21,9 +21,9 @@ def finite(value: Any) -> Any:
 
 
 def make_storable(text: str) -> str:
-    """Return `text` with what PostgreSQL cannot hold written out: NUL, and what UTF-8 does not have.
+    """Escape what PostgreSQL cannot store in `text` (NUL and lone surrogates), and shorten it.
 
-    It is shortened, because every listing carries it.
+    It is shortened because every listing includes it.
     """
     storable = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
     return shorten(storable, ERROR_BYTES)

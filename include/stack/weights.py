@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.settings import DEFAULT_BUCKET
-from include.jobs.model_reference import name_of_weights
+from include.jobs.model_reference import parse_weights_name
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
 from include.stack.errors import StackError
@@ -26,7 +26,7 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     if not stack.s3.running():
         raise StackError("The stack is not running. Start it with `make up`.")
     try:
-        name = name_of_weights(file.name)
+        name = parse_weights_name(file.name)
     except ValueError as error:
         raise StackError(f"{file} cannot be stored under its name: {error}.") from None
     store = PretrainedStore(Bucket(stack.s3.client(), DEFAULT_BUCKET), None)

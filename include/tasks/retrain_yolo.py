@@ -234,7 +234,7 @@ def _as_begun(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
 
     Another champion meanwhile does not matter, the training began with the one before. Other parameters do.
     """
-    begun = TrainingSpec.stored(dict(row.spec or {}))
+    begun = TrainingSpec.parse_stored(dict(row.spec or {}))
     then, now = ({**each.with_defaults().identity(), "model": ""} for each in (begun, spec))
     if then != now:
         changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
