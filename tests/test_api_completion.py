@@ -411,8 +411,8 @@ def test_what_somebody_uploads_is_marked_as_that(
 def test_bytes_that_are_no_checkpoint_are_recorded_with_what_was_found(complete: Complete) -> None:
     shown = complete().json()
     assert shown["origin"] == "external"
-    assert shown["checkpoint_finding"].startswith("best.pt is no checkpoint")
-    assert "; last.pt is no checkpoint" in shown["checkpoint_finding"]
+    assert shown["checkpoint_finding"].startswith("best.pt is not a checkpoint")
+    assert "; last.pt is not a checkpoint" in shown["checkpoint_finding"]
 
 
 @pytest.mark.usefixtures("waiting")

@@ -87,8 +87,8 @@ def test_other_content_is_replaced_only_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("own.pt", b"no checkpoint", "is no checkpoint"),
-        ("own.pt", b"", "is no checkpoint"),
+        ("own.pt", b"no checkpoint", "is not a checkpoint"),
+        ("own.pt", b"", "is not a checkpoint"),
         ("own.onnx", b"", "is not a valid name for a weights file"),
         (".hidden.pt", b"", "starting with a letter or a digit"),
         ("yolo26n", b"", "is not a valid name for a weights file"),

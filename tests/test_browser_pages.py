@@ -280,7 +280,7 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     )
     visitor.expects(422, f"{API}/pretrained/text.pt")
     page.get_by_text("or drop one here").dispatch_event("drop", {"dataTransfer": dropped})
-    expect(page.get_by_text("text.pt is no checkpoint")).to_be_visible()
+    expect(page.get_by_text("text.pt is not a checkpoint")).to_be_visible()
 
     page.get_by_role("link", name="Train from pages-own.pt").click()
     expect(page.get_by_label("model", exact=True)).to_have_value("pages-own.pt")

@@ -367,7 +367,7 @@ def test_only_what_no_loader_takes_for_a_program_counts_as_harmless(data: bytes,
         judge_source(LocalSource(opened))
     file.write_bytes(b"the weights, say")
     with file.open("rb") as opened:
-        assert "no checkpoint" in (judge_source(LocalSource(opened)) or "")
+        assert "not a checkpoint" in (judge_source(LocalSource(opened)) or "")
 
 
 def test_the_command_line_says_what_files_are_without_pytorch(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_what_is_no_checkpoint_is_not_stored(
     store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.files[NAME] = b"<html>Please log in</html>" * 10
-    assert "is no checkpoint" in _refusal(store)
+    assert "is not a checkpoint" in _refusal(store)
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
@@ -207,7 +207,7 @@ def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
-    with pytest.raises(CorruptObject, match=f"but the job began with {stored.sha256}: somebody replaced"):
+    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: somebody replaced"):
         checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
 

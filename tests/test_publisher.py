@@ -268,7 +268,7 @@ def test_a_best_that_cannot_be_made_is_tried_again_and_last_does_not_wait_for_it
         publisher.publish(snapshot(0, is_best=True))
 
     assert [name for name, _ in written] == ["last.pt", "best.pt"]
-    sentence = "The best.pt of epoch 1 is not durable yet: No space left on device. It is tried again"
+    sentence = "The best.pt of epoch 1 is not durable yet: No space left on device. Retrying"
     assert sentence in caplog.text
     assert list(copies.iterdir()) == []
 
@@ -333,7 +333,7 @@ def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
         publisher.publish(snapshot(1))
 
     assert body(s3_client, bucket) == b"state of epoch 1"
-    assert "The state of epoch 1 is durable, but that could not be told" in caplog.text
+    assert "The state of epoch 1 is durable, but this could not be recorded" in caplog.text
 
 
 def test_a_server_that_is_gone_stops_no_training(
@@ -344,7 +344,7 @@ def test_a_server_that_is_gone_stops_no_training(
         publisher.publish(snapshot(1))
 
     assert "does not answer" in caplog.text
-    assert "The state of epoch 2 is not durable: S3 did not take it in time" in caplog.text
+    assert "The state of epoch 2 is not durable: S3 did not accept it in time" in caplog.text
     assert publisher.durable is None
     assert list(copies.iterdir()) == []
 
@@ -417,7 +417,7 @@ def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
     # more than 5, 10 and 20 epochs are finished that S3 did not take
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
     assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
-    assert warnings(caplog)[-1] == "S3 takes the state of the training again: epoch 23 is durable."
+    assert warnings(caplog)[-1] == "S3 accepts the state of the training again: epoch 23 is durable."
 
 
 def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -427,7 +427,7 @@ def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> No
         lag.look((0, 0), now)
 
     assert len(warnings(caplog)) == 2
-    assert "nothing is durable in S3: for 301 s S3 has not taken" in warnings(caplog)[0]
+    assert "nothing is durable in S3: S3 has accepted no newer state for 301 s" in warnings(caplog)[0]
 
 
 def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptureFixture) -> None:

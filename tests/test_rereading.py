@@ -76,5 +76,5 @@ def test_a_model_is_refused_for_what_it_is_and_not_for_what_came_of_it(
             CheckpointStore(Bucket(client, bucket)).require_checkpoint(f"s3://{bucket}/model.pt").task
             == "classify"
         )
-    with pytest.raises(UnsafeCheckpoint, match="is no checkpoint"):
+    with pytest.raises(UnsafeCheckpoint, match="is not a checkpoint"):
         CheckpointStore(Bucket(s3_client, bucket)).require_checkpoint(f"s3://{bucket}/text.pt")

@@ -41,7 +41,7 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
     ("name", "content", "sentence"),
     [
         ("absent.pt", None, "does not exist"),
-        ("text.pt", b"no checkpoint", "is no checkpoint"),
+        ("text.pt", b"no checkpoint", "is not a checkpoint"),
         ("yolo26n.onnx", b"", "is not a valid name for a weights file"),
         ("yolo26n", b"", "is not a valid name for a weights file"),
         ("sam_b.pt", b"", "is a kind of model that train_yolo does not train"),

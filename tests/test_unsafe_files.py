@@ -220,8 +220,8 @@ def test_every_architecture_of_ultralytics_is_accepted() -> None:
     ("row", "why"),
     [
         ("[-1, 1, Conv, [8192, 3, 2]]\n  - [-1, 20, Conv, [8192, 3, 1]]", "more than 500,000,000 parameters"),
-        ("[-1, 1, Conv, [100000000, 3, 2]]", "no number up to"),
-        ("[-1, 1, check_requirements, [evil]]", "describes a layer that is none of torch.nn"),
+        ("[-1, 1, Conv, [100000000, 3, 2]]", "nor a number up to"),
+        ("[-1, 1, check_requirements, [evil]]", "describes a layer that is not part of torch.nn"),
     ],
     ids=["large by its layers", "large by a number", "a function"],
 )

@@ -1,1 +1,1 @@
-"""What a checkpoint is, and where it lives: nothing here runs code that is in one."""
+"""Checkpoints and their storage. Nothing here runs code that a checkpoint contains."""

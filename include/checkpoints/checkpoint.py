@@ -11,10 +11,10 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""How far a training is: the last finished epoch, from 0, or -1, and the batches after it."""
+"""Position of a training: the last finished epoch, from 0, or -1, and the number of batches after it."""
 
 StoredKind = Literal[CheckpointKind, "last.previous"]
-"""What is kept of a job in S3: last.previous is the generation that the present last replaced."""
+"""Checkpoints of a job that S3 keeps: last.previous is the generation that the present last replaced."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,24 @@ class Checkpoint:
     size: int
     """In bytes."""
     epoch: int
-    """Last finished epoch whose training went into the file, counted from 0 as Ultralytics does; -1 before
-    the first one."""
+    """Last finished epoch in the file, counted from 0 as in Ultralytics; -1 before the first one."""
     batch: int = 0
-    """Number of batches after it that went into the file, too; 0 for a state at an epoch's end."""
+    """Number of batches after that epoch in the file; 0 for a state at an epoch's end."""
 
     @property
     def position(self) -> Position:
-        """How far the training was: of two states of one training, the one with the larger is newer."""
+        """Position of the training in this state: of two states of one training, the larger one is newer."""
         return self.epoch, self.batch
 
     @classmethod
     def of_file(cls, path: Path, epoch: int, batch: int = 0) -> Checkpoint:
-        """Identify the file at `path`. Reads it once; raises FileNotFoundError if it is not there."""
+        """Identify the file at `path`, reading it once. Raises FileNotFoundError if it does not exist."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)
 
 
 def in_words(position: Position) -> str:
-    """Say how far a training was, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
+    """Describe a position, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
     epoch, batch = position
     return f"batch {batch} of epoch {epoch + 2}" if batch else f"epoch {epoch + 1}"

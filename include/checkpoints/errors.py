@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint in S3, beside what can go wrong with any object."""
+"""Errors of checkpoints in S3, in addition to those of any object."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class CheckpointNotFound(ObjectNotFound):
 
 
 class UnsafeCheckpoint(StoreRefusal):
-    """The object is no checkpoint that may be loaded: it could run code or fill the memory, or is none."""
+    """The object must not be loaded: it is not a checkpoint, could run code, or could exhaust the memory."""

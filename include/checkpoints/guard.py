@@ -1,7 +1,7 @@
-"""Nothing but reading happens while a file is loaded: the last line of defence, below all that was inspected.
+"""Refusing side effects while a file is loaded: the last line of defence, behind the inspection.
 
-Python announces what a program does to the world (PEP 578). While a load is under way, its thread is refused
-connections, processes, changes to files, and foreign libraries.
+Python raises audit events before operations with side effects (PEP 578). While a file is loaded, its thread
+is refused connections, processes, changes of files, and foreign libraries.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _guarded = threading.local()
 
 
 class SideEffect(PermissionError):
-    """What was loaded tried to do something else than to be read."""
+    """Loading the file attempted something other than reading it."""
 
 
 @contextmanager
 def reading_only() -> Iterator[None]:
-    """Refuse this thread everything but reading. Raises SideEffect, also where it was caught inside."""
+    """Refuse this thread everything but reading. Raises SideEffect, even if the block caught it."""
     _install()
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
-    # What is collected meanwhile is not of the file, and may remove files of its own.
+    # Objects collected meanwhile do not belong to the file, and their finalizers may delete files.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -61,15 +61,12 @@ def reading_only() -> Iterator[None]:
         if collecting:
             gc.enable()
     if refused:
-        raise SideEffect(f"does more than to be read ({refused[0]}), so do not load it") from cause
+        raise SideEffect(f"has side effects when it is loaded ({refused[0]}); do not load it") from cause
 
 
 @cache
 def _install() -> None:
-    """Install the one hook, which does nothing most of the time.
-
-    A hook stays for the life of the process.
-    """
+    """Install the audit hook, once: it cannot be removed, and does nothing while no file is loaded."""
     sys.addaudithook(_refuse)
 
 

@@ -1,18 +1,18 @@
-"""Keys that this project adds to Ultralytics' checkpoint, for all who write or read it."""
+"""Keys that this project adds to Ultralytics' checkpoints."""
 
 from __future__ import annotations
 
 EXACT = "exact"
-"""Of last.pt: what Ultralytics' own keys lack of a training's state."""
+"""In last.pt: the part of the training's state that Ultralytics does not save."""
 
 BATCH = "batch"
-"""In EXACT: how many batches of the epoch after the last finished one went into the state."""
+"""In EXACT: the number of batches after the last finished epoch in the state."""
 
 LOSS_WATCH = "loss_watch"
-"""In EXACT: what the rules for the loss have seen and done."""
+"""In EXACT: the state of the loss rules."""
 
 BEGINNINGS = "beginnings"
-"""In EXACT: the states that a roll-back may go to, oldest first; absent where no rule rolls back."""
+"""In EXACT: the states to which a rollback may return, oldest first; absent if no rule rolls back."""
 
 BEST_EPOCH = "best_epoch"
-"""Of a stripped best.pt: the epoch it was saved in, which stripping sets to -1."""
+"""In a stripped best.pt: the epoch in which it was saved, which stripping sets to -1."""

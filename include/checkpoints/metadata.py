@@ -1,6 +1,6 @@
-"""What an object says about itself: the identity of a checkpoint in S3's user metadata, which is ASCII.
+"""The identity of a checkpoint in the user metadata of its S3 object, which are ASCII.
 
-Hyphens and not underscores, because proxies in front of S3 servers drop header names with underscores.
+Keys have hyphens, because proxies in front of S3 servers drop header names with underscores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from include.checkpoints.checkpoint import Checkpoint
 
 SEEDED_FROM = "seeded-from"
-"""Key of the job whose checkpoint was copied to begin another one with."""
+"""Metadata key for the job from whose checkpoint this job was started."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
@@ -22,9 +22,9 @@ _BATCH = re.compile(r"\d{1,9}")
 def metadata_of(
     checkpoint: Checkpoint, job_id: str, run_id: str | None, ultralytics_version: str
 ) -> dict[str, str]:
-    """Return the metadata that is stored with `checkpoint`.
+    """Return the metadata that are stored with `checkpoint`.
 
-    run_id is quoted, for it may hold any character.
+    run_id is quoted because it may contain any character.
     """
     metadata = {
         "sha256": checkpoint.sha256,
@@ -38,9 +38,9 @@ def metadata_of(
 
 
 def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
-    """Return the checkpoint that the metadata of an object of `size` bytes describes.
+    """Return the checkpoint that the metadata of an object of `size` bytes describe.
 
-    None if the metadata are not ours.
+    None if this project did not write the metadata.
     """
     sha256, epoch, batch = metadata.get("sha256", ""), metadata.get("epoch", ""), metadata.get("batch", "0")
     if not (_SHA256.fullmatch(sha256) and _EPOCH.fullmatch(epoch) and _BATCH.fullmatch(batch)):
@@ -49,5 +49,5 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
 
 
 def run_id_in(metadata: Mapping[str, str]) -> str | None:
-    """Return the run that stored the object; None if that is not known."""
+    """Return the run that stored the object; None if it is unknown."""
     return unquote(metadata.get("run-id", "")) or None

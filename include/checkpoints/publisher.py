@@ -1,4 +1,4 @@
-"""Makes snapshots of a training durable while the training goes on."""
+"""Storing snapshots of a training in S3 while the training continues."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ __all__ = ["BackgroundPublisher", "PublishLimits", "Snapshot"]
 
 log = logging.getLogger(__name__)
 
-_PARTING_SECONDS = 1.0  # for an upload that was broken off to notice it
+_PARTING_SECONDS = 1.0  # for an aborted upload to notice that it was aborted
 
 
 class BackgroundPublisher:
-    """Stores snapshots in a thread of its own: best.pt if it improved, then the last.pt that refers to it.
+    """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    One upload at a time; the newest snapshot wins, but the newest best one is kept beside it, so that there
-    are never more than four copies and one stripped file. What S3 does not take is tried again until a newer
-    state takes its place; one of which S3 keeps parts is finished first, or a slow link would never be done
-    with any. The training neither waits nor stops for S3; only FencedOut is raised to it, by the
-    next `publish` and by `close`.
+    There is one upload at a time. The newest snapshot replaces older ones, but the newest best one is kept as
+    well, so that there are never more than four copies and one stripped file. A failed upload is retried
+    until a newer state replaces it; an upload of which S3 holds parts is finished first, because over a slow
+    link none would ever finish otherwise. The training neither waits nor stops for S3; only FencedOut is
+    raised to it, by the next `publish` and by `close`.
 
-    strip writes the deployable best.pt (second path) of a whole state (first path); where it fails, last.pt
-    is stored without it, and it is tried again. on_durable is told the epoch and the batch of each last.pt
-    that was verified in S3; an exception of its own is logged. Both are called in the thread. durable is how
-    far the state is that is stored already.
+    strip writes the deployable best.pt (second path) from a full state (first path); if it fails, last.pt is
+    stored without it, and stripping is retried. on_durable is called with the epoch and the batch of each
+    last.pt that was verified in S3; its exceptions are logged. Both are called in the thread. durable is the
+    position of the state that is already stored.
 
-    As a context manager it stores what waits when the block ends: within `drain_seconds`, or within
+    As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
     """
 
@@ -82,11 +82,11 @@ class BackgroundPublisher:
 
     @property
     def durable(self) -> Position | None:
-        """How far the newest stored state is; None before the first."""
+        """Position of the newest stored state; None before the first."""
         return self._durable
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Take the file away, at once, and delete it when it is not needed any more.
+        """Queue the snapshot and return at once; its file is deleted when it is no longer needed.
 
         Raises FencedOut once another attempt owns the job.
         """
@@ -103,10 +103,10 @@ class BackgroundPublisher:
             raise self._fenced
 
     def close(self, drain_seconds: float | None = None) -> None:
-        """Store the newest snapshot within that time (None: `drain_seconds`), then write nothing more.
+        """Store the newest snapshot within that time (None: `drain_seconds`), then stop writing.
 
-        An upload that goes on then is broken off; `durable` tells what is stored. Raises FencedOut.
-        What interrupts the wait, such as Preempted, leaves `grace_seconds` more, and is passed on.
+        An upload that is still running then is aborted; `durable` says what is stored. Raises FencedOut. An
+        exception that interrupts the wait, such as Preempted, is raised after `grace_seconds` more.
         """
         with self._changed:
             self._closing = True
@@ -133,14 +133,14 @@ class BackgroundPublisher:
         if kind is None:
             self.close()
         else:
-            with suppress(FencedOut):  # it is in the log; the error that ended the block is the one to raise
+            with suppress(FencedOut):  # it was logged; the error that ended the block must be raised instead
                 self.close(self._grace_seconds)
 
     def _end(self) -> None:
         with self._changed:
             if newest := self._waiting or self._in_hand or self._broken_off:
                 newest_words = in_words(newest.last.position)
-                log.warning("The state of %s is not durable: S3 did not take it in time.", newest_words)
+                log.warning("The state of %s is not durable: S3 did not accept it in time.", newest_words)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
 
@@ -151,13 +151,13 @@ class BackgroundPublisher:
                 self._upload(work.last.last, "last", work.last.position)
             except FencedOut as error:
                 self._stop(error)
-            except Exception as error:  # whatever it is, what comes later must become durable all the same
+            except Exception as error:  # whatever it is, later states must still become durable
                 self._try_later(work, error)
             else:
                 self._finish(work, problem)
 
     def _next_work(self) -> Work | None:
-        """Wait for something to store, and for the time to store it; None when there will be nothing more."""
+        """Wait until a state is due to be stored, and return it; None when no more will come."""
         with self._changed:
             while not self._abandoned:
                 wanted = self._broken_off or (self._waiting if self._due or self._closing else None)
@@ -179,9 +179,9 @@ class BackgroundPublisher:
         self._lag.trying(work.last.position, now)
 
     def _store_best(self, best: Snapshot) -> Exception | None:
-        """Store the deployable file of that state; returns why it could not even be made, as on a full disk.
+        """Store the deployable file of that state; return why it could not be created, as on a full disk.
 
-        The state itself is worth more: it does not wait for that.
+        The state itself is worth more, so it does not wait for this file.
         """
         try:
             path = self._stripped_of(best)
@@ -191,7 +191,7 @@ class BackgroundPublisher:
         return None
 
     def _stripped_of(self, best: Snapshot) -> Path:
-        """Return the deployable file of that state: made once, for the bytes differ each time."""
+        """Return the deployable file of that state, created once because its bytes differ each time."""
         if self._stripped is not None and self._stripped[0] == best:
             return self._stripped[1]
         path = best.last.with_name(f"{best.last.name}.best")
@@ -215,7 +215,7 @@ class BackgroundPublisher:
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
     def _finish(self, work: Work, problem: Exception | None) -> None:
-        """Note that the state is durable, and its best.pt too unless there was a problem with it."""
+        """Record that the state is durable, and so is its best.pt unless there was a problem with it."""
         position = work.last.position
         with self._changed:
             self._durable = position
@@ -228,7 +228,7 @@ class BackgroundPublisher:
             self._on_durable(*position)
         except Exception:
             said = in_words(position)
-            log.warning("The state of %s is durable, but that could not be told.", said, exc_info=True)
+            log.warning("The state of %s is durable, but this could not be recorded.", said, exc_info=True)
         if problem is not None:
             self._try_later(work, problem)
 
@@ -255,12 +255,12 @@ class BackgroundPublisher:
         what = "The best.pt" if is_stored else "The state"
         position = work.best.position if is_stored and work.best else work.last.position
         log.warning(
-            "%s of %s is not durable yet: %s. It is tried again in %.0f s, or a newer one instead.",
+            "%s of %s is not durable yet: %s. Retrying in %.0f s, with a newer one if there is one.",
             what, in_words(position), error, pause, exc_info=unexpected,
         )  # fmt: skip
 
     def _stop(self, error: FencedOut) -> None:
-        log.error("Nothing more is stored: %s.", error)
+        log.error("Publishing stopped: %s.", error)
         with self._changed:
             self._fenced = error
             self._abandon()

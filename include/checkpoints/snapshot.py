@@ -1,4 +1,4 @@
-"""What is published of a training, and how often and how patiently."""
+"""Snapshots of a training, and the limits for publishing them."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A private copy of last.pt, whole."""
+    """A private, complete copy of last.pt."""
 
     epoch: int
     """Last finished epoch in it, from 0."""
     last: Path
     """Path of the copy."""
     is_best: bool
-    """Whether the job's best.pt is to be made of it: no epoch before was better."""
+    """Whether the job's best.pt is created from it, because no earlier epoch was better."""
     batch: int = 0
-    """Number of batches after `epoch` that are in it; 0 at an epoch's end."""
+    """Number of batches after `epoch` in it; 0 at an epoch's end."""
 
     @property
     def position(self) -> Position:
-        """How far the training was."""
+        """Position of the training in this state."""
         return self.epoch, self.batch
 
 
 @dataclass(frozen=True)
 class PublishLimits:
-    """What durability may cost, and how patient it is."""
+    """Frequency, time-outs and retries of publishing."""
 
     every_epochs: int = 1
-    """Of the states at an epoch's end, one in so many is stored. A state within an epoch is stored whenever
-    the upload before it leaves time for that."""
+    """Number of epochs between stored states at an epoch's end. A state within an epoch is stored whenever
+    the previous upload leaves time for it."""
     stalled_seconds: float = 60.0
-    """An upload may go on while each such period brings `least_bytes` more, or an answer."""
+    """An upload may continue as long as each such period brings `least_bytes` more, or a response."""
     least_bytes: int = 1024**2
-    """Progress that counts as such, in bytes."""
+    """Smallest progress that counts, in bytes."""
     first_pause: float = 1.0
-    """Seconds to wait after a failure; twice as long after each further one."""
+    """Seconds to wait after a failure; doubled after each further one."""
     longest_pause: float = 60.0
-    """Most seconds to wait after a failure."""
+    """Maximum number of seconds to wait after a failure."""
     lag_epochs: int = 5
-    """Number of epochs that durability may lag behind before the log warns."""
+    """Number of epochs that the durable state may lag behind before a warning."""
     lag_seconds: float = 300.0
-    """Seconds that durability may lag behind before the log warns."""
+    """Number of seconds that the durable state may lag behind before a warning."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The newest state, and the newest best one that is not stored yet (the same, an older one, or none)."""
+    """States to store: the newest one, and the newest best one (the same, an older one, or none)."""
 
     last: Snapshot
     best: Snapshot | None
@@ -62,7 +62,7 @@ class Work:
         return cls(snapshot, snapshot if snapshot.is_best else None)
 
     def instead_of(self, older: Work | None) -> Work:
-        """Return this newer work, with the best state of the older one where it has none itself."""
+        """Return this newer work, with the best state of the older one if it has none itself."""
         return self if older is None or self.best else Work(self.last, older.best)
 
     @property

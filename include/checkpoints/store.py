@@ -1,4 +1,4 @@
-"""Where checkpoints live: one place per job and kind, one writer at a time, verified at both ends."""
+"""Storing checkpoints in S3: one key per job and kind, one writer at a time, verified at both ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """What `upload` did: sent is False where the right bytes were there already. size is in bytes."""
+    """Result of `upload`: sent is False if S3 already had these bytes. size is in bytes."""
 
     stored: StoredCheckpoint
     size: int
@@ -57,22 +57,22 @@ class Upload:
 
     @property
     def bytes_per_second(self) -> float:
-        """Throughput from the beginning of the hashing to the verified object; 0 if nothing was sent."""
+        """Throughput from the start of hashing to the verified object; 0 if nothing was sent."""
         return self.size / self.seconds if self.sent else 0.0
 
 
 class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
-    One store is one attempt's writer. It remembers each object as it first saw it, and writes only over that
-    or over what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes
-    nothing. Several threads may use it for different jobs.
+    One store is one attempt's writer. It remembers each object as it first saw it, and overwrites only that
+    or what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes nothing.
+    Several threads may use it for different jobs.
 
-    A new attempt takes a job over by uploading its last.pt in other bytes, with a mark of its own in it: the
-    older attempt's next write, be it last.pt or best.pt, then raises FencedOut. Equal bytes would have an
-    equal ETag and take nothing over. A best.pt that the older one was just writing does no harm: whoever has
-    written last.pt may replace it. If the take-over itself raises FencedOut, the older attempt was quicker
-    once more: look again, with a new store.
+    A new attempt takes over a job by uploading last.pt with a mark of its own in it, and so with other bytes:
+    the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have an
+    equal ETag and would not fence anybody. A best.pt that the older attempt is just writing does no harm,
+    because the attempt that wrote last.pt may replace it. If the take-over itself raises FencedOut, the older
+    attempt was faster once more: try again with a new store.
     """
 
     def __init__(
@@ -85,32 +85,32 @@ class CheckpointStore:
         self._writer = ObjectWriter(bucket.client, self._limits)
 
     def key(self, job_id: str, kind: StoredKind) -> str:
-        """`checkpoints/{job_id}/best.pt` or `last.pt`; raises ValueError for an impossible job id."""
+        """Return `checkpoints/{job_id}/best.pt` or `last.pt`; raises ValueError for an invalid job id."""
         return self._location(job_id, kind).key
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
-        """Return the s3:// address of `key`."""
+        """Return the s3:// URI of `key`."""
         return self._location(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
-        """Read from the object's metadata what is at the checkpoint's place; None if nothing is."""
+        """Return the stored checkpoint from its object's metadata; None if there is no object."""
         location = self._location(job_id, kind)
         head = self._writer.find(location)
         return stored_checkpoint(location, head) if head else None
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
-        """Say whether the bytes of `wanted` are at the checkpoint's place."""
+        """Say whether the stored checkpoint has the bytes of `wanted`."""
         stored = self.head(job_id, kind)
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return what is stored; raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
+        """Return the stored checkpoint; raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
         stored = self.head(job_id, kind)
         if stored is None:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
         if not stored.is_the_same_as(wanted):
             raise CorruptObject(
-                f"{stored.uri} holds {stored}; expected were SHA-256 {wanted.sha256}, {wanted.size} bytes"
+                f"{stored.uri} holds {stored}, but SHA-256 {wanted.sha256}, {wanted.size} bytes was expected"
             )
         return stored
 
@@ -125,14 +125,14 @@ class CheckpointStore:
         keep_previous: bool = True,
         keep_parts: bool = False,
     ) -> Upload:
-        """Make the local file `checkpoint` the job's best or last; nothing is sent if it is that already.
+        """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
 
         A last.pt that is replaced is kept as last.previous.pt; keep_previous=False is for one that was found
-        damaged, so that it does not take the place of one that is whole. keep_parts is for a caller that will
-        try again: a large file then goes on where its connection broke. Raises LocalFileMissing (neither
-        here nor in S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is as it was.
-        Only after StoreUnreachable, or UploadGivenUp at `deadline`, it may be stored all the same: the next
-        upload through this store finds that out.
+        damaged, so that it does not replace an intact one. keep_parts is for a caller that will retry: a
+        large file then resumes where its connection broke. Raises LocalFileMissing (neither here nor in S3),
+        LocalFileChanged, FencedOut and the other StoreErrors; then the object is unchanged. Only after
+        StoreUnreachable, or UploadGivenUp at `deadline`, it may still have been stored: the next upload
+        through this store finds that out.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
@@ -144,21 +144,21 @@ class CheckpointStore:
             speed = upload.bytes_per_second / 1e6
             log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, upload.seconds, speed, stored)
         else:
-            log.info("%s holds these bytes already (%s); nothing sent.", stored.uri, stored)
+            log.info("%s already holds these bytes (%s); nothing was sent.", stored.uri, stored)
         return upload
 
     def keeps_parts(self, job_id: str) -> bool:
-        """Whether an upload of the job's broke off of which S3 keeps parts: the same file goes on there."""
+        """Say whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
         return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
     ) -> StoredCheckpoint:
-        """Begin `job_id` with its parent's checkpoint, copied within S3; return what the job then has.
+        """Start `job_id` from its parent's checkpoint, copied within S3, and return the stored checkpoint.
 
-        What this training has stored itself stays, so this may be repeated. What an earlier training of that
-        name left is replaced, its last.pt kept as last.previous.pt. Raises CheckpointNotFound or
-        CorruptObject where the parent's object is not `expected` any more, and FencedOut.
+        What this training has already stored itself is kept, so the call may be repeated. Objects of an
+        earlier training of the same name are replaced, its last.pt kept as last.previous.pt. Raises
+        CheckpointNotFound or CorruptObject if the parent's object is no longer `expected`, and FencedOut.
         """
         location = self._location(job_id, kind)
         head = self._writer.find(location)
@@ -175,7 +175,7 @@ class CheckpointStore:
             seeded = self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
-                f"{parent.uri} is not SHA-256 {expected.sha256} any more: somebody replaced it meanwhile; "
+                f"{parent.uri} no longer has SHA-256 {expected.sha256}: somebody replaced it meanwhile; "
                 "trigger a new run"
             ) from error
         log.info("Copied %s to %s: %s.", parent.uri, location.uri, seeded)
@@ -184,9 +184,9 @@ class CheckpointStore:
     def download(
         self, job_id: str, kind: StoredKind, to: Path, expected: Checkpoint | None = None
     ) -> Checkpoint:
-        """Bring the checkpoint to the file `to`, which appears only if every byte is right.
+        """Download the checkpoint to the file `to`, which appears only if every byte is correct.
 
-        Raises CheckpointNotFound, ForeignObject (no checksum to check by), CorruptObject (damaged, or not
+        Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
         `expected`) and LocalDiskError; all name the object.
         """
         location = self._location(job_id, kind)
@@ -195,8 +195,8 @@ class CheckpointStore:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
                 if stored is None:
                     raise ForeignObject(
-                        f"{location.uri} was not written by this project: it carries no sha256 to check it "
-                        "by; start a new job with that file as `model` instead"
+                        f"{location.uri} was not written by this project: it has no sha256 to verify; "
+                        "start a new job with that file as `model` instead"
                     )
                 _require_whole(location.uri, object_.sha256, stored.sha256)
                 if expected and stored.sha256 != expected.sha256:
@@ -212,9 +212,9 @@ class CheckpointStore:
         return replace(stored, path=str(to))
 
     def require_checkpoint(self, uri: str) -> Contents:
-        """Say what the checkpoint at `uri`, in any bucket, is: nothing in it is run, little of it is read.
+        """Inspect the checkpoint at `uri`, in any bucket, without running it or reading all of it.
 
-        Raises ObjectNotFound, UnsafeCheckpoint for what training would refuse, and the other StoreErrors.
+        Raises ObjectNotFound, UnsafeCheckpoint if training would refuse it, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
         head = head_object(self._bucket.client, location)
@@ -224,10 +224,10 @@ class CheckpointStore:
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
-        """Download a model to start from, or to measure, to the file `to`.
+        """Download a model to start from, or to evaluate, to the file `to`.
 
-        Its bytes are checked if it carries our checksum, and have to be those of `sha256` if that is given.
-        Raises CorruptObject, and UnsafeCheckpoint where it is too large.
+        Its bytes are verified if it has our checksum, and must match `sha256` if that is given. Raises
+        CorruptObject, and UnsafeCheckpoint if it is too large.
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
@@ -236,9 +236,9 @@ class CheckpointStore:
                     _require_whole(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
                     raise CorruptObject(
-                        f"{uri} holds SHA-256 {object_.sha256}, but the job began with {sha256}: somebody "
-                        "replaced it since. Restore it, or give another job_id to train from what is there "
-                        "now"
+                        f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: somebody "
+                        "replaced it since. Restore it, or use another job_id to train from the present "
+                        "file"
                     )
         except ObjectTooLarge as error:
             require_loadable_size(uri, error.size)
@@ -269,7 +269,7 @@ class CheckpointStore:
         fence = self._location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, there, fence)
         if there and there.checkpoint is None:
-            log.warning("%s was not written by this project; it is replaced.", location.uri)
+            log.warning("%s was not written by this project; replacing it.", location.uri)
         if kind == "last" and head and keep_previous:
             self._keep_previous(job_id, head)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
@@ -281,7 +281,7 @@ class CheckpointStore:
         except FileNotFoundError as error:
             raise LocalFileMissing(
                 f"{checkpoint.path} is not on this machine, and {location.uri} does not hold it (SHA-256 "
-                f"{checkpoint.sha256}); clear the task `train` of this run, then it is made again"
+                f"{checkpoint.sha256}); clear the task `train` of this run to create it again"
             ) from error
         if file.sha256 != checkpoint.sha256:
             raise changed(checkpoint.path, checkpoint.sha256)

@@ -1,4 +1,4 @@
-"""What is in S3 at a checkpoint's place, read by HeadObject."""
+"""A checkpoint in S3 as HeadObject describes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """An object at a checkpoint's place. checkpoint is None if this project did not write it.
+    """An object under a checkpoint's key. checkpoint is None if this project did not write it.
 
-    run_id is the Dag run that stored it, so that another training of the same job id is told apart.
-    seeded_from is the job that it was copied from, where this one began with another one's state.
+    run_id is the Dag run that stored it, which distinguishes trainings of the same job id. seeded_from is the
+    job from which it was copied, if this job started from another one's state.
     """
 
     uri: str
@@ -32,7 +32,7 @@ class StoredCheckpoint:
     seeded_from: str | None = None
 
     def is_the_same_as(self, wanted: Checkpoint) -> bool:
-        """Say whether the object holds the very bytes of `wanted`."""
+        """Say whether the object holds the same bytes as `wanted`."""
         there = self.checkpoint
         return there is not None and (there.sha256, there.size) == (wanted.sha256, wanted.size)
 

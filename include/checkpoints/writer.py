@@ -1,4 +1,4 @@
-"""One writer among others that may be there: it replaces what it knows, and nothing else."""
+"""Writing objects in spite of concurrent writers: a writer only replaces what it knows."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 
 class ObjectWriter:
-    """Writes each object over what it first met there or wrote itself; FencedOut where something else is.
+    """Overwrites only the object it first saw or wrote itself; raises FencedOut for any other.
 
-    S3 compares at the moment of the write (If-Match, If-None-Match). A write whose answer got lost is not
-    taken for another writer's: what was sent is remembered until it is known what became of it.
+    S3 compares at the moment of the write (If-Match, If-None-Match). A write whose response was lost is not
+    mistaken for another writer's: what was sent is remembered until its outcome is known.
 
-    An object may stand behind a `fence`, another object that a writer must have to itself: it is written only
-    while the fence is as this writer knows it. If this one wrote the fence, whatever is behind it is its own
-    to replace: it can only be a late write of a writer that has lost the fence.
+    An object may be protected by a `fence`, another object that only one writer may own: it is written only
+    while the fence is as this writer knows it. A writer that wrote the fence may replace everything behind
+    it, since that can only be a late write of a writer that has lost the fence.
     """
 
     def __init__(self, client: S3Client, limits: TransferLimits) -> None:
@@ -57,22 +57,22 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
-        """Look what is there; what is met first may be replaced."""
+        """Read the object's metadata; what this writer sees first it may replace."""
         head = head_object(self._client, location)
         self.meet(location, head["ETag"] if head else None)
         return head
 
     def look(self, location: S3Location) -> None:
-        """Note what is there now, whatever was there before: for an object that only a fence protects."""
+        """Remember the present object, whatever it was before: for objects that only a fence protects."""
         head = head_object(self._client, location)
         self._known[location] = head["ETag"] if head else None
 
     def meet(self, location: S3Location, etag: str | None) -> None:
-        """Note what was seen, unless this writer had seen the object before."""
+        """Remember this version, unless this writer already knows one."""
         self._known.setdefault(location, etag)
 
     def accept(self, location: S3Location, there: StoredCheckpoint) -> None:
-        """Note what is there now: it may be replaced."""
+        """Remember the present object as one that may be replaced."""
         if self._sent(location, there):
             self._written.add(location)
         self._known[location] = there.etag
@@ -80,7 +80,7 @@ class ObjectWriter:
     def require_unchanged(
         self, location: S3Location, there: StoredCheckpoint | None, fence: S3Location | None = None
     ) -> None:
-        """Raise FencedOut unless this writer may replace `there`, found at `location` just now."""
+        """Raise FencedOut unless this writer may replace `there`, which was just found at `location`."""
         if fence is not None:
             head = self.find(fence)
             self.require_unchanged(fence, stored_checkpoint(fence, head) if head else None)
@@ -103,9 +103,9 @@ class ObjectWriter:
         *,
         keep_parts: bool = False,
     ) -> StoredCheckpoint:
-        """Store the file and return what S3 then has. Raises FencedOut and the other StoreErrors.
+        """Store the file and return the stored object. Raises FencedOut and the other StoreErrors.
 
-        With keep_parts, parts that arrived before the connection broke are there for the next try.
+        With keep_parts, parts that arrived before the connection broke are kept for the next attempt.
         """
         from botocore.exceptions import ClientError
 
@@ -126,9 +126,9 @@ class ObjectWriter:
     def copy(
         self, source: S3Location, etag: str, to: S3Location, metadata: Mapping[str, str]
     ) -> StoredCheckpoint:
-        """Copy the object with that ETag within S3, over what is known at `to`; return what is there then.
+        """Copy the object with that ETag within S3 over the known object at `to`, and return the copy.
 
-        Raises SourceChanged if the source is another object by now, and FencedOut if the target is.
+        Raises SourceChanged if the source has changed, and FencedOut if the target has.
         """
         from botocore.exceptions import ClientError
 
@@ -141,7 +141,7 @@ class ObjectWriter:
                 there = self._there_now(source)
                 if there is None or there.etag != etag:
                     raise SourceChanged(_overtaken(source, there)) from error
-                # The target decides: where only the answer of a copy was lost, its retry met the copy itself.
+                # The target decides: if only the response was lost, the retry met the copy itself.
         head = head_object(self._client, to)
         if head is None or not metadata.items() <= head["Metadata"].items():
             raise _fenced(to, stored_checkpoint(to, head) if head else None)
@@ -149,7 +149,7 @@ class ObjectWriter:
         return stored_checkpoint(to, head)
 
     def keeps_parts(self, location: S3Location) -> bool:
-        """Whether parts of a file for that place have arrived, and wait for the others."""
+        """Say whether S3 holds parts of an interrupted upload to `location`."""
         upload = self._broken_off.get(location)
         return upload is not None and upload[1].has_parts
 
@@ -178,7 +178,7 @@ class ObjectWriter:
             raise
 
     def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
-        """Return the object's ETag if it is the file."""
+        """Return the object's ETag if it holds the file."""
         there = self._there_now(location)
         return there.etag if there and there.checkpoint and there.checkpoint.sha256 == file.sha256 else None
 
@@ -187,7 +187,7 @@ class ObjectWriter:
         return {"IfMatch": known} if known else {"IfNoneMatch": "*"}
 
     def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
-        """Say whether the object was sent by this writer, who never got the answer."""
+        """Say whether this writer sent the object without getting the response."""
         return (
             there is not None
             and there.checkpoint is not None
@@ -197,14 +197,14 @@ class ObjectWriter:
     def _after_refusal(
         self, error: ClientError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
-        """Return the ETag of the file if it is stored, None if the write may be tried again."""
+        """Return the ETag of the file if it was stored after all, None if the write may be retried."""
         if is_wrong_bytes(error):
             raise changed(str(file.path), file.sha256) from error
         if not (is_condition_failed(error) or is_not_found(error)):
             raise error
         there = self._there_now(location)
         if there and there.checkpoint and there.checkpoint.sha256 == file.sha256:
-            # The write had succeeded and its answer was lost: boto3 tried again and met our own object.
+            # The write had succeeded, but its response was lost: boto3 retried and met our own object.
             return there.etag
         known = self._known[location]
         self.require_unchanged(location, there, fence)
@@ -221,7 +221,7 @@ class ObjectWriter:
             raise _fenced(location, stored_checkpoint(location, head) if head else None)
         stored = stored_checkpoint(location, head)
         there = stored.checkpoint
-        # Some servers check the checksum on the way in, but keep none to show.
+        # Some servers verify the checksum of an upload, but do not store it.
         checksum = head.get("ChecksumSHA256", file.stored_checksum)
         if (
             there is None
@@ -240,10 +240,10 @@ class ObjectWriter:
 
 
 def changed(path: str, expected: str) -> LocalFileChanged:
-    """Return the error for a file whose bytes are not those that were handed over."""
+    """Return the error for a file that has changed since it was handed over."""
     return LocalFileChanged(
-        f"{path} has changed since the training handed it over: its SHA-256 is not {expected} any more; "
-        "nothing was stored. Clear the task `train` of this run, then it is made again"
+        f"{path} has changed since the training handed it over: its SHA-256 is no longer {expected}; "
+        "nothing was stored. Clear the task `train` of this run to create it again"
     )
 
 

@@ -1,11 +1,11 @@
-"""Looks into a checkpoint without loading it, without PyTorch, and without running anything in it.
+"""Inspecting a checkpoint without loading it, without PyTorch, and without running anything in it.
 
-    archive        the file is laid out exactly as torch.save does
-    unpickler      its pickle is followed with symbols for what it makes
-    calls, classes what it may call and hold: names that the pinned versions write, and no others
-    contents       the symbols are those of a model, and of plain values beside it
-    architecture   the description that a model is built from
+    archive        checks that the file is laid out exactly as torch.save does
+    unpickler      interprets its pickle with symbols instead of objects
+    calls, classes the functions and classes that it may name: those that the pinned versions write
+    contents       checks that the symbols form a model and plain values
+    architecture   checks the description from which a model is built
 
-What passes costs no more memory than a few times the file's size, and names nothing that runs when it is
+A file that passes needs no more memory than a few times its size, and names nothing that would run when it is
 loaded with torch.load(weights_only=True), which is how `loading` loads it.
 """

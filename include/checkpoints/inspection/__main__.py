@@ -1,7 +1,7 @@
-"""Look into checkpoints without loading them: `python -m include.checkpoints.inspection best.pt`.
+"""Inspect checkpoints without loading them: `python -m include.checkpoints.inspection best.pt`.
 
-What each is goes to stdout, one line of JSON a file. Exit status: 0 all of them may be loaded, 1 one of them
-may not (the reason is a sentence on stderr), 2 wrong usage. Needs neither PyTorch nor Ultralytics.
+It prints one line of JSON per file to stdout. Exit status: 0 if all may be loaded, 1 if one of them may not
+(the reason is a sentence on stderr), 2 for wrong usage. Needs neither PyTorch nor Ultralytics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Inspect the files on the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m include.checkpoints.inspection",
-        description="Say what checkpoints are, and whether they may be loaded. Nothing in them is run.",
+        description="Describe checkpoints, and say whether they may be loaded. Nothing in them is run.",
     )
     parser.add_argument("file", nargs="+", type=Path, help="a .pt of Ultralytics")
     status = 0

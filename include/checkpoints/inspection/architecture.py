@@ -1,7 +1,7 @@
-"""The description that a model is built from: the YAML of an architecture, also as a checkpoint keeps it.
+"""Checking the description from which a model is built: the YAML of an architecture, also in a checkpoint.
 
-Ultralytics evaluates its `activation` as Python, calls whatever a row names, and makes layers of any size. So
-it is checked before, wherever it comes from.
+Ultralytics evaluates its `activation` as Python, calls whatever a row names, and creates layers of any size.
+So it is checked first, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Of any number in a row, and of classes' keypoints; Ultralytics' own architectures stay below 2,048."""
+"""Limit of any number in a row, and of keypoints; Ultralytics' own architectures stay below 2,048."""
 
 MAX_SCALE = 16
-"""How much larger an nn layer, such as nn.Upsample, may make an image, and depth and width a model."""
+"""Factor by which an nn layer, such as nn.Upsample, may enlarge an image, or a scale a model."""
 
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
 MAX_NAMES = 10_000_000
-"""Characters of all names of classes together: one name may be there many times at no cost."""
+"""Characters of all class names together: one name may be repeated many times at no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 
 def check_architecture(architecture: Mapping[str, Any]) -> None:
-    """Raise ForeignCode for what would run as code, NotACheckpoint or TooLarge for what fits no model."""
+    """Raise ForeignCode for what would run as code, NotACheckpoint or TooLarge for an invalid model."""
     rows = [*_rows(architecture, "backbone"), *_rows(architecture, "head")]
     if len(rows) > MAX_LAYERS:
         raise TooLarge(f"describes a model of more than {MAX_LAYERS} layers")
@@ -41,28 +41,28 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
     activation = architecture.get("activation")
     if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
         raise ForeignCode(
-            "describes a model whose activation is no layer of torch.nn; write one such as nn.ReLU()"
+            "describes a model whose activation is not a layer of torch.nn; write one such as nn.ReLU()"
         )
     _check_numbers(architecture)
 
 
 def check_names(names: Any) -> None:
-    """Raise NotACheckpoint or TooLarge unless these are names of classes, by number or in a list."""
+    """Raise NotACheckpoint or TooLarge unless these are class names, by number or in a list."""
     if not isinstance(names, (dict, list, tuple)):
-        raise NotACheckpoint("holds a model without names of classes")
+        raise NotACheckpoint("holds a model without class names")
     if len(names) > MAX_CLASSES:
         raise TooLarge(f"holds a model of more than {MAX_CLASSES:,} classes")
     texts = names.values() if isinstance(names, dict) else names
     if not all(isinstance(text, str) and len(text) <= MAX_NAME for text in texts):
-        raise NotACheckpoint(f"holds a class whose name is no text of at most {MAX_NAME:,} characters")
+        raise NotACheckpoint(f"holds a class whose name is not a string of at most {MAX_NAME:,} characters")
     if sum(map(len, texts)) > MAX_NAMES:
-        raise TooLarge(f"holds names of classes of more than {MAX_NAMES:,} characters")
+        raise TooLarge(f"holds class names of more than {MAX_NAMES:,} characters")
 
 
 def _rows(architecture: Mapping[str, Any], part: str) -> list[Any]:
     rows = architecture.get(part)
     if not isinstance(rows, (list, tuple)):
-        raise NotACheckpoint(f"describes no model: its {part} is no list of layers")
+        raise NotACheckpoint(f"does not describe a model: its {part} is not a list of layers")
     return list(rows)
 
 
@@ -72,25 +72,23 @@ def _check_row(row: Any) -> None:
     source, repeats, layer, arguments = row
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources or not all(_is_whole(each, MAX_LAYERS) for each in sources):
-        raise NotACheckpoint(
-            f"describes a layer that takes its input from none of at most {MAX_LAYERS} layers"
-        )
+        raise NotACheckpoint(f"describes a layer whose input is not one of at most {MAX_LAYERS} layers")
     if not _is_whole(repeats, MAX_REPEATS) or repeats < 1:
         raise TooLarge(f"describes a layer that is not repeated 1 to {MAX_REPEATS} times")
     if not isinstance(layer, str) or layer not in layers():
         raise ForeignCode(
-            "describes a layer that is none of torch.nn (such as nn.Upsample) or of ultralytics.nn.modules "
-            "(such as Conv); layers of torchvision and of others are not supported"
+            "describes a layer that is not part of torch.nn (such as nn.Upsample) or ultralytics.nn.modules "
+            "(such as Conv); layers of torchvision and other packages are not supported"
         )
     if not isinstance(arguments, (list, tuple)) or len(arguments) > 20:
-        raise NotACheckpoint("describes a layer whose arguments are no list of at most 20")
+        raise NotACheckpoint("describes a layer whose arguments are not a list of at most 20")
     limit = MAX_SCALE if layer == "nn.Upsample" else MAX_CHANNELS
     for value in _values(arguments):
         _check_argument(value, limit)
 
 
 def _values(arguments: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """Yield the arguments, and those of a list among them."""
+    """Yield the arguments, with the items of any list among them."""
     for value in arguments:
         if isinstance(value, (list, tuple)) and len(value) <= 20:
             yield from value
@@ -103,7 +101,9 @@ def _check_argument(value: Any, limit: int) -> None:
         value = float(value)  # Ultralytics evaluates it
     word = isinstance(value, str) and _WORD.fullmatch(value)
     if not (word or value is None or isinstance(value, bool) or _is_number(value, limit)):
-        raise TooLarge(f"describes a layer with an argument that is no word and no number up to {limit:,}")
+        raise TooLarge(
+            f"describes a layer with an argument that is neither a word nor a number up to {limit:,}"
+        )
 
 
 def _check_numbers(architecture: Mapping[str, Any]) -> None:
@@ -112,14 +112,14 @@ def _check_numbers(architecture: Mapping[str, Any]) -> None:
     for name, limit in limits.items():
         value = architecture.get(name)
         if value is not None and not (_is_number(value, limit) and value >= 0):
-            raise TooLarge(f"describes a model whose {name} is no number from 0 to {limit:,}")
+            raise TooLarge(f"describes a model whose {name} is not a number from 0 to {limit:,}")
     shape = architecture.get("kpt_shape")
     if shape is not None and not (
         isinstance(shape, (list, tuple))
         and len(shape) == 2
         and all(_is_whole(n, MAX_CHANNELS) for n in shape)
     ):
-        raise TooLarge(f"describes a model whose kpt_shape is no pair of numbers up to {MAX_CHANNELS:,}")
+        raise TooLarge(f"describes a model whose kpt_shape is not a pair of numbers up to {MAX_CHANNELS:,}")
     scales = architecture.get("scales")
     if scales is not None and not (isinstance(scales, dict) and all(map(_is_scale, scales.values()))):
         raise TooLarge(

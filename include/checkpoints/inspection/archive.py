@@ -1,8 +1,8 @@
-"""The layout of a checkpoint: a ZIP archive exactly as torch.save writes it.
+"""Reading the archive of a checkpoint: a ZIP file exactly as torch.save writes it.
 
-Two programs may read one ZIP archive in two ways: the first or the last of two entries of one name, sizes
+Two programs may read one ZIP file in two ways: the first or the last of two entries with the same name, sizes
 from the directory or from the entries, a directory at the end or somewhere before it. So this reader accepts
-only what leaves nothing to interpret, and the bytes that it returns are those that torch will read.
+only unambiguous archives, and the bytes that it returns are those that torch will read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Protocol
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 
 MAX_ENTRIES = 100_000
-"""A whole state of the largest model (YOLOv9e) has 10,000."""
+"""A full state of the largest model (YOLOv9e) has 10,000."""
 
 MAX_DIRECTORY = 16 * 1024**2
 MAX_PICKLE = 32 * 1024**2
-"""In bytes, without weights: the objects of the largest whole state take 2 MB, the metrics of 100,000 epochs
+"""In bytes, without weights: the objects of the largest full state take 2 MB, the metrics of 100,000 epochs
 15 MB."""
 
 MAX_BESIDE = 1024
-"""Bytes of an entry that says how the file was written."""
+"""Maximum bytes of an entry that describes how the file was written."""
 
 MAX_PADDING = 64 * 1024
 """Bytes between an entry's header and its data; torch aligns them to 64."""
@@ -41,19 +41,19 @@ _STORAGE = re.compile(r"data/(0|[1-9]\d{0,6})")
 
 
 class Source(Protocol):
-    """Bytes that can be read anywhere: a local file, or an object in S3."""
+    """Random access to the bytes of a local file, or of an object in S3."""
 
     @property
     def size(self) -> int:
         """In bytes."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Return the `length` bytes from `start` on, all of which lie in the file."""
+        """Return the `length` bytes from `start` on, which must lie within the file."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What of a checkpoint has to be looked at: its pickle, and the size in bytes of each storage by key."""
+    """The inspected parts of a checkpoint: its pickle, and the size in bytes of each storage by key."""
 
     pickle: bytes
     storages: dict[str, int]
@@ -65,7 +65,7 @@ class _Entry:
     start: int
     size: int
     end: int = 0
-    """Where the next entry begins, or the directory."""
+    """Start of the next entry, or of the directory."""
 
     @property
     def inner_name(self) -> str:
@@ -75,7 +75,7 @@ class _Entry:
 def read_archive(source: Source) -> Archive:
     """Read the directory and the pickle of the checkpoint in `source`.
 
-    Raises NotACheckpoint, TooLarge, and ForeignCode for archives that hold programs (TorchScript, .pt2).
+    Raises NotACheckpoint, TooLarge, and ForeignCode for archives that contain programs (TorchScript, .pt2).
     """
     entries = _entries(source)
     names = {entry.inner_name: entry for entry in entries}
@@ -84,7 +84,7 @@ def read_archive(source: Source) -> Archive:
         raise NotACheckpoint("was saved on a big-endian machine; save it again on another one")
     if names["data.pkl"].size > MAX_PICKLE:
         raise TooLarge(
-            f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real one needs that"
+            f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real checkpoint needs that"
         )
     storages = {name[5:]: entry.size for name, entry in names.items() if name.startswith("data/")}
     return Archive(_content(source, names["data.pkl"]), storages)
@@ -102,14 +102,14 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
     if not all(name in _BESIDE or name == "data.pkl" or _STORAGE.fullmatch(name) for name in names):
         raise NotACheckpoint("holds entries that no checkpoint has; give a .pt that torch.save wrote")
     if "data.pkl" not in names:
-        raise NotACheckpoint("is a ZIP archive, but no checkpoint; give a .pt that torch.save wrote")
+        raise NotACheckpoint("is a ZIP archive, but not a checkpoint; give a .pt that torch.save wrote")
 
 
 def _entries(source: Source) -> list[_Entry]:
-    """All entries in the order of the directory, which is that of the file: without gaps and overlaps."""
+    """Return all entries, whose order must be that in the file, without gaps or overlaps."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
-            "is no checkpoint, or one of before PyTorch 1.6; give a .pt that a later torch.save wrote"
+            "is not a checkpoint, or one from before PyTorch 1.6; give a .pt that a later torch.save wrote"
         )
     start, length, count = _find_directory(source)
     data = source.read(start, length)
@@ -148,7 +148,7 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
     if length > MAX_DIRECTORY or count > MAX_ENTRIES:
         raise TooLarge(
             f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; "
-            "no real one needs that"
+            "no real checkpoint needs that"
         )
     if start + length != at:
         raise _damaged()
@@ -193,7 +193,7 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
         raise _damaged()
     if method != 0:
         raise NotACheckpoint(
-            "is compressed, as no checkpoint is; unpack it, and save it again with torch.save"
+            "is compressed, which checkpoints never are; unpack it, and save it again with torch.save"
         )
     wide = _wide_numbers(data[extra_at : extra_at + extra_length], [size, packed, start])
     if wide[0] != wide[1]:
@@ -206,7 +206,7 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
 
 
 def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
-    """Put the 64-bit numbers of the extra field, in their fixed order, for those that do not fit 32."""
+    """Replace the numbers that do not fit 32 bits by those of the extra field, in their fixed order."""
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
         return numbers
@@ -235,5 +235,5 @@ def _content(source: Source, entry: _Entry) -> bytes:
 
 def _damaged() -> NotACheckpoint:
     return NotACheckpoint(
-        "is damaged, or no checkpoint: it is not laid out as torch.save does; copy it again"
+        "is damaged, or not a checkpoint: its layout is not that of torch.save; copy it again"
     )

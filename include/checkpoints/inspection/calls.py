@@ -1,6 +1,6 @@
-"""The functions that a checkpoint may call, and what they are given: everything else is foreign code.
+"""The functions that a checkpoint may call, with their arguments: everything else is foreign code.
 
-Each takes the arguments as symbols and says what comes out, without calling anything.
+Each takes its arguments as symbols and returns a symbol of the result, without calling anything.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ _NUMPY_SIZES = {
     "b1": 1,
 }  # fmt: skip
 _VIEWS = 4
-"""How often a number may be in a tensor. Those that torch.save writes are in one, or shared by a few."""
+"""In how many tensors a number may be. Those that torch.save writes are in one, or shared by a few."""
 
 _FORWARD = {"forward", "forward_fuse", "forward_split"}
 _INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"
 
 
 def call(path: str, arguments: Sequence[Any]) -> Any:
-    """Say what the function or class `path` makes of `arguments`. Raises ForeignCode, NotACheckpoint."""
+    """Return the symbol of calling `path` with `arguments`. Raises ForeignCode, NotACheckpoint."""
     function = _FUNCTIONS.get(path)
     if function is None:
-        raise ForeignCode(f"calls {path}, and no checkpoint does; it may be harmful, so do not load it")
+        raise ForeignCode(f"calls {path}, which no checkpoint does; it may be harmful, so do not load it")
     try:
         return function(*arguments)
     except _Unfit:
         pass
-    except TypeError:  # another number of arguments
+    except TypeError:  # a wrong number of arguments
         pass
     raise ForeignCode(
         f"calls {path} with arguments that no checkpoint gives it; it may be harmful, so do not load it"
@@ -78,7 +78,7 @@ def _is_count(value: object) -> bool:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
 ) -> Tensor:
-    """torch._utils._rebuild_tensor_v2: a view that lies in its storage and repeats no number of it."""
+    """Follow torch._utils._rebuild_tensor_v2: a view within its storage that does not repeat its numbers."""
     _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
     _require(isinstance(hooks, Ordered) and not hooks)
     _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)
@@ -87,12 +87,14 @@ def _tensor(
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if items and (last >= storage.items or items > storage.items):
         raise NotACheckpoint(
-            "holds a tensor that is larger than what is stored of it; it is damaged, or was made to fill "
+            "holds a tensor that is larger than its stored data; it is damaged, or was crafted to exhaust "
             "the memory"
         )
     storage.viewed += items
     if storage.viewed > _VIEWS * storage.items:
-        raise NotACheckpoint("holds too many tensors of the same numbers; it was made to fill the memory")
+        raise NotACheckpoint(
+            "holds too many tensors of the same numbers; it was crafted to exhaust the memory"
+        )
     return Tensor(shape)
 
 
@@ -126,7 +128,7 @@ def _path(*parts: Any) -> Constant:
 
 
 def _getattr(owner: Any, name: Any) -> Constant:
-    """Return a module's own way forward, or a member of torchvision's enumeration."""
+    """Return a module's own forward method, or a member of torchvision's enumeration."""
     if isinstance(owner, Name) and owner.path == _INTERPOLATION:
         return _interpolation(name)
     _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)

@@ -1,4 +1,4 @@
-"""The classes that a checkpoint may hold objects of, as they are in the pinned PyTorch and Ultralytics."""
+"""The classes of objects that a checkpoint may hold, from the pinned PyTorch and Ultralytics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODELS = {
 
 DISTILLED = "ultralytics.nn.distill_model.DistillationModel"
 FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
-"""The one thing that may hook into a layer: it puts what a student's layer says into a dictionary."""
+"""The only hook that a layer may have: it stores the output of a student's layer in a dictionary."""
 
 
 @cache
@@ -56,7 +56,7 @@ def methods() -> frozenset[str]:
 
 @cache
 def layers() -> frozenset[str]:
-    """Return what a row of an architecture may be, as it is written there (Conv, nn.Upsample)."""
+    """Return the layers that a row of an architecture may name, as written there (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
         for module, _, name in (path.rpartition(".") for path in _table()["modules"])

@@ -1,7 +1,7 @@
-"""What a checkpoint may consist of: a model of layers, and plain values beside it.
+"""Checking the contents of a checkpoint: a model of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, hooks are
-empty, and where Ultralytics expects a number there is one.
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, hooks must
+be empty, and numbers must be where Ultralytics expects them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_FEATURES = 16
 """Layers that a distillation compares; Ultralytics compares three."""
 
 MAX_PATHS = 20_000_000
-"""Ways to objects: more than there are objects where some are in several others, as in a bomb."""
+"""Paths to objects: there are more than objects if some are shared, as in a decompression bomb."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -43,11 +43,11 @@ _MOST = 2**53
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint says about itself.
+    """Description of a checkpoint.
 
-    model is the YAML that its architecture was built from, epoch the last finished one from 0, or None in a
-    stripped file, and classes are the names of what it tells apart. modules are those of Python whose classes
-    and functions it names.
+    model is the YAML from which its architecture was built, epoch the last finished one, from 0, or None in a
+    stripped file, and classes are the names of its classes. modules are the Python modules whose classes and
+    functions it names.
     """
 
     task: str
@@ -62,7 +62,7 @@ class Contents:
 def read_contents(state: Any) -> Contents:
     """Check all of a checkpoint's symbols. Raises ForeignCode, NotACheckpoint, TooLarge."""
     if type(state) is not dict or not all(isinstance(name, str) for name in state):
-        raise NotACheckpoint("is no checkpoint of Ultralytics: it holds no dictionary")
+        raise NotACheckpoint("is not a checkpoint of Ultralytics: it does not hold a dictionary")
     _check_tree(state)
     models = [state[name] for name in ("model", "ema") if state.get(name) is not None]
     if not models:
@@ -77,7 +77,7 @@ def read_contents(state: Any) -> Contents:
 
 
 def _check_tree(state: dict[str, Any]) -> None:
-    """Walk through all objects, each once: no circles, no abyss, no explosion where parts are shared."""
+    """Visit every object once, and refuse cycles, deep nesting, and shared parts that multiply."""
     paths: dict[int, int] = {}
     open_: set[int] = set()
     pending: list[tuple[Any, bool]] = [(state, False)]
@@ -88,7 +88,7 @@ def _check_tree(state: dict[str, Any]) -> None:
             open_.discard(id(value))
             paths[id(value)] = total = 1 + sum(paths.get(id(child), 1) for child in children)
             if total > MAX_PATHS:
-                raise TooLarge("holds objects within objects that multiply; it was made to fill the memory")
+                raise TooLarge("holds nested objects that multiply; it was crafted to exhaust the memory")
         elif id(value) in open_:
             raise NotACheckpoint("holds an object that contains itself; no checkpoint does")
         elif id(value) not in paths:
@@ -115,7 +115,7 @@ def _children(value: Any) -> list[Any]:
 def _check_instance(instance: Instance) -> None:
     state = instance.state or {}
     if any(_holds_name(value) for value in state.values()):
-        raise ForeignCode("holds a class or function where a layer has a value, so do not load it")
+        raise ForeignCode("holds a class or function where a layer has a value; do not load it")
     if not is_module(instance.path):
         return
     _check_attributes(instance.path, state)
@@ -125,13 +125,13 @@ def _check_instance(instance: Instance) -> None:
         raise NotACheckpoint(f"holds an incomplete {instance.path}; it is damaged")
     parameters, buffers, modules = values
     if not all(each is None or isinstance(each, Tensor) for each in [*parameters, *buffers]):
-        raise NotACheckpoint(f"holds a {instance.path} whose weights are no tensors; it is damaged")
+        raise NotACheckpoint(f"holds a {instance.path} whose weights are not tensors; it is damaged")
     if not all(each is None or (isinstance(each, Instance) and is_module(each.path)) for each in modules):
-        raise NotACheckpoint(f"holds a {instance.path} whose parts are no layers; it is damaged")
+        raise NotACheckpoint(f"holds a {instance.path} whose parts are not layers; it is damaged")
     for name, value in state.items():
         if "_hooks" in name and value and not (name == "_forward_hooks" and _are_features(value)):
             raise ForeignCode(
-                "holds a layer that calls something else before or after its own work; it may be harmful, "
+                "holds a layer with a hook, which runs other code along with the layer; it may be harmful, "
                 "so do not load it"
             )
 
@@ -143,12 +143,12 @@ def _holds_name(value: Any) -> bool:
 
 
 def _check_attributes(path: str, state: Mapping[str, Any]) -> None:
-    """Check what a layer computes with while it is loaded, or as soon as somebody uses it."""
+    """Check the attributes that a layer uses while it is loaded or used."""
     if hidden := methods() & state.keys():
-        raise ForeignCode(f"holds a layer whose {min(hidden)} is replaced, so do not load it")
+        raise ForeignCode(f"holds a layer whose {min(hidden)} is replaced; do not load it")
     forward = state.get("forward")
     if forward is not None and not (isinstance(forward, Constant) and forward.kind == "method"):
-        raise ForeignCode("holds a layer whose forward is replaced, so do not load it")
+        raise ForeignCode("holds a layer whose forward is replaced; do not load it")
     name = path.rpartition(".")[2]
     if name == "AAttn" and not all(
         _is_count(state.get(each), MAX_CHANNELS) for each in ("head_dim", "num_heads")
@@ -183,11 +183,11 @@ def _are_features(hooks: Any) -> bool:
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, Instance) or _class(model) not in {*MODELS.values(), DISTILLED}:
-        raise NotACheckpoint(f"holds no model for {', '.join(MODELS)}")
+        raise NotACheckpoint(f"does not hold a model for {', '.join(MODELS)}")
     state = model.state or {}
     description = state.get("yaml")
     if not isinstance(description, dict):
-        raise NotACheckpoint("holds a model without the description that it was built from")
+        raise NotACheckpoint("holds a model without the description from which it was built")
     check_architecture(description)
     if "names" in state:
         check_names(state["names"])
@@ -198,7 +198,7 @@ def _class(model: Instance) -> str:
 
 
 def _require_plain(name: str, value: Any) -> None:
-    """No object where values belong; the tree is known to be finite and shallow."""
+    """Raise NotACheckpoint for an object where values belong; the tree is known to be finite and shallow."""
     pending = [value]
     seen: set[int] = set()
     while pending:
@@ -214,28 +214,28 @@ def _check_values(state: Mapping[str, Any]) -> None:
     for name, least in _COUNTS.items():
         value = state.get(name)
         if value is not None and not (type(value) is int and least <= value < _MOST):
-            raise NotACheckpoint(f"says of {name} what is no count; it is damaged")
+            raise NotACheckpoint(f"has a value of {name} that is not a count; it is damaged")
     if not _is_number_or_none(state.get("best_fitness")):
-        raise NotACheckpoint("says of best_fitness what is no number; it is damaged")
+        raise NotACheckpoint("has a best_fitness that is not a number; it is damaged")
     for name in _TEXTS:
         if not isinstance(state.get(name), (str, type(None))):
-            raise NotACheckpoint(f"says of {name} what is no text; it is damaged")
+            raise NotACheckpoint(f"has a value of {name} that is not a string; it is damaged")
     for name in ("optimizer", "scaler", "stopper", "train_args", "train_metrics", "train_results", "exact"):
         value = state.get(name)
         if value is not None and not (
             type(value) is dict and (name == "optimizer" or all(isinstance(key, str) for key in value))
         ):
-            raise NotACheckpoint(f"holds no named values in {name}; it is damaged")
+            raise NotACheckpoint(f"does not hold named values in {name}; it is damaged")
     for name in ("train_metrics", "stopper"):
         if not all(map(_is_number_or_none, (state.get(name) or {}).values())):
-            raise NotACheckpoint(f"holds something else than numbers in {name}; it is damaged")
+            raise NotACheckpoint(f"holds other values than numbers in {name}; it is damaged")
     _check_arguments(state.get("train_args") or {})
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     epochs, task = arguments.get("epochs"), arguments.get("task", "detect")
     if not (epochs is None or (type(epochs) is int and 0 <= epochs < _MOST)) or not isinstance(task, str):
-        raise NotACheckpoint("says of task or epochs in train_args what is none; it is damaged")
+        raise NotACheckpoint("has an invalid task or number of epochs in train_args; it is damaged")
 
 
 def _is_number_or_none(value: Any) -> bool:
@@ -247,7 +247,7 @@ def _is_number_or_none(value: Any) -> bool:
 
 
 def _batches(state: Mapping[str, Any]) -> int:
-    """How many batches of an epoch that has not ended went into a state of ours."""
+    """Return the number of batches after the last finished epoch in one of our states."""
     exact = state.get(EXACT)
     batches = exact.get(BATCH, 0) if isinstance(exact, dict) else 0
     return batches if type(batches) is int else 0
@@ -257,7 +257,7 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
-    # The class of a distilled model is no task's.
+    # The class of a distilled model does not belong to a task.
     asked = (state.get("train_args") or {}).get("task", "detect")
     task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
     return Contents(

@@ -1,7 +1,7 @@
-"""Derive classes.json from what is installed: `python -m include.checkpoints.inspection.derive_classes`.
+"""Derive classes.json from the installed packages: `python -m include.checkpoints.inspection.derive_classes`.
 
-Run this again when the pinned PyTorch or Ultralytics changes; a test compares the file with what is
-installed.
+Run this again when the pinned PyTorch or Ultralytics changes; a test compares the file with the installed
+packages.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from include.checkpoints.inspection.classes import DISTILLED, FEATURE_HOOK, TABLE
 
 _NOT = {"TorchVision"}
-"""Fetches a model of torchvision, whose classes no checkpoint here may hold."""
+"""It loads a model of torchvision, whose classes a checkpoint must not contain."""
 
 _NOT_MODULES = {"torch.nn.modules.rnn"}
-"""Recurrent layers, which no YOLO has: they count their layers again while they are loaded."""
+"""Recurrent layers, which no YOLO has: their code recomputes attributes while they are loaded."""
 
 _KEPT_METHODS = {"forward", "type"}
-"""Methods of a layer that attributes of Ultralytics' files hide."""
+"""Methods of a layer that attributes in Ultralytics' files override."""
 
 _TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
-"""How a classifier prepares its images: kept in its checkpoint."""
+"""Image transforms of a classifier, which are kept in its checkpoint."""
 
 
 def derive() -> dict[str, Any]:
-    """Return the table, as it stands in classes.json: classes by their module."""
+    """Return the content of classes.json: classes by their module."""
     import torch
     import ultralytics
 

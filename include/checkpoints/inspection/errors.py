@@ -1,4 +1,4 @@
-"""Why a file is not loaded as a checkpoint: sentences that come after the name of the file."""
+"""Reasons not to load a file as a checkpoint; the text of each follows the name of the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class InspectionError(FinalError):
-    """The file is no checkpoint that may be loaded. The text says why and what to do, without a subject."""
+    """The file must not be loaded. The text says why and what to do; the file is its subject."""
 
 
 class ForeignCode(InspectionError):
@@ -14,8 +14,8 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged, or of a format that no checkpoint has. Nothing in it names code."""
+    """The file is damaged, or in another format. Nothing in it names code."""
 
 
 class TooLarge(InspectionError):
-    """The file exceeds a limit, so that it would cost too much to look into it, or to load it."""
+    """The file exceeds a limit: inspecting or loading it would cost too much."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
-    """Say what the checkpoint in S3 is. Of its `size` bytes only the directory and the pickle are read.
+    """Describe the checkpoint in S3, reading only the directory and the pickle of its `size` bytes.
 
-    What is refused is looked at again when it is certain what the object holds. Raises UnsafeCheckpoint,
-    CorruptObject where it is not the one with that ETag, and other StoreErrors.
+    A file that is refused is inspected again once it is certain what the object holds. Raises
+    UnsafeCheckpoint, CorruptObject if the object no longer has that ETag, and other StoreErrors.
     """
     source = ObjectSource(client, location, size, etag)
     try:
@@ -35,7 +35,7 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
 
 
 def require_loadable_size(uri: str, size: int) -> None:
-    """Raise UnsafeCheckpoint where an object has too many bytes to start from."""
+    """Raise UnsafeCheckpoint if the object is too large for a model to start from."""
     if size > WEIGHTS_BYTES:
         raise UnsafeCheckpoint(
             f"{uri} has {size:,} bytes, and a model to start from may have {WEIGHTS_BYTES:,}; give a "

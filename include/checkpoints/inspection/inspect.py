@@ -1,4 +1,4 @@
-"""One call that says whether a file is a checkpoint that may be loaded."""
+"""Inspecting files: whether they are checkpoints that may be loaded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 def inspect_source(source: Source) -> Contents:
-    """Say what the checkpoint in `source` is.
+    """Describe the checkpoint in `source`, reading only its directory and its pickle.
 
-    Only its directory and its pickle are read. Raises ForeignCode, NotACheckpoint, TooLarge; an OSError where
-    it cannot be read.
+    Raises ForeignCode, NotACheckpoint, TooLarge, and OSError if it cannot be read.
     """
     archive = read_archive(source)
     unpickler = SymbolicUnpickler(archive.pickle, archive.storages)
@@ -32,15 +31,15 @@ def inspect_source(source: Source) -> Contents:
 
 
 def inspect_file(path: Path) -> Contents:
-    """Say what the checkpoint at `path` is, as `inspect_source` does."""
+    """Describe the checkpoint at `path`, as `inspect_source` does."""
     with path.open("rb") as file:
         return inspect_source(LocalSource(file))
 
 
 def judge_source(source: Source) -> str | None:
-    """Return None for a checkpoint, and for bytes that no loader takes for a program why they are none.
+    """Return None for a checkpoint; for harmless bytes, return why they are not a checkpoint.
 
-    Raises ForeignCode, NotACheckpoint or TooLarge for everything else: it might run code where it is loaded
+    Raises ForeignCode, NotACheckpoint or TooLarge for everything else, which might run code if it is loaded
     in another way than here.
     """
     try:
@@ -55,11 +54,11 @@ def judge_source(source: Source) -> str | None:
 
 
 _PICKLE_BEGINS = {ord(opcode.code) for opcode in pickletools.opcodes if not opcode.stack_before}
-"""All other instructions of a pickle need something that came before, so none begins with them."""
+"""Opcodes with which a pickle can start; all others need something on the stack."""
 
 
 def _is_inert(head: bytes) -> bool:
-    """Say whether bytes that begin so are neither a pickle, nor an archive that may hold one."""
+    """Say whether bytes that start with `head` are neither a pickle nor an archive that may hold one."""
     if not head:
         return True
     try:

@@ -1,4 +1,4 @@
-"""What the objects in a checkpoint are taken for while nobody makes them."""
+"""Symbols that stand for the objects of a checkpoint, which are never created."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Name:
 
 @dataclass(eq=False)
 class Instance:
-    """An object of a class, with its attributes, that is made without calling the class."""
+    """An object of a class, with its attributes, created without calling the class."""
 
     path: str
     state: dict[str, Any] | None = None
@@ -23,7 +23,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Storage:
-    """The numbers of one entry of the archive; viewed counts those in all tensors that are made of it."""
+    """The numbers of one entry of the archive; viewed counts those in all tensors over it."""
 
     items: int
     viewed: int = 0
@@ -38,7 +38,7 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Any other value that is made by a known function: a path, a device, a number of NumPy's."""
+    """Any other value that a known function returns: a path, a device, a NumPy number."""
 
     kind: str
     value: Any = field(default=None)

@@ -1,7 +1,7 @@
-"""An unpickler that makes nothing: it follows the instructions of a pickle with symbols for what they make.
+"""An unpickler that creates no objects: it follows the opcodes of a pickle with symbols for their results.
 
-It knows the instructions that torch.save writes, which are also those that torch.load(weights_only=True)
-follows, and no others. Time and memory are bounded by the length of the pickle, and both by MAX_PICKLE.
+It only knows the opcodes that torch.save writes, which are also those that torch.load(weights_only=True)
+follows. Time and memory are bounded by the length of the pickle, which MAX_PICKLE limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from include.checkpoints.inspection.errors import ForeignCode, InspectionError, 
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage
 
 MAX_OBJECTS = 500_000
-"""Containers and objects; the whole state of the largest model has 100,000."""
+"""Containers and objects; the full state of the largest model has 100,000."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,150}", re.ASCII)
 _STORAGES = {f"torch.{name}Storage": size for name, size in ITEM_SIZES.items()}
@@ -25,7 +25,7 @@ _KEYS = (str, int, float, type(None))
 
 
 class SymbolicUnpickler:
-    """Follows one pickle. storages tells the size in bytes of each storage in the archive, by its key."""
+    """Follows one pickle. storages holds the size in bytes of each storage in the archive, by its key."""
 
     def __init__(self, pickle: bytes, storages: dict[str, int]) -> None:
         self._pickle, self._at = pickle, 0
@@ -36,17 +36,17 @@ class SymbolicUnpickler:
         self._memo: dict[int, Any] = {}
         self._objects = 0
         self.modules: set[str] = set()
-        """Where the classes and functions that it names are."""
+        """Modules of the classes and functions that it names."""
 
     def load(self) -> Any:
-        """Return the symbol of what the pickle holds. Raises ForeignCode, NotACheckpoint, TooLarge."""
+        """Return the symbol of the pickled object. Raises ForeignCode, NotACheckpoint, TooLarge."""
         try:
             while (code := self._take(1)[0]) != _STOP:
                 instruction = _INSTRUCTIONS.get(code)
                 if instruction is None:
                     raise ForeignCode(
-                        f"holds the instruction {code} of another program than torch.save; it may be "
-                        "harmful, so do not load it"
+                        f"holds the opcode {code}, which torch.save never writes; it may be harmful, so do "
+                        "not load it"
                     )
                 instruction(self)
             if self._at != len(self._pickle) or self._below:
@@ -82,7 +82,7 @@ class SymbolicUnpickler:
         items, self._stack = self._stack, self._below.pop()
         return items
 
-    # What is made
+    # Names, calls and objects
 
     def _name(self) -> None:
         module, name = self._line(), self._line()
@@ -100,20 +100,20 @@ class SymbolicUnpickler:
         arguments, cls = self._stack.pop(), self._stack.pop()
         if not isinstance(cls, Name) or not is_known(cls.path) or arguments != ():
             raise ForeignCode(
-                "makes an object in a way that no checkpoint does; it may be harmful, so do not load it"
+                "creates an object in a way that no checkpoint does; it may be harmful, so do not load it"
             )
         self._push_new(Instance(cls.path))
 
     def _reduce(self) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, Name) or type(arguments) is not tuple:
-            raise ForeignCode("calls what is no function; it may be harmful, so do not load it")
+            raise ForeignCode("calls something that is not a function; it may be harmful, so do not load it")
         self._push_new(call(function.path, arguments))
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, Constant) and target.kind == "dtype" and type(state) is tuple:
-            return  # of NumPy: byte order and such
+            return  # NumPy's state of a dtype, such as the byte order
         if type(target) is Ordered and type(state) is dict and set(state) == {"_metadata"}:
             target.metadata = state["_metadata"]
             return
@@ -130,11 +130,11 @@ class SymbolicUnpickler:
     def _persistent(self) -> None:
         kind, storage_type, key, location, items = self._stack.pop()
         if kind != "storage" or not isinstance(storage_type, Name) or not isinstance(location, str):
-            raise ForeignCode("refers to something outside of it; it may be harmful, so do not load it")
+            raise ForeignCode("refers to something outside the file; it may be harmful, so do not load it")
         size = _STORAGES[storage_type.path]
         if type(items) is not int or type(key) is not str or self._storages[key] != items * size:
             raise NotACheckpoint(
-                "holds another amount of numbers than it says; it is damaged, or was made to fill the memory"
+                "does not hold as many numbers as it says; it is damaged, or was crafted to exhaust memory"
             )
         self._push(self._loaded.setdefault((key, size), Storage(items)))
 
@@ -160,7 +160,7 @@ class SymbolicUnpickler:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _KEYS):
                 raise NotACheckpoint(
-                    "uses something else than a text or a number as a key; no checkpoint does"
+                    "uses something other than a string or a number as a key; no checkpoint does"
                 )
             target[key] = value
 
@@ -195,14 +195,16 @@ class SymbolicUnpickler:
         self._push(self._memo[index])
 
     def _put(self, index: int) -> None:
-        if index > len(self._memo):  # other unpicklers make room up to it
-            raise NotACheckpoint("numbers its objects as no program does; it was made to fill the memory")
+        if index > len(self._memo):  # other unpicklers allocate memory up to it
+            raise NotACheckpoint(
+                "numbers its objects as no program does; it was crafted to exhaust the memory"
+            )
         self._memo[index] = self._stack[-1]
 
     def _protocol(self) -> None:
         if self._at != 1 or self._take(1)[0] != 2:
             raise NotACheckpoint(
-                "is a pickle of another protocol than torch.save writes; save it again with it"
+                "is a pickle of another protocol than torch.save writes; save it again with torch.save"
             )
 
 
