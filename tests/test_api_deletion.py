@@ -68,8 +68,8 @@ def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("UPDATE training_jobs SET status = 'running'", "has not ended: run run1 goes on"),
-        ("UPDATE training_jobs SET status = 'queued'", "has not ended: run run1 goes on"),
+        ("UPDATE training_jobs SET status = 'running'", "has not ended: run run1 is active"),
+        ("UPDATE training_jobs SET status = 'queued'", "has not ended: run run1 is active"),
         ("UPDATE training_jobs SET pinned = TRUE", "is pinned"),
         ("UPDATE training_jobs SET run_id = NULL", "was not trained here"),
         (

@@ -107,8 +107,13 @@ def test_a_model_that_has_no_versions_is_an_empty_page(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "query", "status", "said"),
     [
-        (f"/models/{NAME}/9", {}, 404, "version=9 is none of model of-the-api: they are 1 to 5"),
-        ("/models/nobody/1", {}, 404, "name='nobody' is no model: give one of"),
+        (
+            f"/models/{NAME}/9",
+            {},
+            404,
+            "version=9 of model of-the-api does not exist: its versions are 1 to 5",
+        ),
+        ("/models/nobody/1", {}, 404, "name='nobody' is not a registered model: give one of"),
         (f"/models/{NAME}/zero", {}, 422, "version='zero' is refused"),
         (f"/models/{NAME}/0", {}, 422, "version='0' is refused"),
         (f"/models/{NAME}/99999999999", {}, 422, "version='99999999999' is refused"),

@@ -81,7 +81,7 @@ def test_files_of_models_that_no_version_names_are_orphans(world: World) -> None
     world.audit()
     details = [found["detail"].partition("models/digits/")[2] for found in world.findings()]
     assert details == [
-        "production/best.pt is an orphan: nothing of that name is in production",
+        "production/best.pt is an orphan: no version of that model is in production",
         "versions/1/best.pt is an orphan: no row of model_versions names it",
     ]
 

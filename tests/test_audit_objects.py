@@ -143,7 +143,7 @@ def test_a_lost_last_pt_tells_of_the_generation_before_it(world: World) -> None:
     world.remove(world.uri("a", "last.pt"))
     world.audit()
     detail = world.finding()["detail"]
-    assert f"The generation before it is there, {world.uri('a', 'last.previous.pt')} after epoch 4" in detail
+    assert f"The previous generation exists, {world.uri('a', 'last.previous.pt')} after epoch 4" in detail
     assert world.names("a") == {"best.pt", "last.previous.pt"}
 
 

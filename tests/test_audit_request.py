@@ -54,8 +54,8 @@ def test_an_impossible_value_is_refused_by_name(conf: dict[str, object], field: 
 @pytest.mark.parametrize(
     ("deployed", "sentence"),
     [
-        ("keep everything", "is no JSON object"),
-        ("[3]", "is no JSON object"),
+        ("keep everything", "is not a JSON object"),
+        ("[3]", "is not a JSON object"),
         ('{"keep": 3}', "keep is not a parameter of retention_policy"),
         ('{"keep_best": -3}', "keep_best=-3 is refused"),
     ],

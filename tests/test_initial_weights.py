@@ -186,12 +186,14 @@ def test_fine_tuning_a_version_starts_from_its_file(
     connection: psycopg.Connection[Any],
 ) -> None:
     connection.autocommit = False
-    assert "model='model:digits': name='digits' is no model" in _refusal(resolving, {"model": "model:digits"})
+    assert "model='model:digits': name='digits' is not a registered model" in _refusal(
+        resolving, {"model": "model:digits"}
+    )
     version = register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
     connection.commit()
     sentence = _refusal(resolving, {"model": "model:digits"})
     assert "no version of it is in production; name one, such as model:digits@1" in sentence
-    assert "version=7 is none of model digits" in _refusal(resolving, {"model": "model:digits@7"})
+    assert "version=7 of model digits does not exist" in _refusal(resolving, {"model": "model:digits@7"})
     job = resolving({"job_id": "tuned", "model": "model:digits@1"})
     assert job.weights is not None
     assert (job.weights.path, job.weights.sha256) == (version.path, version.sha256)
@@ -253,7 +255,7 @@ def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(
         ("s3://{bucket}/checkpoints/trained/best.pt", None),
         ("yolov11n.pt", "nor published by Ultralytics"),
         ("job:nobody", "there is no such job"),
-        ("model:digits@1", "is no model"),
+        ("model:digits@1", "is not a registered model"),
     ],
 )
 def test_a_model_can_be_checked_without_a_download(

@@ -71,7 +71,9 @@ def test_a_job_is_registered_once(models: ModelRepository) -> None:
 
 def test_a_job_that_was_trained_again_needs_a_name_of_its_own(models: ModelRepository) -> None:
     first = registered(models, "a")
-    with pytest.raises(NotRegistered, match="Job a is version 1 of model digits already, with another file"):
+    with pytest.raises(
+        NotRegistered, match="Job a is already version 1 of model digits, with a different file"
+    ):
         registered(models, "a", sha256="b" * 64)
     assert models.list() == [first]
 
@@ -188,13 +190,15 @@ def test_what_was_promoted_is_not_refused_afterwards(models: ModelRepository, th
 
 
 def test_what_is_not_there_is_named_with_what_is(models: ModelRepository) -> None:
-    with pytest.raises(VersionUnknown, match="name='digits' is no model: none was registered yet"):
+    with pytest.raises(
+        VersionUnknown, match="name='digits' is not a registered model: none is registered yet"
+    ):
         models.require("digits", 1)
     for job in "ab":
         registered(models, job)
-    with pytest.raises(VersionUnknown, match="name='digist' is no model: give one of digits"):
+    with pytest.raises(VersionUnknown, match="name='digist' is not a registered model: give one of digits"):
         models.require("digist", 1)
-    none = "version=3 is none of model digits: they are 1 to 2"
+    none = "version=3 of model digits does not exist: its versions are 1 to 2"
     with pytest.raises(VersionUnknown, match=none):
         models.require("digits", 3)
     with pytest.raises(VersionUnknown, match=none):

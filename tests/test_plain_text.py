@@ -112,7 +112,7 @@ def test_an_audit_reports_a_key_with_them_on_one_line() -> None:
     lines = report.markdown().splitlines()
     assert [line for line in lines if line.startswith("#")] == [
         "# Audit of checkpoints",
-        "## Missing: a row names an object that is not there",
+        "## Missing: a row names an object that does not exist",
     ]
     assert _unescaped(cast("Any", lines)) == []
     assert _unescaped(report.failure) == []

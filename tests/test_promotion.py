@@ -107,7 +107,7 @@ def test_what_a_crash_left_where_the_next_version_belongs_is_replaced(
         (
             "UPDATE training_jobs SET best_checkpoint_path = replace(best_checkpoint_path, '/a/', '/c/')",
             CheckpointNotFound,
-            "c/best.pt does not exist, though job a has recorded it",
+            "c/best.pt does not exist, although job a has recorded it",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_version_that_was_measured_against_another_champion_is_not_promoted(
 ) -> None:
     promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     for expected, said in ((1, "version 1"), (None, "no version")):
-        with pytest.raises(PromotionRefused, match=f"to take the place of {said}, but version 2 is in prod"):
+        with pytest.raises(PromotionRefused, match=f"was meant to replace {said}, but version 2 is in prod"):
             promote(
                 connection,
                 Bucket(client, bucket),
@@ -238,7 +238,7 @@ def test_a_version_that_its_gate_refused_needs_force(
     versions: list[ModelVersion],
 ) -> None:
     models.reject("digits", 2, "class 7 falls by 0.2")
-    with pytest.raises(PromotionRefused, match=r"refused by its gate \(class 7 falls by 0.2\).*force: true"):
+    with pytest.raises(PromotionRefused, match=r"rejected by its gate \(class 7 falls by 0.2\).*force: true"):
         promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     forced = promote_over_present(
         connection, Bucket(client, bucket), "digits", 2, by="ada", reason="7 is not sold", force=True
@@ -249,11 +249,13 @@ def test_a_version_that_its_gate_refused_needs_force(
 def test_there_may_be_nothing_to_roll_back_to(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
-    with pytest.raises(VersionUnknown, match="version 1 of model digits is in production, and no older one"):
+    with pytest.raises(VersionUnknown, match="version 1 of model digits is in production and no older one"):
         choose(connection, PromotionRequest(name="digits"))
-    with pytest.raises(VersionUnknown, match="name='digist' is no model: give one of digits"):
+    with pytest.raises(VersionUnknown, match="name='digist' is not a registered model: give one of digits"):
         choose(connection, PromotionRequest(name="digist"))
-    with pytest.raises(VersionUnknown, match="version=4 is none of model digits: they are 1 to 3"):
+    with pytest.raises(
+        VersionUnknown, match="version=4 of model digits does not exist: its versions are 1 to 3"
+    ):
         choose(connection, PromotionRequest(name="digits", version=4))
 
 

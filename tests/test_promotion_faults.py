@@ -158,7 +158,7 @@ def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
     (winner,) = won
     assert len(refused) == 2
     for said in refused:
-        assert "is under way" in said or f"but version {winner} is in production by now" in said
+        assert "is under way" in said or f"but version {winner} is in production now" in said
     assert body(client, production) == f"weights {winner}".encode()
     assert metadata(client, production)["model-version"] == str(winner)
     assert stages(connection)[winner - 1] == "production"

@@ -99,7 +99,7 @@ def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
     first, second = run(name="digits", version=1), run(name="digits", version=2)
     chosen = [choose_version(context) for context in (first, second)]
     promote_chosen(chosen[0], first)
-    with pytest.raises(AirflowFailException, match="but version 1 is in production by now"):
+    with pytest.raises(AirflowFailException, match="but version 1 is in production now"):
         promote_chosen(chosen[1], second)
     assert not list(second["outlet_events"])
 
@@ -107,5 +107,5 @@ def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
 def test_what_cannot_be_promoted_fails_for_good(versions: tuple[ModelVersion, ModelVersion]) -> None:
     with pytest.raises(AirflowFailException, match="versoin is not a parameter of promote_model"):
         choose_version(run(name="digits", versoin=2))
-    with pytest.raises(AirflowFailException, match="version=3 is none of model digits"):
+    with pytest.raises(AirflowFailException, match="version=3 of model digits does not exist"):
         choose_version(run(name="digits", version=3))

@@ -203,7 +203,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
     promote_over_present(
         connection, Bucket(s3_client, bucket), "digits", third.version, by="ada", reason="quicker"
     )
-    with pytest.raises(AirflowFailException, match="but version 3 is in production by now"):
+    with pytest.raises(AirflowFailException, match="but version 3 is in production now"):
         concluded(context())
 
 

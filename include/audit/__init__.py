@@ -1,1 +1,1 @@
-"""Postgres and S3 compared: what is missing, damaged, orphaned or stuck; and which states may go."""
+"""Comparing PostgreSQL with S3 to find missing, damaged, orphaned or stuck things; and retention."""

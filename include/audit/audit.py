@@ -1,4 +1,4 @@
-"""The audit: every row against S3, S3 against every row, and what processes left behind."""
+"""The audit: it compares every row with S3, S3 with every row, and finds leftovers of dead processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from include.s3.conditional_writes import ConditionalWrites
 
 _AT_ONCE = 8
-"""Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
+"""Requests to S3 at a time: fewer than the ten connections in a boto3 client's pool."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class AuditScope:
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
-    """Compare all, repair what is safe to repair where the request says so, record and return the findings.
+    """Compare everything, repair what is safe if the request says so, and record and report the findings.
 
-    It may be repeated; findings of the same run take the place of earlier ones. Raises StoreErrors, and what
-    psycopg does.
+    It may be repeated; findings of the same run replace earlier ones. Raises StoreErrors, and errors of
+    psycopg.
     """
     report = AuditReport()
     ledger = Ledger(scope.connection, run_id, report)
@@ -77,7 +77,7 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
 def find_losses(
     scope: AuditScope, request: AuditRequest, seed: str, report: AuditReport
 ) -> Iterator[Finding]:
-    """Find recorded objects that are missing or damaged; read the bytes of all, or of a sample."""
+    """Find recorded objects that are missing or damaged, reading the bytes of all or of a sample."""
     sample = Sample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
@@ -100,9 +100,9 @@ def find_losses(
 def _confirmed(
     scope: AuditScope, recorded: RecordedObject, finding: Finding, *, repair: bool
 ) -> Iterator[Finding]:
-    """Yield the finding unless the row names something else by now.
+    """Yield the finding, unless the row has changed meanwhile.
 
-    It has its repair, or what a person can do.
+    It includes its repair, or advice for a person.
     """
     if not still_recorded(scope.connection, recorded):
         return

@@ -1,4 +1,4 @@
-"""Deleting a job that has ended, with all that it has stored: what somebody still needs is kept."""
+"""Deleting a job that has ended, with everything that it has stored, unless something still needs it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job is kept, with a sentence that says for what."""
+    """The job must be kept; the sentence says why."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """How many objects were deleted, and their size in bytes."""
+    """Number of deleted objects, and their total size in bytes."""
 
     objects: int
     bytes: int
@@ -36,15 +36,15 @@ def delete_job(
     job: TrainingJob,
     is_running: Callable[[str, str], bool],
 ) -> Deletion:
-    """Delete the job's objects, then its row; in a platform's own table the row stays, and names none.
+    """Delete the job's objects, then its row; in a platform's own table the row stays, without its objects.
 
-    It is done step by step as retention does it: if it ends in between, the same again deletes what is left.
-    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises DeletionRefused, StoreErrors.
+    It works in steps, as retention does: if it is interrupted, calling it again deletes the rest.
+    is_running(dag_id, run_id) says whether Airflow still runs that run. Raises DeletionRefused, StoreErrors.
     """
     needed = _find(connection, "find_reasons_to_keep", job)
     _refuse_needed(job, needed, is_running)
     if _find(connection, "give_up_job", job) is None:
-        raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; look at it again")
+        raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; check it again")
     objects = size = 0
     prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
     for prefix in (*prefixes, checked_dataset_key(job.job_id)):
@@ -62,13 +62,15 @@ def delete_job(
 def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str], bool]) -> None:
     asked = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
-        raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row deletes it")
+        raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row has to delete it")
     if job.is_active:
-        raise DeletionRefused(f"{asked} has not ended: run {job.run_id} goes on; stop it first")
+        raise DeletionRefused(f"{asked} has not ended: run {job.run_id} is active; stop it first")
     if is_running(job.dag_id, job.run_id):
-        raise DeletionRefused(f"{asked} is {job.status}, but its run {job.run_id} still ends; try again soon")
+        raise DeletionRefused(
+            f"{asked} is {job.status}, but its run {job.run_id} is still ending; try again soon"
+        )
     if job.pinned:
-        raise DeletionRefused(f"{asked} is pinned, so that its state is kept; unpin it first")
+        raise DeletionRefused(f"{asked} is pinned to keep its state; unpin it first")
     if needed.children:
         raise DeletionRefused(
             f"{asked} is still needed by {', '.join(needed.children)}; wait until that has ended"

@@ -1,4 +1,4 @@
-"""What an audit finds: one sentence about one object, row or folder, and what was done about it."""
+"""Findings of an audit: a sentence about an object, row or folder, and its repair."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from enum import StrEnum
 
 
 class FindingKind(StrEnum):
-    """MISSING and DAMAGED are of objects that a row names, UNFENCED of the server.
+    """Kinds of findings.
 
-    The others are of what nothing names any more.
+    MISSING and DAMAGED concern objects that a row names, UNFENCED the S3 server. The others concern things
+    that nothing refers to any longer.
     """
 
     MISSING = "missing"
@@ -25,8 +26,8 @@ class FindingKind(StrEnum):
 class Finding:
     """One row of `checkpoint_audits`.
 
-    path is an s3:// URI or a local path; size in bytes, None where it is not known. repair says what was
-    done, None if nothing was.
+    path is an s3:// URI or a local path; size is in bytes, None if unknown. repair says what was done, None
+    if nothing was.
     """
 
     kind: FindingKind
@@ -38,5 +39,5 @@ class Finding:
 
     @property
     def is_loss(self) -> bool:
-        """Something that a row names cannot be used, and is not repaired."""
+        """Whether an object that a row names is unusable and was not repaired."""
         return self.kind in {FindingKind.MISSING, FindingKind.DAMAGED} and self.repair is None

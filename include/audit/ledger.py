@@ -1,4 +1,4 @@
-"""The table `checkpoint_audits`: what each audit found."""
+"""Recording findings in the table `checkpoint_audits`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_ROWS = 10_000
-"""Of a kind and audit: a bucket full of orphans is not told object by object every day."""
+"""Per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
 
 
 class Ledger:
-    """Records findings as they are found, so that an audit that is killed has told what it knew."""
+    """Records each finding at once, so that a killed audit has recorded what it found."""
 
     def __init__(self, connection: Connection[Any], run_id: str, report: AuditReport) -> None:
         self._connection, self._statements = connection, Statements(connection)
         self._run_id, self._report = run_id, report
 
     def begin(self) -> None:
-        """Forget what an earlier attempt of this run found, and what is older than half a year."""
+        """Delete the findings of earlier attempts of this run, and those older than half a year."""
         with self._connection.transaction():
             self._statements.changed("forget_findings", run_id=self._run_id)
 

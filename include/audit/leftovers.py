@@ -1,4 +1,4 @@
-"""What trainings left on this machine, of jobs that need nothing here any more."""
+"""Finding files that trainings left on this machine and that are no longer needed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 
 _OURS = {"inputs", "runs", "snapshots"}
-"""What a training makes in its job's folder: anything else there is somebody's own, and stays."""
+"""Folders that a training creates in its job's folder; a folder with anything else is left alone."""
 
 
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Job folders in which nothing changed for a day, of jobs that ended well or that no row knows.
+    """Find job folders without changes for a day, of jobs that ended well or have no row.
 
-    Those of failed and running jobs stay: what S3 does not have yet may be there. So do those that were to
-    be kept (`keep_local`), and those whose objects in S3 are not as recorded. The repair is to remove the
-    folder. Nothing is looked at where another account of this machine could have prepared the root.
+    Folders of failed and running jobs stay, because they may hold what S3 does not have yet. So do those to
+    keep (`keep_local`), and those whose objects in S3 are not as recorded. The repair is to remove the
+    folder. Nothing is examined if another account of this machine could have prepared the root.
     """
     if not training_root.is_dir():
         return
@@ -55,14 +55,18 @@ def find_leftovers(
             continue
         try:
             size, modified = _extent(folder)
-        except FileNotFoundError:  # somebody is at work there
+        except FileNotFoundError:  # a process is working there
             continue
         if modified > now - OLD:
             continue
         job = jobs.get(folder.name)
         if job is not None and not _is_done(client, job):
             continue
-        why = f"job {job.job_id} is {job.status} and its files are in S3" if job else "no row knows that job"
+        why = (
+            f"job {job.job_id} is {job.status} and its files are in S3"
+            if job
+            else "there is no row for that job"
+        )
         yield Finding(
             FindingKind.LEFTOVER,
             f"{folder} was left on this machine: {why}",
@@ -80,7 +84,7 @@ def _is_job_folder(folder: Path) -> bool:
 
 
 def _extent(folder: Path) -> tuple[int, datetime]:
-    """Bytes of all files below the folder, and when anything there changed last."""
+    """Return the total size of the files below the folder, and the time of the last change there."""
     size, newest = 0, folder.lstat().st_mtime
     for path in folder.rglob("*"):
         status = path.lstat()

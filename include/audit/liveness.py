@@ -1,4 +1,4 @@
-"""Which Dag runs go on: only Airflow knows, and it is asked for many at once."""
+"""Finding out which Dag runs are active: only Airflow knows, and it is asked about many at once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ Run = tuple[str, str]
 """Dag id and run id."""
 
 LiveRuns = Callable[[Collection[Run]], set[Run]]
-"""Tells which of these runs are queued or running; one that was deleted is not."""
+"""Returns those of these runs that are queued or running; a deleted run is not."""
 
 _AT_ONCE = 50
-"""Run ids travel in a URL, and servers take some kilobytes."""
+"""Run ids are sent in a URL, and servers accept only some kilobytes."""
 
 
 def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
-    """Those of `runs` that go on. count(dag_id, run_ids) is how many of these do.
+    """Return the active ones among `runs`. count(dag_id, run_ids) returns how many of these are active.
 
-    Nearly always none does, which one question for many runs tells.
+    Nearly always none is, which a single request for many runs reveals.
     """
     by_dag: dict[str, list[str]] = defaultdict(list)
     for dag_id, run_id in sorted(set(runs)):

@@ -1,4 +1,4 @@
-"""Whether an object is what its row says: by its metadata, and, where it is read again, by its bytes."""
+"""Comparing an object with its row: by its metadata and, if it is read again, by its bytes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""A server that reads damaged bytes from its disk may break off instead of sending them, every time."""
+"""Attempts at reading: a server may close the connection every time it finds damaged bytes on its disk."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
-    """Say what is wrong with the recorded object; None if nothing is, as far as was looked.
+    """Return what is wrong with the recorded object; None if nothing was found.
 
-    Without `reread` only metadata and size are compared, which tells of another object and not of damaged
-    bytes. Raises StoreErrors where S3 cannot be asked.
+    Without `reread` only metadata and size are compared, which reveals a replaced object but not damaged
+    bytes. Raises StoreErrors if S3 is unavailable.
     """
     try:
         location = S3Location.parse(recorded.path)
@@ -66,7 +66,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
         try:
             found = read_object(client, location)
         except ObjectNotFound:
-            return "was removed while it was read"
+            return "was removed while it was being read"
         except CorruptObject as error:
             return f"is damaged: {error}"
         except StoreRefusal:
@@ -74,7 +74,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
         except StoreError as error:
             problem = f"cannot be read: {error}"
             log.warning("%s %s", location.uri, problem)
-            head_object(client, location)  # raises where it is not this object's bytes but the whole server
+            head_object(client, location)  # raises if not this object but the whole server is the problem
             continue
         if found.sha256 == recorded.sha256:
             return None
@@ -83,7 +83,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
 
 
 class Sample:
-    """So many of the objects that are offered, each as likely as any other, in memory for just these."""
+    """A uniform random sample of the offered objects, which needs memory only for its own size."""
 
     def __init__(self, size: int, seed: str) -> None:
         self.objects: list[RecordedObject] = []
@@ -91,7 +91,7 @@ class Sample:
         self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
 
     def offer(self, recorded: RecordedObject) -> None:
-        """Take it, with the right probability, instead of one that was taken before."""
+        """Add it to the sample with the right probability, replacing one that was added before."""
         self._offered += 1
         if len(self.objects) < self._size:
             self.objects.append(recorded)

@@ -1,4 +1,4 @@
-"""Objects that no row claims."""
+"""Finding objects to which no row refers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ _PRODUCTION = re.compile(rf"{MODELS}([^/]+)/production/best\.pt")
 _REPORT = re.compile(rf"{REPORTS}([^/]+)/dataset\.json")
 
 YOUNG = timedelta(hours=1)
-"""An object that is younger may be one whose row is just being written."""
+"""The row of a younger object may just be being written."""
 
 
 def find_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
-    """Objects below checkpoints/ and reports/ of no job, and below models/ of no version.
+    """Find objects below checkpoints/ and reports/ without a job, and below models/ without a version.
 
-    They are never removed here.
-
-    Whether a row is there is asked after its page was listed, so that a job which begins meanwhile is known.
+    They are never removed here. Rows are read after each page of objects was listed, so that a job that
+    starts meanwhile is known.
     """
     for page in bucket.pages(CHECKPOINTS):
         report.listed(page)
@@ -45,7 +44,7 @@ def find_orphans(
                 job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
                 yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
             elif item.name not in _KEPT:
-                yield _orphan(item, f"{item.location.uri} is no file that a training leaves")
+                yield _orphan(item, f"{item.location.uri} is not a file that a training creates")
     for page in bucket.pages(MODELS):
         report.listed(page)
         yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
@@ -59,7 +58,7 @@ def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> I
     jobs = _known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
     for item, match in matches:
         if match is None:
-            yield _orphan(item, f"{item.location.uri} is no report that a check leaves")
+            yield _orphan(item, f"{item.location.uri} is not a report that a check creates")
         elif match[1] not in jobs:
             job = f"there is no job {match[1]!r}"
             yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
@@ -72,7 +71,9 @@ def _unknown_models(connection: Connection[Any], page: list[ListedObject]) -> It
     for item in page:
         match = _PRODUCTION.fullmatch(item.location.key)
         if match and match[1] not in promoted:
-            yield _orphan(item, f"{item.location.uri} is an orphan: nothing of that name is in production")
+            yield _orphan(
+                item, f"{item.location.uri} is an orphan: no version of that model is in production"
+            )
         elif not match and item.location.uri not in paths:
             yield _orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
 
@@ -82,6 +83,6 @@ def _orphan(item: ListedObject, detail: str) -> Finding:
 
 
 def _known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
-    """Those of the values that the query finds."""
+    """Return those of the values that the query finds."""
     with connection.transaction():
         return {value for (value,) in Statements(connection).rows(name, values=values)}

@@ -1,4 +1,4 @@
-"""The objects that rows name: what S3 has to hold."""
+"""The objects that rows name, which S3 must hold."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class RecordedObject:
 
 
 def objects_of(job: TrainingJob) -> list[RecordedObject]:
-    """Return what the job's row names, if it is ours: what a platform recorded on its own has no hash."""
+    """Return the objects that the job's row names with a hash: those that a platform recorded have none."""
     return _of_job(job)
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Every object that a row names, page by page, each as its row is when the page is read."""
+    """Yield every object that a row names, page by page, as of the time when the page is read."""
     job_id = ""
     while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
@@ -72,7 +72,7 @@ def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[li
 
 
 def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
-    """Whether the row names this very object still: a job may have been taken over since it was read."""
+    """Say whether the row still names this object: a job may have been taken over since it was read."""
     with connection.transaction():
         (is_recorded,) = Statements(connection).row(
             "is_still_recorded",

@@ -1,4 +1,4 @@
-"""Putting a recorded object back, from a copy whose bytes were read and have the recorded SHA-256."""
+"""Restoring a recorded object from a copy whose bytes were read and have the recorded SHA-256."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def restore(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
-    """Put the recorded object back and say from where; None if no copy is whole, or somebody else is at it.
+    """Restore the recorded object and say from where; None without an intact copy, or if others write there.
 
-    Nothing but the damaged object is replaced (If-Match), and what was put there is read back. Raises
+    Only the damaged object is replaced (If-Match), and the restored one is read back. Raises
     StoreUnreachable.
     """
     if recorded.kind == "production":
@@ -54,20 +54,20 @@ def restore(connection: Connection[Any], bucket: Bucket, recorded: RecordedObjec
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
-    """Say what a person can do about an object that could not be restored, as a sentence."""
+    """Return a sentence about what a person can do about an object that could not be restored."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         head = head_object(client, before)
         stored = stored_checkpoint(before, head).checkpoint if head else None
         if stored is not None:
             return (
-                f"The generation before it is there, {before.uri} after {in_words(stored.position)}: "
+                f"The previous generation exists, {before.uri} after {in_words(stored.position)}: "
                 "docs/operations.md says how to go back to it"
             )
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
 
 
 def _promoted_again(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
-    """Promote what is in production already: its file is copied again, and promotions wait meanwhile."""
+    """Promote the version in production again, which copies its file again under the lock of promotions."""
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
     present = ChosenVersion(
@@ -88,14 +88,14 @@ def _done(source: str) -> str:
 
 
 def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
-    """Return the metadata of the object as it was: a version's file also says which version it is."""
+    """Return the original metadata of the object: those of a version's file also name the version."""
     if recorded.name is not None and recorded.version is not None:
         return identity_of(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
 
 
 def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> Iterator[S3Location]:
-    """Where else those bytes should be."""
+    """Yield the other locations that should hold the same bytes."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         yield before
     with connection.transaction():

@@ -1,4 +1,4 @@
-"""What an audit says in the end: for a person as Markdown, for other tasks as a few numbers."""
+"""The result of an audit: as Markdown for a person, and as a few numbers for other tasks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 SHOWN = 20
-"""Findings of a kind that the report spells out; the table has the others."""
+"""Findings per kind that the report lists; the table has the others."""
 
 _TITLES = {
-    FindingKind.MISSING: "Missing: a row names an object that is not there",
+    FindingKind.MISSING: "Missing: a row names an object that does not exist",
     FindingKind.DAMAGED: "Damaged: an object is not what its row says",
-    FindingKind.STUCK: "Stuck: a row says that it runs, and nothing does",
-    FindingKind.ORPHAN: "Orphans: objects that no row claims",
+    FindingKind.STUCK: "Stuck: a row says that a job is active, but its run is not",
+    FindingKind.ORPHAN: "Orphans: objects to which no row refers",
     FindingKind.ABANDONED_UPLOAD: "Abandoned: uploads that nobody completed",
     FindingKind.UNFENCED: "Unfenced: the S3 server does not honour conditions on writes",
-    FindingKind.LEFTOVER: "Leftovers: files on this machine that are not needed any more",
+    FindingKind.LEFTOVER: "Leftovers: files on this machine that are no longer needed",
 }
 
 
 def human(size: int) -> str:
-    """Bytes as people read them: 1.5 GB."""
+    """Return a number of bytes in readable form, such as 1.5 GB."""
     amount = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:
@@ -41,7 +41,7 @@ def human(size: int) -> str:
 
 @dataclass
 class AuditReport:
-    """The figures of one audit, and of each kind of finding the first few: constant memory."""
+    """Figures of one audit, and the first few findings of each kind, in constant memory."""
 
     objects: int = 0
     bytes: int = 0
@@ -56,12 +56,12 @@ class AuditReport:
     examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
 
     def listed(self, page: Collection[ListedObject]) -> None:
-        """Count these objects, which are in the bucket."""
+        """Count these objects of the bucket."""
         self.objects += len(page)
         self.bytes += sum(item.size for item in page)
 
     def examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
-        """Count these objects, which were looked at, or read again."""
+        """Count these objects, which were examined or read again."""
         if reread:
             self.reread += len(page)
             self.reread_bytes += sum(recorded.size or 0 for recorded in page)
@@ -83,7 +83,7 @@ class AuditReport:
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Summary in one line."""
         found = ", ".join(
             f"{count} {kind.replace('_', ' ')}"
             + (f" ({self.repaired[kind]} repaired)" if self.repaired[kind] else "")
@@ -97,7 +97,7 @@ class AuditReport:
 
     @property
     def failure(self) -> str | None:
-        """Why the audit failed, in one sentence; None if nothing that a row names is lost."""
+        """Why the audit failed, in one sentence; None if no recorded object is lost."""
         if not self.lost:
             return None
         paths = escape_controls(", ".join(finding.path or "" for finding in self.losses[:3]))

@@ -1,4 +1,4 @@
-"""What a run of `audit_checkpoints` is asked for, and the policy by which states are given up."""
+"""The parameters of `audit_checkpoints`, and the retention policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _HUNDRED_YEARS = 36_500
 
 
 class RetentionPolicy(BaseModel):
-    """A whole state (last.pt with last.previous.pt) goes where all three say so; see docs/operations.md."""
+    """Numbers that keep full states (last.pt with last.previous.pt); see docs/operations.md.
+
+    A state that none of the three keeps is deleted.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -73,9 +76,9 @@ class AuditRequest(Request):
     )
 
     def policy(self, deployment: str | None = None) -> RetentionPolicy:
-        """Return what the run gave, where it gave nothing the deployment's, and otherwise the defaults.
+        """Return the policy: the run's values, otherwise those of the deployment, otherwise the defaults.
 
-        deployment is the Variable's value, None if it is not set. Raises RequestRefused if it is no policy.
+        deployment is the Variable's value, None if it is not set. Raises RequestRefused if it is invalid.
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)
@@ -89,7 +92,9 @@ def _deployed(value: str | None) -> RetentionPolicy:
         return RetentionPolicy.model_validate_json(value)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
-        what = "is no JSON object" if not wrong["loc"] else sentence(error, RetentionPolicy, POLICY_VARIABLE)
+        what = (
+            "is not a JSON object" if not wrong["loc"] else sentence(error, RetentionPolicy, POLICY_VARIABLE)
+        )
         raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={shown(value)}: {what}. Set it to something like "
             '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'

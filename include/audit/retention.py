@@ -1,6 +1,6 @@
-"""Retention: which whole states (last.pt with last.previous.pt) are given up, and giving them up.
+"""Retention: deleting full states (last.pt with last.previous.pt) that the policy does not keep.
 
-Reports of dataset checks go by their age alone: a check that is repeated writes its report anew.
+Reports of dataset checks expire by age alone, because a repeated check writes its report again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = 200
-"""Jobs that the report names one by one."""
+"""Maximum number of jobs that the report lists."""
 
 _STATES = {"last.pt", "last.previous.pt"}
 
 _AT_ONCE = 8
-"""Requests to S3 at a time: below the ten connections that a client of boto3 keeps."""
+"""Requests to S3 at a time: fewer than the ten connections in a boto3 client's pool."""
 
 
 @dataclass
 class RetentionReport:
-    """What went, or would go in a dry run: whole states of `jobs` jobs, size in bytes; and reports."""
+    """What was deleted, or would be in a dry run: full states of `jobs` jobs, size in bytes; and reports."""
 
     policy: RetentionPolicy
     jobs: int = 0
@@ -48,7 +48,7 @@ class RetentionReport:
     _last: str = field(default="", repr=False)
 
     def add(self, item: ListedObject) -> None:
-        """Count an object. A job's objects follow each other in a listing."""
+        """Count an object. The objects of a job are consecutive in a listing."""
         job_id = item.job_id or ""
         if job_id != self._last:
             self.jobs += 1
@@ -60,7 +60,7 @@ class RetentionReport:
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Summary in one line."""
         verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
         return (
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
@@ -95,13 +95,13 @@ def retain(
     policy: RetentionPolicy,
     live_runs: LiveRuns,
 ) -> RetentionReport:
-    """Give up what the policy does not keep; in a dry run only say what that would be.
+    """Delete the states that the policy does not keep; in a dry run only report them.
 
-    First the row is marked, then the objects are deleted: if this ends in between, the next time deletes what
-    is left of marked jobs. Which states go is decided at the beginning, by the database; each is marked only
-    if nothing has changed since. The memory does not depend on how many objects and rows there are.
+    The row is marked before the objects are deleted: after an interruption, the next run deletes the rest of
+    the marked jobs. The database chooses the states at the start; each is marked only if nothing has changed
+    since. The memory does not depend on the number of objects and rows.
 
-    Raises StoreErrors, and what psycopg does.
+    Raises StoreErrors and psycopg's errors.
     """
     report = RetentionReport(policy)
     _choose(connection, policy)
@@ -120,14 +120,14 @@ def retain(
 
 
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
-    """Delete the reports of checks that are older than a state has to be; return how many."""
+    """Delete the reports of checks older than `expire_after_days`, and return how many."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
-    """Let the database write down, for this session, which jobs' states the policy does not keep."""
+    """Create a temporary table of the jobs whose states the policy does not keep."""
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = '30min'")  # a million rows are ranked
@@ -139,11 +139,11 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
 def _going(
     connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
 ) -> set[str]:
-    """Those of the jobs whose states go: marked now, or marked before and not deleted yet."""
+    """Return the jobs whose states are deleted: marked now, or marked before and not deleted yet."""
     rows = _rows(connection, "find_expiring_states", sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
-    # A run that was cleared goes on from its state, and its row does not tell until the training begins.
+    # A cleared run continues from its state, which its row does not show until the training starts.
     live = live_runs([(row.dag_id, row.run_id) for row in expiring])
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:

@@ -1,4 +1,4 @@
-"""Rows that still say `running` when nothing runs any more."""
+"""Finding rows that are still queued or running although their run has ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
 
 GRACE = timedelta(minutes=5)
-"""A run that ended just now is still being recorded, by its last task or by its Dag's callback."""
+"""A run that has just ended may still be recorded by its last task or by its Dag's callback."""
 
 _PAGE_ROWS = 500
 
@@ -25,10 +25,10 @@ _PAGE_ROWS = 500
 def find_stuck(
     connection: Connection[Any], live_runs: LiveRuns, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Jobs that are queued or running by their row, and whose run Airflow does not know as such.
+    """Find jobs whose row says queued or running although their run in Airflow is neither.
 
-    The repair is to record that they failed, and why; what was durable stays, and the job may be triggered
-    again. A row without a run waits for its first one, and is not stuck.
+    The repair is to record that they failed, and why; their durable state is kept, and the job may be
+    triggered again. A row without a run waits for its first one, and is not stuck.
     """
     job_id = ""
     while rows := _page(connection, job_id, now - GRACE):
@@ -38,20 +38,20 @@ def find_stuck(
             if (row.dag_id, row.run_id) in live:
                 continue
             detail = (
-                f"Job {row.job_id} is {row.status} since {row.updated_at:%Y-%m-%d %H:%M}, but its run "
-                f"{row.run_id} of {row.dag_id} is not"
+                f"Job {row.job_id} has been {row.status} since {row.updated_at:%Y-%m-%d %H:%M}, but its run "
+                f"{row.run_id} of {row.dag_id} is not active"
             )
             done = _record_failure(connection, row) if repair else None
             yield Finding(FindingKind.STUCK, detail, row.job_id, repair=done)
 
 
 def _record_failure(connection: Connection[Any], row: Any) -> str | None:
-    state = "no state of it was stored"
+    state = "none of its states was stored"
     if row.durable_epoch is not None:
         state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
         f"Run {row.run_id} ended without recording it, as after a kill of all its processes; {state}. Clear "
-        "the run's failed task with all after it, or trigger the job again: it goes on from there"
+        "the run's failed task and all tasks after it, or trigger the job again: it continues from there"
     )
     failed = JobRepository(connection).fail_run(row.dag_id, row.run_id, error)
     return "recorded as failed" if failed else None

@@ -1,4 +1,4 @@
-"""What the S3 server does with writes that should be refused, as a finding."""
+"""Finding out whether the S3 server refuses writes whose conditions do not hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_unfenced(bucket: str, found: ConditionalWrites | None) -> Iterator[Finding]:
-    """Find the kinds of writes whose conditions the server does not honour; none if it was not asked."""
+    """Find the kinds of writes whose conditions the server does not honour; none if it was not probed."""
     for problem in found.problems() if found else ():
         yield Finding(
             FindingKind.UNFENCED,

@@ -1,4 +1,4 @@
-"""Multipart uploads that nobody will complete: their parts are invisible, and paid for."""
+"""Finding abandoned multipart uploads, whose parts are invisible but cost money."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from include.s3.location import S3Location
 
 ABANDONED = timedelta(days=1)
-"""No file takes a day; what began before was left by a process that was killed."""
+"""No upload takes a day; an older one was left by a killed process."""
 
 
 def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> Iterator[Finding]:
-    """Find uploads below checkpoints/ and models/ that began more than a day ago.
+    """Find uploads below checkpoints/ and models/ that were started more than a day ago.
 
     The repair is to abort them.
     """
@@ -36,8 +36,8 @@ def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> It
                     done = _abort(bucket.client, location, upload["UploadId"]) if repair else None
                     yield Finding(
                         FindingKind.ABANDONED_UPLOAD,
-                        f"A multipart upload to {location.uri} began at {upload['Initiated']:%Y-%m-%d %H:%M} "
-                        "and was never completed",
+                        f"A multipart upload to {location.uri} was started at "
+                        f"{upload['Initiated']:%Y-%m-%d %H:%M} and was never completed",
                         path=location.uri,
                         repair=done,
                     )

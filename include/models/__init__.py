@@ -1,1 +1,1 @@
-"""Versions of models: what was evaluated (ModelVersion), where it is recorded, which one is in production."""
+"""Versions of models: ModelVersion, where versions are recorded, and which one is in production."""

@@ -1,4 +1,4 @@
-"""What can go wrong with versions of models, in sentences for the person who reads a task's log."""
+"""Errors about versions of models, with sentences for the person who reads a task's log."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from include.errors import FinalError
 
 
 class ModelError(FinalError):
-    """Trying again does not help: something has to be decided or changed first."""
+    """A retry does not help: somebody has to decide or change something first."""
 
 
 class VersionUnknown(ModelError):
-    """There is no such model, or no such version of it."""
+    """The model, or that version of it, does not exist."""
 
 
 class NotRegistered(ModelError):
-    """A job's best.pt cannot become this version."""
+    """A job's best.pt cannot be registered as a version."""
 
 
 class PromotionRefused(ModelError):
-    """The version must not come into production as things are."""
+    """The version must not be promoted in the present situation."""
 
 
 class PromotionConflict(PromotionRefused):
-    """Somebody else promotes a version of the same model at the same time."""
+    """Another promotion of the same model is under way."""

@@ -1,4 +1,4 @@
-"""Where the files of a model are, and how one becomes a copy of another that was read back."""
+"""The files of a model in S3, and copying one to another with verification."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ MODEL_NAME, MODEL_NAME_RULE = JOB_ID, JOB_ID_RULE
 
 
 def version_location(bucket: Bucket, name: str, version: int) -> S3Location:
-    """Where the version's own file is, which is never replaced; raises ValueError for an impossible name."""
+    """Return the location of the version's own, immutable file. Raises ValueError for a bad name."""
     return bucket.at(version_key(_checked(name), version))
 
 
 def production_location(bucket: Bucket, name: str) -> S3Location:
-    """Where the file in production is; raises ValueError for an impossible name."""
+    """Return the location of the file in production. Raises ValueError for a bad name."""
     return bucket.at(production_key(_checked(name)))
 
 
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:
     """Return the metadata of a version's file and of its copy in production.
 
-    They are those of best.pt, and which version it is.
+    They are those of best.pt, with the model's name and version.
     """
     return {**found.metadata, "sha256": found.sha256, "model": name, "model-version": str(version)}
 
 
 def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
-    """Read every byte of the version's own file, and return what it is.
+    """Read every byte of the version's own file, and return its identity.
 
-    Raises CheckpointNotFound or CorruptObject where it is not what was registered, and other StoreErrors.
+    Raises CheckpointNotFound or CorruptObject if it is not the registered file, and other StoreErrors.
     """
     location = S3Location.parse(version.path)
     remedy = (
@@ -85,20 +85,21 @@ def place(
     metadata: Mapping[str, str],
     limits: TransferLimits,
 ) -> None:
-    """Make the object at `to` a copy of `source`, which was `found` there, and read it back.
+    """Copy `source`, whose identity is `found`, to `to` and read the copy back.
 
-    Nothing is copied where that is so already. Only what is seen there first is replaced: raises StoreBusy
-    where somebody else writes too, and CorruptObject where source or copy are not what was found.
+    Nothing is copied if `to` is already an intact copy. Only the object that was at `to` before is replaced:
+    raises StoreBusy if somebody else writes there too, and CorruptObject if source or copy differ from
+    `found`.
     """
     head = head_object(client, to)
     if head and metadata.items() <= head["Metadata"].items() and _is_whole(client, to, found):
-        log.info("%s is a whole copy of %s already.", to.uri, source.uri)
+        log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
     condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
     _copy(client, source, found, to, metadata, limits, condition)
     if not _is_whole(client, to, found):
         raise CorruptObject(
-            f"{to.uri} is not the copy of {source.uri} that was made of it just now (SHA-256 {found.sha256} "
+            f"{to.uri} differs from {source.uri}, from which it was just copied (SHA-256 {found.sha256} "
             "was expected); check the S3 server, then clear this task"
         )
     log.info("Copied %s to %s and read it back: SHA-256 %s.", source.uri, to.uri, found.sha256)
@@ -124,15 +125,15 @@ def _copy(
             there = head_object(client, source)
             if there is None or there["ETag"] != found.etag:
                 raise CorruptObject(
-                    f"{source.uri} was replaced or removed while it was copied; nothing was stored. Somebody "
-                    "else writes there: find out who, then clear this task"
+                    f"{source.uri} was replaced or removed while it was being copied; nothing was stored. "
+                    "Find out who else writes there, then clear this task"
                 ) from error
             there = head_object(client, to)
             if there and metadata.items() <= there["Metadata"].items():
-                return  # it had succeeded, and the answer was lost: the second try met our own copy
-            # Most likely by somebody who has lost the lock without noticing: trying again replaces it.
+                return  # it had succeeded, but the response was lost: the retry met our own copy
+            # Most likely by somebody who lost the lock without noticing: a retry replaces it.
             raise StoreBusy(
-                f"{to.uri} was changed by somebody else just now, so it was left as it is; try again"
+                f"{to.uri} was just changed by somebody else, so it was left unchanged; try again"
             ) from error
 
 

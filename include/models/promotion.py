@@ -1,4 +1,4 @@
-"""How a version comes to be, and into production: S3 first, the database last, one promotion at a time."""
+"""Registering and promoting versions: S3 first, the database last, one promotion at a time."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def register_copy(
     limits: TransferLimits | None = None,
     **evidence: Unpack[Evidence],
 ) -> ModelVersion:
-    """Make the best.pt of a job, as its row records it, the next version of the model: a candidate.
+    """Register the recorded best.pt of a job as the next version of the model, a candidate.
 
-    The version gets a file of its own, copied within S3 and read back before the row is written. A job that
-    is registered already stays as it is. Raises NotRegistered, CheckpointNotFound or CorruptObject where
-    the job's file is not what its row records, and other StoreErrors. The connection must be idle.
+    The version gets its own file, copied within S3 and read back before the row is written. A job that is
+    already registered is left unchanged. Raises NotRegistered, CheckpointNotFound or CorruptObject if the
+    job's file is not the recorded one, and other StoreErrors. The connection must be idle.
     """
     source, found = _recorded_best(connection, bucket.client, job_id)
 
@@ -81,7 +81,7 @@ def register_copy(
 
 
 def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
-    """Decide which version is to be promoted, and over which. Raises VersionUnknown."""
+    """Decide which version to promote and which one it replaces. Raises VersionUnknown."""
     models = ModelRepository(connection)
     present = models.production(request.name)
     if request.version is not None:
@@ -93,10 +93,10 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
     else:
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
-            f"version is empty, which means to roll back, but {now} of model {request.name} is in "
-            "production, and no older one was before; give the number of the version to promote"
+            f"version is empty, which means a rollback, but {now} of model {request.name} is in "
+            "production and no older one has been before; give the number of the version to promote"
         )
-    log.info("In production is %s; to be promoted is %s.", present or "nothing", chosen)
+    log.info("In production: %s. Promoting: %s.", present or "nothing", chosen)
     return ChosenVersion(
         name=chosen.name,
         version=chosen.version,
@@ -114,17 +114,17 @@ def promote(
     by: str | None,
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
-    """Bring the chosen version into production, archive the one that was, and return the new one.
+    """Put the chosen version into production, archive the previous one, and return the new one.
 
-    Its own file is read and compared with what was registered, then copied within S3 to the place of
-    production, with its metadata, and read back; only then the rows change. Whatever breaks in between is
-    healed by promoting again, whichever version: what is in production already is copied again unless it is
-    whole. Raises PromotionRefused where another version than chosen.expected is in production by now, and for
-    a version that the gate refused unless chosen.force; PromotionConflict where somebody else promotes just
-    now; VersionUnknown, and StoreErrors. The connection must be idle.
+    Its own file is read and compared with the registered hash, copied within S3 to the production key with
+    its metadata, and read back; only then do the rows change. After an interruption, promoting any version
+    again repairs the rest: the file of the version in production is copied again unless it is intact. Raises
+    PromotionRefused if another version than chosen.expected is in production now, or if the gate rejected
+    the version and chosen.force is off; PromotionConflict if another promotion is under way; VersionUnknown,
+    and StoreErrors. The connection must be idle.
     """
     models = ModelRepository(connection)
-    # Before the lock, which is not to be held for longer than it must: the file is never replaced.
+    # Before the lock, which must be held only briefly; the file itself is never replaced.
     found = read_version(bucket.client, models.require(chosen.name, chosen.version))
     with connection.transaction():
         version = models.begin_promotion(chosen.name, chosen.version)
@@ -151,13 +151,13 @@ def _require_promotable(version: ModelVersion, present: ModelVersion | None, cho
     if there != chosen.expected:
         before, now = (f"version {number}" if number else "no version" for number in (chosen.expected, there))
         raise PromotionRefused(
-            f"{version} was to take the place of {before}, but {now} is in production by now: somebody else "
-            "was quicker. Look at both; promote this one with promote_model if you still want it"
+            f"{version} was meant to replace {before}, but {now} is in production now: somebody else was "
+            "faster. Compare them, and promote this one with promote_model if you still want it"
         )
     if version.stage == Stage.REJECTED and not chosen.force:
         raise PromotionRefused(
-            f"{version} was refused by its gate ({version.reason}); trigger promote_model with force: true "
-            "to promote it all the same"
+            f"{version} was rejected by its gate ({version.reason}); trigger promote_model with force: true "
+            "to promote it anyway"
         )
 
 
@@ -171,7 +171,7 @@ def _recorded_best(
     head = head_object(client, location)
     if head is None:
         raise CheckpointNotFound(
-            f"{location.uri} does not exist, though job {job_id} has recorded it; train the job again"
+            f"{location.uri} does not exist, although job {job_id} has recorded it; train the job again"
         )
     metadata = head["Metadata"]
     if (metadata.get("sha256"), head["ContentLength"]) != (sha256, size):

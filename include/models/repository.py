@@ -1,4 +1,4 @@
-"""The only way to `model_versions`, by the statements of `sql/queries`."""
+"""Reading and writing `model_versions`, with the statements in `sql/queries`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Evidence(TypedDict, total=False):
-    """What a version was made from and measured by, as far as it is known: columns of ModelVersion."""
+    """Origin and evaluation of a version, as far as they are known: columns of ModelVersion."""
 
     dataset: str | None
     dataset_fingerprint: str | None
@@ -38,8 +38,8 @@ _EVERY = dict.fromkeys(
 class ModelRepository:
     """Reads and writes versions of models over one psycopg connection.
 
-    Each method is one transaction, committed when it returns, or a part of the caller's where one is open.
-    The connection stays the caller's to close.
+    Each method is one transaction, committed when it returns, or part of the caller's if one is open. The
+    caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -50,7 +50,7 @@ class ModelRepository:
         return self._one(name=name, version=version)
 
     def require(self, name: str, version: int) -> ModelVersion:
-        """Return the version. Raises VersionUnknown, which names what there is."""
+        """Return the version. Raises VersionUnknown, which names the existing ones."""
         found = self.get(name, version)
         if found is not None:
             return found
@@ -58,7 +58,7 @@ class ModelRepository:
         if not newest:
             raise self.unknown(name)
         raise VersionUnknown(
-            f"version={version} is none of model {name}: they are 1 to {newest[0].version}; give one of those"
+            f"version={version} of model {name} does not exist: its versions are 1 to {newest[0].version}"
         )
 
     def production(self, name: str) -> ModelVersion | None:
@@ -66,7 +66,7 @@ class ModelRepository:
         return self._one(name=name, stage=Stage.PRODUCTION)
 
     def earlier(self, name: str) -> ModelVersion | None:
-        """Return the version to roll back to: older than the one in production, and the last that was."""
+        """Return the version to roll back to: the older one that was in production most recently."""
         with self._connection.transaction():
             row = self._statements.row("find_earlier_model", name=name)
             return self.require(name, row.version) if row else None
@@ -81,7 +81,7 @@ class ModelRepository:
     ) -> Sequence[ModelVersion]:
         """Return versions of `name`, or of all models, the newest first.
 
-        before is name and version of the last one of the page before this.
+        before is the name and version of the last entry of the previous page.
         """
         before_name, before_version = before or (None, None)
         return self._find(
@@ -89,19 +89,19 @@ class ModelRepository:
         )
 
     def of_run(self, run_id: str) -> Sequence[ModelVersion]:
-        """Return what the Dag run registered, the newest first."""
+        """Return the versions that the Dag run registered, the newest first."""
         return self._find(run_id=run_id)
 
     def names(self) -> Sequence[str]:
-        """Return the names of all models in their order."""
+        """Return the names of all models in alphabetical order."""
         with self._connection.transaction():
             return [row.name for row in self._statements.rows("list_models")]
 
     def unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
         names = self.names()
-        known = f"give one of {', '.join(names)}" if names else "none was registered yet; run retrain_yolo"
-        return VersionUnknown(f"name={name!r} is no model: {known}")
+        known = f"give one of {', '.join(names)}" if names else "none is registered yet; run retrain_yolo"
+        return VersionUnknown(f"name={name!r} is not a registered model: {known}")
 
     def register(
         self,
@@ -114,11 +114,11 @@ class ModelRepository:
         place: Callable[[int], str],
         **evidence: Unpack[Evidence],
     ) -> ModelVersion:
-        """Make the job's best.pt the next version of the model, a candidate, and return it.
+        """Register the job's best.pt as the next version of the model, a candidate, and return it.
 
-        place(version) puts the file where it belongs and returns its path; meanwhile nobody else gets a
-        number, and the row is written only when it has returned. A job that is registered already stays as it
-        is. Raises NotRegistered if that was with another file.
+        place(version) stores the file and returns its path; meanwhile nobody else gets a number, and the row
+        is written only after it has returned. A job that is already registered is left unchanged. Raises
+        NotRegistered if it was registered with a different file.
         """
         with self._connection.transaction():
             self._statements.row("number_model_version", name=name)
@@ -137,8 +137,8 @@ class ModelRepository:
                 return self.require(name, version)
         if (found.sha256, found.size) != (sha256, size):
             raise NotRegistered(
-                f"Job {job_id} is {found} already, with another file (SHA-256 {found.sha256}, now {sha256}): "
-                "the job was trained again since. Train under a new job_id: that becomes a version of its own"
+                f"Job {job_id} is already {found}, with a different file (SHA-256 {found.sha256}, now "
+                f"{sha256}): the job was trained again since. Train under a new job_id to register another version"
             )
         return found
 
@@ -152,9 +152,9 @@ class ModelRepository:
         champion_metrics: Mapping[str, Any] | None,
         reason: str,
     ) -> ModelVersion:
-        """Record what a version reached when it was measured again, and return it: a candidate once more.
+        """Record a new evaluation of a version, make it a candidate again, and return it.
 
-        One that is or was in production stays as it is. Raises VersionUnknown.
+        One that is or was in production is left unchanged. Raises VersionUnknown.
         """
         with self._connection.transaction():
             self._statements.changed(
@@ -169,7 +169,7 @@ class ModelRepository:
             return self.require(name, version)
 
     def reject(self, name: str, version: int, reason: str) -> ModelVersion:
-        """Record why a candidate was refused, and return it; a version that was refused gets the new reason.
+        """Reject a candidate, recording why, and return it; an already rejected version gets the new reason.
 
         Raises VersionUnknown, and PromotionRefused for one that is or was in production.
         """
@@ -178,30 +178,30 @@ class ModelRepository:
             if not self._statements.changed("reject_model_version", **values):
                 found = self.require(name, version)
                 raise PromotionRefused(
-                    f"The stage of {found} is {found.stage}: it was promoted meanwhile, so it cannot be "
-                    "refused any more; roll back with promote_model instead"
+                    f"The stage of {found} is {found.stage}: it was promoted meanwhile, so it can no longer "
+                    "be rejected; roll back with promote_model instead"
                 )
             return self.require(name, version)
 
     def begin_promotion(self, name: str, version: int) -> ModelVersion:
-        """Keep everybody else from promoting a version of this model, until the end of the transaction.
+        """Lock the model against other promotions until the end of the transaction, and return the version.
 
-        Returns the version as it is now; nobody can refuse it meanwhile. Raises PromotionConflict.
+        Nobody can reject the version meanwhile. Raises PromotionConflict.
         """
         row = self._statements.row("try_lock_model", name=name)
         if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
-                "Wait until that one has ended, look what is in production then, and trigger this one again "
-                "if you still want it"
+                "Wait until it has ended, check which version is in production then, and trigger this one "
+                "again if you still want it"
             )
         self._statements.row("lock_model_version", name=name, version=version)
         return self.require(name, version)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
-        """Make the version the one in production, archive the present one, and return the new one.
+        """Put the version into production, archive the present one, and return the new one.
 
-        Without a reason the one that was recorded stays. Raises VersionUnknown.
+        Without a reason, the recorded one is kept. Raises VersionUnknown.
         """
         with self._connection.transaction():
             self._statements.changed("archive_production_model", name=name)

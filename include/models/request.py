@@ -1,4 +1,4 @@
-"""What a run of `promote_model` is asked for, and what it decides to do."""
+"""The parameters of `promote_model`, and the promotion that it decides on."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class PromotionRequest(Request):
 
 
 class ChosenVersion(BaseModel):
-    """Which version is to be promoted, decided once: a task that is tried again must not roll back further.
+    """The version to promote, decided once: a retried task must not roll back further.
 
-    expected is the version that it is to replace (None: nothing): the one in production then, or the one that
-    it was measured against.
+    expected is the version that it should replace (None: no version): the one in production then, or the one
+    against which it was evaluated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""A version of a model as it is recorded: one row of `model_versions`."""
+"""A version of a model: one row of `model_versions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Stage(StrEnum):
-    """What became of a version: it waits for a decision, is in production, was, or was refused."""
+    """Stage of a version: waiting for a decision, in production, formerly in production, or rejected."""
 
     CANDIDATE = "candidate"
     PRODUCTION = "production"
@@ -19,7 +19,7 @@ class Stage(StrEnum):
 
 
 class ModelVersion(BaseModel):
-    """One row of `model_versions`: a challenger that was evaluated, whatever became of it."""
+    """One row of `model_versions`: a challenger that was evaluated, whether or not it was promoted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -32,31 +32,31 @@ class ModelVersion(BaseModel):
     run_id: str | None
     """Dag run that registered it."""
     stage: Stage
-    """What became of it."""
+    """Its stage."""
     path: str
-    """The s3:// URI of its own object, which is never replaced."""
+    """The s3:// URI of its own file, which is never replaced."""
     sha256: str
     """Of that whole file, in lower-case hex."""
     size: int
     """Of that file, in bytes."""
     dataset: str | None
-    """What it was trained and measured on."""
+    """Dataset on which it was trained and evaluated."""
     dataset_fingerprint: str | None
     """Identifies the content of that dataset."""
     parameters_fingerprint: str | None
-    """Identifies the parameters that decide what is learnt from given data."""
+    """Identifies the parameters that determine what is learnt from given data."""
     metrics: dict[str, Any] | None
-    """What it reached on the validation split."""
+    """Its metrics on the validation split."""
     champion_version: int | None
-    """Version in production when this one was measured; None for nothing."""
+    """Version in production when this one was evaluated; None if there was none."""
     champion_metrics: dict[str, Any] | None
-    """What the champion reached on the same data."""
+    """The champion's metrics on the same data."""
     reason: str | None
-    """Why it was promoted or refused."""
+    """Why it was promoted or rejected."""
     promoted_by: str | None
     """Who last promoted it."""
     promoted_at: datetime | None
-    """When it last came into production."""
+    """When it was last promoted."""
     created_at: datetime
     """When it was registered."""
 
