@@ -196,7 +196,7 @@ def test_a_file_that_would_run_code_is_not_stored(
     store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.files[NAME] = craft.crafted(craft.call("os.system", craft.value("true")))
-    assert "what came from http://" in _refusal(store)
+    assert "the file from http://" in _refusal(store)
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 

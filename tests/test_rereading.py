@@ -53,7 +53,7 @@ def test_a_state_is_read_again(s3: S3, bucket: str, tmp_path: Path, caplog: pyte
     with wrong_first(s3, 1) as client:
         got = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "got.pt")
     assert Path(got.path).read_bytes() == CONTENT
-    assert "is not what was stored; reading it again" in caplog.text
+    assert "differ from what was stored; reading it again" in caplog.text
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])

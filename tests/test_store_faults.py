@@ -216,7 +216,7 @@ def test_an_upload_that_hangs_is_given_up_and_writes_nothing_later(
             upload = threads.submit(store.upload, second, "job", "last", VERSION, deadline=deadline)
             assert proxy.failing.wait(60)
             deadline.end_now()
-            with pytest.raises(UploadGivenUp, match="look at the network"):
+            with pytest.raises(UploadGivenUp, match="check the network"):
                 upload.result()
         proxy.heal()
         proxy.wait_for_the_failing()

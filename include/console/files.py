@@ -11,7 +11,7 @@ from typing import TypeAlias
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-"""Types of files that are served; the licences of third-party files are kept beside them in the source."""
+"""Types of files that are served; the licences of third-party files are kept next to them in the source."""
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 

@@ -35,7 +35,7 @@ MAX_FILTER_LENGTH = 250
 
 
 class JobUnknown(FinalError):
-    """There is no job of this id."""
+    """The job does not exist."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job_id={job_id!r:.200} does not exist; GET /jobs lists all jobs")
@@ -136,7 +136,7 @@ def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """What is known of a job beside its row."""
+    """What is known of a job in addition to its row."""
 
     epoch: int | None = None
     """Last recorded epoch; None before there is one."""
@@ -210,7 +210,7 @@ class JobListing:
         return int(plan["Plan"]["Plan Rows"])
 
     def details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
-        """Return, by the id of each job, what is known beside its row."""
+        """Return the details of each job by its id."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN

@@ -1,1 +1,1 @@
-"""The pictures that Ultralytics draws of a training: which of them are kept, and where."""
+"""Plots that Ultralytics draws during a training: choosing which to keep, and storing them."""

@@ -1,4 +1,4 @@
-"""Which pictures of a training are kept: the ones that tell most, each no larger than a page can show."""
+"""Choosing the pictures of a training to keep: the most informative, none larger than a page can show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDER = (
     "labels.jpg",
     "train_batch*.jpg",
 )
-"""What Ultralytics draws, the most telling first. Whatever else lies there is none of its pictures."""
+"""Plots of Ultralytics, the most informative first. Any other file is not one of its pictures."""
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,60}\.(png|jpg)$"
@@ -35,23 +35,23 @@ LARGEST_TOGETHER = 12_000_000
 MOST_PICTURES = 24
 
 _SIDES = (1600, 1200, 800)
-"""Pixels of the longer side, tried one after the other where a file is too large."""
+"""Pixels of the longer side, tried in this order if a file is too large."""
 
 
 def place_of(name: str) -> tuple[int, str] | None:
-    """By which pictures are sorted; None for what is no picture of a training."""
+    """Return the sort key of a picture; None for a file that is not a picture of a training."""
     if not re.fullmatch(NAME, name):
         return None
     return next(((place, name) for place, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
 
 
 def media_type(name: str) -> str:
-    """By the name's ending, which `place_of` has let pass."""
+    """Return the media type for the extension of a name that `place_of` accepts."""
     return MEDIA_TYPES[name.rpartition(".")[2]]
 
 
 def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the pictures to be kept, as many as fit, the most telling first."""
+    """Yield name and bytes of the pictures to keep, as many as fit, the most informative first."""
     placed = [(place, path) for path in folder.glob("*") if (place := place_of(path.name)) and path.is_file()]
     number = together = 0
     for _, path in sorted(placed):
@@ -64,9 +64,9 @@ def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def fitting(path: Path) -> bytes | None:
-    """Return the picture as it is, or smaller where it is too large; None if it is none, or not whole.
+    """Return the picture, shrunk if it is too large; None if it is invalid or incomplete.
 
-    Ultralytics draws in threads of its own, so that one may not be finished.
+    Ultralytics draws in threads of its own, so a picture may not be finished.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -80,12 +80,12 @@ def fitting(path: Path) -> bytes | None:
             for side in _SIDES:
                 picture.thumbnail((side, side))
                 smaller = io.BytesIO()
-                # A drawing has few colours; a PNG of a photograph would stay too large with all of them
+                # A drawing has few colours; a PNG of a photograph would stay too large with all colours.
                 drawn = picture.convert("RGB").quantize(256) if kind == "PNG" else picture
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
-    # ImportError: Ultralytics, where it is loaded, wants one more decoder for what Pillow does not know
+    # ImportError: Ultralytics, if loaded, requires another decoder for formats unknown to Pillow.
     except (OSError, SyntaxError, ImportError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None

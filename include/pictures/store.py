@@ -1,4 +1,4 @@
-"""The pictures of all jobs in one bucket, at `pictures/{job_id}/`: beside the checkpoints, not among them."""
+"""Storing the pictures of all jobs in one bucket, at `pictures/{job_id}/`, apart from the checkpoints."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class FetchedPicture:
-    """A picture's bytes, None where they are known already, and the tag by which a browser tells."""
+    """A picture's bytes, None if the browser has them already, and its ETag."""
 
     content: bytes | None
     etag: str
 
 
 class PictureStore:
-    """Pictures belong to one training of a job, as checkpoints do: to that which origin_run_id began."""
+    """Pictures in one bucket. Like checkpoints, they belong to the training that origin_run_id started."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
     def replace(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
-        """Store these pictures of a training, and remove those of others; returns how many.
+        """Store these pictures of a training, delete those of other trainings, and return the number stored.
 
-        What the same training has stored before stays: an attempt that only validates draws less. Raises
+        Earlier pictures of the same training are kept: an attempt that only validates draws fewer. Raises
         StoreErrors.
         """
         stored = set()
@@ -58,9 +58,9 @@ class PictureStore:
         return len(stored)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
-        """List the pictures of that training, the most telling first. Raises StoreErrors.
+        """List the pictures of that training, the most informative first. Raises StoreErrors.
 
-        Those of another training of the same name are none.
+        Pictures of another training of the same name are not included.
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
@@ -74,9 +74,9 @@ class PictureStore:
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
     ) -> FetchedPicture | None:
-        """One picture of that training; None if it has none of this name. Raises StoreErrors.
+        """Return a picture of that training; None if it has none of this name. Raises StoreErrors.
 
-        known holds the tags of what is there already: that is not read again.
+        known holds the ETags that the client already has, whose content is not read again.
         """
         if place_of(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None

@@ -1,1 +1,1 @@
-"""What a check of a dataset found, all of it, beside the checkpoints in S3."""
+"""Complete reports of dataset checks, stored in S3."""

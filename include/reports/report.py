@@ -1,4 +1,4 @@
-"""The whole result of a dataset check that failed; the job's row has a summary."""
+"""The complete result of a failed dataset check, of which the job's row has a summary."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class ReportedFinding(BaseModel):
-    """One problem."""
+    """One problem of a dataset."""
 
     file: str
-    """Relative to the dataset where it lies in it."""
+    """Path, relative to the dataset if it is inside it."""
     line: int | None
-    """Counted from 1; None where it is about the whole file."""
+    """Counted from 1; None if the problem concerns the whole file."""
     message: str
 
 
 class DatasetReport(BaseModel):
-    """All that a check found, up to FINDINGS problems."""
+    """The result of a check, with up to FINDINGS problems."""
 
     job_id: str
     run_id: str
@@ -33,14 +33,14 @@ class DatasetReport(BaseModel):
     task: str
     checked_at: datetime
     problems: int
-    """How many were found; a check stops looking when there are very many."""
+    """Number of problems found; a check stops when there are very many."""
     omitted: int
-    """How many of them are not listed here."""
+    """Number of problems that are not listed here."""
     findings: list[ReportedFinding]
 
 
 def report_on(error: DatasetError, *, job_id: str, run_id: str, dataset: str, task: str) -> DatasetReport:
-    """Make the report of a check that ended with `error`."""
+    """Return the report of a check that ended with `error`."""
     listed = error.findings[:FINDINGS]
     return DatasetReport(
         job_id=job_id,

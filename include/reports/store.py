@@ -1,4 +1,4 @@
-"""The reports of all jobs in one bucket, at `reports/{job_id}/dataset.json`."""
+"""Storing the reports of all jobs in one bucket, at `reports/{job_id}/dataset.json`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class ReportStore:
-    """A job has one report: a check that fails again replaces it."""
+    """The reports of one bucket. A job has one: a check that fails again replaces it."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
     def store(self, report: DatasetReport) -> str:
-        """Store the report and return its s3:// address. Raises StoreErrors."""
+        """Store the report and return its s3:// URI. Raises StoreErrors."""
         key = dataset_report_key(report.job_id)
         self._bucket.put(
             key,
@@ -35,7 +35,7 @@ class ReportStore:
         return self._bucket.at(key).uri
 
     def fetch(self, job_id: str) -> DatasetReport | None:
-        """Return the job's report; None where there is none, or no such thing. Raises StoreErrors."""
+        """Return the job's report; None if there is none or it is not valid. Raises StoreErrors."""
         if not re.fullmatch(JOB_ID, job_id):
             return None
         content = self._bucket.read(dataset_report_key(job_id), REPORT_BYTES)

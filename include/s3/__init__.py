@@ -1,5 +1,5 @@
-"""The only way to talk to S3: addresses, errors in sentences, uploads and downloads that are verified.
+"""All access to S3: addresses, errors as sentences, and verified uploads and downloads.
 
-It knows nothing of what the objects are. s3transfer is not used for uploads, because it knows neither
-If-Match nor If-None-Match, and a write without a condition protects nobody's checkpoint.
+It does not know what the objects mean. s3transfer is not used for uploads, because it supports neither
+If-Match nor If-None-Match, and an unconditional write could overwrite somebody else's checkpoint.
 """

@@ -1,4 +1,4 @@
-"""A stored object counts as stored, also where the answer that says so never comes."""
+"""Accepting an object as stored even if the response that says so never arrives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
-    """Return what send() returns, or what look() finds once nothing was sent or answered for `seconds`.
+    """Return the result of send(), or of look() after `seconds` without any bytes sent or a response.
 
-    Behind a connection that is half open, an answer would be waited for until the client's time-out. send
-    runs in a thread of its own, which looks after itself when it is not waited for any more: it sends
-    nothing. Raises what send does, and UploadGivenUp.
+    On a half-open connection, the response would otherwise be awaited until the client's time-out. send runs
+    in a thread of its own, which sends nothing more once it has been abandoned. Raises what send raises, and
+    UploadGivenUp.
     """
     answer: Future[str] = Future()
     request = WatchedRequest()
@@ -28,7 +28,7 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
         request.watch()
         try:
             answer.set_result(send())
-        except BaseException as error:  # whatever it is, it is the caller's
+        except BaseException as error:  # whatever it is, the caller gets it
             answer.set_exception(error)
 
     threading.Thread(target=copy_context().run, args=(run,), name="upload", daemon=True).start()
@@ -42,13 +42,13 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
 
 
 def _found(look: Callable[[], str | None]) -> str | None:
-    """Look, which is no sign that the upload gets on."""
+    """Return the result of look(), without counting its requests as progress of the upload."""
     check_deadline()
     try:
         return copy_context().run(_without_deadline, look)
     except UploadGivenUp:
         raise
-    except StoreError:  # the request that is waited for tells of it
+    except StoreError:  # the pending request reports it
         return None
 
 

@@ -1,6 +1,6 @@
-"""All that this project asks of one bucket; every method that asks S3 raises StoreErrors.
+"""Requests to one bucket; every method that sends one raises StoreErrors.
 
-An object at any URI, in whatever bucket, is the business of `reading`, `download` and `upload`.
+`reading`, `download` and `upload` handle objects at any URI, in any bucket.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket by its name, and the client that reaches it; several threads may use it."""
+    """A bucket by name, and the client for it; several threads may use it."""
 
     client: S3Client
     name: str
 
     @property
     def endpoint(self) -> str:
-        """The address of the server, for sentences."""
+        """The address of the server, for messages."""
         return self.client.meta.endpoint_url
 
     def at(self, key: str) -> S3Location:
@@ -41,18 +41,18 @@ class Bucket:
         return S3Location(self.name, key)
 
     def head(self, key: str) -> HeadObjectOutputTypeDef | None:
-        """Return S3's answer to HEAD; None if there is no such object."""
+        """Return S3's response to HEAD; None if the object does not exist."""
         return head_object(self.client, self.at(key))
 
     def read(self, key: str, largest: int) -> bytes | None:
-        """Return the object's bytes; None where there is none, or one of more than `largest` bytes."""
+        """Return the object's bytes; None if it does not exist or has more than `largest` bytes."""
         head = self.head(key)
         if head is None or head["ContentLength"] > largest:
             return None
         return self.read_version(key, head["ETag"])
 
     def read_version(self, key: str, etag: str) -> bytes:
-        """Return the bytes of the object with that ETag; raises StoreUnavailable where it was replaced."""
+        """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""
         with translate_s3_errors(self.client, self.at(key)):
             return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
 
@@ -64,19 +64,19 @@ class Bucket:
         content_type: str = "binary/octet-stream",  # S3's own default
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Store a small object over whatever is there."""
+        """Store a small object, replacing any other."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.put_object(
                 Bucket=self.name, Key=key, Body=content, ContentType=content_type, Metadata=metadata or {}
             )
 
     def delete(self, key: str) -> None:
-        """Delete whatever is there."""
+        """Delete the object, if it exists."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def delete_listed(self, item: ListedObject) -> bool:
-        """Delete the very object that was listed. Returns False if somebody has written another one since."""
+        """Delete exactly the object that was listed. Returns False if it was replaced or removed since."""
         from botocore.exceptions import ClientError
 
         with translate_s3_errors(self.client, item.location):
@@ -84,7 +84,7 @@ class Bucket:
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)
             except ClientError as error:
                 if is_condition_failed(error) or is_not_found(error):
-                    log.info("%s has changed since it was listed; it stays.", item.location.uri)
+                    log.info("%s has changed since it was listed; not deleted.", item.location.uri)
                     return False
                 raise
         return True

@@ -1,4 +1,4 @@
-"""How the connection to S3 behaves when the network does not."""
+"""Time-outs and retries of S3 clients."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 def client_config() -> Config:
-    """Time-outs and retries for uploads of hundreds of megabytes, for S3Hook or boto3.client(config=…).
+    """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
 
-    Six attempts back off for half a minute at most, which outlasts a restart of the server. Checksums of our
-    own are sent and checked anyway, so botocore adds none: not every S3 server knows those it would choose.
+    Six attempts back off for at most half a minute, which outlasts a restart of the server. Our own checksums
+    are sent and verified anyway, so botocore adds none: not every S3 server supports those it would choose.
     """
     from botocore.config import Config
 
     return Config(
         connect_timeout=10,
-        read_timeout=120,  # what S3 copies itself, up to 5 GiB, it answers only when it is done
+        read_timeout=120,  # S3 responds to a copy, of up to 5 GiB, only when it is done
         retries={"mode": "standard", "total_max_attempts": 6},
         tcp_keepalive=True,
         request_checksum_calculation="when_required",
@@ -27,7 +27,7 @@ def client_config() -> Config:
 
 
 def interactive_config() -> Config:
-    """For small requests that a person waits for: two attempts, of some seconds each."""
+    """Return time-outs for small requests that a person waits for: two attempts of some seconds each."""
     from botocore.config import Config
 
     return Config(

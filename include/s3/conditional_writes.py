@@ -1,6 +1,6 @@
-"""Whether an S3 server honours conditions on writes: asked of the server itself, for many ignore them.
+"""Probing whether an S3 server honours conditional writes, which many servers ignore.
 
-Not seen from outside is whether it compares and writes in one step; docs/deployment.md has what is known.
+A probe cannot show whether the server compares and writes atomically; docs/deployment.md says what is known.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CONTENT = b"By writes to this object it is found out whether the server honours conditions on writes.\n"
+_CONTENT = b"Writes to this object test whether the server honours conditional writes.\n"
 _NOBODYS_ETAG = f'"{"0" * 32}"'
 
 
 class Support(StrEnum):
-    """What a server does with a write whose condition does not hold: only HONOURED protects anything."""
+    """What a server does with a write whose condition does not hold; only HONOURED protects anything."""
 
     HONOURED = "refuses it"
     IGNORED = "carries it out"
     UNSUPPORTED = "does not know such a condition"
-    UNKNOWN = "was not asked, for the keys may not do that"
+    UNKNOWN = "is unknown, because the keys are not allowed to try it"
 
 
 @dataclass(frozen=True)
 class ConditionalWrites:
-    """What a bucket's server does with conditions, by the kind of write."""
+    """How a bucket's server treats conditions, by the kind of write."""
 
     put: Support
     multipart: Support
@@ -51,7 +51,7 @@ class ConditionalWrites:
     delete: Support
 
     def problems(self) -> list[str]:
-        """List what the server does not honour, each as a part of a sentence."""
+        """List the conditions that the server does not honour, each as part of a sentence."""
         writes = {
             "a PUT": self.put,
             "the end of a multipart upload": self.multipart,
@@ -66,10 +66,10 @@ class ConditionalWrites:
 
 
 def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
-    """Try writes whose conditions do not hold on an object of no job. Raises StoreErrors."""
+    """Try writes whose conditions do not hold, on an object that belongs to no job. Raises StoreErrors."""
     probe = _Probe(bucket)
     with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
-        _attempt(probe.put, {"IfNoneMatch": "*"})  # from here on it is there
+        _attempt(probe.put, {"IfNoneMatch": "*"})  # from now on the object exists
         return ConditionalWrites(
             put=_both(probe.put),
             multipart=_both(probe.multipart),
@@ -79,24 +79,24 @@ def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
 
 
 def require_conditional_writes(bucket: Bucket) -> None:
-    """Raise ConditionsNotHonoured where two attempts at a job could overwrite each other's state."""
+    """Raise ConditionsNotHonoured if two attempts at a job could overwrite each other's state."""
     found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
     if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
         raise _not_honoured(bucket, found, "train on")
     if found.copy is Support.IGNORED:
         log.warning(
-            "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could put back "
-            "an older state. The next attempt goes on from the newest one that it finds.",
+            "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could restore "
+            "an older state. The next attempt continues from the newest one that it finds.",
             bucket.endpoint,
         )
 
 
 def require_conditional_deletes(bucket: Bucket) -> None:
-    """Raise ConditionsNotHonoured where an object that was just replaced could be deleted for the old one."""
+    """Raise ConditionsNotHonoured if a deletion could hit an object that was just replaced."""
     found = probe_conditional_writes(bucket)
     if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
-        raise _not_honoured(bucket, found, "give states up on")
+        raise _not_honoured(bucket, found, "delete states on")
 
 
 def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
@@ -108,7 +108,7 @@ def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> Condit
 
 
 class _Probe:
-    """Each kind of write, to one object."""
+    """The kinds of writes, each to the same object."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._client, self._at = bucket.client, bucket.at(PROBE_KEY)
@@ -130,12 +130,12 @@ class _Probe:
             Bucket=self._at.bucket,
             Key=self._at.key,
             CopySource={"Bucket": self._at.bucket, "Key": self._at.key},
-            MetadataDirective="REPLACE",  # or S3 would refuse to copy an object to itself
+            MetadataDirective="REPLACE",  # otherwise S3 refuses to copy an object to itself
             **condition,
         )
 
     def deletion(self) -> Support:
-        """Only retention deletes, so keys that may not are no problem."""
+        """Try to delete. Keys that are not allowed to are fine, because only retention deletes."""
         try:
             with translate_s3_errors(self._client, self._at):
                 return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
@@ -147,7 +147,7 @@ class _Probe:
 
 
 def _both(write: Callable[[Condition], None]) -> Support:
-    """Say what becomes of a write where nothing should be, and of one over an object that is not there."""
+    """Try a write that requires no object to exist, and one that requires an object that does not exist."""
     first = _attempt(write, {"IfNoneMatch": "*"})
     return first if first is not Support.HONOURED else _attempt(write, {"IfMatch": _NOBODYS_ETAG})
 

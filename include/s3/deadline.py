@@ -1,4 +1,4 @@
-"""An end for uploads that hang: time-outs of sockets do not notice a connection that trickles."""
+"""Deadlines for uploads: time-outs of sockets do not notice a connection that only trickles."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 
 
 class Deadline:
-    """The time by which an upload must have ended, `seconds` from now; any thread may bring it forward.
+    """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
 
-    After it no request begins, retries of botocore included, and no byte of a body is read any more: the
-    request breaks off and its connection is closed, so that nothing is left that could still write. It
-    bounds the sending. How long the server may stay silent, before or after it, is the client's time-out.
+    After it no request starts, including botocore's retries, and no more bytes of a body are read: the
+    request is aborted and its connection closed, so that nothing can still write. It only bounds the sending;
+    how long the server may take to respond is the client's time-out.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -36,12 +36,12 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether it has passed."""
+        """Whether it has expired."""
         return self._ended or time.monotonic() >= self._at
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Bound the requests that this thread makes. Raises UploadGivenUp for one that was broken off."""
+        """Apply it to the requests of this thread. Raises UploadGivenUp for one that was aborted."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -53,27 +53,27 @@ class Deadline:
             _CURRENT.reset(token)
 
     def check(self) -> None:
-        """Raise UploadGivenUp if it has passed."""
+        """Raise UploadGivenUp if it has expired."""
         if self.over:
             raise self._given_up()
 
     def sent(self, size: int) -> None:
-        """Note that so many bytes of a body were read to be sent."""
+        """Record that `size` bytes of a body were read to be sent."""
 
     def answered(self) -> None:
-        """Note that the server has answered a request."""
+        """Record that the server has responded to a request."""
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            f"The upload had not ended when its time was over (after {self._seconds:.0f} s, or when the "
-            "training ended) and was given up; look at the network between this machine and S3"
+            f"The upload did not finish in time (within {self._seconds:.0f} s, or before the training ended) "
+            "and was abandoned; check the network between this machine and S3"
         )
 
 
 class StallDeadline(Deadline):
-    """Expires when an upload makes no progress: `seconds` without an answer or `least_bytes` more sent.
+    """Expires when an upload makes no progress: `seconds` without a response or `least_bytes` more sent.
 
-    So the time that an upload may take follows from its size and its speed.
+    So the time that an upload may take depends on its size.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -82,26 +82,26 @@ class StallDeadline(Deadline):
         self._counted = 0
 
     def sent(self, size: int) -> None:
-        """Move the end once enough bytes were sent. A retry that begins anew counts them again."""
+        """Extend the deadline once enough bytes were sent. A retry from the start counts them again."""
         self._counted += max(size, 0)
         if self._counted >= self._least_bytes:
             self.answered()
 
     def answered(self) -> None:
-        """Move the end."""
+        """Extend the deadline."""
         self._counted = 0
         self._at = time.monotonic() + self._seconds
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            f"The upload was given up: for {self._seconds:.0f} s S3 answered nothing and took less than "
-            f"{self._least_bytes} bytes, or the training ended; look at the network between this machine "
+            f"The upload was abandoned: for {self._seconds:.0f} s S3 did not respond and accepted less than "
+            f"{self._least_bytes} bytes, or the training ended; check the network between this machine "
             "and S3"
         )
 
 
 class WatchedRequest:
-    """A request whose answer somebody waits for elsewhere, and may stop waiting for."""
+    """A request whose response another thread awaits, and may stop waiting for."""
 
     def __init__(self) -> None:
         self._abandoned = False
@@ -109,15 +109,15 @@ class WatchedRequest:
 
     @property
     def silent_seconds(self) -> float:
-        """How long nothing was sent."""
+        """Seconds since something was last sent."""
         return time.monotonic() - self._last_sign
 
     def abandon(self) -> None:
-        """Let nothing more of it be sent, retries of botocore included."""
+        """Send nothing more of it, including botocore's retries."""
         self._abandoned = True
 
     def watch(self) -> None:
-        """Make the requests of this thread's context part of it."""
+        """Make the requests of this thread's context belong to it."""
         _REQUEST.set(self)
 
     def check(self) -> None:
@@ -128,7 +128,7 @@ class WatchedRequest:
 
 
 def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
-    """Note that so many bytes are sent. Raise UploadGivenUp where this thread may send nothing more."""
+    """Record that bytes are being sent. Raise UploadGivenUp if this thread must send nothing more."""
     if (request := _REQUEST.get()) is not None:
         request.check()
     if (deadline := _CURRENT.get()) is not None:
@@ -137,12 +137,12 @@ def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
 
 
 def forget_deadline() -> None:
-    """Let the requests of this thread's context neither end with a deadline nor move it."""
+    """Exempt the requests of this thread's context from the deadline; they neither obey nor extend it."""
     _CURRENT.set(None)
 
 
 def obey_deadlines(client: S3Client) -> None:
-    """Let `client` send no request after the deadline, other than the one that removes an upload's parts."""
+    """Make `client` send no request after the deadline, except the one that aborts an upload."""
     client.meta.events.register("before-send.s3", _before_send, unique_id="upload-deadline")
     client.meta.events.register("after-call.s3", _after_call, unique_id="upload-deadline-answer")
 

@@ -1,4 +1,4 @@
-"""One S3 object to one local file, which appears whole or not at all."""
+"""Downloading an S3 object to a local file, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BLOCK = 1024**2
-_BREAKS = 5  # a connection that breaks more often without bringing anything is not worth waiting for
+_BREAKS = 5  # in a row without any new bytes
 
 REREAD_SECONDS = (0.2, 3.5)
-"""How long to wait before wrong bytes are read again: what is wrong a third time is wrong in S3."""
+"""Pauses before wrong bytes are read again: bytes that are wrong a third time are wrong in S3."""
 
 
 @dataclass(frozen=True)
 class FetchedObject:
-    """What was downloaded: sha256 (hex) and size are of what arrived, etag and metadata are S3's."""
+    """A downloaded object: sha256 (hex) and size are of the received bytes, etag and metadata are S3's."""
 
     sha256: str
     size: int
@@ -44,9 +44,9 @@ class FetchedObject:
 def download(
     client: S3Client, location: S3Location, to: Path, largest: int | None = None, sha256: str | None = None
 ) -> Iterator[FetchedObject]:
-    """Download next to `to`, let the caller check what came, then rename; after an exception nothing is left.
+    """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    What has another hash than sha256, or than the one in the object's metadata, is read again before.
+    Bytes whose hash differs from sha256, or from the one in the object's metadata, are read again first.
 
     Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space),
     StoreUnreachable and the other StoreErrors.
@@ -66,18 +66,20 @@ def download(
 
 
 def _read_until_whole(download: _Download, sha256: str | None) -> FetchedObject:
-    """Download, again where the bytes are not those that were stored: they may be wrong on their way only."""
+    """Download, and retry if the bytes differ from what was stored: they may have been damaged in transit."""
     for pause in REREAD_SECONDS:
         downloaded = download.run()
         if (sha256 or downloaded.metadata.get("sha256")) in (None, downloaded.sha256):
             return downloaded
-        log.warning("What arrived of %s is not what was stored; reading it again.", download.location.uri)
+        log.warning(
+            "The downloaded bytes of %s differ from what was stored; reading it again.", download.location.uri
+        )
         time.sleep(pause)
     return download.run()
 
 
 class _Download:
-    """The transfer of one object into a file, which goes on where a broken connection left it."""
+    """The transfer of an object to a file, which resumes after a broken connection."""
 
     def __init__(
         self, client: S3Client, location: S3Location, file: IO[bytes], to: Path, largest: int | None
@@ -107,7 +109,7 @@ class _Download:
                 if breaks == _BREAKS:
                     raise
                 log.warning(
-                    "The download of %s broke off after %d of %d bytes (%s); going on from there.",
+                    "The download of %s broke off after %d of %d bytes (%s); resuming from there.",
                     self.location.uri, self._received, size, error,
                 )  # fmt: skip
             if self._received == size:
@@ -137,7 +139,7 @@ class _Download:
         if free < size:
             raise LocalDiskError(
                 f"{self.location.uri} has {size} bytes, but {self._to.parent} has only {free} bytes free; "
-                "make room, or set TRAINING_ROOT to a larger disk"
+                "free some space, or set TRAINING_ROOT to a larger disk"
             )
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between this machine and S3, in sentences for the person who reads a task's log."""
+"""Errors of S3, with sentences for the person who reads a task's log."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ _NOT_FOUND = {"NoSuchKey", "404"}
 
 
 class StoreError(ProjectError):
-    """S3 could not do what was asked."""
+    """A request to S3 failed."""
 
 
 class StoreUnavailable(StoreError, TransientError):
-    """S3 did not do it this time."""
+    """S3 is unavailable at present; a retry may succeed."""
 
 
 class StoreUnreachable(StoreUnavailable):
-    """The endpoint does not answer, or broke off."""
+    """The endpoint does not respond, or closed the connection."""
 
 
 class StoreBusy(StoreUnavailable):
-    """Something else was being written or replaced at the same place at the same time."""
+    """The same object was being written or replaced at the same time."""
 
 
 class UploadGivenUp(StoreUnavailable):
-    """The upload had not ended by its deadline. Whether S3 has it all the same shows the next look."""
+    """The upload did not finish by its deadline. It may still have been stored; the next HEAD tells."""
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state is at stake: it is tried again until that is corrected."""
+    """The store is misconfigured, but a state is at stake, so requests are retried until it is corrected."""
 
 
 class StoreRefusal(StoreError, FinalError):
-    """S3, or what it holds, has to be changed first."""
+    """S3 or its contents must be changed first; a retry does not help."""
 
 
 class StoreMisconfigured(StoreRefusal):
-    """The keys, a clock or the bucket are wrong. Somebody can correct that, and the same request succeeds."""
+    """The keys, a clock or the bucket are wrong. Once that is corrected, the same request succeeds."""
 
 
 class BucketMissing(StoreMisconfigured):
-    """There is no such bucket at the endpoint."""
+    """The bucket does not exist at the endpoint."""
 
 
 class StoreAccessDenied(StoreMisconfigured):
@@ -63,7 +63,7 @@ class StoreAccessDenied(StoreMisconfigured):
 
 
 class ClockSkew(StoreMisconfigured):
-    """The machine's clock is too far from the server's for a signature to count."""
+    """The machine's clock differs too much from the server's for a signature to be valid."""
 
 
 class ObjectNotFound(StoreRefusal):
@@ -71,31 +71,31 @@ class ObjectNotFound(StoreRefusal):
 
 
 class ForeignObject(StoreRefusal):
-    """The object does not carry our metadata: it was not written by this project."""
+    """The object does not have our metadata: this project did not write it."""
 
 
 class CorruptObject(StoreRefusal):
-    """The bytes are not those that were stored, or not those that were asked for."""
+    """The bytes differ from what was stored or expected."""
 
 
 class ObjectTooLarge(StoreRefusal):
-    """The object has more bytes than the caller takes."""
+    """The object is larger than the caller accepts."""
 
     def __init__(self, uri: str, size: int, largest: int) -> None:
-        super().__init__(f"{uri} has {size:,} bytes, more than the {largest:,} that are allowed here")
+        super().__init__(f"{uri} has {size:,} bytes, more than the limit of {largest:,}")
         self.size = size
 
 
 class ConditionsNotHonoured(StoreRefusal):
-    """The server does not refuse a write whose condition does not hold: nothing would be fenced."""
+    """The server does not refuse writes whose conditions do not hold, so it could not fence anybody."""
 
 
 class FencedOut(StoreRefusal, OwnershipLost):
-    """Another attempt has written this checkpoint since this one last saw it: that one owns the job now."""
+    """Another attempt has written this checkpoint since this one last saw it, and owns the job now."""
 
 
 class SourceChanged(FencedOut):
-    """The object that was to be copied is another one by now."""
+    """The source of a copy was replaced meanwhile."""
 
 
 class LocalFileMissing(StoreRefusal):
@@ -103,7 +103,7 @@ class LocalFileMissing(StoreRefusal):
 
 
 class LocalFileChanged(StoreRefusal):
-    """The local file is not the one that the training handed over."""
+    """The local file has changed since the training handed it over."""
 
 
 class LocalDiskError(StoreError, AttemptError):
@@ -139,27 +139,27 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
 
 
 def error_code(error: ClientError) -> str:
-    """S3's code, such as `NoSuchKey`; the HTTP status where the answer had no body, as with every HEAD."""
+    """Return S3's code, such as `NoSuchKey`; the HTTP status if the response had no body, as for HEAD."""
     return error.response.get("Error", {}).get("Code", "")
 
 
 def is_condition_failed(error: ClientError) -> bool:
-    """Say whether the object is not the one that If-Match or If-None-Match expected."""
+    """Say whether the condition of If-Match or If-None-Match did not hold."""
     return error_code(error) in _CONDITION_FAILED
 
 
 def is_wrong_bytes(error: ClientError) -> bool:
-    """Say whether the server received other bytes than the checksum says."""
+    """Say whether the server received bytes that do not match the checksum."""
     return error_code(error) in _WRONG_BYTES
 
 
 def is_not_supported(error: ClientError) -> bool:
-    """Say whether the server knows the request, but not what it was given with it."""
+    """Say whether the server does not support the request or one of its arguments."""
     return error_code(error) in _NOT_SUPPORTED
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Whether the parts of an upload that ended with `error` are of no use to another try."""
+    """Say whether `error` makes the uploaded parts useless for a retry."""
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
@@ -168,7 +168,7 @@ def is_hopeless(error: BaseException) -> bool:
 
 
 def is_not_found(error: ClientError) -> bool:
-    """There is no such object; after a HEAD it may as well be the bucket that is missing."""
+    """Say whether the object does not exist; after a HEAD, it may be the bucket that is missing."""
     return error_code(error) in _NOT_FOUND
 
 

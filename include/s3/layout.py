@@ -1,15 +1,15 @@
-"""Where in a bucket each kind of object lies.
+"""The keys of all objects in a bucket.
 
     checkpoints/{job_id}/best.pt, last.pt, last.previous.pt   the checkpoints of a training job
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
-    pictures/{job_id}/{name}                                  what Ultralytics drew of a training
-    reports/{job_id}/dataset.json                             what the check of a job's dataset found
-    datasets/jobs/{job_id}.json                               the dataset that a job was begun with
+    pictures/{job_id}/{name}                                  a plot that Ultralytics drew of a training
+    reports/{job_id}/dataset.json                             the report of the check of a job's dataset
+    datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
-    pretrained/{name}                                         pretrained weights, each file once
+    pretrained/{name}                                         pretrained weights
 
-Names and ids in these keys are checked by those who build them: none holds a slash.
+Callers validate the names and ids in these keys: none contains a slash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PICTURES = "pictures/"
 REPORTS = "reports/"
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
-"""An object of no job that stays: without it, no two probes at once could tell what they see."""
+"""A permanent object that belongs to no job: if it came and went, probes would disturb one another."""
 
 
 def checkpoint_key(job_id: str, kind: str) -> str:
@@ -39,7 +39,7 @@ def production_key(name: str) -> str:
 
 
 def pictures_prefix(job_id: str) -> str:
-    """Return what the keys of a job's pictures begin with."""
+    """Return the prefix of the keys of a job's pictures."""
     return f"{PICTURES}{job_id}/"
 
 
@@ -49,7 +49,7 @@ def dataset_report_key(job_id: str) -> str:
 
 
 def checked_dataset_key(job_id: str) -> str:
-    """Return the key of the dataset that a job was begun with."""
+    """Return the key of the dataset that a job started with."""
     return f"datasets/jobs/{job_id}.json"
 
 

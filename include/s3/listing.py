@@ -1,4 +1,4 @@
-"""What is in the bucket, page by page: a million objects take no more memory than a thousand."""
+"""Listing a bucket page by page: a million objects take no more memory than a thousand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PAGE_SIZE = 1000
-"""Keys; S3 gives no more at once."""
+"""Number of keys; S3 returns no more at once."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class ListedObject:
 
     @property
     def job_id(self) -> str | None:
-        """The job below whose prefix it is; None for any other place."""
+        """The job below whose prefix it is; None for any other object."""
         parts = self.location.key.removeprefix(CHECKPOINTS).split("/")
         return parts[0] if self.location.key.startswith(CHECKPOINTS) and len(parts) > 1 else None
 
     @property
     def name(self) -> str:
-        """What comes after the job's prefix, such as `last.pt`."""
+        """Its key without the job's prefix, such as `last.pt`."""
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
 def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
-    """Every object below `prefix`, in pages of at most PAGE_SIZE. Raises StoreErrors."""
+    """Yield the objects below `prefix` in pages of at most PAGE_SIZE. Raises StoreErrors."""
     paginator = client.get_paginator("list_objects_v2")
     with translate_s3_errors(client, prefix):
         for page in paginator.paginate(
@@ -51,5 +51,5 @@ def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
                     S3Location(prefix.bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
                 )
                 for item in page.get("Contents", ())
-                if not item["Key"].endswith("/")  # folders, which some servers and clients make
+                if not item["Key"].endswith("/")  # folders, which some servers and clients create
             ]

@@ -1,4 +1,4 @@
-"""A local file that is to be sent: hashed, and read in pieces that a deadline bounds."""
+"""A local file to upload: hashed, and read in pieces that obey a deadline."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MAX_PARTS = 10_000  # S3's own limit
 
 @dataclass(frozen=True)
 class TransferLimits:
-    """Sizes in bytes: what goes in parts, and how.
+    """Limits of uploads and copies; sizes are in bytes.
 
-    A file above `threshold` goes in parts of `part_size`, `parallel_parts` at a time, of which those that
-    arrived are kept. S3 takes, and copies, at most 5 GiB in one request. Nothing below that goes in parts:
-    one PUT is refused by S3 if its bytes or its condition are wrong, while the checksum of parts is composite
-    and not every server checks the condition of putting them together atomically.
+    A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and parts that
+    have arrived are kept. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are not split:
+    S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is composite,
+    and not every server checks the condition atomically when it assembles them.
 
-    Where the answer to a PUT does not come for `answer_seconds`, it is looked whether the object is there.
+    If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
     """
 
     threshold: int = 5 * 1024**3
@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file and the hashes it had when it was read: of the whole and, if it goes in parts, of each part."""
+    """A file and its hashes when it was read: of the whole file and, if it is split, of each part."""
 
     path: Path
     size: int
@@ -62,7 +62,7 @@ class LocalFile:
 
     @classmethod
     def read(cls, path: Path, limits: TransferLimits) -> LocalFile:
-        """Hash the file once; raises FileNotFoundError if it is not there."""
+        """Hash the file, reading it once. Raises FileNotFoundError if it does not exist."""
         size = path.stat().st_size
         with path.open("rb") as file:
             if size <= limits.threshold:
@@ -86,7 +86,7 @@ class LocalFile:
 
 
 def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """Return a piece of the file, which cannot be read any more once the deadline is over."""
+    """Return a piece of the file, which can no longer be read once the deadline has expired."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])

@@ -1,4 +1,4 @@
-"""A file that goes to S3 in parts: those that arrived are kept while it is tried again."""
+"""Uploading a file in parts: those that have arrived are kept for a retry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class MultipartUpload:
-    """An upload to one place, from its first part until it is completed or aborted."""
+    """A multipart upload of one object, from its first part until it is completed or aborted."""
 
     def __init__(self, client: S3Client, location: S3Location, metadata: Mapping[str, str]) -> None:
         self._client, self._location = client, location
@@ -34,7 +34,7 @@ class MultipartUpload:
 
     @property
     def has_parts(self) -> bool:
-        """Whether a part of it has arrived."""
+        """Whether any part has arrived."""
         return bool(self._arrived)
 
     def send(self, file: LocalFile, parallel: int) -> None:
@@ -51,18 +51,18 @@ class MultipartUpload:
                 for part in sending:
                     part.result()
             except BaseException:
-                # A part that arrives after an abort would stay in the bucket, invisible and paid for.
+                # A part that arrives after an abort would stay in the bucket, invisible but charged for.
                 threads.shutdown(cancel_futures=True)
                 raise
 
     def send_bytes(self, content: bytes) -> None:
-        """Send these few bytes as the only part. Raises what boto3 raises."""
+        """Send these bytes as the only part. Raises what boto3 raises."""
         part = Part(1, 0, len(content), hashlib.sha256(content).digest())
         self._send_body(content, part)
 
     def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
-        """Let S3 copy the parts from the object with that ETag. Raises what boto3 raises."""
-        # One after the other: a deadline bounds the requests of the thread that it was set in.
+        """Copy the parts within S3 from the object with that ETag. Raises what boto3 raises."""
+        # Sequentially, because a deadline only applies to requests of its own thread.
         for number, offset in enumerate(range(0, size, part_size), 1):
             copied = self._client.upload_part_copy(
                 Bucket=self._location.bucket,
@@ -79,7 +79,7 @@ class MultipartUpload:
             self._arrived[number] = part
 
     def complete(self, condition: Condition) -> str:
-        """Make the object of its parts, and return its ETag. Raises what boto3 raises."""
+        """Assemble the object from its parts and return its ETag. Raises what boto3 raises."""
         return self._client.complete_multipart_upload(
             Bucket=self._location.bucket,
             Key=self._location.key,
@@ -89,7 +89,7 @@ class MultipartUpload:
         )["ETag"]
 
     def abort(self) -> None:
-        """Remove its parts."""
+        """Abort the upload, which removes its parts."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -101,7 +101,7 @@ class MultipartUpload:
         except (BotoCoreError, ClientError) as error:
             log.warning(
                 "Parts of upload %s to %s could not be removed (%s); a lifecycle rule that aborts incomplete "
-                "multipart uploads does that.",
+                "multipart uploads would remove them.",
                 self._id,
                 self._location.uri,
                 error,

@@ -1,4 +1,4 @@
-"""Read objects: what S3 says about them, and the bytes themselves, which no stored checksum can prove."""
+"""Reading objects: their metadata, and their bytes, which no stored checksum can prove."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _BLOCK = 1024**2
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
     """Return S3's answer to HEAD; None if there is no such object. Raises StoreErrors.
 
-    The answer to a HEAD has no body, so it does not say whether the bucket or the object is missing, nor why
-    something is forbidden; a listing does.
+    The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
+    access is denied; a listing does.
     """
     from botocore.exceptions import ClientError
 
@@ -37,10 +37,10 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
 
 
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read an object until it is certain what it holds, also where it carries no SHA-256.
+    """Read an object until its content is certain, even if it has no SHA-256.
 
-    That is so when its ETag is the MD5 of what arrived. It need not be one; then three equal readings count.
-    Raises StoreBusy where they differ, and what `read_object` raises.
+    It is certain if its ETag is the MD5 of the received bytes. An ETag need not be an MD5; then three equal
+    readings count. Raises StoreBusy if they differ, and what `read_object` raises.
     """
     readings = []
     for pause in (0.0, *REREAD_SECONDS):
@@ -51,14 +51,14 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
             return read
         readings.append(read)
     if len({read.sha256 for read in readings}) > 1:
-        raise StoreBusy(f"{location.uri} was read three times, and not with the same bytes each time")
+        raise StoreBusy(f"{location.uri} was read three times, with different bytes each time")
     return readings[0]
 
 
 def read_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read the whole object, keep nothing of it, and say what it was.
+    """Read the whole object without keeping it, and return its identity.
 
-    Raises ObjectNotFound, CorruptObject (where the server itself finds it damaged) and other StoreErrors.
+    Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """
     return _read(client, location, hashlib.sha256())
 
@@ -66,7 +66,7 @@ def read_object(client: S3Client, location: S3Location) -> FetchedObject:
 def _read(
     client: S3Client, location: S3Location, sha256: hashlib._Hash, *more: hashlib._Hash
 ) -> FetchedObject:
-    """Feed all that the object holds to the digests."""
+    """Read the object into the digests, and return its identity."""
     size = 0
     with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
@@ -78,7 +78,7 @@ def _read(
 
 
 class ObjectSource:
-    """An object in S3 that is read in parts (a Source of an inspection), all of the same version."""
+    """Random access to one version of an object in S3 (a Source of an inspection)."""
 
     def __init__(self, client: S3Client, location: S3Location, size: int, etag: str) -> None:
         self.size = size
@@ -102,6 +102,6 @@ class ObjectSource:
                 if not is_condition_failed(error):
                     raise
                 raise CorruptObject(
-                    f"{self._location.uri} was replaced while it was read; try again when its upload "
-                    "has ended"
+                    f"{self._location.uri} was replaced while it was being read; try again once its upload "
+                    "has finished"
                 ) from None

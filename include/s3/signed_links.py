@@ -1,4 +1,4 @@
-"""Links by which a browser fetches an object from S3 by itself, for a few minutes and without credentials."""
+"""Signed links with which a browser downloads an object directly from S3, for a few minutes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
-    """Sign a GET of the object, which is saved as `filename`; S3 refuses it after so many seconds.
+    """Sign a GET of the object, which is saved as `filename`; the link expires after `seconds`.
 
-    Nothing is asked of S3. The signature covers the host of `client`, so its endpoint must be the one that
-    the browser uses. Whoever has the link has the file: it is not to be logged.
+    This sends no request. The signature covers the host of `client`, so its endpoint must be the one that the
+    browser uses. Never log the link: it gives access to the file.
     """
     return client.generate_presigned_url(
         "get_object",

@@ -1,7 +1,7 @@
-"""One file or object to one S3 object: checked by the server, over no object but the expected one.
+"""Uploading or copying to an S3 object, verified by the server, and only over the expected object.
 
-In one request or in parts. The server checks every byte that is sent against the SHA-256 of what was hashed
-here, so a file that changes while it is sent never becomes an object.
+The server checks all bytes against the SHA-256 that was computed here, in one request or in parts, so a file
+that changes while it is sent never becomes an object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put"]
 
 
 class Condition(TypedDict, total=False):
-    """When a write may happen: over the object with this ETag, or only where there is none."""
+    """Condition of a write: the object must have this ETag, or must not exist."""
 
     IfMatch: str
     IfNoneMatch: str
@@ -34,7 +34,7 @@ def put(
     metadata: Mapping[str, str],
     condition: Condition,
 ) -> str:
-    """Store `file` in one request and return its ETag. Raises what boto3 raises; then nothing has changed."""
+    """Upload `file` in one request; return its ETag. Raises what boto3 raises; then nothing has changed."""
     with body(file.path, 0, file.size) as content:
         return client.put_object(
             Bucket=location.bucket,
@@ -56,10 +56,10 @@ def copy(
     limits: TransferLimits,
     condition: Condition,
 ) -> None:
-    """Copy the object with that ETag within S3, and only that one, giving the copy `metadata`.
+    """Copy the object within S3, only if it has that ETag, and give the copy `metadata`.
 
-    Metadata are given rather than copied, because a copy in parts would lose them. condition says what the
-    copy may replace. Raises what boto3 raises; then nothing has changed.
+    Metadata are set rather than copied, because a copy in parts would lose them. condition says what the copy
+    may replace. Raises what boto3 raises; then nothing has changed.
     """
     size = client.head_object(Bucket=location.bucket, Key=location.key, IfMatch=etag)["ContentLength"]
     if size > limits.copied_at_once:

@@ -1,1 +1,1 @@
-"""The weights that a training starts from: found by what `model` names, and stored in S3 for all jobs."""
+"""Initial weights of trainings: finding those that `model` names, and storing them in S3 for all jobs."""

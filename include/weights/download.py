@@ -1,4 +1,4 @@
-"""Fetching a pretrained file over HTTP, from where Ultralytics publishes it or from a mirror."""
+"""Downloading a pretrained file over HTTP, from Ultralytics or from a mirror."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1024**2
 _REDIRECTS = 5
-"""GitHub answers with one."""
+"""GitHub sends one."""
 
 
 class DownloadFailed(FinalError):
-    """Why a file did not come, as the second half of a sentence that begins with its address."""
+    """The file could not be downloaded; the text continues a sentence that starts with its URL."""
 
 
 class _BrokenOff(DownloadFailed):
-    """Another try may succeed."""
+    """The download broke off; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """The most that a download may take: bytes, seconds in all, seconds without a byte, and tries."""
+    """Limits of a download: bytes, total seconds, seconds without a byte, and attempts."""
 
     size: int = WEIGHTS_BYTES
     seconds: float = WEIGHTS_SECONDS
     silent_seconds: float = 30
     tries: int = 3
     pause: float = 2
-    """Seconds before another try."""
+    """Seconds before a retry."""
 
 
 def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
-    """Fetch `url` into the file `to`. Redirects are followed, but never from https to http.
+    """Download `url` to the file `to`, following redirects, but never from https to http.
 
-    The length and the checksum that the server states are checked. Raises DownloadFailed.
+    The length and the checksum that the server states are verified. Raises DownloadFailed.
     """
     limits = limits or DownloadLimits()
     deadline = time.monotonic() + limits.seconds
@@ -59,7 +59,7 @@ def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
         except _BrokenOff as error:
             if left == 0:
                 raise
-            log.warning("%s %s; trying again.", url, error)
+            log.warning("%s %s; retrying.", url, error)
             time.sleep(limits.pause)
         else:
             return
@@ -82,7 +82,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
     except requests.TooManyRedirects:
         raise DownloadFailed(f"redirects more than {_REDIRECTS} times") from None
     except requests.exceptions.InvalidURL:
-        raise DownloadFailed("is no URL") from None
+        raise DownloadFailed("is not a valid URL") from None
     except requests.RequestException as error:
         raise _BrokenOff(f"cannot be reached ({_short(error)})") from error
     except OSError as error:
@@ -127,7 +127,7 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
 
 
 def _next_block(response: Response, received: int, size: int | None) -> bytes:
-    """Return what has come; to wait for a full block could take a server that drips bytes for ever."""
+    """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
     from urllib3.exceptions import HTTPError
 
     try:

@@ -1,4 +1,4 @@
-"""The weights that a training starts from: found before a GPU is taken, and known by their hash."""
+"""Finding the weights that a training starts from before a GPU is taken, and identifying them by hash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class InitialWeights(BaseModel):
-    """One file of weights in S3, by its content."""
+    """A file of weights in S3, identified by its content."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +45,7 @@ class InitialWeights(BaseModel):
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn what is wrong with the model into the error of a wrong parameter."""
+    """Turn errors about the model into errors of the parameter."""
     try:
         yield
     except (WeightsUnavailable, ValueError) as error:
@@ -54,7 +54,7 @@ def _refusals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class InitialWeightsFinder:
-    """Finds what `model` names: in S3, among the jobs, and among the registered versions."""
+    """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions."""
 
     bucket: Bucket
     checkpoints: CheckpointStore
@@ -70,7 +70,7 @@ class InitialWeightsFinder:
         database: Connection[Any],
         limits: DownloadLimits | None = None,
     ) -> Self:
-        """Look in that bucket and in the tables of that database; the rest is as for PretrainedStore."""
+        """Create a finder over that bucket and database; the other arguments are those of PretrainedStore."""
         return cls(
             bucket,
             CheckpointStore(bucket),
@@ -80,10 +80,10 @@ class InitialWeightsFinder:
         )
 
     def find(self, model: str, task: Task, job_id: str) -> InitialWeights | None:
-        """Return the weights that job `job_id` is to start from; None where `model` is trained from scratch.
+        """Return the initial weights of job `job_id`; None if `model` is trained from scratch.
 
-        A pretrained file is downloaded where S3 does not have it. Raises SpecError for what is missing or
-        is a model for another task, and StoreErrors.
+        A pretrained file is downloaded if S3 does not have it. Raises SpecError for weights that are missing
+        or for another task, and StoreErrors.
         """
         reference = ModelReference.parse(model)
         match reference.kind:
@@ -101,7 +101,7 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Refuse what `find` would refuse, but download nothing, write nothing, and read no whole file.
+        """Refuse what `find` would refuse, without downloading, writing, or reading an entire file.
 
         Raises SpecError, and StoreErrors.
         """
@@ -132,14 +132,14 @@ class InitialWeightsFinder:
         return self._recorded(reference, version.path, version.sha256, version.job_id)
 
     def _object(self, uri: str) -> InitialWeights:
-        """Find an object in any bucket. Without our checksum it is read, to be known by its hash."""
+        """Find an object in any bucket. One without our checksum is read to compute its hash."""
         location = S3Location.parse(uri)
         head = head_object(self.bucket.client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self.bucket.endpoint}")
         stored = stored_checkpoint(location, head)
         if stored.checkpoint is None:
-            self.checkpoints.require_checkpoint(uri)  # before all of it is read
+            self.checkpoints.require_checkpoint(uri)  # cheaper than reading all of it, so it comes first
             return InitialWeights(path=uri, sha256=settled_object(self.bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)

@@ -1,7 +1,7 @@
-"""Pretrained weights in S3 at `pretrained/{name}`: each file is fetched once, for every job and worker.
+"""Pretrained weights in S3 at `pretrained/{name}`: each file is downloaded once for all jobs and workers.
 
 The object's metadata hold the file's SHA-256. It is set when the object is created and never changes by
-itself: what jobs began with under a name stays known.
+itself, so it stays known which weights jobs started from under a name.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCE = "source"
-"""Key of the metadata that says where the file came from: a URL, or `upload`."""
+"""Metadata key for the origin of the file: a URL, or `upload`."""
 
 
 class WeightsUnavailable(FinalError):
-    """A pretrained file is not available. The sentence says what can be done about it."""
+    """A pretrained file is not available; the sentence says what to do about it."""
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """A file of weights in S3. sha256 is of the whole file, in lower-case hex."""
+    """A file of weights in S3. sha256 is that of the whole file, in lower-case hex."""
 
     location: S3Location
     sha256: str
@@ -72,7 +72,7 @@ class ListedWeights:
 class PretrainedStore:
     """The pretrained weights of one bucket.
 
-    url is the address below which files that are missing are looked for; None: nothing is downloaded.
+    url is the base address from which missing files are downloaded; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
@@ -80,14 +80,14 @@ class PretrainedStore:
         self._limits = limits or DownloadLimits()
 
     def location(self, name: str) -> S3Location:
-        """Return where the file `name` lies."""
+        """Return the location of the file `name`."""
         return self._bucket.at(pretrained_key(name))
 
     def require(self, name: str) -> StoredWeights:
-        """Return the file, which is downloaded and stored if it is not there.
+        """Return the file, downloading and storing it if S3 does not have it.
 
-        Raises WeightsUnavailable, UnsafeCheckpoint for what is no checkpoint that may be loaded, and the
-        other StoreErrors.
+        Raises WeightsUnavailable, UnsafeCheckpoint for a file that must not be loaded, and the other
+        StoreErrors.
         """
         head = self._bucket.head(pretrained_key(name))
         if head is not None:
@@ -102,12 +102,12 @@ class PretrainedStore:
             try:
                 return self.put(file, name, url)
             except InspectionError as error:
-                raise WeightsUnavailable(self._missing(name, f"what came from {url} {error}")) from error
+                raise WeightsUnavailable(self._missing(name, f"the file from {url} {error}")) from error
 
     def is_stored(self, name: str) -> bool:
-        """Tell whether the file is in S3; download nothing. Raises WeightsUnavailable, and StoreErrors.
+        """Say whether the file is in S3, without downloading it. Raises WeightsUnavailable, and StoreErrors.
 
-        False means that it is to be downloaded; what is neither in S3 nor to be downloaded is refused.
+        False means that it can be downloaded; a file that is not in S3 and cannot be is refused.
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
@@ -115,7 +115,7 @@ class PretrainedStore:
         return stored
 
     def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
-        """List at most `limit` stored files by name, and tell whether there are more.
+        """List at most `limit` stored files by name, and return whether there are more.
 
         Raises StoreErrors.
         """
@@ -128,11 +128,11 @@ class PretrainedStore:
         return files, len(found) > limit
 
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
-        """Store the local file as `name` after an inspection, and return what is stored.
+        """Inspect the local file, store it as `name`, and return the stored file.
 
-        What another run has stored meanwhile stays, and is returned; with `replace` what is there now is
-        replaced. Raises InspectionError for what is no checkpoint that may be loaded, FileNotFoundError, and
-        StoreErrors: FencedOut where somebody else replaced it at the same moment.
+        A file that another run has stored meanwhile is kept and returned; with `replace` the present one is
+        replaced. Raises InspectionError for a file that must not be loaded, FileNotFoundError, and
+        StoreErrors: FencedOut if somebody else replaced it at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)
@@ -146,7 +146,7 @@ class PretrainedStore:
             except FencedOut:
                 if replace:
                     raise
-                log.info("%s was stored by another run just now.", location.uri)
+                log.info("%s was just stored by another run.", location.uri)
             else:
                 log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)
                 return StoredWeights(location, local.sha256)
@@ -165,7 +165,7 @@ class PretrainedStore:
         return StoredWeights(location, known.sha256 if known else self._pin(name, head))
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
-        """Give an object that another S3 client has put there its SHA-256; return that."""
+        """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
         from botocore.exceptions import ClientError
 
         location = self.location(name)
@@ -185,9 +185,10 @@ class PretrainedStore:
                 if not is_condition_failed(error):
                     raise
                 raise UnsafeCheckpoint(
-                    f"{location.uri} was replaced while it was read; try again when its upload has ended"
+                    f"{location.uri} was replaced while it was being read; try again once its upload "
+                    "has finished"
                 ) from None
-        log.info("%s was put there by hand; its SHA-256 is %s from now on.", location.uri, found.sha256)
+        log.info("%s was uploaded by another client; recorded its SHA-256 as %s.", location.uri, found.sha256)
         return found.sha256
 
     def _missing(self, name: str, why: str) -> str:
