@@ -81,7 +81,9 @@ def test_the_champions_own_data_and_parameters_teach_nothing_new(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     in_production(models, plan())
-    with pytest.raises(NothingToDo, match="are those of version 1 of model good, which is in production"):
+    with pytest.raises(
+        NothingToDo, match="are the same as for version 1 of model good, which is in production"
+    ):
         challenge_of(retraining(plan()), dataset, models, jobs)
     assert challenge_of(retraining(plan(), force=True), dataset, models, jobs)
     assert challenge_of(retraining(plan(parameters={"epochs": 4})), dataset, models, jobs)

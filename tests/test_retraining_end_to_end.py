@@ -139,7 +139,7 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
     tasks = api.tasks("retrain_yolo", run_id)
     assert {name for name, state in tasks.items() if state == "success"} == {"resolve_plan", "check_dataset"}
     note = api.note("retrain_yolo", run_id) or ""
-    assert "data and parameters are those of version 2 of model shapes, which is in production" in note
+    assert "data and parameters are the same as for version 2 of model shapes, which is in production" in note
     assert len(versions(airflow_stack)) == 2
 
 

@@ -104,7 +104,7 @@ def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_p
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
         rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem in {service.log}, "
-        r"then `make up`",
+        r"then run `make up`",
         describe_service(service, "running", restarts),
     )
 
