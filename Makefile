@@ -54,10 +54,10 @@ test-long: setup-dev ## kill trainings a hundred times, at every stage; the tabl
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
 soak: setup-dev ## feed hostile files and requests, and inject every fault, for hours; ARGS="-k name" picks some
-	@$(RUN) -m pytest tests/fuzz tests/test_api_properties.py tests/faults --timeout 0 --fuzz-inputs 20000 --faults all --report docs/reliability.md $(ARGS)
+	@$(RUN) -m pytest tests/fuzz tests/api/test_api_properties.py tests/faults --timeout 0 --fuzz-inputs 20000 --faults all --report docs/reliability.md $(ARGS)
 
 screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
-	@$(RUN) -m tests.screenshots
+	@$(RUN) -m tests.support.screenshots
 
 bench: setup ## measure against plain Ultralytics, an hour on two cores; ARGS=--quick only shows that it runs
 	@$(RUN) -m benchmarks $(ARGS)

@@ -2,8 +2,8 @@
 
 Whether a failed task is retried follows from the class of its error (include/orchestration/retries.py): never
 after a FinalError, for hours after a TransientError, a few times after an AttemptError. The families of some
-packages, such as StoreError, hold errors of several kinds. tests/test_errors.py compares this drawing with
-the code:
+packages, such as StoreError, hold errors of several kinds. tests/project/test_errors.py compares this
+drawing with the code:
 
 ProjectError
   AttemptError

@@ -29,21 +29,21 @@ from include.schema.migrations import apply
 from include.stack.local import Stack
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
-from tests import platforms
-from tests.api_stack import ApiStack
-from tests.mlflow_server import MlflowServer
-from tests.release_server import Release
-from tests.release_server import serving as serving_releases
-from tests.retrain_plans import of_the_stack
+from tests.support import platforms
+from tests.support.api_stack import ApiStack
+from tests.support.mlflow_server import MlflowServer
+from tests.support.release_server import Release
+from tests.support.release_server import serving as serving_releases
+from tests.support.retrain_plans import of_the_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.postgres import Postgres
     from include.stack.s3 import S3
-    from tests.airflow_client import Airflow
+    from tests.support.airflow_client import Airflow
 
-pytest_plugins = ["tests.browsing", "tests.nginx"]
+pytest_plugins = ["tests.support.browsing", "tests.support.nginx"]
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -239,7 +239,7 @@ def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
 def open_api() -> Iterator[str]:
     """Return the URL of an API server, open to everybody; `lead_to` says where it finds its data."""
     # Imported here: it imports Airflow, which reads AIRFLOW_HOME then.
-    from tests.api_server import open_app, serving
+    from tests.support.api_server import open_app, serving
 
     with serving(open_app()) as url:
         yield url
@@ -250,7 +250,7 @@ def api_url(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> str:
     """Return its URL while it has the file's schema and a fresh bucket."""
-    from tests.airflow_connections import lead_to
+    from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     return open_api
@@ -298,7 +298,7 @@ def airflow_stack(
 @pytest.fixture(scope="session")
 def api(airflow_stack: Stack) -> Airflow:
     """Airflow's own REST API, once the training database has its tables."""
-    from tests.airflow_client import Airflow
+    from tests.support.airflow_client import Airflow
 
     client = Airflow(airflow_stack)
     client.run("migrate_schema", {})

@@ -65,7 +65,7 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
     import cv2
     import numpy as np
 
-    from tests.tiny_datasets import label
+    from tests.support.tiny_datasets import label
 
     split, number = place
     rng = np.random.default_rng([number, split == "val"])

@@ -43,7 +43,7 @@ class Place:
         """Return the model to train: a real one, or if quick, one with epochs of a tenth of a second."""
         if not self.quick:
             return f"{model}{MODEL_SUFFIX[task]}"
-        from tests.tiny_models import architecture
+        from tests.support.tiny_models import architecture
 
         return architecture(self.folder, task)
 

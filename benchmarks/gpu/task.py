@@ -21,8 +21,8 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         raise Skipped("it starts Airflow, which takes minutes: leave out --quick")
     from include.stack.local import Stack
     from include.stack.steps import quiet
-    from tests.airflow_client import Airflow
-    from tests.scheduled_trainings import Training, small_job
+    from tests.support.airflow_client import Airflow
+    from tests.support.scheduled_trainings import Training, small_job
 
     folder = place.own("stack")
     for above in (folder, place.folder):

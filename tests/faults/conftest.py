@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.schema.migrations import apply
-from tests import platforms
 from tests.faults.database_door import DatabaseProxy
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import S3Proxy
 from tests.faults.scene import Backend, Scene
-from tests.interrupted_attempts import Place
+from tests.support import platforms
+from tests.support.interrupted_attempts import Place
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.faults.hold import Contact
-from tests.killing import Machine, Place
+from tests.support.killing import Machine, Place
 
 if TYPE_CHECKING:
     from tests.faults.job import Job

@@ -23,8 +23,8 @@ from include.s3.bucket import Bucket
 from tests.faults.fault import NONE, Fault, Moment, Outcome
 from tests.faults.scene import Scene
 from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
-from tests.killing import Attempt, Place
-from tests.tiny_trainings import weights_of
+from tests.support.killing import Attempt, Place
+from tests.support.tiny_trainings import weights_of
 
 LONGEST_SECONDS = 300.0
 """Time limit for a job, which takes half a minute on an idle machine: ten times as long means it hangs."""

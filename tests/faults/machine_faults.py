@@ -15,7 +15,7 @@ import psutil
 from tests.faults.fault import Fault
 from tests.faults.job import Job
 from tests.faults.moments import MOMENTS
-from tests.killing import Machine
+from tests.support.killing import Machine
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import signal
 
 from tests.faults.fault import Moment
 from tests.faults.hold import Contact
-from tests.killing import Place
+from tests.support.killing import Place
 
 
 def _any(contact: Contact) -> bool:

@@ -11,7 +11,7 @@ from tests.faults.job import Job
 from tests.faults.moments import MOMENTS
 from tests.faults.scene import TASK
 from tests.faults.task_process import FAILED
-from tests.interrupted_attempts import store_model
+from tests.support.interrupted_attempts import store_model
 
 Injected = Callable[[Job], AbstractContextManager[None]]
 

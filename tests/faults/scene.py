@@ -16,8 +16,8 @@ import psycopg
 from tests.faults.database_door import DatabaseProxy
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import S3Proxy
-from tests.interrupted_attempts import Place, store_model
-from tests.tiny_datasets import build
+from tests.support.interrupted_attempts import Place, store_model
+from tests.support.tiny_datasets import build
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from tests.airflow_connections import TASK_INSTANCE_ID
-from tests.interrupted_attempts import PUBLISH_SECONDS
+from tests.support.airflow_connections import TASK_INSTANCE_ID
+from tests.support.interrupted_attempts import PUBLISH_SECONDS
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind
@@ -90,7 +90,7 @@ def run_tasks(
     epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to the batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
     if processes > 1:
-        from tests.interrupted_attempts import _share_cpu
+        from tests.support.interrupted_attempts import _share_cpu
 
         _share_cpu(processes)
     for name in names:

@@ -15,8 +15,8 @@ from include.training.loading import load_inspected
 from include.training.run import train
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
-from tests.tiny_models import architecture
-from tests.tiny_trainings import Epochs, request
+from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import Epochs, request
 
 _FORGED = [
     b"cos\nsystem\nX\x0e\0\0\0touch executed\x85R0",

@@ -17,9 +17,9 @@ from include.datasets.errors import DatasetError
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.validate import validate
-from tests import tiny_datasets
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
+from tests.support import tiny_datasets
 
 SECRET = f"secret-{secrets.token_hex(8)}"
 

@@ -11,10 +11,10 @@ import pytest
 from include.stack.local import Stack
 from include.stack.steps import quiet
 from tests import conftest
-from tests.airflow_client import Airflow
 from tests.long.gate import Gate, GatedStack
 from tests.long.report import Report
-from tests.scheduled_trainings import Training, small_job, stored_weights
+from tests.support.airflow_client import Airflow
+from tests.support.scheduled_trainings import Training, small_job, stored_weights
 
 EPOCHS = 50
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.interrupted_attempts import PUBLISH_SECONDS, Interruption
-from tests.scheduled_trainings import Kill
+from tests.support.interrupted_attempts import PUBLISH_SECONDS, Interruption
+from tests.support.scheduled_trainings import Kill
 
 _INTERRUPTED = """
 {number} interruptions at random batches of training runs that save their state every {seconds} s. The losses

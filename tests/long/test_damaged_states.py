@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.airflow_client import Airflow
 from tests.long.gate import GatedStack
-from tests.scheduled_trainings import Training, damage, remove_states, store, stored_weights
+from tests.support.airflow_client import Airflow
+from tests.support.scheduled_trainings import Training, damage, remove_states, store, stored_weights
 
 pytestmark = pytest.mark.timeout(900)
 

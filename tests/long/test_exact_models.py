@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from include.training.contract import MODEL_SUFFIX
-from tests.test_exact_batches import asked, interrupted, last_of, uninterrupted
-from tests.tiny_datasets import TASKS
+from tests.support.tiny_datasets import TASKS
+from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
 
 
 @pytest.mark.parametrize("task", TASKS)

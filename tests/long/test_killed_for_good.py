@@ -11,11 +11,11 @@ import pytest
 from dags.train_yolo import PREEMPTIONS
 from include.checkpoints.checkpoint import StoredKind
 from include.stack.crash import find_task_processes
-from tests.airflow_client import Airflow, recorded_epochs
-from tests.killing import stop_when
 from tests.long.conftest import EPOCHS
 from tests.long.gate import GatedStack
-from tests.scheduled_trainings import DAG, Training, durable_epoch, store, stored_weights
+from tests.support.airflow_client import Airflow, recorded_epochs
+from tests.support.killing import stop_when
+from tests.support.scheduled_trainings import DAG, Training, durable_epoch, store, stored_weights
 
 KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from include.training.loading import load_checkpoint
-from tests.killing import Attempt
 from tests.long.report import Report
-from tests.scheduled_trainings import Kill
-from tests.test_killed_trainer import PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
-from tests.tiny_trainings import digests
+from tests.support.killing import Attempt
+from tests.support.scheduled_trainings import Kill
+from tests.support.tiny_trainings import digests
+from tests.training.test_killed_trainer import PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
 
 pytestmark = pytest.mark.timeout(3600)
 

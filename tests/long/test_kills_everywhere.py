@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.airflow_client import Airflow, until
-from tests.killing import stop_when
 from tests.long.conftest import EPOCHS
 from tests.long.gate import GatedStack, Plan
 from tests.long.report import Report
-from tests.scheduled_trainings import (
+from tests.support.airflow_client import Airflow, until
+from tests.support.killing import stop_when
+from tests.support.scheduled_trainings import (
     Training,
     durable_epoch,
     store,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.schema.migrations import apply
-from tests import platforms
-from tests.interrupted_attempts import HOW, Place, Trial, store_model
 from tests.long.report import Report
-from tests.tiny_datasets import TASKS
+from tests.support import platforms
+from tests.support.interrupted_attempts import HOW, Place, Trial, store_model
+from tests.support.tiny_datasets import TASKS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_loss_guard import asked_of_two, in_two, on_another_machine, watch_of
-from tests.tiny_trainings import Epochs, GivesUp, weights_of
+from tests.support.tiny_trainings import Epochs, GivesUp, weights_of
+from tests.training.test_loss_guard import asked_of_two, in_two, on_another_machine, watch_of
 
 
 @pytest.mark.parametrize("after", [2, 3], ids=["before", "after"])

@@ -1,0 +1,136 @@
+"""What every answer of both applications has in common, whatever was asked and whatever became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import requests
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from include.api.app import PREFIX
+from include.api.app import create_app as create_api
+from include.console.app import PREFIX as CONSOLE
+from include.console.app import create_app as create_console
+from include.schema.migrations import apply
+from include.stack.local import Stack
+from tests.support import platforms
+from tests.support.api_client import ask, token
+from tests.support.api_server import open_app, serving
+
+pytestmark = pytest.mark.timeout(600)
+
+ELSEWHERE = "elsewhere.example"
+
+
+@pytest.fixture(scope="module")
+def served(api_stack: Stack) -> Iterator[Stack]:
+    """With a job that has ended."""
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
+        yield api_stack
+        connection.execute("DELETE FROM training_jobs WHERE job_id = 'answers'")
+
+
+def _get(stack: Stack, path: str, role: str | None = "admin", **headers: str) -> requests.Response:
+    if role is not None:
+        headers["Authorization"] = f"Bearer {token(stack, role)}"
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(f"{stack.url}{path}", headers=headers, timeout=60, allow_redirects=False)
+
+
+def _forbids_everything(headers: requests.structures.CaseInsensitiveDict[str]) -> None:
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "status"),
+    [
+        ("/jobs", "viewer", 200),
+        ("/session", "viewer", 200),
+        ("/openapi.json", "viewer", 200),
+        ("/jobs/answers/events", "viewer", 200),
+        ("/jobs", None, 401),
+        ("/jobs/answers/stop", "viewer", 405),
+        ("/jobs/nowhere", "viewer", 404),
+        ("/nowhere", "viewer", 404),
+        ("/jobs?limit=0", "viewer", 422),
+        (f"/jobs?prefix={'x' * 9000}", "viewer", 414),
+    ],
+)
+def test_every_answer_of_the_api_has_the_headers(
+    served: Stack, path: str, role: str | None, status: int
+) -> None:
+    answer = _get(served, PREFIX + path, role)
+    assert answer.status_code == status
+    _forbids_everything(answer.headers)
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("make", [create_api, create_console])
+def test_an_unexpected_error_has_the_headers_and_says_nothing_of_itself(make: type[FastAPI]) -> None:
+    app = make()
+    app.get("/fails")(_fail)
+    with serving(open_app(app)) as url:
+        answer = requests.get(f"{url}/fails", timeout=60)
+    assert answer.status_code == 500
+    assert "ZeroDivision" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_no_page_is_kept_by_a_cache_that_others_use(served: Stack) -> None:
+    for path in ("/", "/jobs", "/nowhere", "/static/current/h.js"):
+        kept = _get(served, CONSOLE + path).headers["cache-control"]
+        assert kept == "no-store" or kept.startswith("private, no-cache"), path
+
+
+def _paths() -> list[str]:
+    routes = [
+        (prefix, route)
+        for prefix, app in ((PREFIX, create_api()), (CONSOLE, create_console()))
+        for route in app.routes
+        if isinstance(route, APIRoute)
+    ]
+    values = {"job_id": "answers", "kind": "best", "name": "h.js", "version": "1"}
+    paths = [
+        prefix + route.path.replace(":path", "").format(**values)
+        for prefix, route in routes
+        if "GET" in route.methods
+    ]
+    return [*paths, CONSOLE, PREFIX]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_no_answer_leads_to_a_host_that_the_request_names(served: Stack, slash: str) -> None:
+    for path in _paths():
+        named = {"Host": ELSEWHERE, "X-Forwarded-Host": ELSEWHERE}
+        answer = _get(served, path.rstrip("/") + slash, **named)
+        assert ELSEWHERE not in str(answer.headers), path
+        assert ELSEWHERE not in answer.text, path
+
+
+@pytest.mark.parametrize("role", ["wizard", "ADMIN ", "viewer\u202e", "\n"])
+def test_a_role_that_airflow_does_not_know_may_nothing(served: Stack, role: str) -> None:
+    bearer = token(served, role)
+    for method, path in (
+        ("GET", "/jobs"),
+        ("GET", "/jobs/answers/events"),
+        ("GET", "/models"),
+        ("POST", "/jobs/answers/stop"),
+    ):
+        answer = ask(served, method, path, bearer)
+        assert answer.status_code == 403, (method, path, answer.text)
+        assert "does not know the role of this login: log in again" in answer.json()["detail"]
+    assert ask(served, "GET", "/session", bearer).json()["may_start"] is False

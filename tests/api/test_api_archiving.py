@@ -1,0 +1,96 @@
+"""People archive jobs of their own that have ended: they stay, and lists can leave them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from include.jobs.repository import JobRepository
+from tests.support.jobs import claim, epoch_report, record_checkpoints
+
+Archive = Callable[[str], requests.Response]
+
+
+@pytest.fixture
+def archive(api_url: str) -> Archive:
+    def send(method: str) -> requests.Response:
+        return requests.request(method, f"{api_url}/jobs/a/archive", timeout=60)
+
+    return send
+
+
+@pytest.fixture(autouse=True)
+def ended(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
+    """Job a of ada has ended."""
+    claim(jobs)
+    jobs.record_epoch("a", "run1", 1, epoch_report(0))
+    record_checkpoints(connection)
+
+
+def listed(api_url: str, **asked: str) -> list[str]:
+    page = requests.get(f"{api_url}/jobs", params=asked, timeout=60).json()
+    assert page["total"] == len(page["jobs"])
+    return [job["job_id"] for job in page["jobs"]]
+
+
+def test_an_archived_job_is_listed_where_it_is_asked_for(
+    archive: Archive, api_url: str, jobs: JobRepository
+) -> None:
+    claim(jobs, "b")
+    answer = archive("POST")
+    assert answer.status_code == 200
+    assert answer.json()["archived_at"] is not None
+    assert archive("POST").json()["archived_at"] == answer.json()["archived_at"]
+    assert listed(api_url, archived="false") == ["b"]
+    assert listed(api_url, archived="true") == listed(api_url, archived="true", prefix="a") == ["a"]
+    assert sorted(listed(api_url)) == ["a", "b"]
+    assert requests.get(f"{api_url}/jobs/a", timeout=60).json() == answer.json()
+
+    assert archive("DELETE").json()["archived_at"] is None
+    assert archive("DELETE").status_code == 200
+    assert sorted(listed(api_url, archived="false")) == ["a", "b"]
+
+
+def test_nothing_else_of_the_job_changes(archive: Archive, jobs: JobRepository) -> None:
+    before = jobs.get("a")
+    assert before is not None
+    archive("POST")
+    archived = jobs.get("a")
+    assert archived is not None
+    assert archived.model_copy(update={"archived_at": None}) == before
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_what_runs_is_not_hidden(
+    archive: Archive, connection: psycopg.Connection[Any], jobs: JobRepository, status: str
+) -> None:
+    connection.execute("UPDATE training_jobs SET status = %s", [status])
+    connection.commit()
+    answer = archive("POST")
+    assert (answer.status_code, "has not ended" in answer.json()["detail"]) == (409, True)
+    assert archive("DELETE").status_code == 200
+
+
+def test_a_new_run_takes_its_job_out_of_the_archive(archive: Archive, jobs: JobRepository) -> None:
+    archive("POST")
+    assert claim(jobs, run_id="run2", expected="run1").archived_at is None
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_nobody_archives_what_somebody_else_has_started(
+    archive: Archive, connection: psycopg.Connection[Any], method: str
+) -> None:
+    for owner in ("eve", None):
+        connection.execute("UPDATE training_jobs SET triggered_by = %s", [owner])
+        connection.commit()
+        assert archive(method).status_code == 403
+
+
+def test_a_job_that_is_not_there_is_not_found(archive: Archive, connection: psycopg.Connection[Any]) -> None:
+    connection.execute("DELETE FROM training_jobs")
+    connection.commit()
+    assert archive("POST").status_code == 404

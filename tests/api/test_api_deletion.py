@@ -1,0 +1,130 @@
+"""People delete jobs of their own, with all that these have stored, unless somebody still needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import requests
+
+from include.jobs.repository import JobRepository
+from tests.support.jobs import claim, epoch_report, record_checkpoints
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+KEYS = (
+    "checkpoints/a/best.pt",
+    "checkpoints/a/last.pt",
+    "pictures/a/curve.png",
+    "reports/a/dataset.json",
+    "datasets/jobs/a.json",
+)
+OTHERS = ("checkpoints/ab/best.pt", "datasets/jobs/ab.json", "models/m/versions/1/best.pt")
+Delete = Callable[..., requests.Response]
+
+VERSION = (
+    "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
+    "VALUES ('m', 1, 'a', 's3://b/k', 'x', 1)"
+)
+
+
+@pytest.fixture
+def delete(api_url: str) -> Delete:
+    def send(job_id: str = "a", confirm: str = "a") -> requests.Response:
+        return requests.delete(f"{api_url}/jobs/{job_id}", params={"confirm": confirm}, timeout=60)
+
+    return send
+
+
+@pytest.fixture(autouse=True)
+def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> None:
+    """Job a of ada has ended, with everything that a job can have; other things are beside it."""
+    claim(jobs)
+    jobs.record_epoch("a", "run1", 1, epoch_report(0))
+    record_checkpoints(connection)
+    for key in (*KEYS, *OTHERS):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
+
+
+def stored(client: S3Client, bucket: str) -> set[str]:
+    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
+    delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    answer = delete()
+    assert (answer.status_code, answer.json()) == (200, {"job_id": "a", "objects": 5, "bytes": 20})
+    assert stored(s3_client, bucket) == set(OTHERS)
+    assert jobs.get("a") is None
+    assert jobs.epochs("a") == []
+    assert delete().status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE training_jobs SET status = 'running'", "has not ended: run run1 is active"),
+        ("UPDATE training_jobs SET status = 'queued'", "has not ended: run run1 is active"),
+        ("UPDATE training_jobs SET pinned = TRUE", "is pinned"),
+        ("UPDATE training_jobs SET run_id = NULL", "was not trained here"),
+        (
+            "INSERT INTO training_jobs (job_id, status, parent_job_id) VALUES ('child', 'queued', 'a')",
+            "is still needed by child",
+        ),
+        (
+            VERSION,
+            "is the origin of model m@1",
+        ),
+    ],
+)
+def test_what_somebody_needs_is_kept(
+    delete: Delete,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    change: str,
+    said: str,
+) -> None:
+    connection.execute(change)
+    connection.commit()
+    answer = delete()
+    assert answer.status_code == 409
+    assert said in answer.json()["detail"]
+    assert stored(s3_client, bucket) == {*KEYS, *OTHERS}
+
+
+def test_nobody_deletes_what_somebody_else_has_started(
+    delete: Delete, connection: psycopg.Connection[Any]
+) -> None:
+    for owner in ("eve", None):
+        connection.execute("UPDATE training_jobs SET triggered_by = %s", [owner])
+        connection.commit()
+        assert delete().status_code == 403
+
+
+def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, api_url: str) -> None:
+    assert delete(confirm="b").status_code == 409
+    assert requests.delete(f"{api_url}/jobs/a", timeout=60).status_code == 422
+    assert jobs.get("a") is not None
+
+
+def test_the_row_of_a_platform_stays_and_names_nothing(
+    delete: Delete, connection: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    connection.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
+    connection.commit()
+    try:
+        assert delete().status_code == 200
+    finally:
+        connection.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
+        connection.commit()
+    job = jobs.get("a")
+    assert job is not None
+    assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
+    assert stored(s3_client, bucket) == set(OTHERS)
+    assert delete().status_code == 200  # what an interruption has left is deleted by the same again

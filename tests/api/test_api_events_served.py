@@ -1,0 +1,69 @@
+"""Events through Airflow's own API server: nothing on the way holds them back, and they hold up nobody."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+import psycopg
+import pytest
+
+from include.api.app import PREFIX
+from include.jobs.repository import JobRepository
+from include.schema.migrations import apply
+from include.stack import processes
+from include.stack.local import Stack
+from tests.support import platforms
+from tests.support.api_client import token
+from tests.support.event_streams import Listener, epochs
+from tests.support.jobs import epoch_report, started
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def jobs(api_stack: Stack) -> Iterator[JobRepository]:
+    """Job a runs, and has finished one epoch."""
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
+        jobs = JobRepository(connection)
+        started(jobs, epochs=1)
+        yield jobs
+        connection.execute("DELETE FROM training_jobs WHERE job_id = 'a'")
+        connection.execute("DELETE FROM training_epochs WHERE job_id = 'a'")
+
+
+def listening(stack: Stack) -> Listener:
+    stream = Listener(f"{stack.url}{PREFIX}/jobs/a/events", bearer=token(stack, "viewer"))
+    assert stream.answer.status_code == 200
+    return stream
+
+
+def test_an_epoch_is_there_at_once(api_stack: Stack, jobs: JobRepository) -> None:
+    with closing(listening(api_stack)) as stream:
+        assert stream.answer.headers["content-type"].startswith("text/event-stream")
+        assert "content-encoding" not in stream.answer.headers  # who compresses has to hold back
+        assert stream.answer.headers["x-accel-buffering"] == "no"
+        assert epochs(stream.until("epoch")) == [0]
+        for epoch in (1, 2):  # each is read before the next one is recorded
+            jobs.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
+            assert epochs(stream.until("epoch")) == [epoch]
+
+
+def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
+    api_stack: Stack, jobs: JobRepository
+) -> None:
+    (service,) = [each for each in api_stack.airflow.services if each.name == "api-server"]
+    server = processes.running(service)
+    assert server is not None
+    with closing(listening(api_stack)) as stream:
+        assert epochs(stream.until("epoch")) == [0]
+        server.send_signal(signal.SIGTERM)
+        try:
+            assert list(stream) == []
+            ended, _ = psutil.wait_procs([server], timeout=60)  # half of what it would wait for a stream
+            assert ended == [server]
+        finally:
+            api_stack.airflow.start()

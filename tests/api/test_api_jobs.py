@@ -1,0 +1,230 @@
+"""Training jobs over REST: the list, one job, its epochs and its lineage, on the real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.api.app import PREFIX
+from include.deployment.settings import DEFAULT_BUCKET
+from include.jobs.repository import JobRepository
+from include.schema.migrations import apply
+from include.stack.local import Stack
+from tests.support import platforms
+from tests.support.api_client import get, token
+from tests.support.jobs import claim, epoch_report
+
+pytestmark = pytest.mark.timeout(600)
+
+RUN = "manual__2026-05-06T07:08:09+00:00"
+PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
+
+
+@pytest.fixture(scope="module")
+def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    apply(platforms.engine(api_stack.training_db_url))
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
+    """Job rest-a is completed, rest-b goes on from it and runs, rest-c waits in a row of a platform."""
+    jobs = JobRepository(connection)
+    given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
+    claim(jobs, "rest-a", RUN, spec=given)
+    jobs.leave_queue("rest-a", RUN, 1)
+    jobs.start_training("rest-a", RUN, 1, first_epoch=0)
+    for epoch in range(3):
+        jobs.record_epoch("rest-a", RUN, 1, epoch_report(epoch, loss=epoch / 2))
+        jobs.record_durable("rest-a", RUN, 1, epoch)
+    connection.execute(
+        "UPDATE training_jobs SET status = 'completed', completed_at = started_at + interval '90 s', "
+        f"best_checkpoint_path = '{PLACE}/rest-a/best.pt', last_checkpoint_path = '{PLACE}/rest-a/last.pt', "
+        "created_at = '2026-01-01', metrics = '{\"metrics/mAP50(B)\": 0.5}' WHERE job_id = 'rest-a'"
+    )
+    claim(jobs, "rest-b", "run/b", spec=given | {"model": "yolo11s"}, parent_job_id="rest-a", resumed_epoch=2)
+    jobs.copy_epochs("rest-a", "rest-b", 2)
+    jobs.leave_queue("rest-b", "run/b", 1)
+    jobs.start_training("rest-b", "run/b", 1, first_epoch=3)
+    jobs.record_epoch("rest-b", "run/b", 1, epoch_report(3))
+    connection.execute("UPDATE training_jobs SET created_at = '2026-01-02' WHERE job_id = 'rest-b'")
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, created_at) VALUES ('rest-c d/é', '2026-01-03'), "
+        "('rest-c d', '2026-01-03')"
+    )
+    yield jobs
+    for table in ("training_jobs", "training_epochs"):
+        connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'rest-%'")
+
+
+@pytest.fixture
+def ask(api_stack: Stack, jobs: JobRepository) -> Any:
+    """GET as a viewer; the path comes first, the query as keywords."""
+    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
+
+
+def listed(answer: Any) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [each["job_id"] for each in answer.json()["jobs"]]
+
+
+def test_a_job_is_shown_as_it_is_recorded(ask: Any, jobs: JobRepository) -> None:
+    shown = ask("/jobs/rest-a").json()
+    row = jobs.get("rest-a")
+    assert row is not None
+    assert {name: shown[name] for name in type(row).model_fields} == row.model_dump(mode="json")
+    assert (shown["task"], shown["model"], shown["dataset"]) == ("detect", "yolo11n", "rest-digits")
+    assert shown["duration_seconds"] == 90
+    assert shown["fitness_curve"] == [0.5, 0.5, 0.5]
+    assert shown["lineage"] == {"parent_job_id": None, "resumed_epoch": None, "children": ["rest-b"]}
+
+
+def test_progress_is_told_in_numbers_of_epochs_and_only_while_a_job_runs_with_the_time_left(ask: Any) -> None:
+    done, runs, waits = (ask(f"/jobs/{each}").json()["progress"] for each in ("rest-a", "rest-b", "rest-c d"))
+    counts = ("finished_epochs", "epochs", "durable_epochs", "eta_seconds", "epoch_seconds")
+    assert [done[name] for name in counts] == [3, 3, 3, None, 1.5]
+    assert [runs[name] for name in counts] == [4, 3, 0, 3.0, 1.5]
+    assert [waits[name] for name in counts] == [0, None, 0, None, None]
+    assert datetime.fromisoformat(runs["recorded_at"]).tzinfo is not None
+
+
+def test_a_job_that_goes_on_begins_with_the_epochs_of_its_parent(
+    ask: Any, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs, "rest-e", "run/e", epochs=9, parent_job_id="rest-a", resumed_epoch=2)
+    progress = ask("/jobs/rest-e").json()["progress"]
+    connection.execute("DELETE FROM training_jobs WHERE job_id = 'rest-e'")
+    assert (progress["finished_epochs"], progress["epochs"]) == (3, 9)
+
+
+def test_links_are_absolute_and_lead_somewhere(ask: Any, api_stack: Stack) -> None:
+    links = ask("/jobs/rest-a").json()["links"]
+    api, run = f"{api_stack.url}{PREFIX}", "manual__2026-05-06T07%3A08%3A09%2B00%3A00"
+    assert links == {
+        "self": f"{api}/jobs/rest-a",
+        "epochs": f"{api}/jobs/rest-a/epochs",
+        "events": f"{api}/jobs/rest-a/events",
+        "lineage": f"{api}/jobs/rest-a/lineage",
+        "pictures": f"{api}/jobs/rest-a/pictures",
+        "dataset_report": None,
+        "best_checkpoint": f"{api}/jobs/rest-a/checkpoints/best",
+        "last_checkpoint": f"{api}/jobs/rest-a/checkpoints/last",
+        "airflow_run": f"{api_stack.url}/dags/train_yolo/runs/{run}",
+        "airflow_run_api": f"{api_stack.url}/api/v2/dags/train_yolo/dagRuns/{run}",
+    }
+    for name in ("epochs", "lineage"):
+        assert ask(links[name].removeprefix(api)).status_code == 200
+
+
+def test_there_is_no_link_to_what_is_not_there(ask: Any, connection: psycopg.Connection[Any]) -> None:
+    links = ask("/jobs/rest-c d").json()["links"]
+    assert [name for name, link in links.items() if link is None] == [
+        "dataset_report", "best_checkpoint", "last_checkpoint", "airflow_run", "airflow_run_api"
+    ]  # fmt: skip
+    connection.execute(
+        "UPDATE training_jobs SET best_checkpoint_path = 's3://elsewhere/best.pt' WHERE job_id = 'rest-c d'"
+    )
+    assert ask("/jobs/rest-c d").json()["links"]["best_checkpoint"] is None
+
+
+def test_an_id_of_a_platform_is_found_by_its_encoded_form(ask: Any) -> None:
+    shown = ask("/jobs/rest-c%20d").json()
+    assert (shown["job_id"], shown["spec"], shown["status"]) == ("rest-c d", None, "queued")
+    assert shown["links"]["self"].endswith("/jobs/rest-c%20d")
+    slashed = ask("/jobs", prefix="rest-c d/").json()["jobs"][0]
+    assert slashed["links"]["self"].endswith("/jobs/rest-c%20d%2F%C3%A9")
+
+
+def test_the_newest_job_comes_first(ask: Any) -> None:
+    assert listed(ask("/jobs", prefix="rest-")) == ["rest-c d/é", "rest-c d", "rest-b", "rest-a"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"status": "completed", "prefix": "rest-"}, ["rest-a"]),
+        ({"dataset": "rest-digits"}, ["rest-b", "rest-a"]),
+        ({"dataset": "rest-digits", "model": "yolo11s"}, ["rest-b"]),
+        ({"dag_id": "train_yolo", "run_id": RUN}, ["rest-a"]),
+        ({"prefix": "rest-_"}, []),
+    ],
+)
+def test_filters_are_met_all(ask: Any, query: dict[str, str], found: list[str]) -> None:
+    answer = ask("/jobs", **query)
+    assert listed(answer) == found
+    assert (answer.json()["total"], answer.json()["total_is_estimate"]) == (len(found), False)
+
+
+def test_pages_follow_each_other(ask: Any) -> None:
+    seen, cursor = [], None
+    while True:
+        answer = ask("/jobs", prefix="rest-", limit=1, **({"cursor": cursor} if cursor else {}))
+        seen.append(listed(answer))
+        assert answer.json()["total"] == 4
+        cursor = answer.json()["next"]
+        if cursor is None:
+            break
+    assert seen == [["rest-c d/é"], ["rest-c d"], ["rest-b"], ["rest-a"]]
+
+
+def test_epochs_come_page_by_page(ask: Any, jobs: JobRepository) -> None:
+    first = ask("/jobs/rest-b/epochs", limit=3).json()
+    assert [epoch["epoch"] for epoch in first["epochs"]] == [0, 1, 2]
+    assert first["epochs"] == [epoch.model_dump(mode="json") for epoch in jobs.epochs("rest-b")[:3]]
+    rest = ask("/jobs/rest-b/epochs", limit=3, after=first["next"]).json()
+    assert ([epoch["epoch"] for epoch in rest["epochs"]], rest["next"]) == ([3], None)
+
+
+def test_a_lineage_goes_both_ways(ask: Any) -> None:
+    lineage = ask("/jobs/rest-b/lineage").json()
+    assert lineage == ask("/jobs/rest-a/lineage").json()
+    assert [job["job_id"] for job in lineage["jobs"]] == ["rest-a", "rest-b"]
+    assert lineage["truncated"] is False
+    assert lineage["jobs"][0] == {
+        "job_id": "rest-a", "parent_job_id": None, "resumed_epoch": None, "fine_tuned": False,
+        "status": "completed", "epoch": 2, "epochs": 3, "model": "yolo11n", "dataset": "rest-digits",
+        "metrics": {"metrics/mAP50(B)": 0.5}, "created_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "said"),
+    [
+        ("/jobs/nobody", {}, 404, "job_id='nobody' does not exist"),
+        ("/jobs/nobody/epochs", {}, 404, "job_id='nobody' does not exist"),
+        ("/jobs/nobody/lineage", {}, 404, "job_id='nobody' does not exist"),
+        ("/jobs", {"status": "best"}, 422, "status='best' is refused"),
+        ("/jobs", {"limit": 201}, 422, "limit='201' is refused"),
+        ("/jobs", {"state": "failed"}, 422, "Unknown parameter state"),
+        ("/jobs", {"cursor": "nonsense"}, 422, "was not issued by this API"),
+        ("/jobs", {"prefix": "x" * 251}, 422, "is refused: string should have at most 250 characters"),
+        ("/jobs", {"dataset": "a\0b"}, 422, "is refused"),
+        ("/jobs/rest-a/epochs", {"after": 2**31}, 422, "after='2147483648' is refused"),
+        ("/jobs/rest-a/epochs", {"limit": 5001}, 422, "limit='5001' is refused"),
+        ("/jobs/rest-a/epochs", {"from": 1}, 422, "Unknown parameter from"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_one_sentence(
+    ask: Any, path: str, query: dict[str, Any], status: int, said: str
+) -> None:
+    answer = ask(path, **query)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.json()["detail"]
+
+
+def test_a_row_that_json_cannot_express_does_not_hide_the_others(
+    ask: Any, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "UPDATE training_jobs SET started_at = 'infinity', metrics = '{\"large\": 1e999}', spec = '[1]' "
+        "WHERE job_id = 'rest-c d'"
+    )
+    assert len(listed(ask("/jobs", prefix="rest-"))) == 4
+    shown = ask("/jobs/rest-c d").json()
+    assert (shown["started_at"], shown["metrics"], shown["spec"]) == (None, {"large": None}, None)

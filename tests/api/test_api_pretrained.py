@@ -1,0 +1,168 @@
+"""Files of pretrained weights are stored over the API for all jobs, or refused with a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from include.api import pretrained
+from tests.support.airflow_client import until
+from tests.support.tiny_models import architecture
+from tests.support.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Store = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def store(api_url: str) -> Store:
+    def send(content: bytes, name: str = "own.pt", **query: str) -> requests.Response:
+        return requests.put(f"{api_url}/pretrained/{name}", data=content, params=query, timeout=60)
+
+    return send
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> bytes:
+    return best("detect", tmp_path / "own.pt", architecture=architecture(tmp_path)).read_bytes()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> bytes:
+    file = best("detect", tmp_path / "other.pt", ("x", "y"), architecture=architecture(tmp_path))
+    return file.read_bytes()
+
+
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_is_stored_with_its_hash_and_listed(
+    store: Store, weights: bytes, api_url: str, s3_client: S3Client, bucket: str
+) -> None:
+    answer = store(weights)
+    place = f"s3://{bucket}/pretrained/own.pt"
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"name": "own.pt", "path": place, "sha256": hash_of(weights)}
+    stored = s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")
+    assert (stored["Body"].read(), stored["Metadata"]["sha256"]) == (weights, hash_of(weights))
+    s3_client.put_object(Bucket=bucket, Key="pretrained/notes.txt", Body=b"not weights")
+    listed = requests.get(f"{api_url}/pretrained", timeout=60).json()
+    assert [(each["name"], each["size"]) for each in listed["files"]] == [("own.pt", len(weights))]
+    assert listed["truncated"] is False
+
+
+def test_the_name_is_the_one_that_jobs_give(
+    store: Store, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    assert store(weights, "YOLO11N.pt").json()["name"] == "yolo11n.pt"
+    s3_client.head_object(Bucket=bucket, Key="pretrained/yolo11n.pt")
+
+
+def test_other_content_is_replaced_only_where_that_is_asked_for(
+    store: Store, weights: bytes, other: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    store(weights)
+    assert store(weights).status_code == 200
+    refused = store(other)
+    assert refused.status_code == 409
+    assert hash_of(weights) in refused.json()["detail"]
+    assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == weights
+    assert store(other, replace="true").json()["sha256"] == hash_of(other)
+    assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == other
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("own.pt", b"no checkpoint", "is not a checkpoint"),
+        ("own.pt", b"", "is not a checkpoint"),
+        ("own.onnx", b"", "is not a valid name for a weights file"),
+        (".hidden.pt", b"", "starting with a letter or a digit"),
+        ("yolo26n", b"", "is not a valid name for a weights file"),
+        ("sam_b.pt", b"", "is a kind of model that train_yolo does not train"),
+        ("..%2Fcheckpoints%2Fa%2Fbest.pt", b"", "own.pt"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_in_a_sentence(
+    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, said: str
+) -> None:
+    answer = store(content, name)
+    assert answer.status_code in {404, 422}
+    assert answer.status_code == 404 or said in answer.json()["detail"]
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_file_that_breaks_off_is_not_stored(
+    api_url: str, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    def broken() -> Iterator[bytes]:
+        yield weights[: len(weights) // 2]
+        raise ConnectionError
+
+    with pytest.raises(requests.ConnectionError):
+        requests.put(f"{api_url}/pretrained/own.pt", data=broken(), timeout=60)
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@contextmanager
+def silent_client(api_url: str) -> Iterator[socket.socket]:
+    """Somebody who begins to send a file, and sends no more."""
+    address = urlsplit(api_url)
+    head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port), 30) as connection:
+        connection.sendall(head.encode() + b"x")
+        yield connection
+
+
+def test_who_is_silent_is_not_waited_for(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
+    with silent_client(api_url) as connection:
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+
+
+def test_a_third_one_is_told_to_come_back_while_two_are_sending(
+    store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
+    with silent_client(api_url), silent_client(api_url):
+        # The server runs in this process. A third one before them would have taken one of their turns.
+        until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)
+        assert store(weights).status_code == 503
+    until(lambda: store(weights).status_code == 200, "a turn", 30)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "pretrained/own.pt"), ("GET", "pretrained"), ("DELETE", "jobs/a"), ("POST", "jobs/a/archive")],
+)
+def test_a_parameter_that_a_route_does_not_have_is_refused(api_url: str, method: str, path: str) -> None:
+    given = {"confirm": "a"} if method == "DELETE" else {}
+    answer = requests.request(method, f"{api_url}/{path}", params=given | {"dry_run": "true"}, timeout=60)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown parameter dry_run.")
+
+
+def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
+    """The API server runs in this process, whose files may be no longer than a page meanwhile."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.sysconf("SC_PAGE_SIZE"), limits[1]))
+    try:
+        answer = store(weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer.status_code == 507
+    assert "cannot store the file" in answer.json()["detail"]
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -1,0 +1,133 @@
+"""Airflow's own API server under attack by somebody who cannot log in: its routes, our routes, its memory."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import pytest
+import requests
+
+from include.api.app import PREFIX
+from include.serving.logins import MOST_FROM_ADDRESS, SECONDS
+from include.serving.protocol import HEAD_SECONDS
+from include.stack import processes
+from include.stack.local import Stack
+from tests.support.api_client import get, token
+from tests.support.raw_http import Connection, connect, head
+
+pytestmark = pytest.mark.timeout(600)
+
+MANY = 1_200
+"""More connections than the descriptors that a program has on most systems until it asks for more: 1,024."""
+
+HUGE = 400_000_000
+BODIES = [
+    ("POST", f"{PREFIX}/jobs/a/completion"),
+    ("POST", "/api/v2/dags/train_yolo/dagRuns"),
+    ("POST", "/auth/token"),
+    ("PATCH", "/execution/task-instances/0198a1b2-0000-7000-8000-000000000000/run"),
+]
+"""Where somebody who is not logged in may send a body: our routes, and each kind of Airflow's own."""
+
+
+@contextmanager
+def _may_open(files: int) -> Iterator[None]:
+    """Let this process have so many open files for a while."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def idle(api_stack: Stack) -> Iterator[list[Connection]]:
+    """Many connections that ask nothing, a tenth of them after half a head."""
+    with _may_open(MANY + 500), ExitStack() as open_connections:
+        connections = [open_connections.enter_context(connect(api_stack.url)) for _ in range(MANY)]
+        for connection in connections[::10]:
+            connection.send("GET /api/v2/version HTTP/1.1\r\nHost: x\r\n")
+        yield connections
+
+
+@pytest.fixture
+def server(api_stack: Stack) -> psutil.Process:
+    [service] = [each for each in api_stack.airflow.services if each.name == "api-server"]
+    process = processes.running(service)
+    assert process is not None
+    return process
+
+
+def _memory(server: psutil.Process) -> int:
+    family = [server, *server.children(recursive=True)]
+    return sum(process.memory_info().rss for process in family)
+
+
+def test_many_idle_connections_keep_nobody_out(api_stack: Stack, idle: list[Connection]) -> None:
+    assert len(idle) == MANY
+    assert get(api_stack, "/session", token(api_stack, "viewer")).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), BODIES)
+@pytest.mark.parametrize("announced", [{"Transfer_Encoding": "chunked"}, {"Content_Length": HUGE}])
+def test_a_huge_body_is_refused_and_not_kept(
+    api_stack: Stack, server: psutil.Process, method: str, path: str, announced: dict[str, str | int]
+) -> None:
+    before = _memory(server)
+    with connect(api_stack.url) as connection:
+        connection.send(head(method, path, Content_Type="application/json", **announced))
+        sent = connection.upload(HUGE, chunked="Transfer_Encoding" in announced)
+        grown = _memory(server) - before
+        answer = connection.answer()
+    assert answer.status in {401, 413}
+    assert sent < HUGE / 4
+    assert grown < 100_000_000
+
+
+def test_a_head_without_an_end_is_refused_and_not_kept(api_stack: Stack, server: psutil.Process) -> None:
+    before = _memory(server)
+    with connect(api_stack.url) as connection:
+        connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
+        sent = connection.upload(HUGE, chunked=False)
+        grown = _memory(server) - before
+        # What the server said first may be lost: it closes with pieces unread.
+        assert connection.closed_within(10)
+    assert sent < HUGE / 4
+    assert grown < 100_000_000
+
+
+def _log_in(stack: Stack, username: str, password: str, path: str = "/auth/token") -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        body = {"username": username, "password": password}
+        return session.post(f"{stack.url}{path}", json=body, timeout=60)
+
+
+def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_before(
+    api_stack: Stack,
+) -> None:
+    def owner() -> requests.Response:
+        return _log_in(api_stack, api_stack.username, api_stack.password)
+
+    assert owner().status_code == 201
+    guesses = [
+        _log_in(api_stack, f"nobody-{number}", "wrong", path)
+        for number in range(MOST_FROM_ADDRESS)
+        for path in ("/auth/token", "/auth/token/cli")
+    ]
+    statuses = [guess.status_code for guess in guesses]
+    assert statuses == [401] * MOST_FROM_ADDRESS + [429] * MOST_FROM_ADDRESS
+    assert guesses[-1].headers["retry-after"] == str(SECONDS)
+    assert guesses[-1].json()["detail"].startswith("Too many failed logins: wait 60 seconds")
+    assert owner().status_code == 201
+
+
+def test_connections_that_ask_nothing_are_closed(api_stack: Stack, idle: list[Connection]) -> None:
+    silent, half = idle[1], idle[0]
+    assert silent.closed_within(HEAD_SECONDS + 10)
+    assert half.closed_within(HEAD_SECONDS + 10)
+    assert all(connection.closed_within(5) for connection in idle)

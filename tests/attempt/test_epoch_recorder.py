@@ -1,0 +1,126 @@
+"""A database that is busy, away or hangs: the training goes on, and its epochs are recorded afterwards."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from include.attempt import epoch_recorder
+from include.attempt.epoch_recorder import EpochRecorder
+from include.attempt.job_record import JobRecord
+from include.deployment import time_limited_connection as database
+from include.deployment.connections import training_database
+from include.deployment.time_limited_connection import TimeLimitedConnection
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
+from tests.support.airflow_client import until
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.jobs import epoch_report, started
+
+
+@pytest.fixture
+def row(migrated_url: str) -> JobRecord:
+    """Of the first attempt of the job that `started` makes."""
+    return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
+
+
+def epochs_of(jobs: JobRepository) -> list[int]:
+    return [each.epoch for each in jobs.epochs("a")]
+
+
+def test_a_row_that_somebody_has_locked_does_not_hold_the_training_up(
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    row: JobRecord,
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(epoch_recorder, "_ANSWER_SECONDS", 0.2)
+    started(jobs)
+    with EpochRecorder(row) as recorder:
+        with psycopg.connect(migrated_url) as other:
+            other.execute("UPDATE training_jobs SET stop_requested = TRUE")
+            for epoch in range(3):
+                assert recorder.record(epoch_report(epoch)) is False
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+            backend = other.info.backend_pid
+            until(lambda: connection.execute(waiting, [backend]).fetchone() == (1,), "the write that waits")
+            connection.rollback()
+        assert recorder.flush() is True
+    assert epochs_of(jobs) == [0, 1, 2]
+
+
+def test_epochs_are_recorded_when_the_database_is_back_and_not_only_with_the_next_one(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch_recorder, "_RETRY_SECONDS", 0.2)
+    started(jobs)
+    server = migrated_url.partition("@")[2].partition("/")[0]
+    with CuttingProxy(f"http://{server}", received=0) as proxy:
+        through = migrated_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
+        row = JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(through)))
+        with EpochRecorder(row) as recorder:
+            assert recorder.record(epoch_report(0)) is False
+            assert recorder.record(epoch_report(1)) is False
+            with pytest.raises(psycopg.OperationalError):
+                recorder.flush()
+            assert epochs_of(jobs) == []
+            proxy.stop_cutting()
+            until(lambda: epochs_of(jobs) == [0, 1], "both epochs", pause=0.1)
+
+
+def test_a_training_that_does_not_own_its_job_any_more_ends_with_the_epoch_that_it_could_not_record(
+    jobs: JobRepository, row: JobRecord
+) -> None:
+    started(jobs, attempt=2)
+    with EpochRecorder(row) as recorder, pytest.raises(OwnershipLost, match="a newer attempt"):
+        recorder.record(epoch_report(0))
+
+
+def test_a_statement_to_a_server_that_hangs_ends_and_closes_the_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "RESPONSE_SECONDS", 0.5)
+    connection = TimeLimitedConnection.connect(database_url)
+    backend = psutil.Process(connection.info.backend_pid)
+    backend.suspend()
+    try:
+        with (
+            pytest.raises(psycopg.OperationalError, match=r"has not responded for 0\.5 s"),
+            connection.transaction(),
+        ):
+            connection.execute("SELECT 1")
+    finally:
+        backend.resume()
+    assert connection.closed
+
+
+def test_every_connection_is_limited_in_time_and_keeps_the_settings_of_the_deployment(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = psycopg.conninfo.conninfo_to_dict(database_url)
+    described = {
+        "conn_type": "postgres",
+        "host": place["host"],
+        "port": int(str(place["port"])),
+        "login": place["user"],
+        "password": place["password"],
+        "schema": place["dbname"],
+        "extra": {"application_name": "ours", "connect_timeout": 3, "sqlalchemy_scheme": "postgresql"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(described))
+    open_database = training_database()
+    monkeypatch.delenv("AIRFLOW_CONN_TRAINING_DB")
+    with open_database() as connection:
+        assert isinstance(connection, TimeLimitedConnection)
+        options = connection.info.get_parameters()
+        assert (options["application_name"], options["connect_timeout"]) == ("ours", "3")
+        assert options["tcp_user_timeout"] == "10000"
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("10s",)
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+    assert connection.closed

@@ -1,0 +1,41 @@
+"""An attempt at `train` that is interrupted after some batch goes on there, on another machine too."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.checkpoints.keys import EXACT, LOSS_WATCH
+from include.schema.migrations import apply
+from include.training.loading import load_checkpoint
+from tests.support import platforms
+from tests.support.interrupted_attempts import Place, Trial, store_model
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def place(s3: S3, s3_client: S3Client, bucket: str, database_url: str, tmp_path: Path) -> Place:
+    apply(platforms.engine(database_url))
+    return Place(s3, s3_client, bucket, database_url, tmp_path)
+
+
+def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
+    """Its states have those in them that a roll-back could go to."""
+    rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
+    store_model(place, "classify")
+    weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()
+    rng = random.Random(seed := random.randrange(2**32))
+    again = Trial(place, "again", "classify", 1, epochs=4, rules=rules)
+    again.interrupt("stop", rng, disk_lost=True)
+    again.interrupt("terminate", rng, disk_lost=False)
+    assert again.end() == weights, f"seed {seed}"
+    assert [each.how for each in again.interruptions] == ["stop", "terminate"]
+    state = load_checkpoint(place.folder / "again.pt")[EXACT]
+    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # the rules were followed, in all attempts

@@ -1,0 +1,431 @@
+"""Where an attempt begins: after the newest whole state of its own training, and never silently at zero."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from include.attempt.starting_point import Beginning, Recovery
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CheckpointNotFound
+from include.checkpoints.keys import BEST_EPOCH, EXACT
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolved_job import ResolvedJob, ResumePoint
+from include.deployment.retrying import may_pass
+from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
+from include.s3.errors import CorruptObject, FencedOut, StoreError
+from include.training.contract import EpochReport, StateMismatch
+from include.training.loading import load_checkpoint
+from include.training.resume import restore
+from include.training.run import train
+from include.training.saving import save, strip
+from tests.support.tiny_trainings import request, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
+
+JOB = ResolvedJob(
+    job_id="job",
+    dag_id="train_yolo",
+    run_id="manual__1",
+    origin_run_id="manual__1",
+    spec=TrainingSpec(task="classify", dataset="/data", imgsz=64, epochs=3).with_defaults(),
+)
+
+
+class Keeps:
+    """Keeps a copy of each epoch's state (an EpochReporter)."""
+
+    def __init__(self, last: Path, folder: Path) -> None:
+        self.last, self.folder = last, folder
+
+    def report(self, epoch: EpochReport) -> bool:
+        shutil.copy(self.last, self.folder / f"{epoch.epoch}.pt")
+        return True
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The states of JOB after its epochs 0, 1 and 2: 0.pt, 1.pt, 2.pt; and a best.pt."""
+    folder = tmp_path_factory.mktemp("states")
+    asked = request("classify", folder, epochs=3, identity=JOB.identity())
+    train(asked, Keeps(asked.save_dir / "weights" / "last.pt", folder))
+    strip(folder / "0.pt", folder / "best.pt")
+    return folder
+
+
+@dataclass
+class Machine:
+    """One machine's folders, and the bucket."""
+
+    folder: Path
+    client: S3Client
+    bucket: str
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    def store(self, run_id: str = "manual__1") -> CheckpointStore:
+        return CheckpointStore(Bucket(self.client, self.bucket), run_id=run_id)
+
+    def begin(
+        self, attempt: int = 2, durable: Position | None = None, job: ResolvedJob = JOB, **identity: Any
+    ) -> Beginning:
+        inputs = self.folder / "inputs"
+        inputs.mkdir(parents=True, exist_ok=True)
+        found = Recovery(
+            job, job.identity() | identity, attempt, self.store(job.origin_run_id), inputs, self.weights
+        )
+        return found.begin(durable)
+
+    def epoch_of(self, kind: StoredKind) -> int:
+        """Of which epoch what S3 has is."""
+        stored = self.store().head("job", kind)
+        assert stored is not None
+        assert stored.checkpoint is not None
+        return stored.checkpoint.epoch
+
+    def put_back(self, name: str, states: Path) -> None:
+        """Write an older state over last.pt, as somebody would who is not stopped by a condition."""
+        self.client.delete_object(Bucket=self.bucket, Key="checkpoints/job/last.pt")
+        older = Checkpoint.of_file(states / name, int(name.removesuffix(".pt")))
+        self.store().upload(older, "job", "last", "8.4")
+
+    def flip_a_byte(self, key: str) -> None:
+        """Damage the object at rest: other bytes under the same metadata."""
+        stored = self.client.get_object(Bucket=self.bucket, Key=key)
+        content = bytearray(stored["Body"].read())
+        content[len(content) // 2] ^= 1
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=bytes(content), Metadata=stored["Metadata"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, s3_client: S3Client, bucket: str) -> Machine:
+    return Machine(tmp_path, s3_client, bucket)
+
+
+@pytest.fixture
+def stored(machine: Machine, states: Path) -> Callable[..., None]:
+    """Store the states of these epochs one after the other, as an attempt does."""
+
+    def store(*epochs: int, job_id: str = "job", run_id: str = "manual__1") -> None:
+        writer = machine.store(run_id)
+        files: list[tuple[str, int, CheckpointKind]] = [("best.pt", 0, "best")]
+        files += [(f"{epoch}.pt", epoch, "last") for epoch in epochs]
+        for name, epoch, kind in files:
+            writer.upload(Checkpoint.of_file(states / name, epoch), job_id, kind, "8.4")
+
+    return store
+
+
+def test_a_new_job_begins_at_the_start(machine: Machine) -> None:
+    assert machine.begin(attempt=1) == Beginning()
+
+
+def test_another_machine_goes_on_after_what_is_in_s3(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    beginning = machine.begin(durable=(1, 0))
+    assert (beginning.epoch, beginning.own) == (1, True)
+    assert beginning.last is not None
+    assert weights_of(beginning.last) == weights_of(states / "1.pt")
+    assert beginning.best is not None
+    assert beginning.best.read_bytes() == (states / "best.pt").read_bytes()
+
+
+def test_from_then_on_an_older_attempt_is_refused_and_the_generation_before_is_kept(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    older = machine.store()
+    older.head("job", "last")
+    machine.begin(attempt=7)
+    with pytest.raises(FencedOut):
+        older.upload(Checkpoint.of_file(states / "2.pt", 2), "job", "last", "8.4")
+    machine.client.download_file(machine.bucket, "checkpoints/job/last.pt", str(machine.folder / "now.pt"))
+    assert load_checkpoint(machine.folder / "now.pt")[EXACT]["attempt"] == 7
+    assert machine.epoch_of("last.previous") == 0
+
+
+def test_an_older_attempt_that_writes_meanwhile_is_noticed(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0)
+    store = machine.store()
+    store.head("job", "last")
+    stored(1)
+    inputs = machine.folder / "inputs"
+    inputs.mkdir()
+    with pytest.raises(FencedOut):
+        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin((0, 0))
+
+
+@pytest.fixture
+def local(machine: Machine, states: Path) -> Path:
+    """What an attempt left on this machine after epoch 2, of which nothing got to S3: last.pt and best.pt."""
+    machine.weights.mkdir()
+    shutil.copy(states / "2.pt", machine.weights / "last.pt")
+    best = load_checkpoint(states / "2.pt")[EXACT][BEST_EPOCH]
+    shutil.copy(states / f"{best}.pt", machine.weights / "best.pt")
+    return machine.weights
+
+
+def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
+    machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
+    beginning = machine.begin(durable=(0, 0))
+    assert (beginning.epoch, beginning.best) == (2, local / "best.pt")
+    assert machine.epoch_of("last") == 2
+    assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
+
+
+def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
+    machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
+    state = load_checkpoint(local / "last.pt")
+    state[EXACT][BEST_EPOCH] = 2
+    save(state, local / "last.pt")
+    strip(local / "best.pt", local / "best.pt")
+    outdated = load_checkpoint(local / "best.pt")
+    outdated[BEST_EPOCH] = 1
+    save(outdated, local / "best.pt")
+    assert machine.begin(durable=(0, 0)).best == machine.folder / "inputs" / "best.pt"
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_what_a_power_cut_damaged_on_this_machine_is_not_used(
+    name: str, machine: Machine, stored: Callable[..., None], local: Path
+) -> None:
+    stored(0)
+    content = bytearray((local / name).read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    (local / name).write_bytes(content)
+    beginning = machine.begin(durable=(0, 0))
+    assert beginning.epoch == (0 if name == "last.pt" else 2)
+    assert beginning.best == machine.folder / "inputs" / "best.pt"
+
+
+def test_an_older_state_on_this_machine_is_not(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    machine.weights.mkdir()
+    shutil.copy(states / "0.pt", machine.weights / "last.pt")
+    assert machine.begin().epoch == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_what_else_lies_on_this_machine_is_left_alone(
+    machine: Machine, stored: Callable[..., None], content: bytes
+) -> None:
+    stored(0)
+    machine.weights.mkdir()
+    (machine.weights / "last.pt").write_bytes(content)
+    assert machine.begin().epoch == 0
+
+
+def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
+    machine: Machine, stored: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/last.pt")
+    beginning = machine.begin(durable=(1, 0))
+    assert beginning.epoch == 0
+    assert "last.pt is damaged" in caplog.text
+    assert "Going back to" in caplog.text
+    assert machine.epoch_of("last.previous") == 0  # and not the damaged one
+    assert machine.begin(attempt=3).epoch == 0
+
+
+def test_a_last_pt_that_is_gone_is_replaced_by_the_generation_before(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1)
+    machine.client.delete_object(Bucket=machine.bucket, Key="checkpoints/job/last.pt")
+    assert machine.begin(durable=(1, 0)).epoch == 0
+
+
+def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Callable[..., None]) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/last.pt")
+    machine.flip_a_byte("checkpoints/job/last.previous.pt")
+    with pytest.raises(CorruptObject, match=r"no whole generation before it either: restore one .*fresh"):
+        machine.begin(durable=(1, 0))
+
+
+def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> None:
+    with pytest.raises(CheckpointNotFound, match=r"had stored its state after epoch 2, but .* is gone"):
+        machine.begin(durable=(1, 0))
+
+
+def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
+    stored(0, 1)
+    machine.flip_a_byte("checkpoints/job/best.pt")
+    beginning = machine.begin()
+    assert (beginning.epoch, beginning.best) == (1, None)
+
+
+def test_other_parameters_are_refused_with_what_differs(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0)
+    with pytest.raises(
+        StateMismatch, match=r"batch was None and is 8\); give the parameters that it started"
+    ):
+        machine.begin(batch=8)
+
+
+def test_what_an_earlier_training_of_that_name_left_is_not_taken(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1, run_id="manual__0")
+    assert machine.begin(attempt=1) == Beginning()
+
+
+def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "1.pt", 1),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    beginning = machine.begin(attempt=1, job=child)
+    assert (beginning.epoch, beginning.own) == (1, False)
+    for kind in ("best", "last"):  # a second crash loses nothing, whatever becomes of the parent
+        machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
+    again = machine.begin(attempt=2, durable=(1, 0), job=child)
+    assert again == beginning
+    assert again.last is not None
+    assert weights_of(again.last) == weights_of(states / "1.pt")
+
+
+def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "1.pt", 1),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    machine.begin(attempt=1, job=child)
+    own = machine.folder / "own.pt"
+    strip(states / "2.pt", own)
+    machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
+    beginning = machine.begin(attempt=2, durable=(1, 0), job=child)
+    assert (beginning.epoch, beginning.own) == (1, False)
+    assert beginning.best is not None
+    assert beginning.best.read_bytes() == own.read_bytes()
+
+
+def test_a_child_whose_last_pt_was_put_back_to_its_parents_goes_on_from_the_generation_before(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(
+        job_id="parent",
+        last=Checkpoint.of_file(states / "0.pt", 0),
+        best=Checkpoint.of_file(states / "best.pt", 0),
+    )
+    child = JOB.model_copy(update={"resume": parent})
+    machine.begin(attempt=1, job=child)
+    stored(1, 2)
+    machine.put_back("0.pt", states)
+    beginning = machine.begin(attempt=2, durable=(2, 0), job=child)
+    assert (beginning.epoch, beginning.own) == (1, True)
+    assert machine.epoch_of("last") == 1
+
+
+def test_a_last_pt_that_was_put_back_to_an_older_state_is_not_preferred_to_the_generation_before(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, 2)
+    machine.put_back("0.pt", states)
+    assert machine.begin(attempt=2, durable=(2, 0)).epoch == 1
+    assert machine.epoch_of("last") == 1
+    assert machine.epoch_of("last.previous") == 1  # and not the older one
+
+
+def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1, job_id="parent", run_id="manual__0")
+    parent = ResumePoint(job_id="parent", last=Checkpoint.of_file(states / "1.pt", 1), best=None)
+    with pytest.raises(CheckpointNotFound, match="had stored its state after epoch 51"):
+        machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
+
+
+def test_the_numbers_of_every_finished_epoch_come_with_the_state(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
+    stored(0, 1)
+    finished = machine.begin().finished
+    assert [epoch for epoch, _, _ in finished] == [0, 1]
+    assert all(metrics["train/loss"] is not None for _, metrics, _ in finished)
+
+
+@pytest.mark.parametrize("at_stake", ["in S3", "on this machine", "nothing"])
+def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
+    machine: Machine, at_stake: str
+) -> None:
+    machine.bucket = f"{machine.bucket}-gone"
+    if at_stake == "on this machine":
+        machine.weights.mkdir()
+        (machine.weights / "last.pt").touch()
+    with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
+        machine.begin(durable=(3, 0) if at_stake == "in S3" else None)
+    assert may_pass(caught.value) == (at_stake != "nothing")
+
+
+def test_the_best_of_a_training_without_validation_is_made_of_its_state(
+    machine: Machine, states: Path
+) -> None:
+    state = load_checkpoint(states / "1.pt")
+    state["best_fitness"] = None
+    state["train_metrics"]["fitness"] = None
+    state[EXACT][BEST_EPOCH] = 1
+    save(state, machine.folder / "state.pt")
+    machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 1), "job", "last", "8.4")
+
+    beginning = machine.begin(durable=(1, 0))
+    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    asked = dataclasses.replace(asked, resume_from=beginning.last, best_from=beginning.best, recover=True)
+    restored = restore(asked, asked.resume_from or Path())
+
+    assert (restored.best_epoch, restored.inexact_reason) == (1, None)
+    assert load_checkpoint(asked.save_dir / "weights" / "best.pt")["epoch"] == 1
+
+
+@pytest.mark.parametrize(("best_epoch", "kept"), [(2, 2), (1, 0)])
+def test_a_best_in_s3_that_is_older_than_the_states_own_is_made_anew_where_the_state_is_the_best(
+    machine: Machine, states: Path, best_epoch: int, kept: int
+) -> None:
+    state = load_checkpoint(states / "2.pt")
+    state[EXACT][BEST_EPOCH], state["best_fitness"] = best_epoch, 0.9
+    state["train_metrics"]["fitness"] = 0.9 if best_epoch == 2 else 0.1
+    save(state, machine.folder / "state.pt")
+    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    asked = dataclasses.replace(asked, best_from=states / "best.pt", recover=True)
+
+    restored = restore(asked, machine.folder / "state.pt")
+
+    lost = None if kept == best_epoch else "the best.pt of epoch 2 was lost"
+    assert (restored.best_epoch, restored.inexact_reason) == (kept, lost)

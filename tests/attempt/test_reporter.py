@@ -1,0 +1,256 @@
+"""When a state is saved, and how SIGTERM and a request to stop get the newest one to S3 first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.attempt import epoch_recorder, preemption
+from include.attempt.epoch_recorder import EpochRecorder
+from include.attempt.job_record import JobRecord
+from include.attempt.memory_watch import MemoryWatch
+from include.attempt.preemption import Interruption, Preempted, interruptible
+from include.attempt.reporter import JobReporter, StoppedNow
+from include.attempt.tracking import Tracker
+from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.store import CheckpointStore
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
+from include.training.contract import MemoryShort, Progress, SavedState
+from tests.support.airflow_client import until
+from tests.support.jobs import epoch_report, started
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BATCHES = 100
+
+
+def at(batch: int, seconds: float, epoch: int = 0) -> Progress:
+    return Progress(epoch, batch, BATCHES, seconds)
+
+
+def saved(progress: Progress) -> SavedState:
+    return SavedState(progress.epoch, progress.batch, is_best=False, trained_seconds=progress.trained_seconds)
+
+
+@pytest.fixture
+def row(migrated_url: str, jobs: JobRepository) -> JobRecord:
+    started(jobs)
+    return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
+
+
+def _no_best(whole: Path, deployable: Path) -> None:
+    raise AssertionError("no state is the best one")
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def reporter(
+    row: JobRecord, s3_client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Open:
+    """Opens a reporter that wants a state every 60 s of training; last.pt is there."""
+    monkeypatch.setattr(epoch_recorder, "_PROGRESS_SECONDS", 0.05)
+    last = tmp_path / "last.pt"
+    last.write_bytes(b"state")
+    snapshots = tmp_path / "snapshots"
+    snapshots.mkdir()
+    store = CheckpointStore(Bucket(s3_client, bucket))
+
+    @contextmanager
+    def opened(interruption: Interruption, memory: MemoryWatch | None = None) -> Iterator[JobReporter]:
+        memory = memory or MemoryWatch()
+        with (
+            EpochRecorder(row) as recorder,
+            BackgroundPublisher(store, "a", "8.4", _no_best, row.durable, grace_seconds=10) as publisher,
+        ):
+            tracker = Tracker(None, "a", None, row.open)
+            yield JobReporter(recorder, publisher, tracker, interruption, memory, last, snapshots, 60.0)
+
+    return opened
+
+
+def test_a_state_is_wanted_when_so_much_training_is_in_none(reporter: Open) -> None:
+    with reporter(Interruption()) as opened:
+        wanted = [opened.progress(at(batch, seconds)) for batch, seconds in ((1, 59.0), (2, 60.0), (3, 61.0))]
+        assert wanted == [False, True, True]
+        opened.saved(saved(at(2, 60.0)))
+        assert not opened.progress(at(4, 119.0))
+        assert opened.progress(at(5, 121.0))
+
+
+def test_a_state_is_wanted_before_a_validation_that_takes_longer_than_what_is_left(reporter: Open) -> None:
+    with reporter(Interruption()) as opened:
+        assert not opened.progress(at(BATCHES, 10.0))  # nobody knows yet how long it takes
+        opened.report(epoch_report(1))
+        opened.saved(SavedState(1, 0, is_best=False, trained_seconds=60.0))
+        assert not opened.progress(at(1, 61.0, epoch=1))
+        assert opened.progress(at(BATCHES, 71.0, epoch=1))
+
+
+def test_sigterm_waits_for_the_state_after_the_batch(
+    reporter: Open, s3_client: S3Client, bucket: str, jobs: JobRepository
+) -> None:
+    def train() -> None:
+        with interruptible() as interruption, reporter(interruption) as opened:
+            assert not opened.progress(at(1, 1.0))
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert opened.progress(at(2, 2.0))
+            assert opened.progress(at(3, 3.0))  # an older one was being written
+            opened.saved(saved(at(3, 3.0)))
+            opened.progress(at(4, 4.0))
+
+    with pytest.raises(Preempted):
+        train()
+    stored = CheckpointStore(Bucket(s3_client, bucket)).head("a", "last")
+    assert stored is not None
+    assert stored.checkpoint is not None
+    assert stored.checkpoint.position == (0, 3)
+    job = jobs.get("a")
+    assert job is not None
+    assert (job.durable_epoch, job.durable_batch) == (0, 3)
+
+
+def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
+    reporter: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preemption, "_BATCH_SECONDS", 0.2)
+
+    def train() -> None:
+        with interruptible() as interruption, reporter(interruption) as opened:
+            opened.progress(at(1, 1.0))
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+
+    with pytest.raises(Preempted):
+        train()
+
+
+def test_a_job_that_is_to_stop_now_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
+    def train() -> None:
+        with reporter(Interruption()) as opened:
+            batch = iter(range(1, BATCHES))
+            assert not opened.progress(at(next(batch), 1.0))
+            jobs.request_stop("a")
+            until(lambda: opened.progress(at(next(batch), 1.0)), "the request", pause=0.1)
+            newest = at(next(batch), 2.0)
+            opened.saved(saved(newest))
+            opened.progress(newest)
+
+    with pytest.raises(StoppedNow):
+        train()
+
+
+def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs: JobRepository) -> None:
+    with reporter(Interruption()) as opened:
+        jobs.request_stop("a", after_epoch=True)
+        for batch in range(1, 20):
+            assert not opened.progress(at(batch, 1.0))
+            signal.sigtimedwait([], 0.02)
+        assert opened.report(epoch_report(1)) is False
+
+
+def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it_at_once(
+    reporter: Open, jobs: JobRepository
+) -> None:
+    """No state of it is saved; one that was saved the first time is none to stop with."""
+
+    def train() -> None:
+        with interruptible() as interruption, reporter(interruption) as opened:
+            opened.saved(saved(at(80, 50.0)))
+            jobs.request_stop("a")
+            for batch in range(1, 20):
+                assert not opened.progress(replace(at(batch, 200.0), is_repeated=True))
+                signal.sigtimedwait([], 0.02)
+            os.kill(os.getpid(), signal.SIGTERM)
+            opened.progress(replace(at(20, 200.0), is_repeated=True))
+
+    with pytest.raises(Preempted):
+        train()
+
+
+def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothing_more(
+    reporter: Open, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    def train() -> None:
+        with reporter(Interruption()) as opened:
+            jobs.start_training("a", "run1", 2, 0)
+            batch = iter(range(1, BATCHES))
+            until(lambda: opened.progress(at(next(batch), 1.0)), "the loss", pause=0.05)
+
+    with pytest.raises(OwnershipLost):
+        train()
+    assert CheckpointStore(Bucket(s3_client, bucket)).head("a", "last") is None
+
+
+def used_bytes() -> int:
+    return int(Path("/proc/self/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
+
+
+def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> None:
+    usual = used_bytes()
+    memory = MemoryWatch(limit=int(usual / 0.8), least_seconds=0)
+
+    def train() -> None:
+        with reporter(Interruption(), memory) as opened:
+            assert not opened.progress(at(1, 1.0))
+            memory.look()
+            ballast = b"1" * int(usual * 0.25)
+            memory.look()
+            assert opened.progress(at(2, 2.0))
+            opened.saved(saved(at(2, 2.0)))
+            opened.progress(at(3, 3.0))
+            del ballast
+
+    with pytest.raises(MemoryShort, match="GiB more than when it began to train: before the kernel kills it"):
+        train()
+
+
+def test_what_a_loader_worker_uses_counts_though_airflow_hides_it() -> None:
+    """As in an Airflow task: undumpable, so that nobody but root may look into its memory from outside."""
+    program = """
+import os, time
+from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
+from include.attempt.memory_watch import MemoryWatch
+_make_process_nondumpable()
+watch = MemoryWatch(limit=2**40, least_seconds=0)
+with watch:
+    watch.begin()
+    watch.look()
+    usual = watch.used
+    if not (worker := os.fork()):
+        ballast = b"1" * 200_000_000
+        time.sleep(600)
+    deadline = time.monotonic() + 60
+    while watch.used < usual + 200_000_000 and time.monotonic() < deadline:
+        time.sleep(0.5)
+        watch.look()
+    print(watch.used - usual)
+    os.kill(worker, 9)
+"""
+    grown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(grown.stdout) >= 200_000_000
+
+
+def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
+    reporter: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = MemoryWatch(limit=used_bytes(), least_seconds=0)
+    with reporter(Interruption(), memory) as opened:
+        for batch in range(1, 4):
+            assert not opened.progress(at(batch, 1.0))
+            memory.look()
+    assert caplog.text.count("from the beginning: the kernel may kill it") == 1

@@ -1,0 +1,126 @@
+"""A real training with MLflow beside it: what `train` itself sends, and that nobody else sends anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.attempt.attempt import TrainingAttempt
+from include.attempt.manifest import TrainingManifest
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolved_job import ResolvedJob
+from include.datasets.check import check_dataset
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.settings import Settings
+from include.jobs.repository import JobRepository
+from include.jobs.spec import ResolvedSpec, TrainingSpec
+from include.s3.bucket import Bucket
+from include.schema.migrations import apply
+from tests.support import platforms
+from tests.support.jobs import claim
+from tests.support.mlflow_server import PASSWORD, USERNAME, MlflowServer
+from tests.support.tiny_datasets import build
+from tests.support.tiny_trainings import Epochs, request
+from tests.support.untrained import stored_start
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+EXPERIMENT = "a training"
+
+
+@pytest.fixture
+def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker's environment names: MLflow, and Airflow's connections."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USERNAME)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    # However busy the machine is, MLflow is not too slow here.
+    monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
+    apply(platforms.engine(database_url))
+    client = {
+        "conn_type": "aws",
+        "login": s3.access_key,
+        "password": s3.secret_key,
+        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database_url)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(client))
+
+
+def train(spec: ResolvedSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
+    """What the task `train` does in its first attempt."""
+    settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
+    reader = S3ObjectReader(store._bucket.client)
+    cache, roots = settings.dataset_cache, settings.dataset_roots
+    dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
+    with psycopg.connect(database_url) as connection:
+        claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    return TrainingAttempt(job, dataset, 1, settings, lambda: store).run()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_training_is_in_mlflow_when_train_has_ended(
+    mlflow: MlflowServer, database_url: str, s3_client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    build("detect", tmp_path / "data", train=8, val=4)
+    spec = TrainingSpec(
+        dataset=str(tmp_path / "data" / "data.yaml"),
+        model=stored_start(s3_client, bucket, tmp_path),
+        task="detect",
+        epochs=2,
+        imgsz=64,
+        batch=4,
+        device="cpu",
+        overrides={"plots": False},
+    ).with_defaults()
+    store = CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
+
+    manifest = train(spec, tmp_path / "training", database_url, store)
+
+    (run,) = mlflow.runs(EXPERIMENT, "a")
+    assert run["status"] == "FINISHED"
+    assert (run["params"]["imgsz"], run["params"]["plots"]) == ("64", "False")
+    for checkpoint, kind in manifest.checkpoints():
+        assert run["tags"][f"checkpoint.{kind}.path"] == store.uri("a", kind)
+        assert run["tags"][f"checkpoint.{kind}.sha256"] == checkpoint.sha256
+        assert run["tags"][f"checkpoint.{kind}.size"] == str(checkpoint.size)
+    with psycopg.connect(database_url) as connection:
+        epochs = JobRepository(connection).epochs("a")
+    recorded = [(epoch.epoch, epoch.metrics["train/box_loss"]) for epoch in epochs]
+    assert mlflow.history(run, "train/box_loss") == recorded
+    assert len(recorded) == 2
+    assert "best/metrics/mAP50B" in run["metrics"]
+
+
+def _integrations(trainer: Any) -> set[str]:
+    return {
+        callback.__module__
+        for callbacks in trainer.callbacks.values()
+        for callback in callbacks
+        if callback.__module__.startswith("ultralytics.utils.callbacks.")
+    }
+
+
+def test_ultralytics_own_mlflow_callback_stays_off(tmp_path: Path) -> None:
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.utils import SETTINGS
+
+    from include.training.run import build_trainer
+
+    assert SETTINGS["mlflow"] is True
+    with build_trainer(request("detect", tmp_path), Epochs()) as trainer:
+        ours = _integrations(trainer)
+        theirs = _integrations(DetectionTrainer(overrides=dict(vars(trainer.args))))
+    assert "ultralytics.utils.callbacks.mlflow" in theirs
+    assert ours <= {"ultralytics.utils.callbacks.base"}

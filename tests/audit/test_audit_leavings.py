@@ -1,0 +1,278 @@
+"""What processes leave behind: orphans, rows that only seem to run, uploads, files on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.audit.liveness import live_among
+from tests.support.auditing import World, audited
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
+    with audited(migrated_url, s3_client, bucket, tmp_path / "training") as world:
+        yield world
+
+
+def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -> Path:
+    """The folder of a job on this machine."""
+    folder = world.root / name
+    path = folder / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 100)
+    return folder
+
+
+# --- orphans ---
+
+
+def test_an_object_without_a_row_is_an_orphan_and_stays(world: World) -> None:
+    world.job("a")
+    world.put(world.uri("gone", "last.pt"), b"state")
+    report = world.audit()
+    found = world.finding()
+    assert (found["finding"], found["job_id"], found["size"]) == ("orphan", "gone", 5)
+    assert "there is no job 'gone' in training_jobs" in found["detail"]
+    assert (report.objects, report.failure) == (4, None)
+    assert world.body(world.uri("gone", "last.pt")) == b"state"
+
+
+def test_what_no_training_leaves_is_an_orphan_too(world: World) -> None:
+    world.job("a")
+    world.put(world.uri("a", "notes/me.txt"), b"notes")
+    world.put(f"s3://{world.bucket}/checkpoints/readme.txt", b"read me")
+    world.audit()
+    assert [(found["job_id"], found["path"]) for found in world.findings()] == [
+        ("a", world.uri("a", "notes/me.txt")),
+        (None, f"s3://{world.bucket}/checkpoints/readme.txt"),
+    ]
+
+
+def test_a_report_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
+    world.job("a")
+    reports = f"s3://{world.bucket}/reports"
+    for key in ("a/dataset.json", "gone/dataset.json", "a/notes.txt"):
+        world.put(f"{reports}/{key}", b"{}")
+    world.audit()
+    details = {found["path"]: found["detail"] for found in world.findings()}
+    assert set(details) == {f"{reports}/gone/dataset.json", f"{reports}/a/notes.txt"}
+    assert "there is no job 'gone' in training_jobs" in details[f"{reports}/gone/dataset.json"]
+
+
+def test_an_object_that_is_younger_than_an_hour_may_be_just_written(world: World) -> None:
+    world.put(world.uri("gone", "last.pt"), b"state")
+    assert world.audit(later=NOW).objects == 1
+    assert world.findings() == []
+
+
+def test_files_of_models_that_no_version_names_are_orphans(world: World) -> None:
+    for name in ("versions/1/best.pt", "production/best.pt"):
+        world.put(f"s3://{world.bucket}/models/digits/{name}", b"model")
+    world.audit()
+    details = [found["detail"].partition("models/digits/")[2] for found in world.findings()]
+    assert details == [
+        "production/best.pt is an orphan: no version of that model is in production",
+        "versions/1/best.pt is an orphan: no row of model_versions names it",
+    ]
+
+
+# --- rows that only seem to run ---
+
+
+def test_a_row_that_runs_without_a_run_is_recorded_as_failed(world: World) -> None:
+    world.row("a", status="running", durable_epoch=6)
+    world.audit()
+    row = world.get("a")
+    assert row["status"] == "failed"
+    assert row["error"].startswith(
+        "Run run of a ended without recording it, as after a kill of all its processes; its state after "
+        "epoch 7 is in S3"
+    )
+    assert world.finding()["finding"] == "stuck"
+    assert world.finding()["repair"] == "recorded as failed"
+    assert world.audit(run_id="tomorrow").sentence.endswith("Found: nothing.")
+
+
+def test_a_row_that_runs_stays_while_its_run_does(world: World) -> None:
+    world.row("a", status="running")
+    world.live = {("train_yolo", "run of a")}
+    world.audit()
+    assert (world.get("a")["status"], world.findings()) == ("running", [])
+
+
+def test_a_row_that_was_written_within_the_hour_may_be_just_recorded(world: World) -> None:
+    world.row("a", status="running")
+    world.audit(later=NOW)
+    assert (world.get("a")["status"], world.findings()) == ("running", [])
+
+
+def test_a_row_that_waits_for_its_first_run_is_not_stuck(world: World) -> None:
+    world.row("a", status="queued", dag_id=None, run_id=None)
+    world.audit()
+    assert (world.get("a")["status"], world.findings()) == ("queued", [])
+
+
+def test_without_repair_a_stuck_row_stays_as_it_is(world: World) -> None:
+    world.row("a", status="running")
+    world.audit(repair=False)
+    assert (world.get("a")["status"], world.finding()["repair"]) == ("running", None)
+
+
+def test_one_question_tells_that_no_run_of_many_goes_on() -> None:
+    asked: list[int] = []
+
+    def count(dag_id: str, run_ids: object) -> int:
+        asked.append(len(list(run_ids)))  # type: ignore[call-overload]
+        return 0
+
+    assert live_among([("dag", f"run {number}") for number in range(250)], count) == set()
+    assert asked == [50] * 5
+
+
+@pytest.mark.parametrize("live", [{1}, {0, 99}, {3, 4, 50}, set(range(100))])
+def test_the_runs_that_go_on_are_found_among_many(live: set[int]) -> None:
+    going = {("dag", f"run {number:02}") for number in live} | {("other", "run 01")}
+    runs = [(dag, f"run {number:02}") for number in range(100) for dag in ("dag", "other")]
+    found = live_among(runs, lambda dag_id, run_ids: len({(dag_id, run) for run in run_ids} & going))
+    assert found == going
+
+
+# --- uploads that nobody completed ---
+
+
+def begin_upload(world: World, key: str) -> str:
+    upload = world.client.create_multipart_upload(Bucket=world.bucket, Key=key)["UploadId"]
+    world.client.upload_part(
+        Bucket=world.bucket, Key=key, UploadId=upload, PartNumber=1, Body=bytes(5 * 1024**2)
+    )
+    return upload
+
+
+def uploads(world: World) -> list[str]:
+    listed = world.client.list_multipart_uploads(Bucket=world.bucket)
+    return [upload["Key"] for upload in listed.get("Uploads", [])]
+
+
+def test_an_upload_that_nobody_completed_is_aborted_after_a_day(world: World) -> None:
+    for key in ("checkpoints/a/last.pt", "models/digits/versions/1/best.pt", "elsewhere/large.bin"):
+        begin_upload(world, key)
+    world.audit(later=timedelta(hours=23))
+    assert world.findings() == []
+    world.audit()
+    assert [(found["finding"], found["path"], found["repair"]) for found in world.findings()] == [
+        ("abandoned_upload", world.uri("a", "last.pt"), "aborted, its parts are removed"),
+        (
+            "abandoned_upload",
+            f"s3://{world.bucket}/models/digits/versions/1/best.pt",
+            "aborted, its parts are removed",
+        ),
+    ]
+    assert uploads(world) == ["elsewhere/large.bin"]
+
+
+def test_without_repair_an_abandoned_upload_stays(world: World) -> None:
+    begin_upload(world, "checkpoints/a/last.pt")
+    world.audit(repair=False)
+    assert world.finding()["repair"] is None
+    assert uploads(world) == ["checkpoints/a/last.pt"]
+
+
+# --- files on this machine ---
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+def test_the_folder_of_a_job_that_ended_well_is_removed(world: World, status: str) -> None:
+    world.job("a", status=status)
+    folder = left(world, "a")
+    world.audit()
+    found = world.finding()
+    assert (found["finding"], found["path"], found["size"], found["repair"]) == (
+        "leftover",
+        str(folder),
+        100,
+        "removed",
+    )
+    assert not folder.exists()
+
+
+def test_the_folder_of_an_expired_job_is_removed_too(world: World) -> None:
+    world.job("a", last_checkpoint_expired_at="2026-01-02")
+    world.change("a", last_checkpoint_path=None, last_checkpoint_sha256=None)
+    folder = left(world, "a")
+    world.audit()
+    assert not folder.exists()
+
+
+def test_the_folder_of_a_job_that_no_row_knows_is_removed(world: World) -> None:
+    folder = left(world, "gone")
+    world.audit()
+    assert (world.finding()["job_id"], folder.exists()) == (None, False)
+
+
+@pytest.mark.parametrize("status", ["failed", "running"])
+def test_the_folder_of_a_job_that_may_need_it_stays(world: World, status: str) -> None:
+    world.job("a", status=status)
+    world.live = {("train_yolo", "run of a")}
+    folder = left(world, "a")
+    world.audit()
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
+def test_the_folder_of_a_job_whose_files_are_to_be_kept_stays(world: World) -> None:
+    world.job("a", spec={"keep_local": True})
+    folder = left(world, "a")
+    world.audit()
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
+def test_a_folder_in_which_something_changed_today_stays(world: World) -> None:
+    folder = left(world, "gone")
+    world.audit(later=timedelta(hours=23))
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
+def test_the_folder_of_a_job_whose_objects_are_lost_stays(world: World) -> None:
+    """It may hold the last copy."""
+    world.job("a")
+    world.remove(world.uri("a", "best.pt"))
+    folder = left(world, "a")
+    world.audit()
+    assert folder.exists()
+    assert world.finding()["finding"] == "missing"
+
+
+def test_what_is_not_a_jobs_folder_stays(world: World) -> None:
+    others = [
+        left(world, ".datasets"),
+        left(world, "data", file="images/1.png"),
+        left(world, "mixed"),
+    ]
+    (others[-1] / "mine.txt").touch()
+    (world.root / "empty").mkdir()
+    (world.root / "link").symlink_to(left(world, ".elsewhere"))
+    world.audit()
+    assert world.findings() == []
+    assert all(folder.exists() for folder in [*others, world.root / "empty", world.root / "link"])
+
+
+def test_nothing_is_removed_where_others_could_have_prepared_it(world: World) -> None:
+    folder = left(world, "gone")
+    world.root.chmod(0o777)
+    world.audit()
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
+def test_without_repair_a_folder_stays(world: World) -> None:
+    folder = left(world, "gone")
+    world.audit(repair=False)
+    assert (world.finding()["repair"], folder.exists()) == (None, True)

@@ -1,0 +1,286 @@
+"""What rows name and S3 has lost: each kind of damage is found, and repaired where the bytes are proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import psycopg
+import pytest
+
+from include.audit.findings import FindingKind
+from include.audit.objects import Sample
+from include.audit.recorded import RecordedObject
+from include.models.promotion import promote, register_copy
+from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
+from include.models.version import ModelVersion
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from tests.support.auditing import BEST, LAST, World, audited
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.dataset_steps import arguments
+from tests.support.model_versions import replace
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
+    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def version(world: World) -> ModelVersion:
+    """Version 1 of model digits, in production, from job a."""
+    world.job("a")
+    register_copy(
+        world.connection, Bucket(world.client, world.bucket), "digits", job_id="a", run_id="retraining"
+    )
+    return promote(
+        world.connection,
+        Bucket(world.client, world.bucket),
+        ChosenVersion(name="digits", version=1, expected=None, reason="better"),
+        by="ada",
+    )
+
+
+def production(world: World) -> str:
+    return f"s3://{world.bucket}/models/digits/production/best.pt"
+
+
+def test_nothing_is_found_where_everything_is_as_recorded(world: World, version: ModelVersion) -> None:
+    report = world.audit(full=True)
+    assert world.findings() == []
+    assert report.failure is None
+    assert (report.objects, report.checked, report.reread) == (5, 4, 4)
+    assert "4 recorded objects checked, 4 of them read again" in report.sentence
+    assert "Found: nothing." in report.sentence
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_a_missing_object_is_found(world: World, name: str) -> None:
+    world.job("a")
+    world.remove(world.uri("a", name))
+    report = world.audit()
+    found = world.finding()
+    assert (found["finding"], found["job_id"], found["path"]) == ("missing", "a", world.uri("a", name))
+    assert (found["size"], found["repair"]) == (len(BEST) if name == "best.pt" else len(LAST), None)
+    assert report.failure is not None
+    assert f"1 object that a row names is missing or damaged, and could not be repaired: {found['path']}" in (
+        report.failure
+    )
+    assert f"names {found['path']}, but there is no such object" in report.markdown()
+
+
+def test_a_truncated_object_is_found_without_reading_it(world: World) -> None:
+    world.job("a")
+    uri = world.uri("a", "last.pt")
+    replace(world.client, uri, LAST[:-1], world.metadata(uri))
+    world.audit(sample=0)
+    assert world.finding()["finding"] == "damaged"
+    assert f"has {len(LAST) - 1} bytes instead of {len(LAST)}" in world.finding()["detail"]
+
+
+def test_another_file_of_the_same_size_is_found_without_reading_it(world: World) -> None:
+    world.job("a")
+    world.put(world.uri("a", "best.pt"), bytes(len(BEST)))
+    world.audit(sample=0)
+    assert "is another file: its SHA-256 is" in world.finding()["detail"]
+
+
+def test_an_object_that_somebody_else_wrote_is_found(world: World) -> None:
+    world.job("a")
+    replace(world.client, world.uri("a", "best.pt"), BEST, {})
+    world.audit(sample=0)
+    assert "carries no checksum" in world.finding()["detail"]
+
+
+def test_a_flipped_byte_is_found_by_reading_and_by_nothing_else(world: World) -> None:
+    world.job("a")
+    world.damage(world.uri("a", "last.pt"))
+    assert world.audit(sample=0).failure is None
+    assert world.audit(sample=2).lost == 1
+    assert f"its {len(LAST)} bytes have SHA-256" in world.finding()["detail"]
+    assert world.audit(full=True).lost == 1
+
+
+def test_bytes_that_cannot_be_read_are_found_while_the_server_answers(world: World, s3: S3) -> None:
+    large = bytes(300_000)
+    world.job("a")
+    whole = world.put(world.uri("a", "last.pt"), large)
+    world.change("a", last_checkpoint_sha256=whole.sha256, last_checkpoint_size=whole.size)
+    with CuttingProxy(s3.endpoint_url, received=150_000) as proxy:
+        world.client = boto3.client(
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config()
+        )
+        world.audit(full=True)
+    assert world.finding()["path"] == world.uri("a", "last.pt")
+    assert "cannot be read" in world.finding()["detail"]
+
+
+def test_an_object_in_a_bucket_that_is_gone_is_missing(world: World) -> None:
+    world.job("a")
+    world.change("a", best_checkpoint_path="s3://no-such-bucket/checkpoints/a/best.pt")
+    world.audit()
+    assert "Bucket 'no-such-bucket' does not exist" in world.finding()["detail"]
+
+
+def test_what_a_platform_recorded_on_its_own_is_left_alone(world: World) -> None:
+    world.row("7", run_id=None, best_checkpoint_path="s3://models/job 7")
+    assert world.audit().checked == 0
+    assert world.findings() == []
+
+
+def test_a_lost_last_pt_tells_of_the_generation_before_it(world: World) -> None:
+    world.job("a")
+    world.remove(world.uri("a", "last.pt"))
+    world.audit()
+    detail = world.finding()["detail"]
+    assert f"The previous generation exists, {world.uri('a', 'last.previous.pt')} after epoch 4" in detail
+    assert world.names("a") == {"best.pt", "last.previous.pt"}
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
+def test_a_last_pt_whose_bytes_are_in_the_generation_before_it_is_restored(world: World, harm: str) -> None:
+    world.job("a", previous=LAST)
+    uri = world.uri("a", "last.pt")
+    getattr(world, harm)(uri)
+    report = world.audit(full=True)
+    found = world.finding()
+    source = world.uri("a", "last.previous.pt")
+    assert found["repair"] == f"copied again from {source}, whose bytes are the recorded ones, and read back"
+    assert world.body(uri) == LAST
+    assert world.metadata(uri)["job-id"] == "a"
+    assert report.failure is None
+    assert world.audit(full=True).sentence.endswith("Found: nothing.")
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
+@pytest.mark.parametrize("which", ["job", "version", "production"])
+def test_a_best_pt_is_restored_from_its_copy_with_the_metadata_it_had(
+    world: World, version: ModelVersion, which: str, harm: str
+) -> None:
+    uri = {"job": world.uri("a", "best.pt"), "version": version.path, "production": production(world)}[which]
+    before = world.metadata(uri)
+    getattr(world, harm)(uri)
+    report = world.audit(full=True)
+    assert world.finding()["repair"].startswith("copied again from ")
+    assert (world.body(uri), world.metadata(uri)) == (BEST, before)
+    assert report.failure is None
+
+
+def test_another_file_in_production_is_replaced_by_the_promoted_one(
+    world: World, version: ModelVersion
+) -> None:
+    world.put(production(world), b"put there by hand")
+    world.audit()
+    assert world.finding()["finding"] == "damaged"
+    assert world.body(production(world)) == BEST
+    assert world.metadata(production(world))["model-version"] == "1"
+
+
+def test_production_is_not_repaired_while_somebody_promotes(
+    world: World, version: ModelVersion, migrated_url: str
+) -> None:
+    world.remove(production(world))
+    with psycopg.connect(migrated_url) as other:
+        ModelRepository(other).begin_promotion("digits", 1)
+        assert world.audit().lost == 1
+        other.rollback()
+    assert world.finding()["repair"] is None
+    assert world.audit().lost == 0
+
+
+def test_nothing_is_restored_from_a_copy_that_is_damaged_too(world: World, version: ModelVersion) -> None:
+    for uri in (world.uri("a", "best.pt"), version.path, production(world)):
+        world.damage(uri)
+    before = [world.body(uri) for uri in (world.uri("a", "best.pt"), version.path, production(world))]
+    assert world.audit(full=True).lost == 3
+    assert [found["repair"] for found in world.findings()] == [None, None, None]
+    after = [world.body(uri) for uri in (world.uri("a", "best.pt"), version.path, production(world))]
+    assert after == before
+
+
+def test_without_repair_everything_is_found_and_nothing_is_changed(
+    world: World, version: ModelVersion
+) -> None:
+    world.remove(production(world))
+    assert world.audit(repair=False).lost == 1
+    with pytest.raises(world.client.exceptions.ClientError):
+        world.body(production(world))
+
+
+def test_a_job_that_is_taken_over_while_it_is_looked_at_is_no_finding(
+    world: World, migrated_url: str
+) -> None:
+    """Its objects are being replaced then, and its row names none of them any more."""
+    world.job("a")
+    world.remove(world.uri("a", "last.pt"))
+
+    def take_over(**_: object) -> None:
+        with psycopg.connect(migrated_url, autocommit=True) as other:
+            other.execute(
+                "UPDATE training_jobs SET status = 'running', best_checkpoint_path = NULL, "
+                "best_checkpoint_sha256 = NULL, last_checkpoint_path = NULL, last_checkpoint_sha256 = NULL"
+            )
+
+    event = "before-call.s3.HeadObject"
+    world.client.meta.events.register(event, take_over)
+    try:
+        report = world.audit()
+    finally:
+        world.client.meta.events.unregister(event, take_over)
+    assert (report.checked, world.findings()) == (2, [])
+
+
+def test_a_run_that_is_tried_again_tells_each_finding_once(world: World) -> None:
+    world.job("a")
+    world.remove(world.uri("a", "best.pt"))
+    world.audit(run_id="another")
+    for _ in range(2):
+        world.audit()
+    assert len(world.findings()) == 1
+    assert len(world.findings("another")) == 1
+
+
+def test_a_kind_that_is_found_too_often_is_counted_and_not_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.audit.ledger.MOST_ROWS", 2)
+    monkeypatch.setattr("include.audit.report.SHOWN", 1)
+    for job_id in ("a", "b", "c"):
+        world.job(job_id)
+        world.remove(world.uri(job_id, "best.pt"))
+    report = world.audit()
+    assert report.found[FindingKind.MISSING] == 3
+    assert len(world.findings()) == 2
+    assert "… and 2 more in table checkpoint_audits" in report.markdown()
+
+
+def _recorded(number: int) -> RecordedObject:
+    return RecordedObject("best", f"s3://b/checkpoints/{number}/best.pt", "0" * 64, 1, str(number))
+
+
+def _sampled(size: int, seed: str) -> list[str]:
+    sample = Sample(size, seed)
+    for number in range(20):
+        sample.offer(_recorded(number))
+    return [recorded.job_id for recorded in sample.objects]
+
+
+@pytest.mark.parametrize(("size", "chosen"), [(0, 0), (5, 5), (100, 20)])
+def test_a_sample_has_its_size(size: int, chosen: int) -> None:
+    assert len(set(_sampled(size, "run"))) == len(_sampled(size, "run")) == chosen
+
+
+def test_every_object_gets_its_turn_in_samples() -> None:
+    samples = [_sampled(5, f"run {day}") for day in range(400)]
+    turns = [sum(str(number) in sample for sample in samples) for number in range(20)]
+    assert all(60 < times < 140 for times in turns)

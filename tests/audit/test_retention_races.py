@@ -1,0 +1,187 @@
+"""Giving states up among kills, races and many objects: a row never names what is not there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import psycopg
+import pytest
+
+from include.audit.liveness import Run
+from include.audit.request import RetentionPolicy
+from include.audit.retention import retain
+from include.jobs.repository import JobRepository
+from include.s3.bucket import Bucket
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests.support import platforms
+from tests.support.auditing import NOTHING, WHOLE, World, audited, ended, expired, retained
+from tests.support.jobs import claim, record_checkpoints
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture(scope="module")
+def migrated_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        apply(platforms.engine(url))
+        yield url
+
+
+@pytest.fixture
+def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
+    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
+        yield world
+
+
+def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 2)
+    for number in range(5):
+        ended(world, f"job-{number}")
+    report = retained(world)
+    assert expired(world) == {f"job-{number}" for number in range(5)}
+    assert (report.jobs, report.objects) == (5, 10)
+
+
+def _die(**_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
+    """Die at the first request that deletes something."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+    )
+    client.meta.events.register(
+        "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    with psycopg.connect(url) as connection:
+        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
+
+
+def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(
+    world: World, migrated_url: str, s3: S3
+) -> None:
+    ended(world, "a")
+    arguments = (migrated_url, s3.endpoint_url, s3.access_key, s3.secret_key, world.bucket)
+    process = multiprocessing.get_context("spawn").Process(target=_retain_until_killed, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    marked = world.get("a")
+    assert marked["last_checkpoint_expired_at"] is not None
+    assert marked["last_checkpoint_path"] is None
+    assert world.names("a") == WHOLE
+    assert world.audit().failure is None  # no row names what is not there
+    generous = RetentionPolicy(keep_newest=100, keep_best=100, expire_after_days=1000, dry_run=True)
+    assert retained(world, generous).objects == 2
+    assert world.names("a") == WHOLE
+    retained(world, generous.model_copy(update={"dry_run": False}))
+    assert expired(world) == {"a"}
+    assert world.get("a")["last_checkpoint_expired_at"] == marked["last_checkpoint_expired_at"]
+
+
+def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: World) -> None:
+    world.job("a", last_checkpoint_expired_at=datetime.now(UTC))
+    world.change("a", last_checkpoint_path=None, last_checkpoint_sha256=None, last_checkpoint_size=None)
+    jobs = JobRepository(world.connection)
+    claim(jobs, "a", "another run", expected="run of a", fresh=True)
+    assert retained(world).objects == 0
+    jobs.start_training("a", "another run", 1, first_epoch=0)
+    assert retained(world).objects == 0
+    record_checkpoints(world.connection, "another run")
+    row = world.get("a")
+    assert (row["last_checkpoint_expired_at"], row["status"]) == (None, "completed")
+    assert world.names("a") == WHOLE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE training_jobs SET pinned = TRUE WHERE job_id = 'a'",
+        "UPDATE training_jobs SET status = 'running' WHERE job_id = 'a'",
+        "UPDATE training_jobs SET run_id = 'another' WHERE job_id = 'a'",
+        "INSERT INTO training_jobs (job_id, status, parent_job_id) VALUES ('child', 'running', 'a')",
+        "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
+    ],
+)
+def test_what_changes_after_the_choice_is_seen_at_the_mark(
+    world: World, migrated_url: str, change: str
+) -> None:
+    ended(world, "a")
+
+    def meanwhile(runs: Collection[Run]) -> set[Run]:
+        with psycopg.connect(migrated_url, autocommit=True) as other:
+            other.execute(change)
+        return set()
+
+    assert retained(world, live_runs=meanwhile).objects == 0
+    row = world.get("a")
+    assert (row["last_checkpoint_expired_at"], row["last_checkpoint_path"]) == (
+        None,
+        world.uri("a", "last.pt"),
+    )
+    assert world.names("a") == WHOLE
+
+
+def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) -> None:
+    ended(world, "a", previous=None)
+
+    def write(**_: object) -> None:
+        world.put(world.uri("a", "last.pt"), b"of a new training")
+
+    event = "before-call.s3.DeleteObject"
+    world.client.meta.events.register(event, write)
+    try:
+        report = retained(world)
+    finally:
+        world.client.meta.events.unregister(event, write)
+    assert report.objects == 0
+    assert world.body(world.uri("a", "last.pt")) == b"of a new training"
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """Bytes that are allocated at most while it works, beyond those before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With small pages, so that few objects are many pages; the benchmark shows it for a hundred thousand."""
+    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 50)
+    monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 15)
+    policy = NOTHING.model_copy(update={"dry_run": True})
+
+    def everything() -> None:
+        world.audit()
+        retained(world, policy)
+
+    world.plant(jobs=10)
+    everything()  # what is loaded once is loaded
+    world.plant(jobs=60, start=10)
+    small = _peak(everything)
+    world.plant(jobs=210, start=70)
+    assert _peak(everything) < 1.3 * small
+    assert retained(world, policy).objects == 2 * 280
+    world.clear()

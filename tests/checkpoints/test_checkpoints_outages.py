@@ -1,0 +1,362 @@
+"""S3 dies, hangs, throttles, refuses: the snapshots become durable once it is well again."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import psutil
+import pytest
+from botocore.config import Config
+
+from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from include.s3.upload import TransferLimits
+from include.stack.s3 import S3, S3Ports
+from tests.conftest import reachable_directory
+from tests.support.cutting_proxy import CuttingProxy
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger("include.checkpoints.publisher")
+
+SIZE = 4 * 1024**2
+LARGE = 32 * 1024**2  # more than sockets' buffers hold
+IMPATIENT = client_config().merge(
+    Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+)
+PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
+QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
+
+Make = Callable[..., Snapshot]
+
+
+@pytest.fixture(scope="module")
+def own_s3() -> Iterator[S3]:
+    """An S3 server that tests may kill, stop and start."""
+    with reachable_directory() as directory:
+        server = S3(directory, S3Ports.choose(set()), "key", "secret-key")
+        server.start()
+        try:
+            yield server
+        finally:
+            process_of(server).send_signal(signal.SIGCONT)
+            server.stop()
+
+
+@pytest.fixture
+def own_bucket(own_s3: S3) -> str:
+    name = f"test-{secrets.token_hex(6)}"
+    own_s3.client().create_bucket(Bucket=name)
+    return name
+
+
+def process_of(server: S3) -> psutil.Process:
+    pid = (server.state / "pids" / "s3.pid").read_text().split()[0]
+    return psutil.Process(int(pid))
+
+
+def kill(process: psutil.Process) -> None:
+    """Returns when it is gone: a process that is still going counts as running, and would not be started."""
+    process.kill()
+    process.wait(60)
+
+
+def connect(server: S3, **changes: Any) -> S3Client:
+    settings: dict[str, Any] = {
+        "endpoint_url": server.endpoint_url,
+        "aws_access_key_id": server.access_key,
+        "aws_secret_access_key": server.secret_key,
+        "region_name": server.region,
+        "config": IMPATIENT,
+    }
+    client: S3Client = boto3.client("s3", **(settings | changes))
+    return client
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Make:
+    def make_snapshot(epoch: int, size: int = SIZE) -> Snapshot:
+        path = tmp_path / f"last-{epoch}.pt"
+        path.write_bytes(content(epoch, size))
+        return Snapshot(epoch, path, is_best=True)
+
+    return make_snapshot
+
+
+def content(epoch: int, size: int = SIZE) -> bytes:
+    return Random(epoch).randbytes(size)
+
+
+def strip(whole: Path, deployable: Path) -> None:
+    deployable.write_bytes(b"weights of " + whole.read_bytes()[:100])
+
+
+class Failures(logging.Handler):
+    """The sentences that the publisher logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.sentences: Queue[str] = Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.sentences.put(record.getMessage())
+
+
+class Run:
+    """A publisher, with the epochs that it reported as durable and the failures that it logged."""
+
+    def __init__(self, store: CheckpointStore, limits: PublishLimits = QUICK) -> None:
+        self._durable: Queue[int] = Queue()
+        self._failures = Failures()
+        self._publisher = partial(
+            BackgroundPublisher,
+            store,
+            "job",
+            "8.4",
+            strip,
+            lambda epoch, batch: self._durable.put(epoch),
+            limits,
+            grace_seconds=0,
+        )
+
+    def __enter__(self) -> Self:
+        log.addHandler(self._failures)
+        self.publisher = self._publisher()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.publisher.__exit__(kind, error, trace)
+        log.removeHandler(self._failures)
+
+    def wait_for_durable(self, epoch: int) -> None:
+        while self._durable.get(timeout=120) != epoch:
+            pass
+
+    def wait_for_failure(self, sentence: str) -> None:
+        while sentence not in self._failures.sentences.get(timeout=120):
+            pass
+
+
+def stored(server: S3, bucket: str, name: str = "last.pt") -> bytes:
+    return server.client().get_object(Bucket=bucket, Key=f"checkpoints/job/{name}")["Body"].read()
+
+
+def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
+    own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
+) -> None:
+    with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
+        run.publisher.publish(snapshot(0))
+        run.wait_for_durable(0)
+        kill(process_of(own_s3))
+        run.publisher.publish(snapshot(1))
+        run.wait_for_failure("does not answer")
+        run.wait_for_failure("does not answer")
+        own_s3.start()
+        run.wait_for_durable(1)
+
+    assert stored(own_s3, own_bucket) == content(1)
+    assert stored(own_s3, own_bucket, "best.pt") == b"weights of " + content(1)[:100]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_restart(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    client = connect(own_s3)
+    victims = iter([process_of(own_s3)])
+
+    def kill_before_last(request: Any, **_: object) -> None:
+        if request.url.endswith("/last.pt"):
+            for victim in victims:
+                kill(victim)
+
+    client.meta.events.register("before-send.s3.PutObject", kill_before_last)
+    with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
+        run.publisher.publish(snapshot(0))
+        run.wait_for_failure("does not answer")
+        own_s3.start()
+        run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0)
+    assert stored(own_s3, own_bucket, "best.pt") == b"weights of " + content(0)[:100]
+
+
+def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    # What lies in its sockets when it wakes up it still carries out, beside what is sent anew.
+    with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
+        run.publisher.publish(snapshot(0))
+        run.wait_for_durable(0)
+        process_of(own_s3).send_signal(signal.SIGSTOP)
+        for epoch in (1, 2):
+            run.publisher.publish(snapshot(epoch))
+            run.wait_for_failure("does not answer")
+        process_of(own_s3).send_signal(signal.SIGCONT)
+        run.wait_for_durable(2)
+        run.publisher.publish(snapshot(3))
+
+    assert stored(own_s3, own_bucket) == content(3)
+
+
+def test_a_server_that_throttles_is_asked_again_later(own_s3: S3, own_bucket: str, snapshot: Make) -> None:
+    with CuttingProxy(own_s3.endpoint_url, throttled=4) as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url)
+        with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
+            run.publisher.publish(snapshot(0))
+            run.wait_for_failure("SlowDown")
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0)
+
+
+def test_what_a_missing_bucket_refused_is_durable_once_it_is_there(own_s3: S3, snapshot: Make) -> None:
+    with Run(CheckpointStore(Bucket(connect(own_s3), "made-later"))) as run:
+        run.publisher.publish(snapshot(0))
+        run.wait_for_failure("Bucket 'made-later' does not exist")
+        own_s3.client().create_bucket(Bucket="made-later")
+        run.wait_for_durable(0)
+
+    assert stored(own_s3, "made-later") == content(0)
+
+
+def test_what_wrong_keys_could_not_store_is_durable_once_they_are_right(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    session = boto3.Session(own_s3.access_key, "wrong", region_name=own_s3.region)
+    client = session.client("s3", endpoint_url=own_s3.endpoint_url, config=IMPATIENT)
+    with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
+        run.publisher.publish(snapshot(0))
+        run.wait_for_failure("does not accept the keys of connection training_s3")
+        credentials = session.get_credentials()
+        assert credentials is not None
+        credentials.secret_key = own_s3.secret_key  # the client signs with this object
+        run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0)
+
+
+def test_an_upload_that_trickles_is_given_up_and_sent_anew(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=2, least_bytes=SIZE)
+    with CuttingProxy(own_s3.endpoint_url, sent=LARGE // 2, then="trickle", cuts=1) as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
+        with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
+            run.publisher.publish(snapshot(0, LARGE))
+            run.wait_for_failure("The upload was abandoned: for 2 s S3 did not respond")
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0, LARGE)
+
+
+def test_a_slow_link_is_no_reason_to_give_an_upload_up(
+    own_s3: S3, own_bucket: str, snapshot: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=1, least_bytes=64 * 1024)
+    with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
+        with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
+            run.publisher.publish(snapshot(0, 1024**2))  # takes more than three seconds
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0, 1024**2)
+    assert "given up" not in caplog.text
+
+
+def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_sent(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, and no two
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url)
+        with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
+            run.publisher.publish(snapshot(0, 16 * 1024**2))
+            run.wait_for_failure("broke off")
+            run.publisher.publish(snapshot(1))
+            run.wait_for_durable(0)
+            run.wait_for_durable(1)
+
+    assert stored(own_s3, own_bucket, "last.previous.pt") == content(0, 16 * 1024**2)
+    assert stored(own_s3, own_bucket) == content(1)
+    assert "Uploads" not in own_s3.client().list_multipart_uploads(Bucket=own_bucket)
+
+
+def test_a_state_whose_parts_somebody_removed_is_sent_anew(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2, cuts=1) as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url)
+        with Run(
+            CheckpointStore(Bucket(client, own_bucket), in_parts), PublishLimits(first_pause=1.5)
+        ) as run:
+            run.publisher.publish(snapshot(0, 11 * 1024**2))
+            run.wait_for_failure("broke off")
+            for upload in own_s3.client().list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
+                own_s3.client().abort_multipart_upload(
+                    Bucket=own_bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+            run.wait_for_durable(0)
+
+    assert stored(own_s3, own_bucket) == content(0, 11 * 1024**2)
+
+
+def test_a_stored_state_whose_answer_never_comes_is_durable(
+    own_s3: S3, own_bucket: str, snapshot: Make
+) -> None:
+    forever = client_config().merge(Config(read_timeout=3600))
+    limits = TransferLimits(answer_seconds=0.5)
+    with CuttingProxy(own_s3.endpoint_url, answer_to_large=SIZE, cuts=1, then="hang") as proxy:
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=forever)
+        with Run(CheckpointStore(Bucket(client, own_bucket), limits)) as run:
+            run.publisher.publish(snapshot(0))
+            run.wait_for_durable(0)
+            run.publisher.publish(snapshot(1))
+            run.wait_for_durable(1)
+
+    assert proxy.cuts == 1
+    assert stored(own_s3, own_bucket) == content(1)
+
+
+def test_closing_breaks_off_an_upload_that_hangs(
+    own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
+) -> None:
+    with CuttingProxy(own_s3.endpoint_url, sent=SIZE // 2, then="hang") as proxy:
+        store = CheckpointStore(
+            Bucket(connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT), own_bucket)
+        )
+        run = Run(store)
+        with run:
+            run.publisher.publish(snapshot(0, LARGE))
+            assert proxy.failing.wait(60)
+            run.publisher.publish(snapshot(1, LARGE))
+            run.publisher.close(0)
+            left = list(tmp_path.iterdir())
+        (thread,) = [each for each in threading.enumerate() if each.name == "publish-job"]
+        proxy.heal()
+        thread.join(60)
+        proxy.wait_for_the_failing()
+
+    assert not thread.is_alive()
+    assert left == []
+    assert run.publisher.durable is None
+    names = [each["Key"] for each in own_s3.client().list_objects_v2(Bucket=own_bucket)["Contents"]]
+    assert names == ["checkpoints/job/best.pt"]

@@ -1,0 +1,80 @@
+"""Bytes that are wrong on their way from S3, and not in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import UnsafeCheckpoint
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from include.s3.location import S3Location
+from include.s3.reading import settled_object
+from tests.faults.hold import Hold
+from tests.faults.s3_faults import flip_bit
+from tests.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
+from tests.support.dataset_steps import arguments
+from tests.support.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+CONTENT = bytes(range(256)) * 400
+
+
+@contextmanager
+def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
+    """A client to which the first so many answers to a GET bring wrong bytes."""
+    reads = 0
+
+    def behave(request: Request) -> Answer | None:
+        nonlocal reads
+        reads += request.method == "GET"
+        return corrupt(flip_bit)(request) if reads <= times else request.forward()
+
+    with S3Proxy(s3.endpoint_url, Hold()) as proxy, proxy.behave_as(behave):
+        yield boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config())
+
+
+def test_a_state_is_read_again(s3: S3, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(CONTENT)
+    CheckpointStore(Bucket(s3.client(), bucket)).upload(Checkpoint.of_file(path, 0), "job", "last", "8.4")
+    with wrong_first(s3, 1) as client:
+        got = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "got.pt")
+    assert Path(got.path).read_bytes() == CONTENT
+    assert "differ from what was stored; reading it again" in caplog.text
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_the_hash_of_an_object_is_that_of_what_it_holds(
+    times: int, s3: S3, s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="model.pt", Body=CONTENT)
+    with wrong_first(s3, times) as client:
+        found = settled_object(client, S3Location(bucket, "model.pt"))
+    assert (found.sha256, found.size) == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+
+
+def test_a_model_is_refused_for_what_it_is_and_not_for_what_came_of_it(
+    s3: S3, s3_client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    s3_client.upload_file(str(best("classify", tmp_path / "model.pt")), bucket, "model.pt")
+    s3_client.put_object(Bucket=bucket, Key="text.pt", Body=CONTENT)
+    with wrong_first(s3, 1) as client:
+        assert (
+            CheckpointStore(Bucket(client, bucket)).require_checkpoint(f"s3://{bucket}/model.pt").task
+            == "classify"
+        )
+    with pytest.raises(UnsafeCheckpoint, match="is not a checkpoint"):
+        CheckpointStore(Bucket(s3_client, bucket)).require_checkpoint(f"s3://{bucket}/text.pt")

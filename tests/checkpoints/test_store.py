@@ -1,0 +1,443 @@
+"""Checkpoints in S3: where they are, who may write them, and that what comes back is what went in."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.errors import CheckpointNotFound, UnsafeCheckpoint
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing, ObjectNotFound
+from include.s3.upload import TransferLimits
+from tests.support.crafted_checkpoints import archive, call, checkpoint, crafted, pickled, tensor
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+VERSION = "8.4.190"
+IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
+LARGE = 5 * 1024**2 + 77
+
+MakeCheckpoint = Callable[..., Checkpoint]
+
+
+@pytest.fixture(scope="module")
+def client(s3: S3) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint_url,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name=s3.region,
+        config=client_config(),
+    )
+
+
+@pytest.fixture
+def store(client: S3Client, bucket: str) -> CheckpointStore:
+    return CheckpointStore(Bucket(client, bucket))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeCheckpoint:
+    """Make a local checkpoint file whose bytes depend on its epoch."""
+
+    def make_checkpoint(epoch: int, size: int = 100_000, name: str = "last.pt") -> Checkpoint:
+        path = tmp_path / f"epoch-{epoch}-{name}"
+        path.write_bytes(Random(epoch).randbytes(size))
+        return Checkpoint.of_file(path, epoch)
+
+    return make_checkpoint
+
+
+def body(client: S3Client, bucket: str, key: str) -> bytes:
+    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def test_a_checkpoint_is_stored_under_the_name_of_its_job_with_its_identity(
+    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    checkpoint = make(epoch=6)
+
+    uploaded = store.upload(checkpoint, "gears-7", "last", VERSION)
+
+    assert uploaded.sent
+    assert uploaded.bytes_per_second > 0
+    stored = uploaded.stored.checkpoint
+    assert stored == Checkpoint(
+        f"s3://{bucket}/checkpoints/gears-7/last.pt", checkpoint.sha256, checkpoint.size, 6
+    )
+    assert body(client, bucket, "checkpoints/gears-7/last.pt") == Path(checkpoint.path).read_bytes()
+    assert client.head_object(Bucket=bucket, Key="checkpoints/gears-7/last.pt")["Metadata"] == {
+        "sha256": checkpoint.sha256,
+        "epoch": "6",
+        "job-id": "gears-7",
+        "ultralytics-version": VERSION,
+    }
+
+
+def test_what_is_stored_can_be_looked_up(store: CheckpointStore, make: MakeCheckpoint) -> None:
+    uploaded = store.upload(make(epoch=0), "gears-7", "best", VERSION)
+
+    assert store.head("gears-7", "best") == uploaded.stored
+    assert store.head("gears-7", "last") is None
+    assert (uploaded.stored.job_id, uploaded.stored.ultralytics_version) == ("gears-7", VERSION)
+
+
+def test_the_server_keeps_the_checksum_of_the_whole_file(
+    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    checkpoint = make(epoch=1)
+    store.upload(checkpoint, "job", "best", VERSION)
+
+    head = client.head_object(Bucket=bucket, Key=store.key("job", "best"), ChecksumMode="ENABLED")
+
+    digest = hashlib.sha256(Path(checkpoint.path).read_bytes())
+    assert checkpoint.sha256 == digest.hexdigest()
+    assert head["ChecksumSHA256"] == b64encode(digest.digest()).decode()
+
+
+def test_bytes_that_are_there_already_are_not_sent_again(
+    client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    checkpoint = make(epoch=3)
+    CheckpointStore(Bucket(client, bucket)).upload(checkpoint, "job", "last", VERSION)
+
+    again = CheckpointStore(Bucket(client, bucket)).upload(checkpoint, "job", "last", VERSION)
+
+    versions = client.list_object_versions(Bucket=bucket, Prefix="checkpoints/job/")["Versions"]
+    assert not again.sent
+    assert again.bytes_per_second == 0
+    assert [version["Key"] for version in versions] == ["checkpoints/job/last.pt"]
+    client.delete_object(Bucket=bucket, Key=versions[0]["Key"], VersionId=versions[0]["VersionId"])
+
+
+def test_bytes_that_are_there_already_need_no_local_file(
+    store: CheckpointStore, make: MakeCheckpoint
+) -> None:
+    checkpoint = make(epoch=3)
+    store.upload(checkpoint, "job", "last", VERSION)
+    Path(checkpoint.path).unlink()
+
+    assert not store.upload(checkpoint, "job", "last", VERSION).sent
+
+
+def test_a_checkpoint_that_is_neither_here_nor_in_s3_asks_for_another_training(
+    store: CheckpointStore, make: MakeCheckpoint
+) -> None:
+    checkpoint = make(epoch=3)
+    store.upload(make(epoch=2), "job", "best", VERSION)
+    Path(checkpoint.path).unlink()
+
+    with pytest.raises(
+        LocalFileMissing, match=r"checkpoints/job/best.pt does not hold it .* clear the task `train`"
+    ):
+        store.upload(checkpoint, "job", "best", VERSION)
+
+
+def test_what_is_downloaded_is_what_was_uploaded(
+    store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = make(epoch=4)
+    store.upload(checkpoint, "job", "last", VERSION)
+
+    downloaded = store.download("job", "last", tmp_path / "new" / "last.pt", expected=checkpoint)
+
+    assert downloaded == Checkpoint(
+        str(tmp_path / "new" / "last.pt"), checkpoint.sha256, checkpoint.size, checkpoint.epoch
+    )
+    assert Path(downloaded.path).read_bytes() == Path(checkpoint.path).read_bytes()
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_that_is_not_there_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match=rf"s3://{bucket}/checkpoints/job/last\.pt does not exist"):
+        store.download("job", "last", tmp_path / "last.pt")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_checkpoint_than_the_expected_one_is_not_taken(
+    store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
+) -> None:
+    store.upload(make(epoch=4), "job", "last", VERSION)
+
+    with pytest.raises(CorruptObject, match="somebody replaced it"):
+        store.download("job", "last", tmp_path / "got.pt", expected=make(epoch=3))
+
+    assert not (tmp_path / "got.pt").exists()
+
+
+def test_verifying_tells_the_right_bytes_from_others_and_from_none(
+    store: CheckpointStore, make: MakeCheckpoint
+) -> None:
+    right, wrong = make(epoch=4), make(epoch=5)
+    with pytest.raises(CheckpointNotFound, match=r"checkpoints/job/best\.pt"):
+        store.verify("job", "best", right)
+
+    store.upload(right, "job", "best", VERSION)
+
+    assert store.verify("job", "best", right).checkpoint is not None
+    assert store.holds("job", "best", right)
+    assert not store.holds("job", "best", wrong)
+    with pytest.raises(CorruptObject, match=wrong.sha256):
+        store.verify("job", "best", wrong)
+
+
+def test_an_object_of_another_program_is_told_apart(
+    store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    client.put_object(Bucket=bucket, Key=store.key("job", "last"), Body=b"theirs", Metadata={"sha256": "no"})
+
+    found = store.head("job", "last")
+
+    assert found is not None
+    assert found.checkpoint is None
+    with pytest.raises(
+        ForeignObject, match=rf"s3://{bucket}/checkpoints/job/last\.pt was not written by this"
+    ):
+        store.download("job", "last", tmp_path / "last.pt")
+
+
+def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
+    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    client.put_object(Bucket=bucket, Key=store.key("job", "last"), Body=b"theirs")
+
+    store.upload(make(epoch=0), "job", "last", VERSION)
+
+    assert body(client, bucket, "checkpoints/job/last.previous.pt") == b"theirs"
+
+
+@pytest.mark.parametrize(("limits", "size"), [(TransferLimits(), 100_000), (IN_PARTS, LARGE)])
+def test_the_generation_before_is_kept_with_its_identity(
+    client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
+) -> None:
+    store = CheckpointStore(Bucket(client, bucket), limits)
+    for epoch in range(3):
+        store.upload(make(epoch, size), "job", "last", VERSION)
+
+    previous = make(1, size)
+    key = "checkpoints/job/last.previous.pt"
+    assert hashlib.sha256(body(client, bucket, key)).hexdigest() == previous.sha256
+    assert client.head_object(Bucket=bucket, Key=key)["Metadata"] == {
+        "sha256": previous.sha256,
+        "epoch": "1",
+        "job-id": "job",
+        "ultralytics-version": VERSION,
+    }
+
+
+def test_only_the_last_checkpoint_has_a_generation_before(
+    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    for epoch in range(2):
+        store.upload(make(epoch), "job", "best", VERSION)
+
+    assert [item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]] == [
+        "checkpoints/job/best.pt"
+    ]
+
+
+def test_a_large_file_goes_in_parts_and_comes_back_whole(
+    client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
+) -> None:
+    store = CheckpointStore(Bucket(client, bucket), IN_PARTS)
+    checkpoint = make(epoch=9, size=LARGE)
+
+    store.upload(checkpoint, "job", "last", VERSION)
+
+    head = client.head_object(Bucket=bucket, Key=store.key("job", "last"), ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"].endswith("-2")
+    assert store.download("job", "last", tmp_path / "got.pt").sha256 == checkpoint.sha256
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+@pytest.mark.parametrize(("limits", "size"), [(TransferLimits(), 100_000), (IN_PARTS, LARGE)])
+def test_an_attempt_that_was_overtaken_is_refused_and_changes_nothing(
+    client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
+) -> None:
+    older, newer = (CheckpointStore(Bucket(client, bucket), limits) for _ in range(2))
+    older.upload(make(0, size), "job", "last", VERSION)
+    theirs = newer.upload(make(1, size), "job", "last", VERSION)
+
+    with pytest.raises(FencedOut, match=r"changed by another attempt .*now: epoch 2"):
+        older.upload(make(2, size), "job", "last", VERSION)
+
+    assert newer.head("job", "last") == theirs.stored
+    assert (
+        client.head_object(Bucket=bucket, Key="checkpoints/job/last.previous.pt")["Metadata"]["epoch"] == "0"
+    )
+    newer.upload(make(3, size), "job", "last", VERSION)
+
+
+def test_an_attempt_whose_objects_were_deleted_is_refused(
+    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    store.upload(make(epoch=0), "job", "last", VERSION)
+    client.delete_object(Bucket=bucket, Key=store.key("job", "last"))
+
+    with pytest.raises(FencedOut, match=r"is gone: somebody deleted it .*\(now: nothing\)"):
+        store.upload(make(epoch=1), "job", "last", VERSION)
+
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+# One PUT only: SeaweedFS does not check the condition atomically when it puts parts together.
+@pytest.mark.parametrize("first_write", [True, False])
+def test_of_many_attempts_that_write_at_once_one_wins(
+    client: S3Client, bucket: str, make: MakeCheckpoint, first_write: bool
+) -> None:
+    if not first_write:
+        CheckpointStore(Bucket(client, bucket)).upload(make(100, 300_000), "job", "last", VERSION)
+    attempts = [CheckpointStore(Bucket(client, bucket)) for _ in range(4)]
+    files = [make(epoch, 300_000) for epoch in range(4)]
+    for attempt in attempts:
+        attempt.head("job", "last")
+
+    def write(number: int) -> int | None:
+        try:
+            attempts[number].upload(files[number], "job", "last", VERSION)
+        except FencedOut:
+            return None
+        return number
+
+    with ThreadPoolExecutor(4) as threads:
+        winners = [number for number in threads.map(write, range(4)) if number is not None]
+
+    assert len(winners) == 1
+    assert hashlib.sha256(body(client, bucket, "checkpoints/job/last.pt")).hexdigest() == (
+        files[winners[0]].sha256
+    )
+
+
+def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
+    client: S3Client, bucket: str, make: MakeCheckpoint
+) -> None:
+    files = {"best": make(1, LARGE, "best.pt"), "last": make(2, LARGE)}
+    stores = {kind: CheckpointStore(Bucket(client, bucket)) for kind in files}
+
+    with ThreadPoolExecutor(2) as threads:
+        best = threads.submit(stores["best"].upload, files["best"], "job", "best", VERSION)
+        last = threads.submit(stores["last"].upload, files["last"], "job", "last", VERSION)
+
+    assert best.result().stored.is_the_same_as(files["best"])
+    assert last.result().stored.is_the_same_as(files["last"])
+
+
+@pytest.mark.parametrize("job_id", ["a", "7", "A.b_c-d", "x" * 128])
+def test_job_ids_up_to_the_limits_have_their_place(
+    store: CheckpointStore, make: MakeCheckpoint, job_id: str, tmp_path: Path
+) -> None:
+    checkpoint = make(epoch=0)
+
+    stored = store.upload(checkpoint, job_id, "last", VERSION).stored
+
+    assert stored.job_id == job_id
+    assert stored.uri.endswith(f"/checkpoints/{job_id}/last.pt")
+    assert store.download(job_id, "last", tmp_path / "got.pt").sha256 == checkpoint.sha256
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "../other", "a/b", "x" * 129, "기어", "a\n", "-a"])
+def test_job_ids_that_could_lead_elsewhere_have_no_place(store: CheckpointStore, job_id: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a checkpoint"):
+        store.uri(job_id, "best")
+
+
+def test_a_model_to_start_from_is_fetched_from_any_bucket(
+    store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    client.put_object(Bucket=bucket, Key="models/모델 1.pt", Body=crafted())
+    uri = f"s3://{bucket}/models/모델 1.pt"
+
+    assert store.require_checkpoint(uri).classes == ("box", "arrow")
+    fetched = store.fetch_object(uri, tmp_path / "inputs" / "start.pt")
+
+    assert fetched.read_bytes() == crafted()
+
+
+def test_a_model_that_could_run_code_is_refused_before_it_is_fetched(
+    store: CheckpointStore, client: S3Client, bucket: str
+) -> None:
+    uri = f"s3://{bucket}/model.pt"
+    client.put_object(Bucket=bucket, Key="model.pt", Body=crafted(call("os.system", "true")))
+
+    with pytest.raises(UnsafeCheckpoint, match=rf"{uri} names os\.system, .* do not load it"):
+        store.require_checkpoint(uri)
+
+
+def test_of_a_large_model_only_what_describes_it_is_read(
+    client: S3Client, bucket: str, store: CheckpointStore
+) -> None:
+    content = pickled(checkpoint(exact={"live": tensor(5_000_000, key="1")}))
+    body = archive(content, {"data/1": bytes(20_000_000)})
+    client.put_object(Bucket=bucket, Key="model.pt", Body=body)
+    read: list[int] = []
+
+    def count(parsed: dict[str, int], **_: object) -> None:
+        read.append(parsed["ContentLength"])
+
+    client.meta.events.register("after-call.s3.GetObject", count)
+    try:
+        store.require_checkpoint(f"s3://{bucket}/model.pt")
+    finally:
+        client.meta.events.unregister("after-call.s3.GetObject", count)
+
+    assert 0 < sum(read) < 100_000
+
+
+def test_a_model_that_is_too_large_is_refused_and_not_fetched(
+    store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.checkpoints.store.WEIGHTS_BYTES", 100)
+    monkeypatch.setattr("include.checkpoints.inspection.in_s3.WEIGHTS_BYTES", 100)
+    client.put_object(Bucket=bucket, Key="model.pt", Body=crafted())
+    uri = f"s3://{bucket}/model.pt"
+
+    for ask in (store.require_checkpoint, lambda uri: store.fetch_object(uri, tmp_path / "start.pt")):
+        with pytest.raises(UnsafeCheckpoint, match=r"may have 100; give a best\.pt"):
+            ask(uri)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_there_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
+    uri = f"s3://{bucket}/models/gone.pt"
+
+    with pytest.raises(ObjectNotFound, match=uri):
+        store.require_checkpoint(uri)
+    with pytest.raises(ObjectNotFound, match=uri):
+        store.fetch_object(uri, tmp_path / "start.pt")
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://example.org/a.pt", "s3://bucket", "s3://bucket/", "s3:///a.pt", "a.pt"]
+)
+def test_what_is_no_address_of_an_object_is_refused(store: CheckpointStore, uri: str) -> None:
+    with pytest.raises(ValueError, match=r"write s3://<bucket>/<key>"):
+        store.require_checkpoint(uri)
+
+
+def test_a_client_with_the_defaults_of_boto3_does_as_well(
+    s3_client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
+) -> None:
+    store = CheckpointStore(Bucket(s3_client, bucket), IN_PARTS)
+    small, large = make(epoch=0), make(epoch=1, size=LARGE)
+
+    store.upload(small, "job", "last", VERSION)
+    store.upload(large, "job", "last", VERSION)
+
+    assert store.download("job", "last", tmp_path / "got.pt").sha256 == large.sha256

@@ -1,0 +1,129 @@
+"""What a check of a dataset found: a summary in the job's row, all of it in S3 and over the API."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.claim.resolved_job import ResolvedJob
+from include.datasets.errors import LISTED_FINDINGS, DatasetError, Finding
+from include.jobs.repository import JobRepository
+from include.limits import ERROR_BYTES, FINDINGS, SUMMARY_BYTES
+from include.reports.report import DatasetReport, report_on
+from include.stack.s3 import S3
+from include.tasks.train_yolo import check_job_dataset
+from tests.support.airflow_connections import context_of, lead_to
+from tests.support.jobs import claim, recorded
+from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PROBLEMS = 60
+
+
+@pytest.fixture
+def connected(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
+) -> None:
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
+
+
+@pytest.fixture
+def url(connected: None, open_api: str) -> str:
+    return open_api
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> ResolvedJob:
+    """Job a, whose dataset has one label file with many wrong lines."""
+    data = build("detect", tmp_path / "data")
+    (tmp_path / "data" / "labels" / "train" / "0.txt").write_text("9 0.5 0.5 0.1 0.1\n" * PROBLEMS)
+    spec = {"dataset": str(data), "task": "detect", "model": "yolo11n"}
+    names = {"job_id": "a", "dag_id": "train_yolo", "run_id": "run1", "origin_run_id": "run1"}
+    return ResolvedJob.model_validate(names | {"spec": spec, "resume": None})
+
+
+def failure(job: ResolvedJob) -> str:
+    with pytest.raises(AirflowFailException) as failed:
+        check_job_dataset(job, context_of({}))
+    return str(failed.value)
+
+
+def test_all_that_a_check_found_is_in_s3_and_over_the_api(
+    url: str, job: ResolvedJob, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    error = failure(job)
+    assert f"has {PROBLEMS} problems" in error
+    assert error.endswith(f"The whole report: s3://{bucket}/reports/a/dataset.json")
+    stored = s3_client.get_object(Bucket=bucket, Key="reports/a/dataset.json")
+    assert stored["ContentType"] == "application/json"
+    report = DatasetReport.model_validate_json(stored["Body"].read())
+    assert (report.job_id, report.run_id, report.problems, report.omitted) == ("a", "run1", PROBLEMS, 0)
+    assert [finding.line for finding in report.findings] == list(range(1, PROBLEMS + 1))
+
+    claim(jobs)
+    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+    jobs.fail_run("train_yolo", "run1", f"check_dataset: {error}")
+    link = requests.get(f"{url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
+    assert link.endswith("/jobs/a/dataset-report")
+    served = requests.get(f"{url}/jobs/a/dataset-report", timeout=60)
+    assert DatasetReport.model_validate(served.json()) == report
+    s3_client.put_object(Bucket=bucket, Key="reports/a/dataset.json", Body=b"<script>")
+    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_report_that_cannot_be_stored_hides_no_finding(
+    job: ResolvedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = json.loads(os.environ["AIRFLOW_CONN_TRAINING_S3"])
+    away["extra"]["endpoint_url"] = "http://127.0.0.1:1"
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
+    error = failure(job)
+    assert f"has {PROBLEMS} problems" in error
+    assert "labels/train/0.txt:1: class 9 is not in 0..1" in error
+    assert "reports/" not in error
+
+
+def test_a_summary_is_short_and_a_report_is_bounded_whatever_was_found() -> None:
+    findings = [Finding("é" * 5000, number, "x" * 9000) for number in range(FINDINGS + 7)]
+    error = DatasetError.from_findings("s3://" + "b" * 1000, findings)
+    assert len(str(error).encode()) <= SUMMARY_BYTES
+    listed = str(error).count("\n") - 1
+    assert 3 < listed <= LISTED_FINDINGS
+    assert str(error).endswith(f"... and {len(findings) - listed} more")
+    report = report_on(error, job_id="a", run_id="r", dataset="d", task="detect")
+    assert (len(report.findings), report.omitted, report.problems) == (FINDINGS, 7, FINDINGS + 7)
+    assert len(report.model_dump_json()) < 32 * 1024**2
+
+
+@pytest.mark.parametrize("text", ["é" * 9_000_000, "a\x00b", "name \udce9 of a file"])
+def test_an_error_in_a_row_is_at_most_4_kb_of_what_postgres_stores(text: str, jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.record_inexact("a", "run1", 1, text)
+    jobs.fail_run("train_yolo", "run1", text)
+    row = recorded(jobs)
+    for stored in (row.error, row.inexact_reason):
+        assert stored is not None
+        assert 0 < len(stored.encode()) <= ERROR_BYTES
+
+
+def test_only_the_repository_writes_what_listings_carry() -> None:
+    root = Path(__file__).parents[2]
+    writers = {
+        path.stem
+        for path in (root / "sql" / "queries").glob("*.sql")
+        if "%(error)s" in path.read_text() or "%(reason)s" in path.read_text()
+        if "training_jobs" in path.read_text()
+    }
+    assert writers == {"fail_run", "refuse_job", "record_inexact"}
+    for path in (root / "include").rglob("*.py"):
+        named = [name for name in writers if f'"{name}"' in path.read_text(encoding="utf-8")]
+        assert not named or path.name == "repository.py", (path, named)

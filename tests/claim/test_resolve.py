@@ -1,0 +1,357 @@
+"""A run's parameters become a job that may train, or a sentence: on a real Postgres and a real S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolved_job import ResolvedJob
+from include.jobs.job import TrainingJob
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.s3.bucket import Bucket
+from include.s3.errors import StoreError
+from include.schema.migrations import apply
+from include.schema.session import engine_over
+from tests.support.release_server import finder
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+KINDS: tuple[CheckpointKind, ...] = ("best", "last")
+RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    apply(engine_over(lambda: psycopg.connect(database_url)))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
+    return JobRepository(connection)
+
+
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+    """The store of the run that trained the parent."""
+    return CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
+
+
+@pytest.fixture
+def resolving(
+    jobs: JobRepository,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> Callable[..., ResolvedJob]:
+    weights = finder(s3_client, bucket, connection)
+
+    def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
+        return resolve(params, run, jobs, store, lambda dag_id, run_id: running, weights)
+
+    return run
+
+
+@pytest.fixture
+def parent(
+    resolving: Callable[..., ResolvedJob],
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> str:
+    """A completed job of five epochs with both checkpoints in S3."""
+    resolving({"job_id": "parent", "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
+    stored = {}
+    for kind in KINDS:
+        file = tmp_path / f"{kind}.pt"
+        file.write_bytes(kind.encode() * 100)
+        stored[kind] = Checkpoint.of_file(file, epoch=4)
+        store.upload(stored[kind], "parent", kind, "8.4")
+    connection.execute(
+        "UPDATE training_jobs SET status = 'completed', epoch = 4, "
+        "best_checkpoint_path = %s, best_checkpoint_sha256 = %s, "
+        "last_checkpoint_path = %s, last_checkpoint_sha256 = %s",
+        [
+            *(store.uri("parent", "best"), stored["best"].sha256),
+            *(store.uri("parent", "last"), stored["last"].sha256),
+        ],
+    )
+    return "parent"
+
+
+def _row(jobs: JobRepository, job_id: str) -> TrainingJob:
+    row = jobs.get(job_id)
+    assert row is not None
+    return row
+
+
+def _refusal(resolving: Callable[..., ResolvedJob], params: dict[str, Any], **more: Any) -> str:
+    with pytest.raises(SpecError) as refusal:
+        resolving(params, **more)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_new_job_gets_a_row_that_the_run_owns(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    job = resolving({"job_id": "new", "epochs": 3})
+    row = _row(jobs, "new")
+    assert (row.status, row.dag_id, row.run_id, row.triggered_by) == (
+        "queued",
+        "train_yolo",
+        "manual__1",
+        "ada",
+    )
+    assert (row.epochs, row.best_checkpoint_path, row.last_checkpoint_path) == (3, None, None)
+    assert job.spec.model == "yolo11n"
+    assert row.spec is not None
+    assert row.spec["dataset"] == "digits"
+
+
+def test_a_generated_job_id_stays_the_same_when_the_task_is_retried(
+    resolving: Callable[..., ResolvedJob],
+) -> None:
+    first, second = resolving({}), resolving({})
+    assert first.job_id == second.job_id
+    assert first.job_id.startswith("detect-20260102-030405-")
+    assert resolving({}, replace(RUN, run_id="manual__2")).job_id != first.job_id
+
+
+def test_what_travels_through_xcom_is_read_back_as_it_was(
+    resolving: Callable[..., ResolvedJob], parent: str
+) -> None:
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
+
+
+def test_a_job_that_another_run_trains_is_refused(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    resolving({"job_id": "busy"})
+    sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
+    assert "job_id='busy' waits for a GPU in run manual__1" in sentence
+    assert _row(jobs, "busy").run_id == "manual__1"
+    jobs.leave_queue("busy", "manual__1", 1)
+    sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
+    assert "job_id='busy' is being trained in run manual__1" in sentence
+    assert _row(jobs, "busy").status == "running"
+
+
+def test_a_job_whose_run_has_died_is_taken_over(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    resolving({"job_id": "left"})
+    resolving({"job_id": "left"}, replace(RUN, run_id="manual__2"), running=False)
+    assert _row(jobs, "left").run_id == "manual__2"
+
+
+def test_a_completed_job_is_refused_unless_fresh(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    assert "is completed already" in _refusal(resolving, {"job_id": parent})
+    assert _row(jobs, parent).status == "completed"
+    resolving({"job_id": parent, "fresh": True})
+    row = _row(jobs, parent)
+    assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("queued", None, "manual__1")
+
+
+def test_a_run_that_is_cleared_takes_its_own_completed_job_again(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
+    assert _row(jobs, parent).status == "queued"
+
+
+def test_a_waiting_row_of_the_platform_says_why_it_was_refused(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waiting', 'queued')")
+    sentence = _refusal(resolving, {"job_id": "waiting", "overrides": {"mosiac": 1}})
+    row = _row(jobs, "waiting")
+    assert (row.status, row.error) == ("failed", sentence)
+
+
+def test_a_resumed_job_takes_its_parents_parameters_and_points_at_its_state(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert (job.spec.imgsz, job.spec.epochs) == (64, 9)
+    assert job.resume is not None
+    assert (job.resume.job_id, job.resume.epoch) == (parent, 4)
+    assert job.resume.last.path.endswith("/checkpoints/parent/last.pt")
+    assert _row(jobs, "child").parent_job_id == parent
+    assert _row(jobs, parent).status == "completed"
+
+
+def test_resume_from_a_job_that_does_not_exist_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
+    assert "resume_from='nobody' does not exist" in _refusal(resolving, {"resume_from": "nobody"})
+
+
+def test_resume_from_a_job_that_trains_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
+    resolving({"job_id": "busy"})
+    sentence = _refusal(
+        resolving, {"resume_from": "busy"}, run=replace(RUN, run_id="manual__2"), running=True
+    )
+    assert "resume_from='busy' waits for a GPU in run manual__1" in sentence
+
+
+def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
+    resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": "broken"})
+    connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
+    sentence = _refusal(resolving, {"resume_from": "broken"}, run=replace(RUN, run_id="manual__2"))
+    assert "has no last.pt in S3" in sentence
+    assert "no images" in sentence
+
+
+def test_resume_from_a_job_that_began_anew_does_not_take_the_earlier_trainings_state(
+    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
+    sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    assert "is of an earlier training of that name" in sentence
+
+
+def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
+    resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
+) -> None:
+    resolving({"job_id": "cleared"})
+    connection.execute("UPDATE training_jobs SET status = 'failed'")
+    other = replace(RUN, run_id="manual__2")
+    assert "is being trained in run" in _refusal(resolving, {"job_id": "cleared"}, run=other, running=True)
+
+
+def test_resume_from_a_failed_job_continues_what_it_had_stored(
+    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE training_jobs SET status = 'failed', last_checkpoint_sha256 = NULL")
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert job.resume is not None
+    assert job.resume.epoch == 4
+    assert job.resume.best is not None
+
+
+def test_a_best_pt_of_an_earlier_training_is_not_taken_for_this_ones(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    newer = tmp_path / "newer.pt"
+    newer.write_bytes(b"newer")
+    CheckpointStore(Bucket(s3_client, bucket), run_id="manual__2").upload(
+        Checkpoint.of_file(newer, epoch=2), parent, "last", "8.4"
+    )
+    connection.execute("UPDATE training_jobs SET status = 'failed'")
+    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    assert job.resume is not None
+    assert (job.resume.epoch, job.resume.best) == (2, None)
+
+
+def test_resume_from_a_stripped_last_pt_is_refused(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    stripped = tmp_path / "stripped.pt"
+    stripped.write_bytes(b"stripped")
+    store.upload(Checkpoint.of_file(stripped, epoch=-1), parent, "last", "8.4")
+    connection.execute("UPDATE training_jobs SET last_checkpoint_sha256 = NULL")
+    assert "holds nothing to resume" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+
+
+def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
+    resolving: Callable[..., ResolvedJob],
+    parent: str,
+    store: CheckpointStore,
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"other")
+    store.upload(Checkpoint.of_file(other, epoch=4), parent, "last", "8.4")
+    assert "somebody replaced it" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    s3_client.put_object(Bucket=bucket, Key="checkpoints/parent/last.pt", Body=b"foreign")
+    assert "not stored by this project" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+
+
+@pytest.mark.parametrize("epochs", [None, 3, 5])
+def test_resume_with_nothing_left_to_train_is_refused(
+    resolving: Callable[..., ResolvedJob], parent: str, epochs: int | None
+) -> None:
+    sentence = _refusal(resolving, {"resume_from": parent, "epochs": epochs})
+    assert "has finished 5 epochs; give a larger epochs" in sentence
+
+
+def test_a_start_model_that_is_not_in_s3_is_refused(
+    resolving: Callable[..., ResolvedJob], bucket: str
+) -> None:
+    with pytest.raises(Exception, match="does not exist at"):
+        resolving({"model": f"s3://{bucket}/absent.pt"})
+
+
+def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+) -> None:
+    first = replace(RUN, run_id="manual__0")
+    recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
+    conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
+
+    again = resolving(conf, first)  # cleared: this very run goes on
+    assert (again.origin_run_id, _row(jobs, parent).epoch) == ("manual__0", 4)
+    started_over = resolving(conf, recreated)
+    assert started_over.origin_run_id.startswith("manual__0 of 20")
+    row = _row(jobs, parent)
+    assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)
+
+
+def test_a_training_whose_row_was_deleted_is_not_replaced_silently(
+    resolving: Callable[..., ResolvedJob],
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    parent: str,
+) -> None:
+    connection.execute("DELETE FROM training_jobs")
+    refusal = _refusal(resolving, {"job_id": parent})
+    assert refusal.startswith("job_id='parent' has no training in training_jobs, but s3://")
+    assert "after epoch 5: its row was deleted" in refusal
+    assert jobs.get(parent) is None
+    assert resolving({"job_id": parent, "fresh": True}).origin_run_id == RUN.run_id
+
+
+def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
+    jobs: JobRepository, connection: psycopg.Connection[Any], bucket: str, s3: S3
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waits', 'queued')")
+    nowhere = replace(s3, ports=replace(s3.ports, s3=1)).client()
+    with pytest.raises(StoreError):
+        resolve(
+            {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
+            finder(nowhere, bucket, connection),
+        )  # fmt: skip
+    row = _row(jobs, "waits")
+    assert (row.status, row.error) == ("queued", None)

@@ -1,0 +1,151 @@
+"""Who can use the pages: on a phone, without mouse or eyes, in the dark, without rights, in bad times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+
+from include.stack.local import Stack
+from tests.support.browsing import API, Visitors
+from tests.support.recorded_trainings import record_kinds, recording
+
+pytestmark = pytest.mark.timeout(600)
+
+PAGES = {
+    "jobs": ("jobs?prefix=access-", "access-running"),
+    "no jobs": ("jobs?prefix=access-nowhere", "No training"),
+    "finished job": ("job?id=access-child", "access-parent"),
+    "failed job": ("job?id=access-failed", "is not finite"),
+    "running job": ("job?id=access-running", "Curves"),
+    "compare": ("compare?id=access-parent&id=access-child", "access-child"),
+    "start": ("start", "epochs"),
+    "train again": ("start?from=access-child", "epochs"),
+    "resume": ("start?resume=access-child", "epochs"),
+    "models": ("models", "Models"),
+}
+"""Paths, and a text that is there when the page is."""
+
+FORMS = ("start", "train again", "resume")
+ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recorded(api_stack: Stack) -> Iterator[None]:
+    with recording(api_stack, "access-") as connection:
+        record_kinds(connection, "access-")
+        yield
+
+
+def _ready(page: Page, where: str) -> None:
+    expect(page.get_by_role("main").get_by_text(PAGES[where][1]).first).to_be_visible()
+
+
+@pytest.mark.parametrize("where", PAGES)
+def test_a_page_keeps_nobody_out_and_fits_a_phone(visit: Visitors, where: str) -> None:
+    visitor = visit(width=360, height=640)
+    _ready(visitor.open(PAGES[where][0]), where)
+    assert not visitor.wider_than_the_screen()
+    visitor.page.set_viewport_size({"width": 1280, "height": 900})
+    light = visitor.barriers()
+    visitor.page.emulate_media(color_scheme="dark")
+    expect(visitor.page.locator("html")).to_have_class(re.compile("dark"))
+    assert (light, visitor.barriers()) == ([], [])
+
+
+def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=access-fa")
+    link = page.get_by_role("table", name="Trainings").get_by_role("link", name="access-failed", exact=True)
+    expect(link).to_be_visible()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline not in {"none", "hidden"}, page.evaluate("document.activeElement.outerHTML")
+        if page.evaluate("document.activeElement.textContent.trim()") == "access-failed":
+            break
+    expect(link).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="Training access-failed")).to_be_visible()
+
+
+@pytest.mark.parametrize("where", [name for name in PAGES if name not in FORMS])
+def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, where: str) -> None:
+    page = visit("viewer").open(PAGES[where][0])
+    _ready(page, where)
+    for action in ACTIONS:
+        for role in ("button", "link"):
+            expect(page.get_by_role(role, name=action)).to_have_count(0)
+
+
+@pytest.mark.parametrize("where", FORMS)
+def test_a_viewer_is_told_that_he_may_not_start_a_training(visit: Visitors, where: str) -> None:
+    page = visit("viewer").open(PAGES[where][0])
+    expect(page.get_by_text("You can view trainings but not start them.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{API}/jobs/access-running/stop", None),
+        ("/api/v2/dags/train_yolo/dagRuns", {"logical_date": None, "conf": {"epochs": 1}}),
+    ],
+)
+def test_a_viewer_who_tries_all_the_same_is_refused(
+    visit: Visitors, path: str, body: dict[str, object] | None
+) -> None:
+    visitor = visit("viewer")
+    visitor.expects(403, path)
+    visitor.open("jobs?prefix=access-")
+    assert visitor.ask("POST", path, body) == 403
+
+
+@pytest.mark.parametrize("path", ["jobs?prefix=access-", "job?id=access-running"])
+def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit: Visitors, path: str) -> None:
+    visitor = visit()
+    page = visitor.open(path)
+    expect(page.get_by_text("access-running").first).to_be_visible()
+    said = page.get_by_text("Airflow is not responding.")
+    with visitor.outage():
+        page.context.set_offline(True)
+        expect(said.first).to_be_visible()
+        page.context.set_offline(False)
+        expect(said).to_have_count(0)
+    expect(page.get_by_text("access-running").first).to_be_visible()
+
+
+def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)
+    with visitor.outage():
+        page = visitor.open("jobs?prefix=access-")
+        expect(page.get_by_role("link", name="Start a training")).to_be_visible()
+
+
+@pytest.fixture
+def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
+    """The training database lets nobody in."""
+    url = api_stack.postgres.url("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE training NOLOGIN")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'training'"
+        )
+        yield connection
+        connection.execute("ALTER ROLE training LOGIN")
+
+
+def test_a_page_says_that_the_database_is_away_and_shows_all_when_it_is_back(
+    visit: Visitors, no_database: psycopg.Connection[object]
+) -> None:
+    visitor = visit()
+    with visitor.outage():
+        page = visitor.open("jobs?prefix=access-")
+        said = page.get_by_text("database", exact=False)
+        expect(said).to_be_visible()
+        no_database.execute("ALTER ROLE training LOGIN")
+        expect(page.get_by_role("link", name="access-running", exact=True)).to_be_visible()
+        expect(said).to_have_count(0)

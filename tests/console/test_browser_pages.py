@@ -1,0 +1,349 @@
+"""The pages as they look and answer, with jobs of every kind: what is found, shown, and reached how."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from include.deployment.settings import DEFAULT_BUCKET
+from include.stack.local import Stack
+from tests.support.browsing import API, Visitors
+from tests.support.recorded_trainings import (
+    FORGOTTEN_RUN,
+    finish_epoch,
+    record_kinds,
+    record_training,
+    recording,
+)
+from tests.support.tiny_models import architecture
+from tests.support.untrained import best
+
+pytestmark = pytest.mark.timeout(600)
+
+HOSTILE = "pages-<img src=x onerror=alert(1)>"
+MANY = 60
+
+
+@pytest.fixture(scope="module")
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    """Jobs of every kind, and so many small ones that they need more than a page."""
+    with recording(api_stack, "pages-") as connection:
+        for number in range(MANY):
+            age = timedelta(days=10, hours=-number)
+            record_training(connection, f"pages-many-{number:02}", epochs=3, finished=1, age=age)
+        record_kinds(connection, "pages-")
+        record_training(connection, HOSTILE)
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def _recorded(recorded: psycopg.Connection[Any]) -> None:
+    """For every test here."""
+
+
+def _rows(page: Page) -> Locator:
+    return page.get_by_role("table", name="Trainings").get_by_role("row").filter(has=page.get_by_role("link"))
+
+
+def _job_link(page: Page, job_id: str) -> Locator:
+    return page.get_by_role("table", name="Trainings").get_by_role("link", name=job_id, exact=True)
+
+
+def test_filters_are_in_the_address(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    expect(_job_link(page, "pages-running")).to_be_visible()
+    page.get_by_label("Status").select_option("failed")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(_job_link(page, "pages-failed")).to_be_visible()
+    expect(_rows(page)).to_have_count(1)
+    assert "prefix=pages-" in page.url
+    assert "status=failed" in page.url
+    page.reload()
+    expect(_rows(page)).to_have_count(1)
+    expect(page.get_by_label("Status")).to_have_value("failed")
+    page.go_back()
+    expect(_job_link(page, "pages-running")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "job_id"),
+    [
+        ("Job ID starts with", "pages-fa", "pages-failed"),
+        ("Dataset", "s3://street-signs/2026-11.zip", "pages-failed"),
+        ("Model", "yolo11s.pt", "pages-failed"),
+    ],
+)
+def test_a_filter_finds_a_job(visit: Visitors, label: str, value: str, job_id: str) -> None:
+    page = visit().open("jobs")
+    page.get_by_label(label).fill(value)
+    page.keyboard.press("Enter")
+    expect(_rows(page)).to_have_count(1)
+    expect(_job_link(page, job_id)).to_be_visible()
+
+
+def test_pages_lead_to_older_jobs_and_back(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    seen = [page.url]
+    expect(_job_link(page, "pages-running")).to_be_visible()
+    expect(page.get_by_role("link", name="Newer")).to_have_count(0)
+    older = page.get_by_role("link", name="Older")
+    for _ in range(2):
+        older.click()
+        page.wait_for_url(lambda url: url not in seen)
+        seen.append(page.url)
+        expect(_rows(page).first).to_be_visible()
+    expect(_job_link(page, "pages-many-00")).to_be_visible()
+    expect(older).to_have_count(0)
+    page.go_back()
+    expect(_job_link(page, "pages-many-00")).to_have_count(0)
+    page.get_by_role("link", name="Newer").click()
+    expect(_job_link(page, "pages-running")).to_be_visible()
+
+
+def test_no_jobs_at_all_and_none_that_match_both_say_what_to_do(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-nowhere")
+    expect(page.get_by_text("No training", exact=False).first).to_be_visible()
+    expect(page.get_by_role("link", name="Start a training").first).to_be_visible()
+
+
+def test_a_running_job_moves_in_the_list_without_a_reload(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    page = visit().open("jobs?prefix=pages-running")
+    bar = _rows(page).get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", "7")
+    page.evaluate("window.neverReloaded = true")
+    finish_epoch(recorded, "pages-running", 7, 50)
+    expect(bar).to_have_attribute("aria-valuenow", "8")
+    assert page.evaluate("window.neverReloaded")
+
+
+def test_jobs_are_chosen_in_the_list_and_compared(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-")
+    for job_id in ("pages-child", "pages-failed"):
+        page.get_by_role("checkbox", name=f"Compare {job_id}").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_role("heading", level=1, name="Compare trainings")).to_be_visible()
+    assert page.url.endswith(("id=pages-child&id=pages-failed", "id=pages-failed&id=pages-child"))
+    differing = page.get_by_role("row").filter(has_text="lr0")
+    expect(differing).to_contain_text("0.01")
+    expect(differing).to_contain_text("0.002")
+    expect(page.get_by_role("row").filter(has_text="imgsz")).to_have_count(0)
+
+
+def test_a_failed_job_says_why(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-failed")
+    expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
+
+
+def test_a_long_error_keeps_its_lines_and_its_list_and_is_copied(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    error = "The dataset has 2 problems:\n- a.jpg is damaged\n- b.txt names class 7\nSee the report."
+    record_training(recorded, "pages-long-error", status="failed", finished=0, error=error)
+    visitor = visit()
+    page = visitor.open("job?id=pages-long-error")
+    alert = page.get_by_role("alert")
+    expect(alert.get_by_role("listitem")).to_have_text(["a.jpg is damaged", "b.txt names class 7"])
+    expect(alert.get_by_text("See the report.", exact=True)).to_be_visible()
+    visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    alert.get_by_role("button", name="Copy the error").click()
+    expect(alert.get_by_text("Copied").first).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == error
+
+
+def test_a_job_that_failed_before_its_first_epoch_promises_no_curves(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-long-error")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+    expect(page.get_by_role("heading", name="Curves")).to_have_count(0)
+
+
+def test_metrics_that_are_all_zero_are_drawn_on_an_axis_of_0_to_1(visit: Visitors) -> None:
+    page = visit().open("jobs")
+    ranged = page.evaluate(
+        "async () => { const { valueRange } = await import('/training/console/static/current/chart.js');"
+        " return [valueRange(null, 0, 0), valueRange(null, 0, 0.5)]; }"
+    )
+    assert ranged[0] == [0, 1]
+    assert ranged[1][0] == 0
+    assert 0.5 <= ranged[1][1] < 1
+
+
+def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    within: dict[str, Any] = {"epoch_batch": 310, "epoch_batches": 500, "durable_batch": 250}
+    within |= {"trained_seconds": 3200.0, "lost_seconds": 41.0, "attempt": 3}
+    record_training(recorded, "pages-within", status="running", epochs=10, finished=2, **within)
+    page = visit().open("job?id=pages-within")
+    expect(page.get_by_text("epoch 2 of 10 + batch 310 of 500")).to_be_visible()
+    expect(page.get_by_text("epoch 3, batch 250 of 500", exact=True)).to_be_visible()
+    expect(page.get_by_text("41 s", exact=True)).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^8\d %$"))).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop after this epoch").click()
+    expect(page.get_by_text("The training stops at the end of the current epoch.")).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_role("button", name="Stop after this epoch")).to_have_count(0)
+    page.get_by_role("button", name="Stop now").click()
+    expect(page.get_by_text("The training stops after the current batch.")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+
+
+def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "pages-external", origin="external", checkpoint_uploader="ada")
+    page = visit().open("jobs?prefix=pages-external")
+    expect(_rows(page).get_by_text("external", exact=True)).to_be_visible()
+    _job_link(page, "pages-external").click()
+    expect(page.get_by_text("Uploaded by ada, not trained here.")).to_be_visible()
+    expect(page.get_by_text("Both files were inspected")).to_be_visible()
+    page.get_by_label("best.pt", exact=True).get_by_text("How to use it").click()
+    expect(
+        page.get_by_text("python -m include.checkpoints.inspection 'pages-external-best.pt'")
+    ).to_be_visible()
+    expect(page.get_by_text("ULTRALYTICS_SAFE_LOAD=1 yolo predict")).to_be_visible()
+    recorded.execute("UPDATE training_jobs SET checkpoint_finding = 'best.pt is damaged' WHERE job_id = %s",
+                     ["pages-external"])  # fmt: skip
+    page.reload()
+    expect(page.get_by_text("The files cannot be loaded here: best.pt is damaged.")).to_be_visible()
+
+
+def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
+    visit: Visitors, recorded: psycopg.Connection[Any], api_stack: Stack
+) -> None:
+    mine: dict[str, Any] = {
+        "triggered_by": api_stack.username,
+        "dag_id": "train_yolo",
+        "run_id": FORGOTTEN_RUN,
+    }
+    record_training(recorded, "pages-own", status="stopped", finished=2, **mine)
+    client = api_stack.s3.client()
+    for name in ("checkpoints/pages-own/best.pt", "checkpoints/pages-own/last.pt"):
+        client.put_object(Bucket=DEFAULT_BUCKET, Key=name, Body=b"1234")
+    page, jobs = visit().open("job?id=pages-own"), visit().open("jobs?prefix=pages-own")
+    page.get_by_role("button", name="Archive", exact=True).click()
+    expect(page.get_by_text("nothing has been deleted")).to_be_visible()
+    expect(_rows(jobs)).to_have_count(0)
+    jobs.get_by_label("Archive").select_option("Archived")
+    jobs.get_by_role("button", name="Filter", exact=True).click()
+    expect(_job_link(jobs, "pages-own")).to_be_visible()
+    assert "archived=true" in jobs.url
+    page.get_by_role("button", name="Unarchive").click()
+    expect(page.get_by_role("button", name="Archive", exact=True)).to_be_visible()
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete this training…").click()
+    expect(page.get_by_text("This cannot be undone")).to_be_visible()
+    page.get_by_role("button", name="Delete permanently").click()
+    expect(page.get_by_role("heading", level=1, name="Trainings")).to_be_visible()
+    assert client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix="checkpoints/pages-own/")["KeyCount"] == 0
+    left = recorded.execute("SELECT count(*) FROM training_jobs WHERE job_id = 'pages-own'").fetchone()
+    assert left == (0,)
+
+
+def test_nobody_is_offered_to_archive_or_delete_what_somebody_else_has_started(visit: Visitors) -> None:
+    page = visit().open("job?id=pages-failed")
+    expect(page.get_by_role("link", name="Train again with changes")).to_be_visible()
+    expect(page.get_by_role("link", name="Airflow run")).to_be_visible()
+    for name in ("Archive", "Delete"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+
+
+def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
+    visit: Visitors, api_stack: Stack, tmp_path: Path
+) -> None:
+    file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
+    visitor = visit()
+    page = visitor.open("models")
+    chosen = page.get_by_label("Weights file")
+    chosen.set_input_files(file)
+    stored = page.get_by_role("note").filter(has_text="pages-own.pt has been stored")
+    expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
+    expect(page.get_by_role("table", name="Pretrained weights")).to_contain_text("pages-own.pt")
+
+    best("detect", file, ("x", "y"), architecture=architecture(tmp_path))
+    visitor.expects(409, f"{API}/pretrained/pages-own.pt")
+    chosen.set_input_files(file)
+    expect(page.get_by_text("is already stored with different content")).to_be_visible()
+    page.get_by_role("button", name="Replace it for future jobs").click()
+    expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
+
+    dropped = page.evaluate_handle(
+        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'text.pt')); return data; }"
+    )
+    visitor.expects(422, f"{API}/pretrained/text.pt")
+    page.get_by_text("or drop one here").dispatch_event("drop", {"dataTransfer": dropped})
+    expect(page.get_by_text("text.pt is not a checkpoint")).to_be_visible()
+
+    page.get_by_role("link", name="Train from pages-own.pt").click()
+    expect(page.get_by_label("model", exact=True)).to_have_value("pages-own.pt")
+    api_stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key="pretrained/pages-own.pt")
+
+
+def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> None:
+    page = visit("viewer").open("models")
+    expect(page.get_by_role("heading", name="Pretrained weights")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose a .pt file")).to_have_count(0)
+
+
+def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")
+    page = visitor.open("job?id=pages-parent")
+    page.get_by_role("link", name="Download best.pt").click()
+    expect(page.get_by_text("it was recorded, but is no longer in S3")).to_be_visible()
+
+
+def test_markup_in_a_name_is_text(visit: Visitors) -> None:
+    visitor = visit()
+    page = visitor.open("jobs?prefix=pages-")
+    _job_link(page, HOSTILE).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs/pages-nowhere")
+    page = visitor.open("job?id=pages-nowhere")
+    expect(page.get_by_text("pages-nowhere").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("trainings", re.IGNORECASE)).first).to_be_visible()
+
+
+def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, api_stack: Stack) -> None:
+    visitor = visit(None)
+    visitor.expects(401, "/training/console/job")
+    page = visitor.open("job?id=pages-failed&x=1%262")
+    page.get_by_label("Username").fill(api_stack.username)
+    page.locator("input[type=password]").fill(api_stack.password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1, name="Training pages-failed")).to_be_visible()
+    assert page.url.endswith("/training/console/job?id=pages-failed&x=1%262")
+
+
+def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+    page = visit().open("jobs?prefix=pages-fa")
+    expect(_job_link(page, "pages-failed")).to_be_visible()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == "pages-failed":
+            break
+    expect(_job_link(page, "pages-failed")).to_be_focused()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline not in {"none", "hidden"}
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="Training pages-failed")).to_be_visible()

@@ -1,0 +1,131 @@
+"""The form that starts a training: short, checked before anything is triggered, and nothing typed is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow, until
+from tests.support.browsing import Visitors
+from tests.support.recorded_trainings import record_kinds, recording
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with recording(api_stack, "start-") as connection:
+        record_kinds(connection, "start-")
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def api(api_stack: Stack) -> Airflow:
+    return Airflow(api_stack)
+
+
+def _open_advanced(page: Page) -> None:
+    page.get_by_text("Advanced", exact=True).click()
+
+
+def test_the_form_starts_with_what_people_choose_and_shows_defaults(visit: Visitors) -> None:
+    page = visit().open("start")
+    for name in ("dataset", "model", "task", "epochs", "imgsz"):
+        expect(page.get_by_label(name, exact=True)).to_be_visible()
+    for name in ("job_id", "lr0", "publish_every"):
+        expect(page.get_by_label(name, exact=True)).to_be_hidden()
+    expect(page.get_by_label("epochs", exact=True)).to_have_attribute("placeholder", "100")
+    expect(page.get_by_label("imgsz", exact=True)).to_have_attribute("placeholder", "640")
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("")
+    _open_advanced(page)
+    expect(page.get_by_label("lr0", exact=True)).to_be_visible()
+
+
+def test_datasets_and_models_are_picked_or_typed(visit: Visitors) -> None:
+    page = visit().open("start")
+
+    def offered(name: str) -> list[str]:
+        options = page.locator(f"#field-{name}-known option")
+        return [str(each.get_attribute("value")) for each in options.all()]
+
+    until(lambda: "digits" in offered("dataset"), "datasets to pick from", 30)
+    assert {"yolo11n", "yolo26s"} <= set(offered("model"))
+    page.get_by_label("task", exact=True).select_option("segment")
+    until(lambda: "yolo11n-seg" in offered("model"), "models of the task", 30)
+
+
+def test_a_refused_value_is_said_beside_its_field_and_the_input_is_kept(
+    visit: Visitors, api: Airflow
+) -> None:
+    runs = api.runs("train_yolo")
+    page = visit().open("start")
+    page.get_by_label("epochs", exact=True).fill("7")
+    page.get_by_label("model", exact=True).fill("yolo11n-seg")
+    _open_advanced(page)
+    page.get_by_label("job_id", exact=True).fill("start-parent")
+    page.get_by_role("button", name="Start training").click()
+    model = page.get_by_label("model", exact=True)
+    expect(model).to_have_accessible_description(re.compile("is a model for segment, but the task is detect"))
+
+    model.fill("")
+    page.get_by_role("button", name="Start training").click()
+    job_id = page.get_by_label("job_id", exact=True)
+    expect(job_id).to_be_focused()
+    expect(job_id).to_have_accessible_description(re.compile("is completed already"))
+    assert api.runs("train_yolo") == runs
+
+    page.goto(page.url.replace("start", "models"))
+    expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
+    page.get_by_role("button", name="Clear the form").click()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("")
+
+
+def test_a_yolo_command_fills_the_form_in_and_the_same_is_shown_as_a_request(visit: Visitors) -> None:
+    page = visit().open("start")
+    page.get_by_label("Paste a yolo train command").fill(
+        "yolo segment train data=s3://b/d.zip model=yolo11n-seg epochs=20 imgsz=320 mosaic=0.5 cos_lr=True "
+        "device=[0,1] name=exp3"
+    )
+    page.get_by_role("button", name="Fill in").click()
+    expect(page.get_by_text("Ignored, because it is set automatically: name.")).to_be_visible()
+    filled = {"dataset": "s3://b/d.zip", "model": "yolo11n-seg", "task": "segment", "epochs": "20"}
+    for name, value in filled.items():
+        expect(page.get_by_label(name, exact=True)).to_have_value(value)
+    _open_advanced(page)
+    expect(page.get_by_label("device", exact=True)).to_have_value("0,1")
+    overrides = page.get_by_label("overrides", exact=True).input_value()
+    assert json.loads(overrides) == {"mosaic": 0.5, "cos_lr": True}
+
+    page.get_by_text("Start the same from a terminal").click()
+    command = page.get_by_text(re.compile("^yolo segment train ")).inner_text()
+    assert set(command.split()) == {
+        "yolo", "segment", "train", "data=s3://b/d.zip", "model=yolo11n-seg", "epochs=20", "imgsz=320",
+        "mosaic=0.5", "cos_lr=true", "device=0,1",
+    }  # fmt: skip
+    request = page.get_by_text(re.compile("^curl -X POST .*/api/v2/dags/train_yolo/dagRuns")).inner_text()
+    conf = json.loads(request.partition("-d '")[2].removesuffix("'"))["conf"]
+    assert (conf["dataset"], conf["epochs"], conf["overrides"]["mosaic"]) == ("s3://b/d.zip", 20, 0.5)
+
+
+def test_a_line_that_is_no_yolo_command_is_said_to_be_none(visit: Visitors) -> None:
+    page = visit().open("start")
+    page.get_by_label("Paste a yolo train command").fill("python train.py")
+    page.get_by_label("Paste a yolo train command").press("Enter")
+    expect(page.get_by_text("This is not a yolo command.")).to_be_visible()
+
+
+def test_a_job_that_cannot_be_resumed_that_way_is_refused_in_the_form(visit: Visitors, api: Airflow) -> None:
+    runs = api.runs("train_yolo")
+    page = visit().open("start?resume=start-parent")
+    page.get_by_role("button", name="Resume training").click()
+    expect(page.get_by_role("alert")).to_contain_text("resume_from='start-parent'")
+    assert api.runs("train_yolo") == runs

@@ -1,0 +1,263 @@
+"""A training from its first epoch to a child of it, as people follow and steer it in Airflow's UI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from playwright.sync_api import FrameLocator, Locator, expect
+
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow, job_row, until
+from tests.support.browsing import Visitor, Visitors, log_in
+from tests.support.scheduled_trainings import small_job
+
+pytestmark = pytest.mark.timeout(600)
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Parameters of a training of seconds that leaves Ultralytics' pictures behind."""
+    conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
+    return conf | {"overrides": conf["overrides"] | {"plots": True}}
+
+
+@pytest.fixture(scope="module")
+def finished(api: Airflow, small: dict[str, Any]) -> str:
+    """The id of a job that has ended well."""
+    api.run("train_yolo", small | {"job_id": "watched"})
+    return "watched"
+
+
+@pytest.fixture
+def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterator[str]:
+    """The id of a job that would train for long."""
+    job_id = "watched-long"
+    run_id = api.trigger("train_yolo", small | {"job_id": job_id, "epochs": 400})
+    yield job_id
+    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+        connection.execute("UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [job_id])
+    api.wait("train_yolo", run_id)
+
+
+def _done(bar: Locator) -> int:
+    return int(bar.get_attribute("aria-valuenow") or 0)
+
+
+def _open_job(visitor: Visitor, job_id: str) -> FrameLocator:
+    frame = visitor.open_in_airflow(f"job?id={job_id}")
+    expect(frame.get_by_role("heading", level=1, name=f"Training {job_id}")).to_be_visible()
+    return frame
+
+
+def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
+    visit: Visitors, airflow_stack: Stack, running: str
+) -> None:
+    visitor = visit(None)
+    log_in(visitor, airflow_stack)
+    visitor.page.get_by_role("link", name="Trainings").click()
+    row = visitor.frame.get_by_role("row").filter(has_text=running)
+    bar = row.get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=120_000)
+    row.get_by_role("link", name=running, exact=True).click()
+
+    bar = visitor.frame.get_by_role("progressbar", name="Progress", exact=True)
+    expect(bar).to_be_visible()
+    visitor.frame.locator("html").evaluate("html => { html.neverReloaded = true }")
+    before = _done(bar)
+    until(lambda: _done(bar) > before + 1, "two more epochs in the page", seconds=60)
+    assert visitor.frame.locator("html").evaluate("html => html.neverReloaded")
+
+    visitor.frame.get_by_role("button", name="Stop", exact=True).click()
+    visitor.frame.get_by_role("button", name="Stop after this epoch").click()
+    resume = visitor.frame.get_by_role("link", name="Resume with more epochs")
+    expect(resume).to_be_visible(timeout=120_000)
+    assert job_row(airflow_stack, running)["status"] == "stopped"
+
+
+def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors, finished: str) -> None:
+    frame = _open_job(visit(), finished)
+    curves = frame.get_by_role("region", name="Curves")
+    chart = curves.get_by_role("figure").filter(has_text="Box loss")
+    expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
+
+    def pointed() -> bool:
+        # Again, as a hand does: the page may still be moving at the first time.
+        chart.get_by_role("img").hover(position={"x": 60, "y": 40})
+        return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
+
+    until(pointed, "the epoch at the pointer", seconds=60)
+    chart.get_by_role("img").press("Home")
+    expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
+    chart.get_by_role("img").press("End")
+    expect(chart.get_by_text(f"epoch {EPOCHS}", exact=True)).to_be_visible()
+    expect(chart.get_by_role("listitem").first).to_contain_text(re.compile(r"\d\.\d{4}"))
+
+    curves.get_by_text("Numbers").first.click()
+    table = curves.get_by_role("table").first
+    expect(table.get_by_role("row")).to_have_count(EPOCHS + 1)
+
+
+def test_best_pt_is_downloaded_and_predicts(visit: Visitors, finished: str, tmp_path: Path) -> None:
+    import numpy as np
+    from ultralytics import YOLO
+
+    visitor = visit()
+    link = _open_job(visitor, finished).get_by_role("link", name="Download best.pt")
+    file = visitor.download(link, tmp_path)
+    assert file.name == f"{finished}-best.pt"
+    assert len(YOLO(file).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
+
+
+def test_last_pt_is_downloaded_whole(
+    visit: Visitors, finished: str, airflow_stack: Stack, tmp_path: Path
+) -> None:
+    visitor = visit()
+    link = _open_job(visitor, finished).get_by_role("link", name="Download last.pt")
+    assert (
+        visitor.download(link, tmp_path).stat().st_size
+        == (job_row(airflow_stack, finished)["last_checkpoint_size"])
+    )
+
+
+def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
+    visitor = visit()
+    visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    frame = _open_job(visitor, finished)
+    frame.get_by_role("button", name="Copy s3:// path of best.pt").click()
+    expect(frame.get_by_text("Copied", exact=False).first).to_be_visible()
+    copied = visitor.page.evaluate("navigator.clipboard.readText()")
+    assert copied == job_row(airflow_stack, finished)["best_checkpoint_path"]
+
+
+def test_its_pictures_are_shown(visit: Visitors, finished: str) -> None:
+    frame = _open_job(visit(), finished)
+    buttons = frame.get_by_role("region", name="Pictures").get_by_role("button")
+    expect(buttons.first).to_have_accessible_name("Predictions, validation batch 0")
+    for button in buttons.all():
+        button.scroll_into_view_if_needed()
+        picture = button.locator("img")
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("img => img.naturalWidth") > 0
+    buttons.first.click()
+    large = frame.get_by_role("dialog")
+    expect(large.get_by_role("img", name="Predictions, validation batch 0")).to_be_visible()
+    frame.locator("body").press("Escape")
+    expect(large).to_have_count(0)
+
+
+def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
+    visit: Visitors, api: Airflow, airflow_stack: Stack, finished: str
+) -> None:
+    visitor = visit()
+    frame = _open_job(visitor, finished)
+    frame.get_by_role("link", name="Resume with more epochs").click()
+    expect(frame.get_by_role("heading", level=1, name=f"Resume {finished}")).to_be_visible()
+    frame.get_by_label("job_id").fill("watched-on")
+    frame.get_by_label("epochs", exact=True).fill(str(EPOCHS + 2))
+    frame.get_by_role("button", name="Resume training").click()
+    heading = frame.get_by_role("heading", level=1, name="Training watched-on")
+    expect(heading).to_be_visible(timeout=60_000)
+    bar = frame.get_by_role("progressbar", name="Progress", exact=True)
+    expect(bar).to_have_attribute("aria-valuenow", str(EPOCHS + 2), timeout=180_000)
+    again = frame.get_by_role("link", name="Resume with more epochs")
+    expect(again).to_be_visible(timeout=120_000)
+    row = job_row(airflow_stack, "watched-on")
+    assert (row["parent_job_id"], row["resumed_epoch"], row["epoch"]) == (finished, EPOCHS - 1, EPOCHS + 1)
+    assert row["triggered_by"] == airflow_stack.username
+
+    lineage = frame.get_by_role("region", name="Lineage")
+    expect(lineage.get_by_role("link", name=finished, exact=True)).to_be_visible()
+    expect(lineage.get_by_text("watched-on", exact=True).first).to_be_visible()
+    frame.get_by_role("link", name=re.compile("Compare", re.IGNORECASE)).first.click()
+    expect(frame.get_by_role("heading", level=1, name="Compare trainings")).to_be_visible()
+    for job_id in (finished, "watched-on"):
+        expect(frame.get_by_role("link", name=job_id, exact=True).first).to_be_visible()
+
+
+def test_training_again_begins_with_the_same_parameters(visit: Visitors, finished: str) -> None:
+    frame = _open_job(visit(), finished)
+    frame.get_by_role("link", name="Train again with changes").click()
+    expect(frame.get_by_role("heading", level=1, name="Train again")).to_be_visible()
+    expect(frame.get_by_label("epochs", exact=True)).to_have_value(str(EPOCHS))
+    expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
+    expect(frame.get_by_label("dataset", exact=True)).to_have_value("digits")
+
+
+def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finished: str) -> None:
+    frame = _open_job(visit(), finished)
+    frame.get_by_role("link", name="Fine-tune from this").click()
+    expect(frame.get_by_role("heading", level=1, name="Fine-tune")).to_be_visible()
+    expect(frame.get_by_label("model", exact=True)).to_have_value(f"job:{finished}")
+    expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
+
+
+def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airflow) -> None:
+    runs = api.runs("train_yolo")
+    frame = visit().open_in_airflow("start")
+    frame.get_by_label("epochs", exact=True).fill("none")
+    frame.get_by_role("button", name="Start training").click()
+    epochs = frame.get_by_label("epochs", exact=True)
+    expect(epochs).to_be_focused()
+    expect(epochs).to_have_accessible_description(re.compile("Enter a whole number"))
+    assert api.runs("train_yolo") == runs
+
+
+def test_what_the_run_has_refused_is_told_with_its_reason(
+    visit: Visitors, api: Airflow, small: dict[str, Any], finished: str
+) -> None:
+    run_id = api.trigger("train_yolo", small | {"job_id": finished})
+    frame = visit().open_in_airflow(f"run?dag_id=train_yolo&run_id={quote(run_id)}")
+    expect(frame.get_by_text("Task resolve_config failed")).to_be_visible(timeout=120_000)
+    expect(frame.get_by_role("alert")).to_contain_text(finished)
+
+
+def test_the_tab_on_a_run_shows_its_job_and_leads_back(
+    visit: Visitors, finished: str, airflow_stack: Stack
+) -> None:
+    visitor = visit()
+    run_id = job_row(airflow_stack, finished)["run_id"]
+    visitor.page.goto(f"{visitor.url}/dags/train_yolo/runs/{run_id}")
+    visitor.page.get_by_role("link", name="Training", exact=True).click()
+    expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
+
+
+def test_a_job_leads_to_its_airflow_run(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
+    visitor = visit()
+    href = _open_job(visitor, finished).get_by_role("link", name="Airflow run").get_attribute("href")
+    assert href is not None
+    visitor.page.goto(href)
+    run_id = job_row(airflow_stack, finished)["run_id"]
+    expect(visitor.page.get_by_text(run_id).first).to_be_visible()
+
+
+def test_a_page_inside_airflow_has_an_address_of_its_own(visit: Visitors, finished: str) -> None:
+    visitor = visit()
+    frame = visitor.open_in_airflow("jobs?prefix=watched")
+    frame.get_by_role("link", name=finished, exact=True).click()
+    visitor.page.wait_for_url(f"**/plugin/trainings/**/job?id={finished}")
+    visitor.page.reload()
+    expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
+
+
+def test_the_theme_follows_airflows_switch_at_once(
+    visit: Visitors, airflow_stack: Stack, finished: str
+) -> None:
+    visitor = visit(None)
+    log_in(visitor, airflow_stack)
+    frame = _open_job(visitor, finished)
+    body = frame.locator("body")
+    light = body.evaluate("body => getComputedStyle(body).backgroundColor")
+    frame.locator("html").evaluate("html => { html.neverReloaded = true }")
+    visitor.page.get_by_role("button", name="User").click()
+    visitor.page.get_by_role("menuitem", name="Appearance").click()
+    visitor.page.get_by_role("menuitemradio", name="Dark Mode").click()
+    until(lambda: body.evaluate("body => getComputedStyle(body).backgroundColor") != light, "dark", 30)
+    assert frame.locator("html").evaluate("html => html.neverReloaded")

@@ -1,0 +1,100 @@
+"""Without a browser or a proxy their tests are left out, and nobody can overlook it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_tests_whose_program_is_missing_are_left_out_and_named() -> None:
+    files = {"Chromium": "tests/console/test_browser_sub_path.py", "nginx": "tests/serving/test_nginx.py"}
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", *files.values(), "-n", "0"],
+        cwd=ROOT,
+        env=os.environ | {"CHROMIUM": "/nowhere/chromium", "NGINX": "/nowhere/nginx"},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout
+    for name, file in files.items():
+        summary = finished.stdout.partition(f"tests that were left out without {name}")[2]
+        assert f"{file}::test_" in summary
+        assert f"need {name}, and there is none (/nowhere/{name.lower()})" in summary
+        assert f"`apt-get install {name.lower()}" in summary
+
+
+PROGRAMS = {
+    "make": "#!/bin/sh\necho make $* >>done",
+    "sudo": "#!/bin/sh\nexit 1",
+    "id": "#!/bin/sh\necho ${USER_ID}",
+}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A checkout and, in `bin`, all that its continuous integration finds there; `done` is what it did."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    for name, text in PROGRAMS.items():
+        _program(tmp_path, name, text)
+    for name in ("bash", "dirname", "env", "sh", "timeout"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    return tmp_path
+
+
+def _program(machine: Path, name: str, text: str = "#!/bin/sh\necho $0 $* >>done") -> None:
+    path = machine / "bin" / name
+    path.write_text(text.replace("$0", name))
+    path.chmod(0o755)
+
+
+def _run(machine: Path, user: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": str(machine / "bin"), "USER_ID": str(user)}
+    return subprocess.run([machine / ".ci" / "run"], env=environment, capture_output=True, text=True)
+
+
+def _did(machine: Path) -> list[str]:
+    return (machine / "done").read_text().splitlines()
+
+
+def test_continuous_integration_installs_what_is_missing_before_the_tests(machine: Path) -> None:
+    _program(machine, "apt-get")
+    assert _run(machine).returncode == 0
+    update, install, *made = _did(machine)
+    assert update.startswith("apt-get update")
+    assert " chromium " in install
+    assert " nginx-light" in install
+    assert made == ["make lint", "make test"]
+
+
+def test_continuous_integration_goes_on_where_nothing_can_be_installed(machine: Path) -> None:
+    _program(machine, "apt-get", "#!/bin/sh\nexit 100")
+    finished = _run(machine)
+    assert finished.returncode == 0
+    assert "chromium fonts-liberation nginx-light could not be installed" in finished.stderr
+    assert _did(machine) == ["make lint", "make test"]
+
+
+def test_continuous_integration_asks_nobody_for_a_password(machine: Path) -> None:
+    _program(machine, "apt-get")
+    finished = _run(machine, user=1000)
+    assert finished.returncode == 0
+    assert _did(machine) == ["make lint", "make test"]
+
+
+@pytest.mark.parametrize("there", [("apt-get", "chromium", "nginx"), ()])
+def test_continuous_integration_installs_nothing_where_it_need_or_can_not(
+    machine: Path, there: tuple[str, ...]
+) -> None:
+    for name in there:
+        _program(machine, name)
+    assert _run(machine).returncode == 0
+    assert _did(machine) == ["make lint", "make test"]

@@ -1,0 +1,144 @@
+"""The process that parses what strangers wrote: limited, without passwords, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include import limits
+from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
+from include.datasets.errors import DatasetError
+from tests.support.dataset_steps import check_dataset
+from tests.support.tiny_datasets import build
+
+ROOT = Path(__file__).parents[2]
+CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
+    "memory": (bytearray, (5 * limits.GIB,), ProcessLimits(), "needs more than 4 GiB of memory"),
+    "a file that is gone": (
+        shutil.disk_usage,
+        ("/nowhere",),
+        ProcessLimits(),
+        r"the check failed unexpectedly \(FileNotFoundError\)",
+    ),
+    "computing": (
+        math.factorial,
+        (10**8,),
+        ProcessLimits(cpu_seconds=1),
+        "used 1 s of CPU time without making progress",
+    ),
+    "a crash": (os.abort, (), ProcessLimits(), r"was killed \(SIGABRT\)"),
+    "the kernel, for lack of memory": (
+        signal.raise_signal,
+        (signal.SIGKILL,),
+        ProcessLimits(),
+        r"was killed \(SIGKILL\), most likely because memory ran out",
+    ),
+    "what nobody foresaw": (
+        json.loads,
+        ("{hunter2",),
+        ProcessLimits(),
+        r"the check failed unexpectedly \(JSONDecodeError\)",
+    ),
+    "recursion": (
+        json.loads,
+        ("[" * 100_000,),
+        ProcessLimits(),
+        r"the check failed unexpectedly \(RecursionError\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", CONFINED)
+def test_every_end_but_a_result_is_final_and_has_a_sentence(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    function, arguments, process_limits, reason = CONFINED[end]
+    with pytest.raises(DatasetError, match=reason) as refused:
+        run_confined(function, *arguments, source="s3://bucket/data.zip", limits=process_limits)
+    assert "Dataset 's3://bucket/data.zip'" in str(refused.value)
+    assert "hunter2" not in str(refused.value) + caplog.text, "what it parsed is quoted nowhere"
+
+
+def test_a_process_that_was_asked_to_end_says_nothing_of_the_data() -> None:
+    with pytest.raises(ConfinedProcessEnded, match=r"told to stop \(SIGTERM\)"):
+        run_confined(signal.raise_signal, signal.SIGTERM, source="data")
+
+
+def test_a_fault_of_the_disk_is_worth_another_attempt() -> None:
+    with pytest.raises(OSError, match="Input/output error"):  # what reading this file at 0 gives
+        run_confined(shutil.copyfile, "/proc/self/mem", os.devnull, source="data")
+
+
+def test_the_process_gets_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    assert run_confined(os.getenv, "AWS_SECRET_ACCESS_KEY", source="data") is None
+
+
+def test_what_is_printed_does_not_disturb_the_answer() -> None:
+    assert run_confined(print, "hello", source="data") is None
+    assert run_confined(os.system, "echo hello", source="data") == 0
+
+
+def test_its_log_is_in_the_log_of_the_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = build("detect", tmp_path / "data")
+    (tmp_path / "data" / "labels" / "train" / "0.txt").unlink()
+    with caplog.at_level(logging.INFO):
+        check_dataset(str(data), "detect", tmp_path / "cache", None)
+    assert "train: 1 of 8 images have no label file" in caplog.text
+
+
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _is_limited(process: int) -> bool:
+    """Whether it has begun with what it was asked for."""
+    text = Path(f"/proc/{process}/limits").read_text()
+    return not re.search(r"Max address space +unlimited", text)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_it_ends_with_the_task(end: signal.Signals) -> None:
+    program = (
+        "import time; from include.datasets.confinement import run_confined\n"
+        "run_confined(time.sleep, 600, source='data')"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as task:
+        _wait_until(lambda: _children(task.pid))
+        (confined,) = _children(task.pid)
+        _wait_until(lambda: _is_limited(confined))
+        task.send_signal(end)
+        try:
+            task.wait(60)
+        except subprocess.TimeoutExpired:
+            task.send_signal(signal.SIGABRT)  # tells where it is
+            pytest.fail(f"the task goes on:\n{task.communicate()[1]}")
+    _wait_until(lambda: not _is_alive(confined))

@@ -1,0 +1,137 @@
+"""What was checked, and nothing else, reaches Ultralytics on the machine that trains."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from include.datasets.errors import DatasetChanged, DatasetError
+from tests.support.dataset_steps import check_dataset, describe, materialize, snapshot
+from tests.support.tiny_datasets import TASKS, build
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_materialized_is_read_completely_by_ultralytics(task: str, folder: Path, cache: Path) -> None:
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+
+    reference = check_dataset(str(build(task, folder)), task, cache, None)
+    before = snapshot(folder)
+    local = materialize(reference, cache, None)
+    if task == "classify":
+        data = check_cls_dataset(local.data)
+        samples = ClassificationDataset(
+            data["train"], get_cfg(overrides={"imgsz": 64}), augment=False
+        ).samples
+        assert (len(samples), data["names"]) == (8, reference.classes)
+    else:
+        data = check_det_dataset(str(local.data))
+        labels = YOLODataset(img_path=data["train"], data=data, task=task, imgsz=64, augment=False).labels
+        assert (len(labels), data["names"]) == (8, reference.classes)
+        assert all(len(label["cls"]) for label in labels)
+    assert snapshot(folder) == before, "Ultralytics' caches belong into ours, not into the user's folder"
+
+
+def test_a_download_key_is_never_run(folder: Path, cache: Path, tmp_path: Path) -> None:
+    build("detect", folder)
+    trace = tmp_path / "trace"
+    data = describe(folder, download=f"open({str(trace)!r}, 'w')")
+    local = materialize(check_dataset(str(data), "detect", cache, None), cache, None)
+    assert "download" not in yaml.safe_load(local.data.read_text())
+    assert not trace.exists()
+
+
+def test_a_jpeg_with_something_appended_is_fine_and_stays_as_it_is(folder: Path, cache: Path) -> None:
+    from ultralytics.data.dataset import YOLODataset
+
+    data = build("detect", folder)
+    photo = folder / "images" / "train" / "photo.jpg"
+    Image.new("RGB", (64, 64)).save(photo)
+    photo.write_bytes(photo.read_bytes() + b"SEFT: appended by a telephone")
+    before = snapshot(folder)
+    reference = check_dataset(str(data), "detect", cache, None)
+    view = materialize(reference, cache, None).data.parent
+    # Ultralytics rewrites such a file where it finds it.
+    YOLODataset(img_path=str(view / "images" / "train"), data={"names": {0: "box", 1: "arrow"}}, imgsz=64)
+    assert not (view / "images" / "train" / "photo.jpg").is_symlink()
+    assert snapshot(folder) == before
+    materialize(reference, cache, None)
+
+
+def test_the_same_files_elsewhere_are_the_same_content(folder: Path, cache: Path, tmp_path: Path) -> None:
+    build("detect", folder)
+    describe(folder, path=None)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    first, second = (check_dataset(str(place), "detect", cache, None) for place in (folder, copy))
+    assert first.fingerprint == second.fingerprint
+    views = [materialize(reference, cache, None).data for reference in (first, second)]
+    shutil.rmtree(folder)
+    image = next((views[1].parent / "images" / "train").iterdir())
+    assert image.resolve().is_file(), "each path has its own view"
+
+
+def test_files_that_were_only_touched_are_not_changed(folder: Path, cache: Path) -> None:
+    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    os.utime(folder / "labels" / "train" / "0.txt", (1, 1))
+    materialize(reference, cache, None)
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_content_that_changed_after_the_check_is_not_trained_on(
+    keep_times: bool, folder: Path, cache: Path
+) -> None:
+    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    label = folder / "labels" / "train" / "0.txt"
+    times = label.stat().st_atime_ns, label.stat().st_mtime_ns
+    label.write_text(label.read_text().replace("0.", "0.", 1).replace("5", "6", 1))
+    if keep_times:
+        os.utime(label, ns=times)
+    with pytest.raises(DatasetChanged, match="no longer what check_dataset saw"):
+        materialize(reference, cache, None)
+
+
+def test_files_that_change_while_a_training_uses_them_are_noticed(folder: Path, cache: Path) -> None:
+    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    local = materialize(reference, cache, None)
+    label = folder / "labels" / "train" / "0.txt"
+    content = label.read_text()
+    assert local.is_unchanged()
+    os.utime(label, (1, 1))
+    assert local.is_unchanged()
+    label.write_text(content.replace("5", "6", 1))
+    assert not local.is_unchanged()
+    label.write_text(content)
+    assert local.is_unchanged()
+    label.unlink()
+    assert not local.is_unchanged()
+
+
+def test_a_path_that_is_missing_on_the_training_machine_is_named(folder: Path, cache: Path) -> None:
+    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    shutil.rmtree(folder)
+    with pytest.raises(DatasetError, match="mount it, or upload the data to S3"):
+        materialize(reference, cache, None)
+
+
+def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None:
+    data = build("detect", folder)
+    (folder / "labels" / "train.cache").write_bytes(b"a pickle that runs what it likes")
+    (folder / "images" / "train" / "0.npy").write_bytes(b"another picture")
+    view = materialize(check_dataset(str(data), "detect", cache, None), cache, None).data.parent
+    assert {path.suffix for path in view.rglob("*") if path.is_file()} == {".png", ".txt", ".yaml"}

@@ -1,0 +1,86 @@
+"""The bundled digits are the same on every machine, and good to learn from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from include.datasets import digits
+from include.datasets.check import check_dataset
+from include.datasets.fetch import materialize
+from include.datasets.fingerprint import content_fingerprint
+from include.datasets.labels import LabelRules, check_labels
+from include.datasets.layout import read_layout
+from include.datasets.samples import Layout, Place
+from include.datasets.validate import validate
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    root = tmp_path_factory.mktemp("digits")
+    digits.write_digits(root)
+    return read_layout(Place(root, "digits", root), "detect")
+
+
+def test_the_scenes_are_byte_for_byte_the_known_ones(scenes: Layout) -> None:
+    expected = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
+    assert content_fingerprint(scenes, "digits") == expected == digits.FINGERPRINT
+
+
+def test_the_reference_tells_the_truth_about_the_scenes(scenes: Layout, tmp_path: Path) -> None:
+    reference = check_dataset("digits", "detect", tmp_path, None)
+    size = sum(path.stat().st_size for path in scenes.root.rglob("*") if path.suffix in {".png", ".txt"})
+    assert (reference.train_images, reference.val_images, reference.size) == (400, 100, size)
+    assert reference.classes == scenes.names
+    assert not list(tmp_path.iterdir()), "nothing is drawn before the training"
+
+
+def test_the_scenes_pass_our_own_check(scenes: Layout) -> None:
+    validate(scenes, "digits")
+
+
+def test_every_scene_shows_what_its_labels_say(scenes: Layout) -> None:
+    for sample in [sample for split in scenes.splits.values() for sample in split]:
+        assert sample.label is not None
+        problems, objects = check_labels(sample.label, LabelRules("detect", 10))
+        assert (problems, objects in range(1, 5)) == ([], True)
+        with Image.open(sample.image) as image:
+            assert (image.size, image.mode) == ((64, 64), "L")
+            pixels = image.load()
+            assert pixels is not None
+            for line in sample.label.read_text().splitlines():
+                _, x, y, width, height = (float(number) for number in line.split())
+                left, top = round((x - width / 2) * 64), round((y - height / 2) * 64)
+                ink = [
+                    pixels[column, row]
+                    for column in range(left, left + round(width * 64))
+                    for row in range(top, top + round(height * 64))
+                ]
+                assert max(ink) > 100, f"{sample.name}: nothing is drawn in {line}"
+
+
+def test_training_and_validation_share_no_scan() -> None:
+    scans = digits.load_scans()
+    train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in ("train", "val"))
+    assert not train & val
+    assert len(train | val) == len(scans) == len(load_digits().target) == 1797
+
+
+def test_the_training_machine_draws_them_once(tmp_path: Path) -> None:
+    reference = check_dataset("digits", "detect", tmp_path, None)
+    with materialize(reference, tmp_path, None) as local:
+        assert len(list((local.data.parent / "images" / "train").iterdir())) == 400
+    program = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from pathlib import Path\n"
+        "from include.datasets.fetch import materialize\n"
+        "from include.datasets.reference import DatasetReference\n"
+        f"with materialize(DatasetReference.model_validate_json({reference.model_dump_json()!r}), "
+        f"Path({str(tmp_path)!r}), None): pass"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

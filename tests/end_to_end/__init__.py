@@ -1,0 +1,1 @@
+"""Whole runs in a real Airflow, from the trigger to the row."""

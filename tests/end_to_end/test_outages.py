@@ -1,0 +1,111 @@
+"""Servers that hang or are away, and people who intervene, while the real scheduler runs a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.scheduled_trainings import DAG, Training, small_job
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The parameters of every job here."""
+    return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
+
+
+@contextmanager
+def standing_still(stack: Stack, service: str) -> Iterator[None]:
+    """That server answers nobody meanwhile, though its sockets are open."""
+    pid, _ = (stack.state.path / "pids" / f"{service}.pid").read_text().split()
+    parent = psutil.Process(int(pid))
+    processes = [parent, *parent.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def test_an_api_server_that_hangs_does_not_hold_the_training_up(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+) -> None:
+    training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
+    training.reaches(0)
+    process = training.process()
+    with standing_still(airflow_stack, "api-server"):
+        until(
+            lambda: recorded_epochs(airflow_stack, "unheard") == [*range(8)] or not process.is_running(),
+            "the last epoch: one that asks Airflow takes minutes for each",
+        )
+        assert process.is_running()
+    assert training.ends()["status"] == "completed"
+
+
+def begun(training: Training) -> int:
+    """How many attempts of `train` have begun: each leaves a note in Airflow when it does."""
+    with psycopg.connect(training.stack.postgres.url("airflow")) as connection:
+        (number,) = connection.execute(
+            "SELECT COALESCE(max((value::jsonb ->> 'attempt')::integer), 0) FROM task_state_store "
+            "WHERE run_id = %s AND task_id = 'train' AND key = 'interruptions'",
+            [training.run_id],
+        ).fetchone() or (0,)
+    return int(number)
+
+
+def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_likely_cause(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+) -> None:
+    with psycopg.connect(airflow_stack.training_db_url) as connection:
+        connection.execute(
+            "INSERT INTO training_jobs (job_id, status, dag_id, run_id, origin_run_id, updated_at) "
+            "VALUES ('unrecorded', 'running', %s, 'gone', 'gone', now() - interval '10 minutes')",
+            [DAG],
+        )
+    training = Training(api, airflow_stack, job | {"job_id": "killer"})
+    for attempt in range(1, 4):
+        process = training.process()
+        until(lambda attempt=attempt: begun(training) == attempt, "the attempt", pause=0.1)  # type: ignore[misc]
+        training.kill("at once", process)
+    row = training.fails()
+    assert row["status"] == "failed"
+    assert row["error"].startswith("train: The process of this task was killed 3 times in a row")
+    assert training.attempt == 4
+
+    unrecorded = job_row(airflow_stack, "unrecorded")  # the run before this could not say how it ended
+    assert unrecorded["status"] == "failed"
+    assert "Run gone ended without recording it" in unrecorded["error"]
+
+
+def test_what_a_person_marks_in_airflow_is_recorded_in_the_row_and_named_by_the_tasks_after_it(
+    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+) -> None:
+    training = Training(api, airflow_stack, job | {"job_id": "marked"})
+    training.reaches(0)
+    process = training.process()
+    api.mark(DAG, training.run_id, "failed")
+    until(lambda: training.row["status"] == "failed", "the mark in the row")
+    assert training.row["error"].startswith("The run was marked as failed by hand. Its durable state is kept")
+
+    until(lambda: not process.is_running(), "the end of the training")
+    api.clear(DAG, training.run_id, "train")
+    attempt = training.row["attempt"]
+    until(lambda: (training.row["attempt"] or 0) > attempt, "the next attempt")
+    assert (training.row["status"], training.row["error"]) == ("running", None)
+    api.mark(DAG, training.run_id, "success", "train")
+    training.fails()
+    said = "Task train returned nothing, because it was marked as success by hand"
+    until(lambda: said in training.row["error"], "the reason, after the Dag processor's which knows none", 30)
+    for task_id in ("upload_best", "upload_last"):
+        assert api.attempt(DAG, training.run_id, task_id)[1] <= 1

@@ -1,0 +1,137 @@
+"""What earlier versions have written is taken over: rows, states, and the XComs of jobs that run meanwhile.
+
+tests/upgrades has a folder for each, named by its last revision of the schema: a whole last.pt after two of
+three epochs with the model it began with, and the job's row, identity and XCom.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from include.checkpoints.inspection.inspect import inspect_file
+from include.checkpoints.keys import EXACT
+from include.claim.resolved_job import ResolvedJob
+from include.jobs.job import StopRequest
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError, TrainingSpec
+from include.schema.migrations import apply
+from include.training.contract import Progress
+from include.training.loading import load_checkpoint
+from include.training.run import train
+from tests.support import platforms
+from tests.support.jobs import recorded
+from tests.support.tiny_trainings import EndsAt, recovery, request
+
+VERSIONS = sorted(path.name for path in (Path(__file__).parent / "upgrades").iterdir())
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(version: str) -> Path:
+    return Path(__file__).parent / "upgrades" / version
+
+
+@pytest.fixture
+def written(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+
+
+def upgrade(database_url: str, version: str, row: dict[str, Any]) -> None:
+    """Put a row of a job into the tables of that version, and migrate them."""
+    engine = platforms.engine(database_url)
+    apply(engine, version)
+    values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()}
+    names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"INSERT INTO training_jobs ({names}) VALUES ({places})", values)
+    apply(engine)
+
+
+def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path, tmp_path: Path) -> None:
+    assert inspect_file(folder / "last.pt").resumable
+    identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
+    asked = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
+    weights = asked.save_dir / "weights"
+    weights.mkdir(parents=True)
+    shutil.copy(folder / "last.pt", weights / "last.pt")
+    shutil.copy(folder / "last.pt", weights / "best.pt")
+
+    states = EndsAt((1, 2), (9, 9))
+    result = train(recovery(asked), states, states)
+
+    assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
+    assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]
+    reason = states.reports[-1].inexact_reason
+    # It is only inexact where this machine differs from the one of then.
+    assert reason is None or reason.startswith("epoch 3 continues with")
+
+
+def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
+    version: str, written: dict[str, Any], database_url: str
+) -> None:
+    upgrade(database_url, version, written["row"])
+    lost, trained = written["row"].get("lost_seconds", 0.0), written["row"].get("trained_seconds", 0.0)
+
+    with psycopg.connect(database_url) as connection:
+        jobs = JobRepository(connection)
+        assert jobs.start_training("old", "manual__1", 2, first_epoch=2, trained_seconds=trained) == 0
+        job = recorded(jobs, "old")
+        assert (job.status, job.durable_epoch, job.durable_batch) == ("running", 1, None)
+        assert job.lost_seconds == lost
+        assert jobs.record_progress("old", "manual__1", 2, Progress(1, 3, 5, 4.0)) is StopRequest.NONE
+        jobs.record_durable("old", "manual__1", 2, 1, 3)
+        assert recorded(jobs, "old").durable_batch == 3
+    assert TrainingSpec.parse_stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(
+        "publish_seconds", 60
+    )
+
+
+def test_a_row_that_was_running_while_its_job_waited_for_a_gpu_is_queued(
+    version: str, written: dict[str, Any], database_url: str
+) -> None:
+    since = datetime(2026, 11, 20, 7, 30, tzinfo=UTC)
+    nothing_yet = dict.fromkeys(("attempt", "epoch", "durable_epoch", "metrics"))
+    upgrade(database_url, version, written["row"] | nothing_yet | {"started_at": since})
+
+    with psycopg.connect(database_url) as connection:
+        job = recorded(JobRepository(connection), "old")
+        assert (job.status, job.queued_at, job.started_at) == ("queued", since, None)
+        assert job.waits_for_gpu
+
+
+def test_the_xcom_of_a_running_job_is_read_and_its_training_is_the_same(written: dict[str, Any]) -> None:
+    job = ResolvedJob.model_validate(written["xcom"])
+    assert job.identity() == written["identity"]
+
+
+class Later(TrainingSpec):
+    """The parameters of a later version, with one more whose default is not null."""
+
+    strength: float = 0.5
+
+
+def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
+    written: dict[str, Any],
+) -> None:
+    assert (
+        Later.parse_stored(written["xcom"]["spec"]).identity()
+        == ResolvedJob.model_validate(written["xcom"]).spec.identity()
+    )
+    assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
+
+
+def test_a_parameter_that_was_replaced_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
+        TrainingSpec.parse({"publish_interval": 30.0})

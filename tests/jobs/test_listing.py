@@ -1,0 +1,393 @@
+"""Listing jobs: pages that neither repeat nor leave out, filters, counts, lineage, platforms' tables."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.api.database import tolerate_foreign_values
+from include.jobs.job import JobStatus
+from include.jobs.listing import (
+    CHILDREN_SHOWN,
+    CURVE_POINTS,
+    EXACT_UP_TO,
+    LINEAGE_SHOWN,
+    JobFilter,
+    JobListing,
+    JobUnknown,
+    PagePosition,
+)
+from include.queries import query
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests.support import platforms
+
+EVERY = JobFilter()
+
+
+@pytest.fixture
+def listing(connection: psycopg.Connection[Any]) -> JobListing:
+    return JobListing(connection)
+
+
+@pytest.fixture
+def empty_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+def plant(connection: psycopg.Connection[Any], rows: str) -> None:
+    """Rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
+    connection.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, status, spec, created_at, dag_id, run_id) "
+        "SELECT job_id, status, jsonb_build_object('dataset', dataset, 'model', model), "
+        "timestamptz '2026-01-01' + days * interval '1 day', 'train_yolo', 'run of ' || job_id "
+        f"FROM ({rows}) AS planted (job_id, status, dataset, model, days)"
+    )
+    connection.commit()
+
+
+SOME = """
+VALUES ('a-1', 'completed', 'digits', 'yolo11n', 1), ('a-2', 'failed', 'digits', 'yolo11n', 2),
+    ('a-3', 'completed', 'cars', 'yolo11n', 3), ('b_1', 'running', 'cars', 'yolo11s', 3),
+    ('b%2', 'running', 'digits', 'yolo11s', 3), ('b1', 'queued', NULL, NULL, NULL),
+    ('b\\3', 'stopped', 'x', 'y', 9)
+"""
+NEWEST_FIRST = ["b\\3", "b_1", "b%2", "a-3", "a-2", "a-1", "b1"]
+
+
+def found(listing: JobListing, wanted: JobFilter = EVERY) -> list[str]:
+    page = listing.page(wanted, 100)
+    assert page.next is None
+    return [job.job_id for job in page.jobs]
+
+
+def paged(listing: JobListing, limit: int, wanted: JobFilter = EVERY) -> list[list[str]]:
+    pages: list[list[str]] = []
+    place: PagePosition | None = None
+    for _ in range(100):
+        page = listing.page(wanted, limit, place)
+        pages.append([job.job_id for job in page.jobs])
+        place = page.next
+        if place is None:
+            return pages
+    raise AssertionError("the pages do not end")
+
+
+def test_the_newest_job_comes_first_and_one_of_unknown_age_last(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    plant(connection, SOME)
+    names = found(listing)
+    assert (names[0], names[-2:]) == ("b\\3", ["a-1", "b1"])
+    assert sorted(names) == sorted(NEWEST_FIRST)
+
+
+@pytest.mark.parametrize("prefix", [None, "job"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
+def test_pages_hold_every_job_once_also_those_of_the_same_moment_and_of_none(
+    connection: psycopg.Connection[Any], listing: JobListing, limit: int, prefix: str | None
+) -> None:
+    plant(
+        connection,
+        "SELECT 'job' || n, 'queued', 'd', 'm', CASE WHEN n > 5 THEN n / 4 END "
+        "FROM generate_series(1, 20) AS n",
+    )
+    wanted = JobFilter(prefix=prefix)
+    pages = paged(listing, limit, wanted)
+    assert all(len(page) == limit for page in pages[:-1])
+    assert list(itertools.chain(*pages)) == found(listing, wanted)
+    assert len(set(itertools.chain(*pages))) == 20
+
+
+def test_a_job_that_comes_while_somebody_reads_on_moves_nothing(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    plant(connection, SOME)
+    every = found(listing)
+    first = listing.page(EVERY, 3)
+    plant(connection, "VALUES ('newer', 'queued', 'x', 'y', 300)")
+    connection.execute("DELETE FROM training_jobs WHERE job_id = %s", [first.jobs[-1].job_id])
+    second = listing.page(EVERY, 3, first.next)
+    assert [job.job_id for job in (*first.jobs, *second.jobs)] == every[:6]
+
+
+def test_every_combination_of_filters_finds_what_meets_them_all(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    plant(connection, SOME)
+    choices: dict[str, list[Any]] = {
+        "status": [None, JobStatus.COMPLETED, JobStatus.RUNNING],
+        "dataset": [None, "digits", "cars", "none"],
+        "model": [None, "yolo11n", "yolo11s"],
+        "prefix": [None, "a", "b"],
+        "dag_id": [None, "train_yolo", "other"],
+        "archived": [None, True, False],
+    }
+    connection.execute("UPDATE training_jobs SET archived_at = now() WHERE job_id IN ('a-1', 'b_1')")
+    for chosen in itertools.product(*choices.values()):
+        wanted = JobFilter(**dict(zip(choices, chosen, strict=True)))
+        expected = connection.execute(
+            "SELECT job_id FROM training_jobs WHERE status = COALESCE(%s, status) "
+            "AND (%s::text IS NULL OR spec ->> 'dataset' = %s) "
+            "AND (%s::text IS NULL OR spec ->> 'model' = %s) "
+            "AND starts_with(job_id, COALESCE(%s, '')) AND dag_id = COALESCE(%s, dag_id) "
+            "AND COALESCE(%s = (archived_at IS NOT NULL), TRUE)",
+            [chosen[0], chosen[1], chosen[1], chosen[2], chosen[2], *chosen[3:]],
+        ).fetchall()
+        names = found(listing, wanted)
+        assert sorted(names) == sorted(name for (name,) in expected), wanted
+        assert listing.page(wanted, 5).total.number == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"), [("b_", ["b_1"]), ("b%", ["b%2"]), ("b\\", ["b\\3"]), ("A", []), ("a-2", ["a-2"])]
+)
+def test_a_prefix_is_no_pattern(
+    connection: psycopg.Connection[Any], listing: JobListing, prefix: str, names: list[str]
+) -> None:
+    plant(connection, SOME)
+    assert found(listing, JobFilter(prefix=prefix)) == names
+
+
+def test_a_run_has_its_job(connection: psycopg.Connection[Any], listing: JobListing) -> None:
+    plant(connection, SOME)
+    assert found(listing, JobFilter(dag_id="train_yolo", run_id="run of a-3")) == ["a-3"]
+    assert found(listing, JobFilter(dag_id="other", run_id="run of a-3")) == []
+
+
+@pytest.mark.parametrize("prefix", [None, "job"])
+def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
+    connection: psycopg.Connection[Any], listing: JobListing, prefix: str | None
+) -> None:
+    wanted = JobFilter(prefix=prefix)
+    plant(
+        connection,
+        f"SELECT 'job' || n, 'failed', 'd', 'm', n FROM generate_series(1, {EXACT_UP_TO}) AS n",
+    )
+    total = listing.page(wanted, 5).total
+    assert (total.number, total.is_estimate) == (EXACT_UP_TO, False)
+    plant(connection, "SELECT 'job0' || n, 'failed', 'd', 'm', n FROM generate_series(1, 5000) AS n")
+    unknown = listing.page(wanted, 5).total
+    assert unknown.number >= EXACT_UP_TO
+    assert unknown.is_estimate
+    connection.execute("ANALYZE training_jobs")
+    assert listing.page(wanted, 5).total.number == pytest.approx(15_000, rel=0.1)
+    assert listing.page(JobFilter(status=JobStatus.RUNNING), 5).total == type(total)(0, is_estimate=False)
+
+
+def test_what_is_counted_and_estimated_is_what_is_listed() -> None:
+    def conditions(name: str) -> list[str]:
+        lines = [line.strip(" ;") for line in query(name).decode().splitlines()]
+        return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:8]
+
+    assert len(conditions("list_jobs")) == 8
+    for name in ("count_jobs", "estimate_jobs", "list_matching_jobs"):
+        assert conditions(name) == conditions("list_jobs")
+
+
+def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
+    given = dict.fromkeys(("status", "dataset", "model", "pattern", "dag_id", "run_id", "archived")) | {
+        "any_status": True,
+        "first_page": True,
+        "before_created_at": "-infinity",
+        "before_job_id": "",
+        "limit": 26,
+    }
+    rows = connection.execute(b"EXPLAIN " + query(name), given | values).fetchall()
+    connection.rollback()
+    return "\n".join(row[0] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("values", "index"),
+    [
+        ({}, "newest"),
+        ({"first_page": False, "before_created_at": "2026-03-01", "before_job_id": "job9"}, "newest"),
+        ({"any_status": False, "status": "running"}, "status"),
+        ({"dataset": "d7"}, "dataset"),
+        ({"dataset": "nowhere"}, "dataset"),
+        ({"model": "m3"}, "model"),
+        ({"dataset": "d7", "first_page": False, "before_created_at": "2026-03-01"}, "dataset"),
+        ({"archived": False}, "newest"),
+        ({"archived": True}, "archived"),
+        ({"run_id": "run of job77"}, "run"),
+    ],
+)
+def test_a_page_is_read_in_the_order_of_an_index(
+    connection: psycopg.Connection[Any], values: dict[str, Any], index: str
+) -> None:
+    """Nothing is sorted but what a run has, and no job is read that does not match, but for archived ones."""
+    plant(
+        connection,
+        "SELECT 'job' || n, CASE WHEN n % 100 = 0 THEN 'running' ELSE 'failed' END, "
+        "'d' || n % 50, 'm' || n % 9, n "
+        "FROM generate_series(1, 20000) AS n",
+    )
+    connection.execute("UPDATE training_jobs SET archived_at = now() WHERE right(job_id, 2) = '00'")
+    connection.execute("ANALYZE training_jobs")
+    plan = _plan(connection, "list_jobs", **values)
+    assert f"Index Scan Backward using training_schema_{index} " in plan or index == "run", plan
+    assert f"training_schema_{index} " in plan
+    assert ("Sort" in plan) == (index == "run")
+    for taken in ("Filter: (job_id IS NOT NULL)", "Filter: (archived_at IS NULL)"):
+        plan = plan.replace(taken, "")
+    assert "Filter" not in plan or index == "run", plan
+
+
+def _epochs(connection: psycopg.Connection[Any], job_id: str, count: int) -> None:
+    connection.execute(
+        "INSERT INTO training_epochs (job_id, epoch, metrics, fitness, seconds, eta_seconds) "
+        "SELECT %s, n, '{}', n, 2, 100 - n FROM generate_series(0, %s - 1) AS n",
+        [job_id, count],
+    )
+    connection.commit()
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 100, 1000])
+def test_a_curve_goes_from_the_first_epoch_to_the_last_in_even_steps(
+    connection: psycopg.Connection[Any], listing: JobListing, count: int
+) -> None:
+    _epochs(connection, "a", count)
+    curve = [point for point in listing.details(["a"])["a"].curve if point is not None]
+    steps = {later - earlier for earlier, later in itertools.pairwise(curve)}
+    assert (curve[0], curve[-1], len(curve)) == (0, count - 1, min(count, CURVE_POINTS))
+    assert not steps or max(steps) - min(steps) <= 1
+
+
+def test_an_epoch_that_is_missing_is_a_gap_in_the_curve(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    _epochs(connection, "a", 4)
+    connection.execute("DELETE FROM training_epochs WHERE epoch = 1")
+    connection.execute("UPDATE training_epochs SET fitness = NULL WHERE epoch = 2")
+    assert list(listing.details(["a"])["a"].curve) == [0, None, None, 3]
+
+
+def test_a_job_that_nobody_knows_has_no_details(listing: JobListing) -> None:
+    nothing = listing.details(["a"])["a"]
+    assert (nothing.epoch, list(nothing.curve), list(nothing.children)) == (None, [], [])
+    assert listing.details([]) == {}
+
+
+def _descend(connection: psycopg.Connection[Any], *pairs: tuple[str, str | None]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO training_jobs (job_id, parent_job_id, created_at) "
+            "SELECT %s, %s, timestamptz '2026-01-01' + count(*) * interval '1 h' FROM training_jobs",
+            pairs,
+        )
+    connection.commit()
+
+
+def test_the_newest_children_are_shown(connection: psycopg.Connection[Any], listing: JobListing) -> None:
+    _descend(connection, ("a", None), *((f"child-{n:02}", "a") for n in range(CHILDREN_SHOWN + 5)))
+    children = listing.details(["a", "child-07"])["a"].children
+    assert list(children) == [f"child-{n:02}" for n in range(CHILDREN_SHOWN + 4, 4, -1)]
+
+
+FAMILY = (
+    ("root", None),
+    ("a", "root"),
+    ("b", "root"),
+    ("aa", "a"),
+    ("ab", "a"),
+    ("aaa", "aa"),
+    ("other", None),
+)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "names"),
+    [
+        ("root", ["root", "a", "b", "aa", "ab", "aaa"]),
+        ("a", ["root", "a", "aa", "ab", "aaa"]),
+        ("aaa", ["root", "a", "aa", "aaa"]),
+        ("other", ["other"]),
+    ],
+)
+def test_a_lineage_is_what_a_job_goes_on_from_and_what_goes_on_from_it(
+    connection: psycopg.Connection[Any], listing: JobListing, job_id: str, names: list[str]
+) -> None:
+    _descend(connection, *FAMILY)
+    lineage = listing.lineage(job_id)
+    assert [job.job_id for job in lineage.jobs] == names
+    assert lineage.truncated is False
+
+
+def test_a_lineage_that_runs_in_a_circle_ends(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    _descend(connection, ("a", "c"), ("b", "a"), ("c", "b"), ("self", "self"), ("lost", "gone"))
+    assert [job.job_id for job in listing.lineage("b").jobs] == ["a", "b", "c"]
+    assert [job.job_id for job in listing.lineage("self").jobs] == ["self"]
+    assert [job.job_id for job in listing.lineage("lost").jobs] == ["lost"]
+    assert listing.lineage("b").truncated is False
+
+
+def test_a_lineage_that_is_too_large_keeps_the_nearest(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    _descend(
+        connection,
+        ("grandparent", None),
+        ("parent", "grandparent"),
+        ("a", "parent"),
+        *((f"child-{n}", "a") for n in range(LINEAGE_SHOWN - 3)),
+    )
+    assert (len(listing.lineage("a").jobs), listing.lineage("a").truncated) == (LINEAGE_SHOWN, False)
+    _descend(connection, ("grandchild", "child-0"))
+    lineage = listing.lineage("a")
+    names = {job.job_id for job in lineage.jobs}
+    assert (len(names), lineage.truncated) == (LINEAGE_SHOWN, True)
+    assert {"grandparent", "parent", "a"} <= names
+    assert "grandchild" not in names
+
+
+def test_a_job_that_is_not_there_is_said(listing: JobListing) -> None:
+    for ask in (listing.require, listing.lineage):
+        with pytest.raises(JobUnknown, match="job_id='nobody' does not exist"):
+            ask("nobody")
+
+
+PLATFORM = """
+CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped', 'ARCHIVED');
+CREATE TABLE training_jobs (
+    id serial PRIMARY KEY, job_id varchar(200), status state, spec json, metrics json, created_at timestamp,
+    parent_job_id varchar(200)
+);
+INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) VALUES
+    ('of ours', 'running', '{"model": "m", "dataset": "d"}', '{"map": 0.5}', '2026-01-02'),
+    ('a/b c', 'ARCHIVED', '[1]', '"none"', '2026-01-03'),
+    ('large', 'failed', '{"model": 7, "lr0": 1e999}', '{"half": "\\ud800"}', 'infinity'),
+    ('empty', NULL, NULL, NULL, NULL),
+    ('again', 'failed', '{"model": "m"}', 'null', '-infinity'),
+    (NULL, 'queued', '5', '{}', '2026-01-01');
+"""
+
+
+@pytest.mark.parametrize("spec", ["json", "jsonb"])
+def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty_url: str, spec: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        text = PLATFORM if spec == "json" else PLATFORM.replace(" spec json,", " spec jsonb,")
+        connection.execute(text)
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        listing = JobListing(tolerate_foreign_values(connection))
+        every = ["large", "a/b c", "of ours", "6", "empty", "again"]
+        assert found(listing) == every
+        assert list(itertools.chain(*paged(listing, 2))) == every
+        jobs = {job.job_id: job for job in listing.page(EVERY, 10).jobs}
+        assert (jobs["large"].created_at, jobs["large"].metrics) == (None, None)
+        assert jobs["a/b c"].status == "ARCHIVED"
+        assert found(listing, JobFilter(status=JobStatus.FAILED)) == ["large", "again"]
+        assert found(listing, JobFilter(dataset="d", model="m")) == ["of ours"]
+        assert found(listing, JobFilter(prefix="a")) == ["a/b c", "again"]
+        assert [job.job_id for job in listing.lineage("a/b c").jobs] == ["a/b c"]
+        connection.commit()
+        apply(platforms.engine(empty_url), "base", confirm_data_loss=True)

@@ -1,0 +1,196 @@
+"""What a run records of its job, and nobody but the owner: epochs, failures, checkpoints; on PostgreSQL."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.errors import OwnershipLost
+from include.jobs.repository import JobRepository
+from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded, started
+
+
+def test_a_job_that_is_not_there_is_none(jobs: JobRepository) -> None:
+    assert jobs.get("a") is None
+
+
+def test_an_epoch_is_a_row_and_the_jobs_own_numbers(jobs: JobRepository) -> None:
+    claim(jobs, epochs=None)
+    jobs.record_epoch("a", "run1", 1, epoch_report(epoch=1, loss=0.5))
+    row, (epoch,) = recorded(jobs), jobs.epochs("a")
+    assert (row.epoch, row.epochs, row.metrics) == (1, 3, {"loss": 0.5})
+    assert (epoch.epoch, epoch.metrics, epoch.fitness) == (1, {"loss": 0.5}, 0.5)
+    assert (epoch.seconds, epoch.eta_seconds) == (1.5, 3.0)
+
+
+def test_an_epoch_recorded_twice_is_one_row_with_the_newer_numbers(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.record_epoch("a", "run1", 1, epoch_report(loss=0.5))
+    jobs.record_epoch("a", "run1", 1, epoch_report(loss=0.25))
+    assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"loss": 0.25}]
+
+
+def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
+    claim(jobs, spec={"nested": [math.inf, {"x": math.nan}]})
+    report = epoch_report(loss=math.nan, lr=-math.inf, ok=1.0)
+    jobs.record_epoch("a", "run1", 1, replace(report, fitness=math.nan, eta_seconds=math.inf))
+    row, (epoch,) = recorded(jobs), jobs.epochs("a")
+    assert row.spec == {"nested": [None, {"x": None}]}
+    assert row.metrics == epoch.metrics == {"loss": None, "lr": None, "ok": 1.0}
+    assert (epoch.fitness, epoch.eta_seconds) == (None, None)
+
+
+def test_a_run_that_lost_the_job_writes_no_epoch(jobs: JobRepository) -> None:
+    claim(jobs)
+    owned = claim(jobs, run_id="run2", expected="run1")
+    with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run1"):
+        jobs.record_epoch("a", "run1", 1, epoch_report())
+    assert jobs.get("a") == owned
+    assert jobs.epochs("a") == []
+
+
+def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
+    claim(jobs)
+    assert jobs.fail_run("train_yolo", "run1", "out of memory") == "a"
+    assert jobs.fail_run("train_yolo", "run1", "killed") is None
+    row = recorded(jobs)
+    assert (row.status, row.error, row.completed_at) == ("failed", "out of memory", None)
+
+
+def test_an_error_of_characters_that_postgres_does_not_hold_is_recorded_all_the_same(
+    jobs: JobRepository,
+) -> None:
+    claim(jobs, "a")
+    jobs.start_training("a", "run1", attempt=1, first_epoch=0)
+    jobs.record_inexact("a", "run1", 1, "a \0")
+    assert jobs.fail_run("train_yolo", "run1", "label \0 of \ud800.jpg") == "a"
+    recorded = jobs.get("a")
+    assert recorded is not None
+    assert (recorded.error, recorded.inexact_reason) == (r"label \x00 of \ud800.jpg", r"a \x00")
+
+
+@pytest.mark.parametrize(("dag_id", "run_id"), [("train_yolo", "run2"), ("other_dag", "run1")])
+def test_a_run_fails_no_job_but_its_own(jobs: JobRepository, dag_id: str, run_id: str) -> None:
+    owned = claim(jobs)
+    assert jobs.fail_run(dag_id, run_id, "refused") is None
+    assert jobs.get("a") == owned
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+def test_a_job_that_has_ended_is_not_failed_afterwards(
+    jobs: JobRepository, connection: psycopg.Connection[Any], status: str
+) -> None:
+    claim(jobs)
+    record_checkpoints(connection, status=status)
+    ended = recorded(jobs)
+    assert jobs.fail_run("train_yolo", "run1", "notify_backend", again=True) is None
+    assert recorded(jobs) == ended
+
+
+def test_both_checkpoints_are_recorded_from_strings(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs)
+    assert record_checkpoints(connection) == 1
+    row = recorded(jobs)
+    assert (row.status, row.epoch, row.durable_epoch, row.error) == ("completed", 2, 2, None)
+    assert row.metrics == {"metrics/mAP50(B)": 0.9, "val/box_loss": None}
+    assert row.best_checkpoint_path == "s3://bucket/checkpoints/a/best.pt"
+    assert row.last_checkpoint_path == "s3://bucket/checkpoints/a/last.pt"
+    assert (row.best_checkpoint_sha256, row.last_checkpoint_sha256) == ("b" * 64, "c" * 64)
+    assert (row.best_checkpoint_size, row.last_checkpoint_size) == (5368709121, 5368709122)
+    assert row.completed_at is not None
+
+
+def test_checkpoints_recorded_twice_are_recorded_once(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs)
+    record_checkpoints(connection)
+    first = recorded(jobs)
+    assert record_checkpoints(connection) == 1
+    second = recorded(jobs)
+    assert second.model_dump(exclude={"updated_at"}) == first.model_dump(exclude={"updated_at"})
+
+
+def test_a_run_that_does_not_own_the_job_records_no_checkpoints(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    owned = claim(jobs)
+    assert record_checkpoints(connection, run_id="run2") == 0
+    assert jobs.get("a") == owned
+
+
+def test_a_resumed_job_takes_its_parents_epochs_along(jobs: JobRepository) -> None:
+    claim(jobs, "parent")
+    for number in range(3):
+        jobs.record_epoch("parent", "run1", 1, epoch_report(number, loss=number / 2))
+    claim(jobs, "child", parent_job_id="parent")
+    assert jobs.copy_epochs("parent", "child", 1) == 2
+    assert jobs.copy_epochs("parent", "child", 1) == 0
+    assert jobs.epochs("child") == jobs.epochs("parent")[:2]
+
+
+def test_a_refusal_is_not_written_into_a_row_that_is_owned(jobs: JobRepository) -> None:
+    claim(jobs)
+    assert jobs.refuse("a", "refused") is False
+    assert jobs.refuse("b", "refused") is False
+
+
+def test_a_job_that_failed_again_after_it_was_cleared_has_the_newer_reason(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.fail_run("train_yolo", "run1", "no images")
+    assert jobs.fail_run("train_yolo", "run1", "no labels", again=True) == "a"
+    assert jobs.fail_run("train_yolo", "run1", "killed") is None
+    assert recorded(jobs).error == "no labels"
+
+
+def test_only_the_owner_of_a_job_may_go_on_with_it(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.require_owner("a", "run1")
+    with pytest.raises(OwnershipLost):
+        jobs.require_owner("a", "run2")
+    with pytest.raises(OwnershipLost):
+        jobs.require_owner("b", "run1")
+
+
+def test_what_an_interrupted_training_could_not_record_is_added_and_the_rest_stays(
+    jobs: JobRepository,
+) -> None:
+    started(jobs, epochs=3)
+    before = jobs.epochs("a")
+    finished = [(epoch, {"loss": epoch / 2, "odd": float("nan")}, 1.5) for epoch in range(2500)]
+    assert jobs.fill_epochs("a", finished) == 2497
+    assert jobs.fill_epochs("a", finished) == 0
+    after = jobs.epochs("a")
+    assert after[:3] == before
+    assert [each.epoch for each in after] == [*range(2500)]
+    assert (after[-1].metrics, after[-1].seconds) == ({"loss": 1249.5, "odd": None}, 1.5)
+
+
+def test_what_is_missing_is_added_in_parts_and_not_by_a_statement_for_each_epoch(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs, epochs=3)
+    connection.execute("CREATE TABLE inserts (number integer)")
+    connection.execute(
+        "CREATE FUNCTION count_insert() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO inserts VALUES (1); RETURN NULL; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER count_insert AFTER INSERT ON training_epochs "
+        "FOR EACH STATEMENT EXECUTE FUNCTION count_insert()"
+    )
+    connection.commit()
+    try:
+        jobs.fill_epochs("a", [(epoch, {}, 1.0) for epoch in range(2500)])
+        assert connection.execute("SELECT count(*) FROM inserts").fetchone() == (3,)
+    finally:
+        connection.rollback()
+        connection.execute("DROP TABLE inserts CASCADE")
+        connection.execute("DROP FUNCTION count_insert CASCADE")
+        connection.commit()

@@ -1,0 +1,156 @@
+"""Jobs in the adopted table of a platform: its rows are trained, and its own rules are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.jobs.job import StopRequest
+from include.jobs.repository import (
+    JobNotCreatable,
+    JobRepository,
+    JobTaken,
+)
+from include.schema.migrations import apply
+from include.stack.postgres import Postgres
+from tests.support import platforms
+from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
+from tests.support.platforms import PLATFORMS
+
+
+@pytest.fixture
+def empty_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def platform(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """An adopted table in which only the platform can create rows."""
+    with psycopg.connect(empty_url) as connection:
+        platforms.install(connection, PLATFORMS["integer"])
+        apply(platforms.engine(empty_url))
+        yield connection
+
+
+def test_a_refusal_is_written_into_a_row_that_waits(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    jobs.request_stop("7")
+    assert jobs.refuse("7", "epochs=0 is refused") is True
+    row = recorded(jobs, "7")
+    assert (row.status, row.error, row.run_id) == ("failed", "epochs=0 is refused", None)
+    assert row.stop_requested is False
+    assert jobs.refuse("7", "again") is False
+
+
+def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    waiting = jobs.get("7")
+    assert waiting is not None
+    assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
+    claimed = claim(jobs, "7")
+    assert (claimed.status, claimed.run_id, claimed.origin_run_id) == ("queued", "run1", "run1")
+    jobs.leave_queue("7", "run1", 1)
+    assert recorded(jobs, "7").started_at is not None
+    jobs.start_training("7", "run1", 1, first_epoch=0)
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NONE
+    assert len(jobs.epochs("7")) == 1
+
+
+def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    assert jobs.request_stop("7") is True
+    assert claim(jobs, "7").stop_requested is True
+    jobs.leave_queue("7", "run1", 1)
+    jobs.start_training("7", "run1", 1, first_epoch=0)
+    assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NOW
+
+
+@pytest.mark.parametrize("status", ["state", "varchar(20)"])
+@pytest.mark.parametrize("end", ["completed", "stopped"])
+def test_a_platforms_own_types_take_all_that_an_attempt_writes(empty_url: str, status: str, end: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(
+            "CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped')"
+        )
+        connection.execute(
+            f"CREATE TABLE training_jobs (id int PRIMARY KEY, status {status}, metrics json, epoch bigint, "
+            "attempt bigint, run_id varchar(250), origin_run_id varchar(300), error text)"
+        )
+        connection.execute("INSERT INTO training_jobs VALUES (7)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        jobs = JobRepository(connection)
+        claim(jobs, "7")
+        jobs.leave_queue("7", "run1", 1)
+        jobs.start_training("7", "run1", 1, first_epoch=0)
+        for epoch in range(2):
+            jobs.record_epoch("7", "run1", 1, epoch_report(epoch, loss=epoch / 2))
+        jobs.record_durable("7", "run1", 1, 0)
+        jobs.record_inexact("7", "run1", 1, "other device")
+        jobs.start_training("7", "run1", 2, first_epoch=1)
+        again = claim(jobs, "7", run_id="run2", expected="run1")
+        assert (again.epoch, again.metrics, again.durable_epoch) == (0, {"loss": 0.0}, 0)
+        assert (again.origin_run_id, again.inexact_reason) == ("run1", "other device")
+        assert jobs.request_stop("7") is True
+        assert record_checkpoints(connection, "run2", end, "7") == 1
+        ended = recorded(jobs, "7")
+        assert (ended.status, ended.durable_epoch, ended.stop_requested) == (end, 2, False)
+
+
+def test_a_platforms_row_that_another_run_took_is_not_taken(platform: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(platform)
+    owned = claim(jobs, "7")
+    with pytest.raises(JobTaken, match="Job 7 was taken by another run while run run2"):
+        claim(jobs, "7", run_id="run2")
+    assert jobs.get("7") == owned
+
+
+def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Connection[Any]) -> None:
+    with pytest.raises(
+        JobNotCreatable, match=r"column name is mandatory\. Pass the job_id of an existing row"
+    ):
+        claim(JobRepository(platform), "digits-1")
+
+
+def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
+    platform: psycopg.Connection[Any],
+) -> None:
+    platform.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
+    platform.commit()
+    jobs = JobRepository(platform)
+    with pytest.raises(JobNotCreatable, match="it could create row 999 itself later"):
+        claim(jobs, "999")
+    assert claim(jobs, "digits-999").status == "queued"
+
+
+def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        jobs = JobRepository(connection)
+        with pytest.raises(JobNotCreatable, match=r"value too long for type character varying\(8\)"):
+            claim(jobs, "digits-2026")
+        assert claim(jobs, "digits-1").run_id == "run1"
+
+
+def test_what_only_the_platform_has_written_can_be_read(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(
+            "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"
+        )
+        connection.execute("INSERT INTO training_jobs VALUES (1, 'ARCHIVED', '[1, 2]', now())")
+        connection.execute("INSERT INTO training_jobs VALUES (2)")
+        connection.commit()
+        apply(platforms.engine(empty_url))
+        archived, empty = (JobRepository(connection).get(job_id) for job_id in ("1", "2"))
+    assert archived is not None
+    assert (archived.status, archived.metrics) == ("ARCHIVED", None)
+    assert archived.created_at is not None
+    assert archived.created_at.tzinfo is not None
+    assert empty is not None
+    assert (empty.status, empty.created_at) == (None, None)

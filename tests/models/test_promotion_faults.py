@@ -1,0 +1,269 @@
+"""Damaged files, two promotions at once, and what breaks off halfway: production stays one whole version."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import psycopg
+import pytest
+
+from include.checkpoints.errors import CheckpointNotFound
+from include.models.errors import ModelError, PromotionConflict
+from include.models.promotion import promote
+from include.models.repository import ModelRepository
+from include.models.request import ChosenVersion
+from include.models.version import ModelVersion, Stage
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from include.s3.errors import CorruptObject, StoreError
+from tests.support.model_versions import body, metadata, promote_over_present, replace, version_of
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def client(s3: S3) -> S3Client:
+    """A client of each test's own, for some look at what it sends."""
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint_url,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name=s3.region,
+        config=client_config(),
+    )
+
+
+@pytest.fixture
+def production(bucket: str) -> str:
+    return f"s3://{bucket}/models/digits/production/best.pt"
+
+
+@pytest.fixture
+def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[ModelVersion]:
+    """Four versions of model digits, of which the first is in production."""
+    made = [version_of(connection, s3_client, bucket, f"weights {number}".encode()) for number in range(1, 5)]
+    promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
+    return made
+
+
+def stages(connection: Connection) -> list[str]:
+    """Of the versions 1, 2, …"""
+    return [version.stage.value for version in reversed(ModelRepository(connection).list("digits"))]
+
+
+def terminate(url: str, victim: Connection) -> None:
+    """Cut a connection at the server's end, and wait until its locks are gone."""
+    backend = victim.info.backend_pid
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", [backend])
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "said"),
+    [
+        (
+            "missing",
+            CheckpointNotFound,
+            "versions/2/best.pt does not exist, so version 2 .* was not promoted",
+        ),
+        (
+            "flipped",
+            CorruptObject,
+            r"versions/2/best.pt is damaged: it has 9 bytes of SHA-256 \w+, but 9",
+        ),
+        ("truncated", CorruptObject, "versions/2/best.pt is damaged: it has 4 bytes .* another version"),
+    ],
+)
+def test_a_version_whose_file_is_damaged_is_not_promoted(
+    connection: Connection,
+    client: S3Client,
+    bucket: str,
+    versions: list[ModelVersion],
+    production: str,
+    damage: str,
+    error: type[Exception],
+    said: str,
+) -> None:
+    path = versions[1].path
+    if damage == "missing":
+        client.delete_object(Bucket=bucket, Key=path.removeprefix(f"s3://{bucket}/"))
+    else:
+        replace(client, path, {"flipped": b"weighus 2", "truncated": b"weig"}[damage], metadata(client, path))
+    with pytest.raises(error, match=said):
+        promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    assert body(client, production) == b"weights 1"
+    assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
+
+
+def test_a_damaged_file_in_production_is_healed_by_promoting_again(
+    connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion], production: str
+) -> None:
+    replace(client, production, b"weighus 1", metadata(client, production))
+    promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason=None)
+    assert body(client, production) == b"weights 1"
+
+
+def test_a_file_that_was_restored_without_its_metadata_gets_its_checksum_in_production(
+    connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion], production: str
+) -> None:
+    replace(client, versions[1].path, b"weights 2", {})
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    assert metadata(client, production) == {
+        "sha256": versions[1].sha256,
+        "model": "digits",
+        "model-version": "2",
+    }
+
+
+def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
+    connection: Connection,
+    migrated_url: str,
+    bucket: str,
+    client: S3Client,
+    versions: list[ModelVersion],
+    production: str,
+) -> None:
+    start = threading.Barrier(3)
+    won: list[int] = []
+    refused: list[str] = []
+
+    def compete(version: int) -> None:
+        with psycopg.connect(migrated_url) as own:
+            start.wait()
+            try:
+                promote(
+                    own,
+                    Bucket(client, bucket),
+                    ChosenVersion(name="digits", version=version, expected=1, reason=None),
+                    by="ada",
+                )
+                won.append(version)
+            except ModelError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=compete, args=[version]) for version in (2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = won
+    assert len(refused) == 2
+    for said in refused:
+        assert "is under way" in said or f"but version {winner} is in production now" in said
+    assert body(client, production) == f"weights {winner}".encode()
+    assert metadata(client, production)["model-version"] == str(winner)
+    assert stages(connection)[winner - 1] == "production"
+    assert sorted(stages(connection)) == ["archived", "candidate", "candidate", "production"]
+
+
+def test_while_one_promotion_copies_another_is_told_to_wait(
+    connection: Connection,
+    client: S3Client,
+    migrated_url: str,
+    bucket: str,
+    s3: S3,
+    versions: list[ModelVersion],
+    production: str,
+) -> None:
+    said: list[str] = []
+
+    def promote_another(**_: object) -> None:
+        with psycopg.connect(migrated_url) as other, pytest.raises(PromotionConflict) as conflict:
+            promote_over_present(other, Bucket(s3.client(), bucket), "digits", 3, by="eve", reason=None)
+        said.append(str(conflict.value))
+
+    client.meta.events.register("before-send.s3.CopyObject", promote_another)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    (sentence,) = said
+    assert "Another promotion of model digits is under way, so version 3 was not promoted" in sentence
+    assert stages(connection) == ["archived", "production", "candidate", "candidate"]
+    assert body(client, production) == b"weights 2"
+
+
+@pytest.mark.parametrize("then", [2, 1, 3])
+def test_a_promotion_that_broke_off_after_the_copy_is_healed_by_the_next_one(
+    connection: Connection,
+    client: S3Client,
+    migrated_url: str,
+    bucket: str,
+    s3_client: S3Client,
+    versions: list[ModelVersion],
+    production: str,
+    then: int,
+) -> None:
+    with psycopg.connect(migrated_url) as doomed:
+
+        def cut(request: AWSPreparedRequest, **_: object) -> None:
+            if "production" in request.url and not doomed.closed:
+                terminate(migrated_url, doomed)
+
+        client.meta.events.register("before-send.s3.GetObject", cut)
+        with pytest.raises(psycopg.OperationalError):
+            promote_over_present(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    assert body(s3_client, production) == b"weights 2"
+    assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
+    promoted = promote(
+        connection,
+        Bucket(s3_client, bucket),
+        ChosenVersion(name="digits", version=then, expected=1, reason=None),
+        by="ada",
+    )
+    assert promoted.stage == Stage.PRODUCTION
+    assert body(s3_client, production) == f"weights {then}".encode()
+    assert metadata(s3_client, production)["model-version"] == str(then)
+    assert stages(connection).index("production") == then - 1
+
+
+def test_a_promotion_that_lost_its_lock_without_noticing_overwrites_nothing(
+    connection: Connection,
+    client: S3Client,
+    migrated_url: str,
+    bucket: str,
+    s3_client: S3Client,
+    versions: list[ModelVersion],
+    production: str,
+) -> None:
+    with psycopg.connect(migrated_url) as doomed:
+
+        def overtake(**_: object) -> None:
+            terminate(migrated_url, doomed)
+            promote_over_present(connection, Bucket(s3_client, bucket), "digits", 3, by="eve", reason=None)
+
+        client.meta.events.register("before-send.s3.CopyObject", overtake)
+        with pytest.raises((StoreError, psycopg.OperationalError)):
+            promote_over_present(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    assert body(s3_client, production) == b"weights 3"
+    assert stages(connection) == ["archived", "candidate", "production", "candidate"]
+
+
+def test_a_copy_whose_answer_was_lost_is_not_taken_for_somebody_elses(
+    connection: Connection,
+    client: S3Client,
+    bucket: str,
+    s3_client: S3Client,
+    versions: list[ModelVersion],
+    production: str,
+) -> None:
+    sent: list[str] = []
+
+    def send_it_before(request: AWSPreparedRequest, **_: object) -> None:
+        # What S3 sees where the first answer is lost: the same signed request twice.
+        import requests
+
+        sent.append(str(request.url))
+        requests.put(request.url, headers=dict(request.headers), timeout=60).raise_for_status()
+
+    client.meta.events.register("before-send.s3.CopyObject", send_it_before)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    assert len(sent) == 1
+    assert body(s3_client, production) == b"weights 2"
+    assert stages(connection) == ["archived", "production", "candidate", "candidate"]

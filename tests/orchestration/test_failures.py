@@ -1,0 +1,118 @@
+"""Why a run failed is in its job's row, also where the database is away when there is something to say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetReference
+from include.deployment.backend import notify
+from include.deployment.retrying import BackendUnavailable, may_pass
+from include.jobs.callback import TrainingCompletionCallback
+from include.orchestration.failures import record_task_failure, recorded_failure
+from include.orchestration.xcoms import parse_result, result_of
+from tests.support.airflow_connections import context_of
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.jobs import claim, recorded
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from include.jobs.repository import JobRepository
+
+
+def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is_away(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs)
+    server = migrated_url.partition("@")[2].partition("/")[0]
+    with CuttingProxy(f"http://{server}", received=0, cuts=2) as proxy:
+        through = migrated_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
+        with (
+            pytest.raises(AirflowFailException, match="no images"),
+            recorded_failure(context_of({})),
+        ):
+            raise DatasetError("dataset='x' has no images")
+        assert proxy.cuts == 2
+    row = recorded(jobs)
+    assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
+
+
+def test_a_job_of_the_platform_that_waits_learns_why_its_first_run_failed(
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
+    connection.commit()
+    error = AirflowFailException("The schema is at revision 0003; run migrate_schema")
+    record_task_failure(context_of({"job_id": "a"}, exception=error))
+    row = recorded(jobs)
+    assert row.status == "failed"
+    assert row.error == "check_schema: The schema is at revision 0003; run migrate_schema"
+
+
+def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> None:
+    sentence = (
+        "Task check_dataset returned nothing, because it was marked as success by hand. Clear check_dataset"
+    )
+    with pytest.raises(AirflowFailException, match=sentence):
+        parse_result(DatasetReference, None, "check_dataset")
+    handed = {"upload_best": {"path": "s3://x"}}
+    ti = SimpleNamespace(xcom_pull=lambda *, task_ids: handed.get(task_ids))
+    assert result_of(cast("Any", ti), "upload_best") == {"path": "s3://x"}
+    with pytest.raises(AirflowFailException, match="Task upload_last returned nothing"):
+        result_of(cast("Any", ti), "upload_last")
+
+
+def answering(status: int) -> ThreadingHTTPServer:
+    """A backend that gives every callback this answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (503, BackendUnavailable),
+        (429, BackendUnavailable),
+        (None, BackendUnavailable),
+        (400, AirflowException),
+    ],
+)
+def test_a_backend_that_is_away_is_an_outage_and_one_that_refuses_is_not(
+    status: int | None, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = answering(status or 500)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_TRAINING_BACKEND",
+        json.dumps({"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}/done"}),
+    )
+    told = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
+    try:
+        if status is None:
+            server.server_close()
+        with pytest.raises(error) as failure:
+            notify(told)
+        assert may_pass(failure.value) is (error is BackendUnavailable)
+    finally:
+        server.shutdown()
+        server.server_close()

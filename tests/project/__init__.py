@@ -1,0 +1,1 @@
+"""The repository itself: its documents, its imports, its checks, its benchmarks."""

@@ -1,0 +1,82 @@
+"""The benchmark for GPUs, run whole on a CPU with tiny data, and the page that its results go into."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.packages import PACKAGES, pinned_requirements
+from benchmarks.gpu.page import NO_CLAIM, PAGE, render
+from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
+from benchmarks.gpu.steps import STEPS
+
+ROOT = Path(__file__).parents[2]
+
+NEED_CUDA = {"memory", "several GPUs"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What `make bench-gpu ARGS="--device cpu --quick"` leaves."""
+    out = tmp_path_factory.mktemp("gpu-results")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Record(out / FILE_NAME).latest()
+
+
+def test_every_step_runs_on_a_cpu_or_says_what_it_lacks(run: Run) -> None:
+    ends = {step.name: (run.outcome(step.name).status, run.outcome(step.name).reason) for step in STEPS}
+    skipped = {name: reason for name, (status, reason) in ends.items() if status == "skipped"}
+    assert {name for name, reason in skipped.items() if reason == "it needs CUDA"} == NEED_CUDA
+    assert {status for name, (status, _) in ends.items() if name not in skipped} == {"done"}, ends
+    assert skipped.keys() - NEED_CUDA == {"the task"}
+
+
+def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
+    for step in STEPS:
+        rows = run.outcome(step.name).rows
+        assert {len(row) for row in rows} <= {len(step.columns)}, step.name
+        assert rows or step.name in NEED_CUDA | {"the task"}
+
+
+def test_the_killed_training_of_every_task_ends_with_the_bits_of_the_whole_ones(run: Run) -> None:
+    rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
+    assert {row[0]: (row[1], row[2]) for row in rows} == dict.fromkeys(
+        ["tiny", "tiny-seg", "tiny-cls", "tiny-pose", "tiny-obb"], ("equal", "equal")
+    )
+    assert all(row[6] > 0 for row in rows)  # gradients were pending where the resumed attempt began
+
+
+def test_the_page_makes_no_claim_without_results() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert render(page, Run()).splitlines()[0] == NO_CLAIM
+    if page.startswith(NO_CLAIM):
+        assert render(page, Run()) == page
+
+
+def test_results_of_a_gpu_go_into_the_page_with_its_name() -> None:
+    about = {"command": "python -m benchmarks.gpu", "date": "2027-01-02", "device": "0"}
+    rows: list[Sequence[str]] = [("driver", "600.1"), ("device", "NVIDIA H100")]
+    page = render(PAGE.read_text(encoding="utf-8"), Run(about, {"profile": Outcome(rows, "done")}))
+    assert page.startswith("# On a GPU: NVIDIA H100, 2027-01-02, `python -m benchmarks.gpu`\n")
+    assert "| driver | 600.1 |" in page
+    with pytest.raises(ValueError, match=r"was run on a CPU; gpu\.md is about GPUs"):
+        render(page, Run({**about, "device": "cpu"}))
+
+
+def test_a_run_that_was_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
+    record = Record(tmp_path / FILE_NAME)
+    record.begin({"device": "0"})
+    record.add_row("save", ["yolo11n", 25.0])
+    assert record.latest().outcome("save") == Outcome([["yolo11n", 25.0]])
+
+
+def test_the_wheels_are_those_of_the_lock() -> None:
+    assert [requirement.partition("==")[0] for requirement in pinned_requirements()] == list(PACKAGES)
+    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert set(pinned_requirements()) <= set(lock)

@@ -1,0 +1,60 @@
+"""The hook refuses commit messages that readers of the log could not use."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HOOK = Path(__file__).parents[2] / ".ci" / "commit-msg"
+BODY = "\n\nThe listing read each row twice.\n"
+
+
+@pytest.fixture
+def change(tmp_path: Path) -> Path:
+    """Return a repository in which eleven new lines are staged."""
+    (tmp_path / "file").write_text("line\n" * 11)
+    for command in (["init", "--quiet"], ["add", "file"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def check(repository: Path, message: str) -> subprocess.CompletedProcess[str]:
+    (repository / "message").write_text(message)
+    return subprocess.run([HOOK, "message"], cwd=repository, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("subject", ["Read each row once", "x" * 72])
+def test_a_subject_and_a_body_are_accepted(change: Path, subject: str) -> None:
+    accepted = check(change, subject + BODY)
+    assert accepted.returncode == 0, accepted.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("x" * 73 + BODY, "the subject has 73 characters"),
+        ("# only a comment\n", "the subject has 0 characters"),
+        ("Read each row once\nbecause it was read twice.\n", "the second line is not blank"),
+        ("Read each row once\n", "11 lines change; say below the subject what and why"),
+        ("Read each row once\n\n# Changes to be committed:\n#\tnew file: file\n", "11 lines change"),
+    ],
+)
+def test_a_message_of_another_form_is_refused_with_the_reason(
+    change: Path, message: str, reason: str
+) -> None:
+    refused = check(change, message)
+    assert refused.returncode == 1
+    assert reason in refused.stderr
+
+
+def test_a_small_change_needs_no_body(change: Path) -> None:
+    (change / "file").write_text("line\n")
+    subprocess.run(["git", "add", "file"], cwd=change, check=True)
+    assert check(change, "Correct a word\n").returncode == 0
+
+
+@pytest.mark.parametrize("subject", ["Merge branch 'work'", "fixup! Read each row once", 'Revert "Read"'])
+def test_what_git_writes_itself_is_left_alone(change: Path, subject: str) -> None:
+    assert check(change, subject + "\n").returncode == 0

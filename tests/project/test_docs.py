@@ -1,0 +1,77 @@
+"""What the documentation names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from include import limits
+
+ROOT = Path(__file__).parents[2]
+UNITS = {"KIB", "MIB", "GIB"}
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def _headings(document: Path) -> set[str]:
+    """The names by which links reach its headings."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8"))
+    for target, heading in links:
+        page = document.parent / target if target else document
+        assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
+
+
+def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in ROOT.glob("include/*/__init__.py")}
+    assert packages <= set(re.findall(r"\binclude/(\w+)", page))
+    paths = re.findall(r"`((?:include|dags|plugins|sql|tests)/[\w./-]*)`", page)
+    assert len(paths) > 40
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def _tests_named_in(text: str) -> list[str]:
+    """Fail for a test that does not exist."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    for file, test in named:
+        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+    return [file for file, _ in named]
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| (?!promise |---)(.+) \|$", page, flags=re.MULTILINE)
+    assert len(promises) > 75
+    for promise in promises:
+        assert _tests_named_in(promise), promise
+
+
+def test_every_ticked_box_of_the_checklist_leads_to_its_guarantee_or_names_its_test() -> None:
+    checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
+    boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n|\Z)", checklist, flags=re.MULTILINE | re.DOTALL)
+    assert len(boxes) > 25
+    for box in boxes:
+        assert "](../guarantees.md#" in box or _tests_named_in(box), box
+
+
+def test_every_limit_is_documented() -> None:
+    documentation = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    values = {name: value for name, value in vars(limits).items() if name.isupper() and name not in UNITS}
+    assert len(values) > 25
+    for name, value in values.items():
+        shown = {f"{value:,}", limits.in_words(value), f"{value // 10**6} megapixels"}
+        assert any(re.search(rf"\b{re.escape(text)}\b", documentation) for text in shown), name

@@ -1,0 +1,179 @@
+"""Imports keep to what CONTRIBUTING.md says that folders must not know, and to the order of packages."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+FLOORS = [
+    {"s3", "schema", "serving"},
+    {"checkpoints", "datasets"},
+    {"pictures", "reports", "training"},
+    {"jobs", "watchdog"},
+    {"models", "tracking"},
+    {"audit", "retraining", "weights"},
+    {"deployment"},
+    {"claim"},
+    {"attempt"},
+    {"orchestration"},
+    {"api", "tasks"},
+    {"console"},
+    {"stack"},
+]
+"""Packages of include/, the lowest first: each imports from floors below its own and from include/*.py."""
+
+MEANS = {
+    "Airflow": {"airflow"},
+    "S3": {"boto3", "botocore", "mypy_boto3_s3", "s3transfer"},
+    "PyTorch": {"torch", "torchvision", "ultralytics"},
+    "how anything is done": {"boto3", "botocore", "requests", "s3transfer", "torch", "ultralytics"},
+    "what is served": {"include.api", "include.console"},
+    "everything else": {""},
+}
+"""The modules that words in the column "what it must not know" stand for; "" stands for all."""
+
+
+class Import(NamedTuple):
+    """A statement that imports `name`; only_types is True where a type checker alone runs it."""
+
+    file: Path
+    line: int
+    name: str
+    only_types: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.name}"
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for file in sorted(ROOT.glob("include/**/*.py"))}
+
+
+@cache
+def imports_of(file: Path) -> tuple[Import, ...]:
+    """Return all imports of a file, those within functions too."""
+    return tuple(_imports_of(file))
+
+
+def _imports_of(file: Path) -> Iterator[Import]:
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(file.read_text(encoding="utf-8")), False)]
+    while pending:
+        node, only_types = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, each.name, only_types) for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{file}:{node.lineno} imports relatively"
+            for each in node.names:
+                full = f"{node.module}.{each.name}"
+                yield Import(file, node.lineno, full if full in FILES else node.module, only_types)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += [(child, True) for child in node.body]
+            pending += [(child, only_types) for child in node.orelse]
+        else:
+            pending += [(child, only_types) for child in ast.iter_child_nodes(node)]
+
+
+def forbidden() -> dict[str, str]:
+    """Return the folders of the table in CONTRIBUTING.md, each with what it must not know."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`(?:include|dags|plugins)/.+?) \| .+ \| ?(.*?) ?\|$", text, flags=re.MULTILINE)
+    return {folder: unknown for folders, unknown in rows for folder in re.findall(r"`([^`]+)`", folders)}
+
+
+def modules_for(unknown: str) -> set[str]:
+    """Return the modules that a cell of the table forbids. Fails for words without a meaning in MEANS."""
+    words = {unknown} if unknown in MEANS else set(filter(None, unknown.split(", ")))
+    assert words <= set(MEANS), f"say in MEANS which modules {unknown!r} of CONTRIBUTING.md stands for"
+    return set().union(*(MEANS[word] for word in words))
+
+
+def package_of(module: str) -> str | None:
+    """Return the package of include/ that a module is in; None for another module, and for include/*.py."""
+    parts = module.split(".")
+    is_package = len(parts) > 2 or (FILES.get(module) or Path()).name == "__init__.py"
+    return parts[1] if parts[0] == "include" and len(parts) > 1 and is_package else None
+
+
+def test_the_table_of_folders_is_complete() -> None:
+    packages = {f"include/{name}/" for name in map(package_of, FILES) if name}
+    assert packages <= set(forbidden()), "CONTRIBUTING.md says of every package what it must not know"
+
+
+@pytest.mark.parametrize(("folder", "unknown"), forbidden().items(), ids=lambda value: value)
+def test_no_folder_imports_what_it_must_not_know(folder: str, unknown: str) -> None:
+    names = modules_for(unknown)
+    path = ROOT / folder
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    assert files, f"CONTRIBUTING.md names {folder}, which holds no Python"
+    wrong = [
+        each
+        for file in files
+        for each in imports_of(file)
+        if any(not name or each.name == name or each.name.startswith(f"{name}.") for name in names)
+        and each.name.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert not wrong, f"{folder} must not know {unknown}, but {'; '.join(map(str, wrong))}"
+
+
+def test_every_package_is_on_one_floor() -> None:
+    floors = [package for floor in FLOORS for package in floor]
+    assert sorted(floors) == sorted({name for name in map(package_of, FILES) if name})
+
+
+def test_no_package_imports_from_its_own_floor_or_from_one_above() -> None:
+    floor_of = {package: number for number, floor in enumerate(FLOORS) for package in floor}
+    wrong = []
+    for module, file in FILES.items():
+        own = package_of(module)
+        for each in imports_of(file):
+            other = package_of(each.name)
+            if other and other != own and (own is None or floor_of[other] >= floor_of[own]):
+                wrong.append(f"{each}, which is not below {f'include/{own}' if own else 'include/*.py'}")
+    assert not wrong, "; ".join(wrong)
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return modules that import one another in a circle; none where there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """An import within a function counts: it only hides the circle. One for the type checker does not."""
+    graph = {
+        module: {each.name for each in imports_of(file) if not each.only_types and each.name in FILES}
+        - {module}
+        for module, file in FILES.items()
+    }
+    assert not circle(graph), f"imported in a circle: {' <- '.join(circle(graph))}"
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+    assert not circle({"a": {"b"}, "b": {"c"}, "d": {"a", "c"}})
+
+
+def test_imports_in_functions_and_for_types_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import a.b\ndef f():\n    from c import d\nif TYPE_CHECKING:\n    import e\nelse:\n    import g\n"
+    )
+    found = {(each.name, each.only_types) for each in imports_of(file)}
+    assert found == {("a.b", False), ("c", False), ("e", True), ("g", False)}

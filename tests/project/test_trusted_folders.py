@@ -1,0 +1,292 @@
+"""Who may have prepared the folders of a training, and what happens where it was somebody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.attempt.attempt import TrainingAttempt
+from include.attempt.job_record import JobRecord
+from include.claim.resolved_job import ResolvedJob
+from include.datasets import digits
+from include.datasets.check import check_dataset
+from include.deployment.settings import Settings
+from include.jobs.spec import TrainingSpec
+from include.orchestration.failures import no_retry
+from include.s3.bucket import Bucket
+from include.tasks.train_yolo import train_resolved_job
+from include.training.contract import MachineUnusable
+from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
+from tests.conftest import reachable_directory
+from tests.support.airflow_connections import context_of, lead_to
+from tests.support.dataset_steps import materialize
+from tests.support.jobs import started
+from tests.support.strangers import IS_ROOT, as_account, in_child
+
+if TYPE_CHECKING:
+    from include.jobs.repository import JobRepository
+    from include.stack.s3 import S3
+
+US, OUR_GROUP, SHARED = 12_345, 12_345, 23_456
+SOMEBODY = 54_321
+
+as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to another account")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every account reaches, and only we write to."""
+    with reachable_directory() as directory:
+        yield directory
+
+
+def made(folder: Path, mode: int, owner: int = -1, group: int = -1) -> Path:
+    folder.mkdir()
+    os.chown(folder, owner, group)
+    folder.chmod(mode)
+    return folder
+
+
+def refusal(path: Path, look: Callable[[Path], object] = require_trusted_folder) -> str | None:
+    """The sentence with which the folder is refused; None where it is not."""
+    try:
+        look(path)
+    except UntrustedFolder as error:
+        return str(error)
+    return None
+
+
+def refusal_for_us(path: Path, group: int = OUR_GROUP) -> str | None:
+    return as_account(US, group, [SHARED], lambda: refusal(path))
+
+
+# --- whose folder, and who may write to it ---
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o770, 0o2775])
+def test_a_folder_of_our_own_is_used(place: Path, mode: int) -> None:
+    assert refusal(made(place / "root", mode)) is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+def test_a_folder_that_everybody_can_write_to_is_refused(place: Path, mode: int) -> None:
+    told = refusal(made(place / "root", mode))
+    assert told is not None
+    assert f"Every account of this machine can write to {place / 'root'} (owner " in told
+    assert f"mode {mode:04o})" in told
+    assert told.endswith("set TRAINING_ROOT to a folder of your own")
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode"),
+    [
+        pytest.param(0, 0, 0o755, id="prepared by root"),
+        pytest.param(0, SHARED, 0o2775, id="a Kubernetes volume with fsGroup"),
+        pytest.param(US, 0, 0o775, id="the Compose volume"),
+        pytest.param(US, SHARED, 0o2770, id="ours, shared with a group"),
+    ],
+)
+def test_volumes_as_they_are_mounted_are_used(place: Path, owner: int, group: int, mode: int) -> None:
+    assert refusal_for_us(made(place / "root", mode, owner, group)) is None
+
+
+@as_root
+def test_a_container_whose_user_varies_shares_its_folders_by_group_0(place: Path) -> None:
+    volume = made(place / "root", 0o775, SOMEBODY, 0)
+    assert refusal_for_us(volume, group=0) is None
+    assert refusal_for_us(volume, group=OUR_GROUP) is not None
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o2775])
+def test_a_folder_of_another_account_is_refused(place: Path, mode: int) -> None:
+    told = refusal_for_us(made(place / "root", mode, SOMEBODY, SHARED))
+    assert told == (
+        f"{place / 'root'} (owner uid {SOMEBODY}, mode {mode:04o}) belongs to another account, who could "
+        "have put anything there; remove it, or set TRAINING_ROOT to a folder of your own"
+    )
+
+
+@as_root
+def test_root_does_not_use_the_folder_of_an_ordinary_account_either(place: Path) -> None:
+    assert refusal(made(place / "root", 0o755, SOMEBODY, 0)) is not None
+
+
+# --- the way to it ---
+
+
+def test_a_folder_within_one_that_everybody_can_change_is_refused(place: Path) -> None:
+    made(place / "open", 0o777)
+    told = refusal(made(place / "open" / "root", 0o700))
+    assert told is not None
+    assert f"{place / 'open'} (owner " in told
+    assert "mode 0777) is open to all and not sticky" in told
+
+
+def test_a_folder_of_ours_within_a_sticky_one_is_used(place: Path) -> None:
+    made(place / "tmp", 0o1777)
+    assert refusal(made(place / "tmp" / "root", 0o700)) is None
+
+
+@as_root
+def test_a_folder_below_one_that_another_account_made_in_a_sticky_one_is_refused(place: Path) -> None:
+    made(place / "tmp", 0o1777, 0, 0)
+    made(place / "tmp" / "trap", 0o755, SOMEBODY)
+    told = refusal_for_us(made(place / "tmp" / "trap" / "root", 0o700, US))
+    assert told is not None
+    assert "was made by another account where everybody can make one" in told
+
+
+@as_root
+def test_a_folder_in_the_home_of_another_account_is_for_the_one_who_chose_it(place: Path) -> None:
+    made(place / "home", 0o755, SOMEBODY)
+    assert refusal_for_us(made(place / "home" / "root", 0o700, US)) is None
+
+
+@as_root
+def test_a_link_that_another_account_made_in_a_sticky_one_is_refused(place: Path) -> None:
+    made(place / "tmp", 0o1777, 0, 0)
+    made(place / "ours", 0o700, US)
+    (place / "tmp" / "root").symlink_to(place / "ours")
+    os.chown(place / "tmp" / "root", SOMEBODY, SOMEBODY, follow_symlinks=False)
+    assert refusal_for_us(place / "tmp" / "root") is not None
+    os.chown(place / "tmp" / "root", US, US, follow_symlinks=False)
+    assert refusal_for_us(place / "tmp" / "root") is None
+
+
+def test_what_a_link_leads_to_is_judged_too(place: Path) -> None:
+    made(place / "open", 0o777)
+    made(place / "open" / "root", 0o700)
+    (place / "link").symlink_to("open/../open/root")
+    assert refusal(place / "link") is not None
+
+
+def test_links_that_lead_nowhere_are_refused_with_a_sentence(place: Path) -> None:
+    (place / "circle").symlink_to("circle")
+    (place / "gone").symlink_to("nothing")
+    assert "leads in a circle" in (refusal(place / "circle", make_trusted_folder) or "")
+    assert "No such file or directory" in (refusal(place / "gone", make_trusted_folder) or "")
+
+
+def test_a_file_in_its_place_is_refused_with_a_sentence(place: Path) -> None:
+    (place / "root").write_text("")
+    assert "is not a folder" in (refusal(place / "root", make_trusted_folder) or "")
+
+
+# --- how it is created ---
+
+
+def test_the_root_is_created_for_nobody_else_whatever_the_umask(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(place / "tmp", 0o1777)
+    monkeypatch.setenv("TRAINING_ROOT", str(place / "tmp" / "training"))
+    root = Settings.from_environment().training_root
+
+    def create() -> None:
+        os.umask(0)
+        make_trusted_folder(root / ".datasets" / "fingerprint")
+
+    in_child(create)
+    for folder in (root, root / ".datasets", root / ".datasets" / "fingerprint"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@as_root
+def test_folders_in_a_shared_volume_are_shared_with_its_group(place: Path) -> None:
+    made(place / "root", 0o2775, 0, SHARED)
+
+    def create() -> None:
+        os.umask(0o002)
+        make_trusted_folder(place / "root" / "job")
+
+    as_account(US, OUR_GROUP, [SHARED], create)
+    made_there = (place / "root" / "job").stat()
+    assert (stat.S_IMODE(made_there.st_mode), made_there.st_gid) == (0o2770, SHARED)
+
+
+# --- who asks ---
+
+
+def attempt(settings: Settings) -> object:
+    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
+
+    def open_store() -> None:
+        raise AssertionError("this training went on")
+
+    return TrainingAttempt(job, digits.reference(), 1, settings, open_store).run()  # type: ignore[arg-type]
+
+
+ENTRIES: dict[str, Callable[[Settings], object]] = {
+    "check_dataset": lambda settings: check_dataset(
+        "s3://bucket/data.zip", "detect", settings.dataset_cache, None
+    ),
+    "materialize": lambda settings: materialize(digits.reference(), settings.dataset_cache, None),
+    "train": attempt,
+}
+
+
+CACHED = f".datasets/{digits.FINGERPRINT}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "prepared"),
+    [
+        ("check_dataset", ""),
+        ("check_dataset", ".datasets"),
+        ("materialize", ""),
+        ("materialize", ".datasets"),
+        ("materialize", CACHED),
+        ("materialize", f"{CACHED}/content"),
+        ("train", ""),
+        ("train", "a"),
+        ("train", "a/runs/train"),
+        ("train", CACHED),
+    ],
+)
+def test_what_others_could_have_prepared_fails_for_good(
+    place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.attempt.attempt.training_database", lambda: None)
+    monkeypatch.setattr(
+        "include.attempt.attempt.open_bucket",
+        lambda settings: Bucket(None, settings.bucket),  # type: ignore[arg-type] # nothing is asked of S3
+    )
+    monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
+    settings = Settings("bucket", place / "root", cpu_worker=True)
+    folder = settings.training_root / prepared
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(AirflowFailException, match=f"can (write to|replace) {folder}"), no_retry():
+        ENTRIES[entry](settings)
+
+
+@pytest.mark.parametrize(("epochs", "error"), [(0, AirflowFailException), (1, MachineUnusable)])
+def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
+    epochs: int,
+    error: type[Exception],
+    place: Path,
+    jobs: JobRepository,
+    migrated_url: str,
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started(jobs, epochs=epochs)
+    lead_to(monkeypatch, migrated_url, s3, "bucket", made(place / "root", 0o777))
+    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    with pytest.raises(error, match=r"can replace .*/root"):
+        train_resolved_job(
+            job,
+            digits.reference(),
+            context_of({}, ti=SimpleNamespace(task_id="train", try_number=1)),
+        )

@@ -1,0 +1,346 @@
+"""An empty database gets the right schema however often it is migrated, and loses nothing on the way back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from include.jobs.job import RecordedEpoch, TrainingJob
+from include.models.version import ModelVersion
+from include.schema.current import MIGRATIONS, require_current, revisions
+from include.schema.errors import (
+    MigrationRefused,
+    SchemaBehind,
+    SchemaBusy,
+    SchemaUnverified,
+    TargetUnknown,
+)
+from include.schema.migrations import apply, plan, verify
+from include.schema.session import LockTimeouts
+from tests.support import platforms
+
+REVISIONS = revisions(MIGRATIONS)
+HEAD = REVISIONS[-1]
+NEXT = f"{int(HEAD) + 1:04}"
+"""What a revision that comes later will be called."""
+
+OUR_TABLES = {"training_jobs", "training_epochs", "model_versions", "checkpoint_audits"}
+
+VERSION_TABLE_ALONE = {
+    "relation training_schema_version",
+    "column training_schema_version version_num character varying(32) t",
+    "constraint training_schema_version_version_num_not_null NOT NULL version_num",
+    "constraint training_schema_version_pkc PRIMARY KEY (version_num)",
+    (
+        "index CREATE UNIQUE INDEX training_schema_version_pkc ON public.training_schema_version "
+        "USING btree (version_num)"
+    ),
+}
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def engine(database_url: str) -> Engine:
+    return platforms.engine(database_url)
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A copy of the revisions, for a test to plant one of its own."""
+    return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+
+
+def _plant(scripts: Path, body: str) -> None:
+    (scripts / "versions" / f"{NEXT}_planted.py").write_text(
+        "from pathlib import Path\nfrom alembic import op\n"
+        f"revision = '{NEXT}'\ndown_revision = '{HEAD}'\nCOLUMNS = {{}}\ndef upgrade():\n    {body}\n"
+    )
+
+
+def test_an_empty_database_gets_every_column_of_the_design(engine: Engine) -> None:
+    apply(engine)
+    found = {(column.table, column.name): column.actual for column in verify(engine)}
+    assert found["training_jobs", "job_id"] == "text"
+    assert found["training_jobs", "best_checkpoint_path"] == "character varying(500)"
+    assert found["training_jobs", "last_checkpoint_path"] == "character varying(500)"
+    assert {name for table, name in found if table == "training_jobs"} == set(TrainingJob.model_fields)
+    assert {name for table, name in found if table == "training_epochs"} == {
+        "job_id",
+        *RecordedEpoch.model_fields,
+    }
+    assert {name for table, name in found if table == "model_versions"} == set(ModelVersion.model_fields)
+    assert {table for table, _ in found} == OUR_TABLES
+
+
+def test_a_plan_shows_the_sql_and_changes_nothing(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    planned = plan(engine)
+    assert (planned.current, planned.target, planned.revisions) == ("base", HEAD, REVISIONS)
+    assert (
+        "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);" in planned.report
+    )
+    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
+    assert "CREATE TABLE training_epochs" in planned.report
+    assert platforms.structure(connection) == set()
+
+
+def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+    apply(engine)
+    after_one = platforms.structure(connection)
+    for _ in range(9):
+        assert apply(engine).report == f"Schema: at {HEAD}, target {HEAD}. Nothing to do."
+    assert platforms.structure(connection) == after_one
+    verify(engine)
+
+
+def test_a_target_may_be_a_revision_or_steps(engine: Engine) -> None:
+    assert apply(engine, "+1").target == "0001"
+    assert [column.name for column in verify(engine, "0001") if column.name.startswith("last")] == []
+    assert apply(engine, "0002").revisions == ("0002",)
+    assert [column.name for column in verify(engine, "0002") if column.name == "durable_epoch"] == []
+    assert apply(engine, "head").revisions == REVISIONS[2:]
+    assert apply(engine, "-2").revisions == REVISIONS[:-3:-1]
+    assert apply(engine, "base").revisions == REVISIONS[-3::-1]
+    assert verify(engine, "base") == []
+
+
+@pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
+def test_a_target_that_is_none_is_refused_by_name(engine: Engine, target: str) -> None:
+    with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
+        plan(engine, target)
+
+
+def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+    apply(engine)
+    migrated = platforms.structure(connection)
+    apply(engine, "base")
+    assert platforms.structure(connection) == VERSION_TABLE_ALONE
+    apply(engine)
+    assert platforms.structure(connection) == migrated
+
+
+@pytest.mark.parametrize(
+    ("revision", "column", "value"),
+    [
+        ("0002", "last_checkpoint_path", "s3://b/last.pt"),
+        ("0003", "durable_epoch", "73"),
+        ("0003", "resumed_epoch", "9"),
+        ("0003", "origin_run_id", "manual__1"),
+        ("0003", "attempt", "2"),
+        ("0003", "inexact_reason", "batch was halved"),
+        ("0004", "pinned", "true"),
+        ("0004", "last_checkpoint_expired_at", "2026-05-06 07:08:09+00"),
+        ("0006", "origin", "external"),
+        ("0006", "checkpoint_uploader", "ada"),
+        ("0006", "checkpoint_finding", "best.pt is damaged"),
+        ("0007", "durable_batch", "120"),
+        ("0007", "lost_seconds", "12.5"),
+        ("0007", "stop_after_epoch", "true"),
+        ("0008", "initial_weights_sha256", "0f" * 32),
+        ("0009", "queued_at", "2026-05-06 07:08:09+00"),
+        ("0009", "waited_seconds", "583.5"),
+        ("0009", "machine", "gpu-7"),
+        ("0009", "gpu_driver", "550.54.15"),
+        ("0010", "archived_at", "2026-05-06 07:08:09+00"),
+    ],
+)
+def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
+    engine: Engine, connection: psycopg.Connection[Any], revision: str, column: str, value: str
+) -> None:
+    apply(engine, revision)
+    connection.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
+    connection.commit()
+    before = platforms.structure(connection)
+    refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
+    assert column in plan(engine, "-1").problems[0]
+    with pytest.raises(MigrationRefused, match=refusal):
+        apply(engine, "-1")
+    assert platforms.structure(connection) == before
+    assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
+    apply(engine, "-1", confirm_data_loss=True)
+    assert column not in platforms.columns(connection)
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("training_jobs", "(job_id) VALUES ('a')"),
+        (
+            "model_versions",
+            "(name, version, job_id, path, sha256, size) VALUES ('m', 1, 'a', 's3://', '', 1)",
+        ),
+        ("checkpoint_audits", "(run_id, finding, detail) VALUES ('run1', 'missing', 'it is gone')"),
+    ],
+)
+def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
+    engine: Engine, connection: psycopg.Connection[Any], table: str, row: str
+) -> None:
+    apply(engine)
+    connection.execute(f"INSERT INTO {table} {row}")
+    connection.commit()
+    with pytest.raises(MigrationRefused, match=rf"table {table} would lose data \(rows affected: 1\)"):
+        apply(engine, "base")
+    verify(engine)
+    apply(engine, "base", confirm_data_loss=True)
+    assert platforms.structure(connection) == VERSION_TABLE_ALONE
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("op.execute('CREATE TABLE half (a int)'); op.execute('SELECT 1/0')", "division by zero"),
+        ("op.execute('CREATE TABLE half (a int)'); op.execute('SELECT nothing')", "does not exist"),
+    ],
+)
+def test_a_failing_revision_leaves_nothing_behind(
+    engine: Engine, connection: psycopg.Connection[Any], scripts: Path, body: str, error: str
+) -> None:
+    _plant(scripts, body)
+    with pytest.raises(MigrationRefused, match=error):
+        apply(engine, scripts=scripts)
+    assert platforms.structure(connection) == set()
+
+
+def test_a_revision_with_a_bug_leaves_nothing_behind(
+    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+) -> None:
+    _plant(scripts, "op.execute('CREATE TABLE half (a int)'); raise RuntimeError('a bug')")
+    with pytest.raises(RuntimeError, match="a bug"):
+        apply(engine, scripts=scripts)
+    assert platforms.structure(connection) == set()
+
+
+def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_path: Path) -> None:
+    rehearsed = tmp_path / "rehearsed"
+    _plant(
+        scripts,
+        f"op.execute('CREATE TABLE half (a int)'); rehearsed = Path({str(rehearsed)!r})\n"
+        "    if rehearsed.exists(): raise RuntimeError('only for real')\n"
+        "    rehearsed.touch()",
+    )
+    with pytest.raises(RuntimeError, match="only for real"):
+        apply(engine, scripts=scripts)
+    assert {column.table for column in verify(engine)} == OUR_TABLES
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT to_regclass('half')").scalar() is None
+
+
+def test_the_platforms_own_alembic_is_left_alone(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+    connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
+    connection.commit()
+    apply(engine)
+    verify(engine)
+    apply(engine, "base")
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
+
+
+def test_the_first_schema_of_the_search_path_is_used(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("CREATE SCHEMA training")
+    connection.commit()
+    engine = platforms.engine(database_url, options="-c search_path=training,public")
+    apply(engine)
+    assert verify(engine)
+    assert platforms.structure(connection) == set()
+    assert connection.execute("SELECT count(*) FROM training.training_epochs").fetchone() == (0,)
+    connection.commit()
+    apply(engine, "base")
+
+
+def test_a_training_is_told_what_the_schema_lacks(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    with pytest.raises(SchemaBehind, match=f"no schema yet.*needs revision {HEAD}: run the Dag migrate_"):
+        require_current(connection)
+    apply(engine, "0001")
+    with pytest.raises(
+        SchemaBehind, match=f"revision 0001, but this code needs {HEAD}: run the Dag migrate_schema"
+    ):
+        require_current(connection)
+    apply(engine)
+    require_current(connection)
+
+
+def test_a_schema_newer_than_the_code_is_left_alone(
+    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+) -> None:
+    _plant(scripts, "pass")
+    apply(engine, scripts=scripts)
+    for ask in (plan, apply, verify):
+        with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
+            ask(engine)
+    with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
+        require_current(connection)
+
+
+def test_a_lost_version_table_is_made_again(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+    apply(engine)
+    migrated = platforms.structure(connection)
+    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
+    connection.execute("DROP TABLE training_schema_version")
+    connection.commit()
+    apply(engine)
+    verify(engine)
+    assert platforms.structure(connection) == migrated
+    with pytest.raises(MigrationRefused, match="table training_jobs would lose"):
+        apply(engine, "base")
+
+
+def test_a_table_in_use_is_not_waited_for_for_long(
+    engine: Engine, database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    apply(engine)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT FROM training_jobs")
+        with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 100ms"):
+            apply(engine, "base", timeouts=LockTimeouts(table="100ms"))
+    verify(engine)
+    apply(engine, "base")
+
+
+def test_another_migration_is_not_waited_for_for_ever(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
+    with pytest.raises(SchemaBusy, match="Another run has been migrating this database for more than 100ms"):
+        apply(engine, timeouts=LockTimeouts(migration="100ms"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            "ALTER TABLE training_jobs DROP COLUMN last_checkpoint_path",
+            "last_checkpoint_path .*500. is missing",
+        ),
+        (
+            "ALTER TABLE training_jobs ALTER COLUMN error TYPE varchar(80)",
+            "error has type character varying.80.",
+        ),
+        ("ALTER TABLE training_jobs ALTER COLUMN best_checkpoint_size TYPE integer", "size has type integer"),
+        ("ALTER TABLE training_jobs DROP CONSTRAINT training_jobs_pkey", "job_id has no unique index"),
+        ("DROP TABLE training_epochs", "training_epochs.metrics jsonb is missing"),
+    ],
+)
+def test_verify_says_what_the_database_lacks(
+    engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+) -> None:
+    apply(engine)
+    connection.execute(damage)
+    connection.commit()
+    with pytest.raises(SchemaUnverified, match=said):
+        verify(engine)

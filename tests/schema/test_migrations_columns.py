@@ -1,0 +1,206 @@
+"""Columns of our names that a platform has already are used as they are, or refused with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from include.schema.errors import MigrationRefused
+from include.schema.migrations import apply, plan, verify
+from include.stack.postgres import Postgres
+from tests.support import platforms
+
+
+@pytest.fixture
+def platform_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(platform_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def engine(platform_url: str) -> Engine:
+    return platforms.engine(platform_url)
+
+
+@pytest.mark.parametrize("job_id", ["varchar(36) PRIMARY KEY", "text NOT NULL UNIQUE"])
+def test_a_job_id_of_the_platforms_own_is_used(
+    engine: Engine, connection: psycopg.Connection[Any], job_id: str
+) -> None:
+    connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
+    connection.execute("INSERT INTO training_jobs VALUES ('a'), ('b')")
+    connection.commit()
+    unique = "index CREATE UNIQUE INDEX"
+    indexes = {line for line in platforms.structure(connection) if line.startswith(unique)}
+    apply(engine)
+    verify(engine)
+    after = {line for line in platforms.structure(connection) if line.startswith(unique)}
+    assert {line for line in after if ".training_jobs " in line} == indexes
+
+
+def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, job_id varchar(36))")
+    connection.execute("INSERT INTO training_jobs VALUES (1, 'given'), (2, NULL)")
+    connection.commit()
+    apply(engine)
+    verify(engine)
+    connection.execute("INSERT INTO training_jobs (id) VALUES (3)")
+    named = connection.execute("SELECT id, job_id FROM training_jobs ORDER BY id").fetchall()
+    assert named == [(1, "given"), (2, "2"), (3, "3")]
+    connection.commit()
+    apply(engine, "base", confirm_data_loss=True)
+    assert platforms.columns(connection) == ["id", "job_id"]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            "metrics text",
+            r"training_jobs\.metrics has type text, but must be jsonb: rename it, or convert it",
+        ),
+        ("epoch text", r"training_jobs\.epoch has type text, but must be integer"),
+        ("job_id uuid", r"training_jobs\.job_id has type uuid, but must be text"),
+        (
+            "best_checkpoint_path varchar(100)",
+            r"has type character varying\(100\), too short .* TYPE character",
+        ),
+        (
+            "last_checkpoint_path jsonb",
+            r"last_checkpoint_path has type jsonb, but must be character varying\(500\)",
+        ),
+        ("durable_epoch text", r"durable_epoch has type text, but must be integer"),
+        (
+            "attempt int NOT NULL DEFAULT 1",
+            r"attempt is NOT NULL, but stays empty while a job is queued or running",
+        ),
+        (
+            "started_at timestamptz NOT NULL DEFAULT now()",
+            r"started_at is NOT NULL, but stays empty .* ALTER COLUMN started_at DROP NOT NULL",
+        ),
+        (
+            "status text, started_at timestamptz, CHECK (status <> 'failed' OR started_at IS NOT NULL)",
+            r"CHECK training_jobs_check rejects training_jobs\.status = failed",
+        ),
+        ("origin_run_id varchar(100)", r"origin_run_id has type character varying\(100\), too short"),
+        ("inexact_reason varchar(80)", r"inexact_reason has type character varying\(80\), too short"),
+        ("best_checkpoint_size integer", r"best_checkpoint_size has type integer, but must be bigint"),
+        (
+            "error varchar(255)",
+            r"error has type character varying\(255\), too short .* ALTER COLUMN error TYPE text",
+        ),
+        ("error text NOT NULL", r"training_jobs\.error is NOT NULL.*ALTER COLUMN error DROP NOT NULL"),
+        ("epochs int GENERATED ALWAYS AS (id * 2) STORED", r"epochs is a generated column.*rename it"),
+        ("status varchar(8)", r"status has type character varying\(8\), too short"),
+        (
+            "status mood",
+            r"status has type mood, which rejects queued, running, stopped: ALTER TYPE mood ADD VALUE",
+        ),
+        (
+            "status word",
+            r"status has type word, which rejects queued, running, completed, stopped: change what",
+        ),
+        (
+            "status text CHECK (status <> 'stopped')",
+            r"CHECK training_jobs_status_check rejects .* = stopped: drop it",
+        ),
+        (
+            "status text CHECK (upper(status) = ANY ('{QUEUED,RUNNING,STOPPED,FAILED,100%}'))",
+            r"CHECK training_jobs_status_check rejects training_jobs\.status = completed",
+        ),
+        (
+            "status text REFERENCES moods",
+            r"Foreign key .* rejects .* = queued, running, .* insert these into moods",
+        ),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is_changed(
+    engine: Engine, connection: psycopg.Connection[Any], column: str, said: str
+) -> None:
+    connection.execute("CREATE TYPE mood AS ENUM ('completed', 'failed', 'happy')")
+    connection.execute("CREATE DOMAIN word AS text CHECK (value ~ '^f')")
+    connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
+    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    connection.commit()
+    before = platforms.structure(connection)
+    assert "PROBLEM: " in plan(engine).report
+    with pytest.raises(MigrationRefused, match=said):
+        apply(engine)
+    assert platforms.structure(connection) == before
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "status mood",
+        "status varchar(20) CHECK (status IN ('queued', 'running', 'completed', 'failed', 'stopped', 'old'))",
+        "status text CHECK (status <> 'completed' OR completed_at IS NOT NULL), completed_at timestamp",
+        "best_checkpoint_path text",
+        "best_checkpoint_path varchar(255)",
+        "metrics json, spec json, epoch bigint, run_id varchar(250)",
+        "durable_epoch bigint, attempt bigint, origin_run_id varchar(250) NOT NULL",
+        "created_at timestamp NOT NULL DEFAULT now(), status varchar(20) NOT NULL",
+    ],
+)
+def test_a_column_of_another_type_that_can_be_used_stays(
+    engine: Engine, connection: psycopg.Connection[Any], column: str
+) -> None:
+    connection.execute(
+        "CREATE TYPE mood AS ENUM ('archived', 'queued', 'running', 'completed', 'failed', 'stopped')"
+    )
+    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    connection.commit()
+    before = platforms.structure(connection)
+    apply(engine)
+    verify(engine)
+    assert before - platforms.structure(connection) == set()
+
+
+@pytest.mark.parametrize(
+    ("create", "said"),
+    [
+        ("CREATE TABLE training_jobs (a int, b int, PRIMARY KEY (a, b))", "no single-column primary key"),
+        ("CREATE TABLE training_jobs (a int UNIQUE)", "no single-column primary key"),
+        ("CREATE TABLE training_jobs (a timestamptz PRIMARY KEY)", "no single-column primary key"),
+        (
+            "CREATE VIEW training_jobs AS SELECT 1 AS id",
+            "training_jobs is a view, but must be an ordinary table",
+        ),
+        (
+            "CREATE TABLE training_jobs (id int) PARTITION BY RANGE (id)",
+            "training_jobs is a partitioned table",
+        ),
+        (
+            "CREATE TABLE training_epochs (id int)",
+            "A table training_epochs of another application exists, with columns id",
+        ),
+        (
+            "CREATE TABLE model_versions (name varchar(256), version int, PRIMARY KEY (name, version))",
+            "A table model_versions of another application exists, with columns name, version: rename it,",
+        ),
+        (
+            "CREATE TABLE training_jobs AS SELECT * FROM (VALUES ('a'), ('a'), ('b')) AS jobs (job_id)",
+            r"job_id contains 1 duplicate values",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_adopted_is_refused(
+    engine: Engine, connection: psycopg.Connection[Any], create: str, said: str
+) -> None:
+    connection.execute(create)
+    connection.commit()
+    before = platforms.structure(connection)
+    with pytest.raises(MigrationRefused, match=said):
+        apply(engine)
+    assert platforms.structure(connection) == before

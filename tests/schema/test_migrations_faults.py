@@ -1,0 +1,166 @@
+"""Migrations at once, killed and cut off, as real processes on a platform's table: all end right."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.schema.current import MIGRATIONS, revisions
+from include.schema.migrations import apply, verify
+from tests.support import platforms
+from tests.support.platforms import PLATFORMS
+
+ROOT = Path(__file__).parents[2]
+REVISIONS = revisions(MIGRATIONS)
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from include.schema.current import MIGRATIONS, revisions
+from include.schema.migrations import apply
+from tests.support.platforms import engine
+scripts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS
+print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts).revisions)
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """The platform's own connection, to a database in which it is installed."""
+    with psycopg.connect(database_url) as connection:
+        platforms.install(connection, PLATFORMS["integer"])
+        yield connection
+
+
+@pytest.fixture
+def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Compares the platform's rows at the end with those at the beginning."""
+    columns = platforms.columns(connection)
+    rows = platforms.rows(connection, columns)
+    yield
+    assert platforms.rows(connection, columns) == rows
+
+
+@pytest.fixture
+def start(database_url: str) -> Iterator[Start]:
+    """Starts processes that migrate, and ends those that are left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, database_url, *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _backend(url: str, doing: str) -> int:
+    """Wait until a migration is in the middle of `doing`, and return the id of its server process."""
+    with psycopg.connect(url, autocommit=True) as observer:
+        for _ in range(600):
+            found = observer.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'migration' AND state = 'active' AND wait_event IS NOT NULL "
+                "AND query LIKE %s",
+                [f"%{doing}%"],
+            ).fetchone()
+            if found:
+                return int(found[0])
+            time.sleep(0.1)
+    raise AssertionError(f"no migration came to {doing}")
+
+
+def _gone(url: str, backend: int) -> None:
+    """Wait until the server has noticed that the migration's client is dead."""
+    with psycopg.connect(url, autocommit=True) as observer:
+        for _ in range(600):
+            if not observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone():
+                return
+            time.sleep(0.1)
+    raise AssertionError(f"server process {backend} still holds on to what the migration locked")
+
+
+def _planted(directory: Path, body: str) -> Path:
+    """The revisions, and one more whose SQL is `body`."""
+    scripts = Path(shutil.copytree(MIGRATIONS, directory / "migrations"))
+    (scripts / "versions" / "planted.py").write_text(
+        "from alembic import op\n"
+        f"revision = 'planted'\ndown_revision = '{REVISIONS[-1]}'\nCOLUMNS = {{}}\n"
+        f"def upgrade():\n    op.execute({body!r})\n"
+    )
+    return scripts
+
+
+def test_of_several_runs_at_once_one_migrates(start: Start, database_url: str, as_it_was: None) -> None:
+    runs = [start() for _ in range(3)]
+    said = sorted(run.communicate()[0].strip() for run in runs)
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert said == [str(REVISIONS), "()", "()"]
+    verify(platforms.engine(database_url))
+
+
+def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_right(
+    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+) -> None:
+    before = platforms.structure(connection)
+    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    run = start()
+    backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
+    run.kill()
+    run.wait()
+    _gone(database_url, backend)
+    connection.commit()
+    assert platforms.structure(connection) == before
+    apply(platforms.engine(database_url))
+    verify(platforms.engine(database_url))
+
+
+def test_a_run_killed_between_its_commits_is_finished_by_the_next_one(
+    start: Start, database_url: str, tmp_path: Path, as_it_was: None
+) -> None:
+    # The sequence counts on when a rehearsal is rolled back: only the second time is for real.
+    body = "CREATE TABLE half (a int); SELECT pg_sleep(600 * (nextval('times') - 1))"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE SEQUENCE times")
+    run = start(str(_planted(tmp_path, body)))
+    backend = _backend(database_url, "pg_sleep")
+    run.kill()
+    run.wait()
+    _gone(database_url, backend)
+    engine = platforms.engine(database_url)
+    verify(engine)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
+    assert apply(engine).revisions == ()
+
+
+def test_a_run_whose_connection_is_cut_fails_and_the_next_one_ends_right(
+    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+) -> None:
+    before = platforms.structure(connection)
+    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    run = start()
+    backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
+    connection.execute("SELECT pg_terminate_backend(%s)", [backend])
+    assert "AdminShutdown" in run.communicate()[1]
+    assert run.returncode == 1
+    connection.commit()
+    assert platforms.structure(connection) == before
+    apply(platforms.engine(database_url))
+    verify(platforms.engine(database_url))

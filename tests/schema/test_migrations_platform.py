@@ -1,0 +1,276 @@
+"""The filled table of an existing platform is adopted: what was missing is there, all else is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from include.schema.errors import MigrationRefused, SchemaUnverified
+from include.schema.migrations import apply, plan, verify
+from include.stack.postgres import Postgres
+from tests.support import platforms
+from tests.support.platforms import PLATFORMS, ROWS, Platform
+
+
+@pytest.fixture
+def platform_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(platform_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def engine(platform_url: str) -> Engine:
+    return platforms.engine(platform_url)
+
+
+@pytest.fixture(params=PLATFORMS)
+def platform(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -> Platform:
+    """Each kind of platform in turn, installed."""
+    installed = PLATFORMS[request.param]
+    platforms.install(connection, installed)
+    return installed
+
+
+@pytest.fixture
+def adopted(engine: Engine, connection: psycopg.Connection[Any]) -> Platform:
+    """A platform that numbers its rows, installed and migrated."""
+    installed = PLATFORMS["integer"]
+    platforms.install(connection, installed)
+    apply(engine)
+    return installed
+
+
+def _one(connection: psycopg.Connection[Any], statement: str) -> Any:
+    row = connection.execute(statement).fetchone()
+    connection.commit()
+    assert row is not None
+    return row[0]
+
+
+def test_every_row_is_as_it_was_and_named_by_its_key(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    columns = platforms.columns(connection)
+    before = platforms.rows(connection, columns)
+    apply(engine)
+    verify(engine)
+    assert platforms.rows(connection, columns) == before
+    named = f'SELECT count(*) FROM training_jobs WHERE job_id = "{platform.key}"::text'
+    assert _one(connection, named) == ROWS
+
+
+def test_what_the_platform_has_is_as_it_was(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    before = platforms.structure(connection)
+    apply(engine)
+    assert before - platforms.structure(connection) == set()
+
+
+def test_a_plan_for_a_platform_changes_nothing(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    columns, before = platforms.columns(connection), platforms.structure(connection)
+    rows = platforms.rows(connection, columns)
+    planned = plan(engine)
+    assert planned.problems == ()
+    assert f"fill job_id from {platform.key}" in planned.report
+    assert platforms.structure(connection) == before
+    assert platforms.rows(connection, columns) == rows
+
+
+def test_rows_that_the_platform_inserts_later_are_named_too(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    apply(engine)
+    connection.execute(platform.insert, {"name": "later"})
+    assert _one(
+        connection,
+        f"SELECT job_id = \"{platform.key}\"::text AND status = 'queued' AND run_id IS NULL "
+        "FROM training_jobs WHERE name = 'later'",
+    )
+    verify(engine)
+
+
+def test_ten_runs_on_a_platform_end_as_one_did(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    columns, after_one = platforms.columns(connection), platforms.structure(connection)
+    rows = platforms.rows(connection, columns)
+    for _ in range(9):
+        apply(engine)
+    assert platforms.structure(connection) == after_one
+    assert platforms.rows(connection, columns) == rows
+
+
+def test_a_downgrade_leaves_the_platform_as_it_was(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    columns, before = platforms.columns(connection), platforms.structure(connection)
+    rows = platforms.rows(connection, columns)
+    apply(engine)
+    apply(engine, "base")
+    left = {line for line in platforms.structure(connection) if "training_schema_version" not in line}
+    assert left == before
+    assert platforms.rows(connection, columns) == rows
+
+
+def test_a_revision_that_comes_later_leaves_the_rows_that_were_trained_as_they_were(
+    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    apply(engine, "0002")
+    connection.execute("UPDATE training_jobs SET run_id = 'run1', epoch = 3 WHERE name LIKE '%5'")
+    connection.commit()
+    columns, before = platforms.columns(connection), platforms.structure(connection)
+    rows = platforms.rows(connection, columns)
+    apply(engine)
+    verify(engine)
+    assert platforms.rows(connection, columns) == rows
+    assert _one(connection, "SELECT count(*) FROM training_jobs WHERE origin_run_id IS NOT NULL") == 0
+    apply(engine, "0002")
+    assert platforms.structure(connection) == before
+    assert platforms.rows(connection, columns) == rows
+
+
+def test_a_given_job_id_is_kept(adopted: Platform, connection: psycopg.Connection[Any]) -> None:
+    connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
+    assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'ours'") == "digits-1"
+
+
+def test_an_upsert_of_the_platform_still_works(
+    adopted: Platform, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "INSERT INTO training_jobs (id, name) VALUES (7, 'new name') "
+        "ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name"
+    )
+    assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'new name'") == "7"
+
+
+def test_an_application_that_knows_only_insert_can_still_insert(
+    adopted: Platform, connection: psycopg.Connection[Any]
+) -> None:
+    role = f"inserter_{connection.info.backend_pid}"
+    connection.execute(f"CREATE ROLE {role}")
+    schema = _one(connection, "SELECT current_schema()")
+    connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    connection.execute(f"GRANT INSERT ON training_jobs TO {role}")
+    connection.execute(f"GRANT USAGE ON SEQUENCE training_jobs_id_seq TO {role}")
+    connection.execute(f"SET ROLE {role}")
+    connection.execute("INSERT INTO training_jobs (name) VALUES ('theirs')")
+    connection.execute("RESET ROLE")
+    assert _one(connection, "SELECT job_id = id::text FROM training_jobs WHERE name = 'theirs'")
+    connection.execute(f"DROP OWNED BY {role}")
+    connection.execute(f"DROP ROLE {role}")
+    connection.commit()
+
+
+def test_a_renamed_key_does_not_break_the_platforms_inserts(
+    adopted: Platform, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("ALTER TABLE training_jobs RENAME id TO number")
+    connection.execute("INSERT INTO training_jobs (name) VALUES ('renamed')")
+    assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'renamed'") is None
+
+
+def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "UPDATE training_jobs SET last_checkpoint_path = 's3://b/last.pt', epoch = 3 WHERE id = 7"
+    )
+    connection.commit()
+    with pytest.raises(MigrationRefused, match=r"last_checkpoint_path would lose data \(rows affected: 1\)"):
+        apply(engine, "base")
+    apply(engine, "base", confirm_data_loss=True)
+    assert _one(connection, "SELECT count(*) FROM training_jobs") == ROWS
+    assert "epoch" not in platforms.columns(connection)
+
+
+def test_job_ids_of_our_own_are_data(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
+    connection.commit()
+    with pytest.raises(
+        MigrationRefused, match=r"column training_jobs.job_id would lose data \(rows affected: 1\)"
+    ):
+        apply(engine, "base")
+
+
+def test_a_platform_in_another_schema_of_the_search_path_is_adopted_there(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        platforms.install(connection, PLATFORMS["integer"])
+        connection.execute("CREATE SCHEMA training")
+        connection.commit()
+        engine = platforms.engine(database_url, options="-c search_path=training,public")
+        apply(engine)
+        verify(engine)
+        connection.execute("INSERT INTO public.training_jobs (name) VALUES ('later')")
+        assert _one(connection, "SELECT job_id = id::text FROM public.training_jobs WHERE name = 'later'")
+        assert _one(connection, "SELECT to_regclass('training.training_jobs') IS NULL")
+
+
+def test_a_mandatory_column_of_the_platform_is_announced(adopted: Platform, engine: Engine) -> None:
+    apply(engine, "base")
+    warned = "Only the platform can create rows of training_jobs, because name must be filled"
+    assert any(warned in warning for warning in plan(engine).warnings)
+
+
+@pytest.mark.parametrize("revision", ["0004", "0009"])
+def test_that_a_table_waits_for_its_indexes_is_announced(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], revision: str
+) -> None:
+    connection.execute(
+        "INSERT INTO training_jobs (name) SELECT repeat('x', 250) FROM generate_series(1, 10000)"
+    )
+    connection.commit()
+    apply(engine, revision)
+    warned = "Nothing can be written to training_jobs "
+    assert any(warning.startswith(warned) for warning in plan(engine).warnings)
+
+
+def test_a_role_that_does_not_own_the_table_is_told_so(
+    platform_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    platforms.install(connection, PLATFORMS["integer"])
+    role = f"stranger_{connection.info.backend_pid}"
+    connection.execute(f"CREATE ROLE {role}")
+    schema = _one(connection, "SELECT current_schema()")
+    connection.execute(f"GRANT ALL ON SCHEMA {schema} TO {role}")
+    connection.commit()
+    planned = plan(platforms.engine(f"{platform_url}%20-crole%3D{role}"))
+    assert (
+        "must be owner of table training_jobs. Give connection training_db a role that owns" in planned.report
+    )
+    connection.execute(f"DROP OWNED BY {role}")
+    connection.execute(f"DROP ROLE {role}")
+    connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("ALTER TABLE training_jobs DISABLE TRIGGER USER", "job_id of training_jobs is missing or disabled"),
+        ("UPDATE training_jobs SET job_id = NULL WHERE id = 7", "1 rows of training_jobs have no job_id"),
+        ("DROP INDEX training_schema_job_id", "job_id has no unique index"),
+        ("ALTER TABLE training_jobs ADD CHECK (status <> 'stopped') NOT VALID", "rejects .* = stopped"),
+    ],
+)
+def test_verify_says_what_an_adopted_table_lost(
+    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+) -> None:
+    connection.execute(damage)
+    connection.commit()
+    with pytest.raises(SchemaUnverified, match=said):
+        verify(engine)

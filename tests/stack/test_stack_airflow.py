@@ -1,0 +1,179 @@
+"""Airflow as the local stack runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import requests
+
+from include.stack import processes
+from include.stack.airflow import OTHER_TASKS
+from include.stack.airflow_api import AirflowApi
+from include.stack.errors import StackError
+from include.stack.executor import preload
+from include.stack.gpus import gpu_slots
+from include.stack.ports import LOOPBACK
+from include.stack.processes import Service
+from tests.stack.test_stack_supervisor import until
+from tests.support.strangers import as_stranger, readable_by_others
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+
+
+def _processes(stack: Stack) -> list[psutil.Process]:
+    pids = [int(file.read_text().split()[0]) for file in (stack.state.path / "pids").iterdir()]
+    parents = [psutil.Process(pid) for pid in pids]
+    return [each for parent in parents for each in (parent, *parent.children(recursive=True))]
+
+
+def _command_line(process: psutil.Process) -> str:
+    """Tasks begin and end all the time: nothing where it has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def _listening(process: psutil.Process) -> set[str]:
+    """The addresses that it listens on. Airflow hides its task processes from everybody but root."""
+    try:
+        sockets = process.net_connections("inet")
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return set()
+    return {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
+def test_every_process_listens_on_the_loopback_interface_only(airflow_stack: Stack) -> None:
+    listening = set().union(*map(_listening, _processes(airflow_stack)))
+    assert listening == {LOOPBACK}
+
+
+OPEN_TO_ANYONE = {
+    "/api/v2/auth/login": "leads to the page where people log in",
+    "/api/v2/auth/logout": "leads there too, and forgets who asks",
+    "/api/v2/monitor/health": "a load balancer asks whether the parts of Airflow live",
+    "/api/v2/version": "the same, and the number of the version",
+}
+"""What the API server answers without a login, and why that may be."""
+
+
+def test_the_api_server_answers_nobody_without_a_login(airflow_stack: Stack) -> None:
+    server = airflow_stack.url
+    paths = requests.get(f"{server}/openapi.json", timeout=30).json()["paths"]
+    readable = [path for path, methods in paths.items() if "get" in methods]
+    asked = {path: re.sub(r"\{\w+\}", "1", path) for path in readable if path.startswith("/api/")}
+
+    def ask() -> dict[str, int]:
+        return {path: requests.get(f"{server}{url}", timeout=30).status_code for path, url in asked.items()}
+
+    answers = as_stranger(ask)
+    assert len(answers) > 50
+    assert {path for path, status in answers.items() if status not in {401, 403}} == set(OPEN_TO_ANYONE)
+
+
+def test_no_file_of_airflow_can_be_read_by_others(airflow_stack: Stack) -> None:
+    assert not list(readable_by_others(airflow_stack.state.path))
+
+
+def test_no_command_line_of_airflow_shows_a_secret(airflow_stack: Stack) -> None:
+    command_lines = "\n".join(map(_command_line, _processes(airflow_stack)))
+    assert "airflow" in command_lines
+    secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
+    assert not [secret for secret in secrets if secret in command_lines]
+
+
+def test_no_service_logs_a_secret(airflow_stack: Stack) -> None:
+    logs = "\n".join(log.read_text() for log in (airflow_stack.state.path / "logs").iterdir())
+    secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
+    assert not [secret for secret in secrets if secret in logs]
+
+
+def test_a_wrong_password_is_refused(airflow_stack: Stack) -> None:
+    stranger = AirflowApi(airflow_stack.url, airflow_stack.username, "wrong")
+    with pytest.raises(StackError, match="refuses the login of 'admin'"):
+        stranger.run_state("train_yolo", "any")
+
+
+def test_a_dag_that_is_not_there_is_named(airflow_stack: Stack) -> None:
+    with pytest.raises(StackError, match=r"did not load the Dag nowhere from dags/nowhere\.py"):
+        airflow_stack.api.wait_for_dag("nowhere", seconds=0)
+
+
+LIKE_THE_SCHEDULER = """
+import os, signal, sys, time
+from pathlib import Path
+
+if os.fork():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.wait()
+else:
+    def drain(number, frame):
+        time.sleep(0.5)
+        Path("drained").touch()
+        os._exit(0)
+    signal.signal(signal.SIGTERM, drain)
+    Path("training").touch()
+    time.sleep(60)
+"""
+"""Ends with its children, and has nothing to tell them."""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, *, told: bool) -> None:
+    service = Service(
+        name="like-the-scheduler",
+        command=(sys.executable, "-c", LIKE_THE_SCHEDULER),
+        environment=os.environ,
+        directory=tmp_path,
+        state=tmp_path,
+        stop_seconds=30.0,
+        stops_children=told,
+    )
+    processes.start(service)
+    processes.wait_until_ready(service, (tmp_path / "training").exists, 30)
+
+    assert processes.stop(service if told else replace(service, stop_seconds=1.0))
+
+    assert (tmp_path / "drained").exists() == told
+    assert processes.running(service) is None
+
+
+def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_stack: Stack) -> None:
+    (service,) = [each for each in airflow_stack.airflow.services if each.name == "scheduler"]
+    scheduler = processes.running(service)
+    assert scheduler is not None
+    workers = scheduler.children(recursive=True)
+    assert len(workers) >= 6
+    scheduler.kill()
+    until(lambda: processes.running(service) not in {None, scheduler})
+    assert not [each for each in workers if each.is_running()]
+    until(lambda: len(_processes_of(service)) > len(workers))
+
+
+def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
+    scheduler = processes.running(
+        next(each for each in airflow_stack.airflow.services if each.name == "scheduler")
+    )
+    assert scheduler
+    workers = [each for each in scheduler.children() if "LocalExecutor" in _command_line(each)]
+    assert len(workers) == OTHER_TASKS + gpu_slots()
+    loaded = {Path(region.path).name for worker in workers for region in worker.memory_maps()}
+    assert "libtorch_python.so" in loaded
+
+
+def test_a_module_that_cannot_be_imported_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
+    preload("include.nothing")
+    assert "include.nothing could not be imported ahead of the tasks." in caplog.text
+
+
+def _processes_of(service: Service) -> list[psutil.Process]:
+    process = processes.running(service)
+    return [process, *process.children(recursive=True)] if process else []

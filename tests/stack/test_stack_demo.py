@@ -1,0 +1,99 @@
+"""`make demo` and `make resume`, with a training that takes seconds."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from rich.console import Console
+
+from include.deployment.settings import DEFAULT_BUCKET
+from include.stack.demo import TRAINING, login, resume, run_demo
+from include.stack.errors import StackError
+from include.stack.steps import Steps
+from tests.support.api_client import token
+from tests.support.untrained import pretrained_tiny
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+
+SECONDS = {"imgsz": 32, "epochs": 2, "overrides": {"fraction": 0.1, "plots": False}}
+
+
+def _plain() -> tuple[Steps, io.StringIO]:
+    shown = io.StringIO()
+    return Steps(Console(file=shown, highlight=False)), shown
+
+
+@pytest.fixture(scope="module")
+def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the demo printed."""
+    model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
+    steps, shown = _plain()
+    run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})
+    return shown.getvalue()
+
+
+def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
+    assert re.findall(r"epoch \d/2.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
+
+
+def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
+    assert "train: killed with kill -9" in demonstrated
+    assert re.search(
+        r"Airflow begins attempt 2 by itself(?s:.*)completed, epoch 2 of 2, in 2 att", demonstrated
+    )
+
+
+def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
+    assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 2 of 2", demonstrated)
+    assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
+
+
+def test_the_demo_leads_to_the_page_of_its_training(airflow_stack: Stack, demonstrated: str) -> None:
+    shown = re.findall(r"(http\S+)/plugin/trainings(/training/console/\S+)", demonstrated)
+    assert len(shown) == 2
+    bearer = {"Authorization": f"Bearer {token(airflow_stack, 'viewer')}"}
+    for server, page in shown:
+        assert requests.get(f"{server}{page}", headers=bearer, timeout=60).status_code == 200
+
+
+def test_the_demo_writes_no_secret_into_a_log(
+    airflow_stack: Stack, demonstrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
+    assert not [secret for secret in secrets if secret in demonstrated]
+    assert "user admin; `make env` prints the password (AIRFLOW_PASSWORD)" in demonstrated
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    steps, _ = _plain()
+    assert airflow_stack.password not in login(airflow_stack, steps)
+
+
+def test_the_demo_shows_the_password_on_a_terminal(airflow_stack: Stack) -> None:
+    _, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as file:
+        shown = login(airflow_stack, Steps(Console(file=file)))
+    assert shown == f"user admin, password {airflow_stack.password}"
+
+
+def test_the_command_that_the_demo_shows_continues_its_training(
+    airflow_stack: Stack, demonstrated: str
+) -> None:
+    shown = re.search(r"make resume JOB=(\S+) EPOCHS=(\d+)", demonstrated)
+    assert shown is not None
+    steps, output = _plain()
+    resume(airflow_stack, steps, shown[1], 3)
+    epochs = re.findall(r"epoch (\d)/3", output.getvalue())
+    assert epochs == ["3"]
+    assert "completed, epoch 3 of 3" in output.getvalue()
+
+
+def test_a_run_that_fails_ends_with_the_reason(airflow_stack: Stack, demonstrated: str) -> None:
+    steps, _ = _plain()
+    with pytest.raises(StackError, match=r"The log of task resolve_config ends with:\n(?s:.*)never-trained"):
+        resume(airflow_stack, steps, "never-trained", 3)

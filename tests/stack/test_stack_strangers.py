@@ -1,0 +1,254 @@
+"""What another account of this machine can do to PostgreSQL and S3 of the local stack: nothing.
+
+Each port is either on the list of those that ask for a password or a signature, or refuses every client
+without the stack's certificate.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+import pytest
+import requests
+
+from include.stack import certificates, processes
+from include.stack.certificates import prepare_certificates
+from include.stack.errors import StackError
+from include.stack.local import Stack
+from include.stack.ports import LOOPBACK
+from include.stack.steps import quiet
+from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.airflow_client import until
+from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
+
+if TYPE_CHECKING:
+    from include.stack.postgres import Postgres
+    from include.stack.s3 import S3, S3Ports
+
+WEED = Path(sysconfig.get_path("scripts")) / "weed"
+BUCKET, KEY, SECRET = "stranger-test", "kept", b"kept secret " * 10_000
+
+
+@pytest.fixture(scope="module")
+def kept(s3: S3) -> Iterator[str]:
+    """The path of an object that nobody else may read."""
+    client = s3.client()
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
+    yield f"{BUCKET}/{KEY}"
+    assert client.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == SECRET
+    client.delete_object(Bucket=BUCKET, Key=KEY)
+    client.delete_bucket(Bucket=BUCKET)
+
+
+def process_of(stack: Stack, name: str) -> psutil.Process:
+    return psutil.Process(int((stack.state.path / "pids" / f"{name}.pid").read_text().split()[0]))
+
+
+def listening(stack: Stack, name: str) -> set[int]:
+    """The ports on which the server listens."""
+    process = process_of(stack, name)
+    family = [process, *process.children(recursive=True)]
+    sockets = [each for member in family for each in member.net_connections("inet")]
+    return {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
+# --- S3 ---
+
+
+@pytest.mark.usefixtures("kept")
+def test_every_port_behind_s3_refuses_who_has_no_certificate(stack: Stack, s3: S3) -> None:
+    until(lambda: listening(stack, "s3") == s3.ports.all(), "every part of the S3 server listens", 60)
+    behind = s3.ports.all() - {s3.ports.s3}
+    assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
+
+
+def shell(ports: S3Ports, *options: str) -> list[str]:
+    """The command of SeaweedFS' own administrator's shell."""
+    return [
+        str(WEED), *options, "shell", f"-master={LOOPBACK}:{ports.master}.{ports.master_grpc}",
+        f"-filer={LOOPBACK}:{ports.filer}.{ports.filer_grpc}",
+    ]  # fmt: skip
+
+
+def listed(command: list[str], seconds: float) -> str:
+    """What the shell lists below the bucket; without an answer it would wait for ever."""
+    try:
+        done = subprocess.run(
+            command, input=f"fs.ls /buckets/{BUCKET}\nexit\n", cwd="/", env={"HOME": "/nonexistent"},
+            capture_output=True, text=True, timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as expired:
+        return (expired.stdout or b"").decode()
+    return done.stdout
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_administrators_shell_sees_objects_with_the_certificates_only(s3: S3) -> None:
+    assert KEY in listed(shell(s3.ports, f"-config_dir={s3.security}"), 60)
+    assert KEY not in as_stranger(partial(listed, shell(s3.ports), 3))
+
+
+def test_s3_itself_refuses_whatever_is_not_signed(s3: S3, kept: str) -> None:
+    paths = ["", BUCKET, kept, f"{BUCKET}?delete", f"{kept}?acl", "?Action=ListUsers"]
+    asked = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
+
+    def ask() -> list[int]:
+        return [
+            requests.request(method, f"{s3.endpoint_url}/{path}", timeout=10).status_code
+            for method, path in asked
+        ]
+
+    answers = dict(zip(asked, as_stranger(ask), strict=True))
+    assert not {request: status for request, status in answers.items() if status not in {400, 403, 405}}
+
+
+def test_unsigned_requests_to_s3_learn_only_that_it_runs(s3: S3) -> None:
+    for path in ("status", "healthz"):
+        answered = as_stranger(partial(requests.get, f"{s3.endpoint_url}/{path}", timeout=10))
+        assert answered.content == b""
+
+
+def test_the_sockets_of_s3_are_closed_to_others(stack: Stack, s3: S3) -> None:
+    process = process_of(stack, "s3")
+    sockets = {Path(process.cwd(), str(each.laddr)) for each in process.net_connections("unix") if each.laddr}
+    assert len(sockets) >= 6
+    assert not [path for path in sockets if stat.S_IMODE(path.stat().st_mode) & 0o077]
+
+
+def test_s3_keeps_no_file_in_the_folder_of_everybody(stack: Stack, s3: S3) -> None:
+    opened = [file.path for file in process_of(stack, "s3").open_files()]
+    assert not [path for path in opened if Path(path).parent == Path("/tmp")]  # noqa: S108 - it must not be used
+
+
+def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None:
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        service = stack.s3.service
+        earlier = replace(
+            service, command=tuple(word for word in service.command if not word.startswith("-config_dir"))
+        )
+        try:
+            (directory / "s3").mkdir(mode=0o755)
+            processes.start(earlier)
+            processes.wait_until_ready(earlier, stack.s3._answers, 60)
+            stack.s3.ensure_bucket(BUCKET)
+            stack.s3.client().put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
+            ports = stack.ports.s3
+            assert KEY in as_stranger(partial(listed, shell(ports), 60)) or not _reachable_by_others(WEED)
+            stack.s3.stop()
+
+            stack.s3.start()
+
+            assert stack.s3.client().get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == SECRET
+            assert as_stranger(partial(demands_certificate, ports.filer_grpc))
+        finally:
+            stack.down(quiet())
+
+
+def _reachable_by_others(path: Path) -> bool:
+    return not IS_ROOT or as_stranger(lambda: os.access(path, os.X_OK))
+
+
+# --- certificates ---
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_certificates_stay_while_they_can_be_used(tmp_path: Path) -> None:
+    prepare_certificates(tmp_path / "security")
+    before = contents(tmp_path / "security")
+    prepare_certificates(tmp_path / "security")
+    assert contents(tmp_path / "security") == before
+
+
+def test_certificates_are_renewed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as short:
+        short.setattr(certificates, "VALIDITY", timedelta(days=364))
+        prepare_certificates(tmp_path / "security")
+    before = contents(tmp_path / "security")
+    prepare_certificates(tmp_path / "security")
+    after = contents(tmp_path / "security")
+    assert all(after[name] != before[name] for name in ("authority.pem", "certificate.pem", "key.pem"))
+
+
+@pytest.mark.parametrize("name", ["authority.pem", "certificate.pem", "key.pem", "security.toml"])
+@pytest.mark.parametrize("damage", ["removed", "emptied", "of another stack"])
+def test_certificates_that_do_not_belong_together_are_made_anew(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    folder, other = tmp_path / "security", tmp_path / "other"
+    for each in (folder, other):
+        prepare_certificates(each)
+    if damage == "removed":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(b"" if damage == "emptied" else (other / name).read_bytes())
+    prepare_certificates(folder)
+    made = contents(folder)
+    prepare_certificates(folder)
+    assert contents(folder) == made
+    assert str(folder) in made["security.toml"].decode()
+
+
+def test_a_stack_that_was_moved_names_its_new_place(tmp_path: Path) -> None:
+    prepare_certificates(tmp_path / "before")
+    moved = (tmp_path / "before").rename(tmp_path / "after")
+    prepare_certificates(moved)
+    assert str(tmp_path / "before") not in (moved / "security.toml").read_text()
+
+
+def test_only_the_owner_reads_the_certificates(tmp_path: Path) -> None:
+    (tmp_path / "security").mkdir(mode=0o755)
+    prepare_certificates(tmp_path / "security")
+    assert stat.S_IMODE((tmp_path / "security").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "security").iterdir()} == {0o600}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "security").write_text("")
+    with pytest.raises(StackError, match="security cannot be made a private folder"):
+        prepare_certificates(tmp_path / "security")
+
+
+# --- PostgreSQL and files ---
+
+
+def test_postgres_lets_nobody_in_without_a_password(postgres: Postgres) -> None:
+    def attempt(user: str) -> str:
+        try:
+            psycopg.connect(host=LOOPBACK, port=postgres.port, user=user, dbname="postgres", passfile="/x")
+        except psycopg.OperationalError as error:
+            return str(error)
+        return "let in"
+
+    for user in ("postgres", "training", "airflow", "nobody"):
+        assert "no password supplied" in as_stranger(partial(attempt, user))
+
+
+def test_postgres_knows_no_way_in_but_by_password(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url("postgres")) as connection:
+        methods = connection.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules").fetchall()
+        sockets = connection.execute("SHOW unix_socket_directories").fetchone()
+    assert methods == [("scram-sha-256",)]
+    assert sockets == ("",)
+
+
+@pytest.mark.usefixtures("postgres", "s3")
+def test_no_file_of_the_stack_can_be_read_by_others(stack: Stack) -> None:
+    assert not stack.state.path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
+    assert not list(readable_by_others(stack.state.path))

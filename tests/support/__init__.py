@@ -1,0 +1,1 @@
+"""What the tests use: servers, trainings, browsers and other helpers."""

@@ -1,0 +1,236 @@
+"""Jobs with both of their objects on a real Postgres and a real S3, and what an audit makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from include.audit.audit import AuditScope, audit
+from include.audit.liveness import Run
+from include.audit.report import AuditReport
+from include.audit.request import AuditRequest, RetentionPolicy
+from include.audit.retention import RetentionReport, retain
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.metadata import metadata_of
+from include.s3.bucket import Bucket
+from tests.support.model_versions import body, metadata, replace
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BEST, LAST, PREVIOUS = b"best" * 1000, b"last" * 2000, b"the one before" * 500
+
+WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
+NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
+
+LATER = timedelta(days=2)
+"""An audit two days from now: whatever a test has planted is old then."""
+
+
+@dataclass
+class World:
+    """What is audited. live are the Dag runs that Airflow would say are going on."""
+
+    connection: psycopg.Connection[Any]
+    client: S3Client
+    bucket: str
+    root: Path
+    live: set[Run] = field(default_factory=set)
+
+    def live_runs(self, runs: Collection[Run]) -> set[Run]:
+        return self.live & set(runs)
+
+    def audit(self, later: timedelta = LATER, run_id: str = "audit", **request: Any) -> AuditReport:
+        scope = AuditScope(
+            self.connection,
+            Bucket(self.client, self.bucket),
+            self.root,
+            self.live_runs,
+            datetime.now(UTC) + later,
+        )
+        return audit(scope, AuditRequest.parse(request), run_id)
+
+    def findings(self, run_id: str = "audit") -> list[dict[str, Any]]:
+        """The rows of `checkpoint_audits`, in their order."""
+        with self.connection.transaction(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(
+                "SELECT * FROM checkpoint_audits WHERE run_id = %s ORDER BY id", [run_id]
+            ).fetchall()
+
+    def finding(self) -> dict[str, Any]:
+        """The only finding."""
+        (found,) = self.findings()
+        return found
+
+    def uri(self, job_id: str, name: str) -> str:
+        return f"s3://{self.bucket}/checkpoints/{job_id}/{name}"
+
+    def put(self, uri: str, content: bytes, job_id: str = "a", epoch: int = 4) -> Checkpoint:
+        """An object as our trainer stores it."""
+        checkpoint = Checkpoint(uri, hashlib.sha256(content).hexdigest(), len(content), epoch)
+        replace(self.client, uri, content, metadata_of(checkpoint, job_id, f"run of {job_id}", "8.4"))
+        return checkpoint
+
+    def job(self, job_id: str, previous: bytes | None = PREVIOUS, **columns: Any) -> None:
+        """A completed job with its objects, or with other columns than such a job has."""
+        best = self.put(self.uri(job_id, "best.pt"), BEST, job_id)
+        last = self.put(self.uri(job_id, "last.pt"), LAST, job_id)
+        if previous is not None:
+            self.put(self.uri(job_id, "last.previous.pt"), previous, job_id, epoch=3)
+        self.row(
+            job_id,
+            best_checkpoint_path=best.path,
+            best_checkpoint_sha256=best.sha256,
+            best_checkpoint_size=best.size,
+            last_checkpoint_path=last.path,
+            last_checkpoint_sha256=last.sha256,
+            last_checkpoint_size=last.size,
+            **columns,
+        )
+
+    def row(self, job_id: str, **columns: Any) -> None:
+        """A row of a job that was trained here."""
+        values = {
+            "job_id": job_id,
+            "status": "completed",
+            "dag_id": "train_yolo",
+            "run_id": f"run of {job_id}",
+            "origin_run_id": f"run of {job_id}",
+            "spec": {"model": "yolo11n", "dataset": "digits"},
+            "durable_epoch": 4,
+        } | columns
+        row = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
+        self.connection.execute(
+            f"INSERT INTO training_jobs ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})",
+            list(row.values()),
+        )
+        self.connection.commit()
+
+    def change(self, job_id: str, **columns: Any) -> None:
+        changes = ", ".join(f"{name} = %s" for name in columns)
+        self.connection.execute(
+            f"UPDATE training_jobs SET {changes} WHERE job_id = %s", [*columns.values(), job_id]
+        )
+        self.connection.commit()
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        with self.connection.transaction(), self.connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute("SELECT * FROM training_jobs WHERE job_id = %s", [job_id]).fetchone()
+        assert row is not None
+        return row
+
+    def body(self, uri: str) -> bytes:
+        return body(self.client, uri)
+
+    def metadata(self, uri: str) -> dict[str, str]:
+        return metadata(self.client, uri)
+
+    def damage(self, uri: str) -> None:
+        """Flip a byte, with the same size and the same metadata, as a bad disk does."""
+        content = bytearray(self.body(uri))
+        content[len(content) // 2] ^= 1
+        replace(self.client, uri, bytes(content), self.metadata(uri))
+
+    def remove(self, uri: str) -> None:
+        key = uri.removeprefix(f"s3://{self.bucket}/")
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def names(self, job_id: str) -> set[str]:
+        """What is below the job's prefix."""
+        prefix = f"checkpoints/{job_id}/"
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        return {item["Key"].removeprefix(prefix) for item in listed}
+
+    def clear(self) -> None:
+        """Remove thousands of objects more quickly than one after the other."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        for page in pages:
+            keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
+
+    def plant(self, jobs: int, start: int = 0) -> None:
+        """So many completed jobs that ended long ago, of three tiny objects each."""
+        of_byte = Checkpoint("", hashlib.sha256(b"x").hexdigest(), 1, epoch=4)
+        ids = [f"planted-{number:06d}" for number in range(start, start + jobs)]
+
+        def put(planted: tuple[str, str]) -> None:
+            job_id, name = planted
+            self.client.put_object(
+                Bucket=self.bucket,
+                Key=f"checkpoints/{job_id}/{name}",
+                Body=b"x",
+                Metadata=metadata_of(of_byte, job_id, "run", "8.4"),
+            )
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(put, product(ids, ("best.pt", "last.pt", "last.previous.pt"))))
+        columns = [
+            "job_id", "status", "dag_id", "run_id", "spec", "durable_epoch", "completed_at",
+            "best_checkpoint_path", "best_checkpoint_sha256", "best_checkpoint_size",
+            "last_checkpoint_path", "last_checkpoint_sha256", "last_checkpoint_size",
+        ]  # fmt: skip
+        shared = [
+            "completed",
+            "train_yolo",
+            "run",
+            '{"model": "yolo11n", "dataset": "digits"}',
+            4,
+            "2026-01-02",
+        ]
+        named = [of_byte.sha256, of_byte.size]
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            copy = cursor.copy(f"COPY training_jobs ({', '.join(columns)}) FROM STDIN")
+            with copy as rows:
+                for job_id in ids:
+                    best, last = (self.uri(job_id, name) for name in ("best.pt", "last.pt"))
+                    rows.write_row([job_id, *shared, best, *named, last, *named])
+
+
+def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
+    """Apply the policy; by default one that keeps nothing that may go."""
+    given = {"live_runs": world.live_runs} | options
+    return retain(world.connection, Bucket(world.client, world.bucket), policy, **given)
+
+
+def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
+    """A job that ended so many days ago, as good as that."""
+    when = datetime.now(UTC) - timedelta(days=days)
+    metrics = {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}
+    values: dict[str, Any] = {"metrics": metrics, "completed_at": when}
+    world.job(job_id, **(values | columns))
+
+
+def expired(world: World) -> set[str]:
+    """Jobs whose row says that their state is given up, which is then so in S3 and in every column."""
+    with world.connection.transaction():
+        rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
+    gone = set()
+    for (job_id,) in rows:
+        row = world.get(job_id)
+        if row["last_checkpoint_expired_at"] is not None:
+            gone.add(job_id)
+            assert row["last_checkpoint_path"] is row["last_checkpoint_sha256"] is None
+            assert row["last_checkpoint_size"] is None
+            assert row["best_checkpoint_path"] == world.uri(job_id, "best.pt")
+        assert world.names(job_id) == ({"best.pt"} if job_id in gone else WHOLE), job_id
+    return gone
+
+
+@contextmanager
+def audited(url: str, client: S3Client, bucket: str, root: Path) -> Iterator[World]:
+    """An empty world on a migrated database, which is emptied again afterwards."""
+    with psycopg.connect(url) as connection:
+        yield World(connection, client, bucket, root)
+        connection.rollback()
+        connection.execute("TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits")

@@ -1,0 +1,285 @@
+"""Chromium as people use the pages: every test fails on what a person would find in the browser's console.
+
+The browser is the machine's own: the first of `chromium`, `chromium-browser`, `google-chrome` on the PATH, or
+the one that the environment variable CHROMIUM names. Where there is none, its tests are left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    FrameLocator,
+    Locator,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
+
+from include.stack.local import Stack
+from tests.support.api_client import log_in_over_rest, token
+from tests.support.missing_programs import SystemProgram
+from tests.support.recorded_trainings import FORGOTTEN_RUN
+
+CONSOLE = "/training/console"
+API = "/training/api/v1"
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = (
+    "--no-sandbox",  # which a superuser cannot have, and continuous integration often is one
+    "--no-proxy-server",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+_PATIENCE = 30_000.0
+"""Milliseconds until something that has to appear counts as missing."""
+
+
+def program() -> str | None:
+    """The browser of this machine, if it has one."""
+    named = os.environ.get("CHROMIUM")
+    return next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tests out before they start any service."""
+    _chromium().leave_out(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out."""
+    _chromium().name_what_was_left_out(terminalreporter)
+
+
+def _chromium() -> SystemProgram:
+    return SystemProgram(
+        name="Chromium",
+        looked_for=os.environ.get("CHROMIUM") or ", ".join(_PROGRAMS),
+        path=program(),
+        fixture="chromium",
+        package="chromium",
+    )
+
+
+@dataclass
+class Visitor:
+    """One person in a browser of their own. url is where Airflow is, s3 where downloads come from.
+
+    problems holds what a person would find in the browser's console, in its words.
+    """
+
+    page: Page
+    url: str
+    s3: str
+    problems: list[str] = field(default_factory=list)
+    _expected: list[tuple[int, str]] = field(default_factory=lambda: [(404, FORGOTTEN_RUN)])
+    _unreachable: bool = False
+
+    def open(self, path: str) -> Page:
+        """A page of the console by itself, such as `jobs?status=running`."""
+        self.page.goto(f"{self.url}{CONSOLE}/{path}")
+        return self.page
+
+    def open_in_airflow(self, path: str = "") -> FrameLocator:
+        """The same inside Airflow's UI."""
+        shown = f"{urlsplit(self.url).path}{CONSOLE}/{path}" if path else ""
+        self.page.goto(f"{self.url}/plugin/trainings{shown}")
+        return self.frame
+
+    @property
+    def frame(self) -> FrameLocator:
+        """What Airflow shows of the console."""
+        return self.page.frame_locator("iframe")
+
+    def expects(self, status: int, path: str) -> None:
+        """Answers of that status to a request whose URL contains `path` are no problem from now on."""
+        self._expected.append((status, path))
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """What fails meanwhile is no problem."""
+        self._unreachable = True
+        yield
+        self.page.evaluate("0")  # so that what has happened until now is noted
+        self._unreachable = False
+
+    def download(self, link: Locator, to: Path) -> Path:
+        """Click, and keep the file in the folder `to` under the name that the browser gives it."""
+        with self.page.expect_download() as started:
+            link.click()
+        path = to / started.value.suggested_filename
+        started.value.save_as(path)
+        return path
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> int:
+        """What the person's own script would be answered: the status."""
+        script = "async ([url, asked]) => (await fetch(url, asked)).status"
+        asked: dict[str, Any] = {"method": method}
+        if body is not None:
+            asked |= {"body": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+        return int(self.page.evaluate(script, [f"{self.url}{path}", asked]))
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds that keeps people out, serious or worse, on the console's page by itself."""
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{each['id']}: {node['html']} {node['failureSummary']}"
+            for each in found
+            for node in each["nodes"]
+            if each["impact"] in {"serious", "critical"}
+        ]
+
+    def wider_than_the_screen(self) -> bool:
+        """Whether the page by itself scrolls sideways."""
+        return bool(
+            self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        )
+
+    def watch(self) -> None:
+        """Take note of all that goes wrong."""
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        self.page.on("request", self._asked)
+        self.page.on("response", self._answered)
+        self.page.on("requestfailed", self._failed)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        url = message.location["url"]
+        loading = message.text.startswith("Failed to load resource")
+        if message.type == "error" and not (loading and self._is_expected(None, url)):
+            self.problems.append(f"console: {message.text} ({url})")
+
+    def _asked(self, request: Request) -> None:
+        scheme, host = urlsplit(request.url)[:2]
+        own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
+        # A redirect that the page only looks at (redirect: "manual") is noted too, though it is never sent.
+        to_file = request.is_navigation_request() or request.redirected_from is not None
+        saved = request.url.startswith(f"{self.s3}/") and to_file
+        if not own and not saved:
+            self.problems.append(f"asked another host: {request.url}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400 and not self._is_expected(response.status, response.url):
+            self.problems.append(f"{response.status} {response.request.method} {response.url}")
+
+    def _failed(self, request: Request) -> None:
+        # aborted: the page was left, or the answer was a download
+        if request.failure != "net::ERR_ABORTED" and not self._unreachable:
+            self.problems.append(f"{request.failure} {request.method} {request.url}")
+
+    def _is_expected(self, status: int | None, url: str) -> bool:
+        return self._unreachable or any(
+            part in url and status in {None, expected} for expected, part in self._expected
+        )
+
+
+@dataclass
+class Visitors:
+    """Lets people in. Those of one role come with the same browser, which remembers login and files."""
+
+    browser: Browser
+    stack: Stack
+    _browsers: dict[str, BrowserContext] = field(default_factory=dict)
+    _present: list[Visitor] = field(default_factory=list)
+    _strangers: list[BrowserContext] = field(default_factory=list)
+
+    def __call__(
+        self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
+    ) -> Visitor:
+        """Somebody with that role, logged in; None: nobody whom Airflow knows yet, with a new browser."""
+        url = url or self.stack.url
+        context = self._stranger() if role is None else self._known(role)
+        visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)
+        visitor.page.set_viewport_size({"width": width, "height": height})
+        visitor.watch()
+        self._present.append(visitor)
+        return visitor
+
+    def leave(self) -> None:
+        """Close all pages. Fails where somebody has met a problem."""
+        problems = []
+        for visitor in self._present:
+            visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
+            problems += visitor.problems
+            visitor.page.close()
+        for stranger in self._strangers:
+            stranger.close()
+        self._present, self._strangers = [], []
+        assert not problems, "\n".join(problems)
+
+    def _stranger(self) -> BrowserContext:
+        self._strangers.append(self._new())
+        return self._strangers[-1]
+
+    def _known(self, role: str) -> BrowserContext:
+        if role not in self._browsers:
+            context = self._browsers[role] = self._new()
+            # Airflow's form takes seconds; log_in fills it in where that is what matters.
+            bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
+            cookie = {"name": "_token", "value": bearer, "url": self.stack.url}
+            context.add_cookies([cookie])  # type: ignore[list-item]
+        return self._browsers[role]
+
+    def _new(self) -> BrowserContext:
+        # Certificates are self-signed here, and the processor that draws what moves has other work.
+        context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
+        context.set_default_timeout(_PATIENCE)
+        return context
+
+
+def log_in(visitor: Visitor, stack: Stack) -> None:
+    """As an administrator, through Airflow's form."""
+    visitor.expects(401, "/ui/")  # how Airflow finds out that nobody is logged in
+    visitor.page.goto(visitor.url)
+    visitor.page.get_by_label("Username").fill(stack.username)
+    visitor.page.locator("input[type=password]").fill(stack.password)
+    visitor.page.get_by_role("button", name="Sign in").click()
+    expect(visitor.page.get_by_role("link", name="Dags").first).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The browser, for the tests of one file: while it is there asyncio cannot be used otherwise."""
+    executable = program()
+    assert executable is not None
+    expect.set_options(timeout=_PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(OPTIONS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def visitors(chromium: Browser, api_stack: Stack) -> Visitors:
+    """Those of one file."""
+    return Visitors(chromium, api_stack)
+
+
+@pytest.fixture
+def visit(visitors: Visitors) -> Iterator[Visitors]:
+    """Calls people in, and fails where one of them met a problem."""
+    yield visitors
+    try:
+        visitors.leave()
+    except Error as error:
+        pytest.fail(f"the browser did not answer any more: {error}")

@@ -1,0 +1,100 @@
+"""Trainings of a second or two that hang where they are told to, each in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from include.training.heartbeat import Heartbeats
+from include.watchdog.attempt import watch_attempt
+from include.watchdog.limits import Limits
+
+EPOCHS = 4
+
+
+def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
+    """Run one attempt at the training in the folder, watched, as the task does."""
+    os.setsid()
+    with watch_attempt(folder / "watchdog", number, limits) as heartbeats:
+        fetch() if how == ("fetch-for-ever",) else train(folder, heartbeats, *how)
+    return 0
+
+
+def fetch() -> None:
+    """Train nothing yet, for ever."""
+    print("fetching", flush=True)
+    time.sleep(600)
+
+
+def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
+    """Train a classifier of five batches an epoch, or go on with what an earlier attempt left."""
+    from ultralytics.utils.callbacks.base import default_callbacks
+
+    from include.training import run
+    from include.training.distributed import train_in_ranks
+    from include.training.plan import plan_training
+    from tests.support.tiny_models import IMAGES, architecture
+    from tests.support.tiny_trainings import Epochs, recovery, request
+
+    options = dict(each.removeprefix("--").split("=") for each in how if each.startswith("--"))
+    for each in how:
+        if each in FAULTS:
+            event, fault = FAULTS[each]
+            default_callbacks[event].append(fault)
+
+    def equip(trainer: Any) -> None:  # on a CPU Ultralytics takes no workers
+        trainer.args.workers = int(options.get("workers", 0))
+
+    default_callbacks["on_pretrain_routine_start"].append(equip)
+    default_callbacks["on_train_batch_start"].append(lambda _: time.sleep(0.05))
+    asked = request(
+        "classify",
+        folder,
+        images=IMAGES,
+        model=architecture(folder, "classify"),
+        epochs=EPOCHS if "ranks" not in options else 9999,
+        save_dir=folder / "run",
+        arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},
+        identity={"job": "a"},
+    )
+    if (asked.save_dir / "weights" / "last.pt").exists():
+        asked = recovery(asked)
+    asked = replace(asked, heartbeats=heartbeats)
+    if "ranks" not in options:
+        run.train(asked, Epochs())
+        return
+    with plan_training(asked) as plan:
+        train_in_ranks(plan, int(options["ranks"]), Epochs(), program="tests.support.ranks_on_cpu")
+
+
+def hold_the_interpreter_lock(trainer: Any) -> None:
+    """Wait in C in the first batch of the second epoch, so that no other Python code runs."""
+    if trainer.epoch == 1:
+        ctypes.PyDLL(None).sleep(600)
+
+
+def sleep_in_validation(validator: Any) -> None:
+    """Take longer than the tests' limit of a batch, once."""
+    if not hasattr(sleep_in_validation, "slept"):
+        time.sleep(5)
+        print("slept", flush=True)
+    sleep_in_validation.slept = True  # type: ignore[attr-defined]
+
+
+def take_all_memory(trainer: Any) -> None:
+    """Take what there is in the second epoch."""
+    taken = []
+    while trainer.epoch == 1:
+        taken.append(b"x" * 2**26)
+
+
+FAULTS = {
+    "hold-the-gil": ("on_train_batch_end", hold_the_interpreter_lock),
+    "slow-validation": ("on_val_start", sleep_in_validation),
+    "take-all-memory": ("on_train_batch_end", take_all_memory),
+}
+"""When they happen (Ultralytics' event), and what."""

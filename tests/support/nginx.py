@@ -1,0 +1,161 @@
+"""The nginx configuration of the documentation, with a real nginx in front of a real API server.
+
+The server is the machine's own: `nginx` on the PATH or in /usr/sbin, or the one that the environment variable
+NGINX names. Where there is none, its tests are left out and named.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from include.stack import processes
+from include.stack.local import Stack
+from include.stack.ports import LOOPBACK, choose
+from include.stack.processes import Service
+from tests.support.api_servers import another_api_server, port_of
+from tests.support.missing_programs import SystemProgram
+
+CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
+NAME = "localhost"
+HEAD_SECONDS = 2
+"""Instead of the ten of the configuration, which are no less than those of the API server itself."""
+
+_PROGRAM = os.environ.get("NGINX") or "nginx"
+_NGINX = SystemProgram(
+    name="nginx",
+    looked_for=_PROGRAM,
+    path=shutil.which(_PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
+    fixture="nginx",
+    package="nginx-light",
+)
+
+_MAIN = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+worker_processes 1;
+events {{ worker_connections 4096; }}
+http {{
+    client_body_temp_path {folder}/body;
+    access_log off;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/airflow.conf;
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """url is where people find Airflow, plain_url the one without TLS; certificate is the file to trust.
+
+    api_log is the log of the API server behind.
+    """
+
+    url: str
+    plain_url: str
+    certificate: Path
+    api_log: Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tests out before they start any service."""
+    _NGINX.leave_out(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out."""
+    _NGINX.name_what_was_left_out(terminalreporter)
+
+
+@pytest.fixture(scope="module")
+def nginx(api_stack: Stack) -> Iterator[Nginx]:
+    """In front of an API server of its own."""
+    plain, tls = choose(set()), choose(set())
+    url = f"https://{NAME}:{tls}"
+    folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
+    folder.chmod(0o777)  # nginx is not root here
+    try:
+        certificate = _certify(folder)
+        with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as behind:
+            replaced = {
+                "127.0.0.1:8080": f"{LOOPBACK}:{port_of(behind)}",
+                "airflow.example.org": NAME,
+                "listen 80": f"listen {LOOPBACK}:{plain}",
+                "listen 443": f"listen {LOOPBACK}:{tls}",
+                "/etc/nginx/tls/fullchain.pem": str(certificate),
+                "/etc/nginx/tls/privkey.pem": str(folder / "key.pem"),
+                "/var/log/nginx/airflow.log": str(folder / "access.log"),
+                "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS}s",
+            }
+            service = _configure(folder, replaced, api_stack)
+            processes.start(service)
+            try:
+                processes.wait_until_ready(service, (folder / "nginx.pid").exists, 30)
+                yield Nginx(url, f"http://{NAME}:{plain}", certificate, behind.log)
+            finally:
+                processes.stop(service)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configure(folder: Path, replaced: dict[str, str], stack: Stack) -> Service:
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    for old, new in replaced.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "airflow.conf").write_text(text, encoding="utf-8")
+    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder), encoding="utf-8")
+    assert _NGINX.path is not None
+    return Service(
+        name="nginx",
+        command=(_NGINX.path, "-e", "stderr", "-c", str(folder / "nginx.conf")),
+        environment={"PATH": os.environ.get("PATH", os.defpath)},
+        directory=folder,
+        state=stack.state.path,
+        user="nobody" if os.getuid() == 0 else None,
+    )
+
+
+def _certify(folder: Path) -> Path:
+    """Write key and certificate of NAME, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path, key_path = folder / "certificate.pem", folder / "key.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    key_path.chmod(0o644)  # whoever nginx runs as
+    return path

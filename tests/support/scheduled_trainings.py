@@ -1,0 +1,258 @@
+"""Trainings that the real scheduler runs, and what becomes of them when their processes end too early."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from include.checkpoints.store import CheckpointStore
+from include.deployment.settings import DEFAULT_BUCKET
+from include.s3.bucket import Bucket
+from include.stack.crash import find_task_processes
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs, until
+from tests.support.tiny_trainings import weights_of
+from tests.support.untrained import pretrained_tiny
+
+DAG = "train_yolo"
+
+_TRAINS = "This attempt trains"
+
+_BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
+
+
+def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
+    """The parameters of a job whose epochs take less than a second: a tiny detector on the bundled digits.
+
+    Ultralytics' defaults otherwise: all augmentation, and accumulation over the ends of epochs.
+    """
+    return {
+        "dataset": "digits",
+        "model": pretrained_tiny(stack.s3.client(), DEFAULT_BUCKET, folder),
+        "imgsz": 64,
+        "batch": 4,
+        "epochs": epochs,
+        "overrides": {"fraction": 0.15, "plots": False, "nbs": 12},
+    }
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A process that ended too early, and what it cost. Epochs count from 0; epoch is the last recorded one.
+
+    went_on_after is the epoch whose state the next attempt began with, -1 where none did; seconds pass until
+    it has that state, of them started_after until its process says a word, and trains_after until it has
+    finished a batch.
+    """
+
+    stage: str
+    attempt: int
+    epoch: int
+    moment: float
+    went_on_after: int = -1
+    seconds: float | None = None
+    started_after: float | None = None
+    trains_after: float | None = None
+
+    @property
+    def lost(self) -> int:
+        """How many finished epochs are repeated."""
+        return max(0, self.epoch - self.went_on_after) if self.went_on_after >= 0 else 0
+
+
+class Training:
+    """A run of `train_yolo`, triggered over REST; nobody but Airflow starts its attempts."""
+
+    def __init__(self, api: Airflow, stack: Stack, conf: dict[str, Any]) -> None:
+        self.api, self.stack = api, stack
+        self.job_id = str(conf["job_id"])
+        self.run_id = api.trigger(DAG, conf)
+        self.kills: list[Kill] = []
+        self._killed: set[int] = set()
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The job's row as it is now."""
+        return job_row(self.stack, self.job_id)
+
+    @property
+    def folder(self) -> Path:
+        """What the training machine holds of the job."""
+        return Path(self.stack.airflow.variables["TRAINING_ROOT"]) / self.job_id
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "runs" / "train" / "weights"
+
+    @property
+    def attempt(self) -> int:
+        """Airflow's number of the present attempt of `train`, from 1."""
+        return self.api.attempt(DAG, self.run_id, "train")[1]
+
+    @property
+    def recorded(self) -> int:
+        """The last epoch that is recorded as finished, -1 before the first."""
+        return max(recorded_epochs(self.stack, self.job_id), default=-1)
+
+    def process(self, task_id: str = "train") -> psutil.Process:
+        """The process of the task's present attempt, once it is there; never one that was killed."""
+        found: list[psutil.Process] = []
+
+        def there() -> bool:
+            self.require_running()
+            processes = find_task_processes(self.api.attempt(DAG, self.run_id, task_id)[0])
+            found[:] = [process for process in processes if process.pid not in self._killed]
+            return bool(found)
+
+        until(there, f"a process of {task_id}")
+        return found[0]
+
+    def reaches(self, epoch: int) -> None:
+        """Wait until an attempt after the last kill trains and the epoch (from 0) is recorded."""
+        killed = self.kills[-1].attempt if self.kills else 0
+
+        def there() -> bool:
+            self.require_running()
+            if (attempt := self.row["attempt"] or 0) <= killed or self.recorded < epoch:
+                return False
+            return _TRAINS in self.log(attempt)  # before that, what an older attempt recorded is still there
+
+        until(self._has_row, "a row of the job")
+        until(there, f"epoch {epoch}")
+
+    def kill(self, stage: str, *processes: psutil.Process, how: int = signal.SIGKILL) -> None:
+        """Send the signal, wait for the end, and note what was recorded until then."""
+        if how == signal.SIGKILL:
+            for process in processes:
+                process.suspend()  # now, and not after the question below
+        attempt, moment = self.attempt, time.time()
+        for process in processes:
+            self._killed.add(process.pid)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+        _, left = psutil.wait_procs(processes, timeout=180)
+        assert not left, f"{stage}: the process is still there"
+        self.kills.append(Kill(stage, attempt, self.recorded, moment))
+
+    def wipe(self) -> None:
+        """What the next attempt would find on another machine: nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
+
+    def leave_one_retry(self) -> None:
+        """The attempt after this one is the last. Airflow has no call for this: it counts from `retries`."""
+        with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
+            connection.execute(
+                "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
+                [self.run_id],
+            )
+
+    def request_stop(self) -> None:
+        """What the console's button does: a flag in the row."""
+        with psycopg.connect(self.stack.training_db_url) as connection:
+            connection.execute(
+                "UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [self.job_id]
+            )
+
+    def ends(self, seconds: float = 300) -> dict[str, Any]:
+        """Wait for the end of the run, which must be a success, and give the row."""
+        self.api.succeeds(DAG, self.run_id, seconds)
+        return self.row
+
+    def fails(self, seconds: float = 300) -> dict[str, Any]:
+        """Wait for the failure of the run, and give the row once the Dag processor has seen it, too."""
+        assert self.api.wait(DAG, self.run_id, seconds) == "failed"
+        until(lambda: self.row["status"] not in {"queued", "running"}, "the end of the run in the row")
+        return self.row
+
+    def require_running(self) -> None:
+        state = self.api.state(DAG, self.run_id)
+        assert state in {"queued", "running"}, (state, self.api.tasks(DAG, self.run_id))
+
+    def log(self, attempt: int, task_id: str = "train") -> str:
+        """What the attempt has written until now, as JSON, a line for each event."""
+        return self.api.log(DAG, self.run_id, task_id, attempt)
+
+    def reported(self) -> list[Kill]:
+        """The kills, with what the attempts after them say in their logs. The run has ended."""
+        return [self._continued(kill) for kill in self.kills]
+
+    def _continued(self, kill: Kill) -> Kill:
+        for attempt in range(kill.attempt, self.attempt + 1):
+            started = found = None
+            for line in self._lines(attempt, "train"):
+                after = datetime.fromisoformat(line["timestamp"]).timestamp() - kill.moment
+                if after <= 0:
+                    continue
+                started = after if started is None else started
+                said = str(line.get("event"))
+                if found is None and (begun := _BEGUN.match(said)):
+                    epoch = int(begun[2]) - (2 if begun[1] else 1)
+                    found = replace(kill, went_on_after=epoch, seconds=after, started_after=started)
+                elif found is not None and said.startswith(_TRAINS):
+                    return replace(found, trains_after=after)
+            if found is not None:
+                return found
+        return kill
+
+    def _lines(self, attempt: int, task_id: str) -> list[dict[str, Any]]:
+        lines = []
+        for line in self.log(attempt, task_id).splitlines():
+            with suppress(ValueError):  # of a process that was killed while it wrote
+                lines.append(json.loads(line))
+        return lines
+
+    def _has_row(self) -> bool:
+        with suppress(AssertionError):
+            return bool(self.row)
+        self.require_running()
+        return False
+
+
+def store(stack: Stack) -> CheckpointStore:
+    """The checkpoints of the stack, to look at."""
+    return CheckpointStore(Bucket(stack.s3.client(), DEFAULT_BUCKET))
+
+
+def durable_epoch(stack: Stack, job_id: str) -> int:
+    """The epoch that the job's last.pt in S3 is of; -1 for none."""
+    stored = store(stack).head(job_id, "last")
+    return stored.checkpoint.epoch if stored and stored.checkpoint else -1
+
+
+def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
+    """The weights in the job's last.pt in S3, bit by bit."""
+    uri = store(stack).uri(job_id, "last")
+    return weights_of(download(stack, uri, folder / f"{job_id}-last.pt"))
+
+
+def damage(stack: Stack, job_id: str) -> None:
+    """Change one byte of the job's last.pt in S3, as a disk may do: nothing else tells of it."""
+    client, key = stack.s3.client(), store(stack).key(job_id, "last")
+    there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
+    content = bytearray(there["Body"].read())
+    content[len(content) // 2] ^= 1
+    client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=bytes(content), Metadata=there["Metadata"])
+
+
+def remove_states(stack: Stack, job_id: str) -> None:
+    """Delete both generations of the job's state."""
+    for kind in ("last", "last.previous"):
+        stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key=f"checkpoints/{job_id}/{kind}.pt")
+
+
+def s3_server(stack: Stack) -> psutil.Process:
+    """The process of the S3 server."""
+    pid, _ = (stack.state.path / "pids" / "s3.pid").read_text().split()
+    return psutil.Process(int(pid))

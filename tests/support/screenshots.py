@@ -1,0 +1,134 @@
+"""Pictures of the console for the documentation, from trainings of the local stack: `make screenshots`.
+
+What is to be seen is trained first, unless it is there: on two cores that takes a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+from include.stack.demo import TRAINING
+from include.stack.local import STATE, Stack
+from include.stack.steps import Steps
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.browsing import OPTIONS, Visitor, Visitors, program
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+PATIENCE = 1800.0
+
+_OVERRIDES: dict[str, Any] = {**TRAINING["overrides"], "plots": True}  # type: ignore[dict-item]
+DIGITS = {name: value for name, value in TRAINING.items() if name not in {"dataset", "model"}} | {
+    "overrides": _OVERRIDES
+}
+TRAININGS: list[tuple[str, dict[str, Any]]] = [
+    ("digits-adamw", DIGITS),
+    ("digits-sgd", DIGITS | {"optimizer": "SGD", "lr0": 0.02}),
+    ("digits-adamw-30", {"resume_from": "digits-adamw", "epochs": 30}),
+    (
+        "street-signs",
+        {
+            "dataset": "s3://training-checkpoints/datasets/street-signs.zip",
+            "model": "yolo11n",
+            "epochs": 100,
+        },
+    ),
+]
+RETRAININGS = [
+    {"plan": "digits", "start_from": "scratch", "parameters": DIGITS | {"epochs": epochs}}
+    for epochs in (12, 18, 6)
+]
+"""The first and second become champions, the third is refused."""
+RUNNING = "digits-long"
+SHOWN_AFTER = 12
+"""Epochs of the running job."""
+
+COLOURS = 256
+PICTURES = {
+    "jobs": ("jobs", "digits-long"),
+    "job": ("job?id=digits-adamw-30", "Predictions, validation batch 0"),
+    "compare": ("compare?id=digits-adamw&id=digits-sgd&id=digits-adamw-30", "Metrics"),
+    "start": ("start", "What to train"),
+    "models": ("models", "digits"),
+}
+"""Of each picture the page, and a text that is there when the page is."""
+HEIGHTS = {"jobs": 800, "job": 1400, "compare": 1880, "start": 860, "models": 900}
+
+
+def main() -> None:
+    """Train what is missing, and take all pictures."""
+    stack = Stack.at(STATE)
+    stack.up(Steps())
+    train(stack)
+    take(stack)
+
+
+def train(stack: Stack) -> None:
+    """What is not there yet."""
+    api = Airflow(stack)
+    api.run("migrate_schema", {})
+    for job_id, conf in TRAININGS:
+        if not _there(stack, job_id):
+            api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), PATIENCE)
+    for conf in RETRAININGS[len(api.runs("retrain_yolo")) :]:
+        api.wait("retrain_yolo", api.trigger("retrain_yolo", conf), PATIENCE)
+
+
+def take(stack: Stack) -> None:
+    """All pictures, while a job trains."""
+    api = Airflow(stack)
+    if not _there(stack, RUNNING):
+        api.trigger("train_yolo", DIGITS | {"job_id": RUNNING, "epochs": 60, "seed": 7})
+        until(lambda: _there(stack, RUNNING), "a row of the running job", PATIENCE)
+    until(lambda: len(recorded_epochs(stack, RUNNING)) >= SHOWN_AFTER, "some epochs", PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), args=list(OPTIONS))
+        visitors = Visitors(browser, stack)
+        for name, (path, text) in PICTURES.items():
+            _take(visitors(height=HEIGHTS[name]), name, path, text)
+        dark = visitors()
+        dark.page.emulate_media(color_scheme="dark")  # Airflow follows the system
+        _take(dark, "dark", f"job?id={RUNNING}", "Curves")
+        _take_tab(visitors(height=700), job_row(stack, RUNNING)["run_id"])
+        phone = visitors(width=390, height=844)
+        phone.open("jobs").get_by_text(RUNNING).first.wait_for()
+        _save(phone.page, "phone")
+        browser.close()
+
+
+def _take(visitor: Visitor, name: str, path: str, text: str) -> None:
+    frame = visitor.open_in_airflow(path)
+    expect(frame.get_by_text(text).first).to_be_visible()
+    for picture in frame.get_by_role("region", name="Pictures").locator("img").all()[:5]:
+        expect(picture).not_to_have_js_property("naturalWidth", 0)
+    visitor.page.wait_for_timeout(1500)  # curves are drawn
+    _save(visitor.page, name)
+
+
+def _take_tab(visitor: Visitor, run_id: str) -> None:
+    visitor.page.goto(f"{visitor.url}/dags/train_yolo/runs/{run_id}")
+    visitor.page.get_by_role("link", name="Training", exact=True).click()
+    expect(visitor.frame.get_by_text("Curves").first).to_be_visible()
+    visitor.page.wait_for_timeout(1500)
+    _save(visitor.page, "run")
+
+
+def _save(page: Page, name: str) -> None:
+    """As few bytes as the colours of a user interface need."""
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"console-{name}.png", optimize=True)
+
+
+def _there(stack: Stack, job_id: str) -> bool:
+    try:
+        return bool(job_row(stack, job_id))
+    except AssertionError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

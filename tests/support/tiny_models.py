@@ -1,0 +1,62 @@
+"""Models that need a tenth of a second for an epoch; the detector learns the drawn shapes in thirty."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from include.training.contract import MODEL_SUFFIX
+from tests.support.tiny_datasets import build
+
+_ARCHITECTURE = """
+nc: 2
+kpt_shape: [4, 3]
+scales: {n: [0.33, 0.25, 64]}
+backbone:
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, C3k2, [64, False, 0.25]]
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+head:
+"""
+
+_HEADS = {
+    "detect": "[[3, 4], 1, Detect, [nc]]",
+    "segment": "[[3, 4], 1, Segment, [nc, 32, 64]]",
+    "classify": "[-1, 1, Classify, [nc]]",
+    "pose": "[[3, 4], 1, Pose, [nc, kpt_shape]]",
+    "obb": "[[3, 4], 1, OBB, [nc, 1]]",
+}
+
+IMAGES, BATCHES = 18, 5
+ARGUMENTS: dict[str, Any] = {
+    "imgsz": 64,
+    "batch": 4,  # the last one of an epoch has two images
+    "nbs": 12,  # three batches to an optimizer step: gradients are pending where an epoch ends
+    "optimizer": "MuSGD",
+    "lr0": 0.01,
+    "warmup_epochs": 1,
+    "close_mosaic": 4,
+    "plots": False,
+}
+"""Otherwise Ultralytics' own, with mosaic and all other augmentation."""
+
+
+def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -> str:
+    """Write the YAML of a model for the task, with YOLO26's two heads where asked for; returns its path."""
+    path = folder / f"tiny{MODEL_SUFFIX[task]}.yaml"
+    heads = "end2end: True\nreg_max: 1" if end2end else ""
+    path.write_text(f"{heads}{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")
+    return str(path)
+
+
+def command(folder: Path, epochs: int, *options: str) -> list[str]:
+    """The command line of a training whose model, data and run are in the folder."""
+    data = folder / "data" / "data.yaml"
+    if not data.exists():
+        build("detect", data.parent, train=IMAGES, val=6)
+    arguments = [f"{name}={json.dumps(value)}" for name, value in ARGUMENTS.items()]
+    what = ["--model", architecture(folder), "--data", str(data), "--epochs", str(epochs)]
+    return [*what, "--device", "cpu", "--save-dir", str(folder / "run"), *options, "--set", *arguments]

@@ -1,0 +1,71 @@
+"""Models that nobody has trained: files as a training leaves them, made in less than a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from ultralytics.nn.tasks import (
+    ClassificationModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    SegmentationModel,
+)
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.training.contract import MODEL_SUFFIX
+from tests.support.tiny_datasets import CLASSES
+from tests.support.tiny_models import architecture as tiny
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_MODELS = {
+    "detect": DetectionModel,
+    "segment": SegmentationModel,
+    "classify": ClassificationModel,
+    "pose": PoseModel,
+    "obb": OBBModel,
+}
+
+
+def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture: str | None = None) -> Path:
+    """Write a stripped best.pt of a model for `classes`, with the weights that chance gives it."""
+    torch.manual_seed(0)
+    shape = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
+    yaml = architecture or f"yolo11n{MODEL_SUFFIX[task]}.yaml"
+    model = _MODELS[task](yaml, nc=len(classes), verbose=False, **shape)
+    model.names = dict(enumerate(classes))
+    model.args = model.criterion = None
+    state = {"model": model.half(), "train_args": {"task": task, "imgsz": 64}, "epoch": -1, "version": "8.4"}
+    torch.save(state | dict.fromkeys(("ema", "optimizer", "best_fitness")), path)
+    return path
+
+
+def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
+    """Store the weights of a tiny detector, for jobs, which take no model of their worker; return the URI."""
+    weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
+    client.upload_file(str(weights), bucket, "start/tiny.pt")
+    return f"s3://{bucket}/start/tiny.pt"
+
+
+def pretrained_tiny(client: S3Client, bucket: str, folder: Path) -> str:
+    """Store the same as pretrained weights; return their name, which is what `model` takes."""
+    weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
+    client.upload_file(str(weights), bucket, "pretrained/tiny.pt")
+    return "tiny.pt"
+
+
+def stored_state(
+    client: S3Client, bucket: str, folder: Path, job_id: str, run_id: str, classes: tuple[str, ...]
+) -> Checkpoint:
+    """Store a last.pt for the job, of a model for these classes; return it with its place in S3."""
+    file = best("detect", folder / f"{job_id}.pt", classes=classes, architecture=tiny(folder))
+    store = CheckpointStore(Bucket(client, bucket), run_id=run_id)
+    stored = store.upload(Checkpoint.of_file(file, epoch=0), job_id, "last", "8.4").stored.checkpoint
+    assert stored is not None
+    return stored

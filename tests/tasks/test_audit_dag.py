@@ -1,0 +1,78 @@
+"""The Dag audit_checkpoints on a real scheduler: what it repairs, fails for, and leaves to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.deployment.settings import DEFAULT_BUCKET
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow
+from tests.support.auditing import BEST, World
+
+DAG = "audit_checkpoints"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def world(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> Iterator[World]:
+    """The stack's own database and bucket, in which other tests have left their jobs."""
+    client = airflow_stack.s3.client()
+    with psycopg.connect(airflow_stack.training_db_url) as connection:
+        yield World(connection, client, DEFAULT_BUCKET, tmp_path)
+        connection.rollback()
+        connection.execute("DELETE FROM training_jobs WHERE job_id LIKE 'audited-%'")
+
+
+def _ended(api: Airflow, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    run_id = api.trigger(DAG, conf)
+    api.wait(DAG, run_id)
+    return run_id, api.tasks(DAG, run_id)
+
+
+def _found(world: World, run_id: str, job_id: str) -> list[dict[str, Any]]:
+    return [row for row in world.findings(run_id) if row["job_id"] == job_id]
+
+
+def test_a_loss_fails_the_audit_after_the_rest_was_repaired_and_nothing_is_given_up(
+    api: Airflow, world: World
+) -> None:
+    world.job("audited-lost", completed_at="2026-01-02")
+    world.remove(world.uri("audited-lost", "best.pt"))
+    world.row("audited-stuck", status="running", updated_at="2026-01-02")
+    run_id, tasks = _ended(api, {"keep_newest": 0, "keep_best": 0, "expire_after_days": 0})
+    assert tasks == {"check_schema": "success", "audit": "failed", "retain": "upstream_failed"}
+    assert [row["finding"] for row in _found(world, run_id, "audited-lost")] == ["missing"]
+    assert [row["repair"] for row in _found(world, run_id, "audited-stuck")] == ["recorded as failed"]
+    assert world.get("audited-stuck")["status"] == "failed"
+    note = api.note(DAG, run_id)
+    assert note is not None
+    assert "recorded objects checked" in note
+
+
+def test_where_nothing_is_lost_a_dry_run_says_which_states_would_go(api: Airflow, world: World) -> None:
+    for number in range(2):
+        world.job(
+            f"audited-{number}",
+            completed_at=f"2026-01-0{number + 1}",
+            spec={"model": "yolo11n", "dataset": "of this test"},
+        )
+    run_id, tasks = _ended(api, {"keep_newest": 1, "keep_best": 0, "expire_after_days": 0, "sample": 1000})
+    lost = [row for row in world.findings(run_id) if row["finding"] in {"missing", "damaged"}]
+    assert lost == []
+    assert tasks == {"check_schema": "success", "audit": "success", "retain": "success"}
+    note = api.note(DAG, run_id)
+    assert note is not None
+    assert "would be deleted (dry run)" in note
+    assert world.get("audited-0")["last_checkpoint_expired_at"] is None
+    assert world.body(world.uri("audited-0", "best.pt")) == BEST
+
+
+def test_an_unknown_parameter_is_refused(api: Airflow) -> None:
+    _, tasks = _ended(api, {"dryrun": False})
+    assert tasks == {"check_schema": "success", "audit": "failed", "retain": "upstream_failed"}

@@ -1,0 +1,148 @@
+"""The task `evaluate`: both models, fetched as they were recorded, on what the challenger was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.models.promotion import register_copy
+from include.s3.bucket import Bucket
+from include.schema.migrations import apply
+from include.tasks.evaluation import evaluate_both
+from include.tasks.retrain_payloads import Challenge, Challenger, Measured
+from tests.support import platforms
+from tests.support.airflow_connections import lead_to
+from tests.support.dataset_steps import check_dataset
+from tests.support.model_versions import promote_over_present, replace, trained
+from tests.support.retrain_plans import plan
+from tests.support.retrainings import retraining
+from tests.support.tiny_datasets import CLASSES, build
+from tests.support.tiny_models import architecture
+from tests.support.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def connection(
+    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[psycopg.Connection[Any]]:
+    """A migrated database; it and S3 are where Airflow's connections lead to."""
+    apply(platforms.engine(database_url))
+    lead_to(monkeypatch, database_url, s3, bucket, tmp_path / "training")
+    with psycopg.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def challenger(
+    connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path
+) -> Challenger:
+    """A job that is completed, with a tiny model."""
+    weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
+    sha256 = trained(connection, s3_client, bucket, "shapes-1", weights.read_bytes())
+    path = f"s3://{bucket}/checkpoints/shapes-1/best.pt"
+    return Challenger(job_id="shapes-1", path=path, sha256=sha256)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Shapes; the challenger was trained on these."""
+    return build("detect", tmp_path / "data", train=2, val=2).parent
+
+
+class XComs:
+    """What the tasks of the run of train_yolo have returned."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._found = check_dataset(str(folder), "detect", cache, None).model_dump(mode="json")
+
+    def xcom_pull(self, *, dag_id: str, run_id: str, task_ids: str) -> Any:
+        asked = (dag_id, run_id, task_ids)
+        return self._found if asked == ("train_yolo", "retrain__shapes-1", "check_dataset") else None
+
+
+def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shapes-1") -> Measured:
+    challenge = Challenge(
+        job_id=challenger.job_id, run_id=run_id, conf={}, timeout_hours=1, parameters_fingerprint="p"
+    )
+    planned = plan(name="shapes", dataset=str(folder), parameters={"imgsz": 64, "batch": 2, "device": "cpu"})
+    return evaluate_both(
+        retraining(planned),
+        challenge,
+        challenger,
+        cast("Context", {"ti": XComs(folder, folder.parent / "cache")}),
+    )
+
+
+def test_challenger_and_champion_are_measured_on_the_same_data(
+    folder: Path,
+    challenger: Challenger,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    alone = evaluated(folder, challenger)
+    assert (alone.champion_version, alone.champion) == (None, None)
+    trained(connection, s3_client, bucket, "shapes-0", (tmp_path / "best.pt").read_bytes())
+    register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-0", run_id="r")
+    promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
+    both = evaluated(folder, challenger)
+    assert (both.champion_version, both.champion) == (1, both.challenger)
+    assert both.challenger == alone.challenger
+    assert set(both.challenger.classes) == set(CLASSES)
+    assert (both.dataset, both.dataset_fingerprint) == (
+        str(folder), check_dataset(str(folder), "detect", tmp_path / "cache", None).fingerprint
+    )  # fmt: skip
+    assert [path.name for path in (tmp_path / "training").iterdir()] == [".datasets"]
+
+
+def test_a_model_that_is_not_the_recorded_one_is_not_measured(
+    folder: Path, challenger: Challenger, s3_client: S3Client, tmp_path: Path
+) -> None:
+    other = best("detect", tmp_path / "other.pt", ("ring",), architecture(tmp_path))
+    identity = {"sha256": Checkpoint.of_file(other, 0).sha256, "epoch": "1"}
+    replace(s3_client, challenger.path, other.read_bytes(), identity)
+    with pytest.raises(AirflowFailException, match=f"has SHA-256 .* but {challenger.sha256} was recorded"):
+        evaluated(folder, challenger)
+
+
+def test_a_training_whose_run_was_deleted_is_not_measured_on_a_guess(
+    folder: Path, challenger: Challenger
+) -> None:
+    with pytest.raises(AirflowFailException, match="Run retrain__gone of train_yolo was deleted"):
+        evaluated(folder, challenger, run_id="retrain__gone")
+
+
+def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
+    folder: Path,
+    challenger: Challenger,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> None:
+    register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-1", run_id="r")
+    promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
+    with pytest.raises(AirflowSkipException, match="Job shapes-1 is in production already: version 1"):
+        evaluated(folder, challenger)
+
+
+def test_nothing_is_measured_where_others_could_have_prepared_the_data(
+    folder: Path, challenger: Challenger, tmp_path: Path
+) -> None:
+    root = tmp_path / "training"
+    root.mkdir(exist_ok=True)
+    root.chmod(0o777)
+    with pytest.raises(AirflowFailException, match=f"can replace {root / '.datasets'}"):
+        evaluated(folder, challenger)

@@ -1,0 +1,105 @@
+"""The Dag migrate_schema on a real scheduler: what it does, and what it refuses with a sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.request import RequestRefused
+from include.schema.migrations import verify
+from include.schema.request import MigrationRequest
+from include.stack.local import Stack
+from tests.support import platforms
+
+DONE = {"plan": "success", "apply": "success", "verify": "success"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of migrate_schema ended: the state and the log of each task."""
+
+    states: dict[str, str]
+    logs: dict[str, str]
+
+
+def _run(stack: Stack, **conf: Any) -> Run:
+    run_id = stack.api.trigger("migrate_schema", conf)
+    deadline = time.monotonic() + 240
+    while stack.api.run_state("migrate_schema", run_id) in {"queued", "running"}:
+        assert time.monotonic() < deadline, f"migrate_schema {conf} does not end"
+        time.sleep(0.5)
+    tasks = stack.api.task_instances("migrate_schema", run_id)
+    states = {task["task_id"]: task["state"] for task in tasks}
+    ran = [task for task in tasks if task["state"] in {"success", "failed", "skipped"}]
+    logs = {
+        task["task_id"]: "\n".join(
+            stack.api.log_lines("migrate_schema", run_id, task["task_id"], max(1, task["try_number"]))
+        )
+        for task in ran
+    }
+    return Run(states, logs)
+
+
+@pytest.fixture(scope="module")
+def migrated(airflow_stack: Stack) -> Run:
+    """A run without any parameter."""
+    return _run(airflow_stack)
+
+
+@pytest.fixture
+def trained_job(airflow_stack: Stack, migrated: Run) -> Iterator[None]:
+    """A row, so that there is something to lose."""
+    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO training_jobs (job_id) VALUES ('of-value')")
+        yield
+        connection.execute("DELETE FROM training_jobs WHERE job_id = 'of-value'")
+
+
+def test_a_run_without_parameters_migrates_to_the_newest_revision(
+    airflow_stack: Stack, migrated: Run
+) -> None:
+    assert migrated.states == DONE, migrated.logs
+    assert "training_jobs.last_checkpoint_path character varying(500)" in migrated.logs["verify"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_a_dry_run_shows_the_sql_and_applies_nothing(airflow_stack: Stack, migrated: Run) -> None:
+    run = _run(airflow_stack, dry_run=True, target="base", confirm_data_loss=True)
+    assert run.states == {"plan": "success", "apply": "skipped", "verify": "skipped"}, run.logs
+    assert "DROP TABLE training_epochs;" in run.logs["plan"]
+    assert "dry_run: nothing was changed" in run.logs["apply"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_a_plan_reports_what_apply_refuses(airflow_stack: Stack, trained_job: None) -> None:
+    run = _run(airflow_stack, target="base")
+    assert run.states == {"plan": "success", "apply": "failed", "verify": "upstream_failed"}, run.logs
+    assert "PROBLEM: Dropping " in run.logs["plan"]
+    assert "Confirm with confirm_data_loss: true." in run.logs["apply"]
+    assert verify(platforms.engine(airflow_stack.training_db_url))
+
+
+def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: Stack, migrated: Run) -> None:
+    run = _run(airflow_stack, targt="base")
+    assert run.states == {"plan": "failed", "apply": "upstream_failed", "verify": "upstream_failed"}
+    assert "targt is not a parameter of migrate_schema; its parameters are target" in run.logs["plan"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({"tarrget": "head"}, "tarrget is not a parameter of migrate_schema; its parameters are target, "),
+        ({"dry_run": "yes"}, "dry_run='yes' is refused"),
+        ({"confirm_data_loss": 1}, "confirm_data_loss=1 is refused"),
+        ({"target": 1}, "target=1 is refused"),
+        ({"target": ""}, "target='' is refused"),
+    ],
+)
+def test_a_conf_that_is_not_understood_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestRefused, match=said):
+        MigrationRequest.parse(conf)

@@ -1,0 +1,111 @@
+"""What the tasks of promote_model do with a run's conf: promote over Airflow's connections, announce it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from include.models.repository import ModelRepository
+from include.models.version import ModelVersion
+from include.orchestration.assets import PRODUCTION_MODEL
+from include.schema.migrations import apply
+from include.tasks.promote_model import choose_version, promote_chosen
+from tests.support import platforms
+from tests.support.airflow_connections import lead_to
+from tests.support.model_versions import body, version_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def connection(
+    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[psycopg.Connection[Any]]:
+    """A migrated database; it and S3 are where Airflow's connections lead to."""
+    apply(platforms.engine(database_url))
+    lead_to(monkeypatch, database_url, s3, bucket, tmp_path)
+    with psycopg.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def versions(
+    connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> tuple[ModelVersion, ModelVersion]:
+    """Two candidates."""
+    first, second = (version_of(connection, s3_client, bucket, content) for content in (b"one", b"two"))
+    return first, second
+
+
+def run(user: str | None = "ada", **conf: Any) -> Context:
+    """What Airflow gives the tasks of a run with this conf."""
+    dag_run = SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user)
+    return cast("Context", {"dag_run": dag_run, "outlet_events": OutletEventAccessors()})
+
+
+def test_a_run_promotes_what_was_chosen_and_announces_it(
+    versions: tuple[ModelVersion, ModelVersion],
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> None:
+    context = run(name="digits", version=2, reason="better")
+    chosen = choose_version(context)
+    promoted = promote_chosen(chosen, context)
+    assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "ada", "better")
+    assert ModelRepository(connection).production("digits") == promoted
+    assert body(s3_client, f"s3://{bucket}/models/digits/production/best.pt") == b"two"
+    assert context["outlet_events"][PRODUCTION_MODEL].extra == {
+        "name": "digits",
+        "version": 2,
+        "path": versions[1].path,
+        "sha256": versions[1].sha256,
+        "job_id": versions[1].job_id,
+    }
+
+
+def test_a_roll_back_that_is_tried_again_goes_no_further_back(
+    versions: tuple[ModelVersion, ModelVersion],
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> None:
+    version_of(connection, s3_client, bucket, b"three")
+    for version in (1, 2, 3):
+        context = run(name="digits", version=version)
+        promote_chosen(choose_version(context), context)
+    context = run(user=None, name="digits")
+    chosen = choose_version(context)
+    once, again = (promote_chosen(chosen, context) for _ in range(2))
+    assert (once.version, once.promoted_by) == (2, "manual__1")
+    assert again == once
+
+
+def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    first, second = run(name="digits", version=1), run(name="digits", version=2)
+    chosen = [choose_version(context) for context in (first, second)]
+    promote_chosen(chosen[0], first)
+    with pytest.raises(AirflowFailException, match="but version 1 is in production now"):
+        promote_chosen(chosen[1], second)
+    assert not list(second["outlet_events"])
+
+
+def test_what_cannot_be_promoted_fails_for_good(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    with pytest.raises(AirflowFailException, match="versoin is not a parameter of promote_model"):
+        choose_version(run(name="digits", versoin=2))
+    with pytest.raises(AirflowFailException, match="version=3 of model digits does not exist"):
+        choose_version(run(name="digits", version=3))

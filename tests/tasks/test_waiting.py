@@ -1,0 +1,115 @@
+"""A retraining waits for its training: by the job's row, also while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.jobs.repository import JobRepository
+from include.schema.migrations import apply
+from include.tasks.retrain_payloads import Challenge
+from include.tasks.training_operators import JobEnded, conclusion
+from tests.support import platforms
+from tests.support.airflow_connections import lead_to
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.jobs import claim, record_checkpoints, recorded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def connection(
+    database_url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[psycopg.Connection[Any]]:
+    """A migrated database, where Airflow's connection leads to."""
+    apply(platforms.engine(database_url))
+    lead_to(monkeypatch, database_url, s3, "none", tmp_path)
+    with psycopg.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
+    return JobRepository(connection)
+
+
+def test_only_a_completed_job_is_a_challenger(
+    connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    challenge = Challenge(
+        job_id="a", run_id="retrain__a", conf={}, timeout_hours=2, parameters_fingerprint="p"
+    )
+
+    def refusal(timed_out: bool = False) -> str:
+        with pytest.raises(AirflowFailException) as refused:
+            conclusion(challenge, jobs.get("a"), timed_out=timed_out)
+        return str(refused.value)
+
+    assert "Run retrain__a of train_yolo is over, but job a has not ended: it has no row" in refusal()
+    claim(jobs)
+    assert "its row still says queued" in refusal()
+    assert "Job a has not ended within 2 hours" in refusal(timed_out=True)
+    jobs.fail_run("train_yolo", "run1", "train: out of memory")
+    assert "Job a failed (train: out of memory)" in refusal(timed_out=True)
+    record_checkpoints(connection, status="stopped")
+    with pytest.raises(AirflowSkipException, match="Job a was stopped"):
+        conclusion(challenge, jobs.get("a"), timed_out=False)
+    record_checkpoints(connection)
+    challenger = conclusion(challenge, jobs.get("a"), timed_out=True)
+    assert (challenger.job_id, challenger.path) == ("a", "s3://bucket/checkpoints/a/best.pt")
+    assert challenger.sha256 == recorded(jobs).best_checkpoint_sha256
+
+
+def fired(trigger: JobEnded) -> Any:
+    """Let the trigger run to its event, in another triggerer than the one that it was made for."""
+    path, values = trigger.serialize()
+    assert path == f"{JobEnded.__module__}.JobEnded"
+
+    async def first() -> Any:
+        return (await anext(aiter(JobEnded(**values).run()))).payload
+
+    return asyncio.run(asyncio.wait_for(first(), 60))
+
+
+def test_the_trigger_fires_when_the_row_is_completed_though_the_database_was_away(
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    claim(jobs)
+    server = database_url.partition("@")[2].partition("/")[0]
+    with CuttingProxy(f"http://{server}", received=0, cuts=2) as proxy:
+        through = database_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
+
+        def complete() -> None:
+            assert proxy.failing.wait(60)
+            with psycopg.connect(database_url) as own:
+                record_checkpoints(own)
+
+        finishing = threading.Thread(target=complete)
+        finishing.start()
+        event = fired(JobEnded("a", "retrain__a", time.time() + 3600, pause=0.1))
+        finishing.join()
+    assert event == {"timed_out": False}
+    assert proxy.cuts == 2
+    assert "Job a cannot be asked for now" in caplog.text
+
+
+def test_the_trigger_gives_up_at_its_deadline_also_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", "postgresql://nobody@127.0.0.1:1/none")
+    assert fired(JobEnded("a", "retrain__a", time.time() - 1, pause=0.1)) == {"timed_out": True}

@@ -1,0 +1,246 @@
+"""One training in two processes: as exact as in one, and none of them is ever left behind.
+
+The processes are real, and so is what they send each other; gloo on the CPU stands in for NCCL on GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from include.checkpoints.keys import EXACT
+from include.training.contract import (
+    EpochReport,
+    EpochReporter,
+    ProcessKilled,
+    Progress,
+    SavedState,
+    TrainingError,
+    TrainingRequest,
+    TrainingResult,
+)
+from include.training.distributed import RankFailed, train_in_ranks
+from include.training.loading import load_checkpoint
+from include.training.plan import plan_training
+from tests.support.killing import Attempt, Machine
+from tests.support.tiny_models import IMAGES, architecture
+from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+
+ON_CPU = "tests.support.ranks_on_cpu"
+
+
+def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
+    """Epochs of five batches, two images a process; accumulation never ends with an epoch."""
+    return request(
+        task,
+        folder,
+        images=IMAGES,
+        model=architecture(folder, task),
+        epochs=epochs,
+        save_dir=folder / "run",
+        arguments={"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 1} | arguments,
+        identity={"job": "a"},
+    )
+
+
+def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
+    with plan_training(wanted) as plan:
+        return train_in_ranks(plan, 2, reporter, program=ON_CPU)
+
+
+def ranks(process: psutil.Process | None = None) -> dict[int, psutil.Process]:
+    """The training processes that `process` (or this one) has started, by their rank."""
+    children = (process or psutil.Process()).children()
+    # A server of the test session that has forked may have left a zombie, which has no command line.
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return {int(p.environ()["RANK"]): p for p in living if ON_CPU in p.cmdline()}
+
+
+class Seen(Epochs):
+    """Keeps which processes there were at each report, with their loader workers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: set[psutil.Process] = set()
+
+    def report(self, epoch: EpochReport) -> bool:
+        for rank in ranks().values():
+            self.processes |= {rank, *rank.children(recursive=True)}
+        return super().report(epoch)
+
+    def left(self) -> list[psutil.Process]:
+        return psutil.wait_procs(self.processes, timeout=30)[1]
+
+
+def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
+    wanted, whole = asked("classify", tmp_path, dropout=0.2), Seen()
+    result = in_two(wanted, whole)
+    assert [report.epoch for report in whole.reports] == [0, 1, 2]
+    assert {report.inexact_reason for report in whole.reports} == {None}
+    assert len(whole.processes) >= 4  # two, and a loader worker each, which closing the mosaic replaces
+    assert whole.left() == []
+    assert (result.stop_reason, result.epoch, result.device) == ("completed", 2, "cpu and 1 more")
+    assert result.fitness is not None
+    weights = weights_of(Path(result.last.path))
+    shutil.rmtree(wanted.save_dir)
+
+    with pytest.raises(GivesUp.Enough):
+        in_two(wanted, GivesUp(after=2))
+    assert ranks() == {}
+    rest = Epochs()
+    result = in_two(recovery(wanted), rest)
+    assert [(report.epoch, report.inexact_reason) for report in rest.reports] == [(2, None)]
+    assert weights_of(Path(result.last.path)) == weights
+
+
+class EndsWithinEpoch(GivesUp):
+    """Wants a state at once, and gives up when one within an epoch is saved (Epoch- and StateReporter)."""
+
+    def __init__(self) -> None:
+        super().__init__(after=99)
+        self.states: list[SavedState] = []
+
+    def progress(self, progress: Progress) -> bool:
+        return True
+
+    def saved(self, state: SavedState) -> None:
+        self.states.append(state)
+        if state.batch:
+            raise self.Enough
+
+
+def test_two_processes_go_on_within_an_epoch_to_the_same_weights(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, epochs=2)
+    weights = weights_of(Path(in_two(wanted, Epochs()).last.path))
+    shutil.rmtree(wanted.save_dir)
+
+    ends = EndsWithinEpoch()
+    with plan_training(wanted) as plan, pytest.raises(EndsWithinEpoch.Enough):
+        train_in_ranks(plan, 2, ends, ends, program=ON_CPU)
+    assert ranks() == {}
+    state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
+    assert (state["epoch"], state[EXACT]["batch"]) == (ends.states[-1].epoch, ends.states[-1].batch)
+    attempt = recovery(wanted)
+    if attempt.best_from is not None and not attempt.best_from.exists():
+        attempt = replace(attempt, best_from=None)
+    rest = Epochs()
+    result = in_two(attempt, rest)
+    assert {report.inexact_reason for report in rest.reports} == {None}
+    assert weights_of(Path(result.last.path)) == weights
+
+
+def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_path: Path) -> None:
+    wanted, epochs = asked("classify", tmp_path), Epochs()
+    with pytest.raises(GivesUp.Enough):
+        in_two(wanted, GivesUp(after=2))
+    with plan_training(recovery(wanted)) as plan:
+        plan.train(epochs)
+    assert [report.epoch for report in epochs.reports] == [2]
+    assert "processes 1 instead of 2" in (epochs.reports[0].inexact_reason or "")
+
+
+class Stops(Seen):
+    """Ends the training after its first epoch because it was asked to."""
+
+    def report(self, epoch: EpochReport) -> bool:
+        super().report(epoch)
+        return False
+
+
+def test_all_processes_stop_where_the_reporter_says_so(tmp_path: Path) -> None:
+    stops = Stops()
+    result = in_two(asked("classify", tmp_path), stops)
+    assert (result.stop_reason, result.epoch, len(stops.reports)) == ("stopped", 0, 1)
+    assert result.fitness is not None
+    assert stops.left() == []
+
+
+class KillsRank(Seen):
+    """Kills one of the processes at the first report."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def report(self, epoch: EpochReport) -> bool:
+        go_on = super().report(epoch)
+        ranks()[self.rank].kill()
+        return go_on
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_is_killed_the_other_one_ends_and_the_error_names_it(
+    rank: int, tmp_path: Path
+) -> None:
+    kills = KillsRank(rank)
+    with pytest.raises(ProcessKilled, match=rf"Rank {rank} of the training was killed by SIGKILL$"):
+        in_two(asked("classify", tmp_path), kills)
+    assert kills.left() == []
+
+
+class RemovesFolder(Seen):
+    """Makes the next state impossible to write."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def report(self, epoch: EpochReport) -> bool:
+        shutil.rmtree(self.folder)
+        return super().report(epoch)
+
+
+def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    removes = RemovesFolder(wanted.save_dir / "weights")
+    with pytest.raises(RankFailed, match=r"Rank 0 failed with DiskError: .*Parent directory") as failed:
+        in_two(wanted, removes)
+    assert "in save_model" in failed.value.__notes__[0]
+    assert removes.left() == []
+
+
+def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; leave it out"):
+        in_two(asked("detect", tmp_path, rect=True), Epochs())
+    assert ranks() == {}
+
+
+def train_for_ever(folder: Path) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+    in_two(asked("classify", folder, epochs=9999), Epochs())
+    return 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    parent = Attempt(train_for_ever, tmp_path, folder=tmp_path / "parent", machine=Machine(threads=1))
+    families: dict[int, list[psutil.Process]] = {}
+    try:
+        while not (wanted.save_dir / "weights" / "last.pt").exists():
+            assert not parent.ends_within(0), parent.log.read_text()
+            time.sleep(0.01)
+        started = ranks(psutil.Process(parent.pid))
+        families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
+        started[0].suspend()  # so that the other one waits for it, and learns of nothing that it says
+        os.kill(parent.pid, number)
+        assert parent.ends_within(60)
+        assert psutil.wait_procs(families[1], timeout=30)[1] == []
+        with suppress(psutil.NoSuchProcess):
+            started[0].resume()
+        assert psutil.wait_procs(families[0], timeout=30)[1] == []
+    finally:
+        parent.kill()
+        for process in (*families.get(0, ()), *families.get(1, ())):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -1,0 +1,147 @@
+"""Models are measured by one standard: all of the split, classes by their names."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+
+from include.retraining.gate import METRICS
+from include.training.contract import NotResumable, Task, TrainingError, TrainingResult
+from include.training.evaluate import Evaluation, evaluate
+from include.training.run import train
+from tests.support.dataset_steps import describe
+from tests.support.tiny_datasets import CLASSES, TASKS, build
+from tests.support.tiny_models import ARGUMENTS, IMAGES, architecture
+from tests.support.tiny_trainings import Epochs, request
+from tests.support.untrained import best
+
+EPOCHS = 25
+
+
+class Trained(NamedTuple):
+    result: TrainingResult
+    weights: Path
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A tiny detector that has learnt something, and its data."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = build("detect", folder / "data", train=IMAGES, val=8)
+    asked = request(
+        "detect", folder, data=data, model=architecture(folder), epochs=EPOCHS, arguments=ARGUMENTS
+    )
+    result = train(asked, Epochs())
+    assert (result.metrics["metrics/mAP50-95(B)"] or 0) > 0.02
+    return Trained(result, Path(result.best.path), data)
+
+
+def measured(weights: Path, data: Path, task: Task = "detect") -> Evaluation:
+    return evaluate(weights, data, task, imgsz=64, batch=4, device="cpu")
+
+
+def changed(trained: Trained, folder: Path, classes: tuple[str, ...], numbers: dict[int, int]) -> Path:
+    """The same images with other classes: numbers says what becomes of each class of a label."""
+    shutil.copytree(trained.data.parent, folder, ignore=shutil.ignore_patterns("*.cache"))
+    for path in folder.glob("labels/*/*.txt"):
+        rows = [line.split() for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{numbers[int(row[0])]} {' '.join(row[1:])}\n" for row in rows))
+    return describe(folder, path=str(folder), names=dict(enumerate(classes)))
+
+
+def test_it_measures_what_the_training_measured(trained: Trained) -> None:
+    found = measured(trained.weights, trained.data)
+    for name in METRICS["detect"]:
+        if name != "fitness":
+            assert found.metrics[name] == pytest.approx(trained.result.metrics[name], abs=1e-4), name
+    assert found.metrics["fitness"] == pytest.approx(trained.result.fitness, abs=1e-4)
+    assert set(found.classes) == set(CLASSES)
+    mean = sum(found.classes.values()) / len(found.classes)
+    assert mean == pytest.approx(found.metrics["metrics/mAP50-95(B)"], abs=1e-6)
+    assert measured(trained.weights, trained.data) == found
+
+
+def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tmp_path: Path) -> None:
+    """Ultralytics would leave its labels out, and find the old model as good as before."""
+    before = measured(trained.weights, trained.data)
+    data = changed(trained, tmp_path / "more", (*CLASSES, "ring"), {0: 0, 1: 2})
+    found = measured(trained.weights, data)
+    assert found.classes["ring"] == 0.0
+    assert found.classes["box"] == pytest.approx(before.classes["box"], abs=1e-4)
+    assert found.metrics["metrics/mAP50-95(B)"] == pytest.approx(before.classes["box"] / 2, abs=1e-4)
+
+
+def test_classes_that_are_numbered_in_another_order_are_the_same_classes(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """As when a class is added whose name comes first: to Ultralytics every right answer is a wrong one."""
+    data = changed(trained, tmp_path / "sorted", ("a new one", *reversed(CLASSES)), {0: 2, 1: 1})
+    before, found = measured(trained.weights, trained.data), measured(trained.weights, data)
+    assert found.classes == pytest.approx(before.classes, abs=1e-6)
+    assert found.metrics == pytest.approx(before.metrics, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_measured_by_its_metrics_and_by_class(task: Task, tmp_path: Path) -> None:
+    data = build(task, tmp_path / "data", train=2, val=6)
+    found = measured(best(task, tmp_path / "best.pt"), data, task)
+    assert set(found.metrics) == set(METRICS[task])
+    assert set(found.classes) == set(CLASSES)
+    assert all(0 <= value <= 1 for value in found.classes.values())
+    if task == "classify":  # three images of each of two classes
+        assert sum(found.classes.values()) / 2 == pytest.approx(found.metrics["metrics/accuracy_top1"])
+
+
+def test_a_classifier_that_lacks_a_class_or_numbers_them_otherwise_is_measured_on_all_images(
+    tmp_path: Path,
+) -> None:
+    data = build("classify", tmp_path / "data", train=2, val=6)
+    straight = measured(best("classify", tmp_path / "a.pt", ("arrow", "box")), data, "classify")
+    turned = measured(best("classify", tmp_path / "b.pt", ("box", "arrow")), data, "classify")
+    assert straight.classes == {name: 1 - value for name, value in turned.classes.items()}
+    alone = measured(best("classify", tmp_path / "c.pt", ("arrow", "ring")), data, "classify")
+    assert alone.classes == {"arrow": 1.0, "box": 0.0}
+    assert alone.metrics["metrics/accuracy_top1"] == 0.5
+
+
+def test_nothing_is_written_but_label_caches(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(trained.data.parent.rglob("*"))
+    measured(trained.weights, trained.data)
+    assert list(tmp_path.iterdir()) == []
+    assert {path.suffix for path in set(trained.data.parent.rglob("*")) - before} <= {".cache"}
+
+
+def test_what_cannot_be_measured_is_said_in_a_sentence(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"best.pt is a model for detect, so it cannot .* task=segment"):
+        evaluate(trained.weights, trained.data, "segment", device="cpu")
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"train": "a", "val": "b", "names": ["c"]}))
+    with pytest.raises(TrainingError, match=r"best.pt cannot be evaluated on .*data.yaml"):
+        evaluate(trained.weights, tmp_path / "data.yaml", "detect", device="cpu")
+
+
+class Planted:
+    """What a stranger may have put into a file: it writes when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.write_text, (self._path, "I ran")
+
+
+def test_a_file_that_runs_something_when_it_is_loaded_is_refused(trained: Trained, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    torch.save({"model": Planted(ran), "train_args": {"task": "detect"}}, tmp_path / "bad.pt", pickle)
+    with pytest.raises(NotResumable, match="not a checkpoint that can be loaded safely"):
+        evaluate(tmp_path / "bad.pt", trained.data, "detect", device="cpu")
+    assert not ran.exists()

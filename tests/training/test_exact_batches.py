@@ -1,0 +1,295 @@
+"""A training that is interrupted after any batch and goes on ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from include.checkpoints.checkpoint import Position
+from include.checkpoints.keys import EXACT
+from include.training.contract import EpochReport, Progress, TrainingRequest
+from include.training.loading import load_checkpoint
+from include.training.resume import restore
+from include.training.run import build_trainer, train
+from tests.support.tiny_datasets import TASKS
+from tests.support.tiny_models import BATCHES, IMAGES, architecture
+from tests.support.tiny_trainings import EndsAt, Epochs, recovery, request, weights_of
+
+EPOCHS = 4
+
+
+def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
+    """Four epochs of five batches, the last one of two images; optimizer steps end with neither."""
+    given = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False, "close_mosaic": 2} | arguments
+    model = given.pop("model", None) or architecture(folder, task)
+    return request(
+        task,
+        folder,
+        images=images,
+        model=model,
+        epochs=EPOCHS,
+        save_dir=folder / "run",
+        arguments=given,
+        identity={"job": "a"},
+    )
+
+
+def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
+    with build_trainer(wanted, reporter, reporter) as trainer:
+        trainer.args.workers = workers
+        reporter.flush = trainer.state_writer.flush
+        trainer.train()
+
+
+def interrupted(
+    wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()
+) -> list[EpochReport]:
+    """Train with an interruption at each position; returns what the attempts reported."""
+    attempt, reports = wanted, []
+    for count, position in enumerate(positions):
+        ends = EndsAt(position)
+        with pytest.raises(EndsAt.Enough):
+            run(attempt, ends, workers[count] if workers else 0)
+        reports += ends.reports
+        state = load_checkpoint(wanted.save_dir / "weights" / "last.pt")
+        assert (state["epoch"], state[EXACT]["batch"]) == position
+        attempt = recovery(wanted)
+        if not attempt.best_from or not attempt.best_from.exists():
+            attempt = replace(attempt, best_from=None)
+    rest = EndsAt()
+    run(attempt, rest, workers[-1] if workers else 0)
+    return reports + rest.reports
+
+
+def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> tuple[str, list[EpochReport]]:
+    reports = EndsAt()
+    run(wanted, reports, workers)
+    digest = weights_of(wanted.save_dir / "weights" / "last.pt")
+    shutil.rmtree(wanted.save_dir)
+    return digest, reports.reports
+
+
+def last_of(wanted: TrainingRequest) -> str:
+    return weights_of(wanted.save_dir / "weights" / "last.pt")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
+    wanted = asked(task, tmp_path)
+    whole, reports = uninterrupted(wanted, workers=1)
+    again = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
+    assert last_of(wanted) == whole
+    told = {report.epoch: report.metrics for report in again}  # running losses and learning rates among them
+    assert [told[report.epoch] for report in reports] == [report.metrics for report in reports]
+    assert again[-1].inexact_reason is None
+
+
+def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """As YOLO26 has them: their balance changes with each epoch, also where no batch is left."""
+    wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, BATCHES), (1, 2))
+    assert last_of(wanted) == whole
+    head = load_checkpoint(wanted.save_dir / "weights" / "last.pt")["ema"].model[-1]
+    assert (len(head.cv2), len(head.one2one_cv2)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True, "warmup_epochs": 1, "cache": "ram"}
+        | {"nbs": 8, "close_mosaic": 0},
+        {"optimizer": "MuSGD", "nbs": 64, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "cache": "disk"}
+        | {"mosaic": 0.5, "degrees": 20, "single_cls": True, "warmup_epochs": 0},
+        {"rect": True, "mosaic": 0.0, "freeze": 3, "val": False, "batch": 8, "seed": 7, "close_mosaic": 4},
+    ],
+    ids="-".join,
+)
+def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, **arguments)
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, 1), (1, 0), (2, 2))
+    assert last_of(wanted) == whole
+
+
+def test_dropout_draws_the_same(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path, dropout=0.5)
+    whole, _ = uninterrupted(wanted)
+    interrupted(wanted, (-1, 3), (0, 0), (2, 1))
+    assert last_of(wanted) == whole
+
+
+def test_mosaic_finds_the_partners_that_an_interrupted_attempt_had_decoded(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path, images=66, batch=2, nbs=8)
+    whole, _ = uninterrupted(wanted, workers=1)
+    interrupted(wanted, (0, 20), (1, 31), workers=(2, 0, 1))
+    assert last_of(wanted) == whole
+
+
+def test_states_that_are_saved_change_nothing(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    whole, _ = uninterrupted(wanted)
+    saves = EndsAt((-1, 2), (0, 1), (2, 4), (9, 9))
+    run(wanted, saves)
+    assert last_of(wanted) == whole
+    assert [(state.epoch, state.batch) for state in saves.saved_states] == [
+        (-1, 2), (0, 0), (0, 1), (1, 0), (2, 0), (2, 4), (3, 0),
+    ]  # fmt: skip
+    times = [state.trained_seconds for state in saves.saved_states]
+    assert times == sorted(times)
+    assert times[0] > 0
+    assert not (wanted.save_dir / "weights" / "epoch-end.pt").exists()
+
+
+def test_the_time_of_an_epoch_counts_both_attempts(tmp_path: Path) -> None:
+    wanted = asked("classify", tmp_path)
+    first, rest = EndsAt((0, 4)), EndsAt()
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, first)
+    before = load_checkpoint(wanted.save_dir / "weights" / "last.pt")[EXACT]
+    run(recovery(wanted), rest)
+    assert rest.reports[0].seconds > before["epoch_seconds"] > 0
+    assert (
+        rest.saved_states[0].trained_seconds
+        > before["trained_seconds"]
+        > first.saved_states[0].trained_seconds
+    )
+
+
+class Poisons(EndsAt):
+    """Makes a weight NaN in the second epoch, once, after a state was saved in it."""
+
+    def __init__(self, *positions: Position) -> None:
+        super().__init__(*positions)
+        self.model: Any = None
+        self.poisoned = False
+        self.asked = 0
+
+    def progress(self, progress: Progress) -> bool:
+        if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
+            self.poisoned = True
+            with torch.no_grad():
+                next(self.model().parameters()).fill_(torch.nan)
+        wanted = super().progress(progress)
+        self.asked += wanted
+        return wanted
+
+
+def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
+    with build_trainer(wanted, reporter, reporter) as trainer:
+        reporter.model = lambda: trainer.model
+        reporter.flush = trainer.state_writer.flush
+        trainer.train()
+
+
+def test_an_epoch_that_ends_in_nan_begins_again_whatever_was_saved_in_it(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    poisoned(wanted, Poisons())
+    whole = last_of(wanted)
+    shutil.rmtree(wanted.save_dir)
+
+    poisoned(wanted, Poisons((-1, 3), (0, 2), (9, 9)))
+    assert last_of(wanted) == whole
+    shutil.rmtree(wanted.save_dir)
+
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    rest = Poisons()
+    poisoned(recovery(wanted), rest)
+    assert last_of(wanted) == whole
+    assert rest.reports[-1].inexact_reason is None
+
+
+def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_nan(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    (wanted.save_dir / "weights" / "epoch-end.pt").unlink()
+    rest = Poisons()
+    poisoned(recovery(wanted), rest)
+    assert "epoch 2 ended in NaN after it was resumed midway" in (rest.reports[-1].inexact_reason or "")
+
+
+def test_nothing_is_saved_in_an_epoch_once_it_is_nan_nor_when_it_is_repeated(tmp_path: Path) -> None:
+    """A state of the first time would seem to be newer than one of the second."""
+    wanted, reporter = asked("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
+    poisoned(wanted, reporter)
+    assert reporter.asked == 4
+    assert [(state.epoch, state.batch) for state in reporter.saved_states] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+
+
+def test_stopped_in_its_first_epoch_it_leaves_the_best_that_there_is_and_goes_on(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    whole, _ = uninterrupted(wanted)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((-1, 3)))
+    attempt = replace(recovery(wanted), best_from=None)
+    stopped = train(replace(attempt, stop=True), Epochs())
+    assert (stopped.stop_reason, stopped.epoch, stopped.last.position) == ("stopped", -1, (-1, 3))
+    assert stopped.fitness is not None
+    assert load_checkpoint(Path(stopped.best.path))["optimizer"] is None
+    run(attempt, EndsAt())
+    assert last_of(wanted) == whole
+
+
+def test_a_new_job_goes_on_in_the_batch_too_and_begins_the_epoch_anew_with_another_batch_size(
+    tmp_path: Path,
+) -> None:
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((1, 3)))
+    parent = wanted.save_dir / "weights"
+    child = replace(
+        wanted,
+        save_dir=tmp_path / "child",
+        resume_from=parent / "last.pt",
+        best_from=parent / "best.pt",
+        arguments={},
+    )
+    within = EndsAt()
+    run(child, within)
+    assert [report.epoch for report in within.reports] == [2, 3]
+    steps = EndsAt()
+    run(replace(child, save_dir=tmp_path / "other", arguments={"batch": 6}), steps)
+    assert [report.epoch for report in steps.reports] == [2, 3]
+
+
+def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginning(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((0, 2)))
+    begun: list[int] = []
+    model = YOLO(wanted.save_dir / "weights" / "last.pt")
+    model.add_callback("on_train_epoch_start", lambda trainer: begun.append(trainer.epoch))
+    model.train(resume=True)
+    assert begun == [1, 2, 3]
+
+
+def test_memory_that_runs_out_in_the_first_epoch_after_a_resume_may_halve_the_batch(tmp_path: Path) -> None:
+    """No epoch has shown yet that the batch fits."""
+    wanted = asked("detect", tmp_path)
+    for position, fits in (((-1, 3), False), ((0, 3), True)):
+        with pytest.raises(EndsAt.Enough):
+            run(wanted, EndsAt(position))
+        attempt = recovery(wanted)
+        assert attempt.resume_from is not None
+        best = attempt.best_from if attempt.best_from and attempt.best_from.exists() else None
+        assert restore(replace(attempt, best_from=best), attempt.resume_from).fits_memory is fits
+
+
+def test_a_new_job_with_other_data_begins_the_epoch_anew(tmp_path: Path) -> None:
+    wanted = replace(asked("detect", tmp_path), identity={"job": "a", "data": "0" * 64})
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((1, 3)))
+    last = wanted.save_dir / "weights" / "last.pt"
+    for data, batches in (("0" * 64, 3), ("1" * 64, 0)):
+        child = replace(wanted, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
+        restored = restore(replace(child, best_from=last.with_name("best.pt")), last)
+        assert load_checkpoint(restored.path)[EXACT]["batch"] == batches

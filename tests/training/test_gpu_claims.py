@@ -1,0 +1,236 @@
+"""Each training takes a GPU of its own, as long as it lives; one that had a GPU never goes on on a CPU.
+
+What stands in for GPUs is the list that the driver gives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from include.checkpoints.keys import EXACT
+from include.training import devices, gpus
+from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
+from include.training.gpus import (
+    VISIBLE,
+    Gpu,
+    claim_gpus,
+    describe_hardware,
+    require_hardware,
+    visible_gpus,
+    wait_for_gpus,
+)
+from include.training.loading import load_checkpoint
+from include.training.run import train
+from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request
+
+GPUS = [Gpu("GPU-aa11", "H100"), Gpu("GPU-bb22", "H100"), Gpu("MIG-cc33", "A100 MIG 1g.5gb")]
+
+
+@pytest.fixture(autouse=True)
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", lambda: GPUS)
+    monkeypatch.delenv(VISIBLE, raising=False)
+
+
+def hold(device: str, locks: Path, connection: Connection) -> None:
+    """Claim, with a child that outlives this process as loader workers may, and say what CUDA would see."""
+    with claim_gpus(device, locks):
+        if os.fork() == 0:
+            connection.send((os.environ[VISIBLE], os.getpid()))  # it has let go of the claim by now
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(60)
+
+
+@contextmanager
+def another_training(device: str, locks: Path) -> Iterator[str]:
+    """A process that has claimed a GPU; it is killed in the end, and its child only afterwards."""
+    connection, theirs = get_context("fork").Pipe()
+    process = get_context("fork").Process(target=hold, args=(device, locks, theirs))
+    process.start()
+    seen, child = connection.recv()
+    try:
+        yield seen
+    finally:
+        process.kill()
+        process.join()
+        _ORPHANS.append(child)
+
+
+_ORPHANS: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def no_orphans() -> Iterator[None]:
+    yield
+    while _ORPHANS:
+        os.kill(_ORPHANS.pop(), signal.SIGKILL)
+
+
+def test_trainings_take_different_gpus_until_none_is_free(tmp_path: Path) -> None:
+    with ExitStack() as others:
+        seen = [others.enter_context(another_training("auto", tmp_path)) for _ in GPUS]
+        assert seen == [gpu.uuid for gpu in GPUS]
+        with pytest.raises(NoGpuFree, match="have GPU-aa11, GPU-bb22, MIG-cc33"), claim_gpus(None, tmp_path):
+            pass
+    with claim_gpus(None, tmp_path) as device:
+        assert (device, os.environ[VISIBLE]) == ("0", "GPU-aa11")
+    assert VISIBLE not in os.environ
+
+
+def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        with wait_for_gpus("0", tmp_path, 60, pause=0.05) as device:
+            got.append(device)
+
+    got: list[str | None] = []
+    waiting = threading.Thread(target=wait)
+    with another_training("0", tmp_path):
+        waiting.start()
+        begun.wait()
+        with (
+            pytest.raises(NoGpuFree, match="another training has GPU 0"),
+            wait_for_gpus("0", tmp_path, 0.2, pause=0.05),
+        ):
+            pass
+        assert got == []
+    waiting.join(60)
+    assert got == ["0"]
+    assert "another training has GPU 0 of this machine" in caplog.text
+
+
+def test_a_killed_training_frees_its_gpu_though_a_child_lives_on(tmp_path: Path) -> None:
+    with (
+        another_training("0", tmp_path),
+        pytest.raises(NoGpuFree, match="device=0: another training has GPU 0"),
+        claim_gpus("0", tmp_path),
+    ):
+        pass
+    assert _ORPHANS
+    with claim_gpus("0", tmp_path):
+        assert os.environ[VISIBLE] == "GPU-aa11"
+
+
+def test_several_gpus_are_claimed_together_or_not_at_all(tmp_path: Path) -> None:
+    with claim_gpus("2,0", tmp_path) as device:
+        assert (device, os.environ[VISIBLE]) == ("0,1", "MIG-cc33,GPU-aa11")
+    with another_training("1", tmp_path):
+        with pytest.raises(NoGpuFree), claim_gpus("0,1", tmp_path):
+            pass
+        with claim_gpus("0", tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "left"),
+    [
+        (None, [0, 1, 2]),
+        ("2,0", [2, 0]),
+        ("GPU-bb", [1]),
+        ("MIG-cc33,GPU-aa11", [2, 0]),
+        ("0,7,1", [0]),
+        ("1,1", [1]),
+        ("-1", []),
+        ("", []),
+    ],
+)
+def test_cuda_visible_devices_is_respected(variable: str | None, left: list[int]) -> None:
+    assert visible_gpus(GPUS, variable) == [GPUS[number] for number in left]
+
+
+def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "GPU-bb22,GPU-aa11")
+    with claim_gpus("1", tmp_path):
+        assert os.environ[VISIBLE] == "GPU-aa11"
+    with pytest.raises(DeviceNotAvailable, match="numbered 0 to 1"), claim_gpus("2", tmp_path):
+        pass
+
+
+def test_what_a_training_runs_on_is_named(tmp_path: Path) -> None:
+    with claim_gpus("0,1", tmp_path) as device:
+        hardware = describe_hardware(device)
+    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without a driver of NVIDIA
+    assert hardware.gpu == "2x H100"
+    assert describe_hardware("cpu").gpu == "CPU"
+
+
+def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_hardware(None, cpu_worker=False)
+    monkeypatch.setattr(gpus, "list_gpus", list)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: False)
+    for device in (None, "auto"):
+        require_hardware(device, cpu_worker=True)
+        with pytest.raises(DeviceNotAvailable, match=r"has no GPU, and nobody asked for its CPU"):
+            require_hardware(device, cpu_worker=False)
+    require_hardware("cpu", cpu_worker=False)
+    with pytest.raises(DeviceNotAvailable, match=r"device=0,1 is not available: .* has no GPU\. Give"):
+        require_hardware("0,1", cpu_worker=True)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: True)
+    with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not show"):
+        require_hardware(None, cpu_worker=False)
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
+    with claim_gpus(device, tmp_path) as given:
+        assert given == device
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
+    """How a training goes on whose state says that it was on a GPU."""
+    wanted = request("classify", tmp_path, identity={"job": "a"})
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=1))
+    last = wanted.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state[EXACT]["profile"] |= {"device": "NVIDIA H100", "cuda": "13.2"}
+    torch.save(state, last)
+    return recovery(wanted)
+
+
+@pytest.mark.parametrize("device", [None, "0"])
+def test_a_training_that_had_a_gpu_does_not_go_on_on_the_cpu(
+    device: str | None, trained_on_gpu: TrainingRequest
+) -> None:
+    with pytest.raises(GpuLost, match="is of a training on a GPU, and this machine has none"):
+        train(replace(trained_on_gpu, device=device), Epochs())
+
+
+def test_it_goes_on_on_the_cpu_where_that_is_asked_for(trained_on_gpu: TrainingRequest) -> None:
+    epochs = Epochs()
+    train(trained_on_gpu, epochs)
+    assert "device" in (epochs.reports[-1].inexact_reason or "")
+
+
+@pytest.mark.parametrize("device", [None, "auto", "0"])
+def test_a_gpu_that_does_not_answer_is_not_replaced_by_the_cpu(
+    device: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(devices, "has_hardware", lambda: gpus.has_hardware(tmp_path))
+    with pytest.raises(GpuLost, match="this machine has an NVIDIA GPU, but torch cannot use it"):
+        devices.choose_device(device)
+    assert devices.choose_device("cpu") == "cpu"
+    monkeypatch.setenv(VISIBLE, "")
+    assert devices.choose_device(None) == "cpu"

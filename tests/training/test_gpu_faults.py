@@ -1,0 +1,163 @@
+"""What goes wrong on GPUs and on busy machines, shown on a CPU."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import pytest
+import torch
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import nms
+from ultralytics.utils.torch_utils import unwrap_model
+
+from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.loading import load_checkpoint
+from include.training.profile import differences, numeric_profile
+from include.training.quiet import tame_ultralytics
+from include.training.resume import restore
+from include.training.run import build_trainer, train
+from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+
+SETTINGS: dict[str, Any] = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False}
+
+
+def asked(folder: Path) -> TrainingRequest:
+    return request(
+        "detect",
+        folder,
+        images=18,
+        model=str(folder / "tiny.yaml") if (folder / "tiny.yaml").exists() else architecture(folder),
+        epochs=4,
+        save_dir=folder / "run",
+        arguments=SETTINGS,
+        identity={"job": "a"},
+    )
+
+
+def out_of_memory(trainer: Any) -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def interrupt(wanted: TrainingRequest, after: int) -> None:
+    with pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=after))
+
+
+def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = asked(tmp_path)
+    interrupt(wanted, after=2)
+    with build_trainer(recovery(wanted), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
+        with pytest.raises(
+            MemoryTaken, match=r"batch=4 and imgsz=64, although epochs were trained with these before"
+        ):
+            trainer.train()
+        assert trainer.batch_size == 4
+
+
+def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = asked(tmp_path)
+    interrupt(parent, after=2)
+    larger = TrainingRequest(
+        **(vars(recovery(parent)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
+    )
+    with build_trainer(larger, Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
+        with pytest.raises(TrainingError, match="ran out of memory with batch=2 and"):
+            trainer.train()
+
+
+class NanOnce:
+    """Makes the loss of the last batch of an epoch NaN, the first time that it is trained."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.done = epoch, False
+
+    def __call__(self, trainer: Any) -> None:
+        if trainer.epoch == self.epoch and not self.done:
+            self.done = True
+            trainer.loss = torch.tensor(float("nan"))
+
+
+def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
+    """Train with a NaN in epoch 1; returns the weight of the first head's loss in each epoch."""
+    weights: dict[int, float] = {}
+    with build_trainer(wanted, reporter) as trainer:
+        trainer.add_callback("on_train_epoch_end", NanOnce(1))
+        trainer.add_callback(
+            "on_train_batch_end", lambda t: weights.update({t.epoch: unwrap_model(t.model).criterion.o2m})
+        )
+        trainer.train()
+    return list(weights.values())
+
+
+def test_the_loss_weights_are_right_after_an_epoch_that_was_repeated(tmp_path: Path) -> None:
+    model = Path(architecture(tmp_path))
+    model.write_text(f"end2end: true\n{model.read_text()}")  # two heads, as YOLO26 has
+    wanted = asked(tmp_path)
+    weights = train_with_nan(wanted, Epochs())
+    assert weights == pytest.approx([0.8 - epoch * 0.7 / 3 for epoch in range(4)])
+    whole = weights_of(wanted.save_dir / "weights" / "last.pt")
+    with pytest.raises(GivesUp.Enough):
+        train_with_nan(wanted, GivesUp(after=2))
+    train(recovery(wanted), Epochs())
+    assert weights_of(wanted.save_dir / "weights" / "last.pt") == whole
+
+
+def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tame_ultralytics()
+    ticks = itertools.count(step=1000)
+    monkeypatch.setattr(nms, "time", SimpleNamespace(time=lambda: next(ticks)))
+    validator = DetectionValidator(args={"task": "detect", "conf": 0.1, "iou": 0.7})
+    validator.end2end, validator.nc = False, 2
+    torch.manual_seed(0)
+    found = validator.postprocess(torch.rand(3, 4 + 2, 50))
+    assert [len(each["conf"]) > 0 for each in found] == [True, True, True]
+
+
+def test_a_state_of_the_version_before_differs_in_nothing_that_it_did_not_keep() -> None:
+    now = numeric_profile(torch.device("cpu"))
+    before = {name: value for name, value in now.items() if name != "opencv"}
+    assert differences(before, now) == []
+    assert differences(before | {"numpy": "1.0"}, now) == [f"numpy {now['numpy']} instead of 1.0"]
+
+
+def test_the_profile_of_a_gpu_training_names_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = numeric_profile(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    on_gpu = numeric_profile(torch.device("cuda:0"))
+    assert on_gpu["device"] == "NVIDIA H100"
+    assert on_gpu["cpu"] == on_cpu["device"]
+    assert on_gpu["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert str(on_gpu["opencv"]).endswith(cv2.getCPUFeaturesLine())
+
+
+def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) -> None:
+    wanted = asked(tmp_path)
+    interrupt(wanted, after=1)
+    moved = replace(recovery(wanted), device="0")
+    assert moved.resume_from is not None
+    assert load_checkpoint(moved.resume_from)["train_args"]["workers"] == 0
+    assert "workers" not in load_checkpoint(restore(moved, moved.resume_from).path)["train_args"]
+    told = replace(moved, arguments={"workers": 3})
+    assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3
+
+
+def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_path: Path) -> None:
+    with build_trainer(asked(tmp_path), GivesUp(after=1)) as trainer:
+        trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
+        held: list[weakref.ref[Any]] = []
+        with pytest.raises(GivesUp.Enough) as told:
+            trainer.train()
+        assert held
+        assert [reference() for reference in held] == [None, None]
+        assert told.value.__traceback__ is not None  # who handles it still can say where it was

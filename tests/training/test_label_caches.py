@@ -1,0 +1,149 @@
+"""Caches of labels: what lies beside a dataset never runs, and what was scanned is not scanned again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from ultralytics.utils import USER_CONFIG_DIR
+
+from include.training.contract import TrainingError
+from include.training.evaluate import evaluate
+from include.training.label_caches import load_label_cache, save_label_cache
+from include.training.quiet import tame_ultralytics
+from include.training.run import train
+from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import Epochs, request
+from tests.support.untrained import best
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self._proof,)
+
+
+def plant(cache: Path, proof: Path) -> None:
+    """Put a cache there as Ultralytics stores one, with a payload in it."""
+    with cache.open("wb") as file:
+        np.save(file, {"version": "1.0.3", "hash": Payload(proof)})  # type: ignore[arg-type]
+
+
+def caches(data: Path) -> list[Path]:
+    """Where Ultralytics looks for them."""
+    folder = data if data.is_dir() else data.parent / "labels"
+    return [folder / "train.cache", folder / "val.cache"]
+
+
+def test_the_payload_of_these_tests_runs_where_it_is_unpickled(tmp_path: Path) -> None:
+    plant(tmp_path / "train.cache", tmp_path / "proof")
+    np.load(tmp_path / "train.cache", allow_pickle=True)
+    assert (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_training_does_not_run_what_lies_beside_the_data(task: str, tmp_path: Path) -> None:
+    asked = request(task, tmp_path, model=architecture(tmp_path, task), epochs=1)
+    for cache in caches(asked.data):
+        plant(cache, tmp_path / "proof")
+    train(asked, Epochs())
+    assert not (tmp_path / "proof").exists()
+    assert [load_label_cache(cache)["version"] for cache in caches(asked.data)]
+
+
+def test_measuring_does_not_run_what_lies_beside_the_data(tmp_path: Path) -> None:
+    data = request("detect", tmp_path).data
+    weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
+    for cache in caches(data):
+        plant(cache, tmp_path / "proof")
+    evaluate(weights, data, "detect", imgsz=64, device="cpu")
+    assert not (tmp_path / "proof").exists()
+
+
+def test_the_next_training_reads_what_this_one_has_scanned(tmp_path: Path) -> None:
+    asked = request("detect", tmp_path, model=architecture(tmp_path), epochs=1)
+    train(asked, Epochs())
+    scanned = [cache.stat().st_ino for cache in caches(asked.data)]
+    train(asked, Epochs())
+    assert [cache.stat().st_ino for cache in caches(asked.data)] == scanned
+
+
+def test_a_cache_holds_every_number_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = {
+        "im_file": "ü.png",
+        "shape": [3, 4],
+        "cls": rng.random((2, 1), dtype=np.float32),
+        "segments": [rng.random((5, 2), dtype=np.float32), np.zeros((0, 2), np.float32)],
+        "keypoints": None,
+        "normalized": True,
+    }
+    save_label_cache("", tmp_path / "train.cache", {"labels": [label], "hash": "h"}, "1.0")
+    loaded = load_label_cache(tmp_path / "train.cache")
+    assert (loaded["version"], loaded["hash"]) == ("1.0", "h")
+    np.testing.assert_equal(loaded["labels"], [label])
+    assert loaded["labels"][0]["cls"].dtype == np.float32
+    assert loaded["labels"][0]["cls"].flags.writeable
+
+
+def test_addresses_cannot_be_smuggled_in_as_objects(tmp_path: Path) -> None:
+    cache = tmp_path / "train.cache"
+    cache.write_text('{"labels": {"dtype": "|O", "shape": [1], "bytes": "QUFBQUFBQUE="}}')
+    with pytest.raises(ValueError, match="OBJECT"):
+        load_label_cache(cache)
+
+
+def test_a_cache_that_everybody_can_write_to_counts_as_none(tmp_path: Path) -> None:
+    cache = tmp_path / "train.cache"
+    save_label_cache("", cache, {}, "1.0")
+    cache.chmod(0o646)
+    with pytest.raises(PermissionError, match="another account"):
+        load_label_cache(cache)
+
+
+def test_a_link_in_the_place_of_a_cache_is_neither_followed_nor_written_through(tmp_path: Path) -> None:
+    cache, other = tmp_path / "train.cache", tmp_path / "other"
+    other.write_text("{}")
+    cache.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic link"):
+        load_label_cache(cache)
+    save_label_cache("", cache, {}, "1.0")
+    assert other.read_text() == "{}"
+    assert not cache.is_symlink()
+
+
+def test_what_is_no_cache_counts_as_none(tmp_path: Path) -> None:
+    cache = tmp_path / "train.cache"
+    cache.write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match=r"codec|Expecting"):
+        load_label_cache(cache)
+    cache.unlink()
+    os.mkfifo(cache)
+    with pytest.raises(ValueError, match="Expecting"):
+        load_label_cache(cache)
+
+
+def test_compiled_code_is_not_looked_for_where_others_could_have_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    tame_ultralytics.__wrapped__()
+    assert cache_dir() == str(USER_CONFIG_DIR / "torchinductor")
+
+
+def test_a_training_does_not_write_where_everybody_can(tmp_path: Path) -> None:
+    asked = request("detect", tmp_path, save_dir=tmp_path / "open")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(TrainingError, match=r"Every account .* give another save_dir"):
+        train(replace(asked, model="yolo11n"), Epochs())

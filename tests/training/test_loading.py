@@ -1,0 +1,121 @@
+"""A checkpoint is loaded without running what is in it, and says what it is."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from include.training.contract import NotResumable, TrainingError, TrainingResult, UnreadableCheckpoint
+from include.training.loading import (
+    inspect_checkpoint,
+    load_checkpoint,
+    load_training_state,
+    require_resumable,
+)
+from include.training.run import train
+from tests.support.tiny_trainings import Epochs, request
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    folder = tmp_path_factory.mktemp("trained")
+    return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
+
+
+class Planted:
+    """A pickle that creates a file when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.target,)
+
+
+def _zipped(planted: Planted, path: Path) -> None:
+    torch.save({"epoch": 3, "optimizer": {"state": {0: 1}}, "train_args": {}, "model": planted}, path)
+
+
+def _in_the_old_format(planted: Planted, path: Path) -> None:
+    torch.save({"epoch": 3, "model": planted}, path, _use_new_zipfile_serialization=False)
+
+
+def _bare(planted: Planted, path: Path) -> None:
+    path.write_bytes(pickle.dumps(planted))
+
+
+@pytest.mark.parametrize("plant", [_zipped, _in_the_old_format, _bare])
+def test_a_planted_pickle_is_refused_and_never_runs(
+    plant: Callable[[Planted, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof, last = tmp_path / "it-ran", tmp_path / "last.pt"
+    plant(Planted(proof), last)
+    with pytest.raises(UnreadableCheckpoint, match="not a checkpoint that can be loaded safely"):
+        load_checkpoint(last)
+    with pytest.raises(NotResumable):
+        train(request("classify", tmp_path, resume_from=last), Epochs())
+    with pytest.raises(TrainingError, match=r"model=.*last\.pt cannot be used"):
+        train(request("classify", tmp_path, model=str(last)), Epochs())
+    assert not proof.exists()
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    with suppress(RuntimeError):  # a bare pickle is no checkpoint, which torch notices after it ran
+        torch.load(last, weights_only=False)
+    assert proof.exists(), "the plant does nothing anywhere: this test proves nothing"
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _cut,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no checkpoint at all"),
+        lambda path: torch.save({"weights": torch.zeros(2)}, path),
+        lambda path: torch.save([1, 2], path),
+        Path.unlink,
+    ],
+    ids=["cut", "empty", "text", "other tensors", "a list", "missing"],
+)
+def test_what_is_no_checkpoint_is_refused_by_its_path(
+    spoil: Callable[[Path], object], trained: TrainingResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(Path(trained.last.path).read_bytes())
+    spoil(path)
+    with pytest.raises(UnreadableCheckpoint, match=str(path)):
+        require_resumable(path)
+
+
+def test_a_whole_file_says_what_it_is(trained: TrainingResult) -> None:
+    info = inspect_checkpoint(Path(trained.last.path))
+    assert (info.task, info.model) == ("classify", "yolo11n-cls.yaml")
+    assert (info.epoch, info.epochs) == (0, 1)
+    assert info.is_whole
+    assert info.best_fitness == info.fitness == pytest.approx(trained.fitness)
+    assert info.ultralytics_version == trained.ultralytics_version
+    assert Path(info.data).is_dir()
+
+
+def test_a_stripped_file_says_that_it_is_and_cannot_be_resumed(trained: TrainingResult) -> None:
+    best = Path(trained.best.path)
+    info = inspect_checkpoint(best)
+    assert (info.epoch, info.has_optimizer, info.is_whole) == (None, False, False)
+    assert info.model == "yolo11n-cls.yaml"
+    with pytest.raises(NotResumable, match=r"stripped for deployment; resume from a whole last\.pt"):
+        load_training_state(best)
+
+
+def test_another_task_cannot_be_resumed(trained: TrainingResult) -> None:
+    last = Path(trained.last.path)
+    assert load_training_state(last, "classify")["epoch"] == 0
+    with pytest.raises(NotResumable, match="task classify, but task=pose"):
+        load_training_state(last, "pose")

@@ -1,0 +1,109 @@
+"""The training loader decodes an image about once an epoch, and its samples do not depend on who has it."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.pace import training_loader
+from include.training import recent
+from include.training.recent import RecentImages, Slot
+from tests.support.tiny_datasets import build
+
+IMAGES, BATCH, EPOCHS = 131, 1, 2
+"""So many batches that a mosaic's partners come from every eighth one, and not all images are recent."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("detect", tmp_path_factory.mktemp("data"), train=IMAGES, val=4)
+
+
+@pytest.fixture(autouse=True)
+def sixteen_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics starts no more workers than there are processors."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+
+
+def epochs(data: Path, folder: Path, workers: int) -> tuple[str, float]:
+    """What the loader delivers in some epochs, as a hash, and how many images it decodes for a sample."""
+    digest, samples = hashlib.sha256(), 0
+    with training_loader("ours", data, folder, workers, imgsz=64, batch=BATCH) as (loader, decoded):
+        assert (loader.num_workers, loader.dataset.lanes, loader.dataset.all_fit) == (workers, 8, False)
+        for _ in range(EPOCHS):
+            for batch in loader:
+                digest.update(batch["img"].numpy().tobytes() + batch["bboxes"].numpy().tobytes())
+                samples += len(batch["im_file"])
+        return digest.hexdigest(), decoded.value / samples
+
+
+def test_an_image_is_decoded_about_once_with_any_number_of_workers(data: Path, tmp_path: Path) -> None:
+    found = {workers: epochs(data, tmp_path, workers) for workers in (3, 12)}
+    assert len({digest for digest, _ in found.values()}) == 1
+    assert {workers: decoded for workers, (_, decoded) in found.items() if decoded > 1.5} == {}
+
+
+def test_images_that_are_replaced_while_a_sample_is_made_of_them_change_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = epochs(data, tmp_path, 3)
+    monkeypatch.setattr(recent, "MOST_IMAGES", BATCH)  # so that every batch replaces the one before
+    assert epochs(data, tmp_path, 3)[0] == whole
+
+
+def test_who_took_an_image_learns_that_it_was_replaced() -> None:
+    images = RecentImages(batches=1, batch_size=2, side=4, channels=3)
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    images.put(Slot(0, 1), (pixels, (20, 40), (2, 4)))
+    taken = images.get(Slot(0, 1))
+    assert taken is not None
+    assert np.array_equal(taken[0], pixels)
+    assert taken[1:] == ((20, 40), (2, 4))
+    assert images.is_unchanged()
+    images.put(Slot(1, 1), (pixels, (20, 40), (2, 4)))
+    assert not images.is_unchanged()
+    assert images.get(Slot(0, 1)) is None
+    images.start_sample()
+    assert images.is_unchanged()
+
+
+def test_an_image_that_was_replaced_and_came_back_counts_as_replaced() -> None:
+    images = RecentImages(batches=1, batch_size=1, side=4, channels=3)
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for batch in (0, 1, 0):
+        if batch:
+            assert images.get(Slot(0, 0)) is not None
+        images.put(Slot(batch, 0), (pixels, (4, 4), (4, 4)))
+    assert images.get(Slot(0, 0)) is not None
+    assert not images.is_unchanged()
+
+
+def test_two_workers_that_write_to_one_place_never_mix_their_images() -> None:
+    """Where memory is short, two batches that are both recent share a place."""
+    images = RecentImages(batches=1, batch_size=1, side=256, channels=3)
+
+    def write(batch: int) -> None:
+        pixels = np.full((256, 256, 3), batch, np.uint8)
+        for _ in range(4000):
+            images.put(Slot(batch, 0), (pixels, (256, 256), (256, 256)))
+
+    writers = [multiprocessing.get_context("fork").Process(target=write, args=(batch,)) for batch in (1, 2)]
+    for writer in writers:
+        writer.start()
+    mixed = read = 0
+    while any(writer.is_alive() for writer in writers):
+        for batch in (1, 2):
+            images.start_sample()
+            found = images.get(Slot(batch, 0))
+            if found is not None:
+                copied = found[0].copy()
+                if images.is_unchanged():
+                    read += 1
+                    mixed += bool((copied != batch).any())
+    assert read
+    assert mixed == 0

@@ -1,0 +1,174 @@
+"""Training arguments are checked by name, kind and range, without Ultralytics and as Ultralytics does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from include.jobs.spec import SpecError, TrainingSpec
+from include.training.arguments import FILES, OURS, TABLE, check_overrides, known_arguments
+from include.training.derive_arguments import derive
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_is_that_of_the_installed_ultralytics() -> None:
+    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
+
+
+def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refused() -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    check_overrides({name: DEFAULT_CFG_DICT[name] for name in known_arguments() if name not in OURS})
+    for name in OURS:
+        with pytest.raises(ValueError, match=f"^{name} cannot be overridden: "):
+            check_overrides({name: DEFAULT_CFG_DICT.get(name)})
+
+
+def test_every_argument_that_takes_a_text_is_a_choice_or_a_known_file() -> None:
+    """A new argument of Ultralytics that may name a file has to be decided on: see FILES and OURS."""
+    open_texts = {
+        name
+        for name, argument in known_arguments().items()
+        if "str" in argument["kinds"] and "choices" not in argument
+    }
+    assert open_texts - set(OURS) == set(FILES)
+    lists = {name for name, argument in known_arguments().items() if "list" in argument["kinds"]}
+    assert lists - set(OURS) == {"classes", "fraction", "freeze", "imgsz", "scale"}, "none of them a file"
+
+
+PATHS = [
+    "/etc/passwd",
+    "/etc/passwd.yaml",
+    "../x.pt",
+    "x.pt",
+    "https://example.org/x.pt",
+    "ul://a/b",
+    "s3://b/x.pt",
+]
+NEVER_ARGUMENTS = ["augmentations", "teacher", "save_dir", "source", "tracker", "hub_model"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_argument_of_a_job_takes_a_path(path: str) -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    for name in {*DEFAULT_CFG_DICT, *known_arguments(), *OURS, *FILES, *NEVER_ARGUMENTS}:
+        with pytest.raises(SpecError, match=f"^{name}[ =]"):
+            TrainingSpec.parse({"overrides": {name: path}})
+
+
+ACCEPTED: list[dict[str, object]] = [
+    {"mosaic": 0.5, "cos_lr": True, "close_mosaic": 0},
+    {"optimizer": "sgd", "momentum": 1},
+    {"batch": -1},
+    {"batch": 0.7},
+    {"cache": "disk"},
+    {"cache": True},
+    {"fraction": 100},
+    {"scale": [0.5, 1.5]},
+    {"freeze": [0, 1]},
+    {"amp": "bf16"},
+    {"auto_augment": None, "time": None},
+    {"degrees": -10.0, "shear": -2.0, "box": 0, "warmup_epochs": 0.5},
+]
+
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"mosiac": 1.0}, "mosiac is not a training argument of Ultralytics; did you mean mosaic?"),
+    ({"qwertz": 1}, "qwertz is not a training argument of Ultralytics; they are listed at https://"),
+    ({"format": "onnx"}, "format is not a training argument"),
+    ({"mosaic": 1.5}, "mosaic=1.5 is refused: it must be a number between 0 and 1"),
+    ({"quantize": "INT8"}, "quantize='INT8' is refused: training with it needs nvidia-modelopt"),
+    ({"quantize": 8}, "quantize=8 is refused: training with it needs nvidia-modelopt"),
+    ({"mosaic": float("nan")}, "mosaic=nan is refused"),
+    ({"mosaic": True}, "mosaic=True is refused"),
+    ({"close_mosaic": 2.5}, "close_mosaic=2.5 is refused: it must be a whole number"),
+    ({"cos_lr": 1}, "cos_lr=1 is refused: it must be true or false"),
+    ({"nbs": 0}, "nbs=0 is refused: it must be 1 or more"),
+    ({"box": -1}, "box=-1 is refused: it must be 0 or more"),
+    ({"warmup_epochs": -5}, "warmup_epochs=-5 is refused: it must be 0 or more"),
+    ({"box": None}, "box=null is refused: leave it out"),
+    ({"compile": "no-such-mode"}, "compile='no-such-mode' is refused: it must be true or false, 'default'"),
+    ({"cache": "tape"}, "cache='tape' is refused: it must be true or false, 'ram' or 'disk'"),
+    ({"fraction": 0}, "fraction=0 is refused"),
+    ({"data": "coco8.yaml"}, "data cannot be overridden: give the job's dataset"),
+    ({"resume": True}, "resume cannot be overridden: to continue a job, give resume_from"),
+]
+
+
+@pytest.mark.parametrize("overrides", ACCEPTED, ids=str)
+def test_what_ultralytics_takes_is_accepted(overrides: dict[str, object]) -> None:
+    from ultralytics.cfg import get_cfg
+
+    check_overrides(overrides)
+    get_cfg(overrides=overrides)
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), REFUSED, ids=str)
+def test_what_is_wrong_is_refused_in_a_sentence(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the whole sentence is compared below
+        check_overrides(overrides)
+    assert str(refusal.value).startswith(sentence)
+
+
+def test_contract_arguments_and_loading_import_where_torch_is_not_installed() -> None:
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "ultralytics", "numpy", "cv2", "polars", "yaml"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import os
+before = dict(os.environ)
+import include.training.loading, include.training.__main__, include.training.contract
+from include.training.arguments import check_overrides
+check_overrides({"mosaic": 0.5})
+assert dict(os.environ) == before, "an import has changed the environment"
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from include.training.loading import load_checkpoint; load_checkpoint(Path(__file__))",
+        "from include.training.evaluate import evaluate; evaluate(Path(__file__), Path(), 'detect')",
+        "from include.training.quiet import tame_ultralytics; tame_ultralytics()",
+    ],
+)
+def test_ultralytics_is_imported_only_after_it_was_isolated(program: str, tmp_path: Path) -> None:
+    hook = """
+import os, sys
+from pathlib import Path
+
+class Imported(Exception):
+    pass
+
+class Ultralytics:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"torch", "ultralytics"}:  # which imports torch, too
+            raise Imported(os.environ.get("YOLO_OFFLINE"), os.environ.get("ULTRALYTICS_SAFE_LOAD"))
+
+sys.meta_path.insert(0, Ultralytics())
+"""
+    file = tmp_path / "program.py"
+    file.write_text(f"{hook}\n{program}\n")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "ULTRALYTICS_"))
+    }
+    ran = subprocess.run(
+        [sys.executable, file],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Imported: ('true', 'true')" in ran.stderr, ran.stderr

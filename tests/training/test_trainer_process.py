@@ -1,0 +1,181 @@
+"""The trainer as a process of its own: command line, network silence, lack of memory, sudden death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from include.training.__main__ import main
+from include.training.loading import require_resumable
+from tests.support.killing import Attempt, Machine, Place, stop_when, wait_until
+from tests.support.tiny_datasets import build
+from tests.support.tiny_models import command
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--set", "imgsz=64", "batch=4", "workers=0"]
+
+OFFLINE = """
+import socket, sys
+
+def refuse(event, args):
+    if event in {"socket.connect", "socket.getaddrinfo"}:
+        raise SystemExit(f"the network was asked: {event} {args}")
+
+sys.addaudithook(refuse)
+from include.training.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(*arguments: str | Path, program: str | None = None) -> subprocess.CompletedProcess[str]:
+    start = ["-c", program] if program else ["-m", "include.training"]
+    command = [sys.executable, *start, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def test_the_command_line_trains_resumes_and_never_asks_the_network(tmp_path: Path) -> None:
+    data = build("detect", tmp_path / "data")
+    first, second = tmp_path / "first", tmp_path / "second"
+    done = run("--data", data, "--epochs", "1", "--save-dir", first, *QUICK, program=OFFLINE)
+    assert done.returncode == 0, done.stderr
+    assert "epoch=1/1 train/box_loss=" in done.stderr
+    assert "training on the CPU" in done.stderr
+    assert not {"\r", "\x1b", "⚠"} & set(done.stderr)
+    last = json.loads(done.stdout)["last"]["path"]
+    assert last == str(first / "weights" / "last.pt")
+
+    done = run(
+        "--resume", last, "--epochs", "2", "--save-dir", second, "--set", "plots=false", program=OFFLINE
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["start_epoch"], result["epoch"], result["epochs"]) == (1, 1, 2)
+
+
+def test_what_cannot_be_trained_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+    done = run("--data", tmp_path / "nothing.yaml", "--device", "cpu")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: data=")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_command_line_is_status_2() -> None:
+    assert run("--set", "imgsz").returncode == 2
+
+
+def test_running_out_of_memory_is_a_sentence(tmp_path: Path) -> None:
+    data = build("detect", tmp_path / "data")
+    program = f"""
+import resource, sys
+from pathlib import Path
+import include.training.trainers
+from include.training.__main__ import main
+
+in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + {700 * 2**20},) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+    options = ["--set", "imgsz=1280", "batch=8", "workers=0", "plots=false"]
+    done = run("--data", data, "--save-dir", tmp_path / "run", *options, program=program)
+    assert done.returncode == 1
+    assert "error: cpu ran out of memory with batch=8 and imgsz=1280; give a smaller batch" in done.stderr
+
+
+def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -> None:
+    data, weights = build("classify", tmp_path / "data"), tmp_path / "run" / "weights"
+    command = [sys.executable, "-m", "include.training", "--task", "classify", "--device", "cpu"]
+    command += [
+        "--data",
+        str(data),
+        "--epochs",
+        "9999",
+        "--save-dir",
+        str(tmp_path / "run"),
+        *QUICK,
+        "plots=false",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        training = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        wait_until((weights / "last.pt").exists, training.pid)
+        stop_when(training.pid, (part := weights / f"last.pt.{training.pid}.part").exists)
+    finally:
+        training.kill()
+        training.wait()
+    assert part.exists()
+    assert require_resumable(weights / "last.pt").epoch is not None
+    assert require_resumable(weights / "best.pt").epoch is not None
+
+
+class Call:
+    """The trainer's command line, called again and again in the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, 0
+
+    def __call__(self, *options: str, epochs: int = 3, dies_at: Place | None = None) -> Attempt:
+        self.calls += 1
+        return Attempt(
+            main,
+            command(self.folder, epochs, *options),
+            folder=self.folder / f"call-{self.calls}",
+            machine=Machine(threads=1),
+            dies_at=dies_at,
+        )
+
+
+def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -> None:
+    call, last = Call(tmp_path), tmp_path / "run" / "weights" / "last.pt"
+    with call("--recover", epochs=500) as training:
+        wait_until(last.exists, training.pid)
+        os.kill(training.pid, signal.SIGTERM)
+        assert training.status() == 143
+        log = training.log.read_text()
+        assert log.endswith(
+            "error: terminated; run the same command with --recover to continue after the last saved batch\n"
+        )
+        assert "Traceback" not in log
+    epoch = require_resumable(last).epoch
+    assert epoch is not None
+    with call("--recover", epochs=500, dies_at=Place("on_train_epoch_end")) as training:
+        training.status()
+        assert training.begun == [epoch + 1]
+
+
+def test_without_recover_a_training_is_replaced(tmp_path: Path) -> None:
+    call = Call(tmp_path)
+    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+        training.status()
+    with call(dies_at=Place("on_train_epoch_start", 2)) as training:
+        training.status()
+        assert training.begun == [0, 1]
+
+
+def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
+    call = Call(tmp_path)
+    with call(dies_at=Place("on_train_epoch_start", 3)) as training:  # the first epoch's state is written
+        training.status()
+    with call("--recover", epochs=4) as training:
+        assert training.status() == 1
+        assert "another training (epochs was 3 and is 4)" in training.log.read_text()
+        assert "Traceback" not in training.log.read_text()
+
+
+def test_recover_goes_on_with_a_resumed_training(tmp_path: Path) -> None:
+    """Its last.pt is that of the other training until its own first epoch is over."""
+    (other := tmp_path / "other").mkdir()
+    with Call(other)(epochs=1) as training:
+        assert training.status() == 0, training.log.read_text()
+    call, resume = Call(tmp_path), ("--recover", "--resume", str(other / "run" / "weights" / "last.pt"))
+    for dies_at, begun in (
+        (Place("on_train_epoch_end"), [1]),
+        (Place("on_train_epoch_end", 2), [1, 2]),
+        (None, [2]),
+    ):
+        with call(*resume, dies_at=dies_at) as training:
+            assert training.status() == (-signal.SIGKILL if dies_at else 0), training.log.read_text()
+            assert training.begun == begun

@@ -1,0 +1,253 @@
+"""A training continues from its last.pt: at the next epoch, with its optimizer, history and best model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.training.changes import changed_arguments
+from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
+from include.training.loading import load_checkpoint, require_resumable
+from include.training.run import train
+from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished training of three epochs, and how to go on from it elsewhere."""
+
+    request: TrainingRequest
+    result: TrainingResult
+
+    @property
+    def last(self) -> Path:
+        return Path(self.result.last.path)
+
+    @property
+    def best(self) -> Path:
+        return Path(self.result.best.path)
+
+    def continued(self, folder: Path, **given: Any) -> TrainingRequest:
+        settings: dict[str, Any] = {
+            "save_dir": folder / "runs" / "train",
+            "epochs": 5,
+            "arguments": {},
+            "resume_from": self.last,
+            "best_from": self.best,
+        }
+        return replace(self.request, **(settings | given))
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
+    asked = request("classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4})
+    return Parent(asked, train(asked, Epochs()))
+
+
+@pytest.fixture(scope="module")
+def unbeatable(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parent's last.pt, after an epoch so good that no later one beats it."""
+    state = load_checkpoint(parent.last)
+    state["best_fitness"] = 2.0
+    path = tmp_path_factory.mktemp("unbeatable") / "last.pt"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def child(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingResult, Epochs]:
+    epochs = Epochs()
+    return train(parent.continued(tmp_path_factory.mktemp("child")), epochs), epochs
+
+
+def test_it_goes_on_at_the_next_epoch_to_the_larger_number(child: tuple[TrainingResult, Epochs]) -> None:
+    result, epochs = child
+    assert [report.epoch for report in epochs.reports] == [3, 4]
+    assert {report.epochs for report in epochs.reports} == {5}
+    assert (result.start_epoch, result.epoch, result.epochs) == (3, 4, 5)
+    assert result.stop_reason == "completed"
+    assert require_resumable(Path(result.last.path)).epochs == 5
+
+
+def test_the_optimizer_and_the_ema_go_on_counting(
+    parent: Parent, child: tuple[TrainingResult, Epochs]
+) -> None:
+    before, after = load_checkpoint(parent.last), load_checkpoint(Path(child[0].last.path))
+    assert _steps(after) > _steps(before) > 0
+    assert after["updates"] > before["updates"] > 0
+
+
+def _steps(state: dict[str, Any]) -> float:
+    return float(state["optimizer"]["state"][0]["step"])
+
+
+def test_the_history_of_all_epochs_is_kept(parent: Parent, child: tuple[TrainingResult, Epochs]) -> None:
+    old, new = (
+        (Path(r.last.path).parents[1] / "results.csv").read_text().splitlines()
+        for r in (parent.result, child[0])
+    )
+    assert new[: len(old)] == old
+    assert [line.split(",")[0] for line in new[1:]] == ["1", "2", "3", "4", "5"]
+    assert load_checkpoint(Path(child[0].last.path))["train_results"]["epoch"] == [1, 2, 3, 4, 5]
+
+
+def test_what_it_started_from_stays_as_it_was(parent: Parent, child: tuple[TrainingResult, Epochs]) -> None:
+    assert Checkpoint.of_file(parent.last, 2) == parent.result.last
+    assert Checkpoint.of_file(parent.best, parent.result.best_epoch) == parent.result.best
+
+
+def test_nothing_but_the_two_checkpoints_is_left(child: tuple[TrainingResult, Epochs]) -> None:
+    folder = Path(child[0].last.path).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "last.pt"]
+    assert not list(folder.parent.glob("*.pt*"))
+
+
+def test_a_best_pt_that_is_not_beaten_is_kept(parent: Parent, unbeatable: Path, tmp_path: Path) -> None:
+    result = train(parent.continued(tmp_path, resume_from=unbeatable), Epochs())
+    assert result.best_epoch == parent.result.best_epoch
+    assert _weights(Path(result.best.path)) == _weights(parent.best)
+    assert result.best.size > 0
+
+
+def test_without_the_best_pt_the_best_of_the_resumed_epochs_becomes_it(
+    parent: Parent, unbeatable: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = train(parent.continued(tmp_path, resume_from=unbeatable, best_from=None), Epochs())
+    assert result.best_epoch in {3, 4}
+    assert "There is no best.pt" in caplog.text
+
+
+def test_without_the_best_pt_a_last_pt_that_is_the_best_takes_its_place(
+    parent: Parent, tmp_path: Path
+) -> None:
+    state = load_checkpoint(parent.last)
+    state["best_fitness"] = state["train_metrics"]["fitness"] = 2.0
+    last = tmp_path / "last.pt"
+    torch.save(state, last)
+    result = train(parent.continued(tmp_path, resume_from=last, best_from=None), Epochs())
+    assert result.best_epoch == 2
+
+
+def _weights(path: Path) -> str:
+    tensors = load_checkpoint(path)["model"].state_dict().values()
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+def test_a_used_up_patience_begins_anew(tmp_path: Path) -> None:
+    asked = request("classify", tmp_path, epochs=9, arguments=STANDSTILL | {"patience": 2})
+    stopped = Parent(asked, train(asked, Epochs()))
+    assert (stopped.result.stop_reason, stopped.result.epoch) == ("early_stopping", 2)
+    result = train(stopped.continued(tmp_path / "child", epochs=None), Epochs())
+    assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
+
+
+def test_arguments_that_may_change_do_and_the_others_stay(parent: Parent, tmp_path: Path) -> None:
+    changes = {"batch": 2, "patience": 7, "close_mosaic": 1, "lr0": 0.5, "optimizer": "auto"}
+    result = train(parent.continued(tmp_path, epochs=4, arguments=changes), Epochs())
+    before, after = (load_checkpoint(path)["train_args"] for path in (parent.last, Path(result.last.path)))
+    assert {name: after[name] for name in ("batch", "patience", "close_mosaic")} == {
+        "batch": 2,
+        "patience": 7,
+        "close_mosaic": 1,
+    }
+    assert (after["lr0"], after["optimizer"]) == (0.5, before["optimizer"])
+
+
+def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said(tmp_path: Path) -> None:
+    arguments = QUICK | {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0, "momentum": 0.9}
+    asked = request("classify", tmp_path, epochs=2, arguments=arguments)
+    parent = Parent(asked, train(asked, Epochs()))
+    changes = arguments | {"lr0": 0.002, "momentum": 0.8, "weight_decay": 0.001}
+    epochs = Epochs()
+    result = train(parent.continued(tmp_path / "child", epochs=4, arguments=changes), epochs)
+
+    before, after = (load_checkpoint(path)["optimizer"] for path in (parent.last, Path(result.last.path)))
+    was, is_ = before["param_groups"][0], after["param_groups"][0]
+    assert (was["initial_lr"], is_["initial_lr"]) == (0.01, 0.002)
+    assert (was["momentum"], is_["momentum"]) == (0.9, 0.8)
+    assert is_["weight_decay"] > was["weight_decay"]
+    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # of four epochs the last one, falling evenly to a hundredth
+    assert epochs.reports[-1].metrics["lr/pg0"] == pytest.approx(at_its_end, rel=0.01)
+    reason = epochs.reports[0].inexact_reason
+    assert reason is not None
+    assert reason.startswith("trained from epoch 3 on with lr0=0.002 instead of 0.01, momentum=0.8 instead")
+    again = train(parent.continued(tmp_path / "same", epochs=3, arguments=arguments), same := Epochs())
+    assert (again.epoch, same.reports[0].inexact_reason) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "changed"),
+    [
+        ({"lr0": 0.1, "mosaic": 0.5}, {"lr0": 0.1, "mosaic": 1.0}, ("mosaic",)),
+        ({"imgsz": 50, "batch": -1}, {"imgsz": 64, "batch": 8}, ()),
+        ({"imgsz": 96, "batch": 4}, {"imgsz": 64, "batch": 8}, ("imgsz", "batch")),
+        ({"workers": 2, "patience": 3, "plots": False}, {"workers": 8, "patience": 9, "plots": True}, ()),
+        ({"warmup_bias_lr": 0.1}, {"warmup_bias_lr": 0.0}, ()),
+    ],
+)
+def test_only_what_changes_the_weights_counts_as_a_change(
+    given: dict[str, object], trained: dict[str, object], changed: tuple[str, ...]
+) -> None:
+    assert changed_arguments(given, trained) == changed
+
+
+def test_an_interrupted_training_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    asked = request("classify", tmp_path, epochs=4)
+    with pytest.raises(GivesUp.Enough):
+        train(asked, GivesUp(after=2))
+    weights = asked.save_dir / "weights"
+    epochs = Epochs()
+    again = replace(asked, epochs=None, resume_from=weights / "last.pt", best_from=weights / "best.pt")
+    result = train(again, epochs)
+    assert [report.epoch for report in epochs.reports] == [2, 3]
+    assert (result.epoch, result.epochs) == (3, 4)
+
+
+@pytest.mark.parametrize("task", ["detect", "pose"])
+def test_other_tasks_resume_too(task: str, tmp_path: Path) -> None:
+    asked = request(task, tmp_path, epochs=1, model=f"yolo26n{_suffix(task)}")
+    parent = Parent(asked, train(asked, Epochs()))
+    result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())
+    assert (result.start_epoch, result.epoch) == (1, 1)
+    assert require_resumable(Path(result.last.path), task).epoch == 1
+
+
+def _suffix(task: str) -> str:
+    return {"detect": "", "pose": "-pose"}[task]
+
+
+@pytest.mark.parametrize("epochs", [None, 1, 3])
+def test_no_epoch_left_to_train_is_refused(epochs: int | None, parent: Parent, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; give epochs"
+    ):
+        train(parent.continued(tmp_path, epochs=epochs), Epochs())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stripped_file_is_refused(parent: Parent, tmp_path: Path) -> None:
+    with pytest.raises(NotResumable, match="holds no optimizer state, because it was stripped"):
+        train(parent.continued(tmp_path, resume_from=parent.best), Epochs())
+
+
+def test_a_missing_file_is_refused_although_another_run_lies_about(
+    parent: Parent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "other" / "weights").mkdir(parents=True)
+    shutil.copy(parent.last, tmp_path / "runs" / "other" / "weights" / "last.pt")
+    monkeypatch.chdir(tmp_path)  # Ultralytics falls back to the newest run below the working directory
+    with pytest.raises(NotResumable, match=r"gone\.pt does not exist"):
+        train(parent.continued(tmp_path, resume_from=tmp_path / "gone.pt"), Epochs())
+
+
+def test_the_checkpoint_of_another_task_is_refused(parent: Parent, tmp_path: Path) -> None:
+    detect = request("detect", tmp_path, resume_from=parent.last)
+    with pytest.raises(NotResumable, match="is a training of task classify, but task=detect"):
+        train(detect, Epochs())

@@ -1,0 +1,376 @@
+"""What hangs is noticed from outside, explained and killed, and the next attempt ends with the same weights.
+
+Everything is real: the processes that train, what stops them, and the watchdog. Only its limits are short.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heartbeats
+from include.training.plan import plan_training
+from include.trusted_folders import make_trusted_folder
+from include.watchdog.limits import Limits
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
+from tests.orchestration.test_retries import Task
+from tests.support import hanging, killing
+from tests.support.killing import Machine
+from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import Epochs, request, weights_of
+
+SHORT = Limits(training=3, elsewhere=60)
+
+
+class Attempt:
+    """One attempt at the training in a folder, in a process of its own as the task has one."""
+
+    def __init__(self, folder: Path, number: int, limits: Limits, *how: str) -> None:
+        self.watchdog = folder / "watchdog"
+        own, alone = folder / f"attempt-{number}", Machine(threads=1)
+        self._process = killing.Attempt(
+            hanging.attempt, folder, number, limits, *how, folder=own, machine=alone
+        )
+        self.root = psutil.Process(self._process.pid)
+
+    @property
+    def log(self) -> str:
+        return self._process.log.read_text()
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """Every process of it, the watchdog too."""
+        return [self.root, *self.root.children(recursive=True)]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that the attempt brings about."""
+        while not condition():
+            assert not self._process.ends_within(0), self.log
+            time.sleep(0.01)
+
+    def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
+        """Wait until each of its processes is in this epoch, from 0, or in a later one, amid its batches."""
+
+        def trains() -> bool:
+            beats = read_beats(self.watchdog)
+            in_training = [b for b in beats if b.phase is Phase.TRAINING and b.epoch >= epoch]
+            return len(in_training) == processes
+
+        self.until((self.watchdog / "watching").exists)  # before that the folder is made anew
+        self.until(trains)
+
+    def status(self) -> int:
+        """Wait for its end; minus the signal that killed it."""
+        assert self._process.ends_within(120), self.log
+        return self._process.status()
+
+    def kill(self) -> None:
+        for process in self.family:
+            with suppress(psutil.Error):
+                process.kill()
+        self._process.status()
+
+
+@contextmanager
+def attempt(folder: Path, number: int = 1, limits: Limits = SHORT, *how: str) -> Iterator[Attempt]:
+    started = Attempt(folder, number, limits, *how)
+    try:
+        yield started
+    finally:
+        with suppress(psutil.Error):
+            started.kill()
+
+
+def left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=30)[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with attempt(folder) as whole:
+        assert whole.status() == 0, whole.log
+    return weights_of(folder / "run" / "weights" / "last.pt")
+
+
+def test_a_trainer_that_was_stopped_is_explained_and_killed_and_the_next_attempt_ends_with_the_same_weights(
+    uninterrupted: str, tmp_path: Path
+) -> None:
+    with attempt(tmp_path) as stopped:
+        stopped.until_it_trains()
+        family = stopped.family
+        stopped.root.suspend()
+        assert stopped.status() == -signal.SIGKILL
+        assert left(family) == []
+        pid = stopped.root.pid
+        first = next(
+            line for line in stopped.log.splitlines() if line.startswith("No batch has finished for ")
+        )
+        assert f"the trainer (process {pid}) is stopped (SIGSTOP)" in first
+        assert "the next one resumes from the last durable state" in first
+        assert " in _do_train" in stopped.log
+    trace = Trace.read(stopped.watchdog)
+    assert trace is not None
+    assert (trace.attempt, trace.cause) == (1, HANG)
+    assert trace.epoch >= 1
+    with attempt(tmp_path, 2) as next_one:
+        assert next_one.status() == 0, next_one.log
+        assert Trace.read(next_one.watchdog) is None
+    assert weights_of(tmp_path / "run" / "weights" / "last.pt") == uninterrupted
+
+
+def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "hold-the-gil") as holding:
+        assert holding.status() == -signal.SIGKILL, holding.log
+        assert "after batch 0 of epoch 2" in holding.log
+        assert " in hold_the_interpreter_lock" in holding.log
+
+
+def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+    # A worker is waited for at the beginning of an epoch too, where the other limit holds.
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        family = loading.family
+        worker.suspend()
+        assert loading.status() == -signal.SIGKILL
+        assert left(family) == []
+        assert f"a loader worker (process {worker.pid}) is stopped (SIGSTOP)" in loading.log
+        assert " in _worker_loop" in loading.log
+        assert "DataLoader worker" not in loading.log  # the trainer had no time to call it an error
+
+
+def test_one_stopped_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
+        ranks.until_it_trains(processes=2)
+        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[1].pid)
+        rank.suspend()
+        assert ranks.status() == -signal.SIGKILL
+        assert left(family) == []
+        assert f"rank 1 (process {rank.pid}) is stopped (SIGSTOP)" in ranks.log
+        assert "--- rank 0 (process " in ranks.log
+        assert "--- a loader worker of rank 0 (process " in ranks.log
+        assert " in train_in_ranks" in ranks.log
+        assert " in _do_train" in ranks.log
+
+
+def test_a_stopped_rank_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
+        ranks.until_it_trains(processes=2)
+        family = ranks.family
+        psutil.Process(read_beats(ranks.watchdog)[1].pid).suspend()
+        ranks.root.kill()
+        assert left(family) == []
+
+
+def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--workers=2") as killed:
+        killed.until_it_trains()
+        family = killed.family
+        for process in killed.root.children():
+            if process.cmdline() == killed.root.cmdline():
+                process.suspend()  # so that it does not notice by itself
+        killed.root.kill()
+        assert killed.status() == -signal.SIGKILL
+        assert left(family) == []
+        trace = Trace.read(killed.watchdog)
+        assert trace is not None
+        assert (trace.attempt, trace.cause) == (1, UNKNOWN)
+        assert trace.epoch >= 1
+
+
+def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "--workers=2") as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        worker.kill()
+        assert loading.status() == 1
+        assert "ProcessKilled: DataLoader worker (pid" in loading.log
+        trace = Trace.read(loading.watchdog)
+        assert trace is not None
+        assert (trace.attempt, trace.cause) == (1, UNKNOWN)
+        assert trace.epoch >= 1
+        assert re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", trace.detail)
+
+
+def test_reading_labels_shows_that_an_attempt_lives_before_its_first_batch(tmp_path: Path) -> None:
+    asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
+    with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
+        make_trusted_folder(tmp_path / "beats")
+        with send_heartbeats(plan.heartbeats):
+            trainer = plan.build_trainer(Epochs())
+            (before,) = read_beats(tmp_path / "beats")
+            trainer._setup_train()
+            (after,) = read_beats(tmp_path / "beats")
+    assert after.phase is before.phase is Phase.STARTING
+    assert after.beats - before.beats >= 8 + 4  # images of both splits, whose labels were read
+
+
+def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=60), "slow-validation") as slow:
+        assert slow.status() == 0, slow.log
+        assert "slept" in slow.log
+
+
+def test_a_watchdog_that_was_stopped_itself_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=8, elsewhere=60)) as suspended:
+        suspended.until_it_trains()
+        watchdog = next(p for p in suspended.root.children() if "include.watchdog" in p.cmdline())
+        suspended.root.suspend()
+        time.sleep(1.5)  # the watchdog sees that nothing happens
+        watchdog.suspend()
+        time.sleep(9)
+        watchdog.resume()
+        time.sleep(1.5)  # and sees it again
+        suspended.root.resume()
+        assert suspended.status() == 0, suspended.log
+
+
+def test_a_trainer_that_was_stopped_while_it_trains_nothing_is_killed_too(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, SHORT, "fetch-for-ever") as fetching:
+        fetching.until(lambda: "fetching" in fetching.log)
+        fetching.until((fetching.watchdog / "watching").exists)
+        time.sleep(SHORT.training + 2)  # whoever fetches is left alone
+        fetching.root.suspend()
+        assert fetching.status() == -signal.SIGKILL
+        assert "The trainer has been stopped for " in fetching.log
+
+
+def test_three_hangs_in_a_row_end_the_job_with_a_sentence_that_names_the_hang(tmp_path: Path) -> None:
+    task = Task({"job_id": "mine"})
+    for number in (1, 2, 3):
+        task.begin((2, 17), Trace.read(tmp_path / "watchdog"))
+        with attempt(tmp_path, number, Limits(training=1, elsewhere=60), "fetch-for-ever") as fetching:
+            fetching.until(lambda: "fetching" in fetching.log)
+            fetching.root.suspend()
+            assert fetching.status() == -signal.SIGKILL
+    with pytest.raises(AirflowFailException) as end:
+        task.begin((2, 17), Trace.read(tmp_path / "watchdog"))
+    assert "Most likely it hangs (3 of 3 times). The trainer has been stopped for " in str(end.value)
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group with little memory, for processes that enter it."""
+    memory = Path("/sys/fs/cgroup/memory")
+    group = (memory if memory.is_dir() else memory.parent) / f"watchdog-{os.getpid()}"
+    limit = group / ("memory.limit_in_bytes" if memory.is_dir() else "memory.max")
+    try:
+        group.mkdir()
+        limit.write_text(str(3 * 2**29))
+    except OSError as error:
+        pytest.skip(f"needs a control group of its own: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_cause(
+    memory_group: Path, tmp_path: Path
+) -> None:
+    with attempt(tmp_path, 1, SHORT, "take-all-memory") as greedy:
+        (memory_group / "cgroup.procs").write_text(str(greedy.root.pid))  # and what it starts from now on
+        greedy.until_it_trains(epoch=0)
+        family = greedy.family
+        assert greedy.status() == -signal.SIGKILL, greedy.log
+        assert left(family) == []
+        trace = Trace.read(greedy.watchdog)
+        assert trace is not None
+        assert (trace.cause, trace.epoch) == (MEMORY, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "phase", "batches", "limit"),
+    [
+        (None, Phase.TRAINING, [], 1800),  # nobody knows yet how long a batch takes
+        (None, Phase.TRAINING, [1.0, 2.0, 900.0], 300),
+        (None, Phase.TRAINING, [20.0, 30.0, 40.0], 600),
+        (None, Phase.STARTING, [], 1800),
+        (None, Phase.BETWEEN, [200.0], 4000),
+        (10, Phase.TRAINING, [20.0], 10),
+        (10, Phase.STARTING, [], 120),
+        (3600, Phase.BETWEEN, [], 21600),
+    ],
+)
+def test_the_limit_follows_from_the_parameter_the_phase_and_the_batches(
+    given: float | None, phase: Phase, batches: list[float], limit: float
+) -> None:
+    assert Limits.from_timeout(given).limit(phase, batches) == limit
+
+
+@pytest.mark.parametrize("given", [None, 10, 600])
+def test_ranks_wait_for_each_other_longer_than_the_watchdog_and_for_minutes_only(given: float | None) -> None:
+    limits = Limits.from_timeout(given)
+    assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
+
+
+def trace(number: int, cause: str, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
+    return Trace(number, cause, detail or f"Attempt {number} ended", epoch, batch)
+
+
+SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
+    "hangs": (
+        [trace(1, HANG, batch=1), trace(2, HANG, batch=2), trace(3, HANG, detail="No batch for 300 s")],
+        r"^Most likely it hangs \(3 of 3 times\)\. No batch for 300 s\. Look at the stacks .* hang_timeout$",
+    ),
+    "hangs at one sample": (
+        [trace(number, HANG) for number in (1, 2, 3)],
+        r"it hangs .*, each time after batch 7 of epoch 4: a bad sample may be the reason\.",
+    ),
+    "memory": (
+        [trace(1, MEMORY), None, trace(3, MEMORY)],
+        r"^Most likely its machine has too little memory \(2 of 3 times\)\. .* smaller batch",
+    ),
+    "a bad sample": (
+        [trace(number, UNKNOWN) for number in (1, 2, 3)],
+        r"^Most likely a bad sample makes it crash: it died each time after batch 7 of epoch 4\.",
+    ),
+    "different places": (
+        [trace(number, UNKNOWN, batch=number) for number in (1, 2, 3)],
+        r"^Most likely its machine has too little memory \(`dmesg` shows .*, or its data make it crash\.",
+    ),
+    "before the first epoch": ([trace(number, UNKNOWN, epoch=-1) for number in (1, 2, 3)], "`dmesg` shows"),
+    "nothing known": ([None, None, None], "`dmesg` shows"),
+}
+
+
+@pytest.mark.parametrize(("traces", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_the_likely_cause_is_what_most_attempts_left_behind(
+    traces: list[Trace | None], sentence: str
+) -> None:
+    assert re.search(sentence, likely_cause(traces))
+
+
+def test_ranks_wait_for_each_other_as_long_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torch import device, distributed
+    from ultralytics.engine.trainer import BaseTrainer
+
+    from include.training.exact import ExactMixin
+
+    def on_gloo(_: BaseTrainer) -> None:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1, timeout=timedelta(hours=3)
+        )
+
+    monkeypatch.setattr(BaseTrainer, "_setup_ddp", on_gloo)
+    trainer = ExactMixin.__new__(ExactMixin)
+    trainer.collective_timeout = Limits.from_timeout(600).rank_timeout
+    trainer._setup_ddp()
+    try:
+        group = distributed.group.WORLD
+        assert group is not None
+        assert group._get_backend(device("cpu")).options._timeout == timedelta(seconds=3600 + 600)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,284 @@
+"""What a training starts from is found before a GPU is taken, and known by its hash from then on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolved_job import ResolvedJob
+from include.jobs.listing import JobListing
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.models.promotion import register_copy
+from include.s3.bucket import Bucket
+from include.s3.errors import ObjectNotFound
+from tests.support.jobs import recorded
+from tests.support.model_versions import promote_over_present
+from tests.support.release_server import Release, finder, serving
+from tests.support.tiny_models import architecture
+from tests.support.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+Resolving = Callable[..., ResolvedJob]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    return best("detect", folder / "tiny.pt", architecture=architecture(folder))
+
+
+@pytest.fixture
+def release(weights: Path) -> Iterator[Release]:
+    with serving() as release:
+        release.files["yolo11n.pt"] = weights.read_bytes()
+        yield release
+
+
+@pytest.fixture
+def resolving(
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    release: Release,
+) -> Resolving:
+    connection.autocommit = True
+    store = CheckpointStore(Bucket(s3_client, bucket))
+    weights = finder(s3_client, bucket, connection, release.url)
+
+    def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
+        return resolve(params, run, jobs, store, lambda *_: False, weights)
+
+    return run
+
+
+@pytest.fixture
+def trained(
+    resolving: Resolving,
+    weights: Path,
+    s3_client: S3Client,
+    bucket: str,
+    connection: psycopg.Connection[Any],
+) -> str:
+    """A completed job with a best.pt."""
+    resolving({"job_id": "trained", "model": "yolo11n"}, replace(RUN, run_id="manual__0"))
+    file = Checkpoint.of_file(weights, epoch=4)
+    store = CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
+    store.upload(file, "trained", "best", "8.4")
+    connection.execute(
+        "UPDATE training_jobs SET status = 'completed', epoch = 4, best_checkpoint_path = %s, "
+        "best_checkpoint_sha256 = %s, best_checkpoint_size = %s WHERE job_id = 'trained'",
+        [store.uri("trained", "best"), file.sha256, file.size],
+    )
+    return "trained"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refusal(resolving: Resolving, params: dict[str, Any]) -> str:
+    with pytest.raises(SpecError) as refusal:
+        resolving(params)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_pretrained_file_is_fetched_and_its_hash_is_in_the_row_and_in_the_identity(
+    resolving: Resolving, jobs: JobRepository, weights: Path, bucket: str
+) -> None:
+    job = resolving({"job_id": "a", "model": "YOLO11n.pt"})
+    assert job.weights is not None
+    assert (job.weights.path, job.weights.job_id) == (f"s3://{bucket}/pretrained/yolo11n.pt", None)
+    assert job.identity()["initial_weights"] == job.weights.sha256 == _sha256(weights)
+    row = recorded(jobs, "a")
+    assert (row.initial_weights_path, row.initial_weights_sha256) == (job.weights.path, job.weights.sha256)
+    assert (row.spec or {})["model"] == "yolo11n.pt"
+    assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
+
+
+def test_a_training_from_scratch_has_no_weights(resolving: Resolving, jobs: JobRepository) -> None:
+    job = resolving({"job_id": "a", "model": "yolo11n"})
+    assert job.weights is None
+    assert "initial_weights" not in job.identity()
+    assert recorded(jobs, "a").initial_weights_sha256 is None
+
+
+def test_other_content_under_the_same_name_is_another_training(
+    resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    first = resolving({"job_id": "a", "model": "yolo11n.pt"})
+    other = best("detect", tmp_path / "b.pt", classes=("cat",), architecture=architecture(tmp_path))
+    s3_client.upload_file(str(other), bucket, "pretrained/yolo11n.pt")
+    second = resolving({"job_id": "a", "model": "yolo11n.pt"})
+    assert second.identity() == first.identity() | {"initial_weights": _sha256(other)}
+    assert _sha256(other) != first.identity()["initial_weights"]
+
+
+def test_a_file_that_cannot_be_had_is_refused_with_the_ways_out(
+    resolving: Resolving, release: Release, jobs: JobRepository
+) -> None:
+    release.status = 404
+    sentence = _refusal(resolving, {"job_id": "a", "model": "yolo11n.pt"})
+    assert "PRETRAINED_URL" in sentence
+    assert "make pretrained FILE=yolo11n.pt" in sentence
+    assert "model='yolo11n'" in sentence
+    assert jobs.get("a") is None
+
+
+def test_weights_of_another_task_are_refused_whatever_their_name_says(
+    resolving: Resolving, s3_client: S3Client, bucket: str, weights: Path
+) -> None:
+    s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
+    params = {"model": "company.pt", "task": "segment", "dataset": "s3://b/data.zip"}
+    assert "model='company.pt' is a model for detect, but the task is segment" in _refusal(resolving, params)
+
+
+def test_a_file_in_s3_is_known_by_its_hash_too(
+    resolving: Resolving, s3_client: S3Client, bucket: str, weights: Path
+) -> None:
+    s3_client.upload_file(str(weights), bucket, "start/tiny.pt")
+    job = resolving({"model": f"s3://{bucket}/start/tiny.pt"})
+    assert job.weights is not None
+    assert (job.weights.sha256, job.weights.job_id) == (_sha256(weights), None)
+    with pytest.raises(ObjectNotFound, match="does not exist at"):
+        resolving({"model": f"s3://{bucket}/absent.pt"})
+
+
+@pytest.mark.parametrize("model", ["job:trained", "s3://{bucket}/checkpoints/trained/best.pt"])
+def test_fine_tuning_a_job_starts_from_its_best_pt_and_is_its_child(
+    resolving: Resolving, jobs: JobRepository, trained: str, weights: Path, bucket: str, model: str,
+    connection: psycopg.Connection[Any],
+) -> None:  # fmt: skip
+    job = resolving({"job_id": "tuned", "model": model.format(bucket=bucket)})
+    assert job.resume is None
+    assert job.weights is not None
+    assert (job.weights.sha256, job.weights.job_id) == (_sha256(weights), trained)
+    row = recorded(jobs, "tuned")
+    assert (row.parent_job_id, row.resumed_epoch) == (trained, None)
+    found = {
+        each.job_id: (each.parent_job_id, each.fine_tuned)
+        for each in JobListing(connection).lineage("tuned").jobs
+    }
+    assert found == {trained: (None, False), "tuned": (trained, True)}
+
+
+def test_fine_tuning_a_version_starts_from_its_file(
+    resolving: Resolving,
+    jobs: JobRepository,
+    trained: str,
+    s3_client: S3Client,
+    bucket: str,
+    connection: psycopg.Connection[Any],
+) -> None:
+    connection.autocommit = False
+    assert "model='model:digits': name='digits' is not a registered model" in _refusal(
+        resolving, {"model": "model:digits"}
+    )
+    version = register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
+    connection.commit()
+    sentence = _refusal(resolving, {"model": "model:digits"})
+    assert "no version of it is in production; name one, such as model:digits@1" in sentence
+    assert "version=7 of model digits does not exist" in _refusal(resolving, {"model": "model:digits@7"})
+    job = resolving({"job_id": "tuned", "model": "model:digits@1"})
+    assert job.weights is not None
+    assert (job.weights.path, job.weights.sha256) == (version.path, version.sha256)
+    assert recorded(jobs, "tuned").parent_job_id == trained
+    connection.commit()
+    promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
+    connection.commit()
+    assert resolving({"job_id": "newer", "model": "model:digits"}).weights == job.weights
+
+
+@pytest.mark.parametrize(
+    ("params", "part"),
+    [
+        ({"model": "job:nobody"}, "model='job:nobody': there is no such job"),
+        ({"model": "job:begun"}, "model='job:begun': the job is queued and has recorded no best.pt"),
+        ({"model": "job:own", "job_id": "own"}, "model='job:own' is this job itself"),
+    ],
+)
+def test_a_job_without_a_best_pt_cannot_be_fine_tuned(
+    resolving: Resolving, params: dict[str, Any], part: str
+) -> None:
+    resolving({"job_id": "begun", "model": "yolo11n"})
+    assert part in _refusal(resolving, params)
+
+
+def test_a_best_pt_that_was_replaced_is_refused(
+    resolving: Resolving, trained: str, s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key=f"checkpoints/{trained}/best.pt", Body=b"other")
+    assert "was recorded: somebody replaced it" in _refusal(resolving, {"model": "job:trained"})
+
+
+def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(
+    resolving: Resolving,
+    jobs: JobRepository,
+    trained: str,
+    s3_client: S3Client,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    begun = resolving({"job_id": "tuned", "model": f"job:{trained}"})
+    state = tmp_path / "last.pt"
+    state.write_bytes(b"state")
+    own = CheckpointStore(Bucket(s3_client, bucket), run_id=RUN.run_id)
+    own.upload(Checkpoint.of_file(state, epoch=1), "tuned", "last", "8.4")
+    s3_client.delete_object(Bucket=bucket, Key=f"checkpoints/{trained}/best.pt")
+    gone_on = resolving({"job_id": "tuned", "model": f"job:{trained}"}, replace(RUN, run_id="manual__2"))
+    assert gone_on.weights == begun.weights
+    assert gone_on.identity() == begun.identity()
+    assert recorded(jobs, "tuned").parent_job_id == trained
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("yolo11n", None),
+        ("yolo11n.pt", None),
+        ("job:trained", None),
+        ("s3://{bucket}/checkpoints/trained/best.pt", None),
+        ("yolov11n.pt", "nor published by Ultralytics"),
+        ("job:nobody", "there is no such job"),
+        ("model:digits@1", "is not a registered model"),
+    ],
+)
+def test_a_model_can_be_checked_without_a_download(
+    trained: str, release: Release, connection: psycopg.Connection[Any], s3_client: S3Client,
+    bucket: str, model: str, part: str | None,
+) -> None:  # fmt: skip
+    weights = finder(s3_client, bucket, connection, release.url)
+    if part is None:
+        weights.check(model.format(bucket=bucket), "detect", "a")
+    else:
+        with pytest.raises(SpecError, match=part):
+            weights.check(model, "detect", "a")
+    assert release.asked == []
+
+
+def test_a_check_inspects_what_is_stored(
+    weights: Path, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
+    asked = finder(s3_client, bucket, connection)
+    asked.check("company.pt", "detect", "a")
+    with pytest.raises(SpecError, match="is a model for detect, but the task is pose"):
+        asked.check("company.pt", "pose", "a")
+    with pytest.raises(SpecError, match="PRETRAINED_URL is off"):
+        asked.check("yolo11n.pt", "detect", "a")
+    assert "sha256" not in s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")["Metadata"]

@@ -1,0 +1,248 @@
+"""Pretrained weights come once from a real HTTP server, and from then on from S3, by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.errors import CorruptObject
+from include.weights.download import DownloadLimits
+from include.weights.pretrained import PretrainedStore, WeightsUnavailable
+from tests.support import crafted_checkpoints as craft
+from tests.support.release_server import QUICKLY, Release, md5_of, serving
+from tests.support.tiny_models import architecture
+from tests.support.untrained import best
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+NAME = "yolo11n.pt"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a pretrained file."""
+    folder = tmp_path_factory.mktemp("weights")
+    return best("detect", folder / NAME, architecture=architecture(folder)).read_bytes()
+
+
+@pytest.fixture
+def release(content: bytes) -> Iterator[Release]:
+    with serving() as release:
+        release.files[NAME] = content
+        yield release
+
+
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str, release: Release) -> PretrainedStore:
+    return PretrainedStore(Bucket(s3_client, bucket), release.url, QUICKLY)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _refusal(store: PretrainedStore, name: str = NAME) -> str:
+    with pytest.raises(WeightsUnavailable) as refusal:
+        store.require(name)
+    sentence = str(refusal.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_file_is_downloaded_once_and_pinned(
+    store: PretrainedStore, release: Release, content: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    first = store.require(NAME)
+    assert first.location.uri == f"s3://{bucket}/pretrained/{NAME}"
+    assert first.sha256 == _sha256(content)
+    release.files[NAME] = b"something else by now"
+    assert store.require(NAME) == first
+    assert release.asked == [f"/v8.4.0/{NAME}"]
+    metadata = s3_client.head_object(Bucket=bucket, Key=f"pretrained/{NAME}")["Metadata"]
+    assert (metadata["sha256"], metadata["source"]) == (first.sha256, f"{release.url}/{NAME}")
+
+
+def test_two_runs_at_once_end_with_the_same_file(store: PretrainedStore, content: bytes) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(store.require, [NAME] * 4))
+    assert {each.sha256 for each in found} == {_sha256(content)}
+
+
+def test_redirects_are_followed(store: PretrainedStore, release: Release, content: bytes) -> None:
+    release.redirect_to = release.url.removesuffix("/v8.4.0")
+    assert store.require(NAME).sha256 == _sha256(content)
+    assert release.asked[-1].startswith("/moved/")
+
+
+def test_an_endless_redirect_is_given_up(store: PretrainedStore, release: Release) -> None:
+    release.redirect_to = release.url.removesuffix("/v8.4.0") + "/v8.4.0/again"
+    assert "redirects more than 5 times" in _refusal(store)
+
+
+def test_a_file_that_breaks_off_is_not_stored(
+    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+) -> None:
+    release.cut = True
+    sentence = _refusal(store)
+    assert "closed the connection after" in sentence
+    assert len(release.asked) == QUICKLY.tries
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("header", ["Content-MD5", "X-Checksum-Sha256"])
+def test_bytes_that_are_not_those_that_the_server_states_are_refused(
+    store: PretrainedStore, release: Release, content: bytes, header: str
+) -> None:
+    release.headers[header] = {"Content-MD5": md5_of(b"other"), "X-Checksum-Sha256": _sha256(b"other")}[
+        header
+    ]
+    assert "sent bytes that do not match its own checksum" in _refusal(store)
+    release.headers[header] = {"Content-MD5": md5_of(content), "X-Checksum-Sha256": _sha256(content)}[header]
+    assert store.require(NAME).sha256 == _sha256(content)
+
+
+def test_a_server_that_is_too_slow_is_given_up_in_time(store: PretrainedStore, release: Release) -> None:
+    release.drip = 0.1
+    assert "bytes in 1 seconds" in _refusal(store)
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "part"),
+    [(404, 1, "does not exist (HTTP 404)"), (403, 1, "HTTP 403"), (503, 2, "HTTP 503")],
+)
+def test_what_the_server_does_not_give_names_the_ways_out(
+    store: PretrainedStore, release: Release, status: int, tries: int, part: str
+) -> None:
+    release.status = status
+    sentence = _refusal(store)
+    assert f"model='{NAME}' is not available: s3://" in sentence
+    assert part in sentence
+    for way in ("PRETRAINED_URL", f"`make pretrained FILE={NAME}`", "from scratch with model='yolo11n'"):
+        assert way in sentence
+    assert len(release.asked) == tries
+
+
+def test_a_server_that_is_not_there_names_the_ways_out(s3_client: S3Client, bucket: str) -> None:
+    store = PretrainedStore(Bucket(s3_client, bucket), "http://127.0.0.1:9", QUICKLY)
+    sentence = _refusal(store)
+    assert "cannot be reached" in sentence
+    assert "Set PRETRAINED_URL to a mirror" in sentence
+
+
+def test_nothing_is_downloaded_where_that_is_off(s3_client: S3Client, bucket: str) -> None:
+    assert "PRETRAINED_URL is off" in _refusal(PretrainedStore(Bucket(s3_client, bucket), None))
+
+
+def test_a_file_that_is_too_large_is_refused(s3_client: S3Client, bucket: str, release: Release) -> None:
+    small = DownloadLimits(size=1024)
+    assert "is larger than 1 KiB" in _refusal(PretrainedStore(Bucket(s3_client, bucket), release.url, small))
+
+
+def test_what_is_no_checkpoint_is_not_stored(
+    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+) -> None:
+    release.files[NAME] = b"<html>Please log in</html>" * 10
+    assert "is not a checkpoint" in _refusal(store)
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_name_that_nobody_publishes_is_not_asked_for(store: PretrainedStore, release: Release) -> None:
+    sentence = _refusal(store, "yolov11n.pt")
+    assert "nor published by Ultralytics 8." in sentence
+    assert "give 'yolo11n.pt' if you mean that" in sentence
+    assert release.asked == []
+
+
+def test_a_file_that_another_client_has_put_there_is_pinned(
+    s3_client: S3Client, bucket: str, content: bytes
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="pretrained/company.pt", Body=content)
+    stored = PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
+    assert stored.sha256 == _sha256(content)
+    head = s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")
+    assert head["Metadata"]["sha256"] == stored.sha256
+
+
+def test_a_file_is_stored_by_hand_once_inspected_and_replaced_only_on_purpose(
+    s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
+) -> None:
+    store = PretrainedStore(Bucket(s3_client, bucket), None)
+    first, other = tmp_path / "a.pt", tmp_path / "b.pt"
+    first.write_bytes(content)
+    best("detect", other, classes=("cat",), architecture=architecture(tmp_path))
+    assert store.put(first, "mine.pt").sha256 == _sha256(content)
+    assert store.put(other, "mine.pt").sha256 == _sha256(content)
+    assert store.put(other, "mine.pt", replace=True).sha256 == _sha256(other.read_bytes())
+    other.write_bytes(b"no checkpoint")
+    with pytest.raises(InspectionError):
+        store.put(other, "mine.pt", replace=True)
+
+
+def test_a_file_that_would_run_code_is_not_stored(
+    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+) -> None:
+    release.files[NAME] = craft.crafted(craft.call("os.system", craft.value("true")))
+    assert "the file from http://" in _refusal(store)
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
+    store: PretrainedStore, s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
+) -> None:
+    stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
+    fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
+    assert fetched.read_bytes() == content
+    s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
+    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: somebody replaced"):
+        checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
+    assert not (tmp_path / "again.pt").exists()
+
+
+def test_finding_weights_needs_neither_torch_nor_ultralytics(
+    release: Release, s3: S3, bucket: str, content: bytes
+) -> None:
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "ultralytics", "numpy", "cv2", "polars"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import boto3
+import include.weights.initial
+from include.s3.bucket import Bucket
+from include.weights.pretrained import PretrainedStore
+bucket, url = sys.argv[1:]
+print(PretrainedStore(Bucket(boto3.client("s3"), bucket), url).require("yolo11n.pt").sha256)
+"""
+    keys = {
+        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_DEFAULT_REGION": s3.region,
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", program, bucket, release.url],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | keys,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == _sha256(content)
