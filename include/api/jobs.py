@@ -139,8 +139,8 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
     if report is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
-            f"job_id={job.job_id!r} has no dataset report: its check found nothing, or the report was "
-            "removed; clear the run's task check_dataset to create it again",
+            f"job_id={job.job_id!r} has no dataset report: its check found no problems, or the report "
+            "was removed; to create it again, clear the run's task check_dataset",
         )
     return report
 

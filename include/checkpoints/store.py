@@ -304,6 +304,6 @@ class CheckpointStore:
 def _require_whole(uri: str, found: str, stored: str) -> None:
     if found != stored:
         raise CorruptObject(
-            f"{uri} is damaged: its bytes have SHA-256 {found}, but {stored} was stored; restore it from a "
-            "backup or another generation, or train again"
+            f"{uri} is damaged: its bytes have SHA-256 {found}, but its metadata say {stored}; restore it "
+            "from a backup or another generation, or train again"
         )

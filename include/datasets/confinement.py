@@ -136,13 +136,13 @@ def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
         raise ConfinedProcessEnded(f"The process that checks {source!r} was told to stop ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: the check used {limits.cpu_seconds} s of CPU time without making progress, "
-            "which is the limit; look for a damaged or very large file, or divide the dataset"
+            f"Dataset {source!r}: the check made no progress within {limits.cpu_seconds} s of CPU time, the "
+            "limit; look for a damaged or very large file, or divide the dataset"
         )
     raise DatasetError(
-        f"Dataset {source!r}: the process that checks it was killed ({number.name}), most likely because "
-        "memory ran out or a file is damaged; look for a very large or damaged file, or check on a larger "
-        "machine"
+        f"Dataset {source!r}: the checking process was killed ({number.name}), most likely because "
+        "memory ran out or a file is damaged; look for a very large or damaged file, or repeat the check "
+        "on a machine with more memory"
     )
 
 

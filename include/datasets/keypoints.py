@@ -64,7 +64,7 @@ def _is_permutation(flip: object, count: int) -> bool:
 
 
 def _are_names(names: object) -> bool:
-    """Return whether the names have the form that Ultralytics stores: lists by class, or one list for all."""
+    """Return whether the names are in a form that Ultralytics stores: one list per class, or a single one."""
     if isinstance(names, dict):
         kinds = {type(key) for key in names}
         return kinds in ({int}, {str}) and all(map(_are_texts, names.values()))

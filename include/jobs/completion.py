@@ -49,7 +49,7 @@ class CompletionRefused(FinalError):
 
 
 class CompletionConflict(FinalError):
-    """The row contradicts the report, or the trainer may not complete it; nothing was recorded."""
+    """The report contradicts the row, or its sender must not complete the job; nothing was recorded."""
 
 
 @dataclass(frozen=True)

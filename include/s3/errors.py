@@ -187,7 +187,7 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
         )
     if code in _WRONG_KEYS:
         return StoreAccessDenied(
-            f"S3 at {endpoint} does not accept the keys of connection training_s3 ({code}); correct login "
+            f"S3 at {endpoint} does not accept the keys of connection training_s3 ({code}); fix the login "
             "(access key) and password (secret key) there"
         )
     if code in _NOT_ALLOWED:

@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file and its hashes when it was read: of the whole file and, if it is split, of each part."""
+    """A file, with its hashes when it was read: of the whole and, for a multipart upload, of each part."""
 
     path: Path
     size: int

@@ -34,7 +34,7 @@ _MOST_COUNTED = 20_000
 """Number of accounts and addresses that are remembered, a few MB. Beyond it the oldest are forgotten."""
 
 _MOST_KNOWN = 2_000
-"""Number of remembered pairs of an account that has logged in and its address."""
+"""Number of pairs of account and address with a successful login that are remembered."""
 
 _AT_ONCE = 4
 """Logins handled at the same time: verifying a password is CPU-intensive on purpose."""

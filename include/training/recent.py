@@ -30,7 +30,7 @@ _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
 _HEAD = 6
 
 Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
-"""The result of Ultralytics' load_image: pixels, height and width of the file, and those of the pixels."""
+"""What Ultralytics' load_image returns: the pixels, the file's (height, width), the pixels' (height, width)."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,18 @@ def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None
         assert (ROOT / path).exists(), path
 
 
+def test_the_architecture_names_what_is_in_the_files_that_it_names() -> None:
+    page = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"`([A-Za-z_]+(?:\.[A-Za-z_]+)?)`,? in `([\w/]+\.(?:py|js))`", page)
+    assert len(named) > 10
+    gone = [
+        f"{name} in {path}"
+        for name, path in named
+        if not re.search(rf"\b{name.rpartition('.')[2]}\b", (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not gone
+
+
 def _tests_named_in(text: str) -> list[str]:
     """Fail for a test that does not exist."""
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)

@@ -74,7 +74,7 @@ def _check_row(row: Any) -> None:
     if not sources or not all(_is_whole(each, MAX_LAYERS) for each in sources):
         raise NotACheckpoint(f"describes a layer whose input is not one of at most {MAX_LAYERS} layers")
     if not _is_whole(repeats, MAX_REPEATS) or repeats < 1:
-        raise TooLarge(f"describes a layer that is not repeated 1 to {MAX_REPEATS} times")
+        raise TooLarge(f"describes a layer whose repeat count is not a whole number from 1 to {MAX_REPEATS}")
     if not isinstance(layer, str) or layer not in layers():
         raise ForeignCode(
             "describes a layer that is not part of torch.nn (such as nn.Upsample) or ultralytics.nn.modules "
