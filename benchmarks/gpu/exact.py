@@ -34,8 +34,8 @@ _ABOUT = (
     f" and resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`,"
     f" or what differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no "
     f"warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it;"
-    f" the state is saved after every second batch. Pending batches are those whose gradient waits for an"
-    f" optimizer step where the resumed attempt begins."
+    f" the state is saved after every second batch. Pending batches are those whose"
+    f" gradients had not been applied yet when the attempt resumed."
 )
 
 

@@ -30,7 +30,7 @@ _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
 _HEAD = 6
 
 Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
-"""What Ultralytics' load_image returns: the pixels, the file's (height, width), the pixels' (height, width)."""
+"""What Ultralytics' load_image returns: the pixels, (height, width) of the file, and those of the pixels."""
 
 
 @dataclass(frozen=True)
