@@ -26,8 +26,8 @@ def measure(folder: Path, quick: bool) -> Table:
         "Throughput against plain Ultralytics",
         "YOLO11n with Ultralytics' defaults: training images per second of epochs, validation and saving "
         "included; in ours also the record in Postgres and the upload of each state to S3, both on the same "
-        "machine. The ratio is the median of the ratios of epochs that ran side by side, with its "
-        "95 % interval; the next column is the same for the processor time of the training thread, which other "
+        "machine. The ratio is the median of the ratios of epochs side by side, with its 95 % "
+        "interval; the next column is the same for the processor time of the training thread, which other "
         "programs disturb less. The control is plain with another seed against plain: its distance from 1 "
         "is noise. Rest: before the second epoch and after the last one, final files in S3 included.",
         (

@@ -170,7 +170,7 @@ STEP = Step(
     "photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
     "epoch, each round starting with the other one; the one that waits is stopped with its loader "
     "workers. The ratio is the median "
-    "of those of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
+    "of the ratios of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
     "times a second, validation and saving included; it waits for data between the end of one batch and the"
     " beginning of the next.",
     (
