@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
     from include.jobs.spec import ResolvedSpec
-    from include.weights.initial import InitialWeights, InitialWeightsFinder
+    from include.weights.initial import InitialWeightsFinder
+    from include.weights.initial_weights import InitialWeights
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from include.checkpoints.checkpoint import Checkpoint
 from include.jobs.spec import ResolvedSpec
 from include.payload import Payload
-from include.weights.initial import InitialWeights
+from include.weights.initial_weights import InitialWeights
 
 
 class ResumePoint(Payload):

@@ -8,7 +8,7 @@ from include.checkpoints.checkpoint import in_words
 from include.claim.resolved_job import ResumePoint
 from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
-from include.weights.initial import InitialWeights
+from include.weights.initial_weights import InitialWeights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from include.checkpoints.store import CheckpointStore
 from include.checkpoints.stored import stored_checkpoint
 from include.jobs.model_reference import ModelKind, ModelReference, require_same_task
@@ -19,6 +17,7 @@ from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
 from include.s3.reading import head_object, settled_object
+from include.weights.initial_weights import InitialWeights
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
 if TYPE_CHECKING:
@@ -28,19 +27,6 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
     from include.training.contract import Task
     from include.weights.download import DownloadLimits
-
-
-class InitialWeights(BaseModel):
-    """A file of weights in S3, identified by its content."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str
-    """Its s3:// URI."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the whole file, in lower-case hex."""
-    job_id: str | None = None
-    """Job whose best.pt it is, if that job has a row."""
 
 
 @contextmanager
