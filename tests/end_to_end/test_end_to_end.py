@@ -185,8 +185,8 @@ def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, 
     secret = airflow_stack.credentials.airflow_fernet_key
     assert secret in settings.read_text()
     attacks = {
-        "fetched": (content / "cred.yaml", "lies in TRAINING_ROOT"),
-        "linked": (allowed / "linked.yaml", "lies in TRAINING_ROOT"),
+        "fetched": (content / "cred.yaml", "is in TRAINING_ROOT"),
+        "linked": (allowed / "linked.yaml", "is in TRAINING_ROOT"),
         "local": (allowed / "cred.yaml", "leads outside the dataset"),
     }
     runs = {

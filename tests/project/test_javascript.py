@@ -54,7 +54,7 @@ def test_without_the_registry_the_checks_are_left_out_and_named(
     said = capsys.readouterr().err
     assert "The npm registry cannot be reached: " in said
     assert "http://127.0.0.1:9/" in said
-    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were left out." in said
+    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were skipped." in said
 
 
 @pytest.fixture

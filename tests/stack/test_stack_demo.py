@@ -46,7 +46,7 @@ def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
 def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
     assert "train: killed with kill -9" in demonstrated
     assert re.search(
-        r"Airflow begins attempt 2 by itself(?s:.*)completed, epoch 2 of 2, in 2 att", demonstrated
+        r"Airflow starts attempt 2 on its own(?s:.*)completed, epoch 2 of 2, in 2 att", demonstrated
     )
 
 

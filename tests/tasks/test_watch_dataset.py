@@ -92,7 +92,7 @@ def test_events_of_other_data_and_of_those_who_know_no_fingerprint_do_not_count(
 
 
 def test_data_that_are_not_there_are_an_error_and_no_change(bucket: str, reader: CountingReader) -> None:
-    with pytest.raises(DatasetError, match=f"There is nothing at s3://{bucket}/none/"):
+    with pytest.raises(DatasetError, match=f"There are no objects at s3://{bucket}/none/"):
         change(f"s3://{bucket}/none/", [], reader)
     with pytest.raises(DatasetError, match="does not exist"):
         change(f"s3://{bucket}/none.zip", [], reader)
