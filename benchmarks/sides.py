@@ -186,9 +186,9 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
 
     from include.attempt.epoch_recorder import EpochRecorder
     from include.attempt.memory_watch import MemoryWatch
-    from include.attempt.preemption import Interruption
+    from include.attempt.preemption import Termination
     from include.attempt.reporter import JobReporter
-    from include.attempt.starting_point import Beginning
+    from include.attempt.starting_point import StartingPoint
     from include.attempt.tracking import Tracker
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
     from include.training.contract import TrainingRequest
@@ -197,7 +197,7 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
 
     services.begin(job_id)
     store, row = services.store(job_id), services.row(job_id)
-    row.begin(Beginning())
+    row.start_training(StartingPoint())
     request = TrainingRequest(
         task="detect",
         model=setting.model,
@@ -210,11 +210,11 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
     untracked = Tracker(None, job_id, None, row.open)
     with (
         EpochRecorder(row) as recorder,
-        BackgroundPublisher(store, job_id, __version__, strip, row.durable, limits) as publisher,
+        BackgroundPublisher(store, job_id, __version__, strip, row.record_durable, limits) as publisher,
     ):
         last = folder / "weights" / "last.pt"
         memory = MemoryWatch()
-        reporter = JobReporter(recorder, publisher, untracked, Interruption(), memory, last, folder, 60.0)
+        reporter = JobReporter(recorder, publisher, untracked, Termination(), memory, last, folder, 60.0)
         waits = publisher if setting.publish_every == 1 else None
         result = train(request, TurnTakingReporter(turns, reporter, waits), reporter)
     store.upload(result.best, job_id, "best", __version__)

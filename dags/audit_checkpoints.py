@@ -26,7 +26,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from include.audit.request import AuditRequest
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 
 Json = dict[str, Any]
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 @dag(
     # Not at the moment a deployment is set up: it has no tables yet.
     schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
-    params=params_of(AuditRequest),
+    params=dag_params(AuditRequest),
     doc_md=__doc__,
     tags=["training", "operations"],
     default_args=DEFAULT_ARGS,
@@ -54,16 +54,16 @@ def audit_checkpoints() -> None:
     @task
     def audit() -> None:
         """Compare rows and S3 in both directions, then repair, record and report."""
-        from include.tasks.audit_checkpoints import audit_run
+        from include.tasks.audit_checkpoints import run_audit
 
-        audit_run(get_current_context())
+        run_audit(get_current_context())
 
     @task
     def retain() -> Json:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
-        from include.tasks.audit_checkpoints import retain_run
+        from include.tasks.audit_checkpoints import run_retention
 
-        return retain_run(get_current_context())
+        return run_retention(get_current_context())
 
     check_schema() >> audit() >> retain()
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context
 
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.schema.request import MigrationRequest
@@ -25,7 +25,7 @@ from include.schema.request import MigrationRequest
 
 @dag(
     schedule=None,
-    params=params_of(MigrationRequest),
+    params=dag_params(MigrationRequest),
     doc_md=__doc__,
     tags=["training", "schema"],
     default_args=DEFAULT_ARGS,

@@ -23,14 +23,14 @@ from airflow.sdk import dag, get_current_context, task
 from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import run_in_order, typed_task
 
 
 @dag(
     schedule=None,
-    params=params_of(PromotionRequest),
+    params=dag_params(PromotionRequest),
     doc_md=__doc__,
     tags=["training", "models"],
     default_args=DEFAULT_ARGS,

@@ -31,7 +31,7 @@ from include.deployment.plans import deployed_plans
 from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 PLANS = deployed_plans().valid
 
 
-def retraining(plan: str | None) -> None:
+def define_tasks(plan: str | None) -> None:
     """Define the tasks, for the given plan or for the one that the run names."""
 
     @typed_task()
     def resolve_plan() -> Retraining:
         """Read the plan, and apply the run's own parameters to it."""
-        from include.tasks.retrain_yolo import resolve_retraining
+        from include.tasks.retrain_yolo import resolve_plan
 
-        return resolve_retraining(get_current_context(), plan)
+        return resolve_plan(get_current_context(), plan)
 
     @typed_task()
     def check_dataset(retraining: Retraining) -> DatasetReference:
@@ -72,9 +72,9 @@ def retraining(plan: str | None) -> None:
     @typed_task(pool=GPU_POOL, queue=GPU_QUEUE)
     def evaluate(retraining: Retraining, challenge: Challenge, challenger: Challenger) -> Measured:
         """Evaluate challenger and champion on the data that the challenger was trained on."""
-        from include.tasks.evaluation import evaluate_both
+        from include.tasks.evaluation import evaluate_models
 
-        return evaluate_both(retraining, challenge, challenger, get_current_context())
+        return evaluate_models(retraining, challenge, challenger, get_current_context())
 
     @typed_task()
     def judge(retraining: Retraining, challenge: Challenge, measured: Measured) -> Verdict:
@@ -86,9 +86,9 @@ def retraining(plan: str | None) -> None:
     @typed_task(outlets=[PRODUCTION_MODEL])
     def promote(retraining: Retraining, verdict: Verdict, approval: Approval | None) -> ModelVersion:
         """Promote the version to production, or record why it is not promoted."""
-        from include.tasks.retrain_yolo import conclude
+        from include.tasks.retrain_yolo import promote_challenger
 
-        return conclude(retraining, verdict, approval, get_current_context())
+        return promote_challenger(retraining, verdict, approval, get_current_context())
 
     resolved = resolve_plan()
     challenge = challenge_champion(resolved, check_dataset(resolved))
@@ -112,7 +112,7 @@ def retraining(plan: str | None) -> None:
     promote(resolved, verdict, ask_approval.approval)
 
 
-def schedule_of(planned: Schedule) -> Any:
+def build_schedule(planned: Schedule) -> Any:
     """Return what triggers a plan's own Dag: times, changed data, or both."""
     if planned.cron is None:
         return [TRAINING_DATASET]
@@ -128,7 +128,7 @@ def plan_param(names: list[str], default: str | None = None) -> Param:
 
 @dag(
     schedule=None,
-    params=params_of(RetrainRequest) | {"plan": plan_param(list(PLANS))},
+    params=dag_params(RetrainRequest) | {"plan": plan_param(list(PLANS))},
     doc_md=__doc__,
     tags=["training", "retraining"],
     default_args=DEFAULT_ARGS,
@@ -136,19 +136,19 @@ def plan_param(names: list[str], default: str | None = None) -> Param:
     is_paused_upon_creation=False,
 )
 def retrain_yolo() -> None:
-    retraining(None)
+    define_tasks(None)
 
 
 retrain_yolo()
 
 
-def on_schedule(plan: RetrainPlan, schedule: Schedule) -> None:
+def define_scheduled_dag(plan: RetrainPlan, schedule: Schedule) -> None:
     """Define the Dag of a plan that has a schedule."""
 
     @dag(
         dag_id=f"retrain_yolo__{plan.name}",
-        schedule=schedule_of(schedule),
-        params=params_of(RetrainRequest) | {"plan": plan_param([plan.name], plan.name)},
+        schedule=build_schedule(schedule),
+        params=dag_params(RetrainRequest) | {"plan": plan_param([plan.name], plan.name)},
         doc_md=__doc__,
         tags=["training", "retraining"],
         default_args=DEFAULT_ARGS,
@@ -157,11 +157,11 @@ def on_schedule(plan: RetrainPlan, schedule: Schedule) -> None:
         is_paused_upon_creation=True,
     )
     def retrain_yolo_as_planned() -> None:
-        retraining(plan.name)
+        define_tasks(plan.name)
 
     retrain_yolo_as_planned()
 
 
 for planned in PLANS.values():
     if planned.schedule is not None:
-        on_schedule(planned, planned.schedule)
+        define_scheduled_dag(planned, planned.schedule)

@@ -27,8 +27,8 @@ from include.datasets.reference import DatasetReference
 from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
-from include.orchestration.params import params_of
-from include.orchestration.recording import exactly_one_row
+from include.orchestration.params import dag_params
+from include.orchestration.recording import require_one_row
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 from include.orchestration.typed_task import run_in_order, typed_task
 from include.orchestration.xcoms import manifest_of, result_of
@@ -40,7 +40,7 @@ PREEMPTIONS = 50
 
 @dag(
     schedule=None,
-    params=params_of(TrainingSpec),
+    params=dag_params(TrainingSpec),
     doc_md=__doc__,
     tags=["training"],
     default_args=DEFAULT_ARGS | {"on_failure_callback": record_task_failure},
@@ -63,9 +63,9 @@ def train_yolo() -> None:
     @typed_task()
     def resolve_config() -> ResolvedJob:
         """Validate every parameter and claim the job before a GPU is used."""
-        from include.tasks.train_yolo import resolve_run
+        from include.tasks.train_yolo import resolve_config
 
-        return resolve_run(get_current_context())
+        return resolve_config(get_current_context())
 
     @typed_task()
     def check_dataset(job: ResolvedJob) -> DatasetReference:
@@ -86,9 +86,9 @@ def train_yolo() -> None:
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""
-        from include.tasks.train_yolo import train_resolved_job
+        from include.tasks.train_yolo import train
 
-        return train_resolved_job(job, dataset, get_current_context())
+        return train(job, dataset, get_current_context())
 
     @typed_task()
     def upload_best(manifest: TrainingManifest) -> Checkpoint:
@@ -125,16 +125,16 @@ def train_yolo() -> None:
             "last_checkpoint_sha256": "{{ result_of(ti, 'upload_last').sha256 }}",
             "last_checkpoint_size": "{{ result_of(ti, 'upload_last').size }}",
         },
-        handler=exactly_one_row,
+        handler=require_one_row,
         doc_md="Write both paths, hashes and sizes to the job's row in one statement.",
     )
 
     @typed_task()
     def notify_backend(job: ResolvedJob) -> int:
         """Send the recorded result to the platform's backend, if the connection `training_backend` exists."""
-        from include.tasks.train_yolo import notify_completion
+        from include.tasks.train_yolo import notify_backend
 
-        return notify_completion(job, get_current_context())
+        return notify_backend(job, get_current_context())
 
     job = resolve_config()
     manifest = train(job, check_dataset(job))

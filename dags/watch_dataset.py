@@ -14,14 +14,14 @@ from __future__ import annotations
 from airflow.sdk import dag, get_current_context, task
 
 from include.orchestration.assets import TRAINING_DATASET
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.tasks.watch_dataset import WatchRequest
 
 
 @dag(
     schedule="@hourly",
-    params=params_of(WatchRequest),
+    params=dag_params(WatchRequest),
     doc_md=__doc__,
     tags=["training", "retraining"],
     default_args=DEFAULT_ARGS,
@@ -34,9 +34,9 @@ def watch_dataset() -> None:
     def list_datasets() -> list[str]:
         """Return the datasets to check."""
         from include.deployment.plans import deployed_plans
-        from include.tasks.watch_dataset import watched
+        from include.tasks.watch_dataset import list_datasets
 
-        return watched(get_current_context()["dag_run"].conf or {}, deployed_plans())
+        return list_datasets(get_current_context()["dag_run"].conf or {}, deployed_plans())
 
     @task(
         doc_md="Emit the asset if the content differs from the last announcement.",

@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 
-def without_blanks(values: Any, fields: Container[str]) -> Any:
+def drop_blanks(values: Any, fields: Container[str]) -> Any:
     """Drop the fields that hold an empty text: an emptied field of a form means "not given".
 
     What is no dictionary is returned as it is, and unknown keys are kept, for pydantic to refuse both.

@@ -9,7 +9,7 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def with_this_project(environment: Mapping[str, str]) -> dict[str, str]:
+def add_project_to_path(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment, with this project first on PYTHONPATH."""
     path = os.pathsep.join(filter(None, [str(_ROOT), environment.get("PYTHONPATH")]))
     return {**environment, "PYTHONPATH": path}

@@ -14,7 +14,7 @@ LONGEST_SHOWN = 80
 _OTHERS_NAMED = 10
 
 
-def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Write a value that somebody gave, in at most so many characters.
 
     It is never written in full and then cut: a small value can stand for gigabytes, and for a very long
@@ -40,7 +40,7 @@ def shorten(text: str, longest: int) -> str:
     return encoded[: longest - len(ellipsis.encode())].decode("utf-8", "ignore") + ellipsis
 
 
-def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
+def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
     first, *others = error.errors(include_url=False)
     field = _field(first)
@@ -49,7 +49,7 @@ def sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
     return f"{_objection(first, model, taker)}{more}"
 
 
-def sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
+def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
     """Say of each field that is wrong the first thing that is wrong with it."""
     said: dict[str, str] = {}
     for each in error.errors(include_url=False):
@@ -69,7 +69,7 @@ def _field(error: ErrorDetails) -> str:
 
 
 def _objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
-    field, value = _field(error), shown(error["input"])
+    field, value = _field(error), show_value(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return (

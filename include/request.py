@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from include.errors import FinalError
-from include.refusals import sentence
+from include.refusals import first_error_sentence
 
 
 class RequestRefused(FinalError):
@@ -29,4 +29,4 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(conf))
         except ValidationError as error:
-            raise RequestRefused(sentence(error, cls, cls.dag_id)) from None
+            raise RequestRefused(first_error_sentence(error, cls, cls.dag_id)) from None

@@ -39,25 +39,25 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
     while not os.path.lexists(folder):
         missing.append(folder)
         folder = folder.parent
-    with _explained(path, remedy):
+    with _explain_errors(path, remedy):
         for each in reversed(missing):
             # Where another process is faster, whose it is is judged below.
             with suppress(FileExistsError):
-                each.mkdir(mode=_mode_in(each.parent.stat()))
+                each.mkdir(mode=_choose_mode(each.parent.stat()))
     require_trusted_folder(path, remedy)
     return path
 
 
 def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
     """Raise UntrustedFolder unless the folder is ours, and nobody else can replace it or write into it."""
-    with _explained(path, remedy):
-        for step, container, found in _way_to(path):
+    with _explain_errors(path, remedy):
+        for step, container, found in _walk_to(path):
             _require_irreplaceable(step, container, found, path, remedy)
         folder = path.resolve()
         _require_own(folder, os.lstat(folder), remedy)
 
 
-def _way_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]]:
+def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]]:
     """Yield each folder and symbolic link that the kernel passes on its way to `path`.
 
     With each comes the status of the folder that holds it, and its own.
@@ -91,33 +91,33 @@ def _require_irreplaceable(
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
                 f"Every account of this machine can replace {path}: "
-                f"{_described(step.parent, container)} is open to all and not sticky; close it "
+                f"{_describe(step.parent, container)} is open to all and not sticky; close it "
                 f"(chmod o-w {step.parent}), or {remedy}"
             )
-        if not _trusted(found):
+        if not _is_trusted(found):
             raise UntrustedFolder(
-                f"{_described(step, found)} was made by another account where everybody can make one, so "
+                f"{_describe(step, found)} was made by another account where everybody can make one, so "
                 f"{path} is not trusted; remove it, or {remedy}"
             )
 
 
 def _require_own(path: Path, found: os.stat_result, remedy: str) -> None:
     if not stat.S_ISDIR(found.st_mode):
-        raise UntrustedFolder(f"{_described(path, found)} is not a folder; remove it, or {remedy}")
-    if not _trusted(found):
+        raise UntrustedFolder(f"{_describe(path, found)} is not a folder; remove it, or {remedy}")
+    if not _is_trusted(found):
         raise UntrustedFolder(
-            f"{_described(path, found)} belongs to another account, who could have put anything there; "
+            f"{_describe(path, found)} belongs to another account, who could have put anything there; "
             f"remove it, or {remedy}"
         )
     if found.st_mode & stat.S_IWOTH:
         raise UntrustedFolder(
-            f"Every account of this machine can write to {_described(path, found)}; remove it, or empty and "
+            f"Every account of this machine can write to {_describe(path, found)}; remove it, or empty and "
             f"close it (chmod o-w {path}), or {remedy}"
         )
 
 
 @contextmanager
-def _explained(path: Path, remedy: str) -> Iterator[None]:
+def _explain_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
@@ -127,7 +127,7 @@ def _explained(path: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def _trusted(found: os.stat_result) -> bool:
+def _is_trusted(found: os.stat_result) -> bool:
     """Whether this user or root made it; for a container's user, also what belongs to group 0."""
     user = os.geteuid()
     if found.st_uid in {0, user}:
@@ -135,7 +135,7 @@ def _trusted(found: os.stat_result) -> bool:
     return user != 0 and found.st_gid == 0 and 0 in {os.getegid(), *os.getgroups()}
 
 
-def _mode_in(parent: os.stat_result) -> int:
+def _choose_mode(parent: os.stat_result) -> int:
     """Return the mode of a folder that is made there.
 
     A group that shares the parent on purpose shares it too; anybody else does not.
@@ -145,7 +145,7 @@ def _mode_in(parent: os.stat_result) -> int:
     return 0o770 if shared and handed_down else 0o700
 
 
-def _described(path: Path, found: os.stat_result) -> str:
+def _describe(path: Path, found: os.stat_result) -> str:
     try:
         owner = pwd.getpwuid(found.st_uid).pw_name
     except KeyError:

@@ -14,17 +14,17 @@ from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
 from include.attempt.memory_watch import MemoryWatch
 from include.attempt.pictures import remove_local_pictures, store_pictures
-from include.attempt.preemption import interruptible
+from include.attempt.preemption import handle_sigterm
 from include.attempt.reporter import JobReporter, StoppedNow
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
-from include.attempt.tracking import Tracker, as_recorded, tracking_server
+from include.attempt.tracking import Tracker, predict_final_row, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.fetch import materialize
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, training_database
-from include.deployment.retrying import patiently, persistent
+from include.deployment.connections import open_bucket, training_db_factory
+from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
 from include.s3.errors import FencedOut, StoreBusy
@@ -39,8 +39,8 @@ from include.watchdog.traces import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from include.attempt.preemption import Interruption
-    from include.attempt.starting_point import Beginning
+    from include.attempt.preemption import Termination
+    from include.attempt.starting_point import StartingPoint
     from include.checkpoints.store import CheckpointStore
     from include.claim.resolved_job import ResolvedJob
     from include.datasets.fetch import LocalDataset
@@ -80,7 +80,7 @@ class TrainingAttempt:
     ) -> None:
         self._job, self._dataset = job, dataset
         self._settings, self._open_store = settings, open_store
-        self._row = JobRecord(job.job_id, job.run_id, attempt, training_database())
+        self._row = JobRecord(job.job_id, job.run_id, attempt, training_db_factory())
         folder = settings.job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
         self._save_dir = settings.run_folder(job.job_id)
@@ -89,11 +89,11 @@ class TrainingAttempt:
 
     def durable_progress(self) -> tuple[int, int]:
         """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
-        epoch, batch = self._row.own().durable or (-1, 0)
+        epoch, batch = self._row.require_own().durable or (-1, 0)
         return epoch + 1, batch
 
     @contextmanager
-    def elsewhere_if_begun(self) -> Iterator[None]:
+    def retry_elsewhere_if_resumable(self) -> Iterator[None]:
         """Raise MachineUnusable for UntrustedFolder, where this training has a state that is safe in S3.
 
         A machine that was set up wrongly must not end what another one can go on with.
@@ -101,7 +101,7 @@ class TrainingAttempt:
         try:
             yield
         except UntrustedFolder as error:
-            if patiently(self.durable_progress) == (0, 0):
+            if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise MachineUnusable(
                 f"{error}. This training goes on on another machine, or here when that was corrected"
@@ -119,7 +119,7 @@ class TrainingAttempt:
         StillRunning before anything has begun.
         """
         job = self._job
-        with interruptible() as interruption, ExitStack() as stack:
+        with handle_sigterm() as termination, ExitStack() as stack:
             stack.enter_context(
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
@@ -129,9 +129,9 @@ class TrainingAttempt:
                 watch_attempt(self._watch_folder, self._row.attempt, limits)
             )
             try:
-                return self._run(interruption, device, stack)
+                return self._run(termination, device, stack)
             except FencedOut as error:
-                self._row.own()
+                self._row.require_own()
                 # Whoever wrote is not the owner: an older attempt that has not noticed yet.
                 raise StoreBusy(f"{error}. The row is this attempt's: the next one takes over") from None
 
@@ -146,12 +146,12 @@ class TrainingAttempt:
             )
             require_hardware(device, cpu_worker=self._settings.cpu_worker)
         except DeviceNotAvailable as error:
-            if patiently(self.durable_progress) == (0, 0):
+            if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
         return device
 
-    def _run(self, interruption: Interruption, device: str | None, stack: ExitStack) -> TrainingManifest:
+    def _run(self, termination: Termination, device: str | None, stack: ExitStack) -> TrainingManifest:
         # Before anything in the job's folder is removed or used.
         make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
@@ -159,23 +159,25 @@ class TrainingAttempt:
             make_trusted_folder(folder)
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
         hardware = describe_hardware(device)
-        patiently(lambda: self._row.leave_queue(hardware))
+        retry_while_unavailable(lambda: self._row.leave_queue(hardware))
         bucket = open_bucket(self._settings)
-        dataset = patiently(lambda: self._bring_data(bucket, stack))
-        store, beginning, stop = patiently(self._begin)
-        request = patiently(lambda: self._request(dataset.data, beginning, store, stop, device))
+        dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
+        store, start, stop = retry_while_unavailable(self._take_over_job)
+        request = retry_while_unavailable(
+            lambda: self._build_request(dataset.data, start, store, stop, device)
+        )
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
-            result = self._train(request, store, interruption, tracker, beginning)
+            result = self._train(request, store, termination, tracker, start)
             if not dataset.is_unchanged():
-                patiently(self._record_changed_data)
+                retry_while_unavailable(self._record_changed_data)
             manifest = TrainingManifest.of(self._job, result)
-            patiently(lambda: publish_final(manifest, store))
+            retry_while_unavailable(lambda: publish_final(manifest, store))
             job = self._job
             store_pictures(self._save_dir, self._settings, job.job_id, job.origin_run_id)
-            tracker.end(as_recorded(manifest, store))
+            tracker.end(predict_final_row(manifest, store))
         return manifest
 
-    def _bring_data(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
+    def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Bring the checked data here, for this training alone until `stack` closes.
 
         Where a state exists, what S3 refuses counts as temporary.
@@ -188,7 +190,7 @@ class TrainingAttempt:
             settings.dataset_roots,
             S3Listings(bucket),
         )
-        with persistent(self._has_state):
+        with treat_refusals_as_temporary(self._has_state):
             return stack.enter_context(local)
 
     def _record_changed_data(self) -> None:
@@ -197,19 +199,19 @@ class TrainingAttempt:
             "a zip stays as it was checked"
         )
         log.warning("Outside the guarantee of equal weights: %s.", reason)
-        self._row.inexact(reason)
+        self._row.record_inexact(reason)
 
     def _has_state(self) -> bool:
         """Whether this training has a state, in S3 by the row or on this machine."""
         return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
-    def _begin(self) -> tuple[CheckpointStore, Beginning, bool]:
+    def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
 
         Returns, too, whether somebody has asked meanwhile that the job stops. Raises OwnershipLost.
         """
         while True:
-            row = self._row.own()
+            row = self._row.require_own()
             store = self._open_store()
             recovery = Recovery(
                 self._job,
@@ -220,46 +222,46 @@ class TrainingAttempt:
                 self._save_dir / "weights",
             )
             try:
-                beginning = recovery.begin(row.durable)
+                start = recovery.find_starting_point(row.durable)
             except FencedOut as error:
                 log.warning("%s. Looking again what is there.", error)
                 continue
-            repeated = self._row.begin(beginning)
+            repeated = self._row.start_training(start)
             if repeated:
                 log.warning(
                     "%d epochs were recorded, but their state is not there: repeating them.", repeated
                 )
-            if not beginning.own:
+            if not start.own:
                 remove_local_pictures(self._save_dir)
-            if beginning.last is not None:
-                self._row.durable(beginning.epoch, beginning.batch)
-            return store, beginning, beginning.own and _is_to_stop(row, beginning)
+            if start.last is not None:
+                self._row.record_durable(start.epoch, start.batch)
+            return store, start, start.own and _should_stop(row, start)
 
     def _identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
-    def _request(
-        self, data: Path, beginning: Beginning, store: CheckpointStore, stop: bool, device: str | None
+    def _build_request(
+        self, data: Path, start: StartingPoint, store: CheckpointStore, stop: bool, device: str | None
     ) -> TrainingRequest:
         spec = self._job.spec
         return TrainingRequest(
             task=spec.task,
-            model=self._initial_model(store) if beginning.last is None else spec.model,
+            model=self._fetch_initial_model(store) if start.last is None else spec.model,
             data=data,
             save_dir=self._save_dir,
             epochs=spec.epochs,
             device=device,
             arguments=spec.arguments(),
-            resume_from=beginning.last,
-            best_from=beginning.best,
+            resume_from=start.last,
+            best_from=start.best,
             identity=self._identity(),
-            recover=beginning.own,
+            recover=start.own,
             stop=stop,
             loss_rules=loss_rules_of(spec),
             heartbeats=self._heartbeats,
         )
 
-    def _initial_model(self, store: CheckpointStore) -> str:
+    def _fetch_initial_model(self, store: CheckpointStore) -> str:
         """Return the architecture, or the file of weights, which is brought here by its hash."""
         model, weights = self._job.spec.model, self._job.weights
         if weights is not None:
@@ -273,9 +275,9 @@ class TrainingAttempt:
         self,
         request: TrainingRequest,
         store: CheckpointStore,
-        interruption: Interruption,
+        termination: Termination,
         tracker: Tracker,
-        beginning: Beginning,
+        start: StartingPoint,
     ) -> TrainingResult:
         isolate_ultralytics()
         from ultralytics import __version__
@@ -288,9 +290,9 @@ class TrainingAttempt:
             self._job.job_id,
             __version__,
             strip,
-            self._row.durable,
+            self._row.record_durable,
             PublishLimits(every_epochs=spec.publish_every),
-            durable=(beginning.epoch, beginning.batch) if beginning.last is not None else None,
+            durable=(start.epoch, start.batch) if start.last is not None else None,
             drain_seconds=_DRAIN_SECONDS,
             grace_seconds=_GRACE_SECONDS,
         )
@@ -301,15 +303,15 @@ class TrainingAttempt:
                     recorder,
                     publisher,
                     tracker,
-                    interruption,
+                    termination,
                     memory,
                     last,
                     self._snapshots,
                     spec.publish_seconds,
-                    beginning.trained_seconds,
+                    start.trained_seconds,
                 )
                 result = train_until_stopped(request, reporter)
-            patiently(recorder.flush)
+            retry_while_unavailable(recorder.flush)
         return result
 
 
@@ -332,14 +334,14 @@ def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Trai
         return train(stopped, reporter, reporter)
 
 
-def _is_to_stop(row: TrainingJob, beginning: Beginning) -> bool:
+def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
     """Whether somebody wants that it stops where it begins: at an epoch's end, if that was said."""
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
-    at_epoch_end = beginning.epoch >= 0 and beginning.batch == 0
+    at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
 
 
-@persistent()
+@treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
     """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
     for checkpoint, kind in manifest.checkpoints():

@@ -152,12 +152,12 @@ class EpochRecorder:
         return self._progress is not None and time.monotonic() >= self._progress_due
 
     def _write(self, entry: EpochReport | Progress) -> StopRequest:
-        return self._row.progress(entry) if isinstance(entry, Progress) else self._write_epoch(entry)
+        return self._row.record_progress(entry) if isinstance(entry, Progress) else self._write_epoch(entry)
 
     def _write_epoch(self, epoch: EpochReport) -> StopRequest:
-        stop = self._row.epoch(epoch)
+        stop = self._row.record_epoch(epoch)
         if epoch.inexact_reason is not None and epoch.inexact_reason != self._inexact_reason:
-            self._row.inexact(epoch.inexact_reason)
+            self._row.record_inexact(epoch.inexact_reason)
             self._inexact_reason = epoch.inexact_reason
         return stop
 

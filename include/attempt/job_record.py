@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from include.attempt.starting_point import Beginning
+    from include.attempt.starting_point import StartingPoint
     from include.jobs.job import StopRequest, TrainingJob
     from include.training.contract import EpochReport, Progress
     from include.training.gpus import Hardware
@@ -32,7 +32,7 @@ class JobRecord:
     attempt: int
     open: Callable[[], AbstractContextManager[Connection[Any]]]
 
-    def own(self) -> TrainingJob:
+    def require_own(self) -> TrainingJob:
         """Read the row as it is now. Raises OwnershipLost if it is not this attempt's to write."""
         with self.open() as connection:
             return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
@@ -42,7 +42,7 @@ class JobRecord:
         with self.open() as connection:
             AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 
-    def begin(self, beginning: Beginning) -> int:
+    def start_training(self, start: StartingPoint) -> int:
         """Record that the attempt begins; return how many recorded epochs it repeats.
 
         It also records the epochs that were not recorded yet.
@@ -53,31 +53,31 @@ class JobRecord:
                 self.job_id,
                 self.run_id,
                 self.attempt,
-                beginning.epoch + 1,
-                beginning.batch,
-                beginning.trained_seconds,
+                start.epoch + 1,
+                start.batch,
+                start.trained_seconds,
             )
-            jobs.fill_epochs(self.job_id, beginning.finished)
+            jobs.fill_epochs(self.job_id, start.finished)
         return repeated
 
-    def epoch(self, report: EpochReport) -> StopRequest:
+    def record_epoch(self, report: EpochReport) -> StopRequest:
         """Record a finished epoch; returns whether the job is to stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
-    def progress(self, progress: Progress) -> StopRequest:
+    def record_progress(self, progress: Progress) -> StopRequest:
         """Record how far the training is within its epoch; returns whether the job is to stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_progress(
                 self.job_id, self.run_id, self.attempt, progress
             )
 
-    def durable(self, epoch: int, batch: int) -> None:
+    def record_durable(self, epoch: int, batch: int) -> None:
         """Record that the state after `epoch`, and `batch` batches, is in S3."""
         with self.open() as connection:
             AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
 
-    def inexact(self, reason: str) -> None:
+    def record_inexact(self, reason: str) -> None:
         """Record why the weights need not be those of an uninterrupted training."""
         with self.open() as connection:
             AttemptRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

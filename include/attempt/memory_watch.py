@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 10.0
+_CHECK_SECONDS = 10.0
 
 _FULL = 0.92
 """Share of the limit that an attempt may use itself."""
@@ -49,7 +49,7 @@ class MemoryWatch:
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
         self._limit = memory_limit() if limit is None else limit
         self._least_seconds = least_seconds
-        self._begun: float | None = None
+        self._started: float | None = None
         self._first: int | None = None
         self._warned = False
         self._over = threading.Event()
@@ -61,7 +61,7 @@ class MemoryWatch:
 
     def __enter__(self) -> Self:
         self._reports = TemporaryDirectory(prefix="training-memory-")
-        _Reports.begin(Path(self._reports.name))
+        _Reports.collect_in(Path(self._reports.name))
         self._thread.start()
         return self
 
@@ -71,14 +71,14 @@ class MemoryWatch:
         _Reports.folder = None
         self._reports.cleanup()
 
-    def begin(self) -> None:
+    def note_start(self) -> None:
         """Note that the first batch is trained: images that are kept in memory are loaded by then."""
-        if self._begun is None:
-            self._begun = time.monotonic()
+        if self._started is None:
+            self._started = time.monotonic()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Find out whether memory is short."""
-        if self._begun is None or self.shortage is not None:
+        if self._started is None or self.shortage is not None:
             return
         self.used = used = sum(_pss(process) for process in _family())
         if self._first is None:
@@ -87,7 +87,7 @@ class MemoryWatch:
             return
         figures = f"{used / _GIB:.1f} GiB of {self._limit / _GIB:.1f} GiB"
         grown = used - self._first
-        since = time.monotonic() - self._begun
+        since = time.monotonic() - self._started
         if grown >= _GROWN * self._limit and since >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than when "
@@ -103,8 +103,8 @@ class MemoryWatch:
             )
 
     def _run(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
-            self.look()
+        while not self._over.wait(_CHECK_SECONDS):
+            self.check()
 
 
 def _family() -> Iterator[psutil.Process]:
@@ -135,7 +135,7 @@ class _Reports:
     inherited = False
 
     @classmethod
-    def begin(cls, folder: Path) -> None:
+    def collect_in(cls, folder: Path) -> None:
         """Let everything that is forked from now on report into `folder`."""
         cls.folder = folder
         if not cls.inherited:
@@ -166,4 +166,4 @@ class _Reports:
             while True:
                 part.write_text(str(_read_pss(os.getpid())))
                 part.replace(own)
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_CHECK_SECONDS)

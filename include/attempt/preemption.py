@@ -38,8 +38,8 @@ class Preempted(BaseException):
         )
 
 
-class Interruption:
-    """Whether this process was asked to end, and what happens then. `interruptible` makes it."""
+class Termination:
+    """Whether this process was asked to end, and what happens then. `handle_sigterm` makes it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -69,7 +69,7 @@ class Interruption:
             raise Preempted
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Nothing is raised inside; a SIGTERM that came meanwhile raises Preempted at the end.
 
         For short steps that must not be torn apart: what takes a lock, and what asks Airflow for something (a
@@ -82,7 +82,7 @@ class Interruption:
             self._holds -= 1
         self._announce()
 
-    def on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal without logging: it may have interrupted a line that is being written."""
         if os.getpid() != self._process:
             # A forked child (a loader's worker, for instance) ends, as it would without this handler.
@@ -97,7 +97,7 @@ class Interruption:
                 self._again.start()
         self._announce()
 
-    def over(self) -> None:
+    def disarm(self) -> None:
         """Raise nothing any more."""
         self._announced = True
         if self._again is not None:
@@ -112,7 +112,7 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def handle_sigterm() -> Iterator[Termination]:
     """SIGTERM raises Preempted in the block, once; later ones change nothing. Use it in the main thread.
 
     Any other error of the block becomes Preempted too where SIGTERM came before it: loader workers, for
@@ -122,21 +122,21 @@ def interruptible() -> Iterator[Interruption]:
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            "interruptible() was entered outside of the main thread, where signals do not arrive. Call it "
+            "handle_sigterm() was entered outside of the main thread, where signals do not arrive. Call it "
             "in the main thread."
         )
-    interruption = Interruption()
+    termination = Termination()
     former = signal.getsignal(signal.SIGTERM)
     try:
-        signal.signal(signal.SIGTERM, interruption.on_sigterm)
+        signal.signal(signal.SIGTERM, termination.receive)
         _signal_at_parents_death(signal.SIGTERM)
-        yield interruption
+        yield termination
     except Exception as error:
-        if interruption.requested:
+        if termination.requested:
             raise Preempted from error
         raise
     finally:
-        interruption.over()
+        termination.disarm()
         _signal_at_parents_death(0)
         signal.signal(signal.SIGTERM, former)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from include.attempt.epoch_recorder import EpochRecorder
     from include.attempt.memory_watch import MemoryWatch
-    from include.attempt.preemption import Interruption
+    from include.attempt.preemption import Termination
     from include.attempt.tracking import Tracker
     from include.checkpoints.checkpoint import Position
     from include.checkpoints.publisher import BackgroundPublisher
@@ -38,7 +38,7 @@ class JobReporter:
         recorder: EpochRecorder,
         publisher: BackgroundPublisher,
         tracker: Tracker,
-        interruption: Interruption,
+        termination: Termination,
         memory: MemoryWatch,
         last: Path,
         snapshots: Path,
@@ -46,48 +46,48 @@ class JobReporter:
         trained_seconds: float = 0.0,
     ) -> None:
         self._recorder, self._publisher, self._tracker = recorder, publisher, tracker
-        self._interruption, self._memory = interruption, memory
+        self._termination, self._memory = termination, memory
         self._last, self._snapshots = last, snapshots
         self._publish_seconds = publish_seconds
         self._saved_seconds = trained_seconds
         self._saved: Position | None = None
         self._wanted_at: Position | None = None
-        self._validation_begun: float | None = None
+        self._validation_started: float | None = None
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`, and say whether to go on. Its state is saved meanwhile."""
-        with self._interruption.held():
+        with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)
             except OwnershipLost:
                 self._publisher.close(0)
                 raise
-            self._tracker.recorded()
-        self._interruption.check()
+            self._tracker.notify()
+        self._termination.check()
         return not stop
 
     def progress(self, progress: Progress) -> bool:
         """Record how far the training is, and say whether its state is to be saved now."""
-        self._interruption.await_batch()
-        self._memory.begin()
+        self._termination.await_batch()
+        self._memory.note_start()
         try:
-            with self._interruption.held():
+            with self._termination.deferred():
                 stop = self._recorder.progress(progress)
         except OwnershipLost:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
             # Nothing of this epoch is saved: who stops waits for its end, and the machine does not.
-            self._interruption.check()
+            self._termination.check()
             return False
-        is_to_end = self._interruption.requested or self._memory.shortage or stop is StopRequest.NOW
+        is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW
         if not is_to_end:
             return self._is_due(progress)
         if self._wanted_at is None:
             self._wanted_at = (progress.epoch, progress.batch)
         if self._saved is not None and self._saved >= self._wanted_at:
-            self._interruption.check()
+            self._termination.check()
             if self._memory.shortage:
                 raise MemoryShort(self._memory.shortage)
             raise StoppedNow
@@ -104,9 +104,9 @@ class JobReporter:
 
     def _is_due(self, progress: Progress) -> bool:
         ahead = 0.0
-        if self._validation_begun is not None:
-            self._validation_seconds = progress.trained_seconds - self._validation_begun
-            self._validation_begun = None
+        if self._validation_started is not None:
+            self._validation_seconds = progress.trained_seconds - self._validation_started
+            self._validation_started = None
         if progress.batch == progress.batches:
-            self._validation_begun, ahead = progress.trained_seconds, self._validation_seconds
+            self._validation_started, ahead = progress.trained_seconds, self._validation_seconds
         return progress.trained_seconds + ahead - self._saved_seconds >= self._publish_seconds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, in_words
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.deployment.retrying import persistent
+from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
@@ -35,7 +35,7 @@ _ATTEMPT = "attempt"
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartingPoint:
     """The state that an attempt begins with; without one (last is None) it begins at the start.
 
     own tells that it is of this very training. epoch is the last finished one, from 0, or -1, batch how many
@@ -52,7 +52,9 @@ class Beginning:
     finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
 
 
-def finished_epochs(state: Mapping[str, Any]) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
+def read_finished_epochs(
+    state: Mapping[str, Any],
+) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
     """Epoch, metrics and seconds of each epoch that went into the state."""
     columns = dict(state.get("train_results") or {})
     epochs, times = columns.pop("epoch", []), columns.pop("time", [])
@@ -69,7 +71,7 @@ def finished_epochs(state: Mapping[str, Any]) -> tuple[tuple[int, Mapping[str, f
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FoundState:
     """A whole state of this training; replaces is the whole last.pt that S3 has in its place."""
 
     path: Path
@@ -103,7 +105,7 @@ class Recovery:
         self._store, self._inputs, self._weights = store, inputs, weights
         self._task = job.spec.task
 
-    def begin(self, durable: Position | None) -> Beginning:
+    def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
 
         durable is what the job's row says of it: with that, nothing found is an error and no new start.
@@ -111,41 +113,43 @@ class Recovery:
         again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
         a state exists, what S3 refuses counts as temporary (RefusedForNow).
         """
-        with persistent(lambda: durable is not None or (self._weights / "last.pt").is_file()):
+        with treat_refusals_as_temporary(
+            lambda: durable is not None or (self._weights / "last.pt").is_file()
+        ):
             for kind in CHECKPOINT_KINDS:  # what is there now may be replaced, and nothing that comes later
                 self._store.head(self._job.job_id, kind)
-            return self._begin(durable)
+            return self._find_starting_point(durable)
 
-    def _begin(self, durable: Position | None) -> Beginning:
-        own = self._newest(durable)
+    def _find_starting_point(self, durable: Position | None) -> StartingPoint:
+        own = self._find_newest(durable)
         if own is not None:
-            best = self._best_of(own)
+            best = self._find_best(own)
             self._take_over(own, best)
             log.info("Going on after %s, from %s.", in_words(own.position), own.where)
-            return Beginning(
+            return StartingPoint(
                 own.path,
                 best,
                 *own.position,
                 own=True,
                 trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
-                finished=finished_epochs(own.state),
+                finished=read_finished_epochs(own.state),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):
-            return self._from_parent(parent)
+            return self._start_from_parent(parent)
         if durable is not None:
             raise CheckpointNotFound(
                 f"Job {self._job.job_id} had stored its state after {in_words(durable)}, but "
                 f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
                 "start over"
             )
-        return Beginning()
+        return StartingPoint()
 
-    def _newest(self, durable: Position | None) -> _Found | None:
+    def _find_newest(self, durable: Position | None) -> _FoundState | None:
         """Return the newer of the states here and in S3: S3 lags where it could not be reached."""
-        local = self._on_this_machine()
+        local = self._find_local()
         try:
-            stored = self._in_store(durable)
+            stored = self._find_stored(durable)
         except CorruptObject:
             if local is None:
                 raise
@@ -154,15 +158,15 @@ class Recovery:
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _in_store(self, durable: Position | None) -> _Found | None:
+    def _find_stored(self, durable: Position | None) -> _FoundState | None:
         """Fetch this training's last.pt, or the generation before.
 
         That one counts where last.pt is damaged or gone, and where the row knows of a later state and it is
         newer: what should not have been written over last.pt may have been.
         """
-        found: _Found | None = None
+        found: _FoundState | None = None
         problem: Exception | None = None
-        for kind, stored in self._own_generations(durable):
+        for kind, stored in self._list_own_generations(durable):
             try:
                 candidate = self._fetch(kind, stored)
             except StateMismatch:
@@ -184,7 +188,9 @@ class Recovery:
             log.warning("Going back to %s, of %s.", found.where, in_words(found.position))
         return found
 
-    def _own_generations(self, durable: Position | None) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
+    def _list_own_generations(
+        self, durable: Position | None
+    ) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
         """Yield the states that this training has stored itself, not the parent's that seeded the job."""
         parent = self._job.resume
         for kind in _GENERATIONS:
@@ -196,20 +202,20 @@ class Recovery:
             elif durable is None or durable <= parent.last.position:
                 return  # nothing was stored after it
 
-    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _Found:
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _FoundState:
         target = self._inputs / f"{kind}.pt"
         self._store.download(self._job.job_id, kind, target)
         state = self._load(target)
-        return _Found(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
+        return _FoundState(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
 
-    def _on_this_machine(self) -> _Found | None:
+    def _find_local(self) -> _FoundState | None:
         """Return what an earlier attempt left here; log why anything else that lies there is not used."""
         path = self._weights / "last.pt"
         if not path.is_file():
             return None
         try:
             _require_whole(path)
-            return _Found(path, self._load(path), str(path))
+            return _FoundState(path, self._load(path), str(path))
         except NotResumable as error:
             log.info("What lies in %s is not used: %s.", path, error)
             return None
@@ -221,7 +227,7 @@ class Recovery:
         require_identity(state, self._identity, path)
         return state
 
-    def _take_over(self, own: _Found, best: Path | None) -> None:
+    def _take_over(self, own: _FoundState, best: Path | None) -> None:
         """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
         isolate_ultralytics()
         from ultralytics import __version__
@@ -244,10 +250,10 @@ class Recovery:
             keep_previous=own.replaces is not None and own.is_newer,
         )
 
-    def _best_of(self, own: _Found) -> Path | None:
+    def _find_best(self, own: _FoundState) -> Path | None:
         """Find the best.pt that the state refers to: beside it, or in S3, where it was stored first."""
         beside = self._weights / "best.pt"
-        if own.path.parent == self._weights and self._is_best_of(own, beside):
+        if own.path.parent == self._weights and self._is_best_for(own, beside):
             return beside
         stored = self._store.head(self._job.job_id, "best")
         if stored is None or stored.run_id != self._job.origin_run_id:
@@ -258,7 +264,7 @@ class Recovery:
             log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
             return None
 
-    def _is_best_of(self, own: _Found, path: Path) -> bool:
+    def _is_best_for(self, own: _FoundState, path: Path) -> bool:
         """Whether the file is whole and not older than the best epoch that the state knows of."""
         if not path.is_file():
             return False
@@ -271,7 +277,7 @@ class Recovery:
         epoch = best["epoch"] if best["epoch"] >= 0 else best.get(BEST_EPOCH, -1)
         return bool(epoch >= own.state[EXACT].get(BEST_EPOCH, -1))
 
-    def _from_parent(self, parent: ResumePoint) -> Beginning:
+    def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
         """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
 
         Raises CorruptObject for any others than those that `resolve_config` saw.
@@ -285,7 +291,7 @@ class Recovery:
         source = job_id if there.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
         log.info("Continuing job %s after its %s.", parent.job_id, in_words(parent.last.position))
-        return Beginning(Path(last.path), Path(best.path) if best else None, *parent.last.position)
+        return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)
 
 
 def _require_whole(path: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from include.tracking.server import TrackingServer
 
     OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
-    Foresight = Callable[[TrainingJob], TrainingJob]
+    RowUpdate = Callable[[TrainingJob], TrainingJob]
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
         tracker.end()
 
 
-def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight:
+def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> RowUpdate:
     """Return a function that foresees the row as `record_checkpoints` will leave it."""
-    foreseen: dict[str, object] = {
+    values: dict[str, object] = {
         "status": manifest.status,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,
         "epoch_batch": manifest.last.batch,
@@ -71,8 +71,8 @@ def as_recorded(manifest: TrainingManifest, store: CheckpointStore) -> Foresight
     }
     for checkpoint, kind in manifest.checkpoints():
         stored = replace(checkpoint, path=store.uri(manifest.job_id, kind))
-        foreseen |= checkpoint_columns(kind, stored)
-    return lambda row: row.model_copy(update=foreseen)
+        values |= checkpoint_columns(kind, stored)
+    return lambda row: row.model_copy(update=values)
 
 
 class Tracker:
@@ -95,7 +95,7 @@ class Tracker:
         self._job_id, self._origin_run_id = job_id, origin_run_id
         self._sent = -1
         self._problem: str | None = None
-        self._final: Foresight | None = None
+        self._final: RowUpdate | None = None
         self._news, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -104,7 +104,7 @@ class Tracker:
             # Here and not in the thread: a process that forks must not be in the middle of an import.
             from include.tracking.mirror import JobMirror
 
-            mirror = JobMirror(self._server, self._alone)
+            mirror = JobMirror(self._server, self._lock)
             # A daemon: where MLflow hangs it ends with the process.
             self._thread = threading.Thread(
                 target=self._run, args=(mirror, self._server.name), name="mlflow", daemon=True
@@ -118,15 +118,15 @@ class Tracker:
         if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time for it
             self._thread.join(_LAST_SECONDS)
 
-    def recorded(self) -> None:
+    def notify(self) -> None:
         """Something new is in the database."""
         self._news.set()
 
-    def end(self, foresight: Foresight = lambda row: row) -> None:
-        """Send what is left; foresight makes of the row what it will be when all is recorded."""
+    def end(self, update: RowUpdate = lambda row: row) -> None:
+        """Send what is left; update makes of the row what it will be when all is recorded."""
         if self._server is None or self._thread is None:
             return
-        self._final = foresight
+        self._final = update
         self._news.set()
         self._thread.join(_LAST_SECONDS)
         if self._problem is not None or self._thread.is_alive():
@@ -143,13 +143,13 @@ class Tracker:
             self._news.clear()
             final = self._final
             problem = self._try(mirror, final)
-            self._say(problem, server)
+            self._log_change(problem, server)
             self._problem = problem
             if final is not None:
                 return
             self._news.wait(None if problem is None else _RETRY_SECONDS)
 
-    def _say(self, problem: str | None, server: str) -> None:
+    def _log_change(self, problem: str | None, server: str) -> None:
         """Tell of the first of what may be many failures, and of their end; `end` tells of the last."""
         if problem is not None and self._problem is None and self._final is None:
             log.warning(
@@ -160,7 +160,7 @@ class Tracker:
         elif problem is None and self._problem is not None:
             log.info("MLflow at %s has everything again.", server)
 
-    def _try(self, mirror: JobMirror, final: Foresight | None) -> str | None:
+    def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
         """Send what is new; return what went wrong. Then everything is looked at again the next time."""
         from include.tracking.server import TrackingError
 
@@ -183,7 +183,7 @@ class Tracker:
         self._sent = -1
         return problem
 
-    def _send(self, mirror: JobMirror, final: Foresight | None) -> None:
+    def _send(self, mirror: JobMirror, final: RowUpdate | None) -> None:
         with self._open() as connection:
             jobs = JobRepository(connection)
             row, epochs = jobs.get(self._job_id), jobs.epochs(self._job_id, after=self._sent)
@@ -194,7 +194,7 @@ class Tracker:
             self._sent = epochs[-1].epoch
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Two attempts that create MLflow's run of the job at one moment would create two."""
         from include.tracking.server import TrackingUnavailable
 

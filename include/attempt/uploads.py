@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.deployment.retrying import persistent
+from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import LocalFileMissing
 from include.trusted_folders import require_trusted_folder
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@persistent()
+@treat_refusals_as_temporary()
 def upload(
     manifest: TrainingManifest, kind: CheckpointKind, store: CheckpointStore, settings: Settings
 ) -> Checkpoint:

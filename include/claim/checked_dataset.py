@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from include.datasets.reference import DatasetReference
-from include.deployment.connections import training_db
+from include.deployment.connections import open_training_db
 from include.jobs.repository import JobRepository
 from include.limits import REPORT_BYTES
 from include.s3.errors import StoreRefusal
@@ -67,8 +67,8 @@ class CheckedDatasets:
         return stored.dataset if found == asked else None
 
 
-def is_begun(job: ResolvedJob) -> bool:
+def has_stored_state(job: ResolvedJob) -> bool:
     """Whether the training that the job is to go on with has stored a state of its own."""
-    with training_db() as connection:
+    with open_training_db() as connection:
         row = JobRepository(connection).get(job.job_id)
     return row is not None and row.has_own_state

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _SECONDS = 30.0
 
 
-def with_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> DatasetError:
+def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> DatasetError:
     """Store all that a check found, and return its error with the address; as it is if that fails."""
     if not error.findings:
         return error

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
 from include.claim.resolved_job import ResolvedJob, ResumePoint
-from include.claim.resuming import began_with, continued, doing, owner_runs
-from include.deployment.retrying import may_pass
+from include.claim.resuming import (
+    describe_activity,
+    inherit_from_parent,
+    initial_weights_of,
+    is_owner_running,
+)
+from include.deployment.retrying import is_transient
 from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
@@ -70,10 +75,10 @@ def resolve(
         found = _find_free(params, run, jobs, checkpoints, is_running)
         job_id, row, own = found.job_id, found.row, found.own
         if row is not None and own is not None:
-            spec, resume = _going_on(found.spec, row), _own_seed(row, own, checkpoints)
-            resumed_epoch, weights = row.resumed_epoch, began_with(row)
+            spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, checkpoints)
+            resumed_epoch, weights = row.resumed_epoch, initial_weights_of(row)
         else:
-            spec, resume, weights = _beginning(found.spec, job_id, jobs, checkpoints, is_running, finder)
+            spec, resume, weights = _prepare_start(found.spec, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
         job = jobs.claim(
             job_id,
@@ -121,9 +126,9 @@ def check(
     """
     found = _find_free(params, run, jobs, checkpoints, is_running)
     if found.row is not None and found.own is not None:
-        _going_on(found.spec, found.row)
+        _resume_spec(found.spec, found.row)
     elif found.spec.resume_from is not None:
-        continued(found.spec, jobs, checkpoints, is_running)
+        inherit_from_parent(found.spec, jobs, checkpoints, is_running)
     else:
         spec = found.spec.with_defaults()
         finder.check(spec.model, spec.task, found.job_id)
@@ -146,7 +151,7 @@ def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]
         yield
     except Exception as error:
         # After an outage this task is retried, so the row stays queued.
-        if isinstance(job_id, str) and not may_pass(error) and jobs.refuse(job_id, str(error)):
+        if isinstance(job_id, str) and not is_transient(error) and jobs.refuse(job_id, str(error)):
             log.info("Wrote the reason into the waiting row of job %s.", job_id)
         raise
 
@@ -164,13 +169,13 @@ def _find_free(
     if row is not None:
         _refuse_unless_free(row, run, spec, is_running)
     recreated = row is not None and _was_recreated(row, run)
-    own = None if row is None else _own_state(row, spec, run, checkpoints, recreated=recreated)
+    own = None if row is None else _find_own_state(row, spec, run, checkpoints, recreated=recreated)
     if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
         _refuse_orphaned_state(job_id, checkpoints)
     return _FreeJob(job_id, spec, row, own, recreated)
 
 
-def _beginning(
+def _prepare_start(
     spec: TrainingSpec,
     job_id: str,
     jobs: JobRepository,
@@ -182,7 +187,7 @@ def _beginning(
     if spec.resume_from is None:
         resolved = spec.with_defaults()
         return resolved, None, finder.find(resolved.model, resolved.task, job_id)
-    spec, resume, weights = continued(spec, jobs, checkpoints, is_running)
+    spec, resume, weights = inherit_from_parent(spec, jobs, checkpoints, is_running)
     return spec.with_defaults(), resume, weights
 
 
@@ -202,10 +207,10 @@ def _refuse_unless_free(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
             f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
         )
-    if owner_runs(row, is_running):
+    if is_owner_running(row, is_running):
         raise SpecError(
-            f"job_id={row.job_id!r} {doing(row)} in run {row.run_id} of {row.dag_id}; wait for it, or give "
-            "another job_id"
+            f"job_id={row.job_id!r} {describe_activity(row)} in run {row.run_id} of {row.dag_id}; wait for "
+            "it, or give another job_id"
         )
 
 
@@ -226,7 +231,7 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
         )
 
 
-def _own_state(
+def _find_own_state(
     row: TrainingJob,
     spec: TrainingSpec,
     run: RunIdentity,
@@ -255,7 +260,7 @@ def _own_state(
     return None
 
 
-def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
+def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
     """Return the parent's state in the job's own prefix, if the job has stored none of its own.
 
     So it does not matter what has become of the parent meanwhile.
@@ -270,7 +275,7 @@ def _own_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointSt
     )
 
 
-def _going_on(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
+def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
     """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
     begun = TrainingSpec.parse_stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
@@ -280,7 +285,8 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:
         what = "; ".join(
-            f"{name}={_given(now.get(name))} instead of {_given(before.get(name))}" for name in different
+            f"{name}={_show_parameter(now.get(name))} instead of {_show_parameter(before.get(name))}"
+            for name in different
         )
         raise SpecError(
             f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
@@ -289,5 +295,5 @@ def _going_on(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
     return resolved
 
 
-def _given(value: object) -> str:
-    return "not given" if value is None else shown(value)
+def _show_parameter(value: object) -> str:
+    return "not given" if value is None else show_value(value)

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from include.jobs.repository import JobRepository
 
 
-def continued(
+def inherit_from_parent(
     spec: TrainingSpec,
     jobs: JobRepository,
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
 ) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
     """Return what was asked for with what comes from the parent, its state, and the weights it began with."""
-    parent = _parent(spec.resume_from or "", jobs, is_running)
-    resume = _resume_point(parent, checkpoints)
-    spec = spec.inherit_from(_spec_of(parent))
+    parent = _find_parent(spec.resume_from or "", jobs, is_running)
+    resume = _find_resume_point(parent, checkpoints)
+    spec = spec.inherit_from(_read_spec(parent))
     _refuse_finished(spec, parent, resume)
-    return spec, resume, began_with(parent)
+    return spec, resume, initial_weights_of(parent)
 
 
-def began_with(row: TrainingJob) -> InitialWeights | None:
+def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
     """Return the weights that a training was begun with, as its row has them."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None
@@ -42,7 +42,7 @@ def began_with(row: TrainingJob) -> InitialWeights | None:
     return InitialWeights(path=row.initial_weights_path, sha256=row.initial_weights_sha256, job_id=fine_tuned)
 
 
-def owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
+def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """Say whether the run that owns the row runs.
 
     The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`.
@@ -52,24 +52,27 @@ def owner_runs(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool
     return is_running(row.dag_id, row.run_id)
 
 
-def doing(row: TrainingJob) -> str:
+def describe_activity(row: TrainingJob) -> str:
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 
-def _parent(parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]) -> TrainingJob:
+def _find_parent(
+    parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]
+) -> TrainingJob:
     parent = jobs.get(parent_job_id)
     if parent is None:
         raise SpecError(
             f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
         )
-    if owner_runs(parent, is_running):
+    if is_owner_running(parent, is_running):
         raise SpecError(
-            f"resume_from={parent_job_id!r} {doing(parent)} in run {parent.run_id}; wait until it has ended"
+            f"resume_from={parent_job_id!r} {describe_activity(parent)} in run {parent.run_id}; wait until "
+            "it has ended"
         )
     return parent
 
 
-def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
+def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
     """Find the parent's objects, if they are what our trainer stored and our row names."""
     if parent.last_checkpoint_expired_at is not None:
         kept = parent.checkpoint("best")
@@ -96,19 +99,19 @@ def _resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePo
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
             f"{recorded.sha256} was recorded; somebody replaced it, so it is not continued"
         )
-    if not _is_of(parent, last, "last"):
+    if not _belongs_to(parent, last, "last"):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
             f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
             "to resume"
         )
     best = checkpoints.head(parent.job_id, "best")
-    if best is not None and not _is_of(parent, best, "best"):
+    if best is not None and not _belongs_to(parent, best, "best"):
         best = None
     return ResumePoint(job_id=parent.job_id, last=last.checkpoint, best=best.checkpoint if best else None)
 
 
-def _is_of(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
+def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
     """Say whether the object belongs to the row's training, and not to an earlier one of the same name."""
     recorded = parent.checkpoint(kind)
     if recorded is not None and recorded.sha256 is not None:
@@ -116,7 +119,7 @@ def _is_of(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) 
     return stored.run_id == parent.origin_run_id
 
 
-def _spec_of(parent: TrainingJob) -> TrainingSpec:
+def _read_spec(parent: TrainingJob) -> TrainingSpec:
     if not parent.spec:
         raise SpecError(
             f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"

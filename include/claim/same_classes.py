@@ -25,21 +25,21 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
     The state is inspected in S3: neither it nor PyTorch is loaded. Raises DatasetError with both lists where
     a class is missing, new, or has another number, and StoreErrors.
     """
-    begun_by, uri = _state_of(job, checkpoints)
+    begun_by, uri = _find_state(job, checkpoints)
     if uri is None:
         return
     before = checkpoints.require_checkpoint(uri).classes
-    now = _classes_of(job, dataset)
+    now = _find_classes(job, dataset)
     if before == now:
         return
     raise DatasetError(
-        f"{begun_by} was trained on {_listed(before)}, but dataset={dataset.source!r} has {_listed(now)}"
-        f"{_difference(before, now)}. A training can continue only with the same classes in the same order: "
-        "restore them, or start a new training from its best.pt with `model`"
+        f"{begun_by} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "
+        f"{_list_classes(now)}{_describe_difference(before, now)}. A training can continue only with the "
+        "same classes in the same order: restore them, or start a new training from its best.pt with `model`"
     )
 
 
-def _state_of(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str | None]:
+def _find_state(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str | None]:
     if job.resume is not None:
         return f"job {job.resume.job_id}, which is continued,", job.resume.last.path
     own = checkpoints.head(job.job_id, "last")
@@ -47,18 +47,18 @@ def _state_of(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str 
     return f"job_id={job.job_id!r}", own.uri if own and belongs else None
 
 
-def _classes_of(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...]:
+def _find_classes(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...]:
     if (job.spec.overrides or {}).get("single_cls"):
         return _SINGLE
     return tuple(name for _, name in sorted(dataset.classes.items()))
 
 
-def _listed(classes: Sequence[str]) -> str:
+def _list_classes(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:_NAMED]) + (", …" if len(classes) > _NAMED else "")
     return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({shown})"
 
 
-def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+def _describe_difference(before: Sequence[str], now: Sequence[str]) -> str:
     """Name the first difference, where the lists are too long to show it."""
     pairs = zip((*before, None), (*now, None), strict=False)
     number, (was, is_) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])

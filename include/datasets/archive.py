@@ -17,7 +17,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,14 +78,15 @@ def unpack(archive: Path, target: Path, source: str, limits: UnpackLimits) -> No
             _write(opened, entries, target, source, limits)
     except NotImplementedError as error:
         raise DatasetError(
-            f"{source} cannot be unpacked ({shown(str(error))}); repack it with ordinary deflate compression"
+            f"{source} cannot be unpacked ({show_value(str(error))}); repack it with ordinary deflate "
+            "compression"
         ) from error
     except (*_BROKEN, OSError) as error:
         # EINVAL: the list of files would start before the beginning of the file.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise DatasetError(
-            f"{source} is not a complete zip file ({shown(str(error))}); upload it again"
+            f"{source} is not a complete zip file ({show_value(str(error))}); upload it again"
         ) from error
 
 
@@ -103,23 +104,23 @@ def _check_entries(
             parts = safe_parts(entry.orig_filename)
         except ValueError as error:
             raise DatasetError(
-                f"{source} contains {shown(entry.orig_filename)}, which is not an allowed name: {error}. "
-                "Repack it"
+                f"{source} contains {show_value(entry.orig_filename)}, which is not an allowed name: "
+                f"{error}. Repack it"
             ) from error
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise DatasetError(
-                f"{source} contains {shown(entry.filename)}, a link or device; repack it with plain files "
-                "only"
+                f"{source} contains {show_value(entry.filename)}, a link or device; repack it with plain "
+                "files only"
             )
         if entry.flag_bits & _ENCRYPTED:
             raise DatasetError(
-                f"{source} is encrypted ({shown(entry.filename)}); repack it without a password"
+                f"{source} is encrypted ({show_value(entry.filename)}); repack it without a password"
             )
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise DatasetError(
-                f"{source}: {shown(entry.filename)} uses an unsupported compression method; repack it with "
-                "ordinary deflate"
+                f"{source}: {show_value(entry.filename)} uses an unsupported compression method; repack it "
+                "with ordinary deflate"
             )
         if not entry.is_dir() and not is_ignored(parts):
             yield entry, parts
@@ -132,7 +133,7 @@ def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: st
     for entry, start in zip(placed, starts, strict=False):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > start:
             raise DatasetError(
-                f"{source} contains {shown(entry.filename)}, which overlaps another file; repack it"
+                f"{source} contains {show_value(entry.filename)}, which overlaps another file; repack it"
             )
 
 
@@ -157,7 +158,7 @@ def _write(
                         raise _too_large(source, limits)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
-            raise DatasetError(f"{source} contains {shown(entry.filename)} twice; repack it") from error
+            raise DatasetError(f"{source} contains {show_value(entry.filename)} twice; repack it") from error
         progress.advance()
 
 

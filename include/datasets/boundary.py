@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from include.datasets.errors import DatasetError
-from include.refusals import shown
+from include.refusals import show_value
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Boundary:
         """
         if not folder.is_symlink() and not self._resolves_folders:
             return
-        name = shown(self.relative_name(folder))
+        name = show_value(self.relative_name(folder))
         real = self.resolve(folder, name)
         if folder.is_symlink() and resolve(folder.parent).is_relative_to(real):
             raise DatasetError(f"Dataset {self.source!r}: the link {name} is part of a loop; remove it")

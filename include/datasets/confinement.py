@@ -26,7 +26,7 @@ from include.datasets.disk import PASSING, is_lack_of_memory
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
-from include.python_path import with_this_project
+from include.python_path import add_project_to_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def run_confined(
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one.
-    return with_this_project(kept) | {"MALLOC_ARENA_MAX": "2"}
+    return add_project_to_path(kept) | {"MALLOC_ARENA_MAX": "2"}
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.keypoints import read_keypoints
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
 from include.plain_text import is_one_line
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def read_description(file: Path, task: str, source: str) -> Description:
 def _text_or_none(data: Mapping[str, Any], key: str) -> str | None:
     value = data.get(key)
     if value is not None and not (isinstance(value, str) and _is_path(value)):
-        raise ValueError(f"{key}: {shown(value)} must be a path of at most {PATH_BYTES} bytes")
+        raise ValueError(f"{key}: {show_value(value)} must be a path of at most {PATH_BYTES} bytes")
     return value or None
 
 
@@ -99,8 +99,8 @@ def _paths(data: Mapping[str, Any], split: str) -> list[str]:
     given: list[Any] = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(path, str) and path and _is_path(path) for path in given):
         raise ValueError(
-            f"{split}: {shown(value)} must be a folder of images, a .txt list of images, or a list of these, "
-            f"each a path of at most {PATH_BYTES} bytes"
+            f"{split}: {show_value(value)} must be a folder of images, a .txt list of images, or a list of "
+            f"these, each a path of at most {PATH_BYTES} bytes"
         )
     return given
 
@@ -124,17 +124,17 @@ def _names(data: Mapping[str, Any]) -> dict[int, str]:
 def _count(given: Any) -> int | None:
     count = int(given) if isinstance(given, float) and given.is_integer() else given
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise ValueError(f"nc: {shown(given)} must be the number of classes, at least 1")
+        raise ValueError(f"nc: {show_value(given)} must be the number of classes, at least 1")
     if count is not None and count > CLASSES:
-        raise ValueError(f"nc: {shown(given)} is more than the limit of {CLASSES:,} classes")
+        raise ValueError(f"nc: {show_value(given)} is more than the limit of {CLASSES:,} classes")
     return count
 
 
 def _numbered(names: object) -> dict[int, str]:
     if not isinstance(names, list | dict) or not names:
         raise ValueError(
-            f"names: {shown(names)} must be a list or a mapping of class ids to names, with at least one "
-            "class"
+            f"names: {show_value(names)} must be a list or a mapping of class ids to names, with at least "
+            "one class"
         )
     if len(names) > CLASSES:
         raise ValueError(f"names: {len(names):,} classes are more than the limit of {CLASSES:,}")
@@ -145,18 +145,19 @@ def _numbered(names: object) -> dict[int, str]:
         raise ValueError("names: the keys must be class ids 0, 1, 2, …") from None
     if sorted(numbered) != list(range(len(names))):
         raise ValueError(
-            f"names: the class ids must be 0 to {len(names) - 1} without gaps, not {shown(sorted(numbered))}"
+            f"names: the class ids must be 0 to {len(names) - 1} without gaps, not "
+            f"{show_value(sorted(numbered))}"
         )
     return {key: _class_name(key, numbered[key]) for key in sorted(numbered)}
 
 
 def _class_name(key: int, given: object) -> str:
     if not isinstance(given, str | int | float | date):
-        raise ValueError(f"names: class {key} has no usable name: {shown(given)}")  # noqa: TRY004  one sentence for all
+        raise ValueError(f"names: class {key} has no usable name: {show_value(given)}")  # noqa: TRY004  one sentence for all
     name = str(given)
     if not name or len(name) > CLASS_NAME or not is_one_line(name):
         raise ValueError(
-            f"names: class {key} has no usable name: {shown(name)}; give it 1 to {CLASS_NAME} "
+            f"names: class {key} has no usable name: {show_value(name)}; give it 1 to {CLASS_NAME} "
             "characters, none of them a control character"
         )
     return name
@@ -166,7 +167,9 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Return the other keys that Ultralytics reads; those about keypoints only count with kpt_shape."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
-        raise ValueError(f"channels: {shown(channels)} must be the number of image channels, 1 to {CHANNELS}")
+        raise ValueError(
+            f"channels: {show_value(channels)} must be the number of image channels, 1 to {CHANNELS}"
+        )
     if data.get("kpt_shape") is None:
         if task == "pose":
             raise ValueError(

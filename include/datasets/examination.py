@@ -10,7 +10,7 @@ from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.validate import validate
 from include.plain_text import is_one_line
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.datasets.samples import Layout
@@ -26,8 +26,8 @@ def examine(place: dict[str, Any], task: str, fingerprint: str | None) -> dict[s
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(
-                f"Dataset {source!r}: the name of class {shown(name)} contains a control character or is "
-                "not UTF-8; rename its folder"
+                f"Dataset {source!r}: the name of class {show_value(name)} contains a control character or "
+                "is not UTF-8; rename its folder"
             )
     # Taken before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)

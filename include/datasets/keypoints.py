@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from include.limits import CLASS_NAME, KEYPOINTS
 from include.plain_text import is_one_line
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
     shape = data.get("kpt_shape")
     if not _is_shape(shape):
         raise ValueError(
-            f"kpt_shape: {shown(shape)} must be [number of keypoints, 2 or 3], with at most {KEYPOINTS:,} "
-            "keypoints"
+            f"kpt_shape: {show_value(shape)} must be [number of keypoints, 2 or 3], with at most "
+            f"{KEYPOINTS:,} keypoints"
         )
     number = shape[0]
     rules: dict[str, tuple[bool, str]] = {
@@ -40,7 +40,7 @@ def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
     for key in given:
         is_good, rule = rules[key]
         if not is_good:
-            raise ValueError(f"{key}: {shown(data[key])} {rule}")
+            raise ValueError(f"{key}: {show_value(data[key])} {rule}")
     return {key: data[key] for key in ("kpt_shape", *given)}
 
 

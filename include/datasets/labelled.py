@@ -15,7 +15,7 @@ from include.datasets.errors import DatasetError, Finding
 from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolve_samples
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,7 +80,7 @@ class _Reader:
         if not images:
             raise DatasetError(
                 f"Dataset {source!r}: {split} is empty: no images in "
-                f"{shown(written[0] if len(written) == 1 else written)} (images end "
+                f"{show_value(written[0] if len(written) == 1 else written)} (images end "
                 f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
             )
         return resolve_samples(self._with_labels(images), self.boundary)
@@ -166,9 +166,9 @@ class _Reader:
         try:
             self.boundary.resolve_file(image)
         except ValueError as problem:  # LeadsOutside, or a name that no file can have
-            return f"{shown(text)} is refused: {problem}"
+            return f"{show_value(text)} is refused: {problem}"
         except (FileNotFoundError, NotADirectoryError):
-            return f"{shown(text)} does not exist"
+            return f"{show_value(text)} does not exist"
         return None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, LABEL_BYTES, LABEL_COLUMNS, LABEL_LINE, LABEL_LINES
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,10 +92,10 @@ def _row_problems(row: Sequence[str], rules: LabelRules) -> Iterator[str]:
         try:
             numbers.append(float(text))
         except ValueError:
-            yield f"column {column} is {shown(text, _LONGEST_SHOWN)}, not a number"
+            yield f"column {column} is {show_value(text, _LONGEST_SHOWN)}, not a number"
             return
         if not math.isfinite(numbers[-1]):
-            yield f"column {column} is {shown(text, _LONGEST_SHOWN)}, not a finite number"
+            yield f"column {column} is {show_value(text, _LONGEST_SHOWN)}, not a finite number"
             return
     yield from _class_problem(numbers[0], rules.classes)
     yield from _coordinate_problem(numbers, rules)

@@ -9,7 +9,7 @@ from include.datasets.classes import read_class_folders
 from include.datasets.disk import PASSING
 from include.datasets.errors import DatasetError
 from include.datasets.labelled import read_labelled
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.datasets.samples import Layout, Place
@@ -31,7 +31,8 @@ def read_layout(place: Place, task: str) -> Layout:
             raise
         remedy = _REMEDIES.get(error.errno or 0, "check the files")
         raise DatasetError(
-            f"Dataset {place.source!r} cannot be read: {error.strerror}: {shown(error.filename)}; {remedy}"
+            f"Dataset {place.source!r} cannot be read: {error.strerror}: {show_value(error.filename)}; "
+            f"{remedy}"
         ) from error
     except RuntimeError as error:  # Path.resolve: links that form a loop
         raise DatasetError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from include.datasets.boundary import LeadsOutside
 from include.datasets.errors import DatasetError, Finding
 from include.limits import FINDINGS, FOLDER_DEPTH
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -104,7 +104,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
-                f"{shown(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
+                f"{show_value(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
             )
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:

@@ -23,7 +23,7 @@ _DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepal
 silent seconds it shows that it is there: an audit that reads large objects is silent for minutes."""
 
 
-def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]:
+def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
     """Read Airflow's connection once, and return what opens the training database without asking Airflow.
 
     A training outlives restarts of the API server, and records from several threads. So this does not use
@@ -34,7 +34,7 @@ def training_database() -> Callable[[], AbstractContextManager[Connection[Any]]]
     return lambda: closing(connect())
 
 
-def training_db() -> AbstractContextManager[Connection[Any]]:
+def open_training_db() -> AbstractContextManager[Connection[Any]]:
     """Open a psycopg connection to the training database, and close it at the block's end.
 
     Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall

@@ -28,22 +28,22 @@ class BackendUnavailable(TransientError):
     """The platform's backend does not respond, or responds that it is unavailable."""
 
 
-def patiently(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
+def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
     """Return do(), tried again for `seconds` (15 minutes) while S3 or the training database do not answer.
 
     Raises what it raises in the end, and at once what waiting does not help against.
     """
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_pass),
+        retry=tenacity.retry_if_exception(is_transient),
         wait=tenacity.wait_exponential(max=_LONGEST_PAUSE),
         stop=tenacity.stop_after_delay(seconds),
-        before_sleep=_say,
+        before_sleep=_log_retry,
         reraise=True,
     )(do)
 
 
 @contextmanager
-def persistent(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def treat_refusals_as_temporary(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Raise RefusedForNow for what somebody has to correct in S3: keys, a clock, the bucket.
 
     For what handles a state that exists: days of training must not be given up for a key that was rotated.
@@ -67,7 +67,7 @@ def database_errors() -> tuple[type[Exception], ...]:
     return OperationalError, InterfaceError, ReadOnlySqlTransaction
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether it is a server that is away, so that waiting helps, or another attempt."""
     if isinstance(error, ProjectError):
         return isinstance(error, TransientError)
@@ -93,6 +93,6 @@ def _is_airflow_away(error: AirflowRuntimeError) -> bool:
     return error.error.error == ErrorType.API_SERVER_ERROR and not refused
 
 
-def _say(state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     assert state.outcome is not None  # noqa: S101 - tenacity calls this after an attempt
     log.warning("%s; trying again in %.0f s.", str(state.outcome.exception()).strip(), state.upcoming_sleep)

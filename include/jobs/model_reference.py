@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from include.refusals import shown
+from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import (
     find_architecture,
@@ -72,7 +72,7 @@ class ModelReference:
             case "model" if colon:
                 return _parse_version(text, rest)
         if "://" in text:
-            raise ValueError(f"model={shown(text)} cannot be fetched; give {_EXAMPLES}")
+            raise ValueError(f"model={show_value(text)} cannot be fetched; give {_EXAMPLES}")
         if text.lower().endswith(".pt"):
             return _parse_weights(text)
         return _parse_architecture(text)
@@ -102,8 +102,8 @@ def parse_weights_name(file_name: str) -> str:
     name = file_name.strip()
     if not WEIGHTS_NAME.match(name[:-3] + name[-3:].lower()):
         raise ValueError(
-            f"{shown(file_name)} is not a valid name for a weights file: use at most 128 letters, digits, "
-            "'.', '_' and '-', starting with a letter or a digit, followed by .pt"
+            f"{show_value(file_name)} is not a valid name for a weights file: use at most 128 letters, "
+            "digits, '.', '_' and '-', starting with a letter or a digit, followed by .pt"
         )
     return ModelReference.parse(name).name
 
@@ -115,15 +115,15 @@ def require_same_task(model: str, built_for: str, task: Task) -> None:
     suffix = MODEL_SUFFIX[task]
     remedy = f"give task={built_for!r}, or another" if built_for in TASKS else "give a"
     raise ValueError(
-        f"model={shown(model)} is a model for {built_for}, but the task is {task}; {remedy} model such as "
-        f"'yolo26n{suffix}.pt' (pretrained) or 'yolo26n{suffix}' (from scratch)"
+        f"model={show_value(model)} is a model for {built_for}, but the task is {task}; {remedy} model such "
+        f"as 'yolo26n{suffix}.pt' (pretrained) or 'yolo26n{suffix}' (from scratch)"
     )
 
 
 def _parse_job(text: str, job_id: str) -> ModelReference:
     if not re.match(JOB_ID, job_id):
         raise ValueError(
-            f"model={shown(text)} does not name a job; write job:<job_id>, where job_id is {JOB_ID_RULE}"
+            f"model={show_value(text)} does not name a job; write job:<job_id>, where job_id is {JOB_ID_RULE}"
         )
     return ModelReference(ModelKind.JOB, f"job:{job_id}", job_id)
 
@@ -133,8 +133,8 @@ def _parse_version(text: str, rest: str) -> ModelReference:
     number = int(version) if re.fullmatch(r"[0-9]{1,9}", version) else 0
     if not re.match(JOB_ID, name) or (at and number < 1):
         raise ValueError(
-            f"model={shown(text)} does not name a registered model; write model:<name> for its version in "
-            "production, or model:<name>@<version>, such as model:digits@3"
+            f"model={show_value(text)} does not name a registered model; write model:<name> for its version "
+            "in production, or model:<name>@<version>, such as model:digits@3"
         )
     return ModelReference(
         ModelKind.VERSION, f"model:{name}@{number}" if at else f"model:{name}", name, number if at else None
@@ -146,12 +146,12 @@ def _parse_weights(text: str) -> ModelReference:
     name = known.get(text.lower(), f"{text[:-3]}.pt")
     if not WEIGHTS_NAME.match(name):
         raise ValueError(
-            f"model={shown(text)} is a path, and jobs do not read files of a worker; store the file with "
-            "`make pretrained FILE=…` and give only its name, or upload it to S3 and give its s3:// URI"
+            f"model={show_value(text)} is a path, and jobs do not read files of a worker; store the file "
+            "with `make pretrained FILE=…` and give only its name, or upload it to S3 and give its s3:// URI"
         )
     if name in published_weights() and published_weights()[name] is None:
         raise ValueError(
-            f"model={shown(text)} is a kind of model that train_yolo does not train; give {_EXAMPLES}"
+            f"model={show_value(text)} is a kind of model that train_yolo does not train; give {_EXAMPLES}"
         )
     return ModelReference(ModelKind.PRETRAINED, name, name)
 
@@ -163,8 +163,8 @@ def _parse_architecture(text: str) -> ModelReference:
         similar = similar_architecture(PurePath(text).name)
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
-            f"model={shown(text)} is not an architecture that Ultralytics ships, and jobs do not read files "
-            f"of a worker; {hint} {_EXAMPLES}"
+            f"model={show_value(text)} is not an architecture that Ultralytics ships, and jobs do not read "
+            f"files of a worker; {hint} {_EXAMPLES}"
         )
     _require_trained_here(text, found)
     return ModelReference(ModelKind.ARCHITECTURE, name, name)
@@ -173,6 +173,6 @@ def _parse_architecture(text: str) -> ModelReference:
 def _require_trained_here(text: str, architecture: Architecture) -> None:
     if architecture.task is None:
         raise ValueError(
-            f"model={shown(text)} is an architecture that train_yolo does not train (RT-DETR, YOLO-World and "
-            f"YOLOE have trainers of their own); give {_EXAMPLES}"
+            f"model={show_value(text)} is an architecture that train_yolo does not train (RT-DETR, "
+            f"YOLO-World and YOLOE have trainers of their own); give {_EXAMPLES}"
         )

@@ -19,13 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from include.forgiving import as_text, as_whole_number, is_blank, without_blanks
+from include.forgiving import as_text, as_whole_number, drop_blanks, is_blank
 from include.jobs.loss_parameters import LossSpike, OnLossSpike, OnNan, RollBackLr, RollBackStates
 from include.jobs.model_reference import ModelReference
 from include.jobs.parameter_schema import parameter
 from include.limits import TEXT
 from include.plain_text import is_one_line
-from include.refusals import shown
+from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
@@ -65,7 +65,7 @@ def _blank_to_none(value: object) -> object:
 def _check_one_line(text: str | None, info: ValidationInfo) -> str | None:
     if text is None or is_one_line(text):
         return text
-    raise ValueError(f"{info.field_name}={shown(text)} contains a control character; remove it")
+    raise ValueError(f"{info.field_name}={show_value(text)} contains a control character; remove it")
 
 
 OptionalText = Annotated[str | None, BeforeValidator(_blank_to_none), AfterValidator(_check_one_line)]
@@ -239,7 +239,7 @@ class TrainingParameters(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalize(cls, values: Any) -> Any:
-        values = without_blanks(values, cls.model_fields)
+        values = drop_blanks(values, cls.model_fields)
         if not isinstance(values, dict):
             return values
         meant = {name: value for name, value in values.items() if name not in REPLACED}

@@ -14,7 +14,7 @@ from include.errors import FinalError
 from include.jobs.consistency import check_dataset_given, check_model_fits, check_pretrained
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
-from include.refusals import sentence, sentences, shown
+from include.refusals import error_sentences, first_error_sentence, show_value
 from include.training.architectures import default_weights
 from include.training.contract import MODEL_SUFFIX, Task
 from include.training.devices import check_multi_gpu, count_devices
@@ -71,7 +71,7 @@ class TrainingSpec(TrainingParameters):
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return sentences(error, cls, "train_yolo") | _explain_replaced(params)
+            return error_sentences(error, cls, "train_yolo") | _explain_replaced(params)
         return _explain_replaced(params)
 
     @classmethod
@@ -80,7 +80,7 @@ class TrainingSpec(TrainingParameters):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            raise SpecError(sentence(error, cls, "train_yolo")) from None
+            raise SpecError(first_error_sentence(error, cls, "train_yolo")) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
         """Fill in the parent's values where none are given. Raises SpecError for one that must not change."""
@@ -176,6 +176,6 @@ def _or_default(name: str, value: object) -> object:
 def _explain_replaced(params: dict[str, Any]) -> dict[str, str]:
     """Return, for each parameter of an earlier version, a sentence that names its replacement."""
     return {
-        name: f"{name}={shown(params[name])} is no longer a parameter; use {REPLACED[name]}"
+        name: f"{name}={show_value(params[name])} is no longer a parameter; use {REPLACED[name]}"
         for name in REPLACED.keys() & params.keys()
     }

@@ -35,12 +35,12 @@ def no_retry() -> Iterator[None]:
 
 
 @contextmanager
-def recorded_failure(context: Context) -> Iterator[None]:
+def record_final_failure(context: Context) -> Iterator[None]:
     """As `no_retry`, but write the reason of any final failure into the run's row before the task ends.
 
     A callback has only seconds for that, and the database may be down for minutes.
     """
-    from include.deployment.retrying import patiently
+    from include.deployment.retrying import retry_while_unavailable
 
     try:
         with no_retry():
@@ -49,7 +49,7 @@ def recorded_failure(context: Context) -> Iterator[None]:
         error = failure.__cause__ or failure
         if _concerns_this_attempt(error):
             reason = _reason(context, error)
-            patiently(lambda: _write(context, reason, again=True))
+            retry_while_unavailable(lambda: _write(context, reason, again=True))
         raise
 
 
@@ -98,20 +98,20 @@ def _reason(context: Context, error: BaseException | None) -> str:
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
     """Write the reason. If the database is down for longer, the next run or the audit records the failure."""
     from include.attempt.tracking import track_recorded
-    from include.deployment.connections import training_database
-    from include.deployment.retrying import patiently
+    from include.deployment.connections import training_db_factory
+    from include.deployment.retrying import retry_while_unavailable
 
-    recorded = patiently(lambda: _write(context, reason, again=again), seconds)
+    recorded = retry_while_unavailable(lambda: _write(context, reason, again=again), seconds)
     if recorded is not None:
-        track_recorded(recorded, training_database())
+        track_recorded(recorded, training_db_factory())
 
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:
     """Write the reason into the row that the run owns, or into the queued row that no run owns yet."""
-    from include.deployment.connections import training_db
+    from include.deployment.connections import open_training_db
     from include.jobs.repository import JobRepository
 
-    with training_db() as connection:
+    with open_training_db() as connection:
         jobs = JobRepository(connection)
         recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
         asked = (context["dag_run"].conf or {}).get("job_id")

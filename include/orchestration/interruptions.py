@@ -61,7 +61,7 @@ def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace 
 def mark_explained(context: Context) -> None:
     """Store that this attempt ends with a known error, and was not killed."""
     try:
-        noted = _noted(context)
+        noted = _load_note(context)
         if noted is not None and noted["attempt"] == context["ti"].try_number:
             context["task_state_store"].set(_KEY, {**noted, "explained": True})
     except AirflowRuntimeError as error:
@@ -82,7 +82,7 @@ def fingerprint_of(context: Context) -> str:
 def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
     """Store the attempt; return the traces of those before it that were killed in a row without progress."""
     attempt = context["ti"].try_number
-    before, kills = _noted(context), []
+    before, kills = _load_note(context), []
     if before and not before["explained"] and _position(progress) <= _position(before["progress"]):
         kills = [Trace(**each) if each else None for each in before.get("kills", [])]
         if before["attempt"] != attempt:  # otherwise it is a deferred task that comes back
@@ -102,7 +102,7 @@ def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
     return (progress,) if isinstance(progress, int) else tuple(progress)
 
 
-def _noted(context: Context) -> dict[str, Any] | None:
+def _load_note(context: Context) -> dict[str, Any] | None:
     """Return what an earlier attempt with the same arguments stored."""
     stored = context["task_state_store"].get(_KEY)
     same = isinstance(stored, dict) and stored.get("fingerprint") == fingerprint_of(context)

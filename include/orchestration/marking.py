@@ -16,8 +16,8 @@ from airflow.listeners import hookimpl
 from sqlalchemy import event
 
 from include.attempt.tracking import track_recorded
-from include.deployment.connections import training_database, training_db
-from include.deployment.retrying import patiently
+from include.deployment.connections import open_training_db, training_db_factory
+from include.deployment.retrying import retry_while_unavailable
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 
@@ -86,14 +86,14 @@ def _record(marked: Any, reason: str, seconds: float = 0) -> None:
 
 def _write(dag_id: str, run_id: str, reason: str) -> None:
     def write() -> str | None:
-        with training_db() as connection:
+        with open_training_db() as connection:
             return JobRepository(connection).fail_run(dag_id, run_id, reason)
 
     try:
-        job_id = patiently(write)
+        job_id = retry_while_unavailable(write)
     except Exception:
         log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
     else:
         log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had ended already")
         if job_id is not None:
-            track_recorded(job_id, training_database())
+            track_recorded(job_id, training_db_factory())

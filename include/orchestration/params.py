@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-def params_of(model: type[BaseModel]) -> dict[str, Param]:
+def dag_params(model: type[BaseModel]) -> dict[str, Param]:
     """One Param for each field of `model`, in its order.
 
     Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 
-def exactly_one_row(cursor: Any) -> list[tuple[Any, ...]]:
+def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
     """Return the rows of the statement, which must be one: a handler of SQLExecuteQueryOperator.
 
     Raises AirflowFailException for any other number of rows.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import RetryDecision, RetryPolicy
 
 from include.attempt.preemption import Preempted
-from include.deployment.retrying import may_pass
+from include.deployment.retrying import is_transient
 from include.orchestration.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
 from include.training.contract import MachineUnusable, ProcessKilled
 
@@ -56,7 +56,7 @@ class CountErrors(RetryPolicy):
             return RetryDecision.retry(reason=f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
             return RetryDecision.retry(_delay(try_number), reason=f"{_sentence(exception)}; {attempt}")
-        if may_pass(exception):
+        if is_transient(exception):
             return RetryDecision.retry(
                 _delay(try_number), reason=f"A server is unavailable ({_sentence(exception)}), {attempt}"
             )

@@ -18,7 +18,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.sources import parse_source
 from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import shown
+from include.refusals import show_value
 from include.retraining.gate import METRICS, Gate
 from include.training.contract import Task
 
@@ -144,7 +144,7 @@ class Plans:
         if wrong:
             raise PlanError(f"{'; '.join(wrong)}; correct it in {self.path}")
         known = ", ".join(self.valid) or "none"
-        raise PlanError(f"plan={shown(name)} is not in {self.path}; the valid plans there are: {known}")
+        raise PlanError(f"plan={show_value(name)} is not in {self.path}; the valid plans there are: {known}")
 
 
 def load_plans(path: Path = PLANS) -> Plans:
@@ -180,7 +180,7 @@ def describe_problems(error: ValidationError) -> list[str]:
 
 
 def _label(name: object) -> str:
-    return f"plan {shown(name)}"
+    return f"plan {show_value(name)}"
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
@@ -191,7 +191,8 @@ def _sentence(found: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             return f"{field} is not a field of a plan; the fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
-            return f"{field}={shown(found['input'])} is refused: it must be {NAME_RULE}"
+            return f"{field}={show_value(found['input'])} is refused: it must be {NAME_RULE}"
         case "value_error":
             return f"{field}: {found['ctx']['error']}" if field else str(found["ctx"]["error"])
-    return f"{field or 'it'}={shown(found['input'])} is refused: {found['msg'][0].lower()}{found['msg'][1:]}"
+    objection = f"{found['msg'][0].lower()}{found['msg'][1:]}"
+    return f"{field or 'it'}={show_value(found['input'])} is refused: {objection}"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from include.forgiving import without_blanks
+from include.forgiving import drop_blanks
 from include.request import Request
 from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 
@@ -41,7 +41,7 @@ class RetrainRequest(Request):
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, values: Any) -> Any:
-        return without_blanks(values, cls.model_fields)
+        return drop_blanks(values, cls.model_fields)
 
     def apply_to(self, plan: RetrainPlan) -> RetrainPlan:
         """Return the plan with this run's parameters applied. Raises PlanError if the result is invalid."""

@@ -13,7 +13,7 @@ from include.audit.audit import AuditScope, audit
 from include.audit.liveness import live_among
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
-from include.deployment.connections import open_bucket, training_db
+from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
@@ -32,13 +32,13 @@ SUMMARY = "summary"
 """XCom of the task `audit`, which is there also where it fails."""
 
 
-def audit_run(context: Context) -> None:
+def run_audit(context: Context) -> None:
     """Compare rows and objects. Fails, after all was looked at, where something that a row names is lost."""
     settings = Settings.from_environment()
     with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf or {})
-        request.policy(_deployment())  # whatever is wrong with it is said before anything is done
-    with training_db() as connection, no_retry():
+        request.policy(_read_deployed_policy())  # whatever is wrong with it is said before anything is done
+    with open_training_db() as connection, no_retry():
         bucket = open_bucket(settings)
         scope = AuditScope(
             connection,
@@ -56,11 +56,11 @@ def audit_run(context: Context) -> None:
         raise AirflowFailException(report.failure)
 
 
-def retain_run(context: Context) -> dict[str, Any]:
+def run_retention(context: Context) -> dict[str, Any]:
     """Apply the retention policy; returns its figures."""
     with no_retry():
-        policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_deployment())
-    with training_db() as connection, no_retry():
+        policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_read_deployed_policy())
+    with open_training_db() as connection, no_retry():
         bucket = open_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
@@ -72,7 +72,7 @@ def retain_run(context: Context) -> dict[str, Any]:
     return report.summary()
 
 
-def _deployment() -> str | None:
+def _read_deployed_policy() -> str | None:
     """Return the retention policy that this deployment has set; None if it has set none."""
     value: str | None = Variable.get(POLICY_VARIABLE, default=None)
     return value

@@ -14,8 +14,8 @@ from include.datasets.fetch import materialize
 from include.datasets.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, training_db
-from include.deployment.retrying import persistent
+from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.models.repository import ModelRepository
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from include.training.evaluate import Evaluation
 
 
-def evaluate_both(
+def evaluate_models(
     retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
 ) -> Measured:
     """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
-    plan, dataset = retraining.plan, _trained_on(challenge, context)
+    plan, dataset = retraining.plan, _load_dataset(challenge, context)
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
-    with training_db() as connection:
+    with open_training_db() as connection:
         champion = ModelRepository(connection).production(plan.name)
     if champion is not None and champion.job_id == challenger.job_id:
         raise AirflowSkipException(f"Job {challenger.job_id} is in production already: {champion}.")
     with (
         no_retry(),
-        persistent(),
+        treat_refusals_as_temporary(),
         materialize(
             dataset,
             settings.dataset_cache,
@@ -60,9 +60,9 @@ def evaluate_both(
         tempfile.TemporaryDirectory(
             prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
         ) as folder,
-        claim_gpus(_one_device(plan), settings.gpu_locks) as device,
+        claim_gpus(_first_device(plan), settings.gpu_locks) as device,
     ):
-        measure = _measure(plan, local.data, CheckpointStore(bucket), Path(folder), device)
+        measure = _prepare_measuring(plan, local.data, CheckpointStore(bucket), Path(folder), device)
         challenger_reaches = measure(challenger.path, challenger.sha256)
         champion_reaches = measure(champion.path, champion.sha256) if champion else None
     return Measured(
@@ -74,7 +74,7 @@ def evaluate_both(
     )
 
 
-def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
+def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
     """Return what `train_yolo` found when it looked for the data: they may have changed since."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
@@ -85,13 +85,13 @@ def _trained_on(challenge: Challenge, context: Context) -> DatasetReference:
     return DatasetReference.model_validate(found)
 
 
-def _one_device(plan: RetrainPlan) -> str | None:
+def _first_device(plan: RetrainPlan) -> str | None:
     """Return the first of the devices that the plan trains on."""
     device = plan.spec().device
     return device.partition(",")[0] if device else None
 
 
-def _measure(
+def _prepare_measuring(
     plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
     """Return the function that measures both models, each in the same way."""

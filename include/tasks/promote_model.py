@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.deployment.connections import open_bucket, training_db
+from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
 from include.models.request import PromotionRequest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def choose_version(context: Context) -> ChosenVersion:
     """Decide what the run promotes, before anything is written."""
-    with training_db() as connection, no_retry():
+    with open_training_db() as connection, no_retry():
         # The conf and not `params`: it holds unknown keys too, which have to be refused.
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
@@ -30,7 +30,7 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
     """Promote what was chosen, unless another version came into production since; and announce it."""
     run = context["dag_run"]
     # A conflict is final, too: tried again, it would take the place of the one that was quicker.
-    with training_db() as connection, no_retry():
+    with open_training_db() as connection, no_retry():
         promoted = promote(
             connection,
             open_bucket(Settings.from_environment()),

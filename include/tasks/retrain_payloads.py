@@ -89,7 +89,7 @@ class Approval(Payload):
     """Who answered; None for a time-out."""
 
 
-def numbers(evaluation: Evaluation) -> dict[str, float | None]:
+def flatten_metrics(evaluation: Evaluation) -> dict[str, float | None]:
     """Return an evaluation as one flat table, as it is recorded: each class is a metric `classes/{name}`."""
     classes = {f"classes/{name}": value for name, value in evaluation.classes.items()}
     return {**evaluation.metrics, **classes}

@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include.datasets.check import check_dataset
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, s3_client, training_db
+from include.deployment.connections import open_bucket, open_training_db, s3_client
 from include.deployment.plans import deployed_plans
-from include.deployment.retrying import persistent
+from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
@@ -32,9 +32,9 @@ from include.tasks.retrain_payloads import (
     Challenge,
     Retraining,
     Verdict,
-    numbers,
+    flatten_metrics,
 )
-from include.tasks.watch_dataset import is_of
+from include.tasks.watch_dataset import is_about
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,18 +55,18 @@ class NothingToDo(Exception):
     """Nothing has to be trained; the message says why."""
 
 
-def resolve_retraining(context: Context, plan: str | None) -> Retraining:
+def resolve_plan(context: Context, plan: str | None) -> Retraining:
     """Read what this run is to do: its conf over its plan, by name or the one in the conf.
 
     Raises AirflowSkipException for a run that was started by other data than the plan's.
     """
     dag_run = context["dag_run"]
-    with training_db() as connection, no_retry():
+    with open_training_db() as connection, no_retry():
         require_current(connection)
     with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
         chosen = request.apply_to(deployed_plans().require(request.plan))
-    _skip_if_about_others(chosen, context)
+    _skip_unless_about_plan(chosen, context)
     digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
     return Retraining(
         plan=chosen,
@@ -88,17 +88,17 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
 def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:
     """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
     try:
-        with training_db() as connection, no_retry():
-            challenge = challenge_of(
+        with open_training_db() as connection, no_retry():
+            challenge = build_challenge(
                 retraining, dataset, ModelRepository(connection), JobRepository(connection)
             )
     except NothingToDo as reason:
-        raise _skipped(context, str(reason)) from None
+        raise _note_skip(context, str(reason)) from None
     log.info("Training %s: %s", challenge.job_id, challenge.conf)
     return challenge
 
 
-def challenge_of(
+def build_challenge(
     retraining: Retraining, dataset: DatasetReference, models: ModelRepository, jobs: JobRepository
 ) -> Challenge:
     """Return what `train_yolo` is to train. Raises NothingToDo, and PlanError for a plan that was changed."""
@@ -118,7 +118,7 @@ def challenge_of(
     spec = plan.spec(start)
     begun = jobs.get(job_id)
     if begun is not None and begun.spec:
-        spec = _as_begun(spec, begun)
+        spec = _restore_spec(spec, begun)
     return Challenge(
         job_id=job_id,
         run_id=f"retrain__{job_id}",
@@ -133,12 +133,12 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
     plan = retraining.plan
     decision = decide(measured.challenger, measured.champion, plan.gate)
     evidence: dict[str, Any] = {
-        "metrics": numbers(measured.challenger),
+        "metrics": flatten_metrics(measured.challenger),
         "champion_version": measured.champion_version,
-        "champion_metrics": numbers(measured.champion) if measured.champion else None,
+        "champion_metrics": flatten_metrics(measured.champion) if measured.champion else None,
         "reason": decision.reason,
     }
-    with training_db() as connection, no_retry(), persistent():
+    with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
         models = ModelRepository(connection)
         version = register_copy(
             connection,
@@ -167,20 +167,22 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
     )
 
 
-def conclude(
+def promote_challenger(
     retraining: Retraining, verdict: Verdict, approval: Approval | None, context: Context
 ) -> ModelVersion:
     """Promote what the gate, and whoever was asked, let pass, and announce it.
 
     Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
     """
-    refused = refusal(verdict, approval)
+    refused = find_refusal(verdict, approval)
     if refused:
         if verdict.passed:
-            with training_db() as connection, no_retry():
+            with open_training_db() as connection, no_retry():
                 ModelRepository(connection).reject(verdict.name, verdict.version, refused)
-        raise _skipped(context, f"Version {verdict.version} of model {verdict.name} was refused: {refused}.")
-    with training_db() as connection, no_retry(), persistent():
+        raise _note_skip(
+            context, f"Version {verdict.version} of model {verdict.name} was refused: {refused}."
+        )
+    with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
         promoted = promote(
             connection,
             open_bucket(Settings.from_environment()),
@@ -190,14 +192,14 @@ def conclude(
                 expected=verdict.champion_version,
                 reason=verdict.reason,
             ),
-            by=_promoted_by(retraining, approval),
+            by=_name_promoter(retraining, approval),
         )
     announce(promoted, context["outlet_events"])
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
     return promoted
 
 
-def refusal(verdict: Verdict, answer: Approval | None) -> str | None:
+def find_refusal(verdict: Verdict, answer: Approval | None) -> str | None:
     """Why the challenger is not promoted; None if it is."""
     if not verdict.passed:
         return verdict.reason
@@ -207,29 +209,29 @@ def refusal(verdict: Verdict, answer: Approval | None) -> str | None:
     return None
 
 
-def _promoted_by(retraining: Retraining, answer: Approval | None) -> str:
+def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
     asked = answer.by if answer else None
     return asked or retraining.triggered_by or f"plan {retraining.plan.name}"
 
 
-def _skip_if_about_others(plan: RetrainPlan, context: Context) -> None:
+def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
     """One asset stands for all datasets. An event that names none is taken to be of each."""
     if context["dag_run"].run_type != "asset_triggered":
         return
     events = context["triggering_asset_events"].get(TRAINING_DATASET, ())
     extras = [event.extra or {} for event in events]
-    if extras and not any(is_of(extra, plan.dataset) or "dataset" not in extra for extra in extras):
+    if extras and not any(is_about(extra, plan.dataset) or "dataset" not in extra for extra in extras):
         changed = ", ".join(sorted({str(extra["dataset"]) for extra in extras}))
-        raise _skipped(context, f"What changed is {changed}; plan {plan.name} trains on {plan.dataset}.")
+        raise _note_skip(context, f"What changed is {changed}; plan {plan.name} trains on {plan.dataset}.")
 
 
-def _skipped(context: Context, reason: str) -> AirflowSkipException:
+def _note_skip(context: Context, reason: str) -> AirflowSkipException:
     """Return the exception that ends the run here, and leave its reason where people look first."""
     leave_note(context, reason)
     return AirflowSkipException(reason)
 
 
-def _as_begun(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
+def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """Return what a training was begun with, where a cleared run asks for it again: it goes on as it is.
 
     Another champion meanwhile does not matter, the training began with the one before. Other parameters do.

@@ -12,8 +12,8 @@ from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
-from include.claim.checked_dataset import CheckedDatasets, is_begun
-from include.claim.dataset_report import with_report
+from include.claim.checked_dataset import CheckedDatasets, has_stored_state
+from include.claim.dataset_report import attach_report
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
 from include.datasets.check import check_dataset
@@ -21,12 +21,12 @@ from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.backend import notify
-from include.deployment.connections import open_bucket, training_database, training_db
-from include.deployment.retrying import patiently, persistent
+from include.deployment.connections import open_bucket, open_training_db, training_db_factory
+from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository
-from include.orchestration.failures import no_retry, recorded_failure
+from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
 from include.s3.conditional_writes import require_conditional_writes
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 def require_current_schema() -> None:
     """Fail at once, without a retry, where the schema is not the one this code was written for."""
-    with training_db() as connection, no_retry():
+    with open_training_db() as connection, no_retry():
         require_current(connection)
 
 
@@ -57,14 +57,14 @@ def record_unrecorded_failures(context: Context) -> None:
     Errors are logged only: they must not fail this run.
     """
     try:
-        with training_db() as connection:
+        with open_training_db() as connection:
             for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
     except Exception:
         log.warning("Could not look for runs whose failure is not recorded.", exc_info=True)
 
 
-def resolve_run(context: Context) -> ResolvedJob:
+def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns."""
     dag_run = context["dag_run"]
     run = RunIdentity(
@@ -77,9 +77,9 @@ def resolve_run(context: Context) -> ResolvedJob:
     # The conf and not `params`: it holds unknown keys too, which have to be refused.
     conf = dag_run.conf or {}
     with (
-        training_db() as connection,
+        open_training_db() as connection,
         no_retry(),
-        persistent(lambda: has_own_state(conf, run, JobRepository(connection))),
+        treat_refusals_as_temporary(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
         jobs = JobRepository(connection)
         settings = Settings.from_environment()
@@ -89,7 +89,7 @@ def resolve_run(context: Context) -> ResolvedJob:
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection)
         job = resolve(conf, run, jobs, store, is_running, finder)
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
-    track_recorded(job.job_id, training_database())
+    track_recorded(job.job_id, training_db_factory())
     return job
 
 
@@ -98,8 +98,8 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
     checked = CheckedDatasets(bucket)
-    begun = is_begun(job)
-    with recorded_failure(context), persistent(lambda: begun):
+    begun = has_stored_state(job)
+    with record_final_failure(context), treat_refusals_as_temporary(lambda: begun):
         if begun and (reference := checked.load(job)) is not None:
             log.info("Job %s goes on with the dataset that it was begun with: %s", job.job_id, reference)
             return reference
@@ -113,13 +113,13 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
                 S3Listings(bucket),
             )
         except DatasetError as error:
-            raise with_report(error, job, settings) from error
+            raise attach_report(error, job, settings) from error
         require_same_classes(job, reference, _store())
         checked.save(job, reference)
         return reference
 
 
-def train_resolved_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
+def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
     """Train on this machine, from where the attempt before this one ended."""
     from include.attempt.attempt import TrainingAttempt
 
@@ -137,27 +137,27 @@ def train_resolved_job(job: ResolvedJob, dataset: DatasetReference, context: Con
         lambda: _store(job.origin_run_id),
     )
     with (
-        recorded_failure(context),
-        attempt.elsewhere_if_begun(),
+        record_final_failure(context),
+        attempt.retry_elsewhere_if_resumable(),
     ):
-        start_attempt(context, patiently(attempt.durable_progress), attempt.trace())
+        start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
         return attempt.run()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
     """Make one checkpoint durable; returns it with its s3:// path."""
     _require_this_run(manifest, context)
-    with recorded_failure(context):
-        with training_db() as connection:
+    with record_final_failure(context):
+        with open_training_db() as connection:
             # An old run whose upload is cleared must not touch what belongs to another one by now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
         return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
 
 
-def notify_completion(job: ResolvedJob, context: Context) -> int:
+def notify_backend(job: ResolvedJob, context: Context) -> int:
     """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
     _require_this_run(job, context)
-    open_database = training_database()
+    open_database = training_db_factory()
     with open_database() as connection:
         recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:

@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from include.deployment.connections import training_db
+from include.deployment.connections import open_training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
 from include.orchestration.runs import is_running
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
 
 
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 
 SETTLING_SECONDS = 60.0
 """How long a row may say running after its run: the Dag processor writes what a killed task could not."""
@@ -51,7 +51,7 @@ class TriggerTraining(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         """Start what has to be started. Raises DagRunTriggerException, which tells Airflow to do it."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
-        job = _job(challenge.job_id)
+        job = _load_job(challenge.job_id)
         if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
             TRAINING_DAG, challenge.run_id
         ):
@@ -87,7 +87,7 @@ class WaitForTraining(BaseOperator):
     def conclude(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Say what became of the training, as the row has it."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
-        found = conclusion(challenge, _job(challenge.job_id), timed_out=bool(event["timed_out"]))
+        found = find_challenger(challenge, _load_job(challenge.job_id), timed_out=bool(event["timed_out"]))
         return found.model_dump(mode="json")
 
 
@@ -99,7 +99,7 @@ class JobEnded(BaseTrigger):
     works on it. Whatever cannot be asked for a while, database or API server, is asked again.
     """
 
-    def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = LOOK_SECONDS) -> None:
+    def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id, self.run_id, self.deadline, self.pause = job_id, run_id, deadline, pause
 
@@ -113,7 +113,7 @@ class JobEnded(BaseTrigger):
         abandoned_since: float | None = None
         while True:
             try:
-                ended, alive = await asyncio.to_thread(look, self.job_id, self.run_id)
+                ended, alive = await asyncio.to_thread(poll_job, self.job_id, self.run_id)
             except Exception as error:
                 log.warning("Job %s cannot be asked for now: %s", self.job_id, str(error).strip())
             else:
@@ -127,20 +127,20 @@ class JobEnded(BaseTrigger):
             await asyncio.sleep(self.pause)
 
 
-def look(job_id: str, run_id: str) -> tuple[bool, bool]:
+def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
     """Whether the job has ended, and whether its run of `train_yolo` still works on it.
 
     A row that says failed or stopped is final only when the run is over: it may have been cleared since. A
     run that is over and has no row was refused before it had one.
     """
-    job = _job(job_id)
+    job = _load_job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
     alive = is_running(TRAINING_DAG, run_id)
     return (job is None or job.has_ended) and not alive, alive
 
 
-def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:
+def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:
     """Hand on the best.pt of a completed job.
 
     Raises AirflowSkipException for one that somebody has stopped, and AirflowFailException for any other.
@@ -168,6 +168,6 @@ def conclusion(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool
     )
 
 
-def _job(job_id: str) -> TrainingJob | None:
-    with training_db() as connection:
+def _load_job(job_id: str) -> TrainingJob | None:
+    with open_training_db() as connection:
         return JobRepository(connection).get(job_id)

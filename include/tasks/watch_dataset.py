@@ -46,12 +46,12 @@ class WatchRequest(Request):
     )
 
 
-def watched(conf: dict[str, Any], plans: Plans) -> list[str]:
+def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
     """Return the datasets to look at: the one that was asked for, or all that plans have in S3."""
     with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
-            _in_s3(request.dataset)
+            _require_s3(request.dataset)
             return [request.dataset]
     planned = {plan.dataset: None for plan in plans.valid.values() if plan.dataset.startswith("s3://")}
     log.info("Watched are %s.", ", ".join(planned) or "no datasets: no valid plan has its data in S3")
@@ -66,7 +66,7 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
     with no_retry():
-        news = change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
+        news = find_change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
     if news is None:
         raise AirflowSkipException(f"{dataset} holds what was announced last.")
     context["outlet_events"][TRAINING_DATASET].extra = {**news}
@@ -74,26 +74,30 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     return news
 
 
-def change(dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader) -> dict[str, str] | None:
+def find_change(
+    dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader
+) -> dict[str, str] | None:
     """Return what is to be announced of the dataset; None if its content was announced last.
 
     announced are the extras of the events so far, the newest first. Raises DatasetError where there are no
     data, StoreErrors where S3 does not answer.
     """
-    fingerprint = stored_fingerprint(_in_s3(dataset), s3)
-    known = (extra["fingerprint"] for extra in announced if is_of(extra, dataset) and "fingerprint" in extra)
+    fingerprint = stored_fingerprint(_require_s3(dataset), s3)
+    known = (
+        extra["fingerprint"] for extra in announced if is_about(extra, dataset) and "fingerprint" in extra
+    )
     if next(known, None) == fingerprint:
         return None
     return {"dataset": dataset, "fingerprint": fingerprint}
 
 
-def is_of(extra: Mapping[str, Any], dataset: str) -> bool:
+def is_about(extra: Mapping[str, Any], dataset: str) -> bool:
     """Whether an event is of this dataset."""
     named = extra.get("dataset")
     return isinstance(named, str) and named.rstrip("/") == dataset.rstrip("/")
 
 
-def _in_s3(dataset: str) -> S3Zip | S3Tree:
+def _require_s3(dataset: str) -> S3Zip | S3Tree:
     # What lies in S3 is read the same for every task.
     if dataset.startswith("s3://"):
         origin = parse_source(dataset, "detect")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.limits import OVERRIDES_DEPTH, OVERRIDES_VALUES, TEXT
 from include.plain_text import is_one_line
-from include.refusals import shown
+from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,7 +104,7 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - one sentence for all
-                f"{name}={shown(value)} is refused: a job reads no file of a worker; {remedy}"
+                f"{name}={show_value(value)} is refused: a job reads no file of a worker; {remedy}"
             )
 
 
@@ -124,11 +124,13 @@ def _require_small(overrides: Mapping[str, object]) -> None:
         elif isinstance(value, dict):
             left += [(name, item, depth + 1) for item in value.values()]
         elif len(name) > TEXT or (isinstance(value, str) and len(value) > TEXT):
-            raise ValueError(f"{shown(name)} in overrides has more than {TEXT:,} characters; shorten it")
+            raise ValueError(f"{show_value(name)} in overrides has more than {TEXT:,} characters; shorten it")
         elif isinstance(value, str) and not is_one_line(value):
-            raise ValueError(f"{shown(name)} in overrides contains a control character; remove it")
+            raise ValueError(f"{show_value(name)} in overrides contains a control character; remove it")
         elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
-            raise ValueError(f"{shown(name)} in overrides is a number of more than 18 digits; shorten it")
+            raise ValueError(
+                f"{show_value(name)} in overrides is a number of more than 18 digits; shorten it"
+            )
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -138,17 +140,17 @@ def _check_value(name: str, value: Any) -> None:
             return
         raise ValueError(f"{name}=null is refused: leave it out to keep Ultralytics' default")
     if not any(_FITS[kind](value) for kind in argument["kinds"]):
-        raise ValueError(f"{name}={shown(value)} is refused: it must be {_in_words(argument)}")
+        raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
     if _is_number(value) and value < argument.get("minimum", -math.inf):
-        raise ValueError(f"{name}={shown(value)} is refused: it must be {argument['minimum']} or more")
+        raise ValueError(f"{name}={show_value(value)} is refused: it must be {argument['minimum']} or more")
     if isinstance(value, str) and "choices" in argument:
         choices = {choice.lower() for choice in argument["choices"]}
         if value.lower() not in choices:
-            raise ValueError(f"{name}={shown(value)} is refused: it must be {_in_words(argument)}")
+            raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
     if name == "quantize" and str(value).lower() in _INT8:
         raise ValueError(
-            f"quantize={shown(value)} is refused: training with it needs nvidia-modelopt, which is not among "
-            "the requirements; train without it, and quantize the finished best.pt when it is exported"
+            f"quantize={show_value(value)} is refused: training with it needs nvidia-modelopt, which is not "
+            "among the requirements; train without it, and quantize the finished best.pt when it is exported"
         )
     if name == "fraction" and value == 0:
         raise ValueError("fraction=0 is refused: nothing would be left to train on")

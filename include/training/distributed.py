@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from include.errors import AttemptError
-from include.python_path import with_this_project
+from include.python_path import add_project_to_path
 from include.training.contract import (
     EpochReport,
     MachineUnusable,
@@ -130,7 +130,7 @@ class _Rank:
 def _start_ranks(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
     """Start the processes, and kill all of them in the end, even if killing one of them fails."""
     store = _start_store()
-    environment = with_this_project(os.environ) | {
+    environment = add_project_to_path(os.environ) | {
         "WORLD_SIZE": str(ranks),
         "MASTER_ADDR": _LOOPBACK,
         "MASTER_PORT": str(store.port),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from include.python_path import with_this_project
+from include.python_path import add_project_to_path
 from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats, disable_stack_dumps, enable_stack_dumps
 from include.trusted_folders import make_trusted_folder
@@ -47,7 +47,7 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
             *(sys.executable, "-m", "include.watchdog"),
             *(str(os.getpid()), str(folder), str(attempt), json.dumps(asdict(limits))),
         ],
-        env=with_this_project(os.environ),
+        env=add_project_to_path(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # signals to this process's group are not meant for it

@@ -22,7 +22,7 @@ from psycopg import sql
 from include.api.app import create_app
 from include.api.events import RETRY_MILLISECONDS, follow
 from include.api.hub import POLL_SECONDS, Hub
-from include.deployment.connections import training_db
+from include.deployment.connections import open_training_db
 from include.jobs.repository import JobRepository
 from include.stack.s3 import S3
 from tests.support.airflow_connections import lead_to
@@ -249,7 +249,7 @@ def test_a_stream_ends_by_itself_so_that_rights_are_looked_at_again(jobs: JobRep
     started(jobs, epochs=1)
 
     async def names() -> list[str | None]:
-        hub = Hub(training_db)
+        hub = Hub(open_training_db)
         events = [event async for event in follow(hub, "a", -1, 3.0)]
         assert events[0].retry == RETRY_MILLISECONDS
         return [event.event for event in events]

@@ -14,7 +14,7 @@ from include.attempt import epoch_recorder
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
 from include.deployment import time_limited_connection as database
-from include.deployment.connections import training_database
+from include.deployment.connections import training_db_factory
 from include.deployment.time_limited_connection import TimeLimitedConnection
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
@@ -114,7 +114,7 @@ def test_every_connection_is_limited_in_time_and_keeps_the_settings_of_the_deplo
         "extra": {"application_name": "ours", "connect_timeout": 3, "sqlalchemy_scheme": "postgresql"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(described))
-    open_database = training_database()
+    open_database = training_db_factory()
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_DB")
     with open_database() as connection:
         assert isinstance(connection, TimeLimitedConnection)

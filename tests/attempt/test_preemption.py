@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from include.attempt import preemption
-from include.attempt.preemption import Preempted, interruptible
+from include.attempt.preemption import Preempted, handle_sigterm
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ def test_sigterm_ends_the_block_and_code_that_catches_every_error_does_not_hold_
     steps: list[str] = []
 
     def train() -> None:
-        with interruptible():
+        with handle_sigterm():
             try:
                 _ask_to_stop()
             except Exception:
@@ -43,12 +43,12 @@ def test_the_drain_is_not_torn_apart_by_further_signals() -> None:
     steps: list[str] = []
 
     def train() -> None:
-        with interruptible() as interruption:
+        with handle_sigterm() as termination:
             try:
                 _ask_to_stop()
             finally:
                 _ask_to_stop()
-                with interruption.held():
+                with termination.deferred():
                     _ask_to_stop()
                 steps.append("drained")
 
@@ -61,10 +61,10 @@ def test_the_former_handler_is_back_afterwards() -> None:
     received: list[int] = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        with interruptible():
+        with handle_sigterm():
             pass
         _ask_to_stop()
-        with pytest.raises(Preempted), interruptible():
+        with pytest.raises(Preempted), handle_sigterm():
             _ask_to_stop()
         _ask_to_stop()
     finally:
@@ -76,9 +76,9 @@ def test_a_held_step_is_finished_first() -> None:
     steps: list[str] = []
 
     def train() -> None:
-        with interruptible() as interruption:
-            with interruption.held():
-                with interruption.held():
+        with handle_sigterm() as termination:
+            with termination.deferred():
+                with termination.deferred():
                     _ask_to_stop()
                     steps.append("inner")
                 steps.append("outer")
@@ -93,13 +93,13 @@ def test_a_preemption_that_was_swallowed_is_raised_again_when_asked_for() -> Non
     steps: list[str] = []
 
     def train() -> None:
-        with interruptible() as interruption:
-            interruption.check()
+        with handle_sigterm() as termination:
+            termination.check()
             with suppress(BaseException):
                 _ask_to_stop()
             steps.append("went on")
-            assert interruption.requested
-            interruption.check()
+            assert termination.requested
+            termination.check()
 
     with pytest.raises(Preempted):
         train()
@@ -108,7 +108,7 @@ def test_a_preemption_that_was_swallowed_is_raised_again_when_asked_for() -> Non
 
 def test_an_error_after_the_signal_is_a_preemption_with_that_cause() -> None:
     def train() -> None:
-        with interruptible():
+        with handle_sigterm():
             try:
                 _ask_to_stop()
             finally:
@@ -120,13 +120,13 @@ def test_an_error_after_the_signal_is_a_preemption_with_that_cause() -> None:
 
 
 def test_an_error_without_the_signal_stays_what_it_is() -> None:
-    with pytest.raises(RuntimeError, match="out of memory"), interruptible():
+    with pytest.raises(RuntimeError, match="out of memory"), handle_sigterm():
         raise RuntimeError("out of memory")
 
 
 def test_outside_of_the_main_thread_it_is_refused() -> None:
     with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="Call it in the main thread"):
-        threads.submit(interruptible().__enter__).result()
+        threads.submit(handle_sigterm().__enter__).result()
 
 
 def _run(code: str) -> subprocess.Popen[str]:
@@ -144,9 +144,9 @@ def _read(process: subprocess.Popen[str]) -> str:
 FORKING = """
 import os, time
 from include.attempt import preemption
-from include.attempt.preemption import Preempted, interruptible
+from include.attempt.preemption import Preempted, handle_sigterm
 try:
-    with interruptible():
+    with handle_sigterm():
         child = os.fork()
         if not child:
             # Said by the child itself: Python forgets a signal that comes before fork() has returned there.
@@ -176,7 +176,7 @@ import os
 import time
 from torch.utils.data import DataLoader
 from include.attempt import preemption
-from include.attempt.preemption import Preempted, interruptible
+from include.attempt.preemption import Preempted, handle_sigterm
 
 class Slow(list):
     def __getitem__(self, index):
@@ -184,7 +184,7 @@ class Slow(list):
         time.sleep(60)
 
 try:
-    with interruptible():
+    with handle_sigterm():
         next(iter(DataLoader(Slow(range(8)), num_workers=2)))
 except Preempted as preempted:
     print("preempted", flush=True)
@@ -207,11 +207,11 @@ def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_is_no_error() 
 ORPHAN = """
 import os, time
 from include.attempt import preemption
-from include.attempt.preemption import Preempted, interruptible
+from include.attempt.preemption import Preempted, handle_sigterm
 if os.fork():
     time.sleep(60)
 try:
-    with interruptible():
+    with handle_sigterm():
         print(os.getppid(), flush=True)
         time.sleep(60)
 except Preempted:
@@ -233,10 +233,10 @@ def test_a_signal_that_waits_for_a_batch_is_not_sent_again_when_the_training_is_
     monkeypatch.setattr(preemption, "_BATCH_SECONDS", 0.2)
     former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        with interruptible() as interruption:
-            interruption.await_batch()
+        with handle_sigterm() as termination:
+            termination.await_batch()
             _ask_to_stop()
-            assert interruption.requested
+            assert termination.requested
         assert not signal.sigtimedwait([signal.SIGUSR1], 0.5)
     finally:
         signal.signal(signal.SIGTERM, former)

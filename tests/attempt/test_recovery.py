@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.attempt.starting_point import Beginning, Recovery
+from include.attempt.starting_point import Recovery, StartingPoint
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob, ResumePoint
-from include.deployment.retrying import may_pass
+from include.deployment.retrying import is_transient
 from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, StoreError
@@ -81,13 +81,13 @@ class Machine:
 
     def begin(
         self, attempt: int = 2, durable: Position | None = None, job: ResolvedJob = JOB, **identity: Any
-    ) -> Beginning:
+    ) -> StartingPoint:
         inputs = self.folder / "inputs"
         inputs.mkdir(parents=True, exist_ok=True)
         found = Recovery(
             job, job.identity() | identity, attempt, self.store(job.origin_run_id), inputs, self.weights
         )
-        return found.begin(durable)
+        return found.find_starting_point(durable)
 
     def epoch_of(self, kind: StoredKind) -> int:
         """Of which epoch what S3 has is."""
@@ -130,7 +130,7 @@ def stored(machine: Machine, states: Path) -> Callable[..., None]:
 
 
 def test_a_new_job_begins_at_the_start(machine: Machine) -> None:
-    assert machine.begin(attempt=1) == Beginning()
+    assert machine.begin(attempt=1) == StartingPoint()
 
 
 def test_another_machine_goes_on_after_what_is_in_s3(
@@ -169,7 +169,7 @@ def test_an_older_attempt_that_writes_meanwhile_is_noticed(
     inputs = machine.folder / "inputs"
     inputs.mkdir()
     with pytest.raises(FencedOut):
-        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).begin((0, 0))
+        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).find_starting_point((0, 0))
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_what_an_earlier_training_of_that_name_left_is_not_taken(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0, 1, run_id="manual__0")
-    assert machine.begin(attempt=1) == Beginning()
+    assert machine.begin(attempt=1) == StartingPoint()
 
 
 def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
@@ -392,7 +392,7 @@ def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
         (machine.weights / "last.pt").touch()
     with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
         machine.begin(durable=(3, 0) if at_stake == "in S3" else None)
-    assert may_pass(caught.value) == (at_stake != "nothing")
+    assert is_transient(caught.value) == (at_stake != "nothing")
 
 
 def test_the_best_of_a_training_without_validation_is_made_of_its_state(

@@ -19,7 +19,7 @@ from include.attempt import epoch_recorder, preemption
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
 from include.attempt.memory_watch import MemoryWatch
-from include.attempt.preemption import Interruption, Preempted, interruptible
+from include.attempt.preemption import Preempted, Termination, handle_sigterm
 from include.attempt.reporter import JobReporter, StoppedNow
 from include.attempt.tracking import Tracker
 from include.checkpoints.publisher import BackgroundPublisher
@@ -71,20 +71,22 @@ def reporter(
     store = CheckpointStore(Bucket(s3_client, bucket))
 
     @contextmanager
-    def opened(interruption: Interruption, memory: MemoryWatch | None = None) -> Iterator[JobReporter]:
+    def opened(termination: Termination, memory: MemoryWatch | None = None) -> Iterator[JobReporter]:
         memory = memory or MemoryWatch()
         with (
             EpochRecorder(row) as recorder,
-            BackgroundPublisher(store, "a", "8.4", _no_best, row.durable, grace_seconds=10) as publisher,
+            BackgroundPublisher(
+                store, "a", "8.4", _no_best, row.record_durable, grace_seconds=10
+            ) as publisher,
         ):
             tracker = Tracker(None, "a", None, row.open)
-            yield JobReporter(recorder, publisher, tracker, interruption, memory, last, snapshots, 60.0)
+            yield JobReporter(recorder, publisher, tracker, termination, memory, last, snapshots, 60.0)
 
     return opened
 
 
 def test_a_state_is_wanted_when_so_much_training_is_in_none(reporter: Open) -> None:
-    with reporter(Interruption()) as opened:
+    with reporter(Termination()) as opened:
         wanted = [opened.progress(at(batch, seconds)) for batch, seconds in ((1, 59.0), (2, 60.0), (3, 61.0))]
         assert wanted == [False, True, True]
         opened.saved(saved(at(2, 60.0)))
@@ -93,7 +95,7 @@ def test_a_state_is_wanted_when_so_much_training_is_in_none(reporter: Open) -> N
 
 
 def test_a_state_is_wanted_before_a_validation_that_takes_longer_than_what_is_left(reporter: Open) -> None:
-    with reporter(Interruption()) as opened:
+    with reporter(Termination()) as opened:
         assert not opened.progress(at(BATCHES, 10.0))  # nobody knows yet how long it takes
         opened.report(epoch_report(1))
         opened.saved(SavedState(1, 0, is_best=False, trained_seconds=60.0))
@@ -105,7 +107,7 @@ def test_sigterm_waits_for_the_state_after_the_batch(
     reporter: Open, s3_client: S3Client, bucket: str, jobs: JobRepository
 ) -> None:
     def train() -> None:
-        with interruptible() as interruption, reporter(interruption) as opened:
+        with handle_sigterm() as termination, reporter(termination) as opened:
             assert not opened.progress(at(1, 1.0))
             os.kill(os.getpid(), signal.SIGTERM)
             assert opened.progress(at(2, 2.0))
@@ -130,7 +132,7 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
     monkeypatch.setattr(preemption, "_BATCH_SECONDS", 0.2)
 
     def train() -> None:
-        with interruptible() as interruption, reporter(interruption) as opened:
+        with handle_sigterm() as termination, reporter(termination) as opened:
             opened.progress(at(1, 1.0))
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
@@ -141,7 +143,7 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
 
 def test_a_job_that_is_to_stop_now_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
     def train() -> None:
-        with reporter(Interruption()) as opened:
+        with reporter(Termination()) as opened:
             batch = iter(range(1, BATCHES))
             assert not opened.progress(at(next(batch), 1.0))
             jobs.request_stop("a")
@@ -155,7 +157,7 @@ def test_a_job_that_is_to_stop_now_stops_when_its_state_is_saved(reporter: Open,
 
 
 def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs: JobRepository) -> None:
-    with reporter(Interruption()) as opened:
+    with reporter(Termination()) as opened:
         jobs.request_stop("a", after_epoch=True)
         for batch in range(1, 20):
             assert not opened.progress(at(batch, 1.0))
@@ -169,7 +171,7 @@ def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it
     """No state of it is saved; one that was saved the first time is none to stop with."""
 
     def train() -> None:
-        with interruptible() as interruption, reporter(interruption) as opened:
+        with handle_sigterm() as termination, reporter(termination) as opened:
             opened.saved(saved(at(80, 50.0)))
             jobs.request_stop("a")
             for batch in range(1, 20):
@@ -186,7 +188,7 @@ def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothin
     reporter: Open, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     def train() -> None:
-        with reporter(Interruption()) as opened:
+        with reporter(Termination()) as opened:
             jobs.start_training("a", "run1", 2, 0)
             batch = iter(range(1, BATCHES))
             until(lambda: opened.progress(at(next(batch), 1.0)), "the loss", pause=0.05)
@@ -205,11 +207,11 @@ def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> N
     memory = MemoryWatch(limit=int(usual / 0.8), least_seconds=0)
 
     def train() -> None:
-        with reporter(Interruption(), memory) as opened:
+        with reporter(Termination(), memory) as opened:
             assert not opened.progress(at(1, 1.0))
-            memory.look()
+            memory.check()
             ballast = b"1" * int(usual * 0.25)
-            memory.look()
+            memory.check()
             assert opened.progress(at(2, 2.0))
             opened.saved(saved(at(2, 2.0)))
             opened.progress(at(3, 3.0))
@@ -228,8 +230,8 @@ from include.attempt.memory_watch import MemoryWatch
 _make_process_nondumpable()
 watch = MemoryWatch(limit=2**40, least_seconds=0)
 with watch:
-    watch.begin()
-    watch.look()
+    watch.note_start()
+    watch.check()
     usual = watch.used
     if not (worker := os.fork()):
         ballast = b"1" * 200_000_000
@@ -237,7 +239,7 @@ with watch:
     deadline = time.monotonic() + 60
     while watch.used < usual + 200_000_000 and time.monotonic() < deadline:
         time.sleep(0.5)
-        watch.look()
+        watch.check()
     print(watch.used - usual)
     os.kill(worker, 9)
 """
@@ -249,8 +251,8 @@ def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
     reporter: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory = MemoryWatch(limit=used_bytes(), least_seconds=0)
-    with reporter(Interruption(), memory) as opened:
+    with reporter(Termination(), memory) as opened:
         for batch in range(1, 4):
             assert not opened.progress(at(batch, 1.0))
-            memory.look()
+            memory.check()
     assert caplog.text.count("from the beginning: the kernel may kill it") == 1

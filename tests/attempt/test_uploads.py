@@ -14,7 +14,7 @@ from include.attempt.manifest import TrainingManifest
 from include.attempt.uploads import upload
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.deployment.retrying import patiently
+from include.deployment.retrying import retry_while_unavailable
 from include.deployment.settings import Settings
 from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow
@@ -174,7 +174,7 @@ def test_what_was_trained_is_published_once_the_keys_are_right(
     client.meta.events.register("after-call.s3.ListObjectsV2", correct_the_key)
     store = CheckpointStore(Bucket(client, settings.bucket))
 
-    patiently(lambda: publish_final(manifest, store))
+    retry_while_unavailable(lambda: publish_final(manifest, store))
 
     assert "does not accept the keys of connection training_s3" in caplog.text
     assert store.holds("job", "last", manifest.last)

@@ -17,12 +17,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.attempt.attempt import TrainingAttempt
 from include.claim.resolved_job import ResolvedJob
 from include.deployment.connections import open_bucket
-from include.deployment.retrying import may_pass
+from include.deployment.retrying import is_transient
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.s3.errors import RefusedForNow, StoreMisconfigured
 from include.stack.s3 import S3
-from include.tasks.train_yolo import check_job_dataset, resolve_run
+from include.tasks.train_yolo import check_job_dataset, resolve_config
 from tests.support.airflow_connections import context_of, lead_to
 from tests.support.dataset_steps import images, upload_files
 from tests.support.jobs import claim, recorded, started
@@ -82,7 +82,7 @@ def test_another_run_goes_on_with_the_data_that_the_training_was_begun_with(
     job = use("another", run_id="run2")
     assert check(job) == begun
     with ExitStack() as stack:
-        local = attempt(job, begun)._bring_data(open_bucket(Settings.from_environment()), stack)
+        local = attempt(job, begun)._fetch_dataset(open_bucket(Settings.from_environment()), stack)
         assert len(images(local)) == begun.train_images + begun.val_images
 
 
@@ -126,8 +126,8 @@ def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
     job = use("another")
     wrong_keys(monkeypatch)
     with pytest.raises(RefusedForNow if epochs else StoreMisconfigured) as refused, ExitStack() as stack:
-        attempt(job, reference)._bring_data(open_bucket(Settings.from_environment()), stack)
-    assert may_pass(refused.value) == (epochs > 0)
+        attempt(job, reference)._fetch_dataset(open_bucket(Settings.from_environment()), stack)
+    assert is_transient(refused.value) == (epochs > 0)
     with pytest.raises(RefusedForNow if epochs else AirflowFailException):
         check(job)
     error = recorded(jobs).error or ""
@@ -150,7 +150,7 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
         conf={"job_id": "a", "dataset": job.spec.dataset},
     )
     with pytest.raises(RefusedForNow if epochs else AirflowFailException, match="training_s3"):
-        resolve_run(context_of({}, dag_run=run))
+        resolve_config(context_of({}, dag_run=run))
 
 
 def test_a_job_goes_on_only_with_the_classes_that_it_was_begun_with(

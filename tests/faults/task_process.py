@@ -155,13 +155,13 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
 
     programs: dict[str, Callable[[Run, Any], Any]] = {
         "check_schema": lambda run, context: tasks.require_current_schema(),
-        "resolve_config": lambda run, context: dump(tasks.resolve_run(context)),
+        "resolve_config": lambda run, context: dump(tasks.resolve_config(context)),
         "check_dataset": lambda run, context: dump(tasks.check_job_dataset(job(run), context)),
-        "train": lambda run, context: dump(tasks.train_resolved_job(job(run), dataset(run), context)),
+        "train": lambda run, context: dump(tasks.train(job(run), dataset(run), context)),
         "upload_best": lambda run, context: upload(run, "best", context),
         "upload_last": lambda run, context: upload(run, "last", context),
         "record_checkpoints": lambda run, context: _record(run),
-        "notify_backend": lambda run, context: tasks.notify_completion(job(run), context),
+        "notify_backend": lambda run, context: tasks.notify_backend(job(run), context),
     }
     return programs[task]
 
@@ -174,7 +174,7 @@ def _record(run: Run) -> None:
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.recorded_checkpoint import checkpoint_columns
-    from include.orchestration.recording import exactly_one_row
+    from include.orchestration.recording import require_one_row
     from include.queries import query
 
     manifest = TrainingManifest.model_validate(run.result("train"))
@@ -191,7 +191,7 @@ def _record(run: Run) -> None:
         values |= checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
     hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
     hook.run(
-        query("record_checkpoints").decode(), parameters=values, handler=exactly_one_row, autocommit=False
+        query("record_checkpoints").decode(), parameters=values, handler=require_one_row, autocommit=False
     )
 
 

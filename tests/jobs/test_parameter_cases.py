@@ -9,14 +9,14 @@ from jsonschema import Draft202012Validator
 
 from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.retraining.request import RetrainRequest
 from include.training.arguments import known_arguments
 
 
 def _accepts(params: dict[str, Any]) -> bool:
     """Whether REST takes them, by the schema that the form is made from."""
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     return all(Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
 
 
@@ -30,7 +30,7 @@ def test_a_blank_text_is_not_given_for_rest_and_for_the_model(name: str, blank: 
 
 def test_a_blank_text_is_not_given_in_a_retraining_too() -> None:
     assert RetrainRequest.parse({"plan": "p", "start_from": ""}) == RetrainRequest(plan="p")
-    assert Draft202012Validator(params_of(RetrainRequest)["start_from"].schema).is_valid("")
+    assert Draft202012Validator(dag_params(RetrainRequest)["start_from"].schema).is_valid("")
 
 
 def test_an_unknown_key_is_refused_even_if_it_is_blank() -> None:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from include.jobs.loss_parameters import loss_rules_of
 from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
-from include.orchestration.params import params_of
+from include.orchestration.params import dag_params
 from include.training.contract import TASKS
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
@@ -196,7 +196,7 @@ def test_what_cannot_be_trained_is_refused_with_one_sentence(params: dict[str, A
 @pytest.mark.parametrize("params", ACCEPTED, ids=json.dumps)
 def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str, Any]) -> None:
     TrainingSpec.parse(params)
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     for name, value in params.items():
         Draft202012Validator(form[name].schema).validate(value)
 
@@ -224,12 +224,12 @@ def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str,
 )
 def test_a_value_out_of_range_is_refused_by_the_schema_of_the_form_too(case: str) -> None:
     params, _ = REFUSED[case]
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     assert any(not Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
 
 
 def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default() -> None:
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     assert list(form) == list(TrainingSpec.model_fields)
     for name, param in form.items():
         assert "anyOf" not in param.schema, name
@@ -240,7 +240,7 @@ def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default()
 
 
 def test_the_effective_defaults_are_what_null_stands_for() -> None:
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     given = {name: param.schema.get("effective_default") for name, param in form.items()}
     assert {name: given[name] for name in DEFAULTS} == DEFAULTS
     rules = loss_rules_of(TrainingSpec.parse({}))
@@ -257,7 +257,7 @@ def test_the_effective_defaults_are_what_null_stands_for() -> None:
 
 
 def test_a_description_ends_with_what_null_stands_for() -> None:
-    form = params_of(TrainingSpec)
+    form = dag_params(TrainingSpec)
     assert form["epochs"].description == "Total number of epochs. Default: 100."
     assert form["epochs"].schema["about"] == "Total number of epochs."
     about = "Number of processes that load data."
@@ -267,13 +267,13 @@ def test_a_description_ends_with_what_null_stands_for() -> None:
 
 def test_every_field_is_documented_as_the_form_describes_it() -> None:
     documentation = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
-    for name, param in params_of(TrainingSpec).items():
+    for name, param in dag_params(TrainingSpec).items():
         assert f"| `{name}` | " in documentation, name
         assert f"| {param.description} |" in documentation, name
 
 
 def test_the_form_sent_as_it_is_gives_the_default_spec() -> None:
-    untouched = {name: param.value for name, param in params_of(TrainingSpec).items()}
+    untouched = {name: param.value for name, param in dag_params(TrainingSpec).items()}
     assert TrainingSpec.parse(untouched) == TrainingSpec()
 
 

@@ -14,9 +14,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.deployment.backend import notify
-from include.deployment.retrying import BackendUnavailable, may_pass
+from include.deployment.retrying import BackendUnavailable, is_transient
 from include.jobs.callback import TrainingCompletionCallback
-from include.orchestration.failures import record_task_failure, recorded_failure
+from include.orchestration.failures import record_final_failure, record_task_failure
 from include.orchestration.xcoms import parse_result, result_of
 from tests.support.airflow_connections import context_of
 from tests.support.cutting_proxy import CuttingProxy
@@ -38,7 +38,7 @@ def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
         with (
             pytest.raises(AirflowFailException, match="no images"),
-            recorded_failure(context_of({})),
+            record_final_failure(context_of({})),
         ):
             raise DatasetError("dataset='x' has no images")
         assert proxy.cuts == 2
@@ -112,7 +112,7 @@ def test_a_backend_that_is_away_is_an_outage_and_one_that_refuses_is_not(
             server.server_close()
         with pytest.raises(error) as failure:
             notify(told)
-        assert may_pass(failure.value) is (error is BackendUnavailable)
+        assert is_transient(failure.value) is (error is BackendUnavailable)
     finally:
         server.shutdown()
         server.server_close()

@@ -21,7 +21,7 @@ from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import no_retry
 from include.s3.bucket import Bucket
-from include.tasks.train_yolo import train_resolved_job
+from include.tasks.train_yolo import train
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.conftest import reachable_directory
@@ -256,7 +256,7 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
 def test_what_others_could_have_prepared_fails_for_good(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.attempt.attempt.training_database", lambda: None)
+    monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)
     monkeypatch.setattr(
         "include.attempt.attempt.open_bucket",
         lambda settings: Bucket(None, settings.bucket),  # type: ignore[arg-type] # nothing is asked of S3
@@ -285,7 +285,7 @@ def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
     spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     with pytest.raises(error, match=r"can replace .*/root"):
-        train_resolved_job(
+        train(
             job,
             digits.reference(),
             context_of({}, ti=SimpleNamespace(task_id="train", try_number=1)),

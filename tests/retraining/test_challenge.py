@@ -13,7 +13,7 @@ from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.retraining.plans import PlanError
 from include.schema.migrations import apply
-from include.tasks.retrain_yolo import NothingToDo, challenge_of
+from include.tasks.retrain_yolo import NothingToDo, build_challenge
 from tests.support import platforms
 from tests.support.jobs import claim
 from tests.support.model_versions import registered
@@ -60,7 +60,7 @@ def in_production(models: ModelRepository, plan: RetrainPlan, data: str = DATA) 
 def test_the_first_training_begins_from_scratch_and_is_named_after_the_run(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
-    challenge = challenge_of(retraining(plan(model="yolo11s")), dataset, models, jobs)
+    challenge = build_challenge(retraining(plan(model="yolo11s")), dataset, models, jobs)
     assert (challenge.job_id, challenge.run_id) == ("good-1", "retrain__good-1")
     assert challenge.conf.items() >= {
         "job_id": "good-1", "dataset": "digits", "task": "detect", "model": "yolo11s", "epochs": 3
@@ -73,7 +73,7 @@ def test_later_ones_begin_where_the_plan_says(
 ) -> None:
     planned = plan(start_from=start_from, model="yolo11s")
     champion = in_production(models, planned, data="of last week")
-    challenge = challenge_of(retraining(planned), dataset, models, jobs)
+    challenge = build_challenge(retraining(planned), dataset, models, jobs)
     assert challenge.conf["model"] == (champion.path if start_from == "champion" else "yolo11s")
 
 
@@ -84,11 +84,11 @@ def test_the_champions_own_data_and_parameters_teach_nothing_new(
     with pytest.raises(
         NothingToDo, match="are the same as for version 1 of model good, which is in production"
     ):
-        challenge_of(retraining(plan()), dataset, models, jobs)
-    assert challenge_of(retraining(plan(), force=True), dataset, models, jobs)
-    assert challenge_of(retraining(plan(parameters={"epochs": 4})), dataset, models, jobs)
+        build_challenge(retraining(plan()), dataset, models, jobs)
+    assert build_challenge(retraining(plan(), force=True), dataset, models, jobs)
+    assert build_challenge(retraining(plan(parameters={"epochs": 4})), dataset, models, jobs)
     other = dataset.model_copy(update={"fingerprint": "e" * 64})
-    assert challenge_of(retraining(plan()), other, models, jobs)
+    assert build_challenge(retraining(plan()), other, models, jobs)
 
 
 def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
@@ -98,26 +98,26 @@ def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
     tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().fingerprint()}
     registered(models, "good-1", "good", champion_version=1, **tried)
     # while it waits for its approval, or after a crash, it is not known how it would have ended
-    assert challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
+    assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
     models.reject("good", 2, "no gain")
     with pytest.raises(NothingToDo, match=r"version 2 of model good, which was already rejected \(no gain\)"):
-        challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
-    assert challenge_of(retraining(plan(), "good-1"), dataset, models, jobs)  # the run itself, cleared
-    assert challenge_of(retraining(plan(), "good-2", force=True), dataset, models, jobs)
+        build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
+    assert build_challenge(retraining(plan(), "good-1"), dataset, models, jobs)  # the run itself, cleared
+    assert build_challenge(retraining(plan(), "good-2", force=True), dataset, models, jobs)
     in_production(models, plan(), data="of yesterday")
-    assert challenge_of(retraining(plan(), "good-2"), dataset, models, jobs)
+    assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
 
 
 def test_a_cleared_run_goes_on_with_the_training_that_it_began(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     first = in_production(models, plan(), data="of last week")
-    begun = challenge_of(retraining(plan()), dataset, models, jobs)
+    begun = build_challenge(retraining(plan()), dataset, models, jobs)
     spec = {name: value for name, value in begun.conf.items() if name != "job_id"}
     claim(jobs, "good-1", "retrain__good-1", spec=spec)
     in_production(models, plan(), data="of yesterday")
-    again = challenge_of(retraining(plan()), dataset, models, jobs)
+    again = build_challenge(retraining(plan()), dataset, models, jobs)
     assert again == begun
     assert again.conf["model"] == first.path
     with pytest.raises(PlanError, match=r"changed \(epochs\) since this run began to train job good-1"):
-        challenge_of(retraining(plan(parameters={"epochs": 9})), dataset, models, jobs)
+        build_challenge(retraining(plan(parameters={"epochs": 9})), dataset, models, jobs)

@@ -15,7 +15,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.schema.migrations import apply
-from include.tasks.evaluation import evaluate_both
+from include.tasks.evaluation import evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests.support import platforms
 from tests.support.airflow_connections import lead_to
@@ -77,7 +77,7 @@ def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shap
         job_id=challenger.job_id, run_id=run_id, conf={}, timeout_hours=1, parameters_fingerprint="p"
     )
     planned = plan(name="shapes", dataset=str(folder), parameters={"imgsz": 64, "batch": 2, "device": "cpu"})
-    return evaluate_both(
+    return evaluate_models(
         retraining(planned),
         challenge,
         challenger,

@@ -19,7 +19,7 @@ from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
-from include.tasks.retrain_yolo import conclude, judge, resolve_retraining
+from include.tasks.retrain_yolo import judge, promote_challenger, resolve_plan
 from include.training.evaluate import Evaluation
 from tests.support import platforms
 from tests.support.airflow_connections import lead_to
@@ -139,7 +139,7 @@ def concluded(
     context: Context, *, passed: bool = True, ask: bool = False, answer: Approval | None = None
 ) -> ModelVersion:
     verdict = Verdict(name="digits", version=2, champion_version=1, passed=passed, reason="it rose", ask=ask)
-    return conclude(
+    return promote_challenger(
         retraining(plan(name="digits", approval=ask)),
         verdict,
         answer,
@@ -216,11 +216,11 @@ def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: psycopg.C
 
 @pytest.mark.usefixtures("plans")
 def test_a_run_follows_its_plan_and_its_job_has_one_name() -> None:
-    first = resolve_retraining(context(dag_run=a_run(plan="good", parameters={"epochs": 2})), None)
+    first = resolve_plan(context(dag_run=a_run(plan="good", parameters={"epochs": 2})), None)
     assert first.plan.parameters == {"epochs": 2}
     assert first.job_id.startswith("good-20260102-030405-")
-    assert first == resolve_retraining(context(dag_run=a_run(plan="good", parameters={"epochs": 2})), None)
-    scheduled = resolve_retraining(context(dag_run=a_run("scheduled__2")), "good")
+    assert first == resolve_plan(context(dag_run=a_run(plan="good", parameters={"epochs": 2})), None)
+    scheduled = resolve_plan(context(dag_run=a_run("scheduled__2")), "good")
     assert scheduled.plan.name == "good"
     assert scheduled.job_id != first.job_id
 
@@ -236,7 +236,7 @@ def test_a_run_follows_its_plan_and_its_job_has_one_name() -> None:
 )
 def test_a_run_that_cannot_be_done_fails_at_once(conf: dict[str, Any], said: str) -> None:
     with pytest.raises(AirflowFailException, match=said):
-        resolve_retraining(context(dag_run=a_run(**conf)), None)
+        resolve_plan(context(dag_run=a_run(**conf)), None)
 
 
 @pytest.mark.usefixtures("plans")
@@ -244,7 +244,7 @@ def test_an_event_about_other_data_does_not_retrain_this_model() -> None:
     def resolved(*extras: dict[str, str], run_type: str = "asset_triggered") -> Retraining:
         events = {TRAINING_DATASET: [SimpleNamespace(extra=extra) for extra in extras]}
         run = a_run(run_type=run_type)
-        return resolve_retraining(context(dag_run=run, triggering_asset_events=events), "good")
+        return resolve_plan(context(dag_run=run, triggering_asset_events=events), "good")
 
     others = {"dataset": "s3://b/other/"}
     with pytest.raises(AirflowSkipException, match=r"What changed is s3://b/other/; plan good trains on s3"):

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.jobs.repository import JobRepository
 from include.schema.migrations import apply
 from include.tasks.retrain_payloads import Challenge
-from include.tasks.training_operators import JobEnded, conclusion
+from include.tasks.training_operators import JobEnded, find_challenger
 from tests.support import platforms
 from tests.support.airflow_connections import lead_to
 from tests.support.cutting_proxy import CuttingProxy
@@ -52,7 +52,7 @@ def test_only_a_completed_job_is_a_challenger(
 
     def refusal(timed_out: bool = False) -> str:
         with pytest.raises(AirflowFailException) as refused:
-            conclusion(challenge, jobs.get("a"), timed_out=timed_out)
+            find_challenger(challenge, jobs.get("a"), timed_out=timed_out)
         return str(refused.value)
 
     assert "Run retrain__a of train_yolo is over, but job a has not ended: it has no row" in refusal()
@@ -63,9 +63,9 @@ def test_only_a_completed_job_is_a_challenger(
     assert "Job a failed (train: out of memory)" in refusal(timed_out=True)
     record_checkpoints(connection, status="stopped")
     with pytest.raises(AirflowSkipException, match="Job a was stopped"):
-        conclusion(challenge, jobs.get("a"), timed_out=False)
+        find_challenger(challenge, jobs.get("a"), timed_out=False)
     record_checkpoints(connection)
-    challenger = conclusion(challenge, jobs.get("a"), timed_out=True)
+    challenger = find_challenger(challenge, jobs.get("a"), timed_out=True)
     assert (challenger.job_id, challenger.path) == ("a", "s3://bucket/checkpoints/a/best.pt")
     assert challenger.sha256 == recorded(jobs).best_checkpoint_sha256
 

@@ -15,7 +15,7 @@ from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.orchestration.assets import TRAINING_DATASET
 from include.retraining.plans import Plans, RetrainPlan
-from include.tasks.watch_dataset import announce_if_changed, change, watched
+from include.tasks.watch_dataset import announce_if_changed, find_change, list_datasets
 from tests.support.airflow_connections import lead_to
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import upload_files, upload_zip
@@ -47,22 +47,22 @@ def dataset(folder: Path, s3_client: S3Client, bucket: str) -> str:
 def test_content_is_announced_once_and_again_when_it_is_another(
     dataset: str, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
-    first = change(dataset, [], reader)
+    first = find_change(dataset, [], reader)
     assert first is not None
     assert first["dataset"] == dataset
-    assert change(dataset, [first], reader) is None
+    assert find_change(dataset, [first], reader) is None
     label = "sets/mine/labels/train/0.txt"
     s3_client.put_object(Bucket=bucket, Key=label, Body=b"0 0.5 0.5 0.1 0.1\n")
-    second = change(dataset, [first], reader)
+    second = find_change(dataset, [first], reader)
     assert second is not None
     assert second != first
     s3_client.delete_object(Bucket=bucket, Key=label)
-    third = change(dataset, [second, first], reader)
+    third = find_change(dataset, [second, first], reader)
     assert third is not None
     assert third not in (first, second)
     # what is as it was before the last change has changed, too: the newest event counts
     s3_client.put_object(Bucket=bucket, Key=label, Body=b"0 0.5 0.5 0.1 0.1\n")
-    assert change(dataset, [third, second, first], reader) == second
+    assert find_change(dataset, [third, second, first], reader) == second
     assert reader.reads == 0
 
 
@@ -71,7 +71,7 @@ def test_what_is_announced_is_what_a_training_would_find(
 ) -> None:
     packed = upload_zip(s3_client, bucket, folder)
     for source in (dataset, packed, f"{dataset}data.yaml"):
-        news = change(source, [], reader)
+        news = find_change(source, [], reader)
         assert news is not None
         assert news["fingerprint"] == check_dataset(source, "detect", tmp_path / "cache", reader).fingerprint
 
@@ -79,25 +79,25 @@ def test_what_is_announced_is_what_a_training_would_find(
 def test_events_of_other_data_and_of_those_who_know_no_fingerprint_do_not_count(
     dataset: str, reader: CountingReader
 ) -> None:
-    news = change(dataset, [], reader)
+    news = find_change(dataset, [], reader)
     assert news is not None
     others: list[dict[str, Any]] = [
         {"dataset": "s3://elsewhere/", "fingerprint": news["fingerprint"]},
         {"dataset": dataset},
         {},
     ]
-    assert change(dataset, others, reader) == news
-    assert change(dataset, [*others, news], reader) is None
-    assert change(dataset, [*others, {**news, "dataset": dataset.rstrip("/")}], reader) is None
+    assert find_change(dataset, others, reader) == news
+    assert find_change(dataset, [*others, news], reader) is None
+    assert find_change(dataset, [*others, {**news, "dataset": dataset.rstrip("/")}], reader) is None
 
 
 def test_data_that_are_not_there_are_an_error_and_no_change(bucket: str, reader: CountingReader) -> None:
     with pytest.raises(DatasetError, match=f"There are no objects at s3://{bucket}/none/"):
-        change(f"s3://{bucket}/none/", [], reader)
+        find_change(f"s3://{bucket}/none/", [], reader)
     with pytest.raises(DatasetError, match="does not exist"):
-        change(f"s3://{bucket}/none.zip", [], reader)
+        find_change(f"s3://{bucket}/none.zip", [], reader)
     with pytest.raises(DatasetError, match="'digits' is not in S3, so it cannot be watched"):
-        change("digits", [], reader)
+        find_change("digits", [], reader)
 
 
 def test_the_data_sets_of_all_plans_are_watched_once_each_or_the_one_that_is_asked_for() -> None:
@@ -107,15 +107,15 @@ def test_the_data_sets_of_all_plans_are_watched_once_each_or_the_one_that_is_ask
         for number, name in enumerate(names)
     ]
     deployed = Plans(Path("plans.yaml"), {plan.name: plan for plan in plans}, ())
-    assert watched({}, deployed) == ["s3://bucket/a/", "s3://bucket/b.zip"]
-    assert watched({"dataset": "s3://bucket/other/"}, deployed) == ["s3://bucket/other/"]
+    assert list_datasets({}, deployed) == ["s3://bucket/a/", "s3://bucket/b.zip"]
+    assert list_datasets({"dataset": "s3://bucket/other/"}, deployed) == ["s3://bucket/other/"]
     for conf, said in (
         ({"dataset": "digits"}, "is not in S3"),
         ({"dataset": "s3://bucket/a.tar"}, "only .zip"),
         ({"prefix": "s3://bucket/"}, "prefix is not a parameter of watch_dataset"),
     ):
         with pytest.raises(AirflowFailException, match=said):
-            watched(conf, deployed)
+            list_datasets(conf, deployed)
 
 
 class Events(list[SimpleNamespace]):
@@ -135,7 +135,7 @@ def test_the_event_of_the_task_tells_what_has_changed_and_a_task_without_news_is
     events, emitted = Events(), OutletEventAccessors()
     context = cast("Context", {"inlet_events": {TRAINING_DATASET: events}, "outlet_events": emitted})
     news = announce_if_changed(dataset, context)
-    assert emitted[TRAINING_DATASET].extra == news == change(dataset, [], CountingReader(s3.client()))
+    assert emitted[TRAINING_DATASET].extra == news == find_change(dataset, [], CountingReader(s3.client()))
     events.append(SimpleNamespace(extra=news))
     with pytest.raises(AirflowSkipException, match="holds what was announced last"):
         announce_if_changed(dataset, context)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from include.attempt.manifest import TrainingManifest
-from include.attempt.tracking import Tracker, as_recorded, track_recorded
+from include.attempt.tracking import Tracker, predict_final_row, track_recorded
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
@@ -102,7 +102,7 @@ def test_a_training_appears_with_its_parameters_epochs_and_checkpoints(
     jobs.start_training("a", "run1", 1, first_epoch=0)
     with tracking.tracker() as tracker:
         record(jobs, 0, 1)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: tracking.steps() == [0, 1], "both epochs in MLflow")
         assert tracking.run()["status"] == "RUNNING"
         record_checkpoints(connection)
@@ -171,7 +171,7 @@ def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
     claim(jobs)
     record(jobs, 0)
     first, second = tracking.tracker(), tracking.tracker()
-    with first._alone():
+    with first._lock():
         with second:
             second.end()
         assert tracking.mlflow.runs(tracking.experiment, "a") == []
@@ -225,7 +225,7 @@ def test_train_foresees_what_will_be_recorded(
         start_epoch=0, metrics={"metrics/mAP50(B)": 0.9, "val/box_loss": None}, fitness=0.9,
         stop_reason="completed", seconds=1.0, device="cpu", ultralytics_version="8.4", keep_local=False,
     )  # fmt: skip
-    foreseen = as_recorded(manifest, CheckpointStore(Bucket(s3_client, "bucket")))(recorded(jobs))
+    foreseen = predict_final_row(manifest, CheckpointStore(Bucket(s3_client, "bucket")))(recorded(jobs))
     record_checkpoints(connection)
     later = {"durable_epoch": None, "completed_at": None, "updated_at": None}
     assert foreseen.model_copy(update=later) == recorded(jobs).model_copy(update=later)
@@ -237,17 +237,17 @@ def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
     claim(jobs)
     with tracking.tracker() as tracker:
         record(jobs, 0)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: tracking.steps() == [0], "the first epoch in MLflow")
         tracking.mlflow.kill()
         record(jobs, 1)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         record(jobs, 2, 3)
-        tracker.recorded()
+        tracker.notify()
         tracking.mlflow.start()
         record(jobs, 4)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: tracking.steps() == [0, 1, 2, 3, 4], "every epoch in MLflow")
         tracker.end()
     (warning,) = warnings(caplog)
@@ -264,7 +264,7 @@ def test_a_server_that_was_away_all_the_time_gets_everything_from_the_last_task(
     claim(jobs)
     with tracking.tracker(tracking.server(CLOSED)) as tracker:
         record(jobs, 0, 1)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         tracker.end()
     assert "What it lacks of job a is sent by notify_backend" in warnings(caplog)[-1]
@@ -280,11 +280,11 @@ def test_a_run_that_somebody_deleted_in_mlflow_is_made_again_with_everything(
     claim(jobs)
     with tracking.tracker() as tracker:
         record(jobs, 0, 1)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: tracking.steps() == [0, 1], "both epochs in MLflow")
         tracking.mlflow.delete(tracking.run())
         record(jobs, 2)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         tracker.end()
     assert tracking.steps() == [0, 1, 2]
@@ -302,7 +302,7 @@ def test_a_server_that_hangs_keeps_nobody(
         with tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker:
             assert proxy.failing.wait(60)
             record(jobs, 0, 1)
-            tracker.recorded()
+            tracker.notify()
             tracker.end()
         # Here the training is over, and no call was answered.
         assert tracking.mlflow.runs(tracking.experiment, "a") == []
@@ -321,7 +321,7 @@ def test_what_an_answer_that_got_lost_had_stored_is_not_stored_again(
     ):
         until(lambda: proxy.cuts == 1, "an answer that got lost")
         record(jobs, 40)
-        tracker.recorded()
+        tracker.notify()
         until(lambda: tracking.steps() == list(range(41)), "every epoch in MLflow, once")
         tracker.end()
 
@@ -409,7 +409,7 @@ def test_without_the_variable_there_is_no_tracking(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     nowhere: Callable[[], Any] = partial(psycopg.connect, "host=127.0.0.1 port=9")
     with Tracker(TrackingServer.from_environment({}), "a", "run1", nowhere) as tracker:
-        tracker.recorded()
+        tracker.notify()
         tracker.end()
     track_recorded("a", nowhere)
     assert tracking.mlflow.runs(tracking.experiment, "a") == []
