@@ -1,4 +1,4 @@
-"""The task `train`: brings data and state to this machine, trains, keeps S3 and the row up to date."""
+"""The task `train`: fetches data and state, trains, and keeps S3 and the job's row up to date."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 60.0
-"""For the last snapshot; after it the final files are sent with more patience, and it is one of them."""
+"""For the last snapshot. The final files are uploaded afterwards with longer retries; it is one of them."""
 
 _GRACE_SECONDS = 90.0
-"""For the last epoch's upload when this machine is taken away; compose and `make down` give two minutes."""
+"""For the last upload when this machine is preempted; compose and `make down` allow two minutes."""
 
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU of its machine; with its retries, on any machine, that is two days."""
+"""How long an attempt waits for a GPU of its machine; with the retries, on any machine, it is two days."""
 
 
 class TrainingAttempt:
-    """One attempt at one job: it begins where the ones before it ended, and leaves what the next one needs.
+    """One attempt at one job: it starts where the previous one ended, and leaves what the next one needs.
 
-    open_store makes a new writer of the job's checkpoints, one that knows nothing yet of what is there.
+    open_store returns a new writer of the job's checkpoints, which has not read any stored object yet.
     """
 
     def __init__(
@@ -88,15 +88,18 @@ class TrainingAttempt:
         self._heartbeats: Heartbeats | None = None
 
     def durable_progress(self) -> tuple[int, int]:
-        """How many epochs, and batches after them, are safe in S3 by the row. Raises OwnershipLost."""
+        """Return how many epochs, and batches after them, are in S3 according to the row.
+
+        Raises OwnershipLost.
+        """
         epoch, batch = self._row.require_own().durable or (-1, 0)
         return epoch + 1, batch
 
     @contextmanager
     def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Raise MachineUnusable for UntrustedFolder, where this training has a state that is safe in S3.
+        """Turn UntrustedFolder into MachineUnusable if this training has a state in S3.
 
-        A machine that was set up wrongly must not end what another one can go on with.
+        A misconfigured machine must not end a training that another machine can resume.
         """
         try:
             yield
@@ -104,19 +107,19 @@ class TrainingAttempt:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise MachineUnusable(
-                f"{error}. This training goes on on another machine, or here when that was corrected"
+                f"{error}. This training continues on another machine, or here once that is corrected"
             ) from error
 
     def trace(self) -> Trace | None:
-        """Read what a killed attempt has left on this machine. Raises UntrustedFolder."""
+        """Read the trace that a killed attempt left on this machine. Raises UntrustedFolder."""
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
         """Train to the end, and return when both final files are in S3, verified.
 
-        Raises Preempted where this machine is taken away; what was finished is durable then, if S3 took it in
-        time. After any other error, too, the next attempt goes on from the newest state. Raises NoGpuFree and
-        StillRunning before anything has begun.
+        Raises Preempted if this machine is preempted; the finished batches are durable then, if the upload
+        ended in time. After any other error, too, the next attempt resumes from the newest state. Raises
+        NoGpuFree and StillRunning before anything has started.
         """
         job = self._job
         with handle_sigterm() as termination, ExitStack() as stack:
@@ -132,13 +135,13 @@ class TrainingAttempt:
                 return self._run(termination, device, stack)
             except FencedOut as error:
                 self._row.require_own()
-                # Whoever wrote is not the owner: an older attempt that has not noticed yet.
-                raise StoreBusy(f"{error}. The row is this attempt's: the next one takes over") from None
+                # The writer was not the owner, but an older attempt that has not noticed yet.
+                raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes, and wait for them if others have them.
+        """Claim the job's GPUs until `stack` closes; wait while other trainings use them.
 
-        A machine without them is the wrong one for a training that has had them: raises GpuLost.
+        Raises GpuLost on a machine without them if the training has already used them.
         """
         try:
             device = stack.enter_context(
@@ -148,11 +151,13 @@ class TrainingAttempt:
         except DeviceNotAvailable as error:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
-            raise GpuLost(f"{error}. This training had such a GPU and goes on on another machine") from error
+            raise GpuLost(
+                f"{error}. This training used such a GPU before and continues on another machine"
+            ) from error
         return device
 
     def _run(self, termination: Termination, device: str | None, stack: ExitStack) -> TrainingManifest:
-        # Before anything in the job's folder is removed or used.
+        # First of all: nothing in an untrusted folder may be removed or used.
         make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
@@ -178,9 +183,9 @@ class TrainingAttempt:
         return manifest
 
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
-        """Bring the checked data here, for this training alone until `stack` closes.
+        """Fetch the checked data and reserve them for this training until `stack` closes.
 
-        Where a state exists, what S3 refuses counts as temporary.
+        If the training has a state, a refusal by S3 counts as temporary.
         """
         settings = self._settings
         local = materialize(
@@ -195,20 +200,20 @@ class TrainingAttempt:
 
     def _record_changed_data(self) -> None:
         reason = (
-            f"files of dataset {self._dataset.source} were changed while it trained on them; an S3 prefix or "
-            "a zip stays as it was checked"
+            f"files of dataset {self._dataset.source} changed during the training; an S3 prefix or a zip "
+            "is copied and cannot change"
         )
-        log.warning("Outside the guarantee of equal weights: %s.", reason)
+        log.warning("Identical weights are no longer guaranteed: %s.", reason)
         self._row.record_inexact(reason)
 
     def _has_state(self) -> bool:
-        """Whether this training has a state, in S3 by the row or on this machine."""
+        """Whether this training has a state, in S3 according to the row or on this machine."""
         return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
-        """Find where to begin, and make this attempt the owner of what is in S3 and of the row.
+        """Find the starting point, and make this attempt the owner of the stored checkpoints and the row.
 
-        Returns, too, whether somebody has asked meanwhile that the job stops. Raises OwnershipLost.
+        Also returns whether a user has requested a stop in the meantime. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()
@@ -224,13 +229,11 @@ class TrainingAttempt:
             try:
                 start = recovery.find_starting_point(row.durable)
             except FencedOut as error:
-                log.warning("%s. Looking again what is there.", error)
+                log.warning("%s. Reading the stored checkpoints again.", error)
                 continue
             repeated = self._row.start_training(start)
             if repeated:
-                log.warning(
-                    "%d epochs were recorded, but their state is not there: repeating them.", repeated
-                )
+                log.warning("%d recorded epochs have no stored state: repeating them.", repeated)
             if not start.own:
                 remove_local_pictures(self._save_dir)
             if start.last is not None:
@@ -262,12 +265,12 @@ class TrainingAttempt:
         )
 
     def _fetch_initial_model(self, store: CheckpointStore) -> str:
-        """Return the architecture, or the file of weights, which is brought here by its hash."""
+        """Return the architecture, or the path of the weights, fetched and compared with their SHA-256."""
         model, weights = self._job.spec.model, self._job.weights
         if weights is not None:
             to = self._inputs / Path(weights.path).name
             return str(store.fetch_object(weights.path, to, weights.sha256))
-        if model.startswith("s3://"):  # of a job that was resolved before hashes were kept
+        if model.startswith("s3://"):  # a job that was resolved before hashes were recorded
             return str(store.fetch_object(model, self._inputs / Path(model).name))
         return model
 
@@ -316,7 +319,7 @@ class TrainingAttempt:
 
 
 def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
-    """Train; a training that is to stop at once ends with the state that it left last."""
+    """Train. If the job is to stop at once, finish it from the state that was saved last."""
     from include.training.run import train
 
     try:
@@ -335,7 +338,7 @@ def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Trai
 
 
 def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
-    """Whether somebody wants that it stops where it begins: at an epoch's end, if that was said."""
+    """Whether the job is to stop at its starting point, which may have to be the end of an epoch."""
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
@@ -343,6 +346,6 @@ def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
 
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
-    """Send what the publisher has not sent: the upload tasks then find both files, on whatever machine."""
+    """Upload what the publisher has not uploaded, so that the upload tasks can run on any machine."""
     for checkpoint, kind in manifest.checkpoints():
         store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)

@@ -1,4 +1,4 @@
-"""Records epochs and progress in the database, in a thread of its own: training never waits long for it."""
+"""Records epochs and progress in the database, in a separate thread: training never waits long for it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5.0
-"""How long the training waits for an epoch to be recorded, as long as the database responds."""
+"""How long the training waits for an epoch to be recorded while the database responds."""
 
 _PROGRESS_SECONDS = 10.0
-"""How often the progress within an epoch is recorded; a request to stop at once is noticed then."""
+"""How often progress within an epoch is recorded; this also notices a request to stop at once."""
 
 _RETRY_SECONDS = 15.0
-"""A failed write is retried with the next epoch, or after this time: epochs may take hours."""
+"""A failed write is retried with the next epoch, or after this time, since epochs may take hours."""
 
 
 class EpochRecorder:
-    """Writes epochs to the database as they finish, in a thread of its own.
+    """Writes epochs to the database as they finish, in a separate thread.
 
     A database that is down or hangs does not stop the training: epochs are queued, and the training does not
-    wait again until one was written. It never waits for progress to be recorded. Only OwnershipLost ends the
-    training: another run or attempt owns the job. As a context manager it stops writing when the block ends.
+    wait again until one has been written. It never waits for progress to be recorded. Only OwnershipLost ends
+    the training: another run or attempt owns the job. As a context manager, it stops writing at the end of
+    the block.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -60,10 +61,9 @@ class EpochRecorder:
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
-        """Record `epoch` and those that are queued; return whether the job is to stop.
+        """Record `epoch` and the queued ones; return whether the job is to stop.
 
-        While the database does not respond, that is unknown, and False is returned. Raises OwnershipLost,
-        also for an earlier epoch.
+        Returns False while the database does not respond. Raises OwnershipLost, also for an earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)
@@ -76,7 +76,7 @@ class EpochRecorder:
             return self._stop is not StopRequest.NONE
 
     def progress(self, progress: Progress) -> StopRequest:
-        """Let `progress` be recorded; return whether the job is to stop, as far as that is known.
+        """Hand `progress` over for recording; return whether the job is to stop, as far as that is known.
 
         Raises OwnershipLost.
         """
@@ -133,7 +133,7 @@ class EpochRecorder:
                     self._changed.notify_all()
 
     def _next(self) -> EpochReport | Progress | None:
-        """Return what to write next, after a pause where the last write failed; None at the end."""
+        """Return the next entry to write, after a pause if the last write failed; None at the end."""
         with self._changed:
             if self._problem is not None:
                 self._changed.wait_for(lambda: self._asked or self._over, _RETRY_SECONDS)

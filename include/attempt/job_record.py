@@ -1,4 +1,4 @@
-"""The job's row as one attempt at its training writes it."""
+"""Access to the job's row for one attempt at its training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job's row as one attempt writes it: every statement names run and attempt.
+    """The job's row, for one attempt: every statement names the run and the attempt.
 
-    open connects to the training database; each method does so once, from any thread. Those that write raise
-    OwnershipLost where another run, or a newer attempt, owns the job by now.
+    open connects to the training database; each method calls it once and may be called from any thread.
+    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over.
     """
 
     job_id: str
@@ -33,19 +33,19 @@ class JobRecord:
     open: Callable[[], AbstractContextManager[Connection[Any]]]
 
     def require_own(self) -> TrainingJob:
-        """Read the row as it is now. Raises OwnershipLost if it is not this attempt's to write."""
+        """Read the row. Raises OwnershipLost if this attempt does not own it."""
         with self.open() as connection:
             return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
     def leave_queue(self, hardware: Hardware) -> None:
-        """Record that the attempt has its GPU: the job runs."""
+        """Record that the attempt has its GPU, so the job is running."""
         with self.open() as connection:
             AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 
     def start_training(self, start: StartingPoint) -> int:
-        """Record that the attempt begins; return how many recorded epochs it repeats.
+        """Record where the attempt starts; return how many recorded epochs it repeats.
 
-        It also records the epochs that were not recorded yet.
+        Epochs in the state that have not been recorded yet are recorded, too.
         """
         with self.open() as connection:
             jobs = AttemptRepository(connection)
@@ -61,12 +61,12 @@ class JobRecord:
         return repeated
 
     def record_epoch(self, report: EpochReport) -> StopRequest:
-        """Record a finished epoch; returns whether the job is to stop."""
+        """Record a finished epoch; return whether the job is to stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
     def record_progress(self, progress: Progress) -> StopRequest:
-        """Record how far the training is within its epoch; returns whether the job is to stop."""
+        """Record how far the training is within its epoch; return whether the job is to stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_progress(
                 self.job_id, self.run_id, self.attempt, progress
@@ -78,6 +78,6 @@ class JobRecord:
             AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
 
     def record_inexact(self, reason: str) -> None:
-        """Record why the weights need not be those of an uninterrupted training."""
+        """Record why the weights may differ from those of an uninterrupted training."""
         with self.open() as connection:
             AttemptRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

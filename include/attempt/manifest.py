@@ -1,4 +1,4 @@
-"""What a finished training hands on: what `train` returns."""
+"""The result of the task `train`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class TrainingManifest(Payload):
-    """What `train` hands on: the two local files by content, and the numbers that are recorded with them."""
+    """The result of `train`: both local files by content, and the numbers that are recorded with them."""
 
     job_id: str
     """Name of the job."""
     run_id: str
     """Run that trained it."""
     origin_run_id: str
-    """Run that began this training."""
+    """Run that started this training."""
     best: Checkpoint
     """The deployable best.pt, on the machine that trained."""
     last: Checkpoint
-    """The whole training state, on the machine that trained."""
+    """The complete training state, on the machine that trained."""
     epoch: int
     """Last finished epoch, from 0."""
     epochs: int
@@ -41,21 +41,21 @@ class TrainingManifest(Payload):
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """What the last attempt took."""
+    """Duration of the last attempt."""
     device: str
-    """What the last attempt ran on."""
+    """Hardware of the last attempt."""
     ultralytics_version: str
     """Version of Ultralytics that trained."""
     keep_local: bool
-    """Whether the local files stay after both are in S3."""
+    """Whether to keep the local files after both are in S3."""
 
     @property
     def status(self) -> JobStatus:
-        """What the job is once this is recorded: stopped on purpose, or completed however else it ended."""
+        """The job's status after recording: stopped if a user stopped it, otherwise completed."""
         return JobStatus.STOPPED if self.stop_reason == "stopped" else JobStatus.COMPLETED
 
     def checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
-        """Both files; best.pt comes first, because last.pt refers to it."""
+        """Return both files, best.pt first, because last.pt refers to it."""
         return (self.best, "best"), (self.last, "last")
 
     @classmethod

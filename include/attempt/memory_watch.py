@@ -1,4 +1,4 @@
-"""Notices that an attempt grows until the kernel would kill it, and lets it begin again before that."""
+"""Notices growing memory use, and restarts the attempt before the kernel kills it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 
 _FULL = 0.92
-"""Share of the limit that an attempt may use itself."""
+"""Fraction of the limit that an attempt may use."""
 
 _GROWN = 0.1
-"""A new attempt has room again where this one has grown by so much of the limit since it began to train, """
+"""Restarting helps only if the attempt has grown by this fraction of the limit since its first batch."""
 
 _LEAST_SECONDS = 300.0
-"""and in more than a moment: else it would begin again and again."""
+"""Growth within this time is normal; restarting because of it would never end."""
 
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _GIB = 1024**3
 
 
 class MemoryWatch:
-    """Adds up what this process and all that it has started use, every ten seconds, in a thread.
+    """Adds up the memory of this process and its descendants, every ten seconds, in a thread.
 
-    Pages that several share count once. What it forks reports its own use: Airflow makes its tasks
-    undumpable, and the kernel shows the memory of such a process to itself and to root alone.
+    Shared pages count once. Forked processes report their own memory: Airflow makes its tasks undumpable, and
+    the kernel shows the memory of such a process only to the process itself and to root.
 
-    limit is that of the machine or its container, in bytes. What was used when it began to train, with
-    `begin`, is what is usual; growth within least_seconds is, too.
+    limit is that of the machine or its container, in bytes. The use at the first check after `note_start` is
+    considered normal, and so is growth within least_seconds.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
@@ -55,9 +55,9 @@ class MemoryWatch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self.used = 0
-        """Bytes, when it was looked last."""
+        """Memory use in bytes at the last check."""
         self.shortage: str | None = None
-        """The sentence that says that this attempt is to end, once it is."""
+        """Why this attempt has to end, as a sentence; None as long as it may continue."""
 
     def __enter__(self) -> Self:
         self._reports = TemporaryDirectory(prefix="training-memory-")
@@ -72,12 +72,12 @@ class MemoryWatch:
         self._reports.cleanup()
 
     def note_start(self) -> None:
-        """Note that the first batch is trained: images that are kept in memory are loaded by then."""
+        """Note that the first batch has been trained; cached images are in memory from then on."""
         if self._started is None:
             self._started = time.monotonic()
 
     def check(self) -> None:
-        """Find out whether memory is short."""
+        """Measure the memory, and set `shortage` or log a warning if it is short."""
         if self._started is None or self.shortage is not None:
             return
         self.used = used = sum(_pss(process) for process in _family())
@@ -91,13 +91,13 @@ class MemoryWatch:
         if grown >= _GROWN * self._limit and since >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than when "
-                "it began to train: before the kernel kills it, its state is saved, and the next one begins "
-                "with room again. Where that recurs, give fewer workers, or cache=false or disk"
+                "when training started: its state is saved before the kernel kills it, and the next attempt "
+                "starts with free memory. If this recurs, use fewer workers, or cache=false or disk"
             )
         elif not self._warned:
             self._warned = True
             log.warning(
-                "This attempt uses %s, from the beginning: the kernel may kill it. Give a smaller batch, "
+                "This attempt has used %s since it started: the kernel may kill it. Use a smaller batch, "
                 "fewer workers, or cache=false or disk.",
                 figures,
             )
@@ -115,7 +115,7 @@ def _family() -> Iterator[psutil.Process]:
 
 
 def _pss(process: psutil.Process) -> int:
-    """Return its proportional set size in bytes; 0 for one that has ended or is somebody else's."""
+    """Return the proportional set size in bytes; 0 if the process has ended or is not readable."""
     reported = _Reports.read(process.pid)
     return _read_pss(process.pid) if reported is None else reported
 
@@ -129,14 +129,14 @@ def _read_pss(pid: int) -> int:
 
 
 class _Reports:
-    """Where processes that this one forks report their memory, each in a file; None: nowhere."""
+    """The folder in which forked processes report their memory, each in a file; None for no reports."""
 
     folder: Path | None = None
     inherited = False
 
     @classmethod
     def collect_in(cls, folder: Path) -> None:
-        """Let everything that is forked from now on report into `folder`."""
+        """Make every process that is forked from now on report into `folder`."""
         cls.folder = folder
         if not cls.inherited:
             os.register_at_fork(after_in_child=cls._report_in_thread)
@@ -144,7 +144,7 @@ class _Reports:
 
     @classmethod
     def read(cls, pid: int) -> int | None:
-        """Return what the process has reported, in bytes; None where it has not."""
+        """Return the bytes that the process has reported; None without a report."""
         if cls.folder is None:
             return None
         try:
@@ -159,7 +159,7 @@ class _Reports:
 
     @staticmethod
     def _report(folder: Path) -> None:
-        """Write this process's size until the folder is gone."""
+        """Write the size of this process repeatedly, until the folder is gone."""
         own = folder / str(os.getpid())
         part = own.with_suffix(".part")
         with suppress(OSError):

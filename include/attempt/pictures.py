@@ -1,4 +1,4 @@
-"""A training's pictures go to S3 when it has ended; nothing waits long for them, and nothing fails."""
+"""Uploads a training's pictures to S3 when it has ended; a failure or outage never affects the training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _SECONDS = 30.0
 
 
 def store_pictures(folder: Path, settings: Settings, job_id: str, origin_run_id: str) -> None:
-    """Let the pictures in the folder be those of the job. Where that fails, the log tells why."""
+    """Replace the job's stored pictures with those in the folder; log why if that fails."""
     try:
         bucket = open_bucket(settings, interactive=True)
         obey_deadlines(bucket.client)
         deadline = Deadline(_SECONDS)
         with deadline.applied():
             number = PictureStore(bucket).replace(job_id, origin_run_id, chosen(folder))
-    except Exception as error:  # whatever it is, the training has nothing to do with it
-        log.warning("The pictures of job %s were not stored, or not all of them: %s", job_id, error)
+    except Exception as error:  # the training does not depend on it
+        log.warning("Not all pictures of job %s were stored: %s", job_id, error)
     else:
         log.info("Stored %d pictures of job %s.", number, job_id)
 
 
 def remove_local_pictures(folder: Path) -> None:
-    """Remove what an earlier training of the same name has drawn on this machine."""
+    """Remove the pictures that an earlier training of the same name left on this machine."""
     for path in folder.glob("*"):
         if place_of(path.name):
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""A machine that is taken away: SIGTERM ends a training with time left to make its last batch durable.
+"""Preemption: SIGTERM ends a training early enough to make its last batch durable.
 
-Airflow passes SIGTERM on to the task's process, where its own handler does nothing for a Python task: the
-task would go on until it is killed.
+Airflow forwards SIGTERM to the task's process, but its own handler does nothing for a Python task, which
+would continue until it is killed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _BATCH_SECONDS = 20.0
 
 
 class Preempted(BaseException):
-    """The process was asked to end. Another attempt goes on from the last durable epoch.
+    """The process was asked to end. Another attempt resumes from the last durable state.
 
-    No Exception, because Ultralytics catches those in places and would train on.
+    Not an Exception, because Ultralytics catches those in places and would continue training.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "The worker was asked to stop (SIGTERM). The next attempt goes on from the last durable state."
+            "The worker was asked to stop (SIGTERM). The next attempt resumes from the last durable state."
         )
 
 
 class Termination:
-    """Whether this process was asked to end, and what happens then. `handle_sigterm` makes it."""
+    """Handles a SIGTERM to this process; created by `handle_sigterm`."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -51,29 +51,29 @@ class Termination:
         self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
-        """From now on SIGTERM raises nothing at once: who trains asks `requested` after each batch.
+        """Stop raising Preempted immediately: the trainer checks `requested` after each batch.
 
-        Where no batch ends within 20 s, it is raised all the same.
+        If no batch ends within 20 s, Preempted is raised nevertheless.
         """
         self._awaits_batch = True
 
     @property
     def requested(self) -> bool:
-        """Whether SIGTERM came."""
+        """Whether SIGTERM has arrived."""
         return self._requested
 
     def check(self) -> None:
-        """Raise Preempted where SIGTERM came, also where it was raised before and swallowed on its way up."""
+        """Raise Preempted if SIGTERM has arrived, even if an earlier Preempted was caught and discarded."""
         if self._requested:
             self._announced = True
             raise Preempted
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Nothing is raised inside; a SIGTERM that came meanwhile raises Preempted at the end.
+        """Defer Preempted until the end of the block.
 
-        For short steps that must not be torn apart: what takes a lock, and what asks Airflow for something (a
-        torn question leaves its answer to the next one). Use it in the main thread.
+        For short steps that must not be interrupted: taking a lock, or a request to Airflow (if that is
+        interrupted, the next request reads its response). Use it in the main thread.
         """
         self._holds += 1
         try:
@@ -83,9 +83,9 @@ class Termination:
         self._announce()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal without logging: it may have interrupted a line that is being written."""
+        """Handle the signal. It must not log, because it may have interrupted the writing of a log line."""
         if os.getpid() != self._process:
-            # A forked child (a loader's worker, for instance) ends, as it would without this handler.
+            # A forked child (such as a loader worker) ends, as it would without this handler.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -98,14 +98,14 @@ class Termination:
         self._announce()
 
     def disarm(self) -> None:
-        """Raise nothing any more."""
+        """Stop raising Preempted."""
         self._announced = True
         if self._again is not None:
             self._again.cancel()
-            self._again.join()  # before the signal does what it did without this
+            self._again.join()  # before the former handler is restored
 
     def _announce(self) -> None:
-        """Raise Preempted, once: a second time it would tear apart what the first has set off."""
+        """Raise Preempted, but only once: a second one would interrupt the handling of the first."""
         waits = self._holds or (self._awaits_batch and time.monotonic() < self._deadline)
         if self._requested and not self._announced and not waits:
             self.check()
@@ -113,17 +113,17 @@ class Termination:
 
 @contextmanager
 def handle_sigterm() -> Iterator[Termination]:
-    """SIGTERM raises Preempted in the block, once; later ones change nothing. Use it in the main thread.
+    """Raise Preempted in the block at the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    Any other error of the block becomes Preempted too where SIGTERM came before it: loader workers, for
-    instance, that were ended by the same signal fail the training in their own way. On Linux the death of
-    the supervisor counts as SIGTERM: without it this process would train on, unseen, beside its successor.
-    The former handler is back afterwards.
+    Any other error of the block becomes Preempted, too, if SIGTERM arrived before it: loader workers that
+    were ended by the same signal, for example, make the training fail in various ways. On Linux the death of
+    the supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
+    successor. The former handler is restored afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            "handle_sigterm() was entered outside of the main thread, where signals do not arrive. Call it "
-            "in the main thread."
+            "handle_sigterm() was called outside the main thread, where signals do not arrive. Call it in "
+            "the main thread."
         )
     termination = Termination()
     former = signal.getsignal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: its numbers go to the row, its states to S3."""
+"""Reports a running training: its numbers to the job's row, its states to S3."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class StoppedNow(BaseException):
-    """The job is to stop, and its newest state was saved. No Exception, as Preempted is none."""
+    """The job is to stop, and its newest state was saved. Like Preempted, not an Exception."""
 
 
 class JobReporter:
     """Records epochs and progress, and hands each state to the publisher (an Epoch- and StateReporter).
 
-    A state is wanted when `publish_seconds` of training are in none; before a validation that would take
-    longer than what is left of them; and at once where SIGTERM has come, memory is short or the job is to
-    stop: when that state is saved, Preempted, MemoryShort or StoppedNow is raised.
+    It asks for a state after `publish_seconds` of training since the last one; before a validation that would
+    exceed this interval; and at once after SIGTERM, if memory is short, or if the job is to stop. When that
+    last state has been saved, it raises Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class JobReporter:
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`, and say whether to go on. Its state is saved meanwhile."""
+        """Record `epoch`; return whether to continue. Its state is saved in the meantime."""
         with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)
@@ -68,7 +68,7 @@ class JobReporter:
         return not stop
 
     def progress(self, progress: Progress) -> bool:
-        """Record how far the training is, and say whether its state is to be saved now."""
+        """Record the progress; return whether to save the state now."""
         self._termination.await_batch()
         self._memory.note_start()
         try:
@@ -78,7 +78,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # Nothing of this epoch is saved: who stops waits for its end, and the machine does not.
+            # A repeated epoch is not saved: a stop waits for its end, but a preemption does not.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW
@@ -94,7 +94,7 @@ class JobReporter:
         return True
 
     def saved(self, state: SavedState) -> None:
-        """Let the state become durable."""
+        """Hand the state to the publisher, which uploads it in the background."""
         from include.training.saving import snapshot
 
         private = self._snapshots / f"last-{state.epoch}-{state.batch}.pt"

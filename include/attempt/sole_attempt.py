@@ -1,8 +1,8 @@
-"""One attempt at a job at a time on a machine.
+"""Ensures that only one attempt at a job runs on a machine.
 
-Airflow begins the next attempt when it takes the one before for dead. That one may be alive all the same:
-stopped and continued, frozen with its machine, cut off from Airflow. It would keep its GPU, and go on writing
-into the folder that the next one trains in.
+Airflow starts the next attempt when it believes the previous one to be dead. That one may still be alive:
+stopped and continued, frozen with its machine, or cut off from Airflow. It would keep its GPU, and continue
+to write into the folder that the next attempt trains in.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 60.0
-"""For the end of what was killed (it ends late while it is in the kernel), or of what no signal reaches."""
+"""How long to wait for other processes: a killed one may linger in the kernel, others end by themselves."""
 
 
 class StillRunning(MachineUnusable):
-    """Another attempt at the job has its folder. Later, or on another machine, this one goes on."""
+    """Another attempt uses the job's folder. A retry succeeds later, or on another machine."""
 
 
 @dataclass(frozen=True)
 class _Holder:
-    """Who holds a job on this machine. process tells it from every other process of every machine."""
+    """The process that holds a job on this machine. process identifies it across all machines and reboots."""
 
     run_id: str
     attempt: int
@@ -45,7 +45,7 @@ class _Holder:
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:
-        """Read who holds the locked file; None where nobody has written itself into it yet."""
+        """Read the holder of the locked file; None if it has not written itself into the file yet."""
         try:
             return cls(**json.loads(os.pread(descriptor, 4096, 0)))
         except (ValueError, TypeError):
@@ -56,9 +56,9 @@ class _Holder:
         os.pwrite(descriptor, json.dumps(asdict(self)).encode(), 0)
 
     def kill(self) -> None:
-        """SIGKILL, unless it is gone, on another machine or in another container."""
+        """Send SIGKILL, unless the process has ended or belongs to another machine or container."""
         with suppress(OSError):
-            descriptor = os.pidfd_open(self.pid)  # from here on the number means this process alone
+            descriptor = os.pidfd_open(self.pid)  # from here on, the descriptor refers to this very process
             try:
                 if _identity(self.pid) == self.process:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -68,10 +68,10 @@ class _Holder:
 
 @contextmanager
 def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterator[None]:
-    """Hold the job on this machine until the block ends. Whoever calls this owns the job's row.
+    """Hold the job on this machine until the block ends. The caller must own the job's row.
 
-    An older attempt that still holds it is killed. What it has started holds the job too; its watchdog kills
-    that. Raises StillRunning where one of them is left after a minute, or a newer attempt holds the job.
+    An older attempt that still holds it is killed. Its child processes hold the job, too; its watchdog kills
+    them. Raises StillRunning if one of them is left after a minute, or if a newer attempt holds the job.
     """
     path = make_trusted_folder(locks) / job_id
     own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))
@@ -85,7 +85,7 @@ def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterato
 
 
 def _lock(path: Path, own: _Holder) -> int:
-    """Open the file and lock it."""
+    """Open the file and lock it; kill an older attempt that holds it."""
     deadline, killed = time.monotonic() + _WAIT_SECONDS, None
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -98,12 +98,12 @@ def _lock(path: Path, own: _Holder) -> int:
             killed = holder
         if time.monotonic() > deadline:
             whom = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
-            raise StillRunning(f"{whom} at this job still works in the same folder, and does not end")
+            raise StillRunning(f"{whom} at this job is still running in the same folder and does not end")
         time.sleep(0.1)
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:
-    """Whether the file is locked now, and still the one that everybody else opens."""
+    """Lock the file; return False if another process holds it or it was replaced meanwhile."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(descriptor), path.stat())
@@ -112,12 +112,12 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _end(holder: _Holder, own: _Holder) -> None:
-    """Kill the holder, unless it has more right to the job."""
+    """Kill the holder. Raises StillRunning if it is the same or a newer attempt of this run."""
     if holder.run_id == own.run_id and holder.attempt >= own.attempt:
-        raise StillRunning(f"Attempt {holder.attempt} (process {holder.pid}) at this job works already")
+        raise StillRunning(f"Attempt {holder.attempt} (process {holder.pid}) at this job is already running")
     log.warning(
-        "Attempt %d (process %d) still works at this job on this machine, though Airflow has begun this one "
-        "in its place. Killing it.",
+        "Attempt %d (process %d) is still running this job on this machine, although Airflow has started a "
+        "new attempt. Killing it.",
         holder.attempt,
         holder.pid,
     )
@@ -125,10 +125,11 @@ def _end(holder: _Holder, own: _Holder) -> None:
 
 
 def _identity(pid: int) -> str:
-    """Say when this machine was started, in which container this process is, and when that one was started.
+    """Return the boot id of this machine, this process's container, and the start time of process `pid`.
 
-    Read from /proc/self and not from the other's folder: Airflow makes its tasks undumpable, which hides most
-    of that folder even from the same user. A holder in another container has written another one here.
+    The container is read from /proc/self, not from the other process's folder: Airflow makes its tasks
+    undumpable, which hides most of that folder even from the same user. A holder in another container has
+    recorded a different one.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

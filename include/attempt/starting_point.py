@@ -1,4 +1,4 @@
-"""Where an attempt of `train` begins: after this training's newest state, its parent's, or at the start."""
+"""Where an attempt of `train` starts: from its own newest state, from its parent's, or from scratch."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
-"""Key in last.pt of the attempt that took the state over: it makes the bytes others than those before."""
+"""Key in last.pt of the attempt that took the state over; it gives the file a new SHA-256."""
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The state that an attempt begins with; without one (last is None) it begins at the start.
+    """The state that an attempt starts from; if last is None, it starts from scratch.
 
-    own tells that it is of this very training. epoch is the last finished one, from 0, or -1, batch how many
-    of the one after it are in the state, trained_seconds the time that all of it took; finished has the
-    numbers of each finished epoch, with its seconds, as results.csv has them.
+    own is true for a state of this very training, not of its parent. epoch is the last finished epoch, from
+    0, or -1; batch is the number of batches after it that the state contains; trained_seconds is the total
+    training time. finished contains the metrics and the seconds of each finished epoch, as in results.csv.
     """
 
     last: Path | None = None
@@ -55,7 +55,7 @@ class StartingPoint:
 def read_finished_epochs(
     state: Mapping[str, Any],
 ) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
-    """Epoch, metrics and seconds of each epoch that went into the state."""
+    """Return epoch, metrics and seconds of each finished epoch in the state."""
     columns = dict(state.get("train_results") or {})
     epochs, times = columns.pop("epoch", []), columns.pop("time", [])
     seconds = [later - before for before, later in pairwise([0.0, *times])]
@@ -65,14 +65,14 @@ def read_finished_epochs(
             int(epoch) - 1,
             dict(zip(columns, row, strict=True)),
             max(took, 0.0),
-        )  # the clock of each attempt is new
+        )  # each attempt has a clock of its own
         for epoch, row, took in zip(epochs, rows, seconds, strict=True)
     )
 
 
 @dataclass(frozen=True)
 class _FoundState:
-    """A whole state of this training; replaces is the whole last.pt that S3 has in its place."""
+    """A complete state of this training; replaces is the undamaged last.pt that it will replace in S3."""
 
     path: Path
     state: dict[str, Any]
@@ -85,12 +85,12 @@ class _FoundState:
 
     @property
     def is_newer(self) -> bool:
-        """Whether it is of a later batch than what S3 has."""
+        """Whether it is of a later batch than the state in S3."""
         return self.replaces is None or self.position > self.replaces.position
 
 
 class Recovery:
-    """Finds where to begin, on this machine and in S3, and takes the training over from older attempts."""
+    """Finds the starting point, locally or in S3, and takes the training over from older attempts."""
 
     def __init__(
         self,
@@ -106,17 +106,17 @@ class Recovery:
         self._task = job.spec.task
 
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
-        """Return what this attempt begins with; a state of its own is then this attempt's in S3 too.
+        """Return the state that this attempt starts from; take it over in S3 if it is this training's own.
 
-        durable is what the job's row says of it: with that, nothing found is an error and no new start.
-        Raises CheckpointNotFound, CorruptObject and StateMismatch, which another attempt would meet
-        again, and FencedOut where an older attempt wrote meanwhile: look again then, with a new store. Where
-        a state exists, what S3 refuses counts as temporary (RefusedForNow).
+        durable is the durable position in the job's row: if it is set, finding no state is an error instead
+        of a start from scratch. Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry
+        would meet again, and FencedOut if an older attempt wrote in the meantime: then call it again with a
+        new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
         """
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # what is there now may be replaced, and nothing that comes later
+            for kind in CHECKPOINT_KINDS:  # later writes may replace these objects, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
@@ -125,7 +125,7 @@ class Recovery:
         if own is not None:
             best = self._find_best(own)
             self._take_over(own, best)
-            log.info("Going on after %s, from %s.", in_words(own.position), own.where)
+            log.info("Resuming after %s, from %s.", in_words(own.position), own.where)
             return StartingPoint(
                 own.path,
                 best,
@@ -139,14 +139,14 @@ class Recovery:
             return self._start_from_parent(parent)
         if durable is not None:
             raise CheckpointNotFound(
-                f"Job {self._job.job_id} had stored its state after {in_words(durable)}, but "
+                f"Job {self._job.job_id} stored its state after {in_words(durable)}, but "
                 f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
                 "start over"
             )
         return StartingPoint()
 
     def _find_newest(self, durable: Position | None) -> _FoundState | None:
-        """Return the newer of the states here and in S3: S3 lags where it could not be reached."""
+        """Return the newer of the states on this machine and in S3, which lags after an outage."""
         local = self._find_local()
         try:
             stored = self._find_stored(durable)
@@ -159,10 +159,10 @@ class Recovery:
         return replace(local, replaces=stored.replaces if stored else None)
 
     def _find_stored(self, durable: Position | None) -> _FoundState | None:
-        """Fetch this training's last.pt, or the generation before.
+        """Fetch this training's last.pt, or the previous generation.
 
-        That one counts where last.pt is damaged or gone, and where the row knows of a later state and it is
-        newer: what should not have been written over last.pt may have been.
+        The previous generation is used if last.pt is damaged or missing. It is also considered if last.pt is
+        older than the row's durable position, because an older state may have overwritten it.
         """
         found: _FoundState | None = None
         problem: Exception | None = None
@@ -172,7 +172,7 @@ class Recovery:
             except StateMismatch:
                 raise
             except (CorruptObject, NotResumable) as error:
-                log.warning("%s. Looking for the generation before it.", error)
+                log.warning("%s. Trying the previous generation.", error)
                 problem = problem or error
                 continue
             if found is None or candidate.position > found.position:
@@ -181,7 +181,7 @@ class Recovery:
                 break
         if found is None and problem is not None:
             raise CorruptObject(
-                f"{problem}. There is no whole generation before it either: restore one from a backup, or "
+                f"{problem}. There is no undamaged previous generation either: restore one from a backup, or "
                 "give fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
@@ -191,7 +191,7 @@ class Recovery:
     def _list_own_generations(
         self, durable: Position | None
     ) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
-        """Yield the states that this training has stored itself, not the parent's that seeded the job."""
+        """Yield the states that this training stored itself, without the parent's that seeded the job."""
         parent = self._job.resume
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
@@ -200,7 +200,7 @@ class Recovery:
             if parent is None or not stored.is_the_same_as(parent.last):
                 yield kind, stored
             elif durable is None or durable <= parent.last.position:
-                return  # nothing was stored after it
+                return  # this training has not stored anything yet
 
     def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _FoundState:
         target = self._inputs / f"{kind}.pt"
@@ -209,7 +209,7 @@ class Recovery:
         return _FoundState(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
 
     def _find_local(self) -> _FoundState | None:
-        """Return what an earlier attempt left here; log why anything else that lies there is not used."""
+        """Return the state that an earlier attempt left on this machine; log why a file is ignored."""
         path = self._weights / "last.pt"
         if not path.is_file():
             return None
@@ -217,7 +217,7 @@ class Recovery:
             _require_whole(path)
             return _FoundState(path, self._load(path), str(path))
         except NotResumable as error:
-            log.info("What lies in %s is not used: %s.", path, error)
+            log.info("Ignoring %s: %s.", path, error)
             return None
 
     def _load(self, path: Path) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class Recovery:
         return state
 
     def _take_over(self, own: _FoundState, best: Path | None) -> None:
-        """Write the state again with this attempt's mark: the next write of an older attempt is refused."""
+        """Store the state again, marked with this attempt, so that writes of older attempts are refused."""
         isolate_ultralytics()
         from ultralytics import __version__
 
@@ -237,7 +237,7 @@ class Recovery:
         if best is not None and best.parent == self._weights and own.is_newer:
             deployable = self._inputs / "best.pt"
             epoch = strip(best, deployable)
-            # First, as always: this last.pt may refer to a best.pt that never got to S3.
+            # best.pt first, as always: this last.pt may refer to a best.pt that was never uploaded.
             self._store.upload(Checkpoint.of_file(deployable, epoch), self._job.job_id, "best", __version__)
         own.state[EXACT][_ATTEMPT] = self._attempt
         save(own.state, own.path)
@@ -246,56 +246,56 @@ class Recovery:
             self._job.job_id,
             "last",
             __version__,
-            # The same state again would take the place of the generation that is worth keeping.
+            # If the state is the same, the previous generation is worth keeping.
             keep_previous=own.replaces is not None and own.is_newer,
         )
 
     def _find_best(self, own: _FoundState) -> Path | None:
-        """Find the best.pt that the state refers to: beside it, or in S3, where it was stored first."""
-        beside = self._weights / "best.pt"
-        if own.path.parent == self._weights and self._is_best_for(own, beside):
-            return beside
+        """Return the best.pt that the state refers to, from the same folder or from S3."""
+        local = self._weights / "best.pt"
+        if own.path.parent == self._weights and self._is_best_for(own, local):
+            return local
         stored = self._store.head(self._job.job_id, "best")
         if stored is None or stored.run_id != self._job.origin_run_id:
             return None
         try:
             return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
         except CorruptObject as error:
-            log.warning("%s. The best of the epochs from here on becomes best.pt.", error)
+            log.warning("%s. best.pt will be the best of the following epochs.", error)
             return None
 
     def _is_best_for(self, own: _FoundState, path: Path) -> bool:
-        """Whether the file is whole and not older than the best epoch that the state knows of."""
+        """Whether the file is undamaged and not older than the best epoch in the state."""
         if not path.is_file():
             return False
         try:
             _require_whole(path)
             best = load_checkpoint(path)
         except NotResumable as error:
-            log.info("What lies in %s is not used: %s.", path, error)
+            log.info("Ignoring %s: %s.", path, error)
             return False
         epoch = best["epoch"] if best["epoch"] >= 0 else best.get(BEST_EPOCH, -1)
         return bool(epoch >= own.state[EXACT].get(BEST_EPOCH, -1))
 
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
-        """Copy the parent's objects to this job's own prefix, so that a crash loses nothing, and begin there.
+        """Copy the parent's objects to this job's own prefix, so that a crash loses nothing; start there.
 
-        Raises CorruptObject for any others than those that `resolve_config` saw.
+        Raises CorruptObject if they are not the objects that `resolve_config` found.
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:
-            # Where an attempt was killed between its first own best.pt and its last.pt, it is that one.
-            there = self._store.seed(parent.job_id, job_id, "best", parent.best)
-            best = self._store.download(job_id, "best", self._inputs / "best.pt", there.checkpoint)
-        there = self._store.seed(parent.job_id, job_id, "last", parent.last)
-        source = job_id if there.is_the_same_as(parent.last) else parent.job_id
+            # If an attempt was killed between its first best.pt and last.pt, this is its own best.pt.
+            seeded = self._store.seed(parent.job_id, job_id, "best", parent.best)
+            best = self._store.download(job_id, "best", self._inputs / "best.pt", seeded.checkpoint)
+        seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
+        source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
         log.info("Continuing job %s after its %s.", parent.job_id, in_words(parent.last.position))
         return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)
 
 
 def _require_whole(path: Path) -> None:
-    """Raise UnreadableCheckpoint unless the bytes are those that were written; torch does not look."""
+    """Raise UnreadableCheckpoint if the file is damaged; torch does not check."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

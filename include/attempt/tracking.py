@@ -1,7 +1,7 @@
-"""A job in MLflow, where MLFLOW_TRACKING_URI is set: beside the training, which never waits for it.
+"""Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying the training.
 
-What is sent is read from Postgres. So nothing has to be kept in memory while MLflow is away, and whoever
-comes later (the next epoch, another attempt, the last task) sends what is missing.
+The values are read from Postgres. Nothing has to be kept in memory while MLflow is unavailable, and the next
+epoch, another attempt, or the last task sends whatever is missing.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 30.0
-"""What MLflow did not take is sent again with the next epoch, or after this time."""
+"""A failed request is repeated with the next epoch, or after this time."""
 
 _LAST_SECONDS = 10.0
 """How long the end of a training, or of its run, waits for MLflow."""
 
 
 def tracking_server() -> TrackingServer | None:
-    """Return the server that the environment names, or None; log an address that cannot be one."""
+    """Return the server that the environment names, or None; log an invalid address."""
     from include.tracking.server import TrackingServer, TrackingSettingsError
 
     try:
         return TrackingServer.from_environment(os.environ)
     except TrackingSettingsError as error:
-        log.warning("%s. Until then nothing is sent to MLflow.", error)
+        log.warning("%s. Nothing is sent to MLflow until then.", error)
         return None
 
 
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
-    """Send what is recorded of a job that has ended, for 10 seconds at most. Raises nothing."""
+    """Send the row and epochs of a job that has ended, within 10 seconds. Never raises."""
     with Tracker(tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
 
 def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> RowUpdate:
-    """Return a function that foresees the row as `record_checkpoints` will leave it."""
+    """Return a function that updates the row to what `record_checkpoints` will make of it."""
     values: dict[str, object] = {
         "status": manifest.status,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,
@@ -76,12 +76,11 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
 
 
 class Tracker:
-    """Keeps MLflow's run of one training as its row is, from a thread of its own.
+    """Keeps a training's run in MLflow up to date with its row, from a separate thread.
 
-    Without a server it does nothing. Nothing is sent, either, where the job's row tells of another training
-    than that of `origin_run_id` (None: of whichever it tells). `recorded` returns at once. `end`, and leaving
-    the block by an error, wait for 10 seconds at most: what comes after them must not be overtaken. None
-    raises.
+    Without a server it does nothing. It sends nothing, either, if the job's row belongs to another training
+    than `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an
+    error, wait for up to 10 seconds, so that later requests are not overtaken. No method raises.
     """
 
     def __init__(
@@ -101,11 +100,11 @@ class Tracker:
 
     def __enter__(self) -> Self:
         if self._server is not None:
-            # Here and not in the thread: a process that forks must not be in the middle of an import.
+            # Not in the thread: the process must not fork in the middle of an import.
             from include.tracking.mirror import JobMirror
 
             mirror = JobMirror(self._server, self._lock)
-            # A daemon: where MLflow hangs it ends with the process.
+            # A daemon, so that it ends with the process even if MLflow hangs.
             self._thread = threading.Thread(
                 target=self._run, args=(mirror, self._server.name), name="mlflow", daemon=True
             )
@@ -115,15 +114,15 @@ class Tracker:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._over.set()
         self._news.set()
-        if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time for it
+        if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time
             self._thread.join(_LAST_SECONDS)
 
     def notify(self) -> None:
-        """Something new is in the database."""
+        """Make the thread send what is new in the database."""
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:
-        """Send what is left; update makes of the row what it will be when all is recorded."""
+        """Send what is missing, with the row changed by update to what it will be once all is recorded."""
         if self._server is None or self._thread is None:
             return
         self._final = update
@@ -131,8 +130,8 @@ class Tracker:
         self._thread.join(_LAST_SECONDS)
         if self._problem is not None or self._thread.is_alive():
             log.warning(
-                "MLflow at %s %s. What it lacks of job %s is sent by notify_backend; if that one fails to, "
-                "clear it when MLflow is there again.",
+                "MLflow at %s %s. The task notify_backend sends what is missing of job %s; if it fails to, "
+                "clear it once MLflow is available again.",
                 self._server.name,
                 self._problem or "is too slow",
                 self._job_id,
@@ -150,18 +149,18 @@ class Tracker:
             self._news.wait(None if problem is None else _RETRY_SECONDS)
 
     def _log_change(self, problem: str | None, server: str) -> None:
-        """Tell of the first of what may be many failures, and of their end; `end` tells of the last."""
+        """Log the first of possibly many failures, and the recovery; `end` logs the last failure."""
         if problem is not None and self._problem is None and self._final is None:
             log.warning(
-                "MLflow at %s %s. The training goes on; what is missing there is sent when it answers.",
+                "MLflow at %s %s. Training continues; what is missing is sent when it responds.",
                 server,
                 problem,
             )
         elif problem is None and self._problem is not None:
-            log.info("MLflow at %s has everything again.", server)
+            log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send what is new; return what went wrong. Then everything is looked at again the next time."""
+        """Send what is new; return what went wrong. After a failure, all epochs are compared again."""
         from include.tracking.server import TrackingError
 
         try:
@@ -169,15 +168,15 @@ class Tracker:
         except TrackingError as error:
             problem = str(error)
         except database_errors():
-            problem = "gets nothing while the training database does not answer"
-        except Exception as error:  # whatever it is, the training has nothing to do with it
+            problem = "gets no updates while the training database does not respond"
+        except Exception as error:  # the training does not depend on it
             log.log(
                 logging.WARNING if self._problem is None else logging.DEBUG,
                 "Tracking of job %s failed.",
                 self._job_id,
                 exc_info=True,
             )
-            problem = f"could not be told what is new ({type(error).__name__})"
+            problem = f"could not be updated ({type(error).__name__})"
         else:
             return None
         self._sent = -1
@@ -195,10 +194,13 @@ class Tracker:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Two attempts that create MLflow's run of the job at one moment would create two."""
+        """Hold a lock, because two attempts that create the job's run in MLflow at once would create two.
+
+        Raises TrackingUnavailable if another attempt holds it.
+        """
         from include.tracking.server import TrackingUnavailable
 
         with self._open() as connection, connection.transaction():
             if not Statements(connection).row("try_lock_tracking", job_id=self._job_id).locked:
-                raise TrackingUnavailable("is being told of this job by another attempt")
+                raise TrackingUnavailable("is being updated by another attempt at this job")
             yield

@@ -1,4 +1,4 @@
-"""The tasks `upload_best` and `upload_last`: the manifest's bytes are in S3, verified, or the task fails."""
+"""The tasks `upload_best` and `upload_last`: upload and verify the files of the manifest."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def upload(
 ) -> Checkpoint:
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
-    Nothing is sent where the right bytes are there already. Whichever of the two uploads ends last finds
-    both in S3 and removes the job's local files, unless they are to be kept. Raises UntrustedFolder where
-    another account of this machine could have prepared these.
+    Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3
+    and removes the job's local files, unless they are to be kept. Raises UntrustedFolder if another account
+    of this machine could have prepared them.
     """
     local = manifest.best if kind == "best" else manifest.last
     uri = store.uri(manifest.job_id, kind)
     if store.holds(manifest.job_id, kind, local):
-        log.info("%s holds these bytes already; nothing sent.", uri)
+        log.info("%s already has these bytes; nothing to upload.", uri)
     else:
         _require_own(local, kind, settings.run_folder(manifest.job_id))
         store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
@@ -47,9 +47,9 @@ def upload(
 
 
 def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:
-    """Raise LocalFileMissing for any other file of this machine than the job's own.
+    """Raise LocalFileMissing unless the file is the job's own on this machine.
 
-    The manifest came by XCom, which people may edit, and perhaps from a machine with another TRAINING_ROOT.
+    The manifest is an XCom, which users may edit, and may come from a machine with another TRAINING_ROOT.
     """
     if os.path.lexists(run_folder):
         require_trusted_folder(run_folder)
@@ -57,7 +57,7 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
     if Path(local.path).resolve() != own:
         raise LocalFileMissing(
             f"{kind}.pt of this training (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
-            f"where this machine keeps it, {own}; clear the task `train` of this run, then it is made again"
+            f"where this machine keeps it, {own}; clear the task `train` of this run to create it again"
         )
 
 

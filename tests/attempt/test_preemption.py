@@ -34,7 +34,7 @@ def test_sigterm_ends_the_block_and_code_that_catches_every_error_does_not_hold_
                 steps.append("swallowed, as Ultralytics does")
             steps.append("went on")
 
-    with pytest.raises(Preempted, match="goes on from the last durable state"):
+    with pytest.raises(Preempted, match="resumes from the last durable state"):
         train()
     assert steps == []
 

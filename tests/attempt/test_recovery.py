@@ -263,12 +263,12 @@ def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Cal
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/last.pt")
     machine.flip_a_byte("checkpoints/job/last.previous.pt")
-    with pytest.raises(CorruptObject, match=r"no whole generation before it either: restore one .*fresh"):
+    with pytest.raises(CorruptObject, match=r"no undamaged previous generation either: restore one .*fresh"):
         machine.begin(durable=(1, 0))
 
 
 def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> None:
-    with pytest.raises(CheckpointNotFound, match=r"had stored its state after epoch 2, but .* is gone"):
+    with pytest.raises(CheckpointNotFound, match=r"stored its state after epoch 2, but .* is gone"):
         machine.begin(durable=(1, 0))
 
 
@@ -369,7 +369,7 @@ def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
 ) -> None:
     stored(0, 1, job_id="parent", run_id="manual__0")
     parent = ResumePoint(job_id="parent", last=Checkpoint.of_file(states / "1.pt", 1), best=None)
-    with pytest.raises(CheckpointNotFound, match="had stored its state after epoch 51"):
+    with pytest.raises(CheckpointNotFound, match="stored its state after epoch 51"):
         machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
 
 

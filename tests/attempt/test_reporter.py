@@ -217,7 +217,7 @@ def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> N
             opened.progress(at(3, 3.0))
             del ballast
 
-    with pytest.raises(MemoryShort, match="GiB more than when it began to train: before the kernel kills it"):
+    with pytest.raises(MemoryShort, match="GiB more than when training started: its state is saved before"):
         train()
 
 
@@ -255,4 +255,4 @@ def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
         for batch in range(1, 4):
             assert not opened.progress(at(batch, 1.0))
             memory.check()
-    assert caplog.text.count("from the beginning: the kernel may kill it") == 1
+    assert caplog.text.count("since it started: the kernel may kill it") == 1

@@ -60,14 +60,14 @@ def test_an_older_attempt_is_killed_whether_it_is_stopped_or_works(
             older.send_signal(signal.SIGSTOP)
         with caplog.at_level(logging.WARNING), sole_attempt(tmp_path, "mine", "run1", 2):
             assert older.wait() == -signal.SIGKILL
-            assert f"Attempt 1 (process {older.pid}) still works at this job" in caplog.text
+            assert f"Attempt 1 (process {older.pid}) is still running this job" in caplog.text
 
 
 def test_a_newer_attempt_is_left_alone(tmp_path: Path) -> None:
     with holder(tmp_path, "run1", 3) as newer:
         assert said(newer) == "holds"
         with (
-            pytest.raises(StillRunning, match=r"Attempt 3 \(process \d+\) at this job works already"),
+            pytest.raises(StillRunning, match=r"Attempt 3 \(process \d+\) at this job is already running"),
             sole_attempt(tmp_path, "mine", "run1", 2),
         ):
             pass
@@ -101,7 +101,7 @@ def test_a_process_of_another_container_with_the_same_number_is_not_killed(
         told["process"] = re.sub(r"pid:\[\d+\]", "pid:[1]", told["process"])
         (tmp_path / "mine").write_text(json.dumps(told))
         with (
-            pytest.raises(StillRunning, match="still works in the same folder"),
+            pytest.raises(StillRunning, match="is still running in the same folder"),
             sole_attempt(tmp_path, "mine", "run1", 2),
         ):
             pass

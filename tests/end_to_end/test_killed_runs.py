@@ -131,7 +131,7 @@ def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_sam
     again = Training(api, airflow_stack, conf)
     row = again.ends()
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
-    assert f"Going on after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
+    assert f"Resuming after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted
 
 
@@ -145,7 +145,7 @@ def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
     airflow_stack.up(quiet())
     row = training.ends()
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
-    begins = r"Going on after (?:batch (\d+) of )?epoch (\d+),"
+    begins = r"Resuming after (?:batch (\d+) of )?epoch (\d+),"
     ((batch, epoch),) = re.findall(begins, training.log(training.attempt))
     assert int(epoch) - (2 if batch else 1) >= recorded
     assert stored_weights(airflow_stack, "down-and-up", tmp_path) == uninterrupted

@@ -242,7 +242,7 @@ class Job:
             line for line in self._log_lines()[self._lines_before :] if "No GPU on this machine" not in line
         ]
         warnings = [line for line in lines if not line.startswith("INFO ")]
-        resumed = [line for line in lines if line.startswith("INFO Going on after")]
+        resumed = [line for line in lines if line.startswith("INFO Resuming after")]
         return self._plain((warnings + resumed)[0].partition(" ")[2]) if warnings + resumed else ""
 
     def _plain(self, text: str) -> str:

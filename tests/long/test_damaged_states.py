@@ -43,5 +43,5 @@ def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
     fresh = Training(api, gated_stack, conf | {"fresh": True})
     row = fresh.ends()
     assert (row["status"], row["origin_run_id"]) == ("completed", fresh.run_id)
-    assert "Going on after" not in fresh.log(1)
+    assert "Resuming after" not in fresh.log(1)
     assert stored_weights(gated_stack, "damaged", tmp_path) == uninterrupted

@@ -29,7 +29,7 @@ DAG = "train_yolo"
 
 _TRAINS = "This attempt trains"
 
-_BEGUN = re.compile(r"(?:Going on after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
+_BEGUN = re.compile(r"(?:Resuming after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
 
 
 def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:

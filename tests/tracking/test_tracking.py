@@ -175,7 +175,7 @@ def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
         with second:
             second.end()
         assert tracking.mlflow.runs(tracking.experiment, "a") == []
-    assert "is being told of this job by another attempt" in warnings(caplog)[0]
+    assert "is being updated by another attempt at this job" in warnings(caplog)[0]
     assert tracking.send_all()["status"] == "SCHEDULED"
 
 
@@ -251,7 +251,7 @@ def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
         until(lambda: tracking.steps() == [0, 1, 2, 3, 4], "every epoch in MLflow")
         tracker.end()
     (warning,) = warnings(caplog)
-    assert "cannot be reached (ConnectionError). The training goes on" in warning
+    assert "cannot be reached (ConnectionError). Training continues" in warning
 
 
 def test_a_server_that_was_away_all_the_time_gets_everything_from_the_last_task(
@@ -267,7 +267,7 @@ def test_a_server_that_was_away_all_the_time_gets_everything_from_the_last_task(
         tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         tracker.end()
-    assert "What it lacks of job a is sent by notify_backend" in warnings(caplog)[-1]
+    assert "The task notify_backend sends what is missing of job a" in warnings(caplog)[-1]
     record_checkpoints(connection)
     tracking.use_environment(monkeypatch)
     track_recorded("a", tracking.open_database)
