@@ -1,1 +1,1 @@
-"""From what somebody asked for to a job that one run owns, with the dataset that it trains on."""
+"""Turns a request into a job that one run owns, and determines the dataset that it trains on."""

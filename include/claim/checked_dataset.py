@@ -1,7 +1,7 @@
-"""The dataset that a job was begun with, in S3 at `datasets/jobs/{job_id}.json`.
+"""Stores the dataset that a job started with, in S3 at `datasets/jobs/{job_id}.json`.
 
-A training that goes on in another run, or after `check_dataset` was cleared, trains on this and not on what
-is in its place by then.
+A training that is resumed by another run, or after `check_dataset` was cleared, uses this dataset and not
+whatever its source contains by then.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _CheckedDataset(BaseModel):
-    """What is stored: the reference, and the run that began the training it belongs to."""
+    """The stored object: the reference, and the run that started the training it belongs to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,9 +41,10 @@ class CheckedDatasets:
         self._bucket = bucket
 
     def save(self, job: ResolvedJob, dataset: DatasetReference) -> None:
-        """Store what the job begins with. A refusal is only logged: then the job's next run checks anew.
+        """Store the dataset that the job starts with.
 
-        Raises StoreErrors that may pass.
+        A refusal is only logged; the job's next run then checks the dataset again. Raises transient
+        StoreErrors.
         """
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()
         try:
@@ -51,10 +52,13 @@ class CheckedDatasets:
                 checked_dataset_key(job.job_id), content.encode(), content_type="application/json"
             )
         except StoreRefusal as error:
-            log.warning("Could not store which dataset job %s begins with: %s", job.job_id, error)
+            log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
 
     def load(self, job: ResolvedJob) -> DatasetReference | None:
-        """Return what this very training was begun with, None if that is not stored. Raises StoreErrors."""
+        """Return the dataset that this very training started with; None if none is stored.
+
+        Raises StoreErrors.
+        """
         content = self._bucket.read(checked_dataset_key(job.job_id), REPORT_BYTES)
         if content is None:
             return None
@@ -62,13 +66,13 @@ class CheckedDatasets:
             stored = _CheckedDataset.model_validate_json(content)
         except ValidationError:
             return None
-        asked = (job.origin_run_id, job.spec.dataset, job.spec.task)
+        expected = (job.origin_run_id, job.spec.dataset, job.spec.task)
         found = (stored.origin_run_id, stored.dataset.source, stored.dataset.task)
-        return stored.dataset if found == asked else None
+        return stored.dataset if found == expected else None
 
 
 def has_stored_state(job: ResolvedJob) -> bool:
-    """Whether the training that the job is to go on with has stored a state of its own."""
+    """Return whether the training that the job continues has stored a state of its own."""
     with open_training_db() as connection:
         row = JobRepository(connection).get(job.job_id)
     return row is not None and row.has_own_state

@@ -1,4 +1,4 @@
-"""The report of a dataset check goes to S3; where that does not work, the check's own error stays."""
+"""Stores the report of a failed dataset check in S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SECONDS = 30.0
 
 
 def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> DatasetError:
-    """Store all that a check found, and return its error with the address; as it is if that fails."""
+    """Store all findings of a check; return its error with the report's URI.
+
+    If the report cannot be stored, return the error unchanged.
+    """
     if not error.findings:
         return error
     report = report_on(
@@ -32,7 +35,7 @@ def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> 
         obey_deadlines(bucket.client)
         with Deadline(_SECONDS).applied():
             uri = ReportStore(bucket).store(report)
-    except Exception as problem:  # whatever it is, the user is to see what is wrong with the data
-        log.warning("The report of the check of job %s was not stored: %s", job.job_id, problem)
+    except Exception as problem:  # the user has to see the problems of the dataset in any case
+        log.warning("Could not store the report on the dataset of job %s: %s", job.job_id, problem)
         return error
-    return DatasetError(f"{error}\nThe whole report: {uri}", error.findings)
+    return DatasetError(f"{error}\nComplete report: {uri}", error.findings)

@@ -1,4 +1,4 @@
-"""From what a user typed to a job that may run: checked, defaulted, and owned by this run."""
+"""Turns the parameters of a run into a job that it owns: validated, with defaults, and claimed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The Dag run that asks: the owner of the job from now on. queued_at is when it came, where known."""
+    """The Dag run that claims the job. queued_at is when it was queued, if known."""
 
     dag_id: str
     run_id: str
@@ -48,7 +48,7 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class _FreeJob:
-    """The job that was asked for and may be taken: its row if there is one, and the state it has stored."""
+    """A requested job that the run may claim: its row, if there is one, and its stored state."""
 
     job_id: str
     spec: TrainingSpec
@@ -65,11 +65,11 @@ def resolve(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> ResolvedJob:
-    """Check `params`, and take over or create the job's row for `run`.
+    """Check `params`, and create the job's row for `run` or take it over.
 
-    is_running tells of a (dag_id, run_id) whether Airflow still runs it. Raises SpecError for what cannot be
-    trained, RepositoryError for a row that cannot be had, StoreError for S3; a row that waits for its first
-    run then says why, and any other stays as it is.
+    is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
+    cannot be trained, RepositoryError for a row that cannot be claimed, and StoreError for S3. A row that
+    waits for its first run then contains the reason; any other row stays as it is.
     """
     with reason_in_waiting_row(params.get("job_id"), jobs):
         found = _find_free(params, run, jobs, checkpoints, is_running)
@@ -120,9 +120,9 @@ def check(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> None:
-    """Refuse what `resolve` would refuse, but write nothing and download no weights.
+    """Raise the errors that `resolve` would raise, but write nothing and download no weights.
 
-    Raises SpecError and StoreError, as `resolve` does.
+    These are SpecError and StoreError.
     """
     found = _find_free(params, run, jobs, checkpoints, is_running)
     if found.row is not None and found.own is not None:
@@ -135,7 +135,7 @@ def check(
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
-    """Whether the job that `params` ask for has stored a state, so that it must not be given up lightly."""
+    """Return whether the job that `params` name has stored a state, which must not be abandoned lightly."""
     try:
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
@@ -146,7 +146,7 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
 
 @contextmanager
 def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
-    """Write into a row that waits for its first run why it will not get one."""
+    """Write an error of the block into the job's row if it still waits for its first run."""
     try:
         yield
     except Exception as error:
@@ -183,7 +183,7 @@ def _prepare_start(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> tuple[ResolvedSpec, ResumePoint | None, InitialWeights | None]:
-    """Return what a training begins with: its parameters, its parent's state or none, and its weights."""
+    """Return what a training starts from: its parameters, its parent's state if any, and its weights."""
     if spec.resume_from is None:
         resolved = spec.with_defaults()
         return resolved, None, finder.find(resolved.model, resolved.task, job_id)
@@ -192,7 +192,7 @@ def _prepare_start(
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
-    """Make a readable name that stays the same when the task is retried or cleared."""
+    """Return a readable name that stays the same when the task is retried or cleared."""
     digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
     return f"{spec.with_defaults().task}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
 
@@ -221,7 +221,10 @@ def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
 
 
 def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
-    """Refuse to start from zero, silently, a training whose row was deleted but whose state is in S3."""
+    """Raise SpecError if the job's row was deleted but its state is still in S3.
+
+    Otherwise the training would silently start from scratch.
+    """
     stored = checkpoints.head(job_id, "last")
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
@@ -239,9 +242,9 @@ def _find_own_state(
     *,
     recreated: bool,
 ) -> StoredCheckpoint | None:
-    """Return the state of the row's training that this run is to go on from; None if it begins anew.
+    """Return the stored state that this run resumes from; None if it starts from scratch.
 
-    Raises SpecError where a state was stored and is gone: starting over is said, not silent.
+    Raises SpecError if a state was stored but is gone, because a training must not start over silently.
     """
     if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
         return None
@@ -253,19 +256,18 @@ def _find_own_state(
         expired = row.last_checkpoint_expired_at
         gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
-            f"job_id={row.job_id!r} had stored its state after "
-            f"{in_words(row.durable)}, but "
+            f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
         )
     return None
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """Return the parent's state in the job's own prefix, if the job has stored none of its own.
+    """Return the copy of the parent's state in the job's own prefix, if the job has no state of its own.
 
-    So it does not matter what has become of the parent meanwhile.
+    The job then no longer depends on the parent's objects.
     """
-    # Earlier versions did not write down that an object is a seed; their states were of an epoch's end.
+    # Earlier versions did not mark seeds; their states were always of the end of an epoch.
     if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")
@@ -276,12 +278,12 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
 
 def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
-    """Return the spec of a job that goes on. Raises SpecError, naming what differs from how it began."""
-    begun = TrainingSpec.parse_stored(dict(row.spec or {}))
+    """Return the spec of a job that is resumed. Raises SpecError if parameters differ from its first run."""
+    started = TrainingSpec.parse_stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
-        spec = spec.inherit_from(begun)
-    resolved = spec.with_spelling_of(begun).with_defaults()
-    before, now = begun.identity(), resolved.identity()
+        spec = spec.inherit_from(started)
+    resolved = spec.with_spelling_of(started).with_defaults()
+    before, now = started.identity(), resolved.identity()
     different = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if different:
         what = "; ".join(
@@ -289,7 +291,8 @@ def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
             for name in different
         )
         raise SpecError(
-            f"job_id={row.job_id!r} was interrupted and would go on, but with other parameters: {what}. Give "
+            f"job_id={row.job_id!r} was interrupted and can only be resumed with the same parameters, but "
+            f"{what}. Give "
             "the same ones, or fresh=true to start over, or another job_id"
         )
     return resolved

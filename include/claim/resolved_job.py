@@ -1,4 +1,4 @@
-"""A job whose parameters were checked and whose row a run owns: what `resolve_config` returns."""
+"""The result of `resolve_config`: a job whose parameters are valid and whose row the run owns."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from include.weights.initial_weights import InitialWeights
 
 
 class ResumePoint(Payload):
-    """The state a resumed job continues from: the parent's objects in S3, as `resolve_config` found them."""
+    """The state that a new job continues from: its parent's objects in S3, as found by `resolve_config`."""
 
     job_id: str
-    """The parent."""
+    """Name of the parent."""
     last: Checkpoint
-    """Its whole state."""
+    """The parent's complete training state."""
     best: Checkpoint | None
-    """Its best.pt; None where the parent was interrupted before it stored one."""
+    """The parent's best.pt; None if it was interrupted before it stored one."""
 
     @property
     def epoch(self) -> int:
-        """The last epoch that is in the state, from 0."""
+        """The last finished epoch in the state, from 0."""
         return self.last.epoch
 
 
 class ResolvedJob(Payload):
-    """A job whose parameters were checked and whose row this run owns."""
+    """A job whose parameters are valid and whose row this run owns."""
 
     job_id: str
     """Name of the job."""
@@ -34,17 +34,17 @@ class ResolvedJob(Payload):
     run_id: str
     """This run, which owns the job."""
     origin_run_id: str
-    """Run that began this training: this one, or an earlier one that this one continues."""
+    """Run that started this training: this one, or an earlier one that this one continues."""
     spec: ResolvedSpec
-    """The parameters; what is null is Ultralytics' own default."""
+    """The parameters; null stands for Ultralytics' own default."""
     resume: ResumePoint | None = None
-    """What a new job takes over from its parent; None for any other."""
+    """The parent's state; None for a job without a parent."""
     weights: InitialWeights | None = None
-    """What the training began with; None where it began from scratch, or from a file in S3 before hashes were
-    kept."""
+    """The weights that the training started from; None if it started from scratch, or from a file in S3
+    before hashes were recorded."""
 
     def identity(self) -> dict[str, object]:
-        """Return what makes this training this one: a state that differs in it is another training's."""
+        """Return what identifies this training: a state that differs in it belongs to another one."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,

@@ -1,4 +1,4 @@
-"""What a new job takes from the one that it continues: its state, and the parameters that were not given."""
+"""Continues a finished job as a new one, with its state and the parameters that were not given."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inherit_from_parent(
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
 ) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
-    """Return what was asked for with what comes from the parent, its state, and the weights it began with."""
+    """Return the spec with the parent's parameters filled in, the parent's state and its initial weights."""
     parent = _find_parent(spec.resume_from or "", jobs, is_running)
     resume = _find_resume_point(parent, checkpoints)
     spec = spec.inherit_from(_read_spec(parent))
@@ -35,7 +35,7 @@ def inherit_from_parent(
 
 
 def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
-    """Return the weights that a training was begun with, as its row has them."""
+    """Return the weights that a training started from, as recorded in its row."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None
     fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
@@ -43,9 +43,9 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 
 
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """Say whether the run that owns the row runs.
+    """Return whether the run that owns the row is running.
 
-    The column does not tell: a killed run leaves `running` behind, a cleared one begins at `failed`.
+    The column `status` is no evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
     """
     if row.status == JobStatus.COMPLETED or row.dag_id is None or row.run_id is None:
         return False
@@ -53,6 +53,7 @@ def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -
 
 
 def describe_activity(row: TrainingJob) -> str:
+    """Return what the job is doing, for an error sentence."""
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 
@@ -73,14 +74,14 @@ def _find_parent(
 
 
 def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
-    """Find the parent's objects, if they are what our trainer stored and our row names."""
+    """Return the parent's objects. Raises SpecError unless they are those that it stored and recorded."""
     if parent.last_checkpoint_expired_at is not None:
         kept = parent.checkpoint("best")
         best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
         raise SpecError(
-            f"resume_from={parent.job_id!r} cannot be resumed any more: its last.pt expired by the retention "
+            f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt expired by the retention "
             f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
-            f"with model={best_uri!r}, and pin jobs that are to be resumed later"
+            f"with model={best_uri!r}, and pin jobs that you want to resume later"
         )
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
@@ -90,20 +91,20 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
         )
     if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} holds nothing to resume, for it was not stored by "
-            "this project or was stripped of its optimizer; start a new training with it as `model`"
+            f"resume_from={parent.job_id!r}: {last.uri} cannot be resumed, because it was not stored by "
+            "this project or has no optimizer state; start a new training with it as `model`"
         )
     recorded = parent.checkpoint("last")
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
-            f"{recorded.sha256} was recorded; somebody replaced it, so it is not continued"
+            f"{recorded.sha256} was recorded: somebody replaced it. Restore it, or start a new training"
         )
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} is of an earlier training of that name "
-            f"({in_words(last.checkpoint.position)}); the present one is {parent.status} and stored nothing "
-            "to resume"
+            f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training of that name "
+            f"({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not stored "
+            "a state"
         )
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _belongs_to(parent, best, "best"):
@@ -112,7 +113,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
 
 
 def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
-    """Say whether the object belongs to the row's training, and not to an earlier one of the same name."""
+    """Return whether the object belongs to the row's training, not to an earlier one of the same name."""
     recorded = parent.checkpoint(kind)
     if recorded is not None and recorded.sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded.sha256
@@ -121,9 +122,7 @@ def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointK
 
 def _read_spec(parent: TrainingJob) -> TrainingSpec:
     if not parent.spec:
-        raise SpecError(
-            f"resume_from={parent.job_id!r} was not trained here: its row has no parameters to continue with"
-        )
+        raise SpecError(f"resume_from={parent.job_id!r} was not trained here: its row contains no parameters")
     return TrainingSpec.parse_stored(dict(parent.spec))
 
 

@@ -1,4 +1,4 @@
-"""A training goes on only with data of the classes that it was begun with, in the same order."""
+"""Ensures that a resumed training uses data with the same classes, in the same order."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
 
 _NAMED = 30
-"""Classes of each list in a sentence; what differs is among the first of them, or is named."""
+"""Number of classes listed in an error; a difference beyond them is named separately."""
 
 _SINGLE = ("item",)
-"""What Ultralytics calls the one class that `single_cls` makes of all."""
+"""Ultralytics' name of the single class to which `single_cls` merges all classes."""
 
 
 def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:
-    """Compare the dataset's classes with those of the state that the job goes on from, if there is one.
+    """Compare the dataset's classes with those of the state that the job resumes from, if there is one.
 
-    The state is inspected in S3: neither it nor PyTorch is loaded. Raises DatasetError with both lists where
-    a class is missing, new, or has another number, and StoreErrors.
+    The state is inspected in S3, without loading it or PyTorch. Raises DatasetError with both lists if a
+    class is missing, new or renumbered, and StoreErrors.
     """
-    begun_by, uri = _find_state(job, checkpoints)
+    trained, uri = _find_state(job, checkpoints)
     if uri is None:
         return
     before = checkpoints.require_checkpoint(uri).classes
@@ -33,7 +33,7 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
     if before == now:
         return
     raise DatasetError(
-        f"{begun_by} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "
+        f"{trained} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "
         f"{_list_classes(now)}{_describe_difference(before, now)}. A training can continue only with the "
         "same classes in the same order: restore them, or start a new training from its best.pt with `model`"
     )
@@ -41,7 +41,7 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
 
 def _find_state(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str | None]:
     if job.resume is not None:
-        return f"job {job.resume.job_id}, which is continued,", job.resume.last.path
+        return f"job {job.resume.job_id}, which it continues,", job.resume.last.path
     own = checkpoints.head(job.job_id, "last")
     belongs = own is not None and own.checkpoint is not None and own.run_id == job.origin_run_id
     return f"job_id={job.job_id!r}", own.uri if own and belongs else None
@@ -54,12 +54,12 @@ def _find_classes(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...
 
 
 def _list_classes(classes: Sequence[str]) -> str:
-    shown = ", ".join(classes[:_NAMED]) + (", …" if len(classes) > _NAMED else "")
-    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({shown})"
+    names = ", ".join(classes[:_NAMED]) + (", …" if len(classes) > _NAMED else "")
+    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({names})"
 
 
 def _describe_difference(before: Sequence[str], now: Sequence[str]) -> str:
-    """Name the first difference, where the lists are too long to show it."""
+    """Return the first difference as a clause, unless it is among the listed classes."""
     pairs = zip((*before, None), (*now, None), strict=False)
     number, (was, is_) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
     return "" if number < _NAMED else f"; class {number} was {was or 'none'} and is {is_ or 'none'}"

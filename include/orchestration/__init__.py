@@ -1,1 +1,1 @@
-"""What Airflow's tasks have in common: parameters, retries, failures, and what runs leave behind."""
+"""Code that all Airflow tasks share: parameters, retries, failures, notes and assets."""

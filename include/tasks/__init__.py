@@ -1,1 +1,1 @@
-"""What the tasks of each Dag do: one module for each Dag, with its name."""
+"""The work behind the tasks: one module for each Dag, with its name."""

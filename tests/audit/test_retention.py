@@ -193,7 +193,7 @@ def test_reports_of_checks_go_by_their_age(world: World) -> None:
     [
         (
             {"job_id": "child", "resume_from": "a"},
-            "resume_from='a' cannot be resumed any more: its last.pt expired by the retention policy on",
+            "resume_from='a' can no longer be resumed: its last.pt expired by the retention policy on",
         ),
         ({"job_id": "b"}, "last.pt expired by the retention policy on"),
     ],

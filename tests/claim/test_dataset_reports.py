@@ -61,7 +61,7 @@ def test_all_that_a_check_found_is_in_s3_and_over_the_api(
 ) -> None:
     error = failure(job)
     assert f"has {PROBLEMS} problems" in error
-    assert error.endswith(f"The whole report: s3://{bucket}/reports/a/dataset.json")
+    assert error.endswith(f"Complete report: s3://{bucket}/reports/a/dataset.json")
     stored = s3_client.get_object(Bucket=bucket, Key="reports/a/dataset.json")
     assert stored["ContentType"] == "application/json"
     report = DatasetReport.model_validate_json(stored["Body"].read())

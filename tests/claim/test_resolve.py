@@ -227,7 +227,7 @@ def test_resume_from_a_job_that_began_anew_does_not_take_the_earlier_trainings_s
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
     connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
     sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
-    assert "is of an earlier training of that name" in sentence
+    assert "belongs to an earlier training of that name" in sentence
 
 
 def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
@@ -280,7 +280,9 @@ def test_resume_from_a_stripped_last_pt_is_refused(
     stripped.write_bytes(b"stripped")
     store.upload(Checkpoint.of_file(stripped, epoch=-1), parent, "last", "8.4")
     connection.execute("UPDATE training_jobs SET last_checkpoint_sha256 = NULL")
-    assert "holds nothing to resume" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    assert "cannot be resumed, because it was not stored by this project" in _refusal(
+        resolving, {"resume_from": parent, "epochs": 9}
+    )
 
 
 def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
