@@ -1,9 +1,9 @@
-"""What other Dags can subscribe to: `schedule=[PRODUCTION_MODEL]` runs a Dag whenever a model was promoted.
+"""Assets for other Dags: `schedule=[PRODUCTION_MODEL]` runs a Dag whenever a model was promoted.
 
 | asset | emitted when | extra of the event |
 |---|---|---|
 | `training-dataset` | the content of a dataset changed | `dataset` (its source), `fingerprint` |
-| `production-model` | a version came into production | `name`, `version`, `path`, `sha256`, `job_id` |
+| `production-model` | a version was promoted to production | `name`, `version`, `path`, `sha256`, `job_id` |
 """
 
 from __future__ import annotations

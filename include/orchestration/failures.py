@@ -1,4 +1,4 @@
-"""How a run fails: one sentence in the log and in the job's row, and no retry of what cannot get better."""
+"""Handles failures: one sentence in the log and in the job's row, and no retry if a retry cannot help."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def no_retry() -> Iterator[None]:
 
 @contextmanager
 def record_final_failure(context: Context) -> Iterator[None]:
-    """As `no_retry`, but write the reason of any final failure into the run's row before the task ends.
+    """Do the same as `no_retry`, and write the reason of a final failure into the run's row.
 
-    A callback has only seconds for that, and the database may be down for minutes.
+    The task waits until it is written. A callback has only seconds, but the database may be down for minutes.
     """
     from include.deployment.retrying import retry_while_unavailable
 
@@ -54,7 +54,7 @@ def record_final_failure(context: Context) -> Iterator[None]:
 
 
 def record_task_failure(context: Context) -> None:
-    """Task callback: write the reason into the row that this run owns. Runs when no retry is left."""
+    """Write the reason into the row that this run owns (task callback, called when no retry is left)."""
     error = context.get("exception")
     failure = error if isinstance(error, BaseException) else None
     if failure is None or _concerns_this_attempt(failure.__cause__):
@@ -62,21 +62,21 @@ def record_task_failure(context: Context) -> None:
 
 
 def record_run_failure(context: Context) -> None:
-    """Dag callback: after a final SIGKILL no task callback fires, so the Dag processor records what is known.
+    """Record that the run failed (Dag callback, for a final SIGKILL, after which no task callback fires).
 
-    Does nothing where the task has recorded its own reason already: the row is no longer running then.
+    Does nothing if the task has already recorded its own reason, because the row is no longer running then.
     """
     _record(
         context,
         f"The run failed and no task could say why ({context.get('reason', 'unknown')}): most likely a "
         "process was killed, for lack of memory or with its machine. See the log of the failed task, then "
-        "clear it with all after it, or trigger the job again.",
+        "clear it with its downstream tasks, or trigger the job again.",
         _DAG_CALLBACK_SECONDS,
     )
 
 
 def record_unfinished_run(context: Context) -> None:
-    """Dag callback: a run that succeeded without recording its checkpoints has left its row running."""
+    """Record that a run succeeded without recording its checkpoints (Dag callback)."""
     _record(
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
@@ -86,17 +86,17 @@ def record_unfinished_run(context: Context) -> None:
 
 
 def _concerns_this_attempt(error: BaseException | None) -> bool:
-    """Whether the row still belongs to this attempt, as far as the error tells."""
+    """Return whether the row still belongs to this attempt, as far as the error shows."""
     return not isinstance(error, OwnershipLost)
 
 
 def _reason(context: Context, error: BaseException | None) -> str:
-    # It may name files and classes of somebody's data.
+    # It may contain names of a user's files and classes.
     return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
-    """Write the reason. If the database is down for longer, the next run or the audit records the failure."""
+    """Write the reason; after `seconds` without a database, leave it to the next run or the audit."""
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory
     from include.deployment.retrying import retry_while_unavailable
@@ -114,9 +114,9 @@ def _write(context: Context, reason: str, *, again: bool) -> str | None:
     with open_training_db() as connection:
         jobs = JobRepository(connection)
         recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
-        asked = (context["dag_run"].conf or {}).get("job_id")
-        if recorded is None and isinstance(asked, str) and jobs.refuse(asked, reason):
-            recorded = asked
+        requested = (context["dag_run"].conf or {}).get("job_id")
+        if recorded is None and isinstance(requested, str) and jobs.refuse(requested, reason):
+            recorded = requested
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)
     return recorded

@@ -1,10 +1,10 @@
 """Counts how often a task's process was killed in a row, and stops retrying it.
 
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
-the task `retries` times. So each attempt stores its number in task_state_store when it starts, and the retry
-policy adds that its end was explained (by an error, an outage, a preemption). An attempt without an
-explanation was killed, or lost with its machine. What the watchdog of such an attempt has found out is kept
-too, so that the last one can say what the cause most likely is.
+the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
+retry policy marks it as explained if it ends with an error, an outage or a preemption. An attempt without an
+explanation was killed, or lost with its machine. Traces of the watchdog are stored, too, so that the last
+failure can name the most likely cause.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_KILLS = 3
-"""How many kills in a row without durable progress end the task."""
+"""Number of consecutive kills without durable progress that end the task."""
 
 _KEY = "interruptions"
 """In task_state_store, whose values are kept for each task of each run."""
@@ -38,9 +38,9 @@ def stop_after_repeated_kills(context: Context) -> None:
 
 
 def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: any number or tuple that only grows.
+    """Store that an attempt starts, with the progress so far: a number or tuple that never decreases.
 
-    trace is what the attempt before this one left behind, if it left anything on this machine.
+    trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
     Raises AirflowFailException if the last three attempts were killed and made no progress. If Airflow does
     not respond, this attempt is not counted.
@@ -72,7 +72,7 @@ def fingerprint_of(context: Context) -> str:
     """Return a hash of the task's arguments and max_tries, which changes when the task is cleared."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
-    # A value that is no JSON was not rendered yet; its repr may differ from attempt to attempt.
+    # A value that is not JSON has not been rendered yet; its repr may differ between attempts.
     text = json.dumps(
         [arguments, context["ti"].max_tries], sort_keys=True, default=lambda value: type(value).__qualname__
     )
@@ -80,17 +80,17 @@ def fingerprint_of(context: Context) -> str:
 
 
 def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
-    """Store the attempt; return the traces of those before it that were killed in a row without progress."""
+    """Store the attempt; return the traces of the preceding attempts that were killed without progress."""
     attempt = context["ti"].try_number
     before, kills = _load_note(context), []
     if before and not before["explained"] and _position(progress) <= _position(before["progress"]):
-        kills = [Trace(**each) if each else None for each in before.get("kills", [])]
-        if before["attempt"] != attempt:  # otherwise it is a deferred task that comes back
+        kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
+        if before["attempt"] != attempt:  # otherwise a deferred task has resumed
             kills.append(trace if trace and trace.attempt == before["attempt"] else None)
     noted: dict[str, Any] = {
         "attempt": attempt,
         "progress": list(_position(progress)),
-        "kills": [each.as_json() if each else None for each in kills],
+        "kills": [kill.as_json() if kill else None for kill in kills],
         "explained": False,
     }
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
@@ -98,7 +98,7 @@ def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None)
 
 
 def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
-    """Make comparable what has been JSON in between."""
+    """Return the progress as a tuple, which JSON has turned into a list."""
     return (progress,) if isinstance(progress, int) else tuple(progress)
 
 

@@ -1,8 +1,8 @@
-"""Records in the job's row that somebody marked a run or task of `train_yolo`, or deleted a run.
+"""Records in the job's row that a user marked a run or task of `train_yolo`, or deleted a run.
 
-Airflow calls no callback for a mark, but it calls listeners in the API server, where people mark; of a
-deletion only its database session tells. This module is registered only there: the scheduler must not wait
-for the training database.
+Airflow calls no callback when a run or task is marked, but it calls listeners in the API server, where users
+do this; a deletion is visible only in its database session. This module is registered only there, because
+the scheduler must not wait for the training database.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _HOW_TO_RESUME = (
 )
 
 _AFTER_RUN_SECONDS = 2.0
-"""Airflow fails the running tasks of a run that is marked, too. What the person marked is recorded: the first
-reason stays."""
+"""Airflow also fails the running tasks of a marked run. This delay lets the run's own reason be recorded
+first; the first reason stays."""
 
 
 _AFTER_COMMIT_SECONDS = 1.0
@@ -50,13 +50,13 @@ def register() -> None:
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
-    """Record that somebody marked a run as failed."""
+    """Record that a user marked a run as failed."""
     _record(dag_run, f"The run was marked as failed by hand. {_HOW_TO_RESUME}.")
 
 
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
-    """Record that somebody marked a run as success; a job whose checkpoints are recorded is unaffected."""
+    """Record that a user marked a run as success, unless the job's checkpoints are already recorded."""
     _record(
         dag_run,
         f"The run was marked as success by hand, before its checkpoints were recorded. {_HOW_TO_RESUME}.",
@@ -65,13 +65,13 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
 
 @hookimpl
 def on_task_instance_failed(task_instance: Any) -> None:
-    """Record that somebody marked a task as failed, which ends its run."""
+    """Record that a user marked a task as failed, which ends its run."""
     reason = f"Task {task_instance.task_id} was marked as failed by hand. {_HOW_TO_RESUME}."
     _record(task_instance, reason, _AFTER_RUN_SECONDS)
 
 
 def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
-    """Record that somebody deleted a run. Airflow lets nobody delete one that is running."""
+    """Record that a user deleted a run. Airflow does not allow deleting a running one."""
     reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
     _record(deleted, f"{reason}.", _AFTER_COMMIT_SECONDS)
 
@@ -94,6 +94,6 @@ def _write(dag_id: str, run_id: str, reason: str) -> None:
     except Exception:
         log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
     else:
-        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had ended already")
+        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had already ended")
         if job_id is not None:
             track_recorded(job_id, training_db_factory())

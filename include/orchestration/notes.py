@@ -1,4 +1,4 @@
-"""Notes on Dag runs, for people who look at the list of runs before they look into a log."""
+"""Writes notes on Dag runs, which users see in the list of runs before they open a log."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Characters that Airflow takes."""
+"""Airflow's limit, in characters."""
 
 _TIMEOUT_SECONDS = 10
 
 
 def leave_note(context: Context, text: str) -> bool:
-    """Make `text` the note of this task's run; returns whether it is one.
+    """Set the note of this task's run to `text`; return whether that succeeded.
 
-    A task may not write notes: connection `training_airflow` names a user who may, with the whole URL of
-    Airflow as host. Without it, or where Airflow does not answer, there is no note, which is no failure.
+    Tasks may not write notes themselves: connection `training_airflow` names a user who may, with the
+    complete URL of Airflow as host. Without it, or if Airflow does not respond, there is no note; this never
+    fails the task.
     """
     import requests
     from airflow.sdk import BaseHook
@@ -50,6 +51,6 @@ def leave_note(context: Context, text: str) -> bool:
         )
         noted.raise_for_status()
     except (requests.RequestException, KeyError) as error:
-        log.warning("There is no note on this run: Airflow at %s refused it (%s).", url, error)
+        log.warning("Could not set the note of this run: Airflow at %s refused it (%s).", url, error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""Forms of Dags in Airflow's UI, and what REST accepts: generated from pydantic models."""
+"""Generates the params of Dags (the form in Airflow's UI, the schema of REST) from pydantic models."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def dag_params(model: type[BaseModel]) -> dict[str, Param]:
-    """One Param for each field of `model`, in its order.
+    """Return one Param for each field of `model`, in the same order.
 
-    Airflow's form draws a field from a flat schema (`type: [T, "null"]`) and shows `anyOf` and `$ref` as
-    plain text, so pydantic's schema is flattened. Raises TypeError for a field whose schema has no flat
-    form. Where the schema says what null stands for (`when_empty`, see include.jobs.parameter_schema), the
-    description ends with it, and `about` is the description without it.
+    Airflow's form renders a field with a flat schema (`type: [T, "null"]`), but shows `anyOf` and `$ref` as
+    plain text; pydantic's schema is therefore flattened. Raises TypeError for a field whose schema has no
+    flat form. If the schema says what null stands for (`when_empty`, see include.jobs.parameter_schema), it
+    is appended to the description, and `about` is the description without it.
     """
     schema = model.model_json_schema()
     return {name: _param(name, field) for name, field in schema["properties"].items()}
@@ -40,7 +40,7 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name}: only `T | None` has a flat schema, not {branches}")
         (value,) = values
         field |= value | {"type": field.get("type", [value["type"], "null"])}
-        # A blank text is "not given", as null is: REST must not refuse what the model takes.
+        # A blank string means "not given", like null: REST must not refuse what the model accepts.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
             field["values_display"] = {"null": "(not set)", "": "(blank)"}

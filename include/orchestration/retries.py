@@ -1,4 +1,4 @@
-"""When a failed task is retried: always after outages, preemptions and taken GPUs, rarely after errors."""
+"""Decides about retries: always after outages, preemptions and occupied GPUs, rarely after errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 OUTAGES = 50
-"""How many retries a task has during an outage. With the growing delay below they last two hours."""
+"""Number of retries during an outage. With the growing delay below they last two hours."""
 
 _FIRST_DELAY = timedelta(seconds=15)
 _LONGEST_DELAY = timedelta(minutes=5)
 _GROWTH = 1.1
 
 _LONGEST = 300
-"""Characters of an error that are kept: Airflow cuts reasons at 500."""
+"""Maximum length of an error in a reason, in characters: Airflow truncates reasons at 500."""
 
 _KEY = "errors"
 """In task_state_store, whose values are kept for each task of each run."""
@@ -32,12 +32,12 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
-    """Ends a task at its error number `errors`.
+    """Fails a task at its error number `errors`.
 
-    The task's `retries` alone bound preemptions, outages, and waiting for a GPU. Airflow asks no policy after
-    a SIGKILL, nor for AirflowFailException, which is final. An attempt of which one process was killed counts
-    like one that was killed itself (interruptions.py). The count begins anew when the task was called with
-    other arguments or was cleared by somebody.
+    Preemptions, outages and waiting for a GPU are limited only by the task's `retries`. Airflow asks no
+    policy after a SIGKILL, nor for AirflowFailException, which is final. An attempt that lost one of its
+    processes to a kill counts like one that was killed itself (interruptions.py). The count restarts when the
+    task has different arguments or was cleared.
     """
 
     errors: int = 2
@@ -46,7 +46,7 @@ class CountErrors(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Decide what follows from `exception`."""
+        """Decide whether to retry after `exception`."""
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
             return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
@@ -71,16 +71,16 @@ class CountErrors(RetryPolicy):
         )
 
     def serialize(self) -> dict[str, Any]:
-        """For Airflow, which in 3.3 keeps only that there is a policy."""
+        """Return the fields for Airflow, which in 3.3 stores only that there is a policy."""
         return {"errors": self.errors, "delay": self.delay.total_seconds()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> CountErrors:
-        """Make the policy again of what `serialize` returned."""
+        """Return the policy that `serialize` has dumped."""
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:
-        """Which error of this configuration it is, counting from 1."""
+        """Count the error; return its number since the arguments last changed, from 1."""
         store = context["task_state_store"]
         fingerprint = fingerprint_of(context)
         stored = store.get(_KEY)
@@ -110,4 +110,4 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_policy": CountErrors(errors=4),
     "pre_execute": stop_after_repeated_kills,
 }
-"""For every task of every Dag: outages are retried for two hours, and the fourth error ends the task."""
+"""Defaults of every task: outages are retried for two hours, and the fourth error fails the task."""

@@ -1,4 +1,4 @@
-"""What Airflow knows of a Dag run."""
+"""Asks Airflow about Dag runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def is_running(dag_id: str, run_id: str) -> bool:
-    """Whether Airflow has the run queued or running; False too where somebody deleted it.
+    """Return whether the run is queued or running; False also if it was deleted.
 
-    Any other error leaves the question open, and is raised. Call it in a task or a trigger.
+    Raises any other error of the API server. Call it in a task or a trigger.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -28,10 +28,10 @@ def is_running(dag_id: str, run_id: str) -> bool:
 
 
 def creation_of(task_instance_id: UUID) -> datetime:
-    """Return when Airflow made the task instance: with its run, or when it was cleared.
+    """Return when Airflow created the task instance: with its run, or when it was cleared.
 
-    Airflow starts trainings in the order in which their runs were made, and tells tasks no other time of it:
-    a run's own dates can be chosen by whoever triggers it. Its ids are UUIDs of version 7 (RFC 9562), which
-    begin with the milliseconds since 1970.
+    Airflow starts trainings in the order in which their runs were created, but tasks cannot read that time:
+    the dates of a run can be chosen by the user who triggers it. Task instance ids are UUIDs of version 7
+    (RFC 9562), which start with the milliseconds since 1970.
     """
     return datetime.fromtimestamp(int.from_bytes(task_instance_id.bytes[:6]) / 1000, UTC)

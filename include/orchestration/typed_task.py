@@ -1,7 +1,7 @@
-"""Airflow tasks with types: plain JSON travels between them, and their functions see models.
+"""Typed Airflow tasks: plain JSON travels between them, and their functions receive and return models.
 
-A decorated function keeps its type for mypy, which thereby compares what one task returns with what the next
-one takes, as it does for calls of plain functions.
+A decorated function keeps its type for mypy, which can therefore compare the result of a task with the
+arguments of the next one, as in calls of plain functions.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 def typed_task(**options: Any) -> Callable[[Function], Function]:
     """Make a function an Airflow task; options are those of `@task`.
 
-    Its arguments are parsed and its result is dumped as its annotations say. In a Dag, a call returns
-    Airflow's reference to the result, whatever mypy takes it for. The task raises AirflowFailException where
-    an argument is missing because somebody marked the task that returns it as success by hand.
+    Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
+    Airflow's reference to the result, although mypy sees the result's type. The task raises
+    AirflowFailException if an argument is missing because the task that returns it was marked as success.
     """
 
     def decorate(function: Function) -> Function:
@@ -60,7 +60,7 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
 
 
 def run_in_order(*tasks: object) -> None:
-    """Let each of the tasks, or lists of tasks, wait for those before it: `chain` for typed tasks."""
+    """Make each task, or list of tasks, wait for the previous one: `chain` for typed tasks."""
     chain(*cast("tuple[DependencyMixin, ...]", tasks))
 
 
@@ -71,6 +71,6 @@ def _parse(kind: Any, value: Any, sender: str | None) -> Any:
 
 
 def _task_id(result: XComArg) -> str:
-    """Return the task whose result it is."""
+    """Return the id of the task that returns `result`."""
     operator, _ = next(result.iter_references())
     return str(operator.task_id)

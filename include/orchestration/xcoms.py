@@ -1,4 +1,4 @@
-"""What a task gets from the tasks before it (XCom), parsed; what is missing is explained."""
+"""Reads and parses the results of previous tasks (XCom)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def parse_result(model: type[AnyModel], value: Any, sender: str) -> AnyModel:
-    """Parse what the task `sender` returned. Raises AirflowFailException if that is nothing."""
+    """Parse the result of the task `sender`. Raises AirflowFailException if there is none."""
     return model.model_validate(require_result(value, sender))
 
 
 def require_result(value: Any, sender: str) -> Any:
-    """Return `value`. Raises AirflowFailException for None, which none of our tasks returns."""
+    """Return `value`. Raises AirflowFailException for None, because every task here returns a result."""
     if value is None:
         raise AirflowFailException(
             f"Task {sender} returned nothing, because it was marked as success by hand. Clear {sender} and "
@@ -31,10 +31,10 @@ def require_result(value: Any, sender: str) -> Any:
 
 
 def result_of(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
-    """Return what the task returned, in templates. Raises AirflowFailException if that is nothing."""
+    """Return the result of a task, for templates. Raises AirflowFailException if there is none."""
     return require_result(ti.xcom_pull(task_ids=task_id), task_id)
 
 
 def manifest_of(ti: RuntimeTaskInstanceProtocol) -> TrainingManifest:
-    """Return what `train` returned, in templates. Raises AirflowFailException if that is nothing."""
+    """Return the result of `train`, for templates. Raises AirflowFailException if there is none."""
     return TrainingManifest.model_validate(result_of(ti, "train"))
