@@ -1,1 +1,1 @@
-"""What one deployment sets and connects to: settings, connections, and servers that are away for a while."""
+"""Settings and connections of a deployment, and retries while its servers are unavailable."""

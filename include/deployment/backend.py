@@ -1,4 +1,4 @@
-"""Tell the platform's backend that a job is completed."""
+"""Notifies the host application's backend of a completed job."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_
 def notify(callback: TrainingCompletionCallback) -> int:
     """POST the callback to connection `training_backend` and return the HTTP status.
 
-    The connection's host is the whole URL; its extra holds further headers, such as Authorization. Raises
-    AirflowSkipException where there is no such connection. Every attempt carries the same Idempotency-Key,
-    and a failure leaves the record as it is. Raises BackendUnavailable for a backend that is away, and
-    AirflowException for one that refuses the callback.
+    The connection's host is the complete URL; its extra contains additional headers, such as Authorization.
+    Every attempt sends the same Idempotency-Key, and a failure does not change the job's row. Raises
+    AirflowSkipException without such a connection, BackendUnavailable if the backend is unavailable, and
+    AirflowException if it refuses the callback.
     """
     import requests
     from airflow.providers.http.hooks.http import HttpHook
@@ -37,7 +37,7 @@ def notify(callback: TrainingCompletionCallback) -> int:
         BaseHook.get_connection(TRAINING_BACKEND)
     except AirflowNotFoundException:
         raise AirflowSkipException(
-            f"There is no connection {TRAINING_BACKEND}; nobody is to be notified."
+            f"Connection {TRAINING_BACKEND} is not configured; nothing to notify."
         ) from None
     hook = HttpHook(method="POST", http_conn_id=TRAINING_BACKEND)
     try:
@@ -50,9 +50,9 @@ def notify(callback: TrainingCompletionCallback) -> int:
             extra_options={"timeout": TIMEOUT_SECONDS, "check_response": False},
         )
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise BackendUnavailable(f"The backend at {hook.base_url} does not answer: {error}") from error
+        raise BackendUnavailable(f"The backend at {hook.base_url} does not respond: {error}") from error
     if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in _LATER:
-        raise BackendUnavailable(f"The backend at {hook.base_url} answers HTTP {response.status_code}")
+        raise BackendUnavailable(f"The backend at {hook.base_url} responded with HTTP {response.status_code}")
     hook.check_response(response)
     log.info("The backend was notified: HTTP %s", response.status_code)
     return int(response.status_code)

@@ -1,4 +1,4 @@
-"""The outside world, opened through Airflow's connections: Postgres and S3."""
+"""Opens Postgres and S3 through Airflow's connections."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 
-_DATABASE_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
-"""Seconds, milliseconds: how long libpq waits for a server that does not answer at all. And after how many
-silent seconds it shows that it is there: an audit that reads large objects is silent for minutes."""
+_DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
+"""In seconds, milliseconds and seconds: how long libpq waits for a server that does not respond, and after
+how long a silence it sends a keepalive: an audit that reads large objects is silent for minutes."""
 
 
 def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
-    """Read Airflow's connection once, and return what opens the training database without asking Airflow.
+    """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
-    A training outlives restarts of the API server, and records from several threads. So this does not use
-    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens of
+    A training outlives restarts of the API server and records from several threads, so this does not use
+    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens for
     IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
@@ -37,33 +37,32 @@ def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]
 def open_training_db() -> AbstractContextManager[Connection[Any]]:
     """Open a psycopg connection to the training database, and close it at the block's end.
 
-    Opened for each use rather than kept: a connection that idles through an epoch is one that a firewall
-    drops.
+    It is opened for each use, because a firewall may drop a connection that is idle for a whole epoch.
     """
     return closing(connect_training_db())
 
 
 def connect_training_db() -> Connection[Any]:
-    """Open a psycopg connection to the training database, which is the caller's to close."""
+    """Open a psycopg connection to the training database; the caller has to close it."""
     return _prepare_connecting()()
 
 
 def _prepare_connecting() -> Callable[[], Connection[Any]]:
-    """Read Airflow's connection, and return what opens one to the training database."""
+    """Read Airflow's connection, and return a function that connects to the training database."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.deployment.time_limited_connection import TimeLimitedConnection
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
-    place = hook.connection
-    extra = _DATABASE_PATIENCE | {"options": DATABASE_LIMITS} | place.extra_dejson
-    login = place.login, place.password, place.port
+    settings = hook.connection
+    extra = _DATABASE_TIMEOUTS | {"options": DATABASE_LIMITS} | settings.extra_dejson
+    login = settings.login, settings.password, settings.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
     def connect() -> Connection[Any]:
-        user, password, port = hook.get_iam_token(place) if extra.get("iam") else login
+        user, password, port = hook.get_iam_token(settings) if extra.get("iam") else login
         return TimeLimitedConnection.connect(
-            host=place.host, user=user, password=password, dbname=place.schema, port=port, **options
+            host=settings.host, user=user, password=password, dbname=settings.schema, port=port, **options
         )
 
     return connect
@@ -72,7 +71,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
 def s3_client(*, interactive: bool = False) -> S3Client:
     """Return a boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
 
-    An interactive one is for small requests that a person waits for: it gives up sooner.
+    An interactive client gives up sooner: it is for small requests that a user waits for.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -83,7 +82,7 @@ def s3_client(*, interactive: bool = False) -> S3Client:
 
 
 def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
-    """Return the deployment's bucket, reached by such a client as `s3_client` returns."""
+    """Return the deployment's bucket, accessed with `s3_client`."""
     from include.s3.bucket import Bucket
 
     return Bucket(s3_client(interactive=interactive), settings.bucket)
@@ -92,8 +91,8 @@ def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
 def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
-    None: the endpoint of connection `training_s3`, whose credentials sign either way. Any endpoint but
-    Amazon's own has the bucket in the path, for its name has no DNS entry below that host.
+    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case. Except
+    for Amazon's own endpoint, the bucket is in the path, because it has no DNS name of its own.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config

@@ -1,4 +1,4 @@
-"""The retraining plans of this deployment, for Dag files, too: it imports no more than they need."""
+"""Loads the retraining plans of this deployment. Dag files use it, so it imports as little as possible."""
 
 from __future__ import annotations
 

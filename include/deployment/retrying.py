@@ -1,4 +1,8 @@
-"""Waiting for servers that are away for a while, instead of giving a training up."""
+"""Retries while a server is unavailable, instead of giving up a training.
+
+These retries run inside an attempt. Airflow's own retries, of whole attempts, are in
+include/orchestration/retries.py.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +29,13 @@ _LONGEST_PAUSE = 15
 
 
 class BackendUnavailable(TransientError):
-    """The platform's backend does not respond, or responds that it is unavailable."""
+    """The host application's backend does not respond, or responds that it is unavailable."""
 
 
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
-    """Return do(), tried again for `seconds` (15 minutes) while S3 or the training database do not answer.
+    """Return do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
 
-    Raises what it raises in the end, and at once what waiting does not help against.
+    Raises the last transient error after that time, and any other error immediately.
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -43,24 +47,24 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 
 
 @contextmanager
-def treat_refusals_as_temporary(at_stake: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Raise RefusedForNow for what somebody has to correct in S3: keys, a clock, the bucket.
+def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which is retried.
 
-    For what handles a state that exists: days of training must not be given up for a key that was rotated.
-    Whether there is one is asked of `at_stake`, after a refusal only.
+    For code that handles a stored state: days of training must not be lost because of a rotated key.
+    `has_state` returns whether there is a state; it is called only after a refusal.
     """
     try:
         yield
     except StoreMisconfigured as error:
-        if not at_stake():
+        if not has_state():
             raise
         raise RefusedForNow(
-            f"{error}. The state of this training is kept, and this is tried again until it succeeds"
+            f"{error}. The state of this training is kept, and this is retried until it succeeds"
         ) from error
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """Return what psycopg raises where the database is away, busy, or a replica that was not promoted yet."""
+    """Return psycopg's errors for a database that is unavailable, busy, or a replica not yet promoted."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import ReadOnlySqlTransaction
 
@@ -68,26 +72,26 @@ def database_errors() -> tuple[type[Exception], ...]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it is a server that is away, so that waiting helps, or another attempt."""
+    """Return whether a retry can help, now or in another attempt, because a server is unavailable."""
     if isinstance(error, ProjectError):
         return isinstance(error, TransientError)
     if isinstance(error, AirflowRuntimeError):
         return _is_airflow_away(error)
     if isinstance(error, AirflowTaskTimeout):
-        return True  # only tasks that merely wait for a server have an execution_timeout
+        return True  # only tasks that just wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
     return isinstance(error, database_errors() + _schema_behind())
 
 
 def _schema_behind() -> tuple[type[Exception], ...]:
-    """Return what psycopg raises during an update, between the new code and `migrate_schema`."""
+    """Return psycopg's errors during an upgrade, when the new code runs before `migrate_schema`."""
     from psycopg.errors import UndefinedColumn, UndefinedTable
 
     return UndefinedColumn, UndefinedTable
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
-    """Whether the supervisor got no response from the API server, or a server error."""
+    """Return whether the supervisor got no response from the API server, or a server error."""
     status = (error.error.detail or {}).get("status_code")
     refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
     return error.error.error == ErrorType.API_SERVER_ERROR and not refused
@@ -95,4 +99,4 @@ def _is_airflow_away(error: AirflowRuntimeError) -> bool:
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
     assert state.outcome is not None  # noqa: S101 - tenacity calls this after an attempt
-    log.warning("%s; trying again in %.0f s.", str(state.outcome.exception()).strip(), state.upcoming_sleep)
+    log.warning("%s; retrying in %.0f s.", str(state.outcome.exception()).strip(), state.upcoming_sleep)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RESPONSE_SECONDS = 20.0
-"""How long a statement may take: longer than the server's own statement_timeout. libpq has no option for
-this, because the kernel of a machine whose PostgreSQL hangs still acknowledges every packet."""
+"""How long a statement may take: longer than the server's own statement_timeout. libpq's options cannot
+detect this, because the kernel of a machine whose PostgreSQL hangs still acknowledges every packet."""
 
 
 class TimeLimitedConnection(Connection[Any]):
