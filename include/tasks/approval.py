@@ -1,4 +1,4 @@
-"""Ask a person before a model comes into production, with Airflow's human-in-the-loop."""
+"""Asks a person before a model is promoted, with Airflow's human-in-the-loop operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ PROMOTE, REFUSE = "Promote", "Refuse"
 
 
 class AskForApproval(HITLOperator):
-    """Wait for somebody's answer, without a worker; ask nobody where plan and gate leave no question."""
+    """Asks a person to approve a challenger, without occupying a worker.
+
+    It does nothing if the gate has not passed or the plan requires no approval.
+    """
 
     template_fields = ("subject", "body", "verdict")
 
@@ -26,21 +29,23 @@ class AskForApproval(HITLOperator):
 
     @property
     def approval(self) -> Approval | None:
-        """What the task returns, for the tasks after it; in a Dag this is Airflow's reference to it."""
+        """The result of the task; in a Dag, Airflow's reference to it."""
         return cast("Approval | None", self.output)
 
     def execute(self, context: Context) -> None:
-        """Ask, where there is a question."""
+        """Ask, if the gate has passed and the plan requires an approval."""
         verdict = parse_result(Verdict, self.verdict, "judge")
         if not (verdict.passed and verdict.ask):
             return
-        now = f"version {verdict.champion_version}" if verdict.champion_version else "nothing"
-        self.subject = f"Promote version {verdict.version} of model {verdict.name}? In production is {now}."
-        self.body = f"The gate holds: {verdict.reason}."
+        production = f"version {verdict.champion_version}" if verdict.champion_version else "nothing"
+        self.subject = (
+            f"Promote version {verdict.version} of model {verdict.name}? In production: {production}."
+        )
+        self.body = f"The gate has passed: {verdict.reason}."
         super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Hand on what was answered, and by whom."""
+        """Return the answer and who gave it."""
         answer = super().execute_complete(context, event)
         who = answer["responded_by_user"]
         return Approval(

@@ -1,4 +1,4 @@
-"""What the tasks of `audit_checkpoints` do: open the outside world, audit or retain, say what came of it."""
+"""The work of `audit_checkpoints`: opens connections, audits or applies retention, and reports."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
-"""XCom of the task `audit`, which is there also where it fails."""
+"""XCom of the task `audit`, which is set even if the task fails."""
 
 
 def run_audit(context: Context) -> None:
-    """Compare rows and objects. Fails, after all was looked at, where something that a row names is lost."""
+    """Compare rows and objects. Fails at the end if an object that a row names is lost."""
     settings = Settings.from_environment()
     with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf or {})
-        request.policy(_read_deployed_policy())  # whatever is wrong with it is said before anything is done
+        request.policy(_read_deployed_policy())  # so that an invalid policy fails before anything is done
     with open_training_db() as connection, no_retry():
         bucket = open_bucket(settings)
         scope = AuditScope(
@@ -57,7 +57,7 @@ def run_audit(context: Context) -> None:
 
 
 def run_retention(context: Context) -> dict[str, Any]:
-    """Apply the retention policy; returns its figures."""
+    """Apply the retention policy; return its figures."""
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
@@ -66,20 +66,21 @@ def run_retention(context: Context) -> dict[str, Any]:
             require_conditional_deletes(bucket)
         report = retain(connection, bucket, policy, live_runs(context))
     log.info("\n%s", report.markdown())
-    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}  # marked as success by hand
+    # There is none if `audit` was marked as success by hand.
+    audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}
     sentences = (audited.get("sentence"), report.sentence)
-    leave_note(context, "\n\n".join(each for each in sentences if each))
+    leave_note(context, "\n\n".join(sentence for sentence in sentences if sentence))
     return report.summary()
 
 
 def _read_deployed_policy() -> str | None:
-    """Return the retention policy that this deployment has set; None if it has set none."""
+    """Return the retention policy of this deployment; None if it has not set one."""
     value: str | None = Variable.get(POLICY_VARIABLE, default=None)
     return value
 
 
 def live_runs(context: Context) -> LiveRuns:
-    """Ask Airflow which runs go on."""
+    """Return a function that asks Airflow which of the given runs are queued or running."""
     ti = context["ti"]
 
     def count(dag_id: str, run_ids: Sequence[str]) -> int:

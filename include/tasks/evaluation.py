@@ -1,4 +1,4 @@
-"""The task `evaluate`: challenger and champion, measured one after the other on the same machine and data."""
+"""The task `evaluate`: evaluates challenger and champion in turn, on the same machine and data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def evaluate_models(
     retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
 ) -> Measured:
-    """Measure challenger and champion on this machine, on the data that the challenger was trained on."""
+    """Evaluate challenger and champion on this machine, on the data that the challenger was trained on."""
     plan, dataset = retraining.plan, _load_dataset(challenge, context)
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
@@ -62,39 +62,39 @@ def evaluate_models(
         ) as folder,
         claim_gpus(_first_device(plan), settings.gpu_locks) as device,
     ):
-        measure = _prepare_measuring(plan, local.data, CheckpointStore(bucket), Path(folder), device)
-        challenger_reaches = measure(challenger.path, challenger.sha256)
-        champion_reaches = measure(champion.path, champion.sha256) if champion else None
+        measure = _prepare_evaluation(plan, local.data, CheckpointStore(bucket), Path(folder), device)
+        challenger_result = measure(challenger.path, challenger.sha256)
+        champion_result = measure(champion.path, champion.sha256) if champion else None
     return Measured(
         dataset=dataset.source,
         dataset_fingerprint=dataset.fingerprint,
-        challenger=challenger_reaches,
+        challenger=challenger_result,
         champion_version=champion.version if champion else None,
-        champion=champion_reaches,
+        champion=champion_result,
     )
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
-    """Return what `train_yolo` found when it looked for the data: they may have changed since."""
+    """Return the dataset that `train_yolo` found, because the data may have changed since."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
-            f"Run {challenge.run_id} of {TRAINING_DAG} was deleted, so it is not known any more what job "
-            f"{challenge.job_id} was trained on; trigger a new run"
+            f"Run {challenge.run_id} of {TRAINING_DAG} was deleted, so the dataset of job "
+            f"{challenge.job_id} is no longer known; trigger a new run"
         )
     return DatasetReference.model_validate(found)
 
 
 def _first_device(plan: RetrainPlan) -> str | None:
-    """Return the first of the devices that the plan trains on."""
+    """Return the first of the plan's devices."""
     device = plan.spec().device
     return device.partition(",")[0] if device else None
 
 
-def _prepare_measuring(
+def _prepare_evaluation(
     plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
-    """Return the function that measures both models, each in the same way."""
+    """Return a function that evaluates a model; both models are evaluated with the same settings."""
     spec = plan.spec()
     batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
 

@@ -1,4 +1,4 @@
-"""What the tasks of `migrate_schema` do: plan, migrate and verify the schema of the training database."""
+"""The work of `migrate_schema`: plans, migrates and verifies the schema of the training database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def plan_migration(context: Context) -> MigrationRequest:
-    """Log the SQL that would run, and return the request with the revision that its target stands for."""
+    """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
         request = MigrationRequest.parse(context["dag_run"].conf or {})
         planned = migrations.plan(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
@@ -32,7 +32,7 @@ def plan_migration(context: Context) -> MigrationRequest:
 def apply_migration(request: MigrationRequest) -> str:
     """Migrate, and return the revision. Raises AirflowSkipException for a dry run."""
     if request.dry_run:
-        log.info("dry_run: nothing was changed. The log of the task plan shows what would change.")
+        log.info("dry_run: nothing was changed. See the log of the task plan for what would change.")
         raise AirflowSkipException("dry_run")
     with no_retry():
         done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
@@ -41,11 +41,11 @@ def apply_migration(request: MigrationRequest) -> str:
 
 
 def verify_migration(target: str) -> None:
-    """Compare the database with what the revision promises, and log every column."""
+    """Compare the database with the columns of the revision, and log each of them."""
     with no_retry():
         for column in migrations.verify(_engine(), target):
             log.info("%s", column)
-    log.info("The training database holds what schema revision %s promises.", target)
+    log.info("The training database matches schema revision %s.", target)
 
 
 def _engine() -> Engine:

@@ -1,4 +1,4 @@
-"""What the tasks of `promote_model` do: open the outside world, promote, tell who has subscribed."""
+"""The work of `promote_model`: opens connections, promotes a version, and emits the asset."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def choose_version(context: Context) -> ChosenVersion:
-    """Decide what the run promotes, before anything is written."""
+    """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        # The conf and not `params`: it holds unknown keys too, which have to be refused.
+        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
-    """Promote what was chosen, unless another version came into production since; and announce it."""
+    """Promote the chosen version, unless another one was promoted in the meantime; emit the asset."""
     run = context["dag_run"]
-    # A conflict is final, too: tried again, it would take the place of the one that was quicker.
+    # A conflict is final, too: a retry would replace the version that was promoted first.
     with open_training_db() as connection, no_retry():
         promoted = promote(
             connection,
@@ -42,10 +42,10 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
 
 
 def announce(promoted: ModelVersion, events: OutletEventAccessorsProtocol) -> None:
-    """Say what came into production, in the event of the asset that the task has as its outlet.
+    """Add the promoted version to the event of the asset, which is an outlet of the task.
 
-    path is the version's own file and not the place of production: it is never replaced, so a deployment that
-    comes late gets the very file that the event tells of.
+    path is the version's own file, not the production key: it is never replaced, so a deployment that handles
+    the event late still gets this version.
     """
     events[PRODUCTION_MODEL].extra = promoted.model_dump(
         mode="json", include={"name", "version", "path", "sha256", "job_id"}

@@ -1,4 +1,4 @@
-"""What travels between the tasks of `retrain_yolo`: plain JSON, read and written by the same models."""
+"""Payloads between the tasks of `retrain_yolo`: plain JSON, read and written with the same models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from include.training.evaluate import Evaluation
 
 
 class Retraining(Payload):
-    """A run's plan."""
+    """The plan of a run."""
 
     plan: RetrainPlan
-    """The plan, as the run's own parameters have changed it."""
+    """The plan, with the run's own parameters applied."""
     job_id: str
     """Name of the challenger's training."""
     force: bool
@@ -23,73 +23,73 @@ class Retraining(Payload):
 
 
 class Challenge(Payload):
-    """What `train_yolo` is asked for, in which of its runs, and by when."""
+    """A request to `train_yolo`."""
 
     job_id: str
     """Name of the challenger's training."""
     run_id: str
     """Run of `train_yolo`."""
     conf: dict[str, Any]
-    """Its parameters."""
+    """Parameters of the run."""
     timeout_hours: float
-    """How long to wait for it."""
+    """How long to wait for the training."""
     parameters_fingerprint: str
-    """The plan's."""
+    """Fingerprint of the plan's parameters."""
 
 
 class Challenger(Payload):
     """A finished training's best.pt, as its job's row records it."""
 
     job_id: str
-    """The training."""
+    """Job that trained it."""
     path: str
     """The s3:// URI of the file."""
     sha256: str
-    """Of the whole file, in lower-case hex."""
+    """Hash of the whole file, in lower-case hex."""
 
 
 class Measured(Payload):
-    """Both evaluations, on the same split of the same data: those that the challenger was trained on."""
+    """Both evaluations, on the same split of the data that the challenger was trained on."""
 
     dataset: str
-    """What the challenger was trained on."""
+    """Source of the dataset that the challenger was trained on."""
     dataset_fingerprint: str
-    """Identifies its content."""
+    """Fingerprint of its content."""
     challenger: Evaluation
-    """What the challenger reaches."""
+    """Evaluation of the challenger."""
     champion_version: int | None
-    """Version in production; None for nothing."""
+    """Version in production, if any."""
     champion: Evaluation | None
-    """What the champion reaches; None where nothing was in production."""
+    """Evaluation of the champion, if there is one."""
 
 
 class Verdict(Payload):
-    """What the gate says of a registered version."""
+    """The gate's decision on a registered version."""
 
     name: str
-    """The model."""
+    """Name of the model."""
     version: int
-    """The challenger, as it was registered."""
+    """Version of the challenger."""
     champion_version: int | None
-    """Version that it was compared with; None for nothing."""
+    """Version that it was compared with, if any."""
     passed: bool
-    """Whether the gate holds."""
+    """Whether the gate has passed."""
     reason: str
-    """Why, in a sentence."""
+    """Reason, as a sentence."""
     ask: bool
-    """Whether somebody has to agree, too."""
+    """Whether a person has to approve, too."""
 
 
 class Approval(Payload):
-    """What somebody has answered."""
+    """A person's answer."""
 
     approved: bool
     """Whether the version is to be promoted."""
     by: str | None
-    """Who answered; None for a time-out."""
+    """Who answered; None after a time-out."""
 
 
 def flatten_metrics(evaluation: Evaluation) -> dict[str, float | None]:
-    """Return an evaluation as one flat table, as it is recorded: each class is a metric `classes/{name}`."""
+    """Return an evaluation as a flat dictionary, as recorded: each class is a metric `classes/{name}`."""
     classes = {f"classes/{name}": value for name, value in evaluation.classes.items()}
     return {**evaluation.metrics, **classes}

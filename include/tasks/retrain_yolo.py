@@ -1,4 +1,4 @@
-"""What each task of `retrain_yolo` does: open the outside world, call one part, close it."""
+"""The work of `retrain_yolo`: each function opens connections, calls one part, and closes them."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ log = logging.getLogger(__name__)
 
 
 class NothingToDo(Exception):
-    """Nothing has to be trained; the message says why."""
+    """There is nothing to train; the message says why."""
 
 
 def resolve_plan(context: Context, plan: str | None) -> Retraining:
-    """Read what this run is to do: its conf over its plan, by name or the one in the conf.
+    """Return the plan of this run, with its conf applied: the named plan, or the one in the conf.
 
-    Raises AirflowSkipException for a run that was started by other data than the plan's.
+    Raises AirflowSkipException if the run was triggered by data that the plan does not use.
     """
     dag_run = context["dag_run"]
     with open_training_db() as connection, no_retry():
@@ -77,7 +77,7 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
 
 
 def check_retraining_data(retraining: Retraining) -> DatasetReference:
-    """Find and check the newest data of the plan."""
+    """Find and check the plan's newest data."""
     plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
@@ -86,7 +86,7 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
 
 
 def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:
-    """Decide what to train. Raises AirflowSkipException where there is nothing new; the note says why."""
+    """Decide what to train. Raises AirflowSkipException if nothing is new; the run's note says why."""
     try:
         with open_training_db() as connection, no_retry():
             challenge = build_challenge(
@@ -101,7 +101,7 @@ def challenge_champion(retraining: Retraining, dataset: DatasetReference, contex
 def build_challenge(
     retraining: Retraining, dataset: DatasetReference, models: ModelRepository, jobs: JobRepository
 ) -> Challenge:
-    """Return what `train_yolo` is to train. Raises NothingToDo, and PlanError for a plan that was changed."""
+    """Return the request to `train_yolo`. Raises NothingToDo, and PlanError if the plan was changed."""
     plan, job_id = retraining.plan, retraining.job_id
     champion, parameters = models.production(plan.name), plan.fingerprint()
     if not retraining.force:
@@ -116,9 +116,9 @@ def build_challenge(
             raise NothingToDo(f"Nothing was trained: {reason}.")
     start = champion.path if champion and plan.start_from == "champion" else None
     spec = plan.spec(start)
-    begun = jobs.get(job_id)
-    if begun is not None and begun.spec:
-        spec = _restore_spec(spec, begun)
+    existing = jobs.get(job_id)
+    if existing is not None and existing.spec:
+        spec = _restore_spec(spec, existing)
     return Challenge(
         job_id=job_id,
         run_id=f"retrain__{job_id}",
@@ -129,7 +129,7 @@ def build_challenge(
 
 
 def judge(retraining: Retraining, challenge: Challenge, measured: Measured, context: Context) -> Verdict:
-    """Register the challenger with both evaluations, and let the gate decide; what it refuses is rejected."""
+    """Register the challenger with both evaluations, and apply the gate; reject it if the gate fails."""
     plan = retraining.plan
     decision = decide(measured.challenger, measured.champion, plan.gate)
     evidence: dict[str, Any] = {
@@ -151,11 +151,12 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
             parameters_fingerprint=challenge.parameters_fingerprint,
             **evidence,
         )
-        models.measure(plan.name, version.version, **evidence)  # a cleared task may find another champion
+        # A cleared task may have found another champion.
+        models.measure(plan.name, version.version, **evidence)
         if not decision.passed:
             models.reject(plan.name, version.version, decision.reason)
     log.info(
-        "The gate %s for %s: %s.", "holds" if decision.passed else "does not hold", version, decision.reason
+        "The gate has %s for %s: %s.", "passed" if decision.passed else "failed", version, decision.reason
     )
     return Verdict(
         name=plan.name,
@@ -170,17 +171,17 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
 def promote_challenger(
     retraining: Retraining, verdict: Verdict, approval: Approval | None, context: Context
 ) -> ModelVersion:
-    """Promote what the gate, and whoever was asked, let pass, and announce it.
+    """Promote the challenger if the gate has passed and it was approved where required; emit the asset.
 
-    Raises AirflowSkipException for a challenger that was refused. Either way the run's note says why.
+    Raises AirflowSkipException for a challenger that was refused. The run's note says why in either case.
     """
-    refused = find_refusal(verdict, approval)
-    if refused:
+    refusal = find_refusal(verdict, approval)
+    if refusal:
         if verdict.passed:
             with open_training_db() as connection, no_retry():
-                ModelRepository(connection).reject(verdict.name, verdict.version, refused)
+                ModelRepository(connection).reject(verdict.name, verdict.version, refusal)
         raise _note_skip(
-            context, f"Version {verdict.version} of model {verdict.name} was refused: {refused}."
+            context, f"Version {verdict.version} of model {verdict.name} was refused: {refusal}."
         )
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
         promoted = promote(
@@ -200,48 +201,54 @@ def promote_challenger(
 
 
 def find_refusal(verdict: Verdict, answer: Approval | None) -> str | None:
-    """Why the challenger is not promoted; None if it is."""
+    """Return why the challenger is not promoted; None if it is."""
     if not verdict.passed:
         return verdict.reason
     if verdict.ask and (answer is None or not answer.approved):
-        by = f"{answer.by} refused it" if answer and answer.by else "nobody agreed"
-        return f"{by}, though the gate held: {verdict.reason}"
+        by = f"{answer.by} refused it" if answer and answer.by else "nobody approved it"
+        return f"{by}, although the gate passed: {verdict.reason}"
     return None
 
 
 def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
-    asked = answer.by if answer else None
-    return asked or retraining.triggered_by or f"plan {retraining.plan.name}"
+    approver = answer.by if answer else None
+    return approver or retraining.triggered_by or f"plan {retraining.plan.name}"
 
 
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
-    """One asset stands for all datasets. An event that names none is taken to be of each."""
+    """Raise AirflowSkipException if the run was triggered by events about other datasets only.
+
+    One asset represents all datasets. An event that names no dataset counts as one about each of them.
+    """
     if context["dag_run"].run_type != "asset_triggered":
         return
     events = context["triggering_asset_events"].get(TRAINING_DATASET, ())
     extras = [event.extra or {} for event in events]
     if extras and not any(is_about(extra, plan.dataset) or "dataset" not in extra for extra in extras):
         changed = ", ".join(sorted({str(extra["dataset"]) for extra in extras}))
-        raise _note_skip(context, f"What changed is {changed}; plan {plan.name} trains on {plan.dataset}.")
+        raise _note_skip(
+            context, f"The changed data are {changed}; plan {plan.name} trains on {plan.dataset}."
+        )
 
 
 def _note_skip(context: Context, reason: str) -> AirflowSkipException:
-    """Return the exception that ends the run here, and leave its reason where people look first."""
+    """Write the reason into the run's note; return the exception that skips the rest of the run."""
     leave_note(context, reason)
     return AirflowSkipException(reason)
 
 
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """Return what a training was begun with, where a cleared run asks for it again: it goes on as it is.
+    """Return the spec that the job was started with, for a cleared run, so that the training resumes.
 
-    Another champion meanwhile does not matter, the training began with the one before. Other parameters do.
+    It keeps the champion that the training started from, even if there is another one now. Raises PlanError
+    if other parameters have changed.
     """
-    begun = TrainingSpec.parse_stored(dict(row.spec or {}))
-    then, now = ({**each.with_defaults().identity(), "model": ""} for each in (begun, spec))
+    started = TrainingSpec.parse_stored(dict(row.spec or {}))
+    then, now = ({**one.with_defaults().identity(), "model": ""} for one in (started, spec))
     if then != now:
         changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
         raise PlanError(
-            f"The plan was changed ({changed}) since this run began to train job {row.job_id}; trigger a new "
-            "run"
+            f"The plan was changed ({changed}) since this run started training job {row.job_id}; trigger a "
+            "new run"
         )
-    return begun
+    return started

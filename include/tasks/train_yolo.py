@@ -1,4 +1,4 @@
-"""What each task of `train_yolo` does: open the outside world, call one part, close it."""
+"""The work of `train_yolo`: each function opens connections, calls one part, and closes them."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ log = logging.getLogger(__name__)
 
 
 def require_current_schema() -> None:
-    """Fail at once, without a retry, where the schema is not the one this code was written for."""
+    """Fail at once, without a retry, if the schema is not the revision that this code requires."""
     with open_training_db() as connection, no_retry():
         require_current(connection)
 
 
 def record_unrecorded_failures(context: Context) -> None:
-    """Record failures of earlier runs that could not do so themselves, because the database was down.
+    """Record failures of earlier runs that could not be recorded because the database was down.
 
-    Errors are logged only: they must not fail this run.
+    Errors are only logged, because they must not fail this run.
     """
     try:
         with open_training_db() as connection:
             for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
     except Exception:
-        log.warning("Could not look for runs whose failure is not recorded.", exc_info=True)
+        log.warning("Could not search for runs with an unrecorded failure.", exc_info=True)
 
 
 def resolve_config(context: Context) -> ResolvedJob:
@@ -74,7 +74,7 @@ def resolve_config(context: Context) -> ResolvedJob:
         dag_run.triggering_user_name,
         creation_of(context["ti"].id),
     )
-    # The conf and not `params`: it holds unknown keys too, which have to be refused.
+    # The conf and not `params`, because it also contains unknown keys, which have to be refused.
     conf = dag_run.conf or {}
     with (
         open_training_db() as connection,
@@ -94,14 +94,14 @@ def resolve_config(context: Context) -> ResolvedJob:
 
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
-    """Find and check the job's data; a training that goes on keeps those that it was begun with."""
+    """Find and check the job's dataset; a resumed training keeps the dataset that it started with."""
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
     checked = CheckedDatasets(bucket)
-    begun = has_stored_state(job)
-    with record_final_failure(context), treat_refusals_as_temporary(lambda: begun):
-        if begun and (reference := checked.load(job)) is not None:
-            log.info("Job %s goes on with the dataset that it was begun with: %s", job.job_id, reference)
+    resumes = has_stored_state(job)
+    with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
+        if resumes and (reference := checked.load(job)) is not None:
+            log.info("Job %s continues with the dataset that it started with: %s", job.job_id, reference)
             return reference
         try:
             reference = check_dataset(
@@ -120,14 +120,14 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
 
 
 def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
-    """Train on this machine, from where the attempt before this one ended."""
+    """Train on this machine, from where the previous attempt ended."""
     from include.attempt.attempt import TrainingAttempt
 
     _require_this_run(job, context)
     if dataset.source != job.spec.dataset:
         raise AirflowFailException(
             f"The XCom of check_dataset is of {dataset.source!r}, but the job's dataset is "
-            f"{job.spec.dataset!r}: somebody has changed it. Clear check_dataset and all tasks after it."
+            f"{job.spec.dataset!r}: somebody has changed it. Clear check_dataset with its downstream tasks."
         )
     attempt = TrainingAttempt(
         job,
@@ -145,42 +145,42 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
-    """Make one checkpoint durable; returns it with its s3:// path."""
+    """Upload one checkpoint; return it with its s3:// path."""
     _require_this_run(manifest, context)
     with record_final_failure(context):
         with open_training_db() as connection:
-            # An old run whose upload is cleared must not touch what belongs to another one by now.
+            # If an old run's upload is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
         return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
 
 
 def notify_backend(job: ResolvedJob, context: Context) -> int:
-    """Send what the job's row says to MLflow and to the platform's backend; returns the HTTP status."""
+    """Send the job's row to MLflow and to the host application's backend; return the HTTP status."""
     _require_this_run(job, context)
     open_database = training_db_factory()
     with open_database() as connection:
         recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:
         raise AirflowFailException(
-            f"Job {job.job_id} has no row in training_jobs any more: somebody deleted it, so there is "
-            "nothing to tell the backend. Its checkpoints are in S3"
+            f"Job {job.job_id} no longer has a row in training_jobs: somebody deleted it, so the backend "
+            "is not notified. Its checkpoints are in S3"
         )
     track_recorded(job.job_id, open_database)
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 
 def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
-    """Fail where an XCom speaks of another run: who may edit this run's must not reach the jobs of others.
+    """Fail if an XCom names another run, because users may edit XComs but must not reach others' jobs.
 
-    Which run a task belongs to is Airflow's word; what the XCom says is a claim.
+    Airflow knows which run a task belongs to; the XCom only claims it.
     """
     if payload.run_id != context["run_id"]:
         raise AirflowFailException(
             f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
-            "somebody has changed it. Clear resolve_config with all tasks after it."
+            "somebody has changed it. Clear resolve_config with its downstream tasks."
         )
 
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """Return the checkpoints; for writing, with the run that began the training they belong to."""
+    """Return the checkpoint store; writing requires the run that started the training."""
     return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)

@@ -1,4 +1,4 @@
-"""Have `train_yolo` train a challenger, and wait for it without holding a worker."""
+"""Operators that trigger `train_yolo` and wait for it without occupying a worker."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 SETTLING_SECONDS = 60.0
-"""How long a row may say running after its run: the Dag processor writes what a killed task could not."""
+"""How long a row may stay running after its run ended, until the Dag processor records a kill."""
 
 log = logging.getLogger(__name__)
 
 
 class TriggerTraining(TriggerDagRunOperator):
-    """Start the challenger's training, or let it be where it goes on or has been completed.
+    """Starts the challenger's training unless it is already running or completed.
 
-    A run of the same id that ended otherwise is cleared: it goes on from its last durable state. So a retry,
-    and a cleared task, find the job that is there.
+    A run of the same id that ended otherwise is cleared, so that it resumes from its last durable state. A
+    retry, or a cleared task, therefore finds the existing job.
     """
 
     template_fields = ("challenge",)
@@ -49,23 +49,21 @@ class TriggerTraining(TriggerDagRunOperator):
         self.challenge = challenge
 
     def execute(self, context: Context) -> None:
-        """Start what has to be started. Raises DagRunTriggerException, which tells Airflow to do it."""
+        """Start the run if necessary. Raises DagRunTriggerException, which makes Airflow trigger it."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         job = _load_job(challenge.job_id)
         if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
             TRAINING_DAG, challenge.run_id
         ):
-            log.info(
-                "Job %s is there already: run %s of %s.", challenge.job_id, challenge.run_id, TRAINING_DAG
-            )
+            log.info("Job %s already exists: run %s of %s.", challenge.job_id, challenge.run_id, TRAINING_DAG)
             return
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
-        self.note = f"The challenger of {context['dag'].dag_id}, run {context['run_id']}"
+        self.note = f"Challenger of {context['dag'].dag_id}, run {context['run_id']}"
         super().execute(context)
 
 
 class WaitForTraining(BaseOperator):
-    """Wait, deferred, until the challenger is trained, and hand on its best.pt."""
+    """Waits, deferred, until the challenger is trained, and returns its best.pt."""
 
     template_fields = ("challenge",)
 
@@ -75,28 +73,28 @@ class WaitForTraining(BaseOperator):
 
     @property
     def challenger(self) -> Challenger:
-        """What the task returns, for the tasks after it; in a Dag this is Airflow's reference to it."""
+        """The result of the task; in a Dag, Airflow's reference to it."""
         return cast("Challenger", self.output)
 
     def execute(self, context: Context) -> None:
-        """Hand over to the triggerer."""
+        """Defer to the triggerer."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         deadline = time.time() + challenge.timeout_hours * 3600
         self.defer(trigger=JobEnded(challenge.job_id, challenge.run_id, deadline), method_name="conclude")
 
     def conclude(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Say what became of the training, as the row has it."""
+        """Return the challenger, as recorded in the job's row."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         found = find_challenger(challenge, _load_job(challenge.job_id), timed_out=bool(event["timed_out"]))
         return found.model_dump(mode="json")
 
 
 class JobEnded(BaseTrigger):
-    """Fires when the job's row tells how its training has ended, or at the deadline (seconds since 1970).
+    """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
 
-    The row decides and not the run's state: a run may fail after its row was completed, and a run that
-    succeeds may have been stopped. Only for a row that is not final the run is asked whether somebody still
-    works on it. Whatever cannot be asked for a while, database or API server, is asked again.
+    The row decides, not the state of the run: a run may fail after its row was completed, and a successful
+    run may have been stopped. The run's state is used only if the row is not final. An unavailable database
+    or API server is polled again.
     """
 
     def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:
@@ -104,18 +102,18 @@ class JobEnded(BaseTrigger):
         self.job_id, self.run_id, self.deadline, self.pause = job_id, run_id, deadline, pause
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what another triggerer goes on with."""
+        """Return the arguments with which another triggerer continues."""
         values = {name: getattr(self, name) for name in ("job_id", "run_id", "deadline", "pause")}
         return f"{type(self).__module__}.{type(self).__qualname__}", values
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look again and again; each look is in a thread of its own, for it may hang for seconds."""
+        """Poll in a worker thread, since a poll may block for seconds."""
         abandoned_since: float | None = None
         while True:
             try:
                 ended, alive = await asyncio.to_thread(poll_job, self.job_id, self.run_id)
             except Exception as error:
-                log.warning("Job %s cannot be asked for now: %s", self.job_id, str(error).strip())
+                log.warning("Job %s: status currently unavailable: %s", self.job_id, str(error).strip())
             else:
                 abandoned_since = None if alive else abandoned_since or time.monotonic()
                 if ended or (abandoned_since and time.monotonic() - abandoned_since >= SETTLING_SECONDS):
@@ -128,10 +126,10 @@ class JobEnded(BaseTrigger):
 
 
 def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
-    """Whether the job has ended, and whether its run of `train_yolo` still works on it.
+    """Return whether the job has ended, and whether its run of `train_yolo` is still active.
 
-    A row that says failed or stopped is final only when the run is over: it may have been cleared since. A
-    run that is over and has no row was refused before it had one.
+    A failed or stopped row is final only if the run has ended, because the run may have been cleared. A run
+    that has ended without a row was refused before it claimed one.
     """
     job = _load_job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
@@ -141,9 +139,9 @@ def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
 
 
 def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:
-    """Hand on the best.pt of a completed job.
+    """Return the best.pt of a completed job.
 
-    Raises AirflowSkipException for one that somebody has stopped, and AirflowFailException for any other.
+    Raises AirflowSkipException for a job that was stopped, and AirflowFailException for any other.
     """
     status = job.status if job else None
     best = job.checkpoint("best") if job else None
@@ -151,20 +149,21 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
         return Challenger(job_id=challenge.job_id, path=best.path, sha256=best.sha256)
     if status == JobStatus.STOPPED:
         raise AirflowSkipException(f"Job {challenge.job_id} was stopped, so there is nothing to compare.")
-    again = "clear trigger_training with all after it, and it goes on from its last durable state"
+    again = "clear trigger_training with its downstream tasks to resume from its last durable state"
     if job and status == JobStatus.FAILED:
         raise AirflowFailException(
-            f"Job {challenge.job_id} failed ({job.error}). Remove the cause, then {again}."
+            f"Job {challenge.job_id} failed ({job.error}). Fix the cause, then {again}."
         )
     if timed_out:
         raise AirflowFailException(
             f"Job {challenge.job_id} has not ended within {challenge.timeout_hours:g} hours (the plan's "
-            "timeout_hours) and goes on; to wait for it again, clear wait_for_training with all after it."
+            "timeout_hours) and is still running; clear wait_for_training with its downstream tasks to wait "
+            "again."
         )
-    said = f"its row still says {status}" if job else "it has no row in training_jobs"
+    detail = f"its row still says {status}" if job else "it has no row in training_jobs"
     raise AirflowFailException(
-        f"Run {challenge.run_id} of {TRAINING_DAG} is over, but job {challenge.job_id} has not ended: "
-        f"{said}. See the log of that run's failed task, remove the cause, then {again}."
+        f"Run {challenge.run_id} of {TRAINING_DAG} has ended, but job {challenge.job_id} has not: "
+        f"{detail}. See the log of that run's failed task, fix the cause, then {again}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Look whether training data in S3 have changed since that was last announced, by listing them alone."""
+"""The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMEMBERED_EVENTS = 1000
-"""How many events are looked through for the last one of a dataset; an older one is announced again."""
+"""How many events are searched for the last one of a dataset; beyond them it is announced again."""
 
 
 class WatchRequest(Request):
@@ -47,28 +47,28 @@ class WatchRequest(Request):
 
 
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
-    """Return the datasets to look at: the one that was asked for, or all that plans have in S3."""
+    """Return the datasets to check: the requested one, or those of all plans that are in S3."""
     with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
             _require_s3(request.dataset)
             return [request.dataset]
     planned = {plan.dataset: None for plan in plans.valid.values() if plan.dataset.startswith("s3://")}
-    log.info("Watched are %s.", ", ".join(planned) or "no datasets: no valid plan has its data in S3")
+    log.info("Watching %s.", ", ".join(planned) or "no datasets: no valid plan has its data in S3")
     return list(planned)
 
 
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
-    """Make this task's event tell of the dataset's new content. Raises AirflowSkipException where it is old.
+    """Emit the asset with the dataset's new fingerprint. Raises AirflowSkipException if nothing changed.
 
-    What was announced last is what the events themselves say: they are stored together with the success of
-    the task that emits them, so that no change is lost and none is announced twice.
+    The events themselves record what was last announced: they are stored together with the success of the
+    task that emits them, so no change is lost and none is announced twice.
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
     with no_retry():
         news = find_change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
     if news is None:
-        raise AirflowSkipException(f"{dataset} holds what was announced last.")
+        raise AirflowSkipException(f"{dataset} has not changed since the last announcement.")
     context["outlet_events"][TRAINING_DATASET].extra = {**news}
     log.info("%s has changed; announcing %s.", dataset, news)
     return news
@@ -77,10 +77,10 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
 def find_change(
     dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader
 ) -> dict[str, str] | None:
-    """Return what is to be announced of the dataset; None if its content was announced last.
+    """Return the extra of the event to emit; None if this content was announced last.
 
-    announced are the extras of the events so far, the newest first. Raises DatasetError where there are no
-    data, StoreErrors where S3 does not answer.
+    announced contains the extras of previous events, newest first. Raises DatasetError if there are no data,
+    and StoreErrors.
     """
     fingerprint = stored_fingerprint(_require_s3(dataset), s3)
     known = (
@@ -92,13 +92,13 @@ def find_change(
 
 
 def is_about(extra: Mapping[str, Any], dataset: str) -> bool:
-    """Whether an event is of this dataset."""
-    named = extra.get("dataset")
-    return isinstance(named, str) and named.rstrip("/") == dataset.rstrip("/")
+    """Return whether an event is about this dataset."""
+    name = extra.get("dataset")
+    return isinstance(name, str) and name.rstrip("/") == dataset.rstrip("/")
 
 
 def _require_s3(dataset: str) -> S3Zip | S3Tree:
-    # What lies in S3 is read the same for every task.
+    # Sources in S3 are parsed the same way for every task, so any will do.
     if dataset.startswith("s3://"):
         origin = parse_source(dataset, "detect")
         if isinstance(origin, S3Zip | S3Tree):

@@ -119,5 +119,5 @@ def test_a_cleared_run_goes_on_with_the_training_that_it_began(
     again = build_challenge(retraining(plan()), dataset, models, jobs)
     assert again == begun
     assert again.conf["model"] == first.path
-    with pytest.raises(PlanError, match=r"changed \(epochs\) since this run began to train job good-1"):
+    with pytest.raises(PlanError, match=r"changed \(epochs\) since this run started training job good-1"):
         build_challenge(retraining(plan(parameters={"epochs": 9})), dataset, models, jobs)

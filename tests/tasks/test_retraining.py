@@ -171,9 +171,9 @@ def test_a_challenger_that_passed_comes_into_production_and_is_announced(
 @pytest.mark.parametrize(
     ("passed", "answer", "said"),
     [
-        (True, Approval(approved=False, by="grace"), "grace refused it, though the gate held: it rose"),
-        (True, Approval(approved=False, by=None), "nobody agreed, though the gate held: it rose"),
-        (True, None, "nobody agreed, though the gate held: it rose"),
+        (True, Approval(approved=False, by="grace"), "grace refused it, although the gate passed: it rose"),
+        (True, Approval(approved=False, by=None), "nobody approved it, although the gate passed: it rose"),
+        (True, None, "nobody approved it, although the gate passed: it rose"),
         (False, None, "it rose"),
     ],
 )
@@ -247,7 +247,7 @@ def test_an_event_about_other_data_does_not_retrain_this_model() -> None:
         return resolve_plan(context(dag_run=run, triggering_asset_events=events), "good")
 
     others = {"dataset": "s3://b/other/"}
-    with pytest.raises(AirflowSkipException, match=r"What changed is s3://b/other/; plan good trains on s3"):
+    with pytest.raises(AirflowSkipException, match=r"The changed data are s3://b/other/; plan good trains"):
         resolved(others)
     mine = {"dataset": "s3://b/mine/"}
     for extras in ((mine,), (others, {"dataset": "s3://b/mine"}), ({},), (others, {})):

@@ -55,7 +55,7 @@ def test_only_a_completed_job_is_a_challenger(
             find_challenger(challenge, jobs.get("a"), timed_out=timed_out)
         return str(refused.value)
 
-    assert "Run retrain__a of train_yolo is over, but job a has not ended: it has no row" in refusal()
+    assert "Run retrain__a of train_yolo has ended, but job a has not: it has no row" in refusal()
     claim(jobs)
     assert "its row still says queued" in refusal()
     assert "Job a has not ended within 2 hours" in refusal(timed_out=True)
@@ -105,7 +105,7 @@ def test_the_trigger_fires_when_the_row_is_completed_though_the_database_was_awa
         finishing.join()
     assert event == {"timed_out": False}
     assert proxy.cuts == 2
-    assert "Job a cannot be asked for now" in caplog.text
+    assert "Job a: status currently unavailable" in caplog.text
 
 
 def test_the_trigger_gives_up_at_its_deadline_also_while_the_database_is_away(

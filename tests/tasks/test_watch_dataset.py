@@ -137,7 +137,7 @@ def test_the_event_of_the_task_tells_what_has_changed_and_a_task_without_news_is
     news = announce_if_changed(dataset, context)
     assert emitted[TRAINING_DATASET].extra == news == find_change(dataset, [], CountingReader(s3.client()))
     events.append(SimpleNamespace(extra=news))
-    with pytest.raises(AirflowSkipException, match="holds what was announced last"):
+    with pytest.raises(AirflowSkipException, match="has not changed since the last announcement"):
         announce_if_changed(dataset, context)
     events.append(SimpleNamespace(extra=None))
     events.append(SimpleNamespace(extra={**news, "fingerprint": "of what came later"}))
