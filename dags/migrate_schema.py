@@ -1,4 +1,4 @@
-"""Migrate the training schema to a revision, in an empty database or alongside an existing platform.
+"""Migrate the training schema to a revision, in an empty database or alongside an existing host application.
 
 | task | what it does |
 |---|---|
@@ -10,7 +10,7 @@ Migrating is idempotent and safe to run concurrently: one run migrates, and the 
 existing table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
 values stay as they are. A downgrade removes only what was created here, and drops data only with
 `confirm_data_loss`. On a database that matters, run it with `dry_run` first; note that filling in `job_id`
-locks and rewrites the platform's table for a moment, even in `plan`.
+locks and rewrites the host application's table for a moment, even in `plan`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ PLANS = deployed_plans().valid
 
 
 def define_tasks(plan: str | None) -> None:
-    """Define the tasks, for the given plan or for the one that the run names."""
+    """Define the tasks, for the given plan or for the plan that the run names."""
 
     @typed_task()
     def resolve_plan() -> Retraining:
@@ -112,12 +112,12 @@ def define_tasks(plan: str | None) -> None:
     promote(resolved, verdict, ask_approval.approval)
 
 
-def build_schedule(planned: Schedule) -> Any:
-    """Return what triggers a plan's own Dag: times, changed data, or both."""
-    if planned.cron is None:
+def build_schedule(schedule: Schedule) -> Any:
+    """Return the schedule of a plan's own Dag: times, changed data, or both."""
+    if schedule.cron is None:
         return [TRAINING_DATASET]
-    times = CronTriggerTimetable(planned.cron, timezone="UTC")
-    return AssetOrTimeSchedule(timetable=times, assets=[TRAINING_DATASET]) if planned.on_new_data else times
+    times = CronTriggerTimetable(schedule.cron, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=times, assets=[TRAINING_DATASET]) if schedule.on_new_data else times
 
 
 def plan_param(names: list[str], default: str | None = None) -> Param:
@@ -156,12 +156,12 @@ def define_scheduled_dag(plan: RetrainPlan, schedule: Schedule) -> None:
         max_active_runs=1,
         is_paused_upon_creation=True,
     )
-    def retrain_yolo_as_planned() -> None:
+    def scheduled_retrain_yolo() -> None:
         define_tasks(plan.name)
 
-    retrain_yolo_as_planned()
+    scheduled_retrain_yolo()
 
 
-for planned in PLANS.values():
-    if planned.schedule is not None:
-        define_scheduled_dag(planned, planned.schedule)
+for plan in PLANS.values():
+    if plan.schedule is not None:
+        define_scheduled_dag(plan, plan.schedule)

@@ -131,7 +131,7 @@ def train_yolo() -> None:
 
     @typed_task()
     def notify_backend(job: ResolvedJob) -> int:
-        """Send the recorded result to the platform's backend, if the connection `training_backend` exists."""
+        """Send the recorded result to the host application's backend, if `training_backend` is configured."""
         from include.tasks.train_yolo import notify_backend
 
         return notify_backend(job, get_current_context())

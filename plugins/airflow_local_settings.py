@@ -1,6 +1,7 @@
-"""Cluster policy, which Airflow finds because plugins/ is on its path: who gets a GPU next, and how many.
+"""Cluster policy that determines which run gets a GPU next, and how many.
 
-Whatever makes or resets task instances must see this file: scheduler, API server, Dag processor.
+Airflow finds it because plugins/ is on its path. Every process that creates or resets task instances needs
+this file: scheduler, API server and Dag processor.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | None = None) -> None:
     """Order the tasks of pool `gpu` by when their runs were created, and give `train` a slot for each GPU.
 
-    Airflow calls this without a run while it makes the instance, and again with one. The scheduler starts the
-    highest weight first and orders equal ones by logical date, which runs over REST lack and Airflow's form
-    fills in. `pool_slots` of a task is fixed when the Dag is parsed, but how many GPUs a run wants is known
-    only from its conf; `resolve_config` refuses a device that is none before `train` is due.
+    Airflow calls this without a run while it creates the instance, and again with one. The scheduler starts
+    the highest weight first and orders equal ones by logical date, which Airflow's form fills in but runs
+    over REST lack. A task's `pool_slots` is fixed when the Dag is parsed, but only the run's conf says how
+    many GPUs it uses; `resolve_config` refuses an invalid device before `train` is scheduled.
     """
     if dag_run is None or task_instance.pool != "gpu":
         return

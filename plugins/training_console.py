@@ -1,7 +1,7 @@
-"""Airflow plugin: the pages of the trainings and their REST API, at /training of Airflow's API server.
+"""Airflow plugin: the training console and its REST API, at /training of Airflow's API server.
 
-Every process of Airflow loads this module, tasks too. The applications, with FastAPI and all, are made only
-where the list is read: in the API server.
+Every Airflow process loads this module, including tasks. The applications, which import FastAPI, are created
+only when the API server reads the list.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """What the API server mounts, and where Airflow's UI shows it: in its menu, and as a tab of each run."""
+    """The applications to mount, and their views in Airflow's UI: in the menu, and as a tab of runs."""
 
     name = "training_console"
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made when it is asked for
-        """Return two applications. Only the API server asks for them, so it registers the listeners too."""
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # created on first access
+        """The FastAPI applications to mount: REST API and console.
+
+        Only the API server reads this property, so the listeners are registered here, too.
+        """
         from include.api import app as api
         from include.console import app as console
         from include.orchestration import marking
@@ -36,7 +39,7 @@ class TrainingConsole(AirflowPlugin):
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """Return what guards all of the API server."""
+        """The middlewares that protect the whole API server."""
         from include.api.addresses import PREFIX as API
         from include.serving.bodies import WEIGHTS
         from include.serving.server import root_middlewares
@@ -45,7 +48,7 @@ class TrainingConsole(AirflowPlugin):
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """Paths from the root of the server, behind a proxy too: Airflow takes them as they are."""
+        """The views, with paths from the root of the server: Airflow does not add a proxy's prefix."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
         console = f"{path}{PREFIX}"
         icons = {
