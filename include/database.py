@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class Statements:
-    """Runs statements by name over one psycopg connection, which stays the caller's to close.
+    """Runs statements by name over one psycopg connection.
 
-    So do its transactions. A row is a named tuple; values that the statement does not name are ignored.
+    The caller closes the connection and controls its transactions. A row is a named tuple; values that the
+    statement does not use are ignored.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -35,5 +36,5 @@ class Statements:
 
     def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
-        # A prepared statement might get a plan that does not look at the values.
+        # The plan of a prepared statement might not depend on the values.
         return cursor.execute(query(name), values, prepare=False)

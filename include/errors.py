@@ -1,9 +1,9 @@
 """The errors of this project, sorted by whether another attempt can help.
 
-Whether a failed task is retried follows from the class of its error (include/orchestration/retries.py): never
-after a FinalError, for hours after a TransientError, a few times after an AttemptError. The families of some
-packages, such as StoreError, hold errors of several kinds. tests/project/test_errors.py compares this
-drawing with the code:
+The class of an error determines whether its task is retried (include/orchestration/retries.py): never after a
+FinalError, for hours after a TransientError, a few times after an AttemptError. Some packages have a base
+class of their own, such as StoreError, with errors of several kinds. tests/project/test_errors.py compares
+this tree with the code:
 
 ProjectError
   AttemptError
@@ -90,20 +90,20 @@ from __future__ import annotations
 
 
 class ProjectError(Exception):
-    """An error with a sentence for the person who reads a task's log or the API's response."""
+    """Base of all errors; the message is a sentence for the reader of a task's log or an API response."""
 
 
 class FinalError(ProjectError):
-    """Another attempt would meet the same: something has to be changed or decided first."""
+    """A retry would fail in the same way: a person has to change or decide something first."""
 
 
 class OwnershipLost(FinalError):
-    """Somebody else continues with the job: this run, or this attempt, has to stop and to change nothing."""
+    """Another run or attempt owns the job now; this one has to stop without changing anything."""
 
 
 class TransientError(ProjectError):
-    """A server is away or busy. The same call can succeed later, on this machine too."""
+    """A server is unavailable or busy. The same call can succeed later, even on this machine."""
 
 
 class AttemptError(ProjectError):
-    """The attempt cannot go on. Another one, now or later, here or on another machine, may succeed."""
+    """The attempt cannot continue. Another one may succeed, now or later, here or on another machine."""

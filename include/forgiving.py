@@ -1,4 +1,4 @@
-"""What a person meant by a value that a form or a JSON library has written in another way."""
+"""Normalizes values that a form or a JSON library writes differently from what the user meant."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def drop_blanks(values: Any, fields: Container[str]) -> Any:
-    """Drop the fields that hold an empty text: an emptied field of a form means "not given".
+    """Return the values without blank strings in `fields`: a blank field of a form means "not given".
 
-    What is no dictionary is returned as it is, and unknown keys are kept, for pydantic to refuse both.
+    A value that is not a dictionary is returned unchanged, and unknown keys are kept; pydantic refuses both.
     """
     if not isinstance(values, dict):
         return values
@@ -17,16 +17,16 @@ def drop_blanks(values: Any, fields: Container[str]) -> Any:
 
 
 def as_whole_number(value: Any) -> Any:
-    """Return 10 for 10.0, which is the same in JSON; anything else as it is."""
+    """Return 10 for 10.0, which is the same number in JSON; any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def as_text(value: Any) -> Any:
-    """Return "0" for 0 and 0.0, where a number names something; anything else as it is."""
+    """Return "0" for 0 and 0.0, for fields in which a number is a name; any other value unchanged."""
     value = as_whole_number(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def is_blank(value: object) -> bool:
-    """Tell whether a value is a text with nothing in it."""
+    """Return whether a value is a blank string."""
     return isinstance(value, str) and not value.strip()

@@ -1,7 +1,7 @@
-"""The most that is accepted from outside, in one place; docs/parameters.md has the same numbers.
+"""Limits on all input from outside; docs/parameters.md lists the same numbers.
 
-Each limit lies far above honest use and far below what would hurt this machine. What exceeds one is refused
-with a sentence that names the limit. CHECK_MEMORY is for what nobody thought of.
+Each limit is far above legitimate use and far below what would harm the machine. Input that exceeds a limit
+is refused with a sentence that names it. CHECK_MEMORY covers attacks that no other limit anticipates.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 # Data YAML
 
 YAML_BYTES = 10 * MIB
-"""Of the file, and of its text after each alias was replaced by what it stands for: 10,000 names of 100
-characters in any script, even escaped (\\uXXXX), are 7 MB."""
+"""Size of the file, and of its text with all aliases expanded: 10,000 names of 100 characters in any script,
+even escaped (\\uXXXX), are 7 MB."""
 
 YAML_NODES = 100_000
-"""Mappings, sequences and scalars, after each alias was replaced."""
+"""Mappings, sequences and scalars, with all aliases expanded."""
 
 YAML_DEPTH = 20
 """Levels of nesting. A data YAML needs four."""
@@ -24,7 +24,7 @@ YAML_SCALAR = 64 * KIB
 """Characters of one value. The longest in Ultralytics' own files, the program in `download`, has 4,000."""
 
 YAML_NUMBER = 18
-"""Digits of a whole number: what PostgreSQL and NumPy hold in 64 bits."""
+"""Digits of a whole number: PostgreSQL and NumPy store it in 64 bits."""
 
 CLASSES = 25_000
 """ImageNet-21K has 21,841."""
@@ -38,7 +38,7 @@ CHANNELS = 256
 # Labels and lists of images
 
 LABEL_BYTES = 16 * MIB
-"""50,000 boxes with 18 digits a number are 5 MB."""
+"""50,000 boxes with 18 digits per number are 5 MB."""
 
 LABEL_LINES = 100_000
 LABEL_COLUMNS = 20_001
@@ -48,87 +48,87 @@ LABEL_LINE = 512 * KIB
 """Characters."""
 
 LIST_BYTES = 256 * MIB
-"""Of a .txt file that lists images."""
+"""Size of a .txt file that lists images."""
 
 IMAGES = 1_500_000
-"""In one split."""
+"""Number of images in one split."""
 
 REPEATS = 100
-"""Of one image in a list, each of which becomes files of its own."""
+"""How often a list may repeat an image; each repetition becomes a separate file."""
 
 FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
-"""What a check collects before it stops: nobody reads more."""
+"""Number of problems after which a check stops: nobody reads more."""
 
-# What is said of it
+# Errors and reports
 
 ERROR_BYTES = 4096
-"""Of `error` in a job's row, which every listing carries."""
+"""Size of `error` in a job's row, which every listing contains."""
 
 SUMMARY_BYTES = 2800
-"""Of a dataset's problems in it; the address of the whole report follows."""
+"""Size of the summary of a dataset's problems in it; the URI of the complete report follows."""
 
 REPORT_BYTES = 32 * MIB
-"""Of that report: FINDINGS with paths of PATH_BYTES are half of it."""
+"""Size of that report: FINDINGS with paths of PATH_BYTES are half of it."""
 
 REPORTED_MESSAGE = 500
-"""Bytes of one problem in it."""
+"""Size of one problem in it, in bytes."""
 
 # Names
 
 NAME_BYTES = 255
-"""Of a file or folder, as file systems have it."""
+"""Length of the name of a file or folder, as in file systems."""
 
 PATH_BYTES = 1024
-"""Of a file's path within its dataset, as S3 has it for keys."""
+"""Length of a file's path within its dataset, as for S3 keys."""
 
 FOLDER_DEPTH = 64
-"""Folders inside each other."""
+"""Nested folders."""
 
 # Archives and prefixes
 
 ARCHIVE_BYTES = 50 * GIB
-"""After unpacking."""
+"""Unpacked size."""
 
 ARCHIVE_FILES = 1_000_000
 ARCHIVE_DIRECTORY = 256 * MIB
-"""Bytes of the list of files at the end of a zip: 256 for each of a million."""
+"""Size of the list of files at the end of a zip: 256 bytes for each of a million files."""
 
 PREFIX_OBJECTS = 4_000_000
-"""Below an S3 prefix: a label for each image of both splits, and some more."""
+"""Objects below an S3 prefix: images and labels of both splits, and some more."""
 
 LISTING_LINE = 8 * KIB
-"""Bytes of an object's name, size and ETag as JSON, in which a character takes up to six."""
+"""Size of an object's name, size and ETag as JSON, in which a character takes up to six bytes."""
 
 # Images
 
 IMAGE_BYTES = 1 * GIB
 IMAGE_PIXELS = 178_956_970
-"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and leaves out larger ones."""
+"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and skips larger ones."""
 
 # Pretrained weights
 
 WEIGHTS_BYTES = 4 * GIB
-"""Of a file that is a job's `model`: whole states of the largest models take 1.5 GB."""
+"""Size of a file used as `model`: complete states of the largest models take 1.5 GB."""
 
 WEIGHTS_SECONDS = 1_800
-"""For the transfer of a pretrained file: the largest of those that Ultralytics publishes have 150 MB."""
+"""Time for downloading a pretrained file: the largest that Ultralytics publishes have 150 MB."""
 
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB
-"""Address space beyond what the process has when it begins; a million images take 1.6 GiB."""
+"""Address space in addition to what the process has at its start; a million images take 1.6 GiB."""
 
 CHECK_CPU_SECONDS = 600
-"""Between two messages of the process, which reports its progress every ten seconds."""
+"""CPU time between two messages of the process, which reports progress every ten seconds."""
 
 # Requests
 
 TEXT = 1024
-"""Characters of a text parameter: an S3 key has at most as many."""
+"""Characters of a text parameter, as for S3 keys."""
 
 OVERRIDES_VALUES = 1_000
-"""Values in `overrides`, those of lists included. There are 130 arguments."""
+"""Values in `overrides`, including those of lists. There are 130 arguments."""
 
 OVERRIDES_DEPTH = 4
 METRICS = 1_000
@@ -136,7 +136,7 @@ METRICS = 1_000
 
 
 def in_words(size: int) -> str:
-    """Write a number of bytes for a person, exactly where it is round."""
+    """Return a number of bytes in a readable unit, exact if it is a whole number of units."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:
             number = size / unit

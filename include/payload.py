@@ -1,4 +1,4 @@
-"""What every model that travels between tasks has in common."""
+"""The base of all models that tasks exchange."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Payload(BaseModel):
-    """What a task returns, and other tasks take."""
+    """Base of the models that a task returns and other tasks receive."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""The statements on the training tables: the files of `sql/queries`."""
+"""Reads the SQL statements in `sql/queries`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INCLUDE = re.compile(rb"-- include: (\w+)\n")
 
 @cache
 def query(name: str) -> bytes:
-    """Return the text of `sql/queries/{name}.sql`, complete with the parts that it includes.
+    """Return the text of `sql/queries/{name}.sql`, with its includes expanded.
 
     `-- include: matching_jobs` at the end of a line stands for the text of `parts/matching_jobs.sql`.
     """

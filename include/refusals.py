@@ -1,4 +1,4 @@
-"""What pydantic objects to, as one sentence for the person who gave the value."""
+"""Turns pydantic's validation errors into sentences for the user who entered the values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OTHERS_NAMED = 10
 
 
 def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
-    """Write a value that somebody gave, in at most so many characters.
+    """Return the repr of a user's value, in at most `longest` characters.
 
-    It is never written in full and then cut: a small value can stand for gigabytes, and for a very long
-    number Python refuses.
+    The full repr is never built, because a small value can expand to gigabytes, and Python refuses to convert
+    very long numbers.
     """
     short = reprlib.Repr()
     short.maxlevel, short.maxlist, short.maxdict = 3, 6, 4
@@ -31,7 +31,7 @@ def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
 
 
 def shorten(text: str, longest: int) -> str:
-    """Return `text` in at most so many bytes of UTF-8, and without what PostgreSQL cannot store."""
+    """Return `text` in at most `longest` bytes of UTF-8, without characters that PostgreSQL cannot store."""
     text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= longest:
@@ -41,7 +41,7 @@ def shorten(text: str, longest: int) -> str:
 
 
 def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
-    """Say the first thing that is wrong with the parameters of `taker`, and name the other wrong fields."""
+    """Return the first error in the parameters of `taker`, followed by the names of other wrong fields."""
     first, *others = error.errors(include_url=False)
     field = _field(first)
     also = sorted({str(other["loc"][0])[:LONGEST_SHOWN] for other in others if other["loc"]} - {field})
@@ -50,16 +50,17 @@ def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: 
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Say of each field that is wrong the first thing that is wrong with it."""
-    said: dict[str, str] = {}
-    for each in error.errors(include_url=False):
-        objection = _objection(each, model, taker)
-        said.setdefault(str(each["loc"][0]) if each["loc"] else field_of(objection, model), objection)
-    return said
+    """Return the first error of each wrong field, by its name."""
+    sentences: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        objection = _objection(detail, model, taker)
+        field = str(detail["loc"][0]) if detail["loc"] else field_of(objection, model)
+        sentences.setdefault(field, objection)
+    return sentences
 
 
 def field_of(sentence: str, model: type[BaseModel]) -> str:
-    """Return the field that a sentence is about, which begins with its name; "" where it names none."""
+    """Return the field that a sentence starts with; "" if it starts with none."""
     name = re.split(r"[=\s:]", sentence, maxsplit=1)[0]
     return name if name in model.model_fields else ""
 

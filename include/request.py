@@ -1,4 +1,4 @@
-"""What every Dag's request has in common: the parameters of a run, parsed or refused with one sentence."""
+"""The base of all Dags' requests: parses the parameters of a run, or refuses them with one sentence."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from include.refusals import first_error_sentence
 
 
 class RequestRefused(FinalError):
-    """The parameters of a run are not what its Dag takes."""
+    """The parameters of a run are invalid."""
 
 
 class Request(BaseModel):
-    """The parameters of a Dag's run. The form in Airflow's UI is generated from the fields."""
+    """Parameters of a Dag run. The form in Airflow's UI is generated from the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
     dag_id: ClassVar[str]
-    """Name of the Dag, for the sentence of a refusal."""
+    """Name of the Dag, for error sentences."""
 
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> Self:

@@ -1,11 +1,11 @@
-"""Folders in which no other account of this machine can put anything.
+"""Ensures that no other account of this machine can write into a training's folders.
 
-A training trusts its own folders: it continues from states that it finds there, and feeds the data that lie
-there to Ultralytics. Where another account could have prepared them, or can replace them at any moment, it
-must not begin. Trusted are this user and root. Whoever owns a folder decides on its group, so a folder that
-its group may write to is accepted: Kubernetes' fsGroup volumes (root's, 2775) are of this kind. Containers
-whose user varies (OpenShift) share their files by group 0, to which no ordinary account belongs; for them a
-folder of group 0 is their own, whoever made it.
+A training trusts its own folders: it resumes from states that it finds there, and passes the data in them to
+Ultralytics. It must not start if another account could have prepared them, or could replace them at any time.
+Only this user and root are trusted. The owner of a folder decides about its group, so a group-writable folder
+is accepted: Kubernetes' fsGroup volumes (root's, 2775) are of this kind. Containers whose user varies
+(OpenShift) share their files through group 0, to which no ordinary account belongs; for them, a folder of
+group 0 counts as their own, regardless of its owner.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pathlib import Path
 from include.errors import FinalError
 
 _MOST_LINKS = 40
-"""As in the kernel."""
+"""The kernel's limit."""
 
 REMEDY = "set TRAINING_ROOT to a folder of your own"
 
 
 class UntrustedFolder(FinalError):
-    """A folder that another account of this machine could have prepared, with a sentence of what to do."""
+    """Another account of this machine could have prepared the folder; the message says what to do."""
 
 
 def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
-    """Create the folder and those above it, closed to others unless they share the one they are made in.
+    """Create the folder and its parents, closed to other users unless the group shares the parent.
 
-    Returns `path`. Raises UntrustedFolder for one that is there already and is not to be trusted.
+    Returns `path`. Raises UntrustedFolder if an existing folder cannot be trusted.
     """
     missing = []
     folder = path.absolute()
@@ -40,16 +40,16 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
         missing.append(folder)
         folder = folder.parent
     with _explain_errors(path, remedy):
-        for each in reversed(missing):
-            # Where another process is faster, whose it is is judged below.
+        for folder in reversed(missing):
+            # If another process has created it meanwhile, its owner is checked below.
             with suppress(FileExistsError):
-                each.mkdir(mode=_choose_mode(each.parent.stat()))
+                folder.mkdir(mode=_choose_mode(folder.parent.stat()))
     require_trusted_folder(path, remedy)
     return path
 
 
 def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
-    """Raise UntrustedFolder unless the folder is ours, and nobody else can replace it or write into it."""
+    """Raise UntrustedFolder unless this user owns the folder and nobody else can replace or write to it."""
     with _explain_errors(path, remedy):
         for step, container, found in _walk_to(path):
             _require_irreplaceable(step, container, found, path, remedy)
@@ -58,9 +58,9 @@ def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
 
 
 def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]]:
-    """Yield each folder and symbolic link that the kernel passes on its way to `path`.
+    """Yield each folder and symbolic link on the kernel's way to `path`.
 
-    With each comes the status of the folder that holds it, and its own.
+    Each is yielded with the status of its parent folder and its own status.
     """
     links = 0
     folder, pending = Path("/"), list(reversed(path.absolute().parts[1:]))
@@ -86,7 +86,7 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """Refuse a folder that everybody may write to, unless it is sticky and what it holds is trusted."""
+    """Raise UntrustedFolder if another account can replace `step`, or created it in a folder open to all."""
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
@@ -96,7 +96,7 @@ def _require_irreplaceable(
             )
         if not _is_trusted(found):
             raise UntrustedFolder(
-                f"{_describe(step, found)} was made by another account where everybody can make one, so "
+                f"{_describe(step, found)} was created by another account in a folder open to all, so "
                 f"{path} is not trusted; remove it, or {remedy}"
             )
 
@@ -128,7 +128,7 @@ def _explain_errors(path: Path, remedy: str) -> Iterator[None]:
 
 
 def _is_trusted(found: os.stat_result) -> bool:
-    """Whether this user or root made it; for a container's user, also what belongs to group 0."""
+    """Return whether this user or root owns it; for a container's user, also whether its group is 0."""
     user = os.geteuid()
     if found.st_uid in {0, user}:
         return True
@@ -136,9 +136,9 @@ def _is_trusted(found: os.stat_result) -> bool:
 
 
 def _choose_mode(parent: os.stat_result) -> int:
-    """Return the mode of a folder that is made there.
+    """Return the mode for a new folder in `parent`.
 
-    A group that shares the parent on purpose shares it too; anybody else does not.
+    A group that deliberately shares the parent shares the folder, too; nobody else does.
     """
     handed_down = parent.st_mode & stat.S_ISGID or parent.st_gid == os.getegid()
     shared = parent.st_mode & stat.S_IWGRP and not parent.st_mode & stat.S_IWOTH

@@ -142,7 +142,7 @@ def test_a_folder_below_one_that_another_account_made_in_a_sticky_one_is_refused
     made(place / "tmp" / "trap", 0o755, SOMEBODY)
     told = refusal_for_us(made(place / "tmp" / "trap" / "root", 0o700, US))
     assert told is not None
-    assert "was made by another account where everybody can make one" in told
+    assert "was created by another account in a folder open to all" in told
 
 
 @as_root
