@@ -207,7 +207,7 @@ class TrainingAttempt:
         self._row.record_inexact(reason)
 
     def _has_state(self) -> bool:
-        """Whether this training has a state, in S3 according to the row or on this machine."""
+        """Return whether this training has a state, in S3 according to the row or on this machine."""
         return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
@@ -338,7 +338,7 @@ def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Trai
 
 
 def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
-    """Whether the job is to stop at its starting point, which may have to be the end of an epoch."""
+    """Return whether a stop request applies at the starting point, which may not be the end of an epoch."""
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)

@@ -39,13 +39,13 @@ class EpochRecorder:
 
     def __init__(self, row: JobRecord) -> None:
         self._row = row
-        self._changed = threading.Condition()  # guards everything below
+        self._changed = threading.Condition()  # guards all attributes below
         self._waiting: deque[EpochReport] = deque()
         self._tries = 0
         self._progress: Progress | None = None
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
         self._stop = StopRequest.NONE
-        self._asked = self._over = False
+        self._wake_requested = self._closed = False
         self._problem: Exception | None = None
         self._error: Exception | None = None
         self._inexact_reason: str | None = None
@@ -57,7 +57,7 @@ class EpochRecorder:
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
-            self._over = True
+            self._closed = True
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
@@ -67,7 +67,7 @@ class EpochRecorder:
         """
         with self._changed:
             self._waiting.append(epoch)
-            self._ask()
+            self._wake_writer()
             if self._problem is None:
                 settled = self._changed.wait_for(lambda: not self._waiting or self._failed, _ANSWER_SECONDS)
                 if not settled:
@@ -91,7 +91,7 @@ class EpochRecorder:
         """Write the queued epochs; return whether the job is to stop. Raises psycopg's errors."""
         with self._changed:
             before = self._tries
-            self._ask()
+            self._wake_writer()
             self._changed.wait_for(lambda: not self._waiting or self._error or self._tries > before)
             self._raise_error()
             if self._waiting and self._problem is not None:
@@ -102,8 +102,8 @@ class EpochRecorder:
     def _failed(self) -> bool:
         return self._problem is not None or self._error is not None
 
-    def _ask(self) -> None:
-        self._asked = True
+    def _wake_writer(self) -> None:
+        self._wake_requested = True
         self._changed.notify_all()
 
     def _raise_error(self) -> None:
@@ -136,10 +136,10 @@ class EpochRecorder:
         """Return the next entry to write, after a pause if the last write failed; None at the end."""
         with self._changed:
             if self._problem is not None:
-                self._changed.wait_for(lambda: self._asked or self._over, _RETRY_SECONDS)
-            self._changed.wait_for(lambda: self._waiting or self._over or self._progress_is_due)
-            self._asked = False
-            if self._over:
+                self._changed.wait_for(lambda: self._wake_requested or self._closed, _RETRY_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._closed or self._progress_is_due)
+            self._wake_requested = False
+            if self._closed:
                 return None
             if self._waiting:
                 return self._waiting[0]

@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 10.0
 
-_FULL = 0.92
+_USABLE_FRACTION = 0.92
 """Fraction of the limit that an attempt may use."""
 
-_GROWN = 0.1
+_GROWN_FRACTION = 0.1
 """Restarting helps only if the attempt has grown by this fraction of the limit since its first batch."""
 
 _LEAST_SECONDS = 300.0
@@ -52,7 +52,7 @@ class MemoryWatch:
         self._started: float | None = None
         self._first: int | None = None
         self._warned = False
-        self._over = threading.Event()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self.used = 0
         """Memory use in bytes at the last check."""
@@ -66,7 +66,7 @@ class MemoryWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._closed.set()
         self._thread.join()
         _Reports.folder = None
         self._reports.cleanup()
@@ -83,12 +83,12 @@ class MemoryWatch:
         self.used = used = sum(_pss(process) for process in _family())
         if self._first is None:
             self._first = used
-        if used < _FULL * self._limit:
+        if used < _USABLE_FRACTION * self._limit:
             return
         figures = f"{used / _GIB:.1f} GiB of {self._limit / _GIB:.1f} GiB"
         grown = used - self._first
         since = time.monotonic() - self._started
-        if grown >= _GROWN * self._limit and since >= self._least_seconds:
+        if grown >= _GROWN_FRACTION * self._limit and since >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than when "
                 "when training started: its state is saved before the kernel kills it, and the next attempt "
@@ -103,7 +103,7 @@ class MemoryWatch:
             )
 
     def _run(self) -> None:
-        while not self._over.wait(_CHECK_SECONDS):
+        while not self._closed.wait(_CHECK_SECONDS):
             self.check()
 
 

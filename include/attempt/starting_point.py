@@ -265,7 +265,7 @@ class Recovery:
             return None
 
     def _is_best_for(self, own: _FoundState, path: Path) -> bool:
-        """Whether the file is undamaged and not older than the best epoch in the state."""
+        """Return whether the file is undamaged and not older than the best epoch in the state."""
         if not path.is_file():
             return False
         try:

@@ -95,7 +95,7 @@ class Tracker:
         self._sent = -1
         self._problem: str | None = None
         self._final: RowUpdate | None = None
-        self._news, self._over = threading.Event(), threading.Event()
+        self._news, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -112,7 +112,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._over.set()
+        self._closed.set()
         self._news.set()
         if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time
             self._thread.join(_LAST_SECONDS)
@@ -138,7 +138,7 @@ class Tracker:
             )
 
     def _run(self, mirror: JobMirror, server: str) -> None:
-        while not self._over.is_set():
+        while not self._closed.is_set():
             self._news.clear()
             final = self._final
             problem = self._try(mirror, final)

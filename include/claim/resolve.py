@@ -215,7 +215,7 @@ def _refuse_unless_free(
 
 
 def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
-    """Whether the row's run was deleted and this is a new run with the same id."""
+    """Return whether the row's run was deleted and this is a new run with the same id."""
     same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
     return same and row.updated_at is not None and row.updated_at < run.created_at
 

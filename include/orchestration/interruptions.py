@@ -46,7 +46,7 @@ def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace 
     not respond, this attempt is not counted.
     """
     try:
-        kills = _begin(context, progress, trace)
+        kills = _store_start(context, progress, trace)
     except AirflowRuntimeError as error:
         log.warning("Could not look up how often this task was killed: %s", error)
         return
@@ -79,7 +79,7 @@ def fingerprint_of(context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _begin(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
+def _store_start(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
     """Store the attempt; return the traces of the preceding attempts that were killed without progress."""
     attempt = context["ti"].try_number
     before, kills = _load_note(context), []

@@ -107,7 +107,10 @@ class JobEnded(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", values
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll in a worker thread, since a poll may block for seconds."""
+        """Yield one event, once the job has ended or the deadline has passed.
+
+        Polls in a worker thread, since a poll may block for seconds.
+        """
         abandoned_since: float | None = None
         while True:
             try:
