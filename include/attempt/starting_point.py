@@ -61,11 +61,8 @@ def read_finished_epochs(
     seconds = [later - before for before, later in pairwise([0.0, *times])]
     rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
     return tuple(
-        (
-            int(epoch) - 1,
-            dict(zip(columns, row, strict=True)),
-            max(took, 0.0),
-        )  # each attempt has a clock of its own
+        # Each attempt has a clock of its own, so a difference may be negative.
+        (int(epoch) - 1, dict(zip(columns, row, strict=True)), max(took, 0.0))
         for epoch, row, took in zip(epochs, rows, seconds, strict=True)
     )
 
@@ -116,7 +113,7 @@ class Recovery:
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # later writes may replace these objects, but no newer ones
+            for kind in CHECKPOINT_KINDS:  # this store may replace these objects, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
