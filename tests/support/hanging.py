@@ -56,7 +56,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
         folder,
         images=IMAGES,
         model=architecture(folder, "classify"),
-        epochs=EPOCHS if "ranks" not in options else 9999,
+        epochs=9999 if options else EPOCHS,  # those with workers or ranks end only by what is done to them
         save_dir=folder / "run",
         arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},
         identity={"job": "a"},
