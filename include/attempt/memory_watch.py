@@ -90,7 +90,7 @@ class MemoryWatch:
         since = time.monotonic() - self._started
         if grown >= _GROWN_FRACTION * self._limit and since >= self._least_seconds:
             self.shortage = (
-                f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than when "
+                f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than "
                 "when training started: its state is saved before the kernel kills it, and the next attempt "
                 "starts with free memory. If this recurs, use fewer workers, or cache=false or disk"
             )

@@ -11,6 +11,7 @@ from include.s3.bucket import Bucket
 from include.s3.errors import (
     BucketMissing,
     ObjectNotFound,
+    StoreUnreachable,
     error_code,
     is_condition_failed,
     is_not_found,
@@ -77,6 +78,8 @@ class S3ObjectReader:
         try:
             with translate_s3_errors(self._client, location):
                 yield
+        except StoreUnreachable as error:
+            raise StoreUnreachable(f"{location.uri} cannot be read: {error}") from error
         except BucketMissing as error:
             raise BucketMissing(
                 f"{location.uri} does not exist: there is no such bucket at {endpoint}; check the bucket's "

@@ -71,7 +71,7 @@ def test_what_runs_is_not_hidden(
     connection.execute("UPDATE training_jobs SET status = %s", [status])
     connection.commit()
     answer = archive("POST")
-    assert (answer.status_code, "has not ended" in answer.json()["detail"]) == (409, True)
+    assert (answer.status_code, "is still active" in answer.json()["detail"]) == (409, True)
     assert archive("DELETE").status_code == 200
 
 

@@ -137,7 +137,7 @@ def test_who_is_silent_is_not_waited_for(api_url: str, monkeypatch: pytest.Monke
 def test_a_third_one_is_told_to_come_back_while_two_are_sending(
     store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "_TURN_SECONDS", 0.2)
+    monkeypatch.setattr(pretrained, "_WAIT_SECONDS", 0.2)
     with silent_client(api_url), silent_client(api_url):
         # The server runs in this process. A third one before them would have taken one of their turns.
         until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)

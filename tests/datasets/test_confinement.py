@@ -37,7 +37,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         math.factorial,
         (10**8,),
         ProcessLimits(cpu_seconds=1),
-        "used 1 s of CPU time without making progress",
+        "made no progress within 1 s of CPU time",
     ),
     "a crash": (os.abort, (), ProcessLimits(), r"was killed \(SIGABRT\)"),
     "the kernel, for lack of memory": (

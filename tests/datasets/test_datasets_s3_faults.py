@@ -56,7 +56,7 @@ def test_what_is_missing_in_s3_is_named(
         f"s3://{bucket}/nothing/",
         f"s3://{bucket}/set/data.yaml",
     ):
-        with pytest.raises(DatasetError, match=r"check the bucket and the (key|prefix)") as refused:
+        with pytest.raises(DatasetError, match=r"check the (bucket and the (key|prefix)|key)") as refused:
             check_dataset(source, "detect", cache, reader)
         assert source in str(refused.value)
 
