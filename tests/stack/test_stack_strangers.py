@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 import requests
+from botocore.exceptions import ClientError
 
 from include.stack import certificates, processes
 from include.stack.certificates import prepare_certificates
@@ -145,7 +147,7 @@ def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None
             processes.start(earlier)
             processes.wait_until_ready(earlier, stack.s3._answers, 60)
             stack.s3.ensure_bucket(BUCKET)
-            stack.s3.client().put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
+            until(lambda: _stored(stack), "a volume that takes an object")  # a moment after the port is open
             ports = stack.ports.s3
             assert KEY in as_stranger(partial(listed, shell(ports), 60)) or not _reachable_by_others(WEED)
             stack.s3.stop()
@@ -156,6 +158,13 @@ def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None
             assert as_stranger(partial(demands_certificate, ports.filer_grpc))
         finally:
             stack.down(quiet())
+
+
+def _stored(stack: Stack) -> bool:
+    with suppress(ClientError):
+        stack.s3.client().put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
+        return True
+    return False
 
 
 def _reachable_by_others(path: Path) -> bool:

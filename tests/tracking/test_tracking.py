@@ -395,7 +395,9 @@ def test_what_is_no_server_is_refused_without_showing_it(
     caplog: pytest.LogCaptureFixture,
     uri: str,
 ) -> None:
-    with pytest.raises(TrackingSettingsError, match=r"Give that of a tracking server") as refused:
+    with pytest.raises(
+        TrackingSettingsError, match=r"must be the http:// or https:// address of a tracking server"
+    ) as refused:
         TrackingServer.from_environment({"MLFLOW_TRACKING_URI": uri})
     assert "pa55word" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
