@@ -1,6 +1,6 @@
 // What the console reads from answers of Airflow's own REST API.
 declare namespace Airflow {
-  /** JSON schema of a Dag's parameter, with the keywords that include/pipeline/form.py adds. */
+  /** JSON schema of a Dag's parameter, with the keywords that include/orchestration/params.py adds. */
   interface ParamSchema {
     type?: string | string[];
     enum?: Array<string | null>;
