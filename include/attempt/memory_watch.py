@@ -60,7 +60,10 @@ class MemoryWatch:
         """Why this attempt has to end, as a sentence; None as long as it may continue."""
 
     def __enter__(self) -> Self:
-        self._reports = TemporaryDirectory(prefix="training-memory-")
+        self._reports = TemporaryDirectory(
+            prefix="training-memory-",
+            ignore_cleanup_errors=True,  # a worker may be writing its report
+        )
         _Reports.collect_in(Path(self._reports.name))
         self._thread.start()
         return self
