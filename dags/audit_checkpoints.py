@@ -47,7 +47,7 @@ def audit_checkpoints() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code."""
-        from include.tasks.train_yolo import require_current_schema
+        from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()
 

@@ -40,7 +40,7 @@ def promote_model() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code."""
-        from include.tasks.train_yolo import require_current_schema
+        from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()
 

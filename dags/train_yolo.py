@@ -55,7 +55,8 @@ def train_yolo() -> None:
     @task
     def check_schema() -> None:
         """Fail early if the tables are older than the code. Training never migrates them."""
-        from include.tasks.train_yolo import record_unrecorded_failures, require_current_schema
+        from include.orchestration.current_schema import require_current_schema
+        from include.tasks.train_yolo import record_unrecorded_failures
 
         require_current_schema()
         record_unrecorded_failures(get_current_context())

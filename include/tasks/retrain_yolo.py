@@ -20,13 +20,13 @@ from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.current_schema import require_current_schema
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
 from include.retraining.gate import decide
 from include.retraining.novelty import find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
-from include.schema.current import require_current
 from include.tasks.promote_model import announce
 from include.tasks.retrain_payloads import (
     Challenge,
@@ -61,8 +61,7 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
     Raises AirflowSkipException if the run was triggered by data that the plan does not use.
     """
     dag_run = context["dag_run"]
-    with open_training_db() as connection, no_retry():
-        require_current(connection)
+    require_current_schema()
     with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
         chosen = request.apply_to(deployed_plans().require(request.plan))

@@ -30,7 +30,6 @@ from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
 from include.s3.conditional_writes import require_conditional_writes
-from include.schema.current import require_current
 from include.tasks.audit_checkpoints import live_runs
 from include.weights.initial import InitialWeightsFinder
 
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
 
 log = logging.getLogger(__name__)
-
-
-def require_current_schema() -> None:
-    """Fail at once, without a retry, if the schema is not the revision that this code requires."""
-    with open_training_db() as connection, no_retry():
-        require_current(connection)
 
 
 def record_unrecorded_failures(context: Context) -> None:

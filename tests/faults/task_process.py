@@ -134,6 +134,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
     from include.checkpoints.checkpoint import Checkpoint
     from include.claim.resolved_job import ResolvedJob
     from include.datasets.reference import DatasetReference
+    from include.orchestration.current_schema import require_current_schema
     from include.tasks import train_yolo as tasks
 
     def job(run: Run) -> ResolvedJob:
@@ -154,7 +155,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
         return model.model_dump(mode="json")
 
     programs: dict[str, Callable[[Run, Any], Any]] = {
-        "check_schema": lambda run, context: tasks.require_current_schema(),
+        "check_schema": lambda run, context: require_current_schema(),
         "resolve_config": lambda run, context: dump(tasks.resolve_config(context)),
         "check_dataset": lambda run, context: dump(tasks.check_job_dataset(job(run), context)),
         "train": lambda run, context: dump(tasks.train(job(run), dataset(run), context)),
