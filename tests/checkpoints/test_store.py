@@ -21,6 +21,7 @@ from include.s3.client import client_config
 from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing, ObjectNotFound
 from include.s3.upload import TransferLimits
 from tests.support.crafted_checkpoints import archive, call, checkpoint, crafted, pickled, tensor
+from tests.support.dataset_steps import arguments
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,14 +37,7 @@ MakeCheckpoint = Callable[..., Checkpoint]
 
 @pytest.fixture(scope="module")
 def client(s3: S3) -> S3Client:
-    return boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint_url,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(),
-    )
+    return boto3.client("s3", **arguments(s3), config=client_config())
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.upload import TransferLimits
+from tests.support.dataset_steps import arguments
 from tests.support.model_versions import body, metadata, promote_over_present, replace, trained, version_of
 
 if TYPE_CHECKING:
@@ -36,19 +37,7 @@ LARGE = Random(7).randbytes(5 * 1024**2 + 77)
 
 @pytest.fixture(scope="module")
 def client(s3: S3) -> S3Client:
-    return boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint_url,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(),
-    )
-
-
-@pytest.fixture
-def production(bucket: str) -> str:
-    return f"s3://{bucket}/models/digits/production/best.pt"
+    return boto3.client("s3", **arguments(s3), config=client_config())
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject, StoreError
+from tests.support.dataset_steps import arguments
 from tests.support.model_versions import body, metadata, promote_over_present, replace, version_of
 
 if TYPE_CHECKING:
@@ -32,19 +33,7 @@ Connection = psycopg.Connection[Any]
 @pytest.fixture
 def client(s3: S3) -> S3Client:
     """A client of each test's own, for some look at what it sends."""
-    return boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint_url,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(),
-    )
-
-
-@pytest.fixture
-def production(bucket: str) -> str:
-    return f"s3://{bucket}/models/digits/production/best.pt"
+    return boto3.client("s3", **arguments(s3), config=client_config())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -11,25 +10,7 @@ from sqlalchemy import Engine
 
 from include.schema.errors import MigrationRefused
 from include.schema.migrations import apply, plan, verify
-from include.stack.postgres import Postgres
 from tests.support import platforms
-
-
-@pytest.fixture
-def platform_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
-
-
-@pytest.fixture
-def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(platform_url) as connection:
-        yield connection
-
-
-@pytest.fixture
-def engine(platform_url: str) -> Engine:
-    return platforms.engine(platform_url)
 
 
 @pytest.mark.parametrize("job_id", ["varchar(36) PRIMARY KEY", "text NOT NULL UNIQUE"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -11,26 +10,8 @@ from sqlalchemy import Engine
 
 from include.schema.errors import MigrationRefused, SchemaUnverified
 from include.schema.migrations import apply, plan, verify
-from include.stack.postgres import Postgres
 from tests.support import platforms
 from tests.support.platforms import PLATFORMS, ROWS, Platform
-
-
-@pytest.fixture
-def platform_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
-
-
-@pytest.fixture
-def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(platform_url) as connection:
-        yield connection
-
-
-@pytest.fixture
-def engine(platform_url: str) -> Engine:
-    return platforms.engine(platform_url)
 
 
 @pytest.fixture(params=PLATFORMS)

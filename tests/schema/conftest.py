@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from include.stack.postgres import Postgres
+from tests.support import platforms
+
+
+@pytest.fixture
+def platform_url(postgres: Postgres) -> Iterator[str]:
+    with platforms.fresh_schema(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(platform_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def engine(platform_url: str) -> Engine:
+    return platforms.engine(platform_url)
