@@ -6,6 +6,6 @@
     include.datasets.listings.S3Listings        records which objects were checked under a prefix
     include.datasets.errors                     what can be wrong with a dataset
 
-The first two run without torch and Ultralytics. Checking images needs Pillow; drawing the bundled digits,
-which only `materialize` does, needs scikit-learn.
+The first two run without torch and Ultralytics. Checking images needs Pillow, OpenCV and NumPy; drawing the
+bundled digits, which only `materialize` does, needs scikit-learn.
 """
