@@ -11,6 +11,7 @@ from include.datasets.confinement import run_confined
 from include.datasets.examination import examine
 from include.datasets.fetch import locate
 from include.datasets.reference import DatasetReference
+from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 from include.trusted_folders import make_trusted_folder
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 
 _NO_ROOTS = DatasetRoots()
+_USUAL_RULES = CheckRules()
 
 
 def check_dataset(
@@ -32,10 +34,12 @@ def check_dataset(
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
     listings: Listings | None = None,
+    rules: CheckRules = _USUAL_RULES,
 ) -> DatasetReference:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
-    listings record the current objects under an S3 prefix, for `materialize` on other machines.
+    listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
+    training's arguments that change which data are valid.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
@@ -44,10 +48,12 @@ def check_dataset(
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
-        return digits.reference()
+        return digits.reference(rules.split)
     cache = make_trusted_folder(cache).resolve()
     place, fingerprint = locate(origin, source, cache, s3, roots, listings)
-    found = run_confined(examine, place.as_json(), task, fingerprint, source=source)
-    reference = DatasetReference(source=source, task=task, **found)
+    found = run_confined(
+        examine, place.as_json(), task, fingerprint, rules.model_dump(mode="json"), source=source
+    )
+    reference = DatasetReference(source=source, task=task, split=rules.split, **found)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude={"classes"}))
     return reference

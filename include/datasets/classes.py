@@ -11,16 +11,24 @@ from include.datasets.samples import Layout, images_below, resolve_samples
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from include.datasets.rules import Split
     from include.datasets.samples import Place, Sample
 
-# The order in which check_cls_dataset looks for the validation split.
-_VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
+# The order in which check_cls_dataset looks for a split.
+_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "validation", "valid", "test"),
+    "test": ("test", "val", "validation", "valid"),
+}
 
 
-def read_class_folders(place: Place) -> Layout:
-    """Find all images of both splits; the classes are the folders of train/, in torchvision's order."""
+def read_class_folders(place: Place, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with; the latter are those of `split`.
+
+    The classes are the folders of train/, in torchvision's order.
+    """
     if place.path.is_file():
         raise DatasetError(
             f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
@@ -28,14 +36,15 @@ def read_class_folders(place: Place) -> Layout:
         )
     boundary = Boundary(place.folder, place.source, place.barred)
     root = _find_root(place.path, boundary)
-    validation = next((root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()), None)
+    validation = next((root / name for name in _FOLDERS[split] if (root / name).is_dir()), None)
     if validation is None:
         raise DatasetError(
             f"Dataset {place.source!r} has no val/ next to train/; move some of the images there"
         )
+    folders = {"train": root / "train", split: validation}
     splits = {
-        split: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
-        for split, folder in (("train", root / "train"), ("val", validation))
+        name: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
+        for name, folder in folders.items()
     }
     names = _list_visible_folders(root / "train")
     if len(names) > CLASSES:
@@ -43,8 +52,8 @@ def read_class_folders(place: Place) -> Layout:
             f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
             f"{CLASSES:,} classes"
         )
-    _require_complete(place.source, root, validation, names, splits)
-    return Layout(root, "classify", dict(enumerate(names)), splits)
+    _require_complete(place.source, names, folders, splits)
+    return Layout(root, "classify", dict(enumerate(names)), splits, validation=split)
 
 
 def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
@@ -84,12 +93,13 @@ def _limit_count(
 
 
 def _require_complete(
-    source: str, root: Path, validation: Path, names: list[str], splits: dict[str, tuple[Sample, ...]]
+    source: str, names: list[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
 ) -> None:
-    findings = []
-    for split, folder in (("train", root / "train"), ("val", validation)):
-        if not splits[split]:
-            findings.append(Finding(f"{folder.name}/", None, "none of the class folders contains an image"))
+    findings = [
+        Finding(f"{folder.name}/", None, "none of the class folders contains an image")
+        for split, folder in folders.items()
+        if not splits[split]
+    ]
     known = set(names)
     filled = {Path(sample.name).parts[0] for sample in splits["train"]}
     findings += [
@@ -98,8 +108,9 @@ def _require_complete(
         if name not in filled
     ]
     findings += [
-        Finding(f"{validation.name}/{name}/", None, "there is no class of this name in train/")
-        for name in _list_visible_folders(validation)
+        Finding(f"{folder.name}/{name}/", None, "there is no class of this name in train/")
+        for folder in folders.values()
+        for name in _list_visible_folders(folder)
         if name not in known
     ]
     if findings:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.boundary import Boundary
+    from include.datasets.rules import Split
 
-SPLITS = ("train", "val")
 _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 
@@ -27,7 +27,8 @@ _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 class Description:
     """The content of a data YAML.
 
-    splits maps train and val to paths as written; extras are the other keys that Ultralytics reads.
+    splits maps train and the split to validate with to paths as written; extras are the other keys that
+    Ultralytics reads.
     """
 
     file: Path
@@ -66,8 +67,11 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     )
 
 
-def read_description(file: Path, task: str, source: str) -> Description:
-    """Read and check a data YAML. A `download` key is ignored: Ultralytics would execute it."""
+def read_description(file: Path, task: str, source: str, split: Split = "val") -> Description:
+    """Read and check a data YAML, of which only `train` and `split` are used.
+
+    A `download` key is ignored: Ultralytics would execute it.
+    """
     try:
         data = load_yaml(file)
         if not isinstance(data, dict):
@@ -76,7 +80,7 @@ def read_description(file: Path, task: str, source: str) -> Description:
         description = Description(
             file=file,
             path=_text_or_none(data, "path"),
-            splits={split: _paths(data, split) for split in SPLITS},
+            splits={name: _paths(data, name) for name in dict.fromkeys(("train", split))},
             names=_names(data),
             extras=_extras(data, task),
         )

@@ -20,11 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from include.datasets.rules import Split
 
 SCENES = {"train": 400, "val": 100}
 SCENE_PIXELS = 64
@@ -94,14 +97,23 @@ class Dice:
             cards[last], cards[other] = cards[other], cards[last]
 
 
-def reference() -> DatasetReference:
-    """Return a reference to the scenes without drawing them: they are always the same and need no check."""
+def reference(split: Split = "val") -> DatasetReference:
+    """Return a reference to the scenes without drawing them: they are always the same and need no check.
+
+    split is the one to validate with. Raises DatasetError for one that the scenes do not have.
+    """
+    if split not in SCENES:
+        raise DatasetError(
+            f"split={split!r}: the bundled digits have no images of this split; omit it, or give your own "
+            "dataset"
+        )
     return DatasetReference(
         source="digits",
         task="detect",
+        split=split,
         fingerprint=FINGERPRINT,
         train_images=SCENES["train"],
-        val_images=SCENES["val"],
+        val_images=SCENES[split],
         classes={digit: str(digit) for digit in range(10)},
         size=SIZE,
     )

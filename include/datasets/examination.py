@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
+from include.datasets.rules import CheckRules
 from include.datasets.samples import Place
 from include.datasets.validate import validate
 from include.plain_text import is_one_line
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
     from include.datasets.samples import Layout
 
 
-def examine(place: dict[str, Any], task: str, fingerprint: str | None) -> dict[str, Any]:
+def examine(
+    place: dict[str, Any], task: str, fingerprint: str | None, rules: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Check the dataset at `place` and return the fields of its DatasetReference. Raises DatasetError.
 
-    fingerprint is that of its content, if it is already known.
+    fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
+    usual ones.
     """
     source = place["source"]
-    layout = read_layout(Place.from_json(place), task)
+    split = CheckRules.model_validate(rules or {}).split
+    layout = read_layout(Place.from_json(place), task, split)
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(
@@ -35,7 +40,7 @@ def examine(place: dict[str, Any], task: str, fingerprint: str | None) -> dict[s
     return {
         "fingerprint": fingerprint or content_fingerprint(layout, source),
         "train_images": len(layout.splits["train"]),
-        "val_images": len(layout.splits["val"]),
+        "val_images": len(layout.splits[split]),
         "classes": layout.names,
         "size": _size(layout),
         "stat_digest": before,

@@ -67,9 +67,9 @@ def materialize(
     place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
     home = cache / reference.fingerprint
     is_unchanged = _always_unchanged
-    with lock_view(home, _view_name(place, reference.task)) as view:
+    with lock_view(home, _view_name(place, reference)) as view:
         if not place.fetched or not is_complete(view):
-            layout = read_layout(place, reference.task)
+            layout = read_layout(place, reference.task, reference.split)
             if not place.fetched:
                 is_unchanged = _require_unchanged(layout, reference)
             ensure_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
@@ -136,12 +136,13 @@ def _draw_digits(cache: Path) -> Path:
     return ensure_folder(cache / digits.FINGERPRINT, "content", fill, "digits")
 
 
-def _view_name(place: Place, task: str) -> str:
+def _view_name(place: Place, reference: DatasetReference) -> str:
+    name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     # Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
     # several paths, any of which may disappear.
     if place.fetched:
-        return f"view-{task}"
-    return f"view-{task}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
+        return name
+    return f"{name}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
 
 
 def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:

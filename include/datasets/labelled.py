@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.boundary import Boundary, DatasetRoots, resolve
-from include.datasets.description import SPLITS, find_description, read_description
+from include.datasets.description import find_description, read_description
 from include.datasets.errors import DatasetError, Finding
 from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolve_samples
 from include.datasets.text import read_lines
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from include.datasets.description import Description
+    from include.datasets.rules import Split
     from include.datasets.samples import Place, Sample
 
 
-def read_labelled(place: Place, task: str) -> Layout:
-    """Find all images of both splits and the paths of their labels; raises DatasetError."""
+def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with, and the paths of their labels.
+
+    split is the one to validate with. Raises DatasetError.
+    """
     boundary = Boundary(place.folder, place.source, place.barred)
     file = find_description(place.path, boundary) if place.path.is_dir() else place.path
     boundary.resolve(file, f"{file.name} is a link that")
-    description = read_description(file, task, place.source)
+    description = read_description(file, task, place.source, split)
     root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
-    splits = {split: reader.read(split) for split in SPLITS}
-    return Layout(root, task, description.names, splits, description.extras)
+    splits = {name: reader.read(name) for name in description.splits}
+    return Layout(root, task, description.names, splits, description.extras, split)
 
 
 def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:

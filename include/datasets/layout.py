@@ -12,6 +12,7 @@ from include.datasets.labelled import read_labelled
 from include.refusals import show_value
 
 if TYPE_CHECKING:
+    from include.datasets.rules import Split
     from include.datasets.samples import Layout, Place
 
 _REMEDIES = {
@@ -22,10 +23,13 @@ _REMEDIES = {
 }
 
 
-def read_layout(place: Place, task: str) -> Layout:
-    """Find all images of both splits and the paths of their labels; raises DatasetError."""
+def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with, and the paths of their labels.
+
+    split is the one to validate with. Raises DatasetError.
+    """
     try:
-        return read_class_folders(place) if task == "classify" else read_labelled(place, task)
+        return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)
     except OSError as error:
         if error.errno in PASSING:
             raise

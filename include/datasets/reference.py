@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.datasets.class_table import ClassCount
+from include.datasets.rules import Split
+
+
+class DatasetVersionName(BaseModel):
+    """A registered version of a dataset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: int
+    """Counted from 1."""
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
 
 class DatasetReference(BaseModel):
     """The result of `check_dataset`, which `train` turns into local files on its own machine."""
@@ -11,17 +27,27 @@ class DatasetReference(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
-    """The parameter `dataset` as given: `digits`, a path, or an s3:// URI."""
+    """Where the data are: `digits`, a path, or an s3:// URI. Usually the parameter `dataset` as given."""
+    origin: str | None = None
+    """The parameter `dataset` as given, if the data were converted: then source is the converted copy."""
+    version: DatasetVersionName | None = None
+    """The registered version that the parameter named, if it named one: then source is what it refers to."""
     task: str
     """The task that it was checked for."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Identifies the content: two references with equal fingerprints train on the same bytes."""
+    split: Split = "val"
+    """The split to validate with."""
     train_images: int
     """Number of images to train on."""
     val_images: int
-    """Number of images to validate with."""
+    """Number of images to validate with, those of `split`."""
     classes: dict[int, str]
     """Names by number."""
+    class_table: tuple[ClassCount, ...] | None = None
+    """In the order of the class ids; None for a dataset that an earlier version checked."""
+    warnings: int = 0
+    """Number of warnings; the report has their texts."""
     size: int
     """In bytes."""
     stat_digest: str | None = None

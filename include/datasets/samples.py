@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from include.datasets.boundary import Boundary
+    from include.datasets.rules import Split
 
 # IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
 IMAGE_SUFFIXES = frozenset({
@@ -38,13 +39,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """A dataset on this machine's disk. extras are keys of the data YAML for Ultralytics."""
+    """A dataset on this machine's disk."""
 
     root: Path
     task: str
     names: dict[int, str]
     splits: Mapping[str, tuple[Sample, ...]]
+    """The images of `train` and of `validation`, which is a single entry if they are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the data YAML for Ultralytics."""
+    validation: Split = "val"
+    """The split to validate with."""
 
     def relative_name(self, path: Path) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""

@@ -49,10 +49,13 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _write_description(layout: Layout, partial: Path, final: Path) -> None:
+    validation = f"images/{layout.validation}"
     description = {
         "path": str(final),
         "train": "images/train",
-        "val": "images/val",
+        # Ultralytics requires `val`, whichever split it validates with.
+        "val": validation,
+        **({"test": validation} if layout.validation == "test" else {}),
         "names": layout.names,
         **layout.extras,
     }

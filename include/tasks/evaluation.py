@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from include.datasets.rules import Split
     from include.retraining.plans import RetrainPlan
     from include.tasks.retrain_payloads import Challenge, Challenger, Retraining
     from include.training.evaluate import Evaluation
@@ -62,7 +63,9 @@ def evaluate_models(
         ) as folder,
         claim_gpus(_first_device(plan), settings.gpu_locks) as device,
     ):
-        measure = _prepare_evaluation(plan, local.data, CheckpointStore(bucket), Path(folder), device)
+        measure = _prepare_evaluation(
+            plan, local.data, dataset.split, CheckpointStore(bucket), Path(folder), device
+        )
         challenger_result = measure(challenger.path, challenger.sha256)
         champion_result = measure(champion.path, champion.sha256) if champion else None
     return Measured(
@@ -92,7 +95,7 @@ def _first_device(plan: RetrainPlan) -> str | None:
 
 
 def _prepare_evaluation(
-    plan: RetrainPlan, data: Path, store: CheckpointStore, folder: Path, device: str | None
+    plan: RetrainPlan, data: Path, split: Split, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
     """Return a function that evaluates a model; both models are evaluated with the same settings."""
     spec = plan.spec()
@@ -108,7 +111,14 @@ def _prepare_evaluation(
                 "restore it, or promote another version"
             )
         return evaluate(
-            weights, data, plan.task, imgsz=spec.imgsz, batch=batch, device=device, arguments=spec.arguments()
+            weights,
+            data,
+            plan.task,
+            split,
+            imgsz=spec.imgsz,
+            batch=batch,
+            device=device,
+            arguments=spec.arguments(),
         )
 
     return measure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.datasets.check import check_dataset
+from include.datasets.rules import check_rules
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db, s3_client
 from include.deployment.plans import deployed_plans
@@ -81,7 +82,14 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     with no_retry():
         settings = Settings.from_environment()
         reader = S3ObjectReader(s3_client())
-        return check_dataset(plan.dataset, plan.task, settings.dataset_cache, reader, settings.dataset_roots)
+        return check_dataset(
+            plan.dataset,
+            plan.task,
+            settings.dataset_cache,
+            reader,
+            settings.dataset_roots,
+            rules=check_rules(plan.spec().arguments()),
+        )
 
 
 def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:

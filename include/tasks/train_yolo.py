@@ -19,6 +19,7 @@ from include.claim.same_classes import require_same_classes
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
+from include.datasets.rules import check_rules
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.backend import notify
 from include.deployment.connections import open_bucket, open_training_db, training_db_factory
@@ -104,6 +105,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
                 S3ObjectReader(bucket.client),
                 settings.dataset_roots,
                 S3Listings(bucket),
+                check_rules(job.spec.arguments()),
             )
         except DatasetError as error:
             raise attach_report(error, job, settings) from error

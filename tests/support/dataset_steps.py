@@ -12,6 +12,7 @@ import yaml
 from include.datasets import check, fetch
 from include.datasets.boundary import DatasetRoots
 from include.datasets.errors import DatasetError
+from include.datasets.rules import check_rules
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,8 +28,11 @@ def roots_beside(cache: Path) -> DatasetRoots:
     return DatasetRoots((cache.parent,), cache)
 
 
-def check_dataset(source: str, task: str, cache: Path, s3: ObjectReader | None) -> DatasetReference:
-    return check.check_dataset(source, task, cache, s3, roots_beside(cache))
+def check_dataset(
+    source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
+) -> DatasetReference:
+    """The check for a training with `arguments` of Ultralytics."""
+    return check.check_dataset(source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments))
 
 
 def materialize(
@@ -43,9 +47,9 @@ def materialize(
         return local
 
 
-def refusal(source: Path | str, task: str, cache: Path) -> str:
+def refusal(source: Path | str, task: str, cache: Path, **arguments: object) -> str:
     with pytest.raises(DatasetError) as refused:
-        check_dataset(str(source), task, cache, None)
+        check_dataset(str(source), task, cache, None, **arguments)
     return str(refused.value)
 
 

@@ -1,0 +1,109 @@
+"""Arguments of a training that change which data are valid: the check knows them, and so does the view."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from include.datasets.errors import DatasetError
+from include.datasets.rules import CheckRules, check_rules
+from tests.support.dataset_steps import check_dataset, describe, materialize, refusal
+from tests.support.tiny_datasets import build
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def _add_test_split(folder: Path) -> Path:
+    """Add three images as split `test`, and take those of val away."""
+    for kind in ("images", "labels"):
+        (folder / kind / "test").mkdir()
+        for file in sorted((folder / kind / "train").iterdir())[:3]:
+            shutil.copy(file, folder / kind / "test" / file.name)
+        shutil.rmtree(folder / kind / "val")
+    return describe(folder, test="images/test")
+
+
+def test_a_training_that_validates_on_test_gets_these_images(folder: Path, cache: Path) -> None:
+    from ultralytics.data.utils import check_det_dataset
+
+    build("detect", folder)
+    data = _add_test_split(folder)
+    assert "val: 'images/val' does not exist" in refusal(data, "detect", cache)
+    reference = check_dataset(str(data), "detect", cache, None, split="test")
+    assert (reference.train_images, reference.val_images, reference.split) == (8, 3, "test")
+    view = materialize(reference, cache, None).data
+    found = check_det_dataset(view, autodownload=False, split="test")
+    assert sorted(path.name for path in Path(found["test"]).iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_a_split_that_the_data_do_not_have_is_refused(folder: Path, cache: Path) -> None:
+    data = build("detect", folder)
+    assert "test: None must be a folder" in refusal(data, "detect", cache, split="test")
+    assert "no images of this split" in refusal("digits", "detect", cache, split="test")
+
+
+def test_validating_on_train_needs_no_other_images(folder: Path, cache: Path) -> None:
+    data = build("detect", folder)
+    shutil.rmtree(folder / "images" / "val")
+    reference = check_dataset(str(data), "detect", cache, None, split="train")
+    assert (reference.train_images, reference.val_images) == (8, 8)
+    assert materialize(reference, cache, None).data.is_file()
+
+
+def test_views_for_different_splits_of_the_same_data_are_apart(folder: Path, cache: Path) -> None:
+    build("classify", folder)
+    shutil.copytree(folder / "val", folder / "test")
+    (folder / "test" / "box" / "0.png").unlink()
+    usual = check_dataset(str(folder), "classify", cache, None)
+    tested = check_dataset(str(folder), "classify", cache, None, split="test")
+    assert (usual.val_images, tested.val_images) == (4, 3)
+    views = [materialize(reference, cache, None).data for reference in (usual, tested)]
+    assert [sorted(path.name for path in view.iterdir()) for view in views] == [
+        ["train", "val"],
+        ["test", "train"],
+    ]
+
+
+def test_images_of_val_stand_in_for_a_test_split_of_class_folders(folder: Path, cache: Path) -> None:
+    build("classify", folder)
+    assert check_dataset(str(folder), "classify", cache, None, split="test").val_images == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rules"),
+    [
+        ({}, CheckRules()),
+        ({"classes": 1, "epochs": 3}, CheckRules(classes=(1,))),
+        (
+            {"classes": [2, 0], "single_cls": True, "split": "test"},
+            CheckRules(single_cls=True, classes=(2, 0), split="test"),
+        ),
+        ({"classes": None, "single_cls": None}, CheckRules()),
+    ],
+)
+def test_rules_are_read_from_a_trainings_arguments(arguments: dict[str, object], rules: CheckRules) -> None:
+    assert check_rules(arguments) == rules
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "form"),
+    [
+        ("classes", ["cat"], "class ids, such as"),
+        ("classes", [0.5], "class ids, such as"),
+        ("single_cls", "perhaps", "true or false"),
+        ("split", "minival", "train, val or test"),
+    ],
+)
+def test_an_argument_in_another_form_is_refused(name: str, value: object, form: str) -> None:
+    with pytest.raises(DatasetError, match=f"^{name}=.*{form}"):
+        check_rules({name: value})
