@@ -41,7 +41,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
         raise DatasetError(
             f"Dataset {place.source!r} has no val/ next to train/; move some of the images there"
         )
-    folders = {"train": root / "train", split: validation}
+    folders: dict[str, Path] = {"train": root / "train", split: validation}
     splits = {
         name: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
         for name, folder in folders.items()
