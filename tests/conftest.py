@@ -11,7 +11,6 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ import psutil
 import psycopg
 import pytest
 from psycopg import sql
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
     from tests.support.airflow_client import Airflow
 
-pytest_plugins = ["tests.support.browsing", "tests.support.nginx"]
+pytest_plugins = ["tests.support.browsing", "tests.support.distribution", "tests.support.nginx"]
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -97,55 +94,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             process.terminate()
 
 
-GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
-"""Which tests share an Airflow, by the fixture that starts it."""
-
-
-@cache
-def group_of(path: str) -> str:
-    """Files whose tests run in the same process: those that share an Airflow; else each its own.
-
-    Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
-    """
-    text = Path(path).read_text(encoding="utf-8")
-    return next((group for fixture, group in GROUPS.items() if fixture in text), path)
-
-
-class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
-    """Distributes the groups over the processes."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(str(self.config.rootpath / nodeid.partition("::")[0]))
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
-    """Xdist's own groups do nothing with pytest 9.2."""
-    return TogetherByServices(config, log)
-
-
-LONGEST = (
-    "test_exact_batches.py",
-    "test_distributed.py",
-    "test_benchmarks_gpu.py",
-    "test_killed_trainer.py",
-    "test_faults.py",
-    "test_interrupted_attempts.py",
-    "test_watchdog.py",
-)
-"""Files without Airflow that take a minute and more."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the groups that take longest begin first: none is left to one process while the others rest."""
-
-    def rank(item: pytest.Item) -> int:
-        if (group := group_of(str(item.path))) in GROUPS.values():
-            return [*GROUPS.values()].index(group)
-        return 2 if item.path.name in LONGEST else 3
-
-    items.sort(key=rank)
-
-
 def pytest_collection_finish() -> None:
     """Spare what every test has imported the collections of garbage: each training asks for two of them.
 
@@ -161,6 +109,8 @@ AIRFLOW = pytest.StashKey[Stack]()
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop Airflow once no test of this process needs it any more."""
+    from tests.support.distribution import group_of  # a plugin, which pytest itself has to load first
+
     stack = item.config.stash.get(AIRFLOW, None)
     if stack and nextitem and group_of(str(nextitem.path)) != group_of(str(item.path)):
         stack.airflow.stop()

@@ -148,7 +148,7 @@ def test_what_is_sent_is_answered_as_the_document_says(
 
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=pytestconfig.getoption("--fuzz-inputs") // 2,
+        max_examples=pytestconfig.getoption("--fuzz-inputs") // 5,
         deadline=None,
         derandomize=True,
         database=None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 import signal
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from include.checkpoints.checkpoint import in_words
 from include.stack.local import Stack
-from include.stack.steps import quiet
 from include.training.loading import inspect_checkpoint
 from tests.support.airflow_client import Airflow, download, until
 from tests.support.scheduled_trainings import (
@@ -133,19 +131,3 @@ def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_sam
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
     assert f"Resuming after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted
-
-
-def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
-) -> None:
-    training = Training(api, airflow_stack, job | {"job_id": "down-and-up"})
-    training.reaches(3)
-    recorded = training.recorded
-    airflow_stack.down(quiet())
-    airflow_stack.up(quiet())
-    row = training.ends()
-    assert (row["status"], row["inexact_reason"]) == ("completed", None)
-    begins = r"Resuming after (?:batch (\d+) of )?epoch (\d+),"
-    ((batch, epoch),) = re.findall(begins, training.log(training.attempt))
-    assert int(epoch) - (2 if batch else 1) >= recorded
-    assert stored_weights(airflow_stack, "down-and-up", tmp_path) == uninterrupted

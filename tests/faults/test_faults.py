@@ -19,7 +19,6 @@ from tests.faults.scene import Scene
 FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
 
 SHORT = {
-    "s3-wrong-bytes-recovering",
     "postgresql-connections-killed-in-a-batch",
     "next-attempt-starts-early-in-a-batch",
 }

@@ -17,7 +17,7 @@ from tests.support.tiny_datasets import build
 from tests.support.tiny_models import BATCHES, command
 from tests.support.tiny_trainings import digests
 
-EPOCHS = 26
+EPOCHS = 18
 
 PLACES = {
     "on_pretrain_routine_start": 0,
@@ -123,7 +123,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     for name in training.rng.sample(WHERE_AN_EPOCH_IS_THE_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
-    for name in training.rng.sample([*PLACES, *[""] * 6], 8):  # tests/long takes a hundred
+    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long takes a hundred
         if name:
             training.die_at(name)
         else:
@@ -133,7 +133,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     training.die_at("on_val_batch_start", times=1)  # of the final validation, and again:
     training.die_at("on_val_end", times=1)
     training.end()
-    assert training.kills >= 14
+    assert training.kills >= 10
     assert digests(tmp_path / "run") == uninterrupted, f"seed {training.seed}"
 
 

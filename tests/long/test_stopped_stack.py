@@ -1,0 +1,32 @@
+"""A stack that is stopped in the middle of a training and started again: the training goes on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.stack.steps import quiet
+from tests.long.gate import GatedStack
+from tests.support.airflow_client import Airflow
+from tests.support.scheduled_trainings import Training, stored_weights
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
+    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+) -> None:
+    training = Training(api, gated_stack, job | {"job_id": "down-and-up"})
+    training.reaches(3)
+    recorded = training.recorded
+    gated_stack.down(quiet())
+    gated_stack.up(quiet())
+    row = training.ends()
+    assert (row["status"], row["inexact_reason"]) == ("completed", None)
+    begins = r"Resuming after (?:batch (\d+) of )?epoch (\d+),"
+    ((batch, epoch),) = re.findall(begins, training.log(training.attempt))
+    assert int(epoch) - (2 if batch else 1) >= recorded
+    assert stored_weights(gated_stack, "down-and-up", tmp_path) == uninterrupted

@@ -1,0 +1,58 @@
+"""Distributes the tests over the processes of a run: those that share an Airflow stay together."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
+"""Which tests share an Airflow, by the fixture that starts it."""
+
+
+@cache
+def group_of(path: str) -> str:
+    """Files whose tests run in the same process: those that share an Airflow; else each its own.
+
+    Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    return next((group for fixture, group in GROUPS.items() if fixture in text), path)
+
+
+class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
+    """Distributes the groups over the processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(str(self.config.rootpath / nodeid.partition("::")[0]))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
+    """Xdist's own groups do nothing with pytest 9.2."""
+    return TogetherByServices(config, log)
+
+
+LONGEST = (
+    "test_exact_batches.py",
+    "test_distributed.py",
+    "test_benchmarks_gpu.py",
+    "test_killed_trainer.py",
+    "test_faults.py",
+    "test_interrupted_attempts.py",
+    "test_watchdog.py",
+)
+"""Files without Airflow that take a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the groups that take longest begin first: none is left to one process while the others rest."""
+
+    def rank(item: pytest.Item) -> int:
+        if (group := group_of(str(item.path))) in GROUPS.values():
+            return [*GROUPS.values()].index(group)
+        return 2 if item.path.name in LONGEST else 3
+
+    items.sort(key=rank)
