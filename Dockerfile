@@ -20,10 +20,10 @@ RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
 USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.
 ENV PYTHONPATH=/opt/airflow
-COPY requirements.txt requirements-platform.in requirements-trainer.in /opt/airflow/requirements/
+COPY requirements.txt requirements-airflow.in requirements-trainer.in /opt/airflow/requirements/
 RUN pip install --no-cache-dir \
         --constraint /opt/airflow/requirements/requirements.txt \
-        --requirement /opt/airflow/requirements/requirements-platform.in
+        --requirement /opt/airflow/requirements/requirements-airflow.in
 
 FROM platform-packages AS trainer-packages
 RUN pip install --no-cache-dir \

@@ -333,7 +333,7 @@ def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:
 
 def test_the_platform_image_does_without_torch() -> None:
     platform = DOCKERFILE[: DOCKERFILE.index("AS trainer-packages")]
-    listed = (REPOSITORY / "requirements-platform.in").read_text()
+    listed = (REPOSITORY / "requirements-airflow.in").read_text()
     assert "requirements-trainer.in" not in platform.split("RUN pip")[1]
     assert "torch" not in re.sub("#.*", "", listed)
 
