@@ -28,7 +28,7 @@ class DatasetRoots:
         return DatasetRoots(tuple(resolve(folder) for folder in self.folders), barred)
 
     def is_allowed(self, real: Path) -> bool:
-        """Return whether a local dataset may be at `real`; all of these paths must be resolved."""
+        """Return whether a local dataset may be at `real`. It and the roots must be resolved paths."""
         return not self.is_excluded(real) and any(real.is_relative_to(folder) for folder in self.folders)
 
     def is_excluded(self, real: Path) -> bool:
