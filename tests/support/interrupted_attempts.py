@@ -119,9 +119,10 @@ class Trial:
 
     def interrupt(self, how: str, rng: random.Random, *, disk_lost: bool) -> None:
         """Interrupt an attempt some batches after its first state is safe."""
-        lost_before, begun = self.row.lost_seconds or 0.0, _durable(self.row)
+        begun = _durable(self.row)
         with self._attempt() as attempt:
             until(lambda: self._is_under_way(attempt, begun), "a durable state", pause=0.02)
+            lost_before = self.row.lost_seconds or 0.0  # what the interruption before this one cost included
             time.sleep(rng.uniform(0, 3 * PUBLISH_SECONDS))
             if how != "terminate":
                 os.kill(attempt.pid, signal.SIGSTOP)
