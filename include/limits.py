@@ -60,6 +60,12 @@ FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
 """Number of problems after which a check stops: nobody reads more."""
 
+PLACES_PER_KIND = 20
+"""How many places of each kind of problem a report lists; the others are counted."""
+
+TINY_PIXELS = 2
+"""Ultralytics leaves boxes of at most this width or height out of augmented images (box_candidates)."""
+
 # Errors and reports
 
 ERROR_BYTES = 4096

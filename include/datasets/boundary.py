@@ -46,6 +46,8 @@ class Boundary:
     def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
         self.folder, self.source = folder, source
         self._barred = barred
+        self.circular_links: list[str] = []
+        """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
         # There are many files but few folders: only the folder is resolved, unless the file is a link itself.
         self._folders: dict[str, tuple[str, bool]] = {}

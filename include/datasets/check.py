@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
@@ -10,6 +11,7 @@ from include.datasets.boundary import DatasetRoots
 from include.datasets.confinement import run_confined
 from include.datasets.examination import examine
 from include.datasets.fetch import locate
+from include.datasets.findings import FoundKind
 from include.datasets.reference import DatasetReference
 from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
@@ -25,6 +27,16 @@ log = logging.getLogger(__name__)
 
 _NO_ROOTS = DatasetRoots()
 _USUAL_RULES = CheckRules()
+_LONG = {"classes", "class_table"}
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """A dataset that can be trained on."""
+
+    reference: DatasetReference
+    warnings: tuple[FoundKind, ...] = ()
+    """What is probably not intended, by kind."""
 
 
 def check_dataset(
@@ -36,10 +48,25 @@ def check_dataset(
     listings: Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
 ) -> DatasetReference:
+    """Check a dataset as `inspect_dataset` does, and return the reference to it."""
+    return inspect_dataset(source, task, cache, s3, roots, listings, rules).reference
+
+
+def inspect_dataset(
+    source: str,
+    task: str,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots = _NO_ROOTS,
+    listings: Listings | None = None,
+    rules: CheckRules = _USUAL_RULES,
+    manifest: Path | None = None,
+) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
-    training's arguments that change which data are valid.
+    training's arguments that change which data are valid. A manifest is written to the given path, see
+    manifest.py; the bundled digits have none.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
@@ -48,12 +75,25 @@ def check_dataset(
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
-        return digits.reference(rules.split)
+        return CheckedDataset(digits.reference(rules.split))
     cache = make_trusted_folder(cache).resolve()
     place, fingerprint = locate(origin, source, cache, s3, roots, listings)
     found = run_confined(
-        examine, place.as_json(), task, fingerprint, rules.model_dump(mode="json"), source=source
+        examine,
+        place.as_json(),
+        task,
+        fingerprint,
+        rules.model_dump(mode="json"),
+        str(manifest) if manifest else None,
+        source=source,
     )
-    reference = DatasetReference(source=source, task=task, split=rules.split, **found)
-    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude={"classes"}))
-    return reference
+    reference = DatasetReference(source=source, task=task, split=rules.split, **found["reference"])
+    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
+    warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])
+    for kind in warnings:
+        log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
+    return CheckedDataset(reference, warnings)
+
+
+def _first_place(kind: FoundKind) -> str:
+    return str(kind.places[0]) if kind.places else "(not listed)"

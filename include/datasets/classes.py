@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.boundary import Boundary
-from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import Layout, images_below, resolve_samples
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Finding
+from include.datasets.samples import Layout, circular_link_warnings, images_below, resolve_samples
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from include.datasets.rules import Split
     from include.datasets.samples import Place, Sample
@@ -27,7 +28,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 def read_class_folders(place: Place, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with; the latter are those of `split`.
 
-    The classes are the folders of train/, in torchvision's order.
+    The classes are the folders of train/ that contain images, in torchvision's order.
     """
     if place.path.is_file():
         raise DatasetError(
@@ -36,24 +37,41 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
         )
     boundary = Boundary(place.folder, place.source, place.barred)
     root = _find_root(place.path, boundary)
-    validation = next((root / name for name in _FOLDERS[split] if (root / name).is_dir()), None)
-    if validation is None:
-        raise DatasetError(
-            f"Dataset {place.source!r} has no val/ next to train/; move some of the images there"
-        )
-    folders: dict[str, Path] = {"train": root / "train", split: validation}
+    folders: dict[str, Path] = {"train": root / "train"}
+    if split not in folders:
+        folders[split] = _find_validation(root, split, place.source)
     splits = {
         name: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
         for name, folder in folders.items()
     }
-    names = _list_visible_folders(root / "train")
+    names = sorted({_class_of(sample) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
             f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
             f"{CLASSES:,} classes"
         )
     _require_complete(place.source, names, folders, splits)
-    return Layout(root, "classify", dict(enumerate(names)), splits, validation=split)
+    warnings = (*circular_link_warnings(boundary), *_empty_folder_warnings(folders["train"], names))
+    return Layout(root, "classify", dict(enumerate(names)), splits, validation=split, warnings=warnings)
+
+
+def _find_validation(root: Path, split: Split, source: str) -> Path:
+    found = next((root / name for name in _FOLDERS[split] if (root / name).is_dir()), None)
+    if found is None:
+        raise DatasetError(
+            f"Dataset {source!r} has no {split}/ next to train/; move some of the images there"
+        )
+    return found
+
+
+def _class_of(sample: Sample) -> str:
+    return sample.name.partition("/")[0]
+
+
+def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Finding]:
+    for name in _list_visible_folders(train):
+        if name not in names:
+            yield Finding(f"train/{name}/", None, "there is no image in it", "empty-folders")
 
 
 def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
@@ -93,25 +111,24 @@ def _limit_count(
 
 
 def _require_complete(
-    source: str, names: list[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
+    source: str, names: Sequence[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
 ) -> None:
     findings = [
-        Finding(f"{folder.name}/", None, "none of the class folders contains an image")
+        Finding(f"{folder.name}/", None, "none of the class folders contains an image", "class-folders")
         for split, folder in folders.items()
         if not splits[split]
     ]
     known = set(names)
-    filled = {Path(sample.name).parts[0] for sample in splits["train"]}
-    findings += [
-        Finding(f"train/{name}/", None, "there is no image of this class")
-        for name in names
-        if name not in filled
-    ]
-    findings += [
-        Finding(f"{folder.name}/{name}/", None, "there is no class of this name in train/")
-        for folder in folders.values()
-        for name in _list_visible_folders(folder)
-        if name not in known
-    ]
+    for split, folder in folders.items():
+        unknown = sorted({_class_of(sample) for sample in splits[split]} - known)
+        findings += [
+            Finding(
+                f"{folder.name}/{name}/",
+                None,
+                "there is no class of this name in train/, so Ultralytics would skip its images",
+                "class-folders",
+            )
+            for name in unknown
+        ]
     if findings:
         raise DatasetError.from_findings(source, findings)

@@ -104,7 +104,8 @@ def run_confined(
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one.
-    return add_project_to_path(kept) | {"MALLOC_ARENA_MAX": "2"}
+    # The threads of OpenBLAS, which computes nothing here, reserve memory, too.
+    return add_project_to_path(kept) | {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
@@ -208,8 +209,11 @@ def _die_with(parent: int) -> None:
 
 
 def _call(name: str, arguments: list[Any], limits: ProcessLimits) -> Any:
-    module, _, function = name.partition(":")
-    called = getattr(importlib.import_module(module), function)
+    module_name, _, function = name.partition(":")
+    module = importlib.import_module(module_name)
+    called = getattr(module, function)
+    for preloaded in getattr(module, "PRELOADED", ()):
+        importlib.import_module(preloaded)
     _limit_memory(limits.memory)
     _extend_cpu_limit(limits.cpu_seconds)
     return called(*arguments)

@@ -126,12 +126,23 @@ def _names(data: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _count(given: Any) -> int | None:
-    count = int(given) if isinstance(given, float) and given.is_integer() else given
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+    count = _whole(given)
+    if given is not None and (count is None or count < 1):
         raise ValueError(f"nc: {show_value(given)} must be the number of classes, at least 1")
     if count is not None and count > CLASSES:
         raise ValueError(f"nc: {show_value(given)} is more than the limit of {CLASSES:,} classes")
     return count
+
+
+def _whole(given: object) -> int | None:
+    """Return a whole number, which Ultralytics also accepts as a text such as '2' or '2.0'."""
+    if isinstance(given, bool) or not isinstance(given, int | float | str):
+        return None
+    try:
+        number = float(given)
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() else None
 
 
 def _numbered(names: object) -> dict[int, str]:

@@ -2,72 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
+from include.datasets.findings import Finding, FoundKind, group
 from include.errors import FinalError
 from include.limits import ERROR_BYTES, SUMMARY_BYTES
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 LISTED_FINDINGS = 20
 _LISTED_BYTES = 300
 """Limit for one finding, which may contain a path of a kilobyte."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One problem: the file, the line (from 1; None means the whole file), and a message."""
-
-    file: str
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.message}"
-
-
 class DatasetError(FinalError):
     """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    Its text is a summary; findings are all the problems, if a check went through the files.
+    Its text is a summary; findings are all the problems, if a check went through the files, and warnings what
+    else it found.
     """
 
-    def __init__(self, text: str, findings: Sequence[Finding] = ()) -> None:
+    def __init__(
+        self, text: str, findings: Sequence[Finding] = (), warnings: Sequence[FoundKind] = ()
+    ) -> None:
         super().__init__(shorten(text, ERROR_BYTES))
         self.findings = tuple(findings)
+        self.warnings = tuple(warnings)
 
     @classmethod
-    def from_findings(cls, source: str, findings: Sequence[Finding]) -> Self:
-        """Create an error that lists the first findings by file and line, and counts the rest."""
-        problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-        lines = [f"Dataset {source!r} has {problems}; correct them and try again:"]
-        room = SUMMARY_BYTES - _size(lines[0]) - _size(f"  ... and {len(findings)} more")
-        for finding in findings[:LISTED_FINDINGS]:
-            line = f"  {shorten(str(finding), _LISTED_BYTES)}"
-            room -= _size(line)
-            if room < 0:
-                break
-            lines.append(line)
-        if (rest := len(findings) - len(lines) + 1) > 0:
-            lines.append(f"  ... and {rest} more")
-        return cls("\n".join(lines), findings)
+    def from_findings(
+        cls, source: str, findings: Sequence[Finding], warnings: Sequence[FoundKind] = ()
+    ) -> Self:
+        """Create an error that lists findings by kind, file and line, and counts the rest."""
+        return cls("\n".join(_summarize(source, findings)), findings, warnings)
 
-    def as_json(self) -> list[dict[str, Any]]:
-        """Return the findings as plain values."""
-        return [asdict(finding) for finding in self.findings]
+    def as_json(self) -> dict[str, Any]:
+        """Return what was found as plain values."""
+        return {
+            "findings": [finding.as_json() for finding in self.findings],
+            "warnings": [warning.model_dump() for warning in self.warnings],
+        }
 
     @classmethod
-    def from_json(cls, text: str, findings: Sequence[Mapping[str, Any]]) -> Self:
+    def from_json(cls, text: str, found: Mapping[str, Any]) -> Self:
         """Recreate the error from its text and the result of `as_json`."""
-        return cls(text, [Finding(**finding) for finding in findings])
+        return cls(
+            text,
+            [Finding(**finding) for finding in found["findings"]],
+            [FoundKind.model_validate(warning) for warning in found["warnings"]],
+        )
 
 
 class DatasetChanged(DatasetError):
     """The content is no longer what `check_dataset` checked."""
+
+
+def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
+    """Return lines that take at most SUMMARY_BYTES: for each kind a heading and some of its places."""
+    problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+    title = f"Dataset {shorten(repr(source), _LISTED_BYTES)} has {problems}; correct them and try again:"
+    kinds = group(findings)
+    headings = {kind.kind: f"  {shorten(kind.heading, _LISTED_BYTES)}:" for kind in kinds}
+    room = SUMMARY_BYTES - _size(title) - sum(map(_size, headings.values()))
+    listed: Counter[str] = Counter()
+    for kind, number in _in_turns(kinds):
+        line = _place_line(kind, number)
+        # Besides the line, the kind may need one that counts the rest.
+        room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
+        if room < 0:
+            break
+        listed[kind.kind] += 1
+    lines = [title]
+    for kind in kinds:
+        lines.append(headings[kind.kind])
+        lines += [_place_line(kind, number) for number in range(listed[kind.kind])]
+        if rest := kind.count - listed[kind.kind]:
+            lines.append(_rest_line(rest))
+    return lines
+
+
+def _in_turns(kinds: Sequence[FoundKind]) -> Iterator[tuple[FoundKind, int]]:
+    """Yield the first LISTED_FINDINGS places, the first of each kind before the second of any."""
+    longest = max(len(kind.places) for kind in kinds)
+    turns = [(kind, number) for number in range(longest) for kind in kinds if number < len(kind.places)]
+    yield from turns[:LISTED_FINDINGS]
+
+
+def _place_line(kind: FoundKind, number: int) -> str:
+    return f"    {shorten(str(kind.places[number]), _LISTED_BYTES)}"
+
+
+def _rest_line(rest: int) -> str:
+    return f"    ... and {rest} more"
 
 
 def _size(line: str) -> int:

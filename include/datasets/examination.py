@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import content_fingerprint, stat_digest
+from include.datasets.findings import total
+from include.datasets.fingerprint import stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.rules import CheckRules
 from include.datasets.samples import Place
@@ -17,17 +19,26 @@ if TYPE_CHECKING:
     from include.datasets.samples import Layout
 
 
+PRELOADED = ("numpy", "cv2", "PIL.Image")
+"""Modules that the confined process imports before its memory is limited."""
+
+
 def examine(
-    place: dict[str, Any], task: str, fingerprint: str | None, rules: dict[str, Any] | None = None
+    place: dict[str, Any],
+    task: str,
+    fingerprint: str | None,
+    rules: dict[str, Any] | None = None,
+    manifest: str | None = None,
 ) -> dict[str, Any]:
-    """Check the dataset at `place` and return the fields of its DatasetReference. Raises DatasetError.
+    """Check the dataset at `place`. Raises DatasetError.
 
     fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
-    usual ones.
+    usual ones; manifest is the path of the manifest to write. Returns the fields of its DatasetReference as
+    `reference`, and the warnings by kind as `warnings`.
     """
     source = place["source"]
-    split = CheckRules.model_validate(rules or {}).split
-    layout = read_layout(Place.from_json(place), task, split)
+    given = CheckRules.model_validate(rules or {})
+    layout = read_layout(Place.from_json(place), task, given.split)
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(
@@ -36,15 +47,18 @@ def examine(
             )
     # Taken before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
-    validate(layout, source)
-    return {
-        "fingerprint": fingerprint or content_fingerprint(layout, source),
+    found = validate(layout, source, given, Path(manifest) if manifest else None)
+    reference = {
+        "fingerprint": fingerprint or found.fingerprint,
         "train_images": len(layout.splits["train"]),
-        "val_images": len(layout.splits[split]),
+        "val_images": len(layout.splits[given.split]),
         "classes": layout.names,
+        "class_table": [count.model_dump() for count in found.class_table],
+        "warnings": total(found.warnings),
         "size": _size(layout),
         "stat_digest": before,
     }
+    return {"reference": reference, "warnings": [kind.model_dump() for kind in found.warnings]}
 
 
 def _size(layout: Layout) -> int:

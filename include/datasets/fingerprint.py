@@ -16,7 +16,7 @@ from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from include.datasets.samples import Layout, Sample
@@ -35,6 +35,30 @@ def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | No
     )
 
 
+class ContentDigest:
+    """Computes the fingerprint of a layout's content from the hashes of its files, in their order."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._digest = hashlib.sha256()
+        self._write("files", json.dumps([layout.names, layout.extras], sort_keys=True))
+
+    def begin_split(self, split: str) -> None:
+        """Begin with the next split of the layout."""
+        self._write(split)
+
+    def add(self, name: str, image: str, label: str | None) -> None:
+        """Add an image and its labels by the SHA-256 of each."""
+        self._write(json.dumps([name, image, label]))
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint once all files are added."""
+        return self._digest.hexdigest()
+
+    def _write(self, *lines: str) -> None:
+        for line in lines:
+            self._digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
 def content_fingerprint(layout: Layout, source: str) -> str:
     """Identify the files of a layout by their content. Reads everything."""
     total = sum(len(samples) for samples in layout.splits.values())
@@ -51,20 +75,18 @@ def stat_digest(layout: Layout) -> str:
 
 
 def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Progress) -> str:
-    def describe(sample: Sample) -> str:
+    def describe(sample: Sample) -> tuple[str, str, str | None]:
         label = of_file(sample.label) if sample.label and sample.label.is_file() else None
-        described = json.dumps([sample.name, of_file(sample.image), label])
+        described = sample.name, of_file(sample.image), label
         progress.advance()
         return described
 
-    def lines() -> Iterator[str]:
-        yield "files"
-        yield json.dumps([layout.names, layout.extras], sort_keys=True)
-        for split in sorted(layout.splits):
-            yield split
-            yield from map_in_order(describe, layout.splits[split])
-
-    return _digest(lines())
+    digest = ContentDigest(layout)
+    for split, samples in layout.splits.items():
+        digest.begin_split(split)
+        for described in map_in_order(describe, samples):
+            digest.add(*described)
+    return digest.fingerprint()
 
 
 def _sha256(path: Path) -> str:

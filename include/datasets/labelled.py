@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 from include.datasets.boundary import Boundary, DatasetRoots, resolve
 from include.datasets.description import find_description, read_description
-from include.datasets.errors import DatasetError, Finding
-from include.datasets.samples import IMAGE_SUFFIXES, Layout, images_below, is_image, resolve_samples
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Finding
+from include.datasets.samples import (
+    IMAGE_SUFFIXES,
+    Layout,
+    circular_link_warnings,
+    images_below,
+    is_image,
+    resolve_samples,
+)
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
 from include.refusals import show_value
@@ -37,7 +45,8 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
     splits = {name: reader.read(name) for name in description.splits}
-    return Layout(root, task, description.names, splits, description.extras, split)
+    warnings = circular_link_warnings(boundary)
+    return Layout(root, task, description.names, splits, description.extras, split, warnings)
 
 
 def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
@@ -150,13 +159,13 @@ class _Reader:
             if not (text := line.strip()):
                 continue
             if len(findings) >= FINDINGS_PER_FILE:
-                findings.append(Finding(file.name, number, "the rest of the list was not read"))
+                findings.append(Finding(file.name, number, "the rest of the list was not read", "stopped"))
                 break
             # To Ultralytics, `./` is relative to the list, and other paths to its working directory: here,
             # the root.
             image = Path(os.path.normpath((file.parent if text.startswith("./") else self.root) / text))
             if problem := self._problem(image, text):
-                findings.append(Finding(file.name, number, problem))
+                findings.append(Finding(file.name, number, problem, "list"))
             else:
                 images.append(image)
         if findings:

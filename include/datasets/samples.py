@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.datasets.boundary import LeadsOutside
-from include.datasets.errors import DatasetError, Finding
+from include.datasets.boundary import LeadsOutside, resolve
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Finding
 from include.limits import FINDINGS, FOLDER_DEPTH
 from include.refusals import show_value
 
@@ -50,6 +51,8 @@ class Layout:
     """Keys of the data YAML for Ultralytics."""
     validation: Split = "val"
     """The split to validate with."""
+    warnings: tuple[Finding, ...] = ()
+    """What was peculiar when its files were listed."""
 
     def relative_name(self, path: Path) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
@@ -102,44 +105,78 @@ class Place:
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield all images below `folder`, relative to it. Hidden files are skipped, as Ultralytics does.
 
-    Raises DatasetError for a folder that leads out of the dataset.
+    Links that lead in a circle are not followed, but noted in the boundary. Raises DatasetError for a folder
+    that leads out of the dataset.
     """
     boundary.require_walkable(folder)
     depth = str(folder).count(os.sep)
+    walk = _Walk(boundary)
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
                 f"{show_value(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
             )
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            boundary.require_walkable(Path(parent, name))
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]
         for name in sorted(files):
             if is_image(name) and not name.startswith("."):
                 yield str(Path(parent, name).relative_to(folder))
+
+
+class _Walk:
+    """Decides which folders to enter, so that a walk that follows links ends."""
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._entered: dict[Path, Path] = {}
+        """For each link that was followed, the real path of the folder that contains it."""
+
+    def may_enter(self, folder: Path) -> bool:
+        """Return whether the folder is not a link to a folder that contains it.
+
+        Raises DatasetError if it leads out of the dataset.
+        """
+        if not folder.is_symlink():
+            self._boundary.require_walkable(folder)
+            return True
+        real = self._boundary.resolve(folder, show_value(self._boundary.relative_name(folder)))
+        parent = resolve(folder.parent)
+        outer = [self._entered[link] for link in folder.parents if link in self._entered]
+        if any(containing.is_relative_to(real) for containing in (parent, *outer)):
+            self._boundary.circular_links.append(self._boundary.relative_name(folder))
+            return False
+        self._entered[folder] = parent
+        return True
 
 
 def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
     """Resolve all links of images and labels, given as (image, label, name). Raises DatasetError."""
     findings: dict[Finding, None] = {}
 
-    def resolve(path: Path) -> Path:
+    def resolve_one(path: Path) -> Path:
         try:
             return boundary.resolve_file(path)
         except (FileNotFoundError, NotADirectoryError):
             return path  # the check reports missing files
         except LeadsOutside as problem:
-            findings[Finding(boundary.relative_name(path), None, str(problem))] = None
+            findings[Finding(boundary.relative_name(path), None, str(problem), "links")] = None
             return path
 
     samples = []
     for image, label, name in named:
-        samples.append(Sample(resolve(image), label and resolve(label), name))
+        samples.append(Sample(resolve_one(image), label and resolve_one(label), name))
         if len(findings) >= FINDINGS:
             break
     if findings:
         raise DatasetError.from_findings(boundary.source, list(findings))
     return tuple(samples)
+
+
+def circular_link_warnings(boundary: Boundary) -> tuple[Finding, ...]:
+    """Return a warning for each link that was not followed."""
+    message = "the link leads back to a folder that contains it"
+    links = dict.fromkeys(boundary.circular_links)
+    return tuple(Finding(link, None, message, "circular-links") for link in links)
 
 
 def _raise(error: OSError) -> NoReturn:

@@ -37,8 +37,14 @@ def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) ->
     longest is in characters. Raises ValueError with one sentence for a file that is not UTF-8 text, or that
     exceeds a limit.
     """
+    with open_regular(path, most_bytes) as file:
+        yield from split_lines(file, most_lines=most_lines, longest=longest)
+
+
+def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
+    """Yield the numbers and lines of an open file as `read_lines` does."""
     number = 0
-    with io.TextIOWrapper(open_regular(path, most_bytes), "utf-8-sig") as text:
+    with io.TextIOWrapper(file, "utf-8-sig") as text:
         for read in _read_lines(text, longest):
             if read is None:
                 raise ValueError(

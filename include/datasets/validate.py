@@ -2,89 +2,154 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from include.datasets.errors import DatasetError, Finding
-from include.datasets.images import find_image_problem
-from include.datasets.labels import LabelRules, check_labels
+from include.datasets.checked_sample import SampleRules, check_sample
+from include.datasets.duplicates import Digests, find_duplicate_images
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Collection, Finding, is_error
+from include.datasets.fingerprint import ContentDigest
+from include.datasets.manifest import write_manifest
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
+from include.datasets.rules import CheckRules
+from include.datasets.split_summary import SplitSummary
+from include.datasets.tally import Tally
 from include.limits import FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from include.datasets.checked_sample import CheckedSample
+    from include.datasets.class_table import ClassCount
+    from include.datasets.findings import FoundKind
+    from include.datasets.images import ImageFacts
     from include.datasets.samples import Layout, Sample
 
-log = logging.getLogger(__name__)
+_USUAL_RULES = CheckRules()
 
 
 @dataclass(frozen=True)
-class _Checked:
-    findings: list[Finding]
-    labelled: bool
-    objects: int
+class Validated:
+    """What a check of good data tells about them."""
+
+    fingerprint: str
+    """Identifies the content of the files."""
+    class_table: tuple[ClassCount, ...]
+    """In the order of the class ids."""
+    warnings: tuple[FoundKind, ...]
+    """What is probably not intended."""
 
 
-def validate(layout: Layout, source: str) -> None:
-    """Open every image and label file; raise DatasetError listing every problem by file and line.
+def validate(
+    layout: Layout,
+    source: str,
+    rules: CheckRules = _USUAL_RULES,
+    manifest: Path | None = None,
+) -> Validated:
+    """Open every image and label file; raise DatasetError listing problems by kind, file and line.
 
-    Stops after FINDINGS problems.
+    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path.
     """
-    # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
-    findings: dict[Finding, None] = {}
-    progress = Progress(f"Checking {source}", sum(map(len, layout.splits.values())), "images")
-    rules = LabelRules(layout.task, len(layout.names), tuple(layout.extras.get("kpt_shape", (0, 0))))
+    check = _Check(layout, source, rules)
+    for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
+        check.add(finding)
+    content = ContentDigest(layout)
+    with write_manifest(manifest) as write:
+        for split in layout.splits:
+            content.begin_split(split)
+            for checked in check.check_split(split):
+                if checked.image is None:  # an error, so this check comes to nothing
+                    continue
+                content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
+                write(_manifest_line(split, checked, checked.image))
+    check.require_good()
+    for finding in chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)):
+        check.add(finding)
+    return Validated(content.fingerprint(), check.tally.table(), check.warnings.kinds())
 
-    def check(sample: Sample) -> _Checked:
-        checked = _check_sample(sample, layout, rules)
-        progress.advance()
+
+class _Check:
+    """One pass through a dataset, with what it has found so far."""
+
+    def __init__(self, layout: Layout, source: str, rules: CheckRules) -> None:
+        self._layout, self._source = layout, source
+        self._samples = SampleRules.of(layout, rules)
+        # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
+        self._errors: dict[Finding, None] = {}
+        self.warnings = Collection()
+        self.tally = Tally(layout.names, rules)
+        self.digests = Digests()
+        total = sum(map(len, layout.splits.values()))
+        self._progress = Progress(f"Checking {source}", total, "images")
+
+    def add(self, finding: Finding) -> None:
+        """Add an error or a warning."""
+        if is_error(finding):
+            self._errors[finding] = None
+        else:
+            self.warnings.add(finding)
+
+    def require_good(self) -> None:
+        """Raise DatasetError if there is an error."""
+        if self._errors:
+            raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
+
+    def check_split(self, split: str) -> Iterator[CheckedSample]:
+        """Check the images of a split, and yield what was found about each."""
+        summary = SplitSummary(split)
+        self.tally.open_split(split)
+        for checked in map_in_order(self._check_sample, self._layout.splits[split]):
+            summary.add(checked)
+            self._add_sample(split, checked)
+            if len(self._errors) >= FINDINGS:
+                rest = f"the check stopped after {FINDINGS:,} problems; correct them first"
+                self.add(Finding(split, None, rest, "stopped"))
+                self.require_good()
+            yield checked
+        for finding in summary.findings(self._layout, self.tally.objects(split)):
+            self.add(finding)
+
+    def _check_sample(self, sample: Sample) -> CheckedSample:
+        checked = check_sample(sample, self._layout, self._samples)
+        self._progress.advance()
         return checked
 
-    for split, samples in layout.splits.items():
-        found: dict[Finding, None] = {}
-        unlabelled = objects = 0
-        for checked in map_in_order(check, samples):
-            found |= dict.fromkeys(checked.findings)
-            unlabelled += not checked.labelled
-            objects += checked.objects
-            if len(findings) + len(found) >= FINDINGS:
-                rest = Finding(
-                    split, None, f"the check stopped after {FINDINGS:,} problems; correct them first"
-                )
-                raise DatasetError.from_findings(source, [*findings, *found, rest])
-        if layout.task != "classify":
-            findings |= dict.fromkeys(_split_findings(split, layout, unlabelled, objects))
-        findings |= found
-    if findings:
-        raise DatasetError.from_findings(source, list(findings))
+    def _add_sample(self, split: str, checked: CheckedSample) -> None:
+        for finding in checked.findings:
+            self.add(finding)
+        for kind, number in checked.further.items():
+            self.warnings.count(kind, number)
+        if checked.image is not None:
+            self.digests.add(checked.image.sha256)
+        if not checked.labels.problems:
+            self.tally.add(split, checked.labels.classes)
 
 
-def _check_sample(sample: Sample, layout: Layout, rules: LabelRules) -> _Checked:
-    findings = []
-    if problem := find_image_problem(sample.image):
-        findings.append(Finding(layout.relative_name(sample.image), None, problem))
-    if sample.label is None or not sample.label.is_file():
-        return _Checked(findings, labelled=False, objects=0)
-    problems, objects = check_labels(sample.label, rules)
-    findings += [Finding(layout.relative_name(sample.label), line, message) for line, message in problems]
-    return _Checked(findings, labelled=True, objects=objects)
+def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
+    """Yield the class ids to train on that the dataset does not have."""
+    if rules.classes is None or rules.single_cls or layout.task == "classify":
+        return
+    for number in rules.classes:
+        if number not in layout.names:
+            message = (
+                f"class {number} is not in 0..{len(layout.names) - 1}, so nothing would be trained for it; "
+                "Ultralytics would not say so"
+            )
+            yield Finding("classes", None, message, "label-class")
 
 
-def _split_findings(split: str, layout: Layout, unlabelled: int, objects: int) -> Iterator[Finding]:
-    images = len(layout.splits[split])
-    first = layout.splits[split][0]
-    if unlabelled == images and first.label:
-        yield Finding(
-            layout.relative_name(first.label),
-            None,
-            f"no image of {split} has a label file; for {layout.relative_name(first.image)} it is expected "
-            "here (the "
-            "last folder named 'images' in the path becomes 'labels'; without one, next to the image)",
-        )
-    elif not objects:
-        yield Finding(f"{split}", None, "all label files are empty; there is nothing to learn from")
-    elif unlabelled:
-        log.info("%s: %d of %d images have no label file and count as background.", split, unlabelled, images)
+def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
+    labels = checked.labels
+    return {
+        "split": split,
+        "name": checked.sample.name,
+        "image": image.sha256,
+        "label": labels.sha256,
+        "width": image.width,
+        "height": image.height,
+        "classes": {str(number): objects for number, objects in labels.classes.items()},
+    }

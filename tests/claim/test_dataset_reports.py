@@ -12,7 +12,8 @@ import requests
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.errors import LISTED_FINDINGS, DatasetError, Finding
+from include.datasets.errors import LISTED_FINDINGS, DatasetError
+from include.datasets.findings import Finding
 from include.jobs.repository import JobRepository
 from include.limits import ERROR_BYTES, FINDINGS, SUMMARY_BYTES
 from include.reports.report import DatasetReport, report_on
@@ -96,7 +97,7 @@ def test_a_summary_is_short_and_a_report_is_bounded_whatever_was_found() -> None
     findings = [Finding("é" * 5000, number, "x" * 9000) for number in range(FINDINGS + 7)]
     error = DatasetError.from_findings("s3://" + "b" * 1000, findings)
     assert len(str(error).encode()) <= SUMMARY_BYTES
-    listed = str(error).count("\n") - 1
+    listed = str(error).count("\n") - 2
     assert 3 < listed <= LISTED_FINDINGS
     assert str(error).endswith(f"... and {len(findings) - listed} more")
     report = report_on(error, job_id="a", run_id="r", dataset="d", task="detect")

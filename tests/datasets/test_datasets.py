@@ -96,6 +96,8 @@ def test_digits_are_refused_for_other_tasks(cache: Path) -> None:
         ({"names": ["a", None]}, "class 1 has no usable name"),
         ({"nc": 3}, "nc: 3 does not match the 2 names"),
         ({"nc": "many"}, "nc: 'many' must be the number"),
+        ({"nc": "1.5"}, "nc: '1.5' must be the number"),
+        ({"nc": "3"}, "nc: 3 does not match the 2 names"),
         ({"train": None}, "train: None must be a folder"),
         ({"val": ["images/val", 7]}, "val: ['images/val', 7] must be a folder"),
         ({"val": "images/test"}, "val: 'images/test' does not exist"),

@@ -224,7 +224,6 @@ HARD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "label is a pipe": (_fifo("labels/train/0.txt"), "labels/train/0.txt: it is not a regular file"),
     "data YAML is a pipe": (_fifo("data.yaml"), "contains no data YAML"),
     "list is a pipe": (_pipe_as_list, "it is not a regular file"),
-    "links in a circle": (_link("images/train/again", ".."), "is part of a loop"),
     "TRAINING_ROOT below a root": (_path_of_roots, "leads outside the dataset"),
 }
 

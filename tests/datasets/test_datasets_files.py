@@ -79,14 +79,16 @@ LABEL_FAULTS: list[tuple[str, str, str]] = [
     ("segment", BOX, "this is a detect label (5 columns), but task='segment'"),
     ("segment", "0 0.1 0.1 0.2 0.1 0.2", "the line has 6 columns"),
     ("segment", "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1", "the line has 8 columns"),
-    ("segment", "0 0.1 0.1 0.2 1.3 0.2 0.2", "y2 = 1.3 is outside 0..1"),
+    ("segment", "0 0.1 0.1 0.2 1.3 0.2 0.2", "height = 1.2 of the box around the outline is outside 0..1"),
     ("obb", BOX, "this is a detect label (5 columns), but task='obb'"),
-    ("obb", "0 0.1 0.1 0.2 0.1 0.2 0.2", "needs class x1 y1 x2 y2 x3 y3 x4 y4 (9 columns)"),
-    ("obb", "0 100 100 200 100 200 200 100 200", "x = 150 is outside 0..1"),
+    ("obb", "0 0.1 0.1 0.2 0.1 0.2", "needs class x1 y1 x2 y2 x3 y3 x4 y4 (9 columns, or an outline"),
+    ("obb", "0 100 100 200 100 200 200 100 200", "x = 150 of the box around the outline is outside 0..1"),
     ("pose", BOX, "this is a detect label (5 columns), but task='pose'"),
     ("pose", f"{BOX} 0.1 0.1 2", "needs class x y width height and 4 x 3 values (17 columns)"),
     ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 7 0.1 2", "x4 = 7 is outside 0..1"),
-    ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 0.1 0.1 9", "visibility 9 is not 0"),
+    ("pose", f"{BOX} {'0.1 0.1 2 ' * 3} 0.1 0.1 -1", "visibility4 = -1 is negative"),
+    ("pose", f"3.5 0.5 0.5 0.2 0.2 {'0.1 0.1 2 ' * 4}", "class 3.5 is not a whole number"),
+    ("pose", f"0 320 240 50 50 {'0.1 0.1 2 ' * 4}", "the box lies outside the image"),
 ]
 
 
@@ -163,18 +165,42 @@ def test_at_most_twenty_findings_are_listed_and_the_rest_is_counted(folder: Path
     (folder / "labels" / "train" / "2.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 30)
     lines = refusal(data, "detect", cache).splitlines()
     assert "30 problems" in lines[0]
-    assert lines[1].strip().startswith("labels/train/2.txt:1: ")
-    assert lines[20].strip().startswith("labels/train/2.txt:20: ")
-    assert lines[21:] == ["  ... and 10 more"]
+    assert lines[1].startswith("  Label lines with an unknown class (30); correct the class ids")
+    assert lines[2].strip().startswith("labels/train/2.txt:1: ")
+    assert lines[21].strip().startswith("labels/train/2.txt:20: ")
+    assert lines[22:] == ["    ... and 10 more"]
 
 
-def test_faults_of_class_folders_are_named(folder: Path, cache: Path) -> None:
+def test_problems_are_listed_by_kind_and_none_crowds_the_others_out(folder: Path, cache: Path) -> None:
+    data = build("detect", folder)
+    (folder / "labels" / "train" / "2.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 30)
+    (folder / "labels" / "val" / "1.txt").write_text("0 320 0.5 0.1 0.1\n")
+    (folder / "images" / "val" / "0.png").write_bytes(b"")
+    lines = refusal(data, "detect", cache).splitlines()
+    assert "32 problems" in lines[0]
+    headings = [line.split(" (")[0].strip() for line in lines if line.startswith("  ") and line[2] != " "]
+    assert headings == [
+        "Images that training cannot use",
+        "Label lines with an unknown class",
+        "Label lines with a position outside the image",
+    ]
+    assert any("images/val/0.png: the file is empty" in line for line in lines)
+    assert any("labels/val/1.txt:1: x = 320 is outside 0..1" in line for line in lines)
+
+
+def test_a_class_that_is_only_validated_is_named(folder: Path, cache: Path) -> None:
     build("classify", folder)
-    (folder / "train" / "empty").mkdir()
-    (folder / "val" / "unknown").mkdir()
+    shutil.copytree(folder / "val" / "box", folder / "val" / "unknown")
     message = refusal(folder, "classify", cache)
-    assert "train/empty/: there is no image of this class" in message
     assert "val/unknown/: there is no class of this name in train/" in message
+
+
+def test_a_folder_without_images_is_no_class(folder: Path, cache: Path) -> None:
+    build("classify", folder)
+    (folder / "train" / "weights").mkdir()
+    (folder / "train" / "weights" / "best.txt").write_text("of an earlier run")
+    reference = check_dataset(str(folder), "classify", cache, None)
+    assert (reference.classes, reference.warnings) == ({0: "arrow", 1: "box"}, 1)
 
 
 def test_a_missing_split_of_class_folders_is_refused(folder: Path, cache: Path) -> None:

@@ -14,7 +14,8 @@ from include.datasets import digits
 from include.datasets.check import check_dataset
 from include.datasets.fetch import materialize
 from include.datasets.fingerprint import content_fingerprint
-from include.datasets.labels import LabelRules, check_labels
+from include.datasets.label_lines import LabelRules
+from include.datasets.labels import check_labels
 from include.datasets.layout import read_layout
 from include.datasets.samples import Layout, Place
 from include.datasets.validate import validate
@@ -40,15 +41,18 @@ def test_the_reference_tells_the_truth_about_the_scenes(scenes: Layout, tmp_path
     assert not list(tmp_path.iterdir()), "nothing is drawn before the training"
 
 
-def test_the_scenes_pass_our_own_check(scenes: Layout) -> None:
-    validate(scenes, "digits")
+def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
+    found = validate(scenes, "digits")
+    assert not found.warnings
+    assert found.fingerprint == digits.FINGERPRINT
+    assert found.class_table == check_dataset("digits", "detect", tmp_path, None).class_table
 
 
 def test_every_scene_shows_what_its_labels_say(scenes: Layout) -> None:
     for sample in [sample for split in scenes.splits.values() for sample in split]:
         assert sample.label is not None
-        problems, objects = check_labels(sample.label, LabelRules("detect", 10))
-        assert (problems, objects in range(1, 5)) == ([], True)
+        checked = check_labels(sample.label, LabelRules("detect", 10))
+        assert (checked.problems, checked.objects in range(1, 5)) == ([], True)
         with Image.open(sample.image) as image:
             assert (image.size, image.mode) == ((64, 64), "L")
             pixels = image.load()

@@ -1,0 +1,122 @@
+"""The kinds of problems that a check of a dataset finds, with what to do about each.
+
+Ultralytics leaves an image that it cannot read, or whose labels break its rules, out of the training, with
+nothing but a line in the log. Here it is an error. What it trains on, but probably not as intended, is a
+warning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from include.limits import TINY_PIXELS
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of problem."""
+
+    title: str
+    """What was found, in the plural: a number is put before it."""
+    remedy: str
+    """What to do about it, as an imperative."""
+    reason: str = ""
+    """Why it matters, if that is not obvious."""
+    is_warning: bool = False
+    """Whether the data can be trained on nevertheless."""
+
+
+_LEFT_OUT = "Ultralytics would leave these images out, with nothing but a line in its log"
+
+
+def _warning(title: str, remedy: str, reason: str = "") -> Kind:
+    return Kind(title, remedy, reason, is_warning=True)
+
+
+ERRORS = {
+    "other": Kind("other problems", "correct them where each says so"),
+    "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
+    "list": Kind("lines of a list of images", "correct the paths in the list, or add the images"),
+    "class-folders": Kind("class folders", "let train/ and the other splits have the same class folders"),
+    "image": Kind("images that training cannot use", "restore, convert or remove them", _LEFT_OUT),
+    "decode": Kind(
+        "images that training cannot decode",
+        "convert them to JPEG or PNG",
+        "Ultralytics opens them when it looks through the data, and fails when it trains on them",
+    ),
+    "label-file": Kind("label files that cannot be read", "save them as UTF-8 text", _LEFT_OUT),
+    "label-form": Kind("label lines in another format", "write them in the task's format", _LEFT_OUT),
+    "label-number": Kind("label lines with something else than numbers", "correct them", _LEFT_OUT),
+    "label-class": Kind(
+        "label lines with an unknown class", "correct the class ids, or add the classes to names", _LEFT_OUT
+    ),
+    "label-range": Kind(
+        "label lines with a position outside the image",
+        "write positions as fractions of the image's width and height, from 0 to 1",
+        _LEFT_OUT,
+    ),
+    "label-mixed": Kind("files that mix boxes and outlines", "use one kind of label in each file", _LEFT_OUT),
+    "label-map": Kind("masks or depth maps that training cannot use", "correct them", _LEFT_OUT),
+    "no-labels": Kind("splits without labels", "put the label files where each is expected"),
+    "nothing-to-learn": Kind("splits without a labelled object", "label some images of the split"),
+    "stopped": Kind("unfinished checks", "correct the problems that are listed, and check again"),
+}
+
+WARNINGS = {
+    "duplicate-rows": _warning("repeated label lines", "remove them", "Ultralytics trains on one of each"),
+    "duplicate-images": _warning(
+        "images with the same content as another one of their split",
+        "remove them, unless they are to count more than once",
+    ),
+    "leaked-images": _warning(
+        "images to validate with that are also trained on",
+        "remove them from one of the splits",
+        "the metrics look better than they are",
+    ),
+    "missing-labels": _warning(
+        "images without a label file",
+        "add their labels, unless nothing is on them",
+        "they count as background",
+    ),
+    "empty-labels": _warning(
+        "images with an empty label file", "label them, unless nothing is on them", "they count as background"
+    ),
+    "tiny-boxes": _warning(
+        f"boxes of at most {TINY_PIXELS} pixels",
+        "check these labels",
+        "Ultralytics leaves such boxes out of augmented images, unless imgsz enlarges them",
+    ),
+    "outside": _warning(
+        "outlines, corners or boxes that reach out of the image",
+        "correct them, unless the objects are cut off by the edge",
+        "Ultralytics clips them",
+    ),
+    "visibility": _warning(
+        "keypoints with another visibility than 0, 1 and 2",
+        "write 0 for keypoints that are not labelled",
+        "Ultralytics treats every other value as visible",
+    ),
+    "mixed-labels": _warning(
+        "splits in which some files have boxes and others outlines",
+        "use one kind of label",
+        "Ultralytics trains on the boxes of both, and forgets the outlines",
+    ),
+    "class-unseen": _warning("classes without an instance to train on", "label some, or remove the classes"),
+    "class-unvalidated": _warning(
+        "classes without an instance to validate with",
+        "move some images to the split to validate with",
+        "nothing is measured for these classes",
+    ),
+    "class-names": _warning("names that several classes have", "give each class a name of its own"),
+    "empty-folders": _warning(
+        "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
+    ),
+    "circular-links": _warning(
+        "links that lead in a circle",
+        "remove them; they were not followed",
+        "plain Ultralytics trains on each image behind one about 40 times",
+    ),
+}
+
+KINDS = ERRORS | WARNINGS
+"""All kinds, by the name that reports give them. Errors and warnings come in this order."""

@@ -1,0 +1,130 @@
+"""The lines of a label file: the rules for them, their numbers, and what a check finds."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.limits import FINDINGS_PER_FILE
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BOX = 5
+_LONGEST_SHOWN = 40
+_FORMS = {
+    "detect": "class x y width height (5 columns)",
+    "segment": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
+    "semantic": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
+    "obb": "class x1 y1 x2 y2 x3 y3 x4 y4 (9 columns, or an outline of at least 3 points)",
+}
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """The rules that the labels of a dataset must follow."""
+
+    task: str
+    classes: int
+    """Number of class names."""
+    keypoints: tuple[int, int] = (0, 0)
+    """Number of keypoints, and values for each; zeros without keypoints in the data YAML."""
+    single_cls: bool = False
+    """Whether all classes are merged into one, so that any id is valid."""
+
+    @property
+    def pose_columns(self) -> int:
+        """Number of columns of a label with keypoints."""
+        return BOX + math.prod(self.keypoints)
+
+    @property
+    def form(self) -> str:
+        """The format of a label, for messages."""
+        if self.task == "pose":
+            number, values = self.keypoints
+            return f"class x y width height and {number} x {values} values ({self.pose_columns} columns)"
+        return _FORMS[self.task]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a label file, or probably wrong. kind is one of KINDS."""
+
+    line: int | None
+    """Counted from 1; None if it concerns the whole file."""
+    message: str
+    kind: str
+
+
+@dataclass
+class CheckedLabels:
+    """What a label file says."""
+
+    problems: list[Problem] = field(default_factory=list)
+    """Errors. Reading stops after FINDINGS_PER_FILE."""
+    warnings: list[Problem] = field(default_factory=list)
+    """The first FINDINGS_PER_FILE warnings."""
+    warned: Counter[str] = field(default_factory=Counter)
+    """Number of warnings by kind."""
+    classes: Mapping[int, int] = field(default_factory=dict)
+    """Number of objects by class id as written."""
+    outlines: bool = False
+    """Whether the objects are outlines, not boxes."""
+    sha256: str | None = None
+    """Of the file; None if it cannot be read."""
+
+    @property
+    def objects(self) -> int:
+        """Number of objects, without repeated lines."""
+        return sum(self.classes.values())
+
+    def warn(self, line: int, message: str, kind: str) -> None:
+        """Add a warning."""
+        self.warned[kind] += 1
+        if len(self.warnings) < FINDINGS_PER_FILE:
+            self.warnings.append(Problem(line, message, kind))
+
+
+@dataclass
+class Rows:
+    """The label lines of a file that have a valid number of columns, as single-precision numbers."""
+
+    values: array[float] = field(default_factory=lambda: array("f"))
+    """All numbers, line by line."""
+    starts: list[int] = field(default_factory=lambda: [0])
+    """Where each line begins in `values`, and after the last one, where it ends."""
+    lines: list[int] = field(default_factory=list)
+    """The number of each line in the file."""
+    outlines: bool = False
+    """Whether the lines are outlines, not boxes."""
+
+    def add(self, line: int, row: Sequence[str]) -> Problem | None:
+        """Add a line, or return what is wrong with its numbers."""
+        try:
+            self.values.extend(map(float, row))
+        except ValueError:
+            del self.values[self.starts[-1] :]
+            column = next(number for number, text in enumerate(row) if not _is_number(text))
+            shown = show_value(row[column], _LONGEST_SHOWN)
+            return Problem(line, f"column {column + 1} is {shown}, not a number", "label-number")
+        for column, value in enumerate(self.values[self.starts[-1] :]):
+            if not math.isfinite(value):
+                del self.values[self.starts[-1] :]
+                shown = show_value(row[column], _LONGEST_SHOWN)
+                what = "too large" if math.isfinite(float(row[column])) else "not a finite number"
+                return Problem(line, f"column {column + 1} is {shown}, {what}", "label-number")
+        self.starts.append(len(self.values))
+        self.lines.append(line)
+        return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
