@@ -13,7 +13,7 @@ from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow
 from tests.support.scheduled_trainings import Training, stored_weights
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
@@ -24,7 +24,7 @@ def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
     recorded = training.recorded
     gated_stack.down(quiet())
     gated_stack.up(quiet())
-    row = training.ends()
+    row = training.ends(900)
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
     begins = r"Resuming after (?:batch (\d+) of )?epoch (\d+),"
     ((batch, epoch),) = re.findall(begins, training.log(training.attempt))
