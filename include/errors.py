@@ -48,6 +48,10 @@ ProjectError
         StateMismatch
         UnreadableCheckpoint
     UntrustedFolder
+    UploadRefused
+      UploadEnded
+      UploadIncomplete
+    UploadUnknown
     WeightsUnavailable
   SchemaError
     MigrationRefused (FinalError)

@@ -106,6 +106,26 @@ PREFIX_OBJECTS = 4_000_000
 LISTING_LINE = 8 * KIB
 """Size of an object's name, size and ETag as JSON, in which a character takes up to six bytes."""
 
+# Uploads
+
+UPLOAD_FILES = 20_000
+"""Files of one upload; more of them arrive sooner in a zip."""
+
+UPLOAD_BODY = 4 * MIB
+"""Size of the list of files with which an upload begins: UPLOAD_FILES with paths of 150 characters."""
+
+UPLOAD_PART = 16 * MIB
+"""Size of the parts in which a larger file is sent: an interruption costs one of them."""
+
+UPLOAD_FILES_IN_PARTS = 500
+"""Files above UPLOAD_PART in one upload: S3 is asked about each of them."""
+
+UPLOAD_LINKS = 100
+"""Links that are signed in one request."""
+
+UPLOAD_LINK_SECONDS = 3600
+"""How long a link is valid. S3 checks it when the PUT starts."""
+
 # Images
 
 IMAGE_BYTES = 1 * GIB

@@ -12,5 +12,6 @@ completion   recording jobs that were trained outside Airflow
 stopping     stopping a job
 events, hub  live events of a job; one poll of the database serves all clients
 pictures     plots that Ultralytics drew
+uploads      datasets that browsers send straight to S3
 origin       refusing requests from pages of other origins
 """

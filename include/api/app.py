@@ -19,6 +19,7 @@ from include.api import (
     pretrained,
     session,
     stopping,
+    uploads,
     validation,
 )
 from include.api.addresses import PREFIX
@@ -28,7 +29,7 @@ from include.api.hub import Hub
 from include.api.known_parameters import reject_unknown_parameters
 from include.api.problems import document_problems, responses
 from include.api.streams import StreamLimit
-from include.serving.bodies import WEIGHTS
+from include.serving.bodies import LISTS, WEIGHTS
 from include.serving.headers import FOR_DATA
 
 __all__ = ["PREFIX", "create_app"]
@@ -43,7 +44,7 @@ def create_app() -> GuardedApp:
     """Create the application with all of its routes, each of them guarded."""
     app = GuardedApp(
         FOR_DATA,
-        {"/pretrained/": WEIGHTS},
+        {"/pretrained/": WEIGHTS, "/uploads": LISTS},
         title="Training",
         version="1",
         description=_DESCRIPTION,
@@ -73,6 +74,7 @@ def create_app() -> GuardedApp:
         models,
         pretrained,
         session,
+        uploads,
     ):
         app.include_router(part.router, dependencies=[reject_unknown_parameters()])
 

@@ -1,4 +1,4 @@
-"""Finding abandoned multipart uploads, whose parts are invisible but cost money."""
+"""Finding abandoned uploads: multipart ones, whose parts are invisible but cost money, and datasets."""
 
 from __future__ import annotations
 
@@ -7,32 +7,41 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.audit.findings import Finding, FindingKind
+from include.datasets.uploads.store import UploadStore
 from include.s3.errors import translate_s3_errors
-from include.s3.layout import CHECKPOINTS, MODELS
+from include.s3.layout import CHECKPOINTS, MODELS, UPLOADS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.datasets.uploads.plan import Upload
     from include.s3.bucket import Bucket
     from include.s3.location import S3Location
 
 ABANDONED = timedelta(days=1)
-"""No upload takes a day; an older one was left by a killed process."""
+"""No upload of a checkpoint takes a day; an older one was left by a killed process."""
+
+LEFT_BEHIND = timedelta(days=7)
+"""People may go on with the upload of a dataset after a weekend."""
 
 
 def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> Iterator[Finding]:
-    """Find uploads below checkpoints/ and models/ that were started more than a day ago.
+    """Find uploads below checkpoints/ and models/ that were started more than a day ago, and of datasets.
 
     The repair is to abort them.
     """
+    left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
+    yield from (_abandoned_dataset(bucket, upload, repair=repair) for upload in left)
+    known = tuple(upload.prefix for upload in left)
     paginator = bucket.client.get_paginator("list_multipart_uploads")
-    for prefix in (CHECKPOINTS, MODELS):
+    for prefix, age in ((CHECKPOINTS, ABANDONED), (MODELS, ABANDONED), (UPLOADS, LEFT_BEHIND)):
         with translate_s3_errors(bucket.client, bucket.at(prefix)):
             for page in paginator.paginate(Bucket=bucket.name, Prefix=prefix):
                 for upload in page.get("Uploads", ()):
-                    if upload["Initiated"] > now - ABANDONED or not upload["Key"].startswith(prefix):
+                    key = upload["Key"]
+                    if upload["Initiated"] > now - age or not key.startswith(prefix) or key.startswith(known):
                         continue
-                    location = bucket.at(upload["Key"])
+                    location = bucket.at(key)
                     done = _abort(bucket.client, location, upload["UploadId"]) if repair else None
                     yield Finding(
                         FindingKind.ABANDONED_UPLOAD,
@@ -41,6 +50,19 @@ def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> It
                         path=location.uri,
                         repair=done,
                     )
+
+
+def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Finding:
+    uri = bucket.at(upload.prefix).uri
+    if repair:
+        UploadStore(bucket).abort(upload)
+    return Finding(
+        FindingKind.ABANDONED_UPLOAD,
+        f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "
+        "never completed it",
+        path=uri,
+        repair="removed, with everything that had arrived" if repair else None,
+    )
 
 
 def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:

@@ -1,5 +1,10 @@
 // Written by `python -m include.console.derive_types`: what the training API answers.
 declare namespace Api {
+  interface CompletedUpload {
+    upload_id: string;
+    source: string;
+  }
+
   interface DatasetReport {
     job_id: string;
     run_id: string;
@@ -20,6 +25,11 @@ declare namespace Api {
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;
     next: number | null;
+  }
+
+  interface FileToUpload {
+    path: string;
+    size: number;
   }
 
   interface JobLineage {
@@ -85,6 +95,10 @@ declare namespace Api {
     promoted_by: string | null;
     promoted_at: string | null;
     created_at: string;
+  }
+
+  interface PartsBody {
+    parts: Array<WantedPart>;
   }
 
   interface Picture {
@@ -162,6 +176,18 @@ declare namespace Api {
     user: string;
     may_start: boolean;
     airflow_url: string;
+  }
+
+  interface SignedPart {
+    file: number;
+    part: number;
+    url: string;
+    headers: Record<string, string>;
+  }
+
+  interface SignedParts {
+    links: Array<SignedPart>;
+    seconds: number;
   }
 
   type Stage = "candidate" | "production" | "archived" | "rejected";
@@ -250,8 +276,32 @@ declare namespace Api {
     links: JobLinks;
   }
 
+  interface UploadBody {
+    files: Array<FileToUpload>;
+  }
+
+  interface UploadState {
+    upload_id: string;
+    created_by: string;
+    source: string | null;
+    files: Array<UploadedFile>;
+  }
+
+  interface UploadedFile {
+    path: string;
+    size: number;
+    part_size: number;
+    parts: number;
+    arrived: Array<number>;
+  }
+
   interface Validation {
     errors: Record<string, string>;
+  }
+
+  interface WantedPart {
+    file: number;
+    part: number;
   }
 
 }

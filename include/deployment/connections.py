@@ -100,5 +100,10 @@ def s3_signer(endpoint_url: str | None) -> S3Client:
     hook = S3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
     # Not "auto": Amazon's global endpoint redirects to the bucket's region, where the signature is invalid
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path" if endpoint else "virtual"})
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "virtual"},
+        # Otherwise the link of a PUT would be valid for an empty body only.
+        request_checksum_calculation="when_required",
+    )
     return hook.get_session().client("s3", endpoint_url=endpoint, config=config)

@@ -8,6 +8,9 @@
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
     pretrained/{name}                                         pretrained weights
+    uploads/{upload_id}/{path}                                a file of a dataset that somebody uploaded
+    uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
+    datasets/samples/{fingerprint}-{task}/{number}.jpg        a picture of a dataset with its labels drawn
 
 Callers validate the names and ids in these keys: none contains a slash.
 """
@@ -18,6 +21,7 @@ CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
 PICTURES = "pictures/"
 REPORTS = "reports/"
+UPLOADS = "uploads/"
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """A permanent object that belongs to no job: if it came and went, probes would disturb one another."""
@@ -61,3 +65,18 @@ def listing_key(fingerprint: str) -> str:
 def pretrained_key(name: str) -> str:
     """Return the key of a file of pretrained weights."""
     return f"pretrained/{name}"
+
+
+def upload_prefix(upload_id: str) -> str:
+    """Return the prefix of the keys of an upload."""
+    return f"{UPLOADS}{upload_id}/"
+
+
+def upload_record_key(upload_id: str) -> str:
+    """Return the key of an upload's record: a hidden file, which is never part of the dataset."""
+    return f"{upload_prefix(upload_id)}.upload.json"
+
+
+def samples_prefix(fingerprint: str, task: str) -> str:
+    """Return the prefix of the keys of a dataset's samples."""
+    return f"datasets/samples/{fingerprint}-{task}/"

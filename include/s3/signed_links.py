@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,3 +27,9 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
         ExpiresIn=seconds,
         HttpMethod="GET",
     )
+
+
+def origin_of_links(client: S3Client, bucket: str) -> str:
+    """Return scheme, host and port of the links to that bucket that `client` signs. This sends no request."""
+    link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))
+    return f"{link.scheme}://{link.netloc}"

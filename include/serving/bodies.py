@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.datastructures import Headers
 
-from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS
+from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS
 from include.serving.problem import problem
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ SMALL = BodyLimit(64 * 1024, 10.0)
 
 WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
 """For files of pretrained weights."""
+
+LISTS = BodyLimit(UPLOAD_BODY, 60.0)
+"""For the lists of files with which uploads of datasets begin."""
 
 
 class RequestLimits:

@@ -24,7 +24,7 @@ _OF_ONE_USER = "private"
 
 
 class SecurityHeaders:
-    """Middleware that adds `headers` to every response.
+    """Middleware that adds `headers` to every response, unless its route has set another value.
 
     A response is never cached unless its route allows the user's own browser to (Cache-Control: private):
     what one user may see must not reach another one through a shared cache.
@@ -42,7 +42,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(self._headers)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
                 if not headers.get(_CACHE_CONTROL, "").startswith(_OF_ONE_USER):
                     headers[_CACHE_CONTROL] = _NOT_STORED
             await send(message)

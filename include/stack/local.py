@@ -250,7 +250,8 @@ class Stack:
             step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()
-            self.s3.ensure_bucket(DEFAULT_BUCKET)
+            port = self.ports.airflow
+            self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
             step.result = _started(started, self.s3.endpoint_url)
 
     def _check_disk(self) -> None:

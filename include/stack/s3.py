@@ -16,7 +16,10 @@ from include.stack.private_files import private_folder
 from include.stack.processes import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CORSRuleTypeDef
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -97,12 +100,14 @@ class S3:
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
         )
 
-    def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket unless it exists."""
+    def ensure_bucket(self, bucket: str, origins: Sequence[str] = ()) -> None:
+        """Create the bucket unless it exists, and let pages of these origins, and no others, upload to it."""
         client = self.client()
         present = {existing["Name"] for existing in client.list_buckets()["Buckets"]}
         if bucket not in present:
             client.create_bucket(Bucket=bucket)
+        if origins:
+            client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [_upload_rule(origins)]})
 
     @property
     def security(self) -> Path:
@@ -186,3 +191,13 @@ class S3:
         except (BotoCoreError, ClientError):
             return False
         return True
+
+
+def _upload_rule(origins: Sequence[str]) -> CORSRuleTypeDef:
+    """Return the rule of docs/deployment.md: browsers may send files, and read nothing."""
+    return {
+        "AllowedOrigins": list(origins),
+        "AllowedMethods": ["PUT"],
+        "AllowedHeaders": ["content-type", "if-none-match"],
+        "MaxAgeSeconds": 3600,
+    }

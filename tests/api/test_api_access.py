@@ -45,6 +45,18 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
     ("POST", "/validate"): ("/validate", STARTS_RUNS),
+    # Who may upload is told that an empty body is refused.
+    ("POST", "/uploads"): ("/uploads", STARTS_RUNS | {"user": 422, "admin": 422}),
+    ("GET", "/uploads/{upload_id}"): ("/uploads/access", NOTHING_THERE),
+    ("POST", "/uploads/{upload_id}/parts"): (
+        "/uploads/access/parts",
+        STARTS_RUNS | {"user": 422, "admin": 422},
+    ),
+    ("POST", "/uploads/{upload_id}/complete"): (
+        "/uploads/access/complete",
+        STARTS_RUNS | {"user": 404, "admin": 404},
+    ),
+    ("DELETE", "/uploads/{upload_id}"): ("/uploads/access", STARTS_RUNS | {"user": 404, "admin": 404}),
     ("GET", "/pretrained"): ("/pretrained", SEES_RUNS),
     # Who may store a file is told that an empty one is refused.
     ("PUT", "/pretrained/{name}"): ("/pretrained/access.pt", STARTS_RUNS | {"user": 422, "admin": 422}),

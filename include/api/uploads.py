@@ -1,0 +1,247 @@
+"""Uploads of datasets: their bytes go from the browser to S3 by signed links, never through this server."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.sdk.exceptions import AirflowNotFoundException
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from include.api.access import require_can_see_runs, require_can_start
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
+from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
+from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.store import Part, UploadStore
+from include.deployment.connections import open_bucket, s3_signer
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
+from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
+from include.plain_text import escape_controls
+from include.s3.signed_links import origin_of_links
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+
+    from include.datasets.uploads.plan import Upload
+
+router = APIRouter(prefix="/uploads", tags=["uploads"])
+
+_MAY_CHANGE = [require_can_start(TRAINING_DAG), require_same_origin()]
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
+
+
+class FileToUpload(BaseModel):
+    """A file that is to be sent: its path within the dataset, and its size in bytes."""
+
+    model_config = _STRICT
+
+    path: str = Field(max_length=1024)
+    size: int = Field(ge=0, le=ARCHIVE_BYTES)
+
+
+class UploadBody(BaseModel):
+    """The files of an upload: one .zip, or those of a folder."""
+
+    model_config = _STRICT
+
+    files: list[FileToUpload]
+
+
+class UploadedFile(BaseModel):
+    """A file of an upload, which is sent in `parts` parts of `part_size` bytes; the last one may be smaller.
+
+    arrived lists the numbers of those that are in S3, from 1.
+    """
+
+    path: str
+    size: int
+    part_size: int
+    parts: int
+    arrived: list[int]
+
+
+class UploadState(BaseModel):
+    """An upload: what has arrived, and once it is complete the value for `dataset`."""
+
+    upload_id: str
+    created_by: str
+    source: str | None
+    files: list[UploadedFile]
+
+
+class WantedPart(BaseModel):
+    """A part to sign: the position of its file in the list, from 0, and its number, from 1."""
+
+    model_config = _STRICT
+
+    file: int = Field(ge=0, lt=UPLOAD_FILES)
+    part: int = Field(ge=1, le=10_000)
+
+
+class PartsBody(BaseModel):
+    """The parts to sign."""
+
+    model_config = _STRICT
+
+    parts: list[WantedPart] = Field(min_length=1, max_length=UPLOAD_LINKS)
+
+
+class SignedPart(BaseModel):
+    """Where a part is sent by PUT, with these headers and exactly its bytes."""
+
+    file: int
+    part: int
+    url: str
+    headers: dict[str, str]
+
+
+class SignedParts(BaseModel):
+    """The links, which are valid for so many seconds."""
+
+    links: list[SignedPart]
+    seconds: int
+
+
+class CompletedUpload(BaseModel):
+    """A complete upload: source is the value for `dataset`."""
+
+    upload_id: str
+    source: str
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    dependencies=_MAY_CHANGE,
+)
+def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
+    """Announce the files of a dataset. Nothing can be sent that was not announced, or in another size."""
+    try:
+        planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
+    except UploadRefused as refusal:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
+    upload = _open_store().begin(planned)
+    return _state(upload, [[] for _ in upload.files])
+
+
+@router.get(
+    "/{upload_id}",
+    dependencies=[require_can_see_runs(TRAINING_DAG)],
+    responses=responses(HTTPStatus.NOT_FOUND),
+)
+def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
+    """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest."""
+    store = _open_store()
+    upload = _require_own(store, upload_id, user)
+    return _state(upload, store.arrived(upload))
+
+
+@router.post(
+    "/{upload_id}/parts",
+    dependencies=_MAY_CHANGE,
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
+    """Sign links for parts. S3 answers 412 to a file of one part that has arrived already."""
+    store = _open_store()
+    upload = _require_own(store, upload_id, user)
+    signer = s3_signer(Settings.from_environment().s3_public_endpoint)
+    try:
+        links = list(store.links(upload, [Part(each.file, each.part) for each in body.parts], signer))
+    except UploadEnded as refusal:
+        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    except UploadRefused as refusal:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
+    signed = [
+        SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
+        for link in links
+    ]
+    return SignedParts(links=signed, seconds=UPLOAD_LINK_SECONDS)
+
+
+@router.post(
+    "/{upload_id}/complete",
+    dependencies=_MAY_CHANGE,
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
+    """Verify that S3 has every part in its size, and assemble the files. Repeating it changes nothing.
+
+    From then on nothing of the upload can be replaced. A 409 names what is missing.
+    """
+    store = _open_store(interactive=False)  # assembling gigabytes takes seconds
+    _require_own(store, upload_id, user)
+    try:
+        upload = store.complete(upload_id)
+    except UploadUnknown as unknown:
+        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
+    except UploadIncomplete as refusal:
+        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    return CompletedUpload(upload_id=upload_id, source=upload.source(Settings.from_environment().bucket))
+
+
+@router.delete(
+    "/{upload_id}",
+    dependencies=_MAY_CHANGE,
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    status_code=HTTPStatus.NO_CONTENT,
+)
+def abort_upload(upload_id: UploadId, user: GetUserDep) -> None:
+    """Abort an upload that is not complete, and remove what has arrived."""
+    store = _open_store(interactive=False)
+    upload = _require_own(store, upload_id, user)
+    try:
+        store.abort(upload)
+    except UploadEnded as refusal:
+        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+
+
+def find_upload_origin() -> str | None:
+    """Return the origin that the links lead to, which a page has to be allowed to connect to.
+
+    None if the connection to S3 is not configured; then nothing can be uploaded either.
+    """
+    settings = Settings.from_environment()
+    try:
+        return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
+    except AirflowNotFoundException:
+        return None
+
+
+def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
+    try:
+        upload = store.find(upload_id)
+    except UploadUnknown as unknown:
+        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
+    if upload.created_by != user.get_name():
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"upload_id={upload_id!r} was begun by {upload.created_by}: only the person who began an upload "
+            "may continue it",
+        )
+    return upload
+
+
+def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
+    done = upload.completed_at is not None
+    return UploadState(
+        upload_id=upload.upload_id,
+        created_by=escape_controls(upload.created_by),
+        source=upload.source(Settings.from_environment().bucket) if done else None,
+        files=[
+            UploadedFile(
+                path=file.path, size=file.size, part_size=UPLOAD_PART, parts=file.parts, arrived=numbers
+            )
+            for file, numbers in zip(upload.files, arrived, strict=True)
+        ],
+    )
+
+
+def _open_store(*, interactive: bool = True) -> UploadStore:
+    return UploadStore(open_bucket(Settings.from_environment(), interactive=interactive))

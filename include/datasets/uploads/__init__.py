@@ -1,0 +1,6 @@
+"""Uploads of datasets from browsers and programs: straight to S3, by signed links, below `uploads/`.
+
+plan      which files somebody announces, and in which parts each of them is sent
+store     what has arrived, links for what is missing, and the end of an upload
+errors    why an upload is refused
+"""

@@ -1,0 +1,147 @@
+"""An upload as it was announced: its files, each with the parts in which it is sent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from include.datasets.names import is_ignored, safe_parts
+from include.datasets.uploads.errors import UploadRefused
+from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_FILES_IN_PARTS, UPLOAD_PART, in_words
+from include.refusals import show_value
+from include.s3.layout import upload_prefix
+from include.s3.location import S3Location
+
+_WHOLE = (".zip", ".ndjson")
+"""What a file that is a dataset by itself ends in."""
+
+
+class AnnouncedFile(NamedTuple):
+    """A file that somebody wants to send: its path within the dataset, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class UploadFile(BaseModel):
+    """One file of an upload."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size: int
+    """In bytes."""
+    multipart_id: str | None = None
+    """S3's id of its multipart upload; None if it is sent in one piece."""
+
+    @property
+    def parts(self) -> int:
+        """The number of parts, at least one."""
+        return count_parts(self.size)
+
+    def size_of(self, part: int) -> int:
+        """Return the bytes of a part, counted from 1."""
+        return min(UPLOAD_PART, self.size - (part - 1) * UPLOAD_PART)
+
+
+class Upload(BaseModel):
+    """An upload, as its record in S3 has it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upload_id: str
+    created_by: str
+    created_at: datetime
+    files: tuple[UploadFile, ...]
+    completed_at: datetime | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of its keys."""
+        return upload_prefix(self.upload_id)
+
+    def key(self, file: UploadFile) -> str:
+        """Return the key of one of its files."""
+        return f"{self.prefix}{file.path}"
+
+    def source(self, bucket: str) -> str:
+        """Return what the parameter `dataset` takes: the only file, or the prefix of all of them."""
+        alone = self.files[0].path if len(self.files) == 1 else ""
+        return S3Location(bucket, f"{self.prefix}{alone}").uri
+
+
+def count_parts(size: int) -> int:
+    """Return in how many parts a file of that size is sent."""
+    return max(1, -(-size // UPLOAD_PART))
+
+
+def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
+    """Check what somebody announces, and give it an id that was never used before. Raises UploadRefused."""
+    if not files:
+        raise UploadRefused("files is empty: name at least one file")
+    if len(files) > UPLOAD_FILES:
+        raise UploadRefused(
+            f"files has {len(files):,} entries, more than the limit of {UPLOAD_FILES:,}: pack them into one "
+            ".zip, or copy them below a prefix of the bucket"
+        )
+    _check_sizes([file.size for file in files])
+    _check_paths([file.path for file in files])
+    if len(files) == 1 and not files[0].path.lower().endswith(_WHOLE):
+        raise UploadRefused(
+            f"path={show_value(files[0].path)} alone is not a dataset: send a {' or '.join(_WHOLE)} file, or "
+            "the whole folder with images, labels and data YAML"
+        )
+    now = datetime.now(UTC)
+    return Upload(
+        upload_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(8)}",
+        created_by=user,
+        created_at=now,
+        files=tuple(UploadFile(path=file.path, size=file.size) for file in files),
+    )
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    """Raise UploadRefused for more bytes, or more large files, than one upload may have."""
+    total = sum(sizes)
+    if total > ARCHIVE_BYTES:
+        raise UploadRefused(
+            f"the files have {in_words(total)} in all, more than the limit of {in_words(ARCHIVE_BYTES)}: "
+            "copy them below a prefix of the bucket with an S3 client instead"
+        )
+    divided = sum(count_parts(size) > 1 for size in sizes)
+    if divided > UPLOAD_FILES_IN_PARTS:
+        raise UploadRefused(
+            f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, and the limit is "
+            f"{UPLOAD_FILES_IN_PARTS:,}: pack them into one .zip"
+        )
+
+
+def _check_paths(paths: Sequence[str]) -> None:
+    """Raise UploadRefused for a path that is unsafe, never trained on, or in the way of another one."""
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        try:
+            parts = safe_parts(path)
+        except ValueError as error:
+            raise UploadRefused(f"path={show_value(path)} is refused: {error}") from None
+        if "/".join(parts) != path:
+            raise UploadRefused(
+                f"path={show_value(path)} is refused: write it as {show_value('/'.join(parts))}"
+            )
+        if is_ignored(parts):
+            raise UploadRefused(
+                f"path={show_value(path)} is a hidden file or a cache, never trained on; leave it out"
+            )
+        if path in seen:
+            raise UploadRefused(f"path={show_value(path)} is given twice; name each file once")
+        seen.add(path)
+        folders |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+    if both := sorted(seen & folders):
+        raise UploadRefused(
+            f"path={show_value(both[0])} is a file and also a folder of other files; rename it"
+        )

@@ -1,0 +1,272 @@
+"""The uploads of one bucket: what has arrived, signed links for what is missing, and their end.
+
+The bytes go from the browser to S3. What was announced is a small record beside them, so that any process of
+the API server can continue an upload that another one began.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from include.datasets.uploads import parts
+from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
+from include.datasets.uploads.plan import Upload
+from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
+from include.refusals import show_value
+from include.s3.errors import is_condition_failed, translate_s3_errors
+from include.s3.layout import UPLOADS, upload_record_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.datasets.uploads.plan import UploadFile
+    from include.s3.bucket import Bucket
+    from include.s3.upload import Condition
+
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
+
+_AT_ONCE = 8
+"""Requests to S3 at a time: fewer than the ten connections in a boto3 client's pool."""
+
+_LARGEST_RECORD = 4 * UPLOAD_BODY
+"""Bytes of a record: what was announced, with S3's ids."""
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of an upload: the position of its file in the list, from 0, and its number, from 1."""
+
+    file: int
+    number: int
+
+
+@dataclass(frozen=True)
+class PartLink:
+    """Where a part is sent by PUT, and the headers that its signature covers."""
+
+    part: Part
+    url: str
+    headers: dict[str, str]
+
+
+class UploadStore:
+    """The uploads below `uploads/`. Every method raises StoreErrors."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def begin(self, upload: Upload) -> Upload:
+        """Prepare S3 for the files that are sent in parts, and store the record."""
+
+        def prepare(file: UploadFile) -> UploadFile:
+            if file.parts == 1:
+                return file
+            return file.model_copy(update={"multipart_id": parts.begin(self._bucket, upload.key(file))})
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
+            begun = upload.model_copy(update={"files": tuple(threads.map(prepare, upload.files))})
+        self._write(begun, {"IfNoneMatch": "*"})
+        return begun
+
+    def find(self, upload_id: str) -> Upload:
+        """Return the upload of that id. Raises UploadUnknown."""
+        return self._read(upload_id)[0]
+
+    def arrived(self, upload: Upload) -> list[list[int]]:
+        """Return the numbers of the parts that are in S3, for each file."""
+        stored = self._stored_sizes(upload)
+
+        def find_arrived(file: UploadFile) -> list[int]:
+            if stored.get(file.path) == file.size:
+                return list(range(1, file.parts + 1))
+            found = self._find_parts(upload, file)
+            return [number for number, part in found.items() if part.size == file.size_of(number)]
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
+            return list(threads.map(find_arrived, upload.files))
+
+    def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
+        """Sign a PUT for each part. The size is signed too, so that S3 takes nothing else.
+
+        Raises UploadEnded, and UploadRefused for a part that the upload does not have.
+        """
+        if upload.completed_at is not None:
+            raise UploadEnded(f"Upload {upload.upload_id} is complete: begin a new one for other files")
+        for part in wanted:
+            if part.file >= len(upload.files) or part.number > upload.files[part.file].parts:
+                raise UploadRefused(
+                    f"Upload {upload.upload_id} has no part {part.number} of file {part.file}"
+                )
+            yield self._link(upload, part, signer)
+
+    def complete(self, upload_id: str) -> Upload:
+        """Verify that everything has arrived, and assemble the parts. Repeating it changes nothing.
+
+        Raises UploadUnknown, and UploadIncomplete, which names what is missing.
+        """
+        upload, etag = self._read(upload_id)
+        if upload.completed_at is not None:
+            return upload
+        self._assemble(upload)
+        stored = self._stored_sizes(upload)
+        _require_all(upload, [file for file in upload.files if stored.get(file.path) != file.size])
+        if others := sorted(stored.keys() - {file.path for file in upload.files}):
+            raise UploadIncomplete(
+                f"Upload {upload_id} contains {show_value(others[0])}, which was not announced: begin a new "
+                "upload"
+            )
+        completed = upload.model_copy(update={"completed_at": datetime.now(UTC)})
+        try:
+            self._write(completed, {"IfMatch": etag})
+        except UploadUnknown:  # another request has completed it, too, or removed it
+            again = self.find(upload_id)
+            if again.completed_at is None:
+                raise
+            return again
+        return completed
+
+    def abort(self, upload: Upload) -> None:
+        """Remove an upload that is not complete, with everything that has arrived. Raises UploadEnded."""
+        if upload.completed_at is not None:
+            raise UploadEnded(
+                f"Upload {upload.upload_id} is complete and may be a dataset: delete the version instead"
+            )
+        for file in upload.files:
+            if file.multipart_id is not None:
+                parts.abort(self._bucket, upload.key(file), file.multipart_id)
+        # The record goes last: until then the upload can be found, and removed again.
+        for path in self._stored_sizes(upload):
+            self._bucket.delete(f"{upload.prefix}{path}")
+        self._bucket.delete(upload_record_key(upload.upload_id))
+
+    def unfinished(self, before: datetime) -> Iterator[Upload]:
+        """Yield the uploads that were begun before that time and never completed."""
+        client, place = self._bucket.client, self._bucket.at(UPLOADS)
+        with translate_s3_errors(client, place):
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=place.bucket, Prefix=place.key, Delimiter="/"
+            )
+            folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
+        for folder in folders:
+            try:
+                upload = self.find(folder.removeprefix(UPLOADS).rstrip("/"))
+            except UploadUnknown:
+                continue
+            if upload.completed_at is None and upload.created_at < before:
+                yield upload
+
+    def _link(self, upload: Upload, part: Part, signer: S3Client) -> PartLink:
+        file = upload.files[part.file]
+        params = {
+            "Bucket": self._bucket.name,
+            "Key": upload.key(file),
+            "ContentLength": file.size_of(part.number),
+        }
+        if file.multipart_id is None:
+            # A link that is still valid must not replace what was completed meanwhile.
+            method, headers = "put_object", {"If-None-Match": "*"}
+            params["IfNoneMatch"] = "*"
+        else:
+            method, headers = "upload_part", {}
+            params |= {"UploadId": file.multipart_id, "PartNumber": part.number}
+        url = signer.generate_presigned_url(method, Params=params, ExpiresIn=UPLOAD_LINK_SECONDS)
+        return PartLink(part, url, headers)
+
+    def _assemble(self, upload: Upload) -> None:
+        """Assemble the files that were sent in parts, once the parts of all of them are verified."""
+        stored = self._stored_sizes(upload)
+        waiting = [file for file in upload.files if stored.get(file.path) != file.size]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
+            found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
+            pairs = list(zip(waiting, found, strict=True))
+            _require_all(upload, [file for file, arrived in pairs if _sizes(arrived) != _announced(file)])
+            for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), pairs):
+                pass
+
+    def _assemble_file(
+        self, upload: Upload, file: UploadFile, arrived: Mapping[int, parts.StoredPart]
+    ) -> None:
+        assert file.multipart_id is not None  # noqa: S101 - another file has no parts that could be complete
+        parts.assemble(self._bucket, upload.key(file), file.multipart_id, arrived)
+
+    def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, parts.StoredPart]:
+        if file.multipart_id is None:
+            return {}
+        return parts.list_stored(self._bucket, upload.key(file), file.multipart_id)
+
+    def _stored_sizes(self, upload: Upload) -> dict[str, int]:
+        """Return the size of each object of the upload by its path, without the record."""
+        record = upload_record_key(upload.upload_id)
+        return {
+            item.location.key.removeprefix(upload.prefix): item.size
+            for item in self._bucket.objects(upload.prefix)
+            if item.location.key != record
+        }
+
+    def _read(self, upload_id: str) -> tuple[Upload, str]:
+        """Return the upload and the ETag of its record. Raises UploadUnknown."""
+        unknown = UploadUnknown(
+            f"upload_id={show_value(upload_id)} is unknown, or was removed because it was never completed: "
+            "begin a new upload"
+        )
+        if not _ID.fullmatch(upload_id):
+            raise unknown
+        key = upload_record_key(upload_id)
+        head = self._bucket.head(key)
+        if head is None or head["ContentLength"] > _LARGEST_RECORD:
+            raise unknown
+        try:
+            return Upload.model_validate_json(self._bucket.read_version(key, head["ETag"])), head["ETag"]
+        except ValidationError:
+            raise unknown from None
+
+    def _write(self, upload: Upload, condition: Condition) -> None:
+        from botocore.exceptions import ClientError
+
+        place = self._bucket.at(upload_record_key(upload.upload_id))
+        with translate_s3_errors(self._bucket.client, place):
+            try:
+                self._bucket.client.put_object(
+                    Bucket=place.bucket,
+                    Key=place.key,
+                    Body=upload.model_dump_json().encode(),
+                    ContentType="application/json",
+                    **condition,
+                )
+            except ClientError as error:
+                if not is_condition_failed(error):
+                    raise
+                raise UploadUnknown(
+                    f"Upload {upload.upload_id} was removed or completed by another request just now: ask "
+                    "for it again"
+                ) from None
+
+
+def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
+    """Raise UploadIncomplete if there are files that have not arrived."""
+    if not lacking:
+        return
+    named = ", ".join(show_value(file.path) for file in lacking[:_EXAMPLES])
+    more = f" and {len(lacking) - _EXAMPLES:,} more" if len(lacking) > _EXAMPLES else ""
+    raise UploadIncomplete(
+        f"Upload {upload.upload_id} is not complete: {len(lacking):,} of {len(upload.files):,} files have "
+        f"not arrived as announced ({named}{more}); send what its list does not show as arrived"
+    )
+
+
+def _sizes(arrived: Mapping[int, parts.StoredPart]) -> dict[int, int]:
+    return {number: part.size for number, part in arrived.items()}
+
+
+def _announced(file: UploadFile) -> dict[int, int]:
+    """Return the size of each part by its number."""
+    return {number: file.size_of(number) for number in range(1, file.parts + 1)}

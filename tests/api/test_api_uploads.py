@@ -1,0 +1,269 @@
+"""Datasets are sent straight to S3: announced, interrupted, continued, verified, and never changed again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from include.audit.uploads import find_abandoned_uploads
+from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.store import UploadStore
+from include.limits import UPLOAD_FILES, UPLOAD_PART
+from include.s3.bucket import Bucket
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Ask = Callable[..., requests.Response]
+
+LARGE = bytes(range(256)) * (UPLOAD_PART // 256) + b"the second part"
+FOLDER = {"data.yaml": b"names: [a]", "images/train/ä 1.jpg": b"jpeg", "labels/train/ä 1.txt": b""}
+
+
+@pytest.fixture
+def ask(api_url: str) -> Ask:
+    """Send a request to the routes of uploads."""
+
+    def send(method: str, path: str = "", body: Any = None) -> requests.Response:
+        return requests.request(method, f"{api_url}/uploads{path}", json=body, timeout=60)
+
+    return send
+
+
+def begin(ask: Ask, files: dict[str, bytes]) -> dict[str, Any]:
+    announced = [{"path": path, "size": len(content)} for path, content in files.items()]
+    answer = ask("POST", body={"files": announced})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def sign(ask: Ask, upload_id: str, *parts: tuple[int, int]) -> list[dict[str, Any]]:
+    wanted = [{"file": file, "part": part} for file, part in parts]
+    answer = ask("POST", f"/{upload_id}/parts", {"parts": wanted})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["links"])
+
+
+def send(link: dict[str, Any], content: bytes) -> int:
+    return requests.put(link["url"], data=content, headers=link["headers"], timeout=60).status_code
+
+
+def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Send what has not arrived, as a browser does."""
+    state = ask("GET", f"/{upload['upload_id']}").json()
+    missing = [
+        (index, number)
+        for index, file in enumerate(state["files"])
+        for number in range(1, file["parts"] + 1)
+        if number not in file["arrived"]
+    ]
+    for link in sign(ask, upload["upload_id"], *missing) if missing else ():
+        start = (link["part"] - 1) * UPLOAD_PART
+        content = files[state["files"][link["file"]]["path"]][start : start + UPLOAD_PART]
+        assert send(link, content) == 200
+
+
+def keys(client: S3Client, bucket: str) -> set[str]:
+    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def test_an_interrupted_upload_goes_on_with_what_is_missing(
+    ask: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    files = {"set.zip": LARGE}
+    upload = begin(ask, files)
+    upload_id = upload["upload_id"]
+    (file,) = upload["files"]
+    assert (file["part_size"], file["parts"], file["arrived"]) == (UPLOAD_PART, 2, [])
+    (link,) = sign(ask, upload_id, (0, 2))
+    assert send(link, LARGE[UPLOAD_PART:]) == 200
+    (file,) = ask("GET", f"/{upload_id}").json()["files"]
+    assert file["arrived"] == [2]
+    send_all(ask, upload, files)
+    answer = ask("POST", f"/{upload_id}/complete")
+    source = f"s3://{bucket}/uploads/{upload_id}/set.zip"
+    assert answer.json() == {"upload_id": upload_id, "source": source}
+    stored = s3_client.get_object(Bucket=bucket, Key=f"uploads/{upload_id}/set.zip")["Body"].read()
+    assert stored == LARGE
+    state = ask("GET", f"/{upload_id}").json()
+    assert (state["source"], state["files"][0]["arrived"]) == (source, [1, 2])
+
+
+def test_a_folder_is_its_prefix(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+    upload = begin(ask, FOLDER)
+    send_all(ask, upload, FOLDER)
+    prefix = f"uploads/{upload['upload_id']}/"
+    answer = ask("POST", f"/{upload['upload_id']}/complete")
+    assert answer.json()["source"] == f"s3://{bucket}/{prefix}"
+    for path, content in FOLDER.items():
+        assert s3_client.get_object(Bucket=bucket, Key=prefix + path)["Body"].read() == content
+
+
+def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+    upload = begin(ask, FOLDER | {"images/large.tif": LARGE})
+    first, *_ = sign(ask, upload["upload_id"], (3, 1))
+    assert send(first, LARGE[:UPLOAD_PART]) == 200
+    answer = ask("POST", f"/{upload['upload_id']}/complete")
+    assert answer.status_code == 409
+    assert "4 of 4 files have not arrived as announced ('data.yaml'" in answer.json()["detail"]
+    assert keys(s3_client, bucket) == {f"uploads/{upload['upload_id']}/.upload.json"}
+    send_all(ask, upload, FOLDER | {"images/large.tif": LARGE})
+    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
+
+
+@pytest.mark.parametrize("content", [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""])
+def test_another_size_than_announced_is_refused_by_s3(ask: Ask, content: bytes) -> None:
+    upload = begin(ask, {"set.zip": LARGE})
+    (link,) = sign(ask, upload["upload_id"], (0, 1))
+    assert send(link, content) in {400, 403}
+    assert ask("GET", f"/{upload['upload_id']}").json()["files"][0]["arrived"] == []
+
+
+def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+    upload = begin(ask, FOLDER)
+    upload_id = upload["upload_id"]
+    (kept,) = sign(ask, upload_id, (0, 1))
+    send_all(ask, upload, FOLDER)
+    completed = ask("POST", f"/{upload_id}/complete")
+    assert ask("POST", f"/{upload_id}/complete").json() == completed.json()
+    assert send(kept, b"names: [b]") == 412
+    key = f"uploads/{upload_id}/data.yaml"
+    assert s3_client.get_object(Bucket=bucket, Key=key)["Body"].read() == FOLDER["data.yaml"]
+    signed = ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
+    assert (signed.status_code, ask("DELETE", f"/{upload_id}").status_code) == (409, 409)
+    assert key in keys(s3_client, bucket)
+
+
+def test_two_who_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> None:
+    upload = begin(ask, {"set.zip": LARGE})
+    send_all(ask, upload, {"set.zip": LARGE})
+    answers: list[requests.Response] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask("POST", f"/{upload['upload_id']}/complete")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {each.status_code for each in answers} == {200}, [each.text for each in answers]
+    assert len({each.json()["source"] for each in answers}) == 1
+
+
+def test_only_who_began_an_upload_may_continue_it(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+    store = UploadStore(Bucket(s3_client, bucket))
+    upload_id = store.begin(plan_upload([AnnouncedFile("set.zip", 3)], "grace")).upload_id
+    part = {"parts": [{"file": 0, "part": 1}]}
+    for answer in (
+        ask("GET", f"/{upload_id}"),
+        ask("POST", f"/{upload_id}/parts", part),
+        ask("POST", f"/{upload_id}/complete"),
+        ask("DELETE", f"/{upload_id}"),
+    ):
+        assert answer.status_code == 403
+        assert "was begun by grace: only the person who began an upload" in answer.json()["detail"]
+    assert store.find(upload_id).completed_at is None
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["../set.zip"], "it leads outside through '..'"),
+        (["/etc/set.zip"], "it is an absolute path"),
+        (["C:\\set.zip"], "it contains a backslash"),
+        (["a//set.zip"], "it has an empty component"),
+        (["./set.zip"], "write it as 'set.zip'"),
+        (["a\nb.zip"], "it contains a control character"),
+        (["a/" * 65 + "set.zip"], "more than 64 folders deep"),
+        (["a" * 256 + ".zip"], "a component is longer than 255 bytes"),
+        ([".upload.json", "a.jpg"], "is a hidden file or a cache"),
+        (["labels/train.cache", "a.jpg"], "is a hidden file or a cache"),
+        (["a.jpg", "a.jpg"], "is given twice"),
+        (["a", "a/b.jpg"], "is a file and also a folder of other files"),
+        (["set.tar.gz"], "alone is not a dataset: send a .zip or .ndjson file"),
+        ([], "files is empty"),
+        ([f"{number}.jpg" for number in range(UPLOAD_FILES + 1)], "more than the limit of 20,000"),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused_before_anything_is_signed(
+    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], said: str
+) -> None:
+    answer = ask("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert keys(s3_client, bucket) == set()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([-1], "greater than or equal to 0"),
+        ([2**60], "less than or equal to"),
+        ([2**35] * 2, "64 GiB in all, more than the limit of 50 GiB"),
+        ([UPLOAD_PART + 1] * 501, "501 files are larger than 16 MiB"),
+    ],
+)
+def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], said: str) -> None:
+    files = [{"path": f"{number}.zip", "size": size} for number, size in enumerate(sizes)]
+    answer = ask("POST", body={"files": files})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_a_part_that_an_upload_does_not_have_is_not_signed(ask: Ask) -> None:
+    upload_id = begin(ask, {"set.zip": LARGE})["upload_id"]
+    for part in ({"file": 1, "part": 1}, {"file": 0, "part": 3}, {"file": -1, "part": 1}):
+        assert ask("POST", f"/{upload_id}/parts", {"parts": [part]}).status_code == 422
+    assert ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}] * 101}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "upload_id", ["20260101-000000-0123456789abcdef", "..%2F..%2Fcheckpoints", "x", "%2e%2e"]
+)
+def test_an_upload_that_is_not_there_is_unknown(ask: Ask, upload_id: str) -> None:
+    for method, path in (("GET", ""), ("POST", "/complete"), ("DELETE", "")):
+        assert ask(method, f"/{upload_id}{path}").status_code in {404, 405}
+
+
+def test_an_aborted_upload_leaves_nothing_behind(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+    files = FOLDER | {"images/large.tif": LARGE}
+    upload = begin(ask, files)
+    upload_id = upload["upload_id"]
+    for link in sign(ask, upload_id, (0, 1), (3, 1)):
+        content = FOLDER["data.yaml"] if link["file"] == 0 else LARGE[:UPLOAD_PART]
+        assert send(link, content) == 200
+    assert ask("DELETE", f"/{upload_id}").status_code == 204
+    assert keys(s3_client, bucket) == set()
+    assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    assert ask("GET", f"/{upload_id}").status_code == 404
+
+
+def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
+    ask: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    left = begin(ask, FOLDER | {"images/large.tif": LARGE})["upload_id"]
+    complete = begin(ask, FOLDER)
+    send_all(ask, complete, FOLDER)
+    ask("POST", f"/{complete['upload_id']}/complete")
+    place = Bucket(s3_client, bucket)
+    now = datetime.now(UTC)
+    assert list(find_abandoned_uploads(place, now + timedelta(days=6), repair=True)) == []
+    found = list(find_abandoned_uploads(place, now + timedelta(days=8), repair=True))
+    assert [(each.path, each.repair) for each in found] == [
+        (f"s3://{bucket}/uploads/{left}/", "removed, with everything that had arrived")
+    ]
+    assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {complete["upload_id"]}
+    assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_the_list_of_files_may_be_larger_than_other_bodies(api_url: str) -> None:
+    files = [{"path": f"images/{number:0100}.jpg", "size": 1} for number in range(2000)]
+    answer = requests.post(f"{api_url}/uploads", json={"files": files}, timeout=60)
+    assert answer.status_code == 201
+    oversized = requests.post(f"{api_url}/uploads", data=b"x" * (4 * 1024**2 + 1), timeout=60)
+    assert oversized.status_code == 413
