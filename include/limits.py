@@ -126,6 +126,26 @@ UPLOAD_LINKS = 100
 UPLOAD_LINK_SECONDS = 3600
 """How long a link is valid. S3 checks it when the PUT starts."""
 
+# Datasets in other formats
+
+NDJSON_LINE = 16 * MIB
+"""Size of a line: an image with all its annotations."""
+
+COCO_VALUE = 64 * MIB
+"""Characters of one element of a COCO file, such as an image or an annotation."""
+
+COCO_FILES = 100
+"""JSON files in a dataset that are searched for COCO annotations."""
+
+COCO_ANNOTATIONS = 20_000_000
+"""In all files of a dataset. Objects365 has 10 million in 600,000 images."""
+
+URL_BYTES = 16 * KIB
+"""Size of an image's URL; a signed one takes up to 4 KiB."""
+
+URL_SECONDS = 600
+"""Time for fetching one image from its URL."""
+
 # Images
 
 IMAGE_BYTES = 1 * GIB

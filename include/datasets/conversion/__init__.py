@@ -1,0 +1,7 @@
+"""Datasets in other formats, converted into the one that Ultralytics trains on.
+
+`.ndjson` (the export of Ultralytics Platform) and COCO JSON are read in a confined process. The result
+(images, labels and a data YAML) is stored in S3 under the fingerprint of its content, and is what jobs train
+on: the signed URLs of an export expire. Results equal those of the converters of Ultralytics, which are not
+safe to call on foreign files: they fetch any URL, copy local files, and write wherever a name leads.
+"""

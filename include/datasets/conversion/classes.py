@@ -1,0 +1,98 @@
+"""The classes of COCO annotations: numbered from 0 in the order of their ids, over all files of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from include.datasets.conversion.coco_file import Category
+    from include.datasets.conversion.problems import Problems
+
+_MIRRORED = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The categories that become classes, by id in ascending order."""
+
+    categories: Mapping[int, Category]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the classes, in the order of their numbers."""
+        return [category.name for category in self.categories.values()]
+
+    def numbers(self) -> dict[int, int]:
+        """Return the class number of each category id."""
+        return {key: number for number, key in enumerate(self.categories)}
+
+    def keypoints(self, lengths: Collection[int]) -> dict[str, Any]:
+        """Return what the data YAML says about keypoints; lengths are how many annotations have.
+
+        Raises ValueError if they differ.
+        """
+        if len(lengths) != 1:
+            found = " and ".join(map(str, sorted(lengths))) or "no"
+            raise ValueError(
+                f"annotations have {found} keypoints, but one model needs the same number for all; separate "
+                "the categories"
+            )
+        (count,) = lengths
+        names = {category.keypoints for category in self.categories.values() if category.keypoints}
+        shape: dict[str, Any] = {"kpt_shape": [count, 3]}
+        if len(names) != 1 or len(points := next(iter(names))) != count:
+            return shape
+        named = {"kpt_names": {number: list(points) for number in range(len(self.categories))}}
+        flip = _mirror(points)
+        return shape | named | ({"flip_idx": flip} if flip else {})
+
+
+def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], problems: Problems) -> Classes:
+    """Return the classes of several files, in which an id has to mean the same."""
+    merged: dict[int, Category] = {}
+    for name, categories in files:
+        for key, category in categories.items():
+            other = merged.setdefault(key, category)
+            if other.name != category.name:
+                problems.add(
+                    "a category has another name in another annotation file of the dataset; use the same "
+                    "categories in all of them",
+                    f"{name}: category {key}",
+                )
+    return Classes(dict(sorted(merged.items())))
+
+
+def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
+    """Leave out the category that only says what the others have in common, as in exports of Roboflow.
+
+    It is the first one, no annotation has it, and it is the supercategory of all others.
+    """
+    (first, umbrella), *others = classes.categories.items()
+    is_umbrella = (
+        first not in used
+        and umbrella.above in {None, "none"}
+        and others
+        and all(category.above == umbrella.name for _, category in others)
+    )
+    return Classes(dict(others)) if is_umbrella else classes
+
+
+def _mirror(points: Collection[str]) -> list[int] | None:
+    """Return where each keypoint is in a mirrored image, if the names say left and right."""
+    index = {name: number for number, name in enumerate(points)}
+    flipped = [index.get(_other_side(name)) for name in points]
+    if len(index) < len(points) or flipped == list(range(len(points))):
+        return None
+    return None if None in flipped else [number for number in flipped if number is not None]
+
+
+def _other_side(name: str) -> str:
+    for left, right in _MIRRORED:
+        if left in name:
+            return name.replace(left, right)
+        if right in name:
+            return name.replace(right, left)
+    return name

@@ -1,0 +1,177 @@
+"""Converts COCO annotations. Runs in a confined process, see confinement.py.
+
+Categories are numbered from 0 in the order of their ids. For COCO itself that is what `convert_coco` does
+with cls91to80=True, and for ids from 1 to n what it does without.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.boundary import Boundary, LeadsOutside
+from include.datasets.conversion.classes import drop_umbrella, merge_categories
+from include.datasets.conversion.coco_file import identify, read_coco_file
+from include.datasets.conversion.coco_images import Placement
+from include.datasets.conversion.coco_labels import label_object
+from include.datasets.conversion.coco_search import choose_files, walk
+from include.datasets.conversion.files import Asset, ConvertedFiles
+from include.datasets.conversion.problems import Notes, Problems
+from include.datasets.conversion.rows import Rows, in_line
+from include.datasets.errors import DatasetError
+from include.datasets.progress import Progress
+from include.limits import COCO_ANNOTATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from include.datasets.conversion.classes import Classes
+    from include.datasets.conversion.coco_file import CocoFile
+    from include.datasets.conversion.coco_search import Tree
+
+TASKS = ("detect", "segment", "semantic", "pose", "obb")
+"""What COCO annotations can be trained for; an oriented box is taken from the outline."""
+
+
+def convert_coco(
+    folder: str, source: str, barred: str | None, named: str | None, task: str, splits: str, work: str
+) -> bool:
+    """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
+
+    named is the annotation file that the user named, relative to the folder; splits are the wanted ones,
+    separated by spaces. Returns False if the folder has no COCO annotations. Raises DatasetError.
+    """
+    boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
+    tree, problems = walk(Path(folder), boundary), Problems(source)
+    candidates = choose_files(tree.annotations, task, named)
+    read = [_read(tree, boundary, name, problems) for name in candidates]
+    found = [file for file in read if file is not None]
+    if not found and named is None:
+        return False
+    if task not in TASKS:
+        raise DatasetError(
+            f"Dataset {source!r} has COCO annotations, which are for {', '.join(TASKS)}; task={task!r} needs "
+            "data in another format"
+        )
+    problems.raise_any()
+    if not found:
+        raise DatasetError(
+            f"Dataset {source!r}: {named} is not a COCO file; it needs images, annotations and categories"
+        )
+    placement = Placement(tree, boundary, splits.split(), problems)
+    numbers = placement.place_all(found)
+    problems.raise_any()
+    _require_both_splits(placement, found, source)
+    _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems).write()
+    return True
+
+
+def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> CocoFile | None:
+    try:
+        path = boundary.resolve_file(tree.folder / name)
+    except (LeadsOutside, OSError) as problem:
+        problems.add(f"the file is refused: {problem}", name)
+        return None
+    return read_coco_file(path, name, problems)
+
+
+def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
+    if empty := placement.empty_splits():
+        names = ", ".join(file.name for file in found[:5])
+        raise DatasetError(
+            f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
+            "add an annotation file for it, with train or val in its name"
+        )
+
+
+class _Conversion:
+    """The annotations of all files, on their way to label files."""
+
+    def __init__(
+        self,
+        task: str,
+        found: Sequence[CocoFile],
+        numbers: Sequence[Mapping[int | str, int | None]],
+        placement: Placement,
+        files: ConvertedFiles,
+        problems: Problems,
+    ) -> None:
+        self._task, self._found, self._numbers = task, found, numbers
+        self._placement, self._files, self._problems = placement, files, problems
+        self._notes = Notes()
+        self._used, self._lengths, self._count = set[int](), set[int](), 0
+
+    def write(self) -> None:
+        """Write everything, and log what was left out."""
+        classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
+        with closing(Rows(self._files.folder / "rows.sqlite")) as rows:
+            for file, numbers in zip(self._found, self._numbers, strict=True):
+                self._read_annotations(file, numbers, rows)
+            self._problems.raise_any()
+            classes = drop_umbrella(classes, self._used)
+            self._write_labels(rows, classes.numbers())
+        self._files.describe(self._placement.filled_splits(), classes.names, self._extras(classes))
+        self._files.list_assets(
+            Asset(target.asset, path=str(target.path)) for target in self._placement.targets
+        )
+        self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
+        self._notes.log_all(self._problems.source)
+
+    def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int | None], rows: Rows) -> None:
+        progress = Progress(f"Reading annotations of {file.name}", 0, "annotations")
+        try:
+            for annotation in file.annotations():
+                self._count_annotation()
+                try:
+                    self._read_annotation(file, numbers, annotation, rows)
+                except ValueError as problem:
+                    self._problems.add(str(problem), f"{file.name}: annotation {identify(annotation)}")
+                progress.advance()
+        except (ValueError, OSError) as problem:
+            self._problems.add(f"the file cannot be read: {problem}; export it again", file.name)
+
+    def _count_annotation(self) -> None:
+        self._count += 1
+        if self._count > COCO_ANNOTATIONS:
+            raise ValueError(f"there are more than {COCO_ANNOTATIONS:,} annotations, which is the limit")
+
+    def _read_annotation(
+        self, file: CocoFile, numbers: Mapping[int | str, int | None], annotation: Any, rows: Rows
+    ) -> None:
+        if not isinstance(annotation, dict):
+            raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
+        image = annotation.get("image_id")
+        if not isinstance(image, int | str) or image not in file.images:
+            raise ValueError("image_id names no image of the file; add the image, or remove the annotation")
+        if (number := numbers.get(image)) is None:
+            return  # of a split that is not trained on
+        row = label_object(annotation, file.images[image], self._task)
+        if row.note:
+            self._notes.add(row.note)
+        if not row.numbers:
+            rows.add(number)
+            return
+        category = annotation.get("category_id")
+        if type(category) is not int or category not in file.categories:
+            raise ValueError("category_id names no category of the file; add the category, or correct the id")
+        self._used.add(category)
+        if self._task == "pose":
+            self._lengths.add((len(row.numbers) - 4) // 3)
+        rows.add(number, (category, *row.numbers))
+
+    def _write_labels(self, rows: Rows, classes: Mapping[int, int]) -> None:
+        targets = self._placement.targets
+        progress = Progress("Writing labels", len(targets), "files")
+        for number, found in rows.by_image():
+            lines = (in_line((classes[int(category)], *numbers)) for category, *numbers in found)
+            self._files.label(targets[number].asset).write_text("".join(lines), encoding="utf-8")
+            progress.advance()
+
+    def _extras(self, classes: Classes) -> Mapping[str, Any]:
+        if self._task != "pose":
+            return {}
+        try:
+            return classes.keypoints(self._lengths)
+        except ValueError as problem:
+            raise DatasetError(f"Dataset {self._problems.source!r}: {problem}") from None

@@ -1,0 +1,171 @@
+"""Reads one COCO annotation file, in bounded memory. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.conversion.json_stream import iterate_arrays
+from include.datasets.conversion.outlines import is_pixel
+from include.datasets.names import is_ignored, safe_parts
+from include.datasets.samples import is_image
+from include.datasets.text import open_regular
+from include.limits import (
+    ARCHIVE_BYTES,
+    CLASS_NAME,
+    CLASSES,
+    COCO_VALUE,
+    IMAGE_PIXELS,
+    IMAGES,
+    KEYPOINTS,
+)
+from include.plain_text import is_one_line
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from include.datasets.conversion.problems import Problems
+
+_PARTS = {"images", "categories", "annotations"}
+_ONE_OF = {"images": "image", "categories": "category"}
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class: its name, the one that it belongs to, and the names of its keypoints."""
+
+    name: str
+    above: str | None = None
+    keypoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as the file describes it; name is relative to a folder that the file does not say."""
+
+    name: str
+    width: int
+    height: int
+
+
+@dataclass
+class CocoFile:
+    """The categories and images of an annotation file, by their ids."""
+
+    path: Path
+    name: str
+    """Relative to the dataset."""
+    categories: dict[int, Category] = field(default_factory=dict)
+    images: dict[int | str, Image] = field(default_factory=dict)
+
+    def annotations(self) -> Iterator[Any]:
+        """Yield the annotations. Raises ValueError and OSError."""
+        return (element for _, element in _elements(self.path, {"annotations"}) if element is not None)
+
+
+def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None:
+    """Read everything but the annotations; None if it is another kind of JSON file.
+
+    Problems of single images and categories are collected, and these are left out.
+    """
+    file, parts = CocoFile(path, name), set[str]()
+    try:
+        for key, element in _elements(path, _PARTS):
+            parts.add(key)
+            if element is None or key == "annotations":
+                continue
+            read = _read_image if key == "images" else _read_category
+            try:
+                read(file, element)
+            except ValueError as problem:
+                problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
+            if len(file.images) > IMAGES:
+                problems.add(f"it lists more than {IMAGES:,} images, which is the limit; divide it", name)
+                break
+    except (ValueError, OSError) as problem:
+        if "images" not in parts and "annotations" not in parts:
+            return None
+        problems.add(f"the file cannot be read: {problem}; export it again", name)
+        return file
+    if not {"images", "annotations"} <= parts:
+        return None
+    if not file.categories:
+        problems.add("the file has no categories, so its classes have no names; export it with them", name)
+    return file
+
+
+def _elements(path: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    with io.TextIOWrapper(open_regular(path, ARCHIVE_BYTES), "utf-8-sig") as text:
+        try:
+            yield from iterate_arrays(text, wanted, COCO_VALUE)
+        except UnicodeDecodeError:
+            raise ValueError("it is not text in UTF-8") from None
+
+
+def identify(element: Any) -> str:
+    """Return the id of an element for messages."""
+    return show_value(element.get("id") if isinstance(element, dict) else element, 40)
+
+
+def _read_image(file: CocoFile, element: Any) -> None:
+    given = _require_object(element)
+    key, name = given.get("id"), given.get("file_name")
+    if type(key) is not int and not isinstance(key, str):
+        raise ValueError("id must be a whole number or a text")
+    if key in file.images:
+        raise ValueError("another image has the same id, so it is not clear which one annotations mean")
+    if not isinstance(name, str):
+        raise ValueError("file_name is missing; name the image's file relative to the folder of the images")  # noqa: TRY004
+    file.images[key] = Image(image_name(name), *_size(given))
+
+
+def image_name(given: str) -> str:
+    """Return a file name as a path without '.' parts. Raises ValueError for one that could lead out."""
+    try:
+        parts = safe_parts(given)
+    except ValueError as problem:
+        raise ValueError(f"its file name is refused: {problem}; use a path inside the dataset") from None
+    if is_ignored(parts) or not is_image(parts[-1]):
+        raise ValueError(
+            "its file name is not that of an image that Ultralytics reads; convert it to JPEG or PNG"
+        )
+    return "/".join(parts)
+
+
+def _size(given: Mapping[str, Any]) -> tuple[int, int]:
+    for key in ("width", "height"):
+        if given.get(key) is None:
+            raise ValueError(f"{key} is missing; add the image's width and height in pixels")
+    width, height = given["width"], given["height"]
+    if not all(is_pixel(side) and side >= 1 and side == int(side) for side in (width, height)):
+        raise ValueError("width and height must be whole numbers of pixels, at least 1")
+    if width * height > IMAGE_PIXELS:
+        raise ValueError(f"it has more than {IMAGE_PIXELS // 10**6} megapixels, which is the limit")
+    return int(width), int(height)
+
+
+def _read_category(file: CocoFile, element: Any) -> None:
+    given = _require_object(element)
+    key, name, above = given.get("id"), given.get("name"), given.get("supercategory")
+    if type(key) is not int:
+        raise ValueError("id must be a whole number")
+    if not isinstance(name, str) or not 0 < len(name) <= CLASS_NAME or not is_one_line(name):
+        raise ValueError(f"name must be a text of 1 to {CLASS_NAME} characters in one line")
+    if len(file.categories) >= CLASSES:
+        raise ValueError(f"there are more than {CLASSES:,} categories, which is the limit")
+    keypoints = given.get("keypoints") or []
+    if not isinstance(keypoints, list) or len(keypoints) > KEYPOINTS:
+        raise ValueError(f"keypoints must be a list of at most {KEYPOINTS:,} names")
+    names = tuple(str(point) for point in keypoints if isinstance(point, str | int))
+    found = Category(name, above if isinstance(above, str) else None, names)
+    if file.categories.setdefault(key, found).name != name:
+        raise ValueError("another category has the same id and another name; give each its own id")
+
+
+def _require_object(element: Any) -> Mapping[str, Any]:
+    if not isinstance(element, dict):
+        raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
+    return element

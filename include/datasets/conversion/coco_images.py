@@ -1,0 +1,129 @@
+"""Places the images that COCO annotation files name into the splits of the converted dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.datasets.boundary import LeadsOutside
+from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from include.datasets.boundary import Boundary
+    from include.datasets.conversion.coco_file import CocoFile, Image
+    from include.datasets.conversion.coco_search import Tree
+    from include.datasets.conversion.problems import Problems
+
+_NO_SPLIT = (
+    "neither the annotation file's name nor a folder of the image says which split it belongs to; name the "
+    "files train.json and val.json, or put the images into folders train/ and val/"
+)
+_MISSING = (
+    "the image is not in the dataset, and would be missing silently in training; upload it, or remove it "
+    "from the annotations"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An image of the converted dataset."""
+
+    split: str
+    name: str
+    """Relative to the folder of the split."""
+    path: Path
+    """Where it is, with all links resolved."""
+    image: Image
+
+    @property
+    def asset(self) -> str:
+        """Its name in the converted dataset."""
+        return f"images/{self.split}/{self.name}"
+
+
+@dataclass
+class Placement:
+    """All images of the wanted splits, and which annotations belong to them."""
+
+    tree: Tree
+    boundary: Boundary
+    splits: Sequence[str]
+    problems: Problems
+    targets: list[Target] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _labels: dict[str, str] = field(default_factory=dict)
+
+    def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int | None]]:
+        """Return the number of each image's target by its id, for each file; None for another split."""
+        splits = [split_of(file.name) for file in files]
+        several = Counter(splits)
+        return [
+            dict(self._place(file, split, own_names=several[split] == 1))
+            for file, split in zip(files, splits, strict=True)
+        ]
+
+    def empty_splits(self) -> list[str]:
+        """Return those of train and val that no image belongs to."""
+        filled = {target.split for target in self.targets}
+        return [split for split in ("train", "val") if split not in filled]
+
+    def filled_splits(self) -> list[str]:
+        """Return the wanted splits that have images."""
+        filled = {target.split for target in self.targets}
+        return [split for split in self.splits if split in filled]
+
+    def unnamed(self) -> int:
+        """Return how many images of the dataset no annotation file names."""
+        named = {target.path for target in self.targets}
+        return max(len(self.tree.images) - len(named), 0)
+
+    def _place(
+        self, file: CocoFile, split: str | None, *, own_names: bool
+    ) -> Iterator[tuple[int | str, int | None]]:
+        if split is not None and split not in self.splits:
+            yield from ((key, None) for key in file.images)
+            return
+        finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
+        for key, image in file.images.items():
+            place = f"{file.name}: image {show_value(key, 40)} ({show_value(image.name)})"
+            path = finder.find(image.name)
+            if path is None:
+                self.problems.add(_MISSING, place)
+            elif (own := split or split_of_image(path)) is None:
+                self.problems.add(_NO_SPLIT, place)
+            elif own not in self.splits:
+                yield key, None
+            else:
+                number = self._add(own, image.name if own_names else path, path, image, place)
+                if number is not None:
+                    yield key, number
+
+    def _add(self, split: str, name: str, path: str, image: Image, place: str) -> int | None:
+        asset = f"{split}/{name}"
+        if (number := self._numbers.get(asset)) is not None:
+            if self.targets[number].image != image:
+                self.problems.add(
+                    "another entry has the same file and another size; correct one of them", place
+                )
+            return number
+        label = asset.rpartition(".")[0]
+        if self._labels.setdefault(label, name) != name:
+            self.problems.add(
+                "its name differs from that of another image in the ending only, so both would share a label "
+                "file; rename one",
+                place,
+            )
+            return None
+        try:
+            real = self.boundary.resolve_file(self.tree.folder / path)
+        except (LeadsOutside, OSError) as problem:
+            self.problems.add(f"the image is refused: {problem}", place)
+            return None
+        self._numbers[asset] = len(self.targets)
+        self.targets.append(Target(split, name, real, image))
+        return self._numbers[asset]

@@ -1,0 +1,84 @@
+"""Turns one COCO annotation into a row of a label file, as `convert_coco` of Ultralytics does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.conversion.outlines import is_pixel, outline_object
+from include.limits import KEYPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.datasets.conversion.coco_file import Image
+
+_OUTLINED = {"segment", "semantic", "obb"}
+
+CROWD = "annotations are of crowds (iscrowd), which are not trained on"
+NO_SIZE = "annotations have a box without width or height, and are left out"
+NO_KEYPOINT = "annotations have no labelled keypoint, and are left out as in COCO's own evaluation"
+NO_OUTLINE = "annotations have no usable outline, and got that of their box"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of a row after its class, none if the annotation is left out; note says what was done."""
+
+    numbers: tuple[float, ...] = ()
+    note: str | None = None
+
+
+def label_object(annotation: Mapping[str, Any], image: Image, task: str) -> Row:
+    """Return the row for an annotation. Raises ValueError if it is not valid."""
+    if annotation.get("iscrowd"):
+        return Row(note=CROWD)
+    box = _box(annotation.get("bbox"), image)
+    if box[2] <= 0 or box[3] <= 0:
+        return Row(note=NO_SIZE)
+    if task == "pose":
+        points = _keypoints(annotation.get("keypoints"), image)
+        return Row((*box, *points)) if points else Row(note=NO_KEYPOINT)
+    if task not in _OUTLINED:
+        return Row(box)
+    outline = outline_object(annotation.get("segmentation"), image.height, image.width)
+    if outline is None:
+        return Row(_corners(*box), NO_OUTLINE)
+    return Row(tuple(outline))
+
+
+def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
+    """Return centre, width and height in fractions of the image."""
+    if given is None:
+        raise ValueError("bbox is missing; add [left, top, width, height] in pixels")
+    if not isinstance(given, list) or len(given) != 4 or not all(map(is_pixel, given)):
+        raise ValueError("bbox must be [left, top, width, height] in pixels")
+    left, top, width, height = map(float, given)
+    return (
+        (left + width / 2) / image.width,
+        (top + height / 2) / image.height,
+        width / image.width,
+        height / image.height,
+    )
+
+
+def _corners(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    return left, top, right, top, right, bottom, left, bottom
+
+
+def _keypoints(given: Any, image: Image) -> list[float]:
+    """Return x, y in fractions of the image and the visibility of each keypoint; [] if none is labelled."""
+    if given is None:
+        return []
+    if (
+        not isinstance(given, list)
+        or len(given) % 3
+        or len(given) > 3 * KEYPOINTS
+        or not all(map(is_pixel, given))
+    ):
+        raise ValueError("keypoints must be a list of x, y, visibility of each keypoint")
+    if not any(given[2::3]):
+        return []
+    sizes = (image.width, image.height, 1)
+    return [number / sizes[index % 3] for index, number in enumerate(given)]

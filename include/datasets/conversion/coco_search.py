@@ -1,0 +1,178 @@
+"""Finds the annotation files of a COCO dataset, their splits, and the images that they name.
+
+COCO tools lay datasets out differently:
+
+    annotations/instances_train2017.json, train2017/*.jpg    COCO itself; also images/train2017/
+    train/_annotations.coco.json, train/*.jpg                Roboflow
+    annotations/instances_default.json, images/default/*     CVAT
+    result.json, images/*                                    Label Studio
+    labels.json, data/*                                      FiftyOne
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from include.datasets.names import is_ignored
+from include.datasets.samples import is_image
+from include.limits import COCO_FILES, FOLDER_DEPTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from include.datasets.boundary import Boundary
+
+_WORDS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
+"""Names of files in COCO's own archives that have no objects."""
+
+_TRIED = 200
+"""Images by which the folder of an annotation file's images is recognised."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The names of all JSON files and images of a dataset, relative to its folder."""
+
+    folder: Path
+    annotations: tuple[str, ...]
+    images: frozenset[str]
+
+
+def walk(folder: Path, boundary: Boundary) -> Tree:
+    """List the JSON files and images below `folder`. Raises DatasetError for a folder that leads out."""
+    annotations, images = list[str](), set[str]()
+    boundary.require_walkable(folder)
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        inner = os.path.relpath(parent, folder)
+        depth = 0 if inner == "." else inner.count(os.sep) + 1
+        folders[:] = (
+            sorted(name for name in folders if not is_ignored((name,))) if depth < FOLDER_DEPTH else []
+        )
+        for name in folders:
+            boundary.require_walkable(Path(parent, name))
+        for name in files:
+            if is_ignored((name,)):
+                continue
+            path = name if inner == "." else f"{inner}{os.sep}{name}"
+            if is_image(name):
+                images.add(path)
+            elif name.lower().endswith(".json"):
+                annotations.append(path)
+    return Tree(folder, tuple(sorted(annotations)), frozenset(images))
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a file's name says, or else a folder's that it is in; None if none says any."""
+    path = PurePosixPath(name)
+    return _split_in(path.stem, *(parent.name for parent in path.parents))
+
+
+def split_of_image(name: str) -> str | None:
+    """Return the split that the nearest folder of an image says, whatever the image itself is called."""
+    return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
+
+
+def _split_in(*parts: str) -> str | None:
+    for part in parts:
+        found = {_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _WORDS}
+        if len(found) == 1:
+            return found.pop()
+    return None
+
+
+def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str]:
+    """Return which JSON files may have the dataset's annotations, judging by their names.
+
+    COCO has several files for the same images: outlines (instances), keypoints, and others without objects.
+    If the user named a file, these are that one and its counterparts of other splits; if it says no split,
+    that one alone.
+    """
+    if named is not None:
+        if split_of(named) is None:
+            return [named]
+        pattern = _without_split(named)
+        return [name for name in names if _without_split(name) == pattern]
+    found = [name for name in names if not PurePosixPath(name).name.lower().startswith(_OTHER_CONTENTS)]
+    keypoints = [name for name in found if "keypoints" in PurePosixPath(name).name.lower()]
+    others = [name for name in found if name not in keypoints]
+    chosen = (keypoints or others) if task == "pose" else (others or keypoints)
+    return chosen if len(chosen) <= COCO_FILES else []
+
+
+def _without_split(name: str) -> str:
+    """Return the name with each word for a split, and digits, replaced: what counterparts have in common."""
+
+    def replace(match: re.Match[str]) -> str:
+        return "*" if match[0].lower() in _WORDS else match[0]
+
+    return re.sub(r"[0-9]+", "#", re.sub(r"[A-Za-z]+", replace, name))
+
+
+class ImageFinder:
+    """Finds the images that one annotation file names, wherever a tool puts them."""
+
+    def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
+        self._images = tree.images
+        folders = list(dict.fromkeys(_usual_folders(annotations)))
+        known = set(folders)
+        folders += sorted({folder for image in tree.images for folder in _parents(image)} - known)
+        hits: Counter[str] = Counter()
+        tried = [name for name, _ in zip(names, range(_TRIED), strict=False)]
+        for folder in folders:
+            hits[folder] = sum(_join(folder, name) in self._images for name in tried)
+        # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
+        likely = [folder for folder in folders if hits[folder] or folder in known]
+        self._folders = sorted(likely, key=lambda folder: -hits[folder])
+
+    def find(self, name: str) -> str | None:
+        """Return the image's path relative to the dataset; None if there is none, or more than one."""
+        candidates = (_join(folder, name) for folder in self._folders)
+        found = next((path for path in candidates if path in self._images), None)
+        return found or self._elsewhere(name)
+
+    def _elsewhere(self, name: str) -> str | None:
+        """Return the only image of the dataset whose path ends with the name."""
+        ends = [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
+        return ends[0] if len(ends) == 1 else None
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = defaultdict(list)
+        for path in self._images:
+            paths[path.rpartition("/")[2]].append(path)
+        return paths
+
+
+def _usual_folders(annotations: str) -> Iterator[str]:
+    """Yield the folders in which tools put the images of an annotation file, the usual ones first."""
+    path = PurePosixPath(annotations)
+    own, above = _text(path.parent), _text(path.parent.parent)
+    subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)
+    yield own
+    for base in (own, above):
+        for inner in (f"images/{subset}", subset, "images", "data"):
+            yield _join(base, inner)
+        yield base
+
+
+def _parents(name: str) -> Iterator[str]:
+    return (_text(parent) for parent in PurePosixPath(name).parents)
+
+
+def _text(path: PurePosixPath) -> str:
+    return "" if str(path) == "." else str(path)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

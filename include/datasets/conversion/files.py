@@ -1,0 +1,98 @@
+"""The files of a converted dataset: labels and a data YAML in a folder, and where each image comes from.
+
+    {folder}/dataset/data.yaml, labels/{split}/…   what the conversion writes
+    {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of each other file
+    {folder}/fetched/…                             those that were fetched from URLs
+
+Names are relative to the converted dataset. URLs may be signed: the list stays in a folder of this account,
+and is removed with it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from include.datasets.labelled import label_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+DATA_YAML = "data.yaml"
+_LIST = "images.jsonl"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An image, or another file that is taken over as it is: from this machine, or from a URL."""
+
+    name: str
+    path: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class ConvertedFiles:
+    """The folder that one conversion writes to."""
+
+    folder: Path
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the files that the conversion wrote."""
+        return self.folder / "dataset"
+
+    def clear(self) -> None:
+        """Remove what an earlier attempt wrote, but not what it fetched."""
+        shutil.rmtree(self.dataset, ignore_errors=True)
+        self.dataset.mkdir()
+
+    def fetched(self, asset: Asset) -> Path:
+        """Return where a file with a URL is once it is fetched."""
+        return self.folder / "fetched" / asset.name
+
+    def label(self, image: str) -> Path:
+        """Return where the label file of an image is; creates its folder."""
+        path = label_path(self.dataset / image, self.dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def describe(self, splits: Iterable[str], names: list[str], extras: Mapping[str, Any]) -> None:
+        """Write the data YAML."""
+        description = {
+            **{split: f"images/{split}" for split in splits},
+            "names": dict(enumerate(names)),
+            **extras,
+        }
+        text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
+        (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
+
+    def list_assets(self, assets: Iterable[Asset]) -> None:
+        """Write the list of the other files."""
+        with (self.folder / _LIST).open("w", encoding="utf-8") as file:
+            for asset in assets:
+                given = {key: value for key, value in asdict(asset).items() if value is not None}
+                file.write(f"{json.dumps(given)}\n")
+
+    def assets(self) -> Iterator[Asset]:
+        """Read the list of the other files."""
+        with (self.folder / _LIST).open(encoding="utf-8") as file:
+            for line in file:
+                yield Asset(**json.loads(line))
+
+    def all_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the name and path of each file of the converted dataset."""
+        yield from self.written()
+        for asset in self.assets():
+            yield asset.name, Path(asset.path) if asset.path else self.fetched(asset)
+
+    def written(self) -> Iterator[tuple[str, Path]]:
+        """Yield the name and path of each file that the conversion wrote."""
+        for path in self.dataset.rglob("*"):
+            if path.is_file():
+                yield str(path.relative_to(self.dataset)), path

@@ -1,0 +1,126 @@
+"""Reads the arrays of a large JSON object one element at a time: large COCO files exceed the memory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_CHUNK = 1024 * 1024
+_WHITESPACE = " \t\n\r"
+_DELIMITERS = f"{_WHITESPACE},:]}}"
+
+
+def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Iterator[tuple[str, Any]]:
+    """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
+
+    Yields (key, None) once for an array that starts, so that an empty one is noticed, too. Other members are
+    skipped. longest is the most characters that one element, or another member, may have. Raises ValueError
+    for anything else than an object, and where a wanted member is no array or occurs twice.
+    """
+    reader = _Reader(file, longest)
+    if reader.peek() != "{":
+        raise ValueError("it does not contain a JSON object")
+    seen = set[str]()
+    for key in reader.members():
+        if key not in wanted:
+            reader.value()
+            continue
+        if key in seen:
+            raise ValueError(f"it contains {key!r} twice")
+        if reader.peek() != "[":
+            raise ValueError(f"{key!r} is not an array")
+        seen.add(key)
+        yield key, None
+        for element in reader.elements():
+            yield key, element
+    if reader.peek():
+        raise ValueError("something follows the JSON object")
+
+
+class _Reader:
+    """A position in a text that is read in chunks."""
+
+    def __init__(self, file: TextIO, longest: int) -> None:
+        self._file, self._longest = file, longest
+        self._text, self._at, self._ended = "", 0, False
+        self._decoder = json.JSONDecoder()
+
+    def members(self) -> Iterator[str]:
+        """Yield the keys of the object that starts here; the caller reads each value."""
+        self._take("{")
+        while self.peek() != "}":
+            key = self.value()
+            if not isinstance(key, str):
+                raise ValueError("a key is not a string")  # noqa: TRY004  one kind of error for all
+            self._take(":")
+            yield key
+            self._take_separator("}")
+        self._take("}")
+
+    def elements(self) -> Iterator[Any]:
+        """Yield the elements of the array that starts here."""
+        self._take("[")
+        while self.peek() != "]":
+            yield self.value()
+            self._take_separator("]")
+        self._take("]")
+
+    def peek(self) -> str:
+        """Return the next character that is not white space; "" at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _WHITESPACE:
+                self._at += 1
+            if self._at < len(self._text) or not self._read(_CHUNK):
+                return self._text[self._at : self._at + 1]
+
+    def value(self) -> Any:
+        """Return the value that starts here."""
+        self.peek()
+        wanted = _CHUNK
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                problem = f"it is not valid JSON ({error.msg})"
+            except RecursionError:
+                raise ValueError("it is nested too deeply") from None
+            except ValueError:  # Python does not convert numbers of thousands of digits
+                raise ValueError("it contains a number with too many digits") from None
+            else:
+                # A number may go on where the text ends, or in `-3.` and `3e`, which is a number and a rest.
+                follows = self._text[end : end + 1]
+                is_whole = follows in _DELIMITERS if follows else self._ended
+                if is_whole and end - self._at <= self._longest:
+                    self._at = end
+                    return value
+                problem = f"it is not valid JSON ({follows!r} follows a value)" if follows else ""
+            if len(self._text) - self._at > self._longest:
+                raise ValueError(
+                    f"it is not valid JSON, or one of its values has more than {self._longest:,} characters, "
+                    "which is the limit"
+                )
+            if not self._read(wanted) and problem:
+                raise ValueError(problem)
+            wanted *= 2
+
+    def _take_separator(self, end: str) -> None:
+        if self.peek() != end:
+            self._take(",")
+            if self.peek() == end:
+                raise ValueError(f"it is not valid JSON (a comma before {end!r})")
+
+    def _take(self, character: str) -> None:
+        if (found := self.peek()) != character:
+            shown = repr(found) if found else "the file ends"
+            raise ValueError(f"it is not valid JSON ({character!r} is expected where {shown} is)")
+        self._at += 1
+
+    def _read(self, size: int) -> bool:
+        """Append the next characters to the text, forgetting what was used. Returns False at the end."""
+        more = self._file.read(size)
+        self._text, self._at = self._text[self._at :] + more, 0
+        self._ended = not more
+        return bool(more)

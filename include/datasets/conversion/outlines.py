@@ -1,0 +1,110 @@
+"""Outlines of COCO's objects, as `convert_coco` of ultralytics/data/converter.py writes them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.conversion.masks import decode_mask, outline_mask
+from include.limits import LABEL_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+_ROWS_AT_ONCE = 256
+_LARGEST_PIXEL = 1e9
+
+
+def outline_object(segmentation: Any, height: int, width: int) -> list[float] | None:
+    """Return one outline of an object as x, y, x, y, … in fractions of the image.
+
+    Several polygons are joined into one. None if the segmentation has no usable polygon: it is missing,
+    empty, or a mask of another size. Raises ValueError for what nobody can have meant.
+    """
+    import numpy as np
+
+    polygons = _find_polygons(segmentation, height, width)
+    if not polygons:
+        return None
+    if sum(map(len, polygons)) >= LABEL_COLUMNS:
+        raise ValueError(
+            f"its outline has {sum(map(len, polygons)) // 2:,} points, more than the limit of "
+            f"{LABEL_COLUMNS // 2:,}; simplify it"
+        )
+    points = np.concatenate(_join(polygons)) if len(polygons) > 1 else np.array(polygons[0]).reshape(-1, 2)
+    return list((points / np.array([width, height])).ravel().tolist())
+
+
+def _find_polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
+    if isinstance(segmentation, dict) and segmentation.get("size") == [height, width]:
+        segmentation = outline_mask(decode_mask(segmentation.get("counts"), height, width))
+    if not isinstance(segmentation, list):
+        return []
+    polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
+    if not all(is_pixel(number) for polygon in polygons for number in polygon):
+        raise ValueError("its outline contains a number that is not finite, or absurdly large")
+    return polygons
+
+
+def is_pixel(number: Any) -> bool:
+    """Return whether the value can be a coordinate or a length in pixels; also False for NaN and infinity."""
+    return isinstance(number, int | float) and abs(number) <= _LARGEST_PIXEL
+
+
+def _is_polygon(given: Any) -> bool:
+    return (
+        isinstance(given, list)
+        and len(given) >= 6
+        and not len(given) % 2
+        and all(isinstance(number, int | float) for number in given)
+    )
+
+
+def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
+    """Join polygons into one outline through their closest points, as `merge_multi_segment` does.
+
+    The outline runs from each polygon to the next, and back again along the rest of each.
+    """
+    import numpy as np
+
+    shapes = [np.array(polygon).reshape(-1, 2) for polygon in polygons]
+    doors: list[list[int]] = [[] for _ in shapes]
+    for number, (before, after) in enumerate(pairwise(shapes)):
+        out, into = _closest_points(before, after)
+        doors[number].append(out)
+        doors[number + 1].append(into)
+    last = len(shapes) - 1
+    joined = []
+    for number, placed in enumerate(doors):
+        own = placed
+        if len(own) == 2 and own[0] > own[1]:
+            own = [len(shapes[number]) - 1 - door for door in own]
+            shapes[number] = shapes[number][::-1]
+        rolled = np.roll(shapes[number], -own[0], axis=0)
+        shapes[number] = np.concatenate([rolled, rolled[:1]])
+        middle = number not in {0, last}
+        joined.append(shapes[number][: own[1] - own[0] + 1] if middle else shapes[number])
+    joined += [
+        shapes[number][abs(doors[number][1] - doors[number][0]) :] for number in range(last - 1, 0, -1)
+    ]
+    return joined
+
+
+def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
+    """Return the indexes of the two closest points, the first such pair: `min_index` in little memory."""
+    import numpy as np
+
+    best, found = math.inf, (0, 0)
+    for start in range(0, len(before), _ROWS_AT_ONCE):
+        rows = before[start : start + _ROWS_AT_ONCE]
+        distances = ((rows[:, None, :] - after[None, :, :]) ** 2).sum(-1)
+        index = int(np.argmin(distances))
+        if (distance := distances.ravel()[index]) < best:
+            row, column = divmod(index, len(after))
+            import numpy as np
+
+    best, found = distance, (start + row, column)
+    return found

@@ -1,0 +1,56 @@
+"""Rows of label files, in any order: on disk until all rows of an image are known."""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_AT_ONCE = 10_000
+
+
+class Rows:
+    """A temporary database of rows by the number of their image."""
+
+    def __init__(self, file: Path) -> None:
+        self._database = sqlite3.connect(file, isolation_level=None)
+        # What a killed process leaves is removed with the folder, so nothing needs to survive it.
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE rows (image INTEGER, numbers BLOB)")
+        self._waiting: list[tuple[int, bytes]] = []
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def add(self, image: int, row: Sequence[float] = ()) -> None:
+        """Add a row; an empty one only says that the image has a label file."""
+        self._waiting.append((image, array("d", row).tobytes()))
+        if len(self._waiting) >= _AT_ONCE:
+            self._flush()
+
+    def by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
+        """Yield the rows of each image that has any, without duplicates, in the order in which they came."""
+        self._flush()
+        found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")
+        for image, rows in groupby(found, key=itemgetter(0)):
+            unpacked = (tuple(array("d", numbers)) for _, numbers in rows)
+            yield image, list(dict.fromkeys(row for row in unpacked if row))
+
+    def _flush(self) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO rows VALUES (?, ?)", self._waiting)
+        self._database.execute("COMMIT")
+        self._waiting.clear()
+
+
+def in_line(row: Sequence[float]) -> str:
+    """Return a row as a line of a label file, in the format of `convert_coco`."""
+    return " ".join("%g" % number for number in row) + "\n"  # noqa: UP031  the format of Ultralytics

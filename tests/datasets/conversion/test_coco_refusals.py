@@ -1,0 +1,167 @@
+"""What is wrong with COCO annotations is said by kind, with places, a count and a remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from include.datasets.conversion.coco import convert_coco
+from include.datasets.conversion.files import ConvertedFiles
+from include.datasets.errors import DatasetError
+from tests.support.coco_datasets import SIDES, Coco, build_coco, draw_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def good() -> Coco:
+    made = Coco()
+    made.category(1, "class 1")
+    made.category(2, "class 2")
+    for key in (1, 2):
+        made.image(key, f"train2017-{key}.png")
+        made.annotate(key, key)
+    return made
+
+
+def refusal(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> str:
+    ConvertedFiles(work).dataset.mkdir(parents=True)
+    with pytest.raises(DatasetError) as refused:
+        convert_coco(str(folder), "mine", None, named, task, "train val", str(work))
+    assert not list(folder.parent.rglob("outside*.txt"))
+    return str(refused.value)
+
+
+def edit(kind: str, index: int = 0, **values: Any) -> Callable[[Coco], None]:
+    def change(made: Coco) -> None:
+        getattr(made, kind)[index].update(values)
+
+    return change
+
+
+def remove(kind: str, key: str) -> Callable[[Coco], None]:
+    return lambda made: getattr(made, kind)[0].pop(key)
+
+
+REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
+    "a name that leads out": (edit("images", file_name="../../outside.png"), "leads outside through '..'"),
+    "an absolute name": (edit("images", file_name="/etc/outside.png"), "absolute path"),
+    "a name for Windows": (edit("images", file_name="C:\\outside.png"), "backslash"),
+    "a name that is a number": (edit("images", file_name=7), "file_name is missing"),
+    "an image in another format": (edit("images", file_name="a.gif"), "not that of an image"),
+    "a missing image": (edit("images", file_name="gone.png"), "image 1 .*the image is not in the dataset"),
+    "no width": (remove("images", "width"), "width is missing; add"),
+    "a width of zero": (edit("images", width=0), "whole numbers of pixels"),
+    "a huge width": (edit("images", width=10**8, height=10**8), "megapixels, which is the limit"),
+    "a width that is a text": (edit("images", width="64"), "whole numbers of pixels"),
+    "the same id for two images": (edit("images", 1, id=1), "image 1: another image has the same id"),
+    "an id that is a list": (edit("images", id=[1]), "id must be a whole number or a text"),
+    "an unknown image": (edit("annotations", image_id=77), "annotation 1: image_id names no image"),
+    "an image id that is a list": (edit("annotations", image_id=[1]), "image_id names no image"),
+    "an unknown category": (edit("annotations", category_id=77), "category_id names no category"),
+    "a category id of another kind": (edit("annotations", category_id=True), "category_id names no category"),
+    "two names for one id": (edit("categories", 1, id=1), "another category has the same id"),
+    "a name with a line break": (edit("categories", name="a\nb"), "in one line"),
+    "no box": (remove("annotations", "bbox"), "bbox is missing; add"),
+    "a box of three numbers": (edit("annotations", bbox=[1, 2, 3]), "bbox must be"),
+    "a box with a text": (edit("annotations", bbox=[1, 2, 3, "4"]), "bbox must be"),
+    "a box that is not a number": (edit("annotations", bbox=[1, 2, 3, float("nan")]), "bbox must be"),
+    "a box of infinite width": (edit("annotations", bbox=[1, 2, float("inf"), 4]), "bbox must be"),
+    "a box with a huge number": (edit("annotations", bbox=[10**300, 2, 3, 4]), "bbox must be"),
+    "an outline that is not a number": (
+        edit("annotations", segmentation=[[1, 2, 3, float("nan"), 5, 6]]),
+        "outline contains a number",
+    ),
+    "an outline of too many points": (edit("annotations", segmentation=[[1, 2] * 11_000]), "simplify it"),
+    "a mask that does not fit": (
+        edit("annotations", segmentation={"size": list(SIDES[::-1]), "counts": [5]}),
+        "add up to 5 pixels",
+    ),
+    "an annotation that is a number": (lambda made: made.annotations.append(5), "is not an object"),  # type: ignore[arg-type]
+    "no categories": (lambda made: made.categories.clear(), "no categories"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_every_mistake_has_a_sentence(case: str, tmp_path: Path) -> None:
+    change, sentence = REFUSED[case]
+    folder, made = build_coco(tmp_path / "data"), good()
+    change(made)
+    made.write(folder / "annotations" / "instances_train2017.json")
+    message = refusal(folder, tmp_path / "work", "segment")
+    assert "annotations/instances_train2017.json" in message
+    assert re.search(sentence, message), message
+
+
+def test_a_kind_is_listed_twenty_times_and_counted(tmp_path: Path) -> None:
+    folder, made = build_coco(tmp_path / "data"), good()
+    for _ in range(500):
+        made.annotate(99, 1)
+    made.write(folder / "annotations" / "instances_train2017.json")
+    ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
+    with pytest.raises(DatasetError) as refused:
+        convert_coco(str(folder), "mine", None, None, "detect", "train val", str(tmp_path / "work"))
+    assert "(500 in total; 20 are listed)" in str(refused.value)
+    assert len(refused.value.findings) == 20
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    folder = build_coco(tmp_path / "data")
+    draw_image(tmp_path / "outside.png", 1)
+    (folder / "train2017" / "train2017-1.png").unlink()
+    (folder / "train2017" / "train2017-1.png").symlink_to(tmp_path / "outside.png")
+    assert "leads outside the dataset" in refusal(folder, tmp_path / "work")
+
+
+def test_categories_that_differ_between_files_are_refused(tmp_path: Path) -> None:
+    folder, made = build_coco(tmp_path / "data"), good()
+    made.categories[0]["name"] = "cat"
+    made.write(folder / "annotations" / "instances_train2017.json")
+    assert "another name in another annotation file" in refusal(folder, tmp_path / "work")
+
+
+def test_names_that_differ_in_the_ending_only_are_refused(tmp_path: Path) -> None:
+    folder, made = build_coco(tmp_path / "data"), good()
+    draw_image(folder / "train2017" / "train2017-1.jpg", 1)
+    made.image(3, "train2017-1.jpg")
+    made.write(folder / "annotations" / "instances_train2017.json")
+    assert "would share a label file" in refusal(folder, tmp_path / "work")
+
+
+def test_one_file_for_images_of_no_split_says_what_to_do(tmp_path: Path) -> None:
+    made = Coco()
+    made.category(1, "cat")
+    made.image(1, "images/1.png")
+    draw_image(tmp_path / "data" / "images" / "1.png", 1)
+    made.write(tmp_path / "data" / "result.json")
+    assert "name the files train.json and val.json" in refusal(tmp_path / "data", tmp_path / "work")
+
+
+def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
+    folder = build_coco(tmp_path / "data")
+    (folder / "annotations" / "instances_val2017.json").unlink()
+    assert "no image for val in its COCO annotations" in refusal(folder, tmp_path / "work")
+
+
+def test_another_task_says_which_ones_coco_is_for(tmp_path: Path) -> None:
+    folder = build_coco(tmp_path / "data")
+    assert "task='depth' needs data in another format" in refusal(folder, tmp_path / "work", "depth")
+
+
+def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name, content in (
+        ("a", [1]),
+        ("b", {"images": []}),
+        ("c", {"annotations": []}),
+        ("d", {"shapes": []}),
+    ):
+        (tmp_path / "data" / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "data" / "e.json").write_bytes(b"\xff\xfe\x00")
+    assert not convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", "train", str(tmp_path))
+    with pytest.raises(DatasetError, match=r"a\.json is not a COCO file; it needs images"):
+        convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", "train", str(tmp_path))

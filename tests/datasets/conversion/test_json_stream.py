@@ -1,0 +1,54 @@
+"""Large JSON files are read element by element, whatever the chunks in which they arrive."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from include.datasets.conversion import json_stream
+from include.datasets.conversion.json_stream import iterate_arrays
+
+DATA: dict[str, Any] = {
+    "skipped": {"a": [1, {"b": "]}"}], "c": "\\"},
+    "first": [1, 12, -3.5e10, {"x": [1, [2]], "y": '"]}'}, "é\n", None, True, [], {}],
+    "empty": [],
+    "number": 123456,
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 10_000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_elements_are_the_same_whatever_the_chunks(
+    chunk: int, indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+    text = io.StringIO(json.dumps(DATA, indent=indent))
+    found = list(iterate_arrays(text, {"first", "empty"}, 1000))
+    assert found == [("first", None), *(("first", each) for each in DATA["first"]), ("empty", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "does not contain a JSON object"),
+        ("[1]", "does not contain a JSON object"),
+        ('{"a": [1, 2}', "',' is expected where '}' is"),
+        ('{"a": [1 2]}', "',' is expected where '2' is"),
+        ('{"a": [1,]}', "a comma before"),
+        ('{"a": [1],}', "a comma before"),
+        ('{"a": [1]} x', "something follows"),
+        ('{"a": 1}', "'a' is not an array"),
+        ('{"a": [1], "a": [2]}', "contains 'a' twice"),
+        ('{"a": [nul', "not valid JSON"),
+        ('{"a": [' + "[" * 20_000, "nested too deeply"),
+        ('{"a": ["' + "x" * 5000 + '"]}', "more than 1,000 characters, which is the limit"),
+        ('{"a": [' + "1" * 900, "the file ends"),
+        ('{"a": [' + "1" * 4500 + "]}", "a number with too many digits"),
+    ],
+)
+def test_broken_files_are_refused_with_a_sentence(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        list(iterate_arrays(io.StringIO(text), {"a"}, 1000 if "x" in text else 10_000))
