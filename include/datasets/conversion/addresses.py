@@ -1,0 +1,139 @@
+"""Addresses of images on the web, and which of them may be asked: an allow-list of hosts.
+
+Who may start a training could otherwise have a worker send requests into its own network, or to anybody.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Self
+
+from include.limits import URL_BYTES
+
+SETTING = "DATASET_URL_HOSTS"
+_PORT = 443
+_HOST = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
+_CONTENT_HASH = re.compile(r"[0-9a-fA-F]{32}")
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host and port of a URL; the host is in lower case, an IPv6 address without brackets."""
+
+    host: str
+    port: int = _PORT
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Recreate an address from its text."""
+        host, separator, port = text.rpartition(":")
+        if separator and port.isdecimal():
+            return cls(host.strip("[]"), int(port))
+        return cls(text.strip("[]"))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORT else f"{host}:{self.port}"
+
+
+def address_of(url: str) -> Address:
+    """Return whom a URL addresses. Raises ValueError unless it is a plain https:// URL.
+
+    urllib3 takes it apart, which also sends the requests: two parsers could see two hosts.
+    """
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    if len(url) > URL_BYTES:
+        raise ValueError(f"a URL has more than {URL_BYTES:,} characters, which is the limit")
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError("a URL contains a character that URLs do not have; encode it with %")
+    try:
+        parsed = parse_url(url)
+    except LocationParseError:
+        raise ValueError("a URL is not valid") from None
+    if parsed.scheme != "https" or not parsed.host:
+        raise ValueError("a URL is not an https:// address; export the dataset with such addresses")
+    if parsed.auth is not None:
+        raise ValueError("a URL contains a user or a password; remove it")
+    return Address(parsed.host.strip("[]").rstrip(".").lower(), parsed.port or _PORT)
+
+
+def without_query(url: str) -> str:
+    """Return the URL for messages: its query may be a signature, which is a secret."""
+    return re.split(r"[?#]", url, maxsplit=1)[0]
+
+
+def content_address(url: str) -> str:
+    """Return what identifies the content at a URL: no signature if its name is a hash of the content.
+
+    Ultralytics Platform names files so, and signs their URLs anew for each export.
+    """
+    stripped = without_query(url)
+    return stripped if _CONTENT_HASH.fullmatch(PurePosixPath(stripped).stem) else url
+
+
+@dataclass(frozen=True)
+class AllowedHosts:
+    """The hosts that images may be fetched from, and the private networks in which they may be."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names, with a port unless it is 443; '.example.com' stands for all names below it."""
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the setting: names, addresses and networks, separated by commas. Raises ValueError."""
+        hosts, networks = set[str](), list[Network]()
+        for entry in filter(None, (part.strip().lower() for part in text.split(","))):
+            try:
+                networks.append(ipaddress.ip_network(entry))
+            except ValueError:
+                name = entry.removeprefix("*")
+                if not re.fullmatch(rf"\.?{_HOST}(:[0-9]{{1,5}})?", name):
+                    raise ValueError(
+                        f"{SETTING} contains {entry!r}; give host names (images.example.com, with :port "
+                        "unless it is 443; *.example.com for all below it), and addresses or networks for "
+                        "private ones (10.1.0.0/16), separated by commas"
+                    ) from None
+                hosts.add(name.removesuffix(f":{_PORT}"))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def allow(self, address: Address) -> bool:
+        """Return whether the host may be asked at all."""
+        name = str(address)
+        if name in self.hosts or any(host[0] == "." and name.endswith(host) for host in self.hosts):
+            return True
+        try:
+            literal = ipaddress.ip_address(address.host)
+        except ValueError:
+            return False
+        return address.port == _PORT and any(literal in network for network in self.networks)
+
+    def allow_peer(self, peer: str) -> bool:
+        """Return whether a connection may lead to this IP address: a public one, or one that is listed."""
+        found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
+        if any(found in network for network in self.networks):
+            return True
+        return found.is_global and not found.is_multicast
+
+
+def _plain(address: IpAddress) -> IpAddress:
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped:
+        return address.ipv4_mapped
+    if address.sixtofour:
+        return address.sixtofour
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address

@@ -1,0 +1,220 @@
+"""Converts an .ndjson export in a confined process, see confinement.py. The images are fetched afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.conversion.addresses import address_of, content_address
+from include.datasets.conversion.files import Asset, ConvertedFiles
+from include.datasets.conversion.ndjson_file import (
+    infer_keypoints,
+    read_header,
+    read_labels,
+    read_lines,
+    read_record,
+)
+from include.datasets.conversion.ndjson_names import Names, class_folder
+from include.datasets.conversion.problems import Notes, Problems
+from include.datasets.errors import DatasetError
+from include.datasets.progress import Progress
+from include.limits import CLASSES, FINDINGS, IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from include.datasets.conversion.ndjson_file import Header, Record
+
+_VERSION = 1
+"""Increase it when an export would be converted into something else, so that it is converted anew."""
+
+_SAMPLED = 50
+"""Labels by which the shape of keypoints is inferred, as in Ultralytics."""
+
+_LAYOUTS = {"classify", "depth"}
+"""Tasks whose data lie in a way of their own: no other task can be trained on them."""
+
+
+def convert_ndjson(file: str, source: str, task: str, splits: str, work: str) -> dict[str, Any]:
+    """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
+
+    splits are the wanted ones, separated by spaces. Returns the key of the content, which is the same for an
+    export with new signatures, and the hosts of the URLs with the number of files on each. Raises
+    DatasetError.
+    """
+    export = _Export(Path(file), source, task, splits.split())
+    try:
+        export.survey()
+        export.write(ConvertedFiles(Path(work)))
+    except (ValueError, OSError) as problem:
+        if isinstance(problem, OSError) and problem.filename is None:
+            raise
+        raise DatasetError(f"Dataset {source!r} is not a valid .ndjson export: {problem}") from None
+    export.notes.log_all(source)
+    return {"key": export.key, "hosts": export.hosts}
+
+
+@dataclass
+class _Export:
+    """One export. It is read twice: to survey it, and to write its labels."""
+
+    path: Path
+    source: str
+    task: str
+    splits: Sequence[str]
+    notes: Notes = field(default_factory=Notes)
+    hosts: dict[str, int] = field(default_factory=dict)
+    key: str = ""
+    _header: Header = field(init=False)
+    _used: set[int] = field(default_factory=set)
+    _points: list[list[float]] = field(default_factory=list)
+    _names: Names = field(default_factory=Names)
+
+    def survey(self) -> None:
+        """Find everything but the labels. Raises ValueError, OSError and DatasetError."""
+        lines = read_lines(self.path)
+        first = next(lines, None)
+        if first is None:
+            raise ValueError("the file is empty")
+        self._header = read_header(first[1])
+        self._require_task()
+        digest = hashlib.sha256(json.dumps([_VERSION, self.task, list(self.splits)]).encode())
+        digest.update(_canonical(first[1]))
+        problems = Problems(self.source)
+        for record in self._records(lines, problems):
+            digest.update(_canonical(record.raw))
+        problems.raise_any()
+        self.key = digest.hexdigest()
+        self._choose_validation()
+        self._require_complete()
+
+    def _records(
+        self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
+    ) -> Iterator[Record]:
+        """Note what each image needs and yield it. The problems of bad ones are collected."""
+        progress, found = Progress(f"Reading {self.source}", 0, "images"), 0
+        for number, given in lines:
+            try:
+                record = read_record(number, given, self.task)
+                if record.split in self.splits:
+                    self._survey_record(record)
+            except ValueError as problem:
+                problems.add(str(problem), self.path.name, number)
+                found += 1
+                if found >= FINDINGS:
+                    return
+            else:
+                yield record
+            progress.advance()
+
+    def _survey_record(self, record: Record) -> None:
+        folder = ""
+        if self.task == "classify":
+            number = record.class_id()
+            if number is None:
+                self.notes.add("images have no class, and are left out")
+                return
+            self._used.add(number)
+            folder = class_folder(self._header.class_names.get(number, str(number)))
+        elif self.task != "depth":
+            labels = read_labels(record)
+            self._used.update(int(label[0]) for label in labels)
+            if len(self._points) < _SAMPLED:
+                self._points += [label[5:] for label in labels if len(label) > 5]
+        for url in record.urls():
+            host = str(address_of(url))
+            self.hosts[host] = self.hosts.get(host, 0) + 1
+        self._names.add(record.line, record.split, folder, record.file)
+
+    def _require_task(self) -> None:
+        given = self._header.task
+        if given != self.task and _LAYOUTS & {given, self.task}:
+            raise ValueError(
+                f"it is for task={given!r}, not for task={self.task!r}; train it for its own task"
+            )
+
+    def _choose_validation(self) -> None:
+        """Take a tenth of train to validate with, as Ultralytics does, if the export has no images for it."""
+        train = self._names.lines("train")
+        if self.task == "classify" or self._names.lines("val") or len(train) < 2:
+            return
+        random.Random(0).shuffle(train)  # noqa: S311  the same choice as Ultralytics
+        chosen = train[: max(1, len(train) // 10)]
+        self._names.move(chosen, "val")
+        self.notes.add("images of train are used to validate, as there are no others", len(chosen))
+
+    def _require_complete(self) -> None:
+        for split in ("train", "val"):
+            count = len(self._names.lines(split))
+            if not count:
+                raise ValueError(
+                    f"it has no images for {split}; assign some to this split, and export it again"
+                )
+            if count > IMAGES:
+                raise ValueError(f"it has more than {IMAGES:,} images for {split}, which is the limit")
+        self._names.settle()
+
+    def write(self, files: ConvertedFiles) -> None:
+        """Write labels, the data YAML and the list of files to fetch. Raises ValueError and OSError."""
+        if self.task != "classify":
+            found = [split for split in self.splits if self._names.lines(split)]
+            files.describe(found, self._class_names(), self._extras())
+        files.list_assets(self._write_records(files))
+
+    def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
+        """Write the labels of each image, and yield what has to be fetched for it."""
+        progress = Progress("Writing labels", 0, "files")
+        for number, given in read_lines(self.path):
+            if (name := self._names.get(number)) is None:
+                continue
+            record = read_record(number, given, self.task)
+            if self.task == "classify":
+                yield Asset(name, url=record.url)
+                continue
+            yield Asset(f"images/{name}", url=record.url)
+            if self.task == "depth":
+                yield Asset(f"depth/{name.rpartition('.')[0]}.png", url=record.depth_url)
+            else:
+                lines = [f"{' '.join(map(str, label))}\n" for label in read_labels(record)]
+                files.label(f"images/{name}").write_text("".join(lines), encoding="utf-8")
+            progress.advance()
+
+    def _class_names(self) -> list[str]:
+        """Return the names of the classes; those without one get the name that Ultralytics gives them."""
+        given = self._header.class_names
+        if self.task == "depth":
+            return ["depth"]
+        if not given and not self._used:
+            raise ValueError("it has neither class_names nor labels, so there is nothing to learn")
+        count = max(self._used | set(given)) + 1
+        if count > CLASSES:
+            raise ValueError(f"it has more than {CLASSES:,} classes, which is the limit")
+        return [
+            given.get(number, f"class{number}" if given else f"class_{number}") for number in range(count)
+        ]
+
+    def _extras(self) -> dict[str, Any]:
+        if self.task == "depth":
+            return {"depth_scale": self._header.depth_scale}
+        extras = dict(self._header.extras)
+        if self.task == "pose" and "kpt_shape" not in extras:
+            shape = infer_keypoints(self._points[:_SAMPLED])
+            if shape is None:
+                raise ValueError(
+                    "kpt_shape is missing, and does not follow from the labels; add it to line 1"
+                )
+            extras["kpt_shape"] = shape
+        return extras
+
+
+def _canonical(raw: Mapping[str, Any]) -> bytes:
+    """Return the line as bytes that are the same when only signatures have changed."""
+    changed = dict(raw)
+    for holder in (changed, changed.get("depth")):
+        if isinstance(holder, dict) and isinstance(holder.get("url"), str):
+            holder["url"] = content_address(holder["url"])
+    return json.dumps(changed, sort_keys=True).encode()

@@ -1,0 +1,168 @@
+"""Reads an .ndjson export: first a line about the dataset, then one for each image. Nothing is trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.text import open_regular
+from include.limits import ARCHIVE_BYTES, CLASS_NAME, CLASSES, IMAGES, KEYPOINTS, NDJSON_LINE
+from include.plain_text import is_one_line
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_SPLITS = ("train", "val", "test")
+_FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first line says about the dataset."""
+
+    task: str
+    class_names: dict[int, str]
+    extras: Mapping[str, Any]
+    """Keys that a data YAML has, too."""
+    depth_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image; line counts from 1."""
+
+    line: int
+    split: str
+    file: str
+    url: str
+    annotations: Mapping[str, Any]
+    depth_url: str | None
+    raw: Mapping[str, Any]
+
+    def urls(self) -> Iterator[str]:
+        """Yield the URLs of its files."""
+        yield from (url for url in (self.url, self.depth_url) if url is not None)
+
+    def class_id(self) -> int | None:
+        """Return the class of an image for classify; None if it has none. Raises ValueError."""
+        given = self.annotations.get("classification")
+        if not given:
+            return None
+        if not isinstance(given, list) or type(given[0]) is not int or not 0 <= given[0] < CLASSES:
+            raise ValueError(f"classification must be a list with a class id from 0 to {CLASSES - 1:,}")
+        return given[0]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the lines that are not blank, with their numbers from 1. Raises ValueError and OSError."""
+    with open_regular(path, ARCHIVE_BYTES) as file:
+        for number in range(1, 3 * IMAGES + 2):
+            line = file.readline(NDJSON_LINE + 1)
+            if not line:
+                return
+            if len(line) > NDJSON_LINE:
+                raise ValueError(f"line {number} has more than {NDJSON_LINE:,} bytes, which is the limit")
+            if line.strip():
+                yield number, _parse(line, number)
+    raise ValueError(f"it has more than {3 * IMAGES:,} lines, which is the limit; divide it")
+
+
+def _parse(line: bytes, number: int) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError(f"line {number} is not text in UTF-8") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"line {number} is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004  one kind of error for all
+    return value
+
+
+def read_header(given: Mapping[str, Any]) -> Header:
+    """Check the first line. Raises ValueError."""
+    if "class_names" not in given and {"file", "annotations"} & set(given):
+        raise ValueError(f"the first line is an image, but it must describe the dataset: {_FORM}")
+    if given.get("path") is not None:
+        raise ValueError(
+            "path names files on a machine, which are not read; export it with URLs, or give the dataset's "
+            "folder with its data YAML instead"
+        )
+    task = given.get("task", "detect")
+    if not isinstance(task, str):
+        raise ValueError(f"task: {show_value(task)} must be a text")  # noqa: TRY004
+    scale = given.get("depth_scale", 1000)
+    if type(scale) not in {int, float} or not 0 < scale < math.inf:
+        raise ValueError(f"depth_scale: {show_value(scale)} must be a positive number")
+    kept = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "channels")
+    extras = {key: given[key] for key in kept if given.get(key) is not None}
+    return Header(task, _class_names(given.get("class_names") or {}), extras, scale)
+
+
+def _class_names(given: Any) -> dict[int, str]:
+    if not isinstance(given, dict):
+        raise ValueError(f"class_names: {show_value(given)} must map class ids to names")  # noqa: TRY004
+    names = {}
+    for key, name in given.items():
+        if not key.isdecimal() or not key.isascii() or len(key) > 9 or int(key) >= CLASSES:
+            raise ValueError(f"class_names: {show_value(key)} must be a class id from 0 to {CLASSES - 1:,}")
+        if not isinstance(name, str | int | float) or not 0 < len(str(name)) <= CLASS_NAME:
+            raise ValueError(f"class_names: class {key} has no usable name: {show_value(name)}")
+        if not is_one_line(str(name)):
+            raise ValueError(f"class_names: the name of class {key} contains a control character")
+        names[int(key)] = str(name)
+    return names
+
+
+def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
+    """Check the line of an image. Raises ValueError with a sentence that names a kind of problem."""
+    split, file, url = given.get("split"), given.get("file"), given.get("url")
+    if split not in _SPLITS:
+        raise ValueError(f"split must be {', '.join(_SPLITS)}; correct it")
+    if not isinstance(file, str) or not file:
+        raise ValueError("file is missing; give the image's file name")
+    if not isinstance(url, str) or not url:
+        raise ValueError("url is missing; export the dataset with the URLs of its images")
+    annotations = given.get("annotations") or {}
+    if not isinstance(annotations, dict):
+        raise ValueError("annotations must be an object with a list of labels")  # noqa: TRY004
+    depth = given.get("depth")
+    depth_url = depth.get("url") if isinstance(depth, dict) else None
+    if task == "depth" and not (isinstance(depth_url, str) and depth_url):
+        raise ValueError("depth.url is missing; export the dataset with the URLs of its depth maps")
+    return Record(line, split, file, url, annotations, depth_url if task == "depth" else None, given)
+
+
+def read_labels(record: Record) -> list[list[float]]:
+    """Return the labels of an image: those of its first kind, as the converter of Ultralytics does.
+
+    Raises ValueError.
+    """
+    labels: Any = next(iter(record.annotations.values()), [])
+    if not isinstance(labels, list):
+        raise ValueError("annotations must contain a list of labels")  # noqa: TRY004  one kind of error for all
+    for label in labels:
+        if not isinstance(label, list) or not all(type(number) in {int, float} for number in label):
+            raise ValueError("a label must be a list of numbers, its class id first")
+        if not all(-math.inf < number < math.inf for number in label):
+            raise ValueError("a label contains a number that is not finite")
+        if label and not (label[0] == int(label[0]) and 0 <= label[0] < CLASSES):
+            raise ValueError(f"a class id must be a whole number from 0 to {CLASSES - 1:,}")
+    return [label for label in labels if label]
+
+
+def infer_keypoints(points: list[list[float]]) -> list[int] | None:
+    """Return kpt_shape for the numbers that follow the boxes of pose labels, as Ultralytics infers it.
+
+    None if it cannot be inferred.
+    """
+    lengths = {len(numbers) for numbers in points}
+    if len(lengths) != 1 or (count := lengths.pop()) > 3 * KEYPOINTS:
+        return None
+    if count % 3 == 0 and all(value in {0, 1, 2} for numbers in points for value in numbers[2::3]):
+        return [count // 3, 3]
+    return [count // 2, 2] if count % 2 == 0 and count % 3 else None

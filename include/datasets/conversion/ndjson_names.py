@@ -1,0 +1,80 @@
+"""The names of the images of an .ndjson export in the converted dataset: their own, as far as possible.
+
+Ultralytics numbers them instead. With names of their own, two versions of a dataset can be compared, and a
+problem of an image is found in the tool that it came from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.datasets.names import is_ignored, safe_parts
+from include.datasets.samples import is_image
+from include.limits import NAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ROOM = 20
+"""Bytes that a number may add to a name."""
+
+
+class Names:
+    """The split and the name of each image, by its line in the export."""
+
+    def __init__(self) -> None:
+        self._splits: dict[int, str] = {}
+        self._names: dict[int, str] = {}
+
+    def add(self, line: int, split: str, folder: str, file: str) -> None:
+        """Add an image; folder is "" or that of its class. Raises ValueError for a name that leads out."""
+        self._splits[line] = split
+        self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
+
+    def lines(self, split: str) -> list[int]:
+        """Return the lines of the images of a split."""
+        return [line for line, own in self._splits.items() if own == split]
+
+    def move(self, lines: Iterable[int], split: str) -> None:
+        """Assign images to another split."""
+        self._splits.update(dict.fromkeys(lines, split))
+
+    def settle(self) -> None:
+        """Add a number to names whose label file an earlier image has already."""
+        taken = set[str]()
+        for line, split in self._splits.items():
+            stem, _, suffix = self._names[line].rpartition(".")
+            if f"{split}/{stem}" in taken:
+                stem = f"{stem}-{line}"
+                self._names[line] = f"{stem}.{suffix}"
+            taken.add(f"{split}/{stem}")
+
+    def get(self, line: int) -> str | None:
+        """Return the name of an image below the folder of all splits; None if it is left out."""
+        return f"{self._splits[line]}/{self._names[line]}" if line in self._splits else None
+
+
+def _own_name(file: str) -> str:
+    """Return the file's name, with an ending by which it is an image: its content decides what it is."""
+    try:
+        name = "/".join(safe_parts(file))
+    except ValueError as problem:
+        raise ValueError(f"its file name is refused: {problem}; use a plain name") from None
+    if is_ignored((name,)):
+        raise ValueError("its file name is that of a hidden file or a cache; use a plain name")
+    if not is_image(name):
+        name += ".jpg"
+    if len(name.rpartition("/")[2].encode()) > NAME_BYTES - _ROOM:
+        raise ValueError(f"its file name has more than {NAME_BYTES - _ROOM} bytes; shorten it")
+    return name
+
+
+def class_folder(name: str) -> str:
+    """Return the folder of a class. Raises ValueError if no folder can have its name."""
+    try:
+        parts = safe_parts(name)
+    except ValueError as problem:
+        raise ValueError(f"a class has a name that no folder can have: {problem}; rename the class") from None
+    if len(parts) != 1 or is_ignored(parts):
+        raise ValueError("a class has a name that no folder can have; rename it, without '/' and leading '.'")
+    return parts[0]

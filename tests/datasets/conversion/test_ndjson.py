@@ -1,0 +1,216 @@
+"""An .ndjson export becomes the same labels, splits and classes as with Ultralytics' own converter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ultralytics.data.converter import convert_ndjson_to_yolo
+
+from include.datasets.conversion.files import ConvertedFiles
+from include.datasets.conversion.ndjson import convert_ndjson
+from include.datasets.errors import DatasetError
+from tests.support.ndjson_exports import LABELS, export, header, png, record, write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def convert(file: Path, work: Path, task: str = "detect", splits: str = "train val") -> Mapping[str, Any]:
+    ConvertedFiles(work).dataset.mkdir(parents=True)
+    return convert_ndjson(str(file), "mine", task, splits, str(work))
+
+
+def labels(work: Path) -> dict[str, str]:
+    """The label of each image, by the image's name."""
+    files = ConvertedFiles(work)
+    return {
+        Path(asset.name).name: files.label(asset.name).read_text()
+        for asset in files.assets()
+        if asset.name.startswith("images/")
+    }
+
+
+def splits(work: Path) -> dict[str, str]:
+    return {Path(asset.name).name: asset.name.split("/")[1] for asset in ConvertedFiles(work).assets()}
+
+
+def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
+    """Let Ultralytics convert it, with the images beside the export; return the data YAML."""
+    for line in lines[1:]:
+        path = folder / "files" / "images" / line["split"] / line["file"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(1))
+    file = write(folder / "mine.ndjson", [lines[0] | {"path": "files"}, *lines[1:]])
+    return Path(asyncio.run(convert_ndjson_to_yolo(file, folder / "theirs")))
+
+
+@pytest.mark.parametrize("task", LABELS)
+@pytest.mark.parametrize("validation", [True, False], ids=["splits", "no val"])
+def test_labels_splits_and_classes_equal_those_of_ultralytics(
+    task: str, validation: bool, tmp_path: Path
+) -> None:
+    lines = export(task, splits="ttttttvvv" if validation else "t" * 25)
+    convert(write(tmp_path / "mine.ndjson", lines), tmp_path / "work", task)
+    theirs = convert_plainly(tmp_path / "plain", lines)
+    found = {}
+    for path in theirs.parent.glob("labels/*/*.txt"):
+        line = lines[int(path.stem)]  # they number the images
+        found[line["file"]] = (path.parent.name, path.read_text())
+    ours = labels(tmp_path / "work")
+    assert {name: (split, ours[name]) for name, split in splits(tmp_path / "work").items()} == found
+    data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
+    plain = yaml.safe_load(theirs.read_text())
+    assert data == {key: plain[key] for key in data}
+    assert set(data) >= {"train", "val", "names"} | ({"kpt_shape"} if task == "pose" else set())
+
+
+def test_classes_without_names_are_counted(tmp_path: Path) -> None:
+    lines = [header("detect", class_names={}), *export("detect")[1:]]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
+    data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
+    assert data["names"] == {0: "class_0", 1: "class_1", 2: "class_2"}
+
+
+def test_depth_maps_lie_beside_their_images(tmp_path: Path) -> None:
+    lines = [header("depth", depth_scale=256), *export("depth")[1:]]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "depth", "train val test")
+    assets = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assert assets >= {"images/train/photo-1.png", "depth/train/photo-1.png", "depth/test/photo-10.png"}
+    data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
+    assert (data["names"], data["depth_scale"]) == ({0: "depth"}, 256)
+
+
+def test_images_to_classify_lie_in_folders_of_their_classes(tmp_path: Path) -> None:
+    lines = [*export("classify"), record("classify", 11, annotations={})]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
+    assets = [asset.name for asset in ConvertedFiles(tmp_path / "work").assets()]
+    assert assets[:2] == ["train/dog/photo-1.png", "train/cat/photo-2.png"]
+    assert len(assets) == 9
+
+
+def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
+    lines = [
+        *export("detect"),
+        record("detect", 21, file="photo-1.jpg"),
+        record("detect", 22, file="no ending"),
+    ]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
+    names = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assert names >= {"images/train/photo-1.png", "images/train/photo-1-12.jpg", "images/train/no ending.jpg"}
+
+
+def test_new_signatures_of_the_same_images_are_the_same_content(tmp_path: Path) -> None:
+    name = "0123456789abcdef0123456789abcdef.png"
+    keys = []
+    for number, (file, signature) in enumerate(
+        [(name, "a"), (name, "b"), ("photo.png", "a"), ("photo.png", "b")]
+    ):
+        url = f"https://images.example.com/{file}?signature={signature}"
+        lines = [header("detect"), record("detect", 1, url=url), record("detect", 2, "val")]
+        lines[1]["url"] = url
+        path = write(tmp_path / f"{number}.ndjson", lines)
+        keys.append(convert(path, tmp_path / str(number))["key"])
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a name that leads out": ({"file": "../../outside.png"}, "leads outside through '..'"),
+    "an absolute name": ({"file": "/etc/outside.png"}, "absolute path"),
+    "a hidden file": ({"file": ".outside.png"}, "hidden file"),
+    "no name": ({"file": None}, "file is missing"),
+    "an endless name": ({"file": "a" * 250}, "shorten it"),
+    "an unknown split": ({"split": "dev"}, "split must be train, val, test"),
+    "no URL": ({"url": None}, "url is missing; export"),
+    "a URL without encryption": ({"url": "http://images.example.com/a.png"}, "not an https:// address"),
+    "a file URL": ({"url": "file:///etc/passwd"}, "not an https:// address"),
+    "a password in the URL": ({"url": "https://me:secret1@images.example.com/a.png"}, "a user or a password"),
+    "a backslash in the URL": (
+        {"url": "https://images.example.com\\@evil.example.com/a"},
+        "do not have; encode",
+    ),
+    "a line break in the URL": ({"url": "https://images.example.com/a\nb"}, "do not have; encode"),
+    "an endless URL": (
+        {"url": "https://images.example.com/" + "a" * 20_000},
+        "characters, which is the limit",
+    ),
+    "annotations that are a list": ({"annotations": [1]}, "annotations must be an object"),
+    "labels that are a text": ({"annotations": {"boxes": "0 1"}}, "a list of labels"),
+    "a label that is a text": ({"annotations": {"boxes": ["0 1"]}}, "a label must be a list of numbers"),
+    "a label with a text": ({"annotations": {"boxes": [[0, "1\n0 2"]]}}, "a label must be a list of numbers"),
+    "a label with true": ({"annotations": {"boxes": [[True, 1]]}}, "a label must be a list of numbers"),
+    "a label with NaN": ({"annotations": {"boxes": [[0, float("nan")]]}}, "a number that is not finite"),
+    "a class of a half": ({"annotations": {"boxes": [[0.5, 1]]}}, "a class id must be"),
+    "a negative class": ({"annotations": {"boxes": [[-1, 1]]}}, "a class id must be"),
+    "a huge class": ({"annotations": {"boxes": [[10**300, 1]]}}, "a class id must be"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_every_mistake_of_an_image_has_a_sentence_and_its_line(case: str, tmp_path: Path) -> None:
+    change, sentence = REFUSED[case]
+    lines = [*export("detect"), record("detect", 5) | change]
+    with pytest.raises(DatasetError, match=re.escape("mine.ndjson:12: ") + f".*{sentence}") as refused:
+        convert(write(tmp_path / "mine.ndjson", lines), tmp_path / "work")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([], "the file is empty"),
+        (["[]"], "line 1 is not a JSON object"),
+        (["{"], "line 1 is not valid JSON"),
+        (['{"a": ' + "[" * 50_000], "line 1 is not valid JSON"),
+        (['{"a": ' + "1" * 5000 + "}"], "line 1 is not valid JSON"),
+        ([b"\xff\xfe"], "line 1 is not text in UTF-8"),
+        ([b"{}\n{" + b" " * (17 * 1024**2)], "line 2 has more than 16,777,216 bytes"),
+        ([record("detect", 1)], "the first line is an image, but it must describe the dataset"),
+        ([header("detect", path="/etc")], "path names files on a machine, which are not read"),
+        ([header("detect", class_names=["a"])], "class_names: .* must map class ids to names"),
+        ([header("detect", class_names={"-1": "a"})], "class_names: '-1' must be a class id"),
+        ([header("detect", class_names={"9" * 4400: "a"})], "must be a class id"),
+        ([header("detect", class_names={"0": ""})], "class 0 has no usable name"),
+        ([header("depth", depth_scale=0)], "depth_scale: 0 must be a positive number"),
+        ([header("classify"), *export("classify")[1:]], "it is for task='classify', not for task='detect'"),
+        (export("detect", splits="vvv"), "it has no images for train"),
+        (export("detect", splits="t"), "it has no images for val"),
+        ([header("detect", class_names={}), *export("detect", splits="tv")[1:]], None),
+    ],
+)
+def test_every_mistake_of_a_file_has_a_sentence(
+    lines: list[Any], sentence: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.ndjson"
+    texts = [line if isinstance(line, str | bytes) else json.dumps(line) for line in lines]
+    file.write_bytes(b"\n".join(text if isinstance(text, bytes) else text.encode() for text in texts))
+    if sentence is None:
+        convert(file, tmp_path / "work")
+        return
+    with pytest.raises(DatasetError, match=sentence):
+        convert(file, tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a\\b", "/abs", "x" * 256])
+def test_a_class_whose_name_no_folder_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    lines = [header("classify", class_names={"0": name, "2": "dog"}), *export("classify")[1:]]
+    with pytest.raises(DatasetError, match=r"a class has a name that no folder can have|no usable name"):
+        convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
+
+
+def test_keypoints_whose_shape_is_unclear_need_a_shape(tmp_path: Path) -> None:
+    lines = export("pose", splits="ttv")
+    lines[1]["annotations"] = {"pose": [[0, 0.5, 0.5, 0.1, 0.1, 1, 2, 3, 4, 5]]}
+    with pytest.raises(DatasetError, match="kpt_shape is missing"):
+        convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "pose")
+
+
+def test_the_hosts_are_counted_and_images_of_other_splits_left_out(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.ndjson", export("detect", "https://Images.example.com:8443"))
+    assert convert(file, tmp_path / "work")["hosts"] == {"images.example.com:8443": 9}
