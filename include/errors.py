@@ -88,6 +88,7 @@ ProjectError
     TrackingUnavailable (TransientError)
   TransientError
     BackendUnavailable
+    ImagesUnavailable
 """
 
 from __future__ import annotations

@@ -1,0 +1,258 @@
+"""Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
+
+A signed URL is a secret until it expires, so only URLs without their query appear in messages, and no error
+of the libraries is chained to ours: their texts contain the whole URL.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from include.datasets.conversion.addresses import SETTING, address_of, without_query
+from include.errors import TransientError
+from include.limits import IMAGE_BYTES, URL_SECONDS, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from requests import Response, Session
+
+    from include.datasets.conversion.addresses import AllowedHosts
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 256 * 1024
+_REDIRECTS = 3
+_LIBRARY_LOGS = "urllib3.connectionpool"
+
+
+class ImagesUnavailable(TransientError):
+    """A host of images is unavailable at present; what was fetched is kept for the next attempt."""
+
+
+class FetchRefused(Exception):
+    """A file will not be fetched, whatever is tried; the text is a sentence without the URL."""
+
+
+class _Interrupted(Exception):
+    """The host did not answer, or broke off; a retry may succeed."""
+
+
+class _PeerRefused(Exception):
+    """A connection led to an address that is not allowed."""
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """Limits of one file: bytes, seconds in total, seconds without a byte, and attempts."""
+
+    size: int = IMAGE_BYTES
+    seconds: float = URL_SECONDS
+    silent_seconds: float = 30
+    tries: int = 3
+    pause: float = 2
+    """Seconds before the first retry; they double with each."""
+
+
+class WebReader:
+    """Fetches files over several connections. Safe to use from several threads."""
+
+    def __init__(self, allowed: AllowedHosts, limits: FetchLimits, session: Session) -> None:
+        self._allowed, self._limits, self._session = allowed, limits, session
+
+    def fetch(self, url: str, to: Path) -> None:
+        """Fetch `url` to the file `to`, which appears once it is complete.
+
+        Raises FetchRefused, ImagesUnavailable and OSError.
+        """
+        partial = to.with_name(f".{to.name}.partial")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, self._limits.tries + 1):
+            problem = self._try(url, partial)
+            if problem is None:
+                partial.rename(to)
+                return
+            if attempt < self._limits.tries:
+                time.sleep(self._limits.pause * 2 ** (attempt - 1))
+        raise ImagesUnavailable(
+            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. What was fetched is kept, "
+            "and a retry goes on from there"
+        )
+
+    def _try(self, url: str, partial: Path) -> str | None:
+        """Fetch once. Returns why it was interrupted; None if it is complete."""
+        try:
+            self._fetch(url, partial)
+        except _Interrupted as interruption:
+            return str(interruption)
+        return None
+
+    def _fetch(self, url: str, partial: Path) -> None:
+        deadline = time.monotonic() + self._limits.seconds
+        for _ in range(_REDIRECTS + 1):
+            self._require_allowed(url)
+            with self._open(url) as response:
+                if not response.is_redirect:
+                    _require_good(response.status_code)
+                    self._receive(response, partial, deadline)
+                    return
+                url = urljoin(url, response.headers["Location"])
+        raise FetchRefused(f"the host redirects more than {_REDIRECTS} times")
+
+    def _require_allowed(self, url: str) -> None:
+        try:
+            address = address_of(url)
+        except ValueError as problem:
+            raise FetchRefused(f"the host redirects to another address: {problem}") from None
+        if not self._allowed.allow(address):
+            raise FetchRefused(
+                f"the host redirects to {address}, which is not in {SETTING}; have it added there, or upload "
+                "the images to S3"
+            )
+
+    @contextmanager
+    def _open(self, url: str) -> Iterator[Response]:
+        """Send the request; translate errors without the URL in them."""
+        with _translate_errors("cannot be reached"):
+            response = self._session.get(
+                url,
+                stream=True,
+                allow_redirects=False,
+                timeout=(10, self._limits.silent_seconds),
+                proxies=_proxies(url),
+                verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
+                headers={"Accept-Encoding": "identity"},
+            )
+        with response:
+            yield response
+
+    def _receive(self, response: Response, partial: Path, deadline: float) -> None:
+        stated = response.headers.get("Content-Length", "")
+        size = int(stated) if stated.isdecimal() and len(stated) < 20 else None
+        self._require_size(size or 0)
+        received = 0
+        with partial.open("wb") as file:
+            while block := _next_block(response):
+                received += len(block)
+                self._require_size(received)
+                if time.monotonic() > deadline:
+                    raise FetchRefused(
+                        f"it took more than {self._limits.seconds:g} seconds, which is the limit"
+                    )
+                file.write(block)
+        if size is not None and received != size:
+            raise _Interrupted(f"broke off after {received:,} of {size:,} bytes")
+
+    def _require_size(self, size: int) -> None:
+        if size > self._limits.size:
+            raise FetchRefused(f"it is larger than {in_words(self._limits.size)}, which is the limit")
+
+
+@contextmanager
+def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> Iterator[WebReader]:
+    """Return a reader that only connects to allowed hosts, and to no private address that is not listed."""
+    import requests
+
+    library = logging.getLogger(_LIBRARY_LOGS)
+    with requests.Session() as session:
+        session.trust_env = False  # no credentials of ~/.netrc; proxies and certificates are read above
+        session.adapters.clear()
+        session.mount("https://", _make_adapter(allowed, connections))
+        library.addFilter(_strip_query)
+        try:
+            yield WebReader(allowed, limits, session)
+        finally:
+            library.removeFilter(_strip_query)
+
+
+def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
+    """Return a transport of requests that refuses connections to addresses that are not allowed.
+
+    The address is checked once the connection stands and before anything is sent: between a look-up of its
+    own and the connection, a name could change its address.
+    """
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPSConnection
+    from urllib3.connectionpool import HTTPSConnectionPool
+
+    class Connection(HTTPSConnection):
+        def _new_conn(self) -> Any:
+            connected = super()._new_conn()
+            peer = connected.getpeername()[0]
+            if allowed.allow_peer(peer):
+                return connected
+            connected.close()
+            raise _PeerRefused(peer)
+
+    class Pool(HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *given: Any, **options: Any) -> None:
+            super().init_poolmanager(*given, **options)
+            # Through a proxy, it is the proxy that connects, and its rules that apply.
+            self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+
+    return Adapter(pool_connections=connections, pool_maxsize=connections)
+
+
+def _proxies(url: str) -> dict[str, str]:
+    from requests.utils import get_environ_proxies
+
+    return dict(get_environ_proxies(url))
+
+
+@contextmanager
+def _translate_errors(what: str) -> Iterator[None]:
+    """Turn errors of requests and urllib3 into ours, which quote nothing of the URL but say `what`."""
+    from requests import RequestException
+    from requests.exceptions import SSLError
+    from urllib3.exceptions import HTTPError
+
+    refusal: Exception | None = None
+    try:
+        yield
+    except _PeerRefused as refused:
+        refusal = FetchRefused(
+            f"the host has the private address {refused}; have this address added to {SETTING}, or upload "
+            "the images to S3"
+        )
+    except SSLError:
+        refusal = FetchRefused(
+            "the host has no valid certificate; if it is a private one, set REQUESTS_CA_BUNDLE on the workers"
+        )
+    except (RequestException, HTTPError, OSError) as error:
+        refusal = _Interrupted(f"{what} ({type(error).__name__})")
+    if refusal is not None:
+        raise refusal
+
+
+def _require_good(status: int) -> None:
+    if status == HTTPStatus.OK:
+        return
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
+        raise _Interrupted(f"answers HTTP {status}")
+    reason = "; signed URLs expire, so export the dataset anew" if status in {400, 401, 403, 404, 410} else ""
+    raise FetchRefused(f"the host answers HTTP {status}{reason}")
+
+
+def _next_block(response: Response) -> bytes:
+    """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
+    with _translate_errors("broke off"):
+        block: bytes = response.raw.read1(_BLOCK)
+    return block
+
+
+def _strip_query(record: logging.LogRecord) -> bool:
+    """Remove queries from what the library logs at level DEBUG."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
+    return True

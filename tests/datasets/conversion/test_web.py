@@ -1,0 +1,234 @@
+"""Images are only fetched from allowed hosts, over https and within limits; no signature is disclosed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.datasets.conversion.addresses import Address, AllowedHosts, address_of, without_query
+from include.datasets.conversion.web import FetchLimits, FetchRefused, ImagesUnavailable, open_web
+from tests.support.image_host import ImageHost, serving_images
+
+SECRET = "X-Signature=0123secret"
+QUICKLY = FetchLimits(size=1000, seconds=1, silent_seconds=1, tries=3, pause=0.01)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
+    with serving_images(tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
+@pytest.fixture
+def host(server: ImageHost, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+    for kept in (
+        server.files,
+        server.asked,
+        server.redirects,
+        server.status,
+        server.cut,
+        server.drip,
+        server.agents,
+    ):
+        kept.clear()
+    server.files["/a.png"] = b"image" * 50
+    return server
+
+
+def fetch(host: ImageHost, to: Path, path: str = "/a.png", allowed: str | None = None) -> None:
+    hosts = AllowedHosts.parse(allowed or f"localhost:{host.port}, 127.0.0.0/8")
+    with open_web(hosts, QUICKLY, 4) as web:
+        web.fetch(path if ":" in path else f"{host.url}{path}?{SECRET}", to)
+
+
+def test_a_file_is_fetched_with_its_signature_and_nothing_else(host: ImageHost, tmp_path: Path) -> None:
+    fetch(host, tmp_path / "new" / "a.png")
+    assert (tmp_path / "new" / "a.png").read_bytes() == b"image" * 50
+    assert dict(host.asked) == {f"/a.png?{SECRET}": 1}
+    assert not {"Authorization", "Cookie", "Referer"} & set(host.agents[0])
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_what_broke_off_is_fetched_again(host: ImageHost, tmp_path: Path) -> None:
+    host.cut["/a.png"] = 1
+    host.status["/a.png"] = [503, 429]
+    with pytest.raises(ImagesUnavailable, match=r"a\.png broke off \(.*\), 3 times in a row"):
+        fetch(host, tmp_path / "a.png")
+    fetch(host, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == b"image" * 50
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_an_expired_signature_is_not_tried_again(status: int, host: ImageHost, tmp_path: Path) -> None:
+    host.status["/a.png"] = [status] * 3
+    with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset anew"):
+        fetch(host, tmp_path / "a.png")
+    assert host.asked.total() == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_redirects_lead_to_allowed_hosts_only(host: ImageHost, tmp_path: Path) -> None:
+    host.redirects["/moved.png"] = "/a.png"
+    fetch(host, tmp_path / "moved.png", "/moved.png")
+    for target, problem in (
+        (
+            "https://evil.example.com/a.png",
+            "redirects to evil.example.com, which is not in DATASET_URL_HOSTS",
+        ),
+        (
+            f"https://127.0.0.1:{host.port}/a.png",
+            "redirects to 127.0.0.1:.*, which is not in DATASET_URL_HOSTS",
+        ),
+        (f"http://localhost:{host.port}/a.png", "not an https:// address"),
+        ("//evil.example.com/a.png", "redirects to evil.example.com"),
+        ("file:///etc/passwd", "not an https:// address"),
+        ("/moved.png", "redirects more than 3 times"),
+    ):
+        host.redirects["/moved.png"] = target
+        with pytest.raises(FetchRefused, match=problem):
+            fetch(host, tmp_path / "other.png", "/moved.png")
+
+
+def test_a_host_with_a_private_address_is_not_sent_a_request(host: ImageHost, tmp_path: Path) -> None:
+    with pytest.raises(
+        FetchRefused, match=r"the host has the private address 127\.0\.0\.1; have this address added"
+    ):
+        fetch(host, tmp_path / "a.png", allowed=f"localhost:{host.port}")
+    assert not host.asked
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    host: ImageHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with pytest.raises(FetchRefused, match="no valid certificate"):
+        fetch(host, tmp_path / "a.png")
+
+
+def test_large_and_endless_files_are_refused(host: ImageHost, tmp_path: Path) -> None:
+    host.files["/large.png"] = b"x" * 1001
+    host.drip.add("/a.png")
+    for path, problem in (
+        ("/large.png", "larger than 1000 bytes, which is the limit"),
+        ("/a.png", "more than 1 s"),
+    ):
+        with pytest.raises(FetchRefused, match=problem):
+            fetch(host, tmp_path / "b.png", path)
+
+
+def test_no_signature_is_in_errors_and_logs(
+    host: ImageHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown, unreachable = [], f"https://localhost:1/a.png?{SECRET}"
+    for path, statuses in (
+        ("/a.png", [500] * 3),
+        ("/gone.png", []),
+        (unreachable, []),
+    ):
+        host.status[path] = list(statuses)
+        with pytest.raises((FetchRefused, ImagesUnavailable)) as failed:
+            fetch(host, tmp_path / "a.png", path, f"localhost:{host.port},localhost:1,127.0.0.0/8")
+        error: BaseException | None = failed.value
+        while error is not None:
+            shown.append(str(error))
+            error = error.__cause__ or error.__context__
+    assert "https://localhost:1/a.png cannot be reached (ConnectionError), 3 times in a row" in shown[-1]
+    assert "GET /a.png HTTP/1.1" in caplog.text
+    assert "secret" not in caplog.text + "".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://images.example.com/a", "images.example.com"),
+        ("HTTPS://Images.Example.COM.:443/a", "images.example.com"),
+        ("https://images.example.com:8443", "images.example.com:8443"),
+        ("https://[::1]:8443/a", "[::1]:8443"),
+        ("https://10.0.0.1/a", "10.0.0.1"),
+    ],
+)
+def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
+    assert str(address_of(url)) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "a.png", "//a", "http://a/", "https://", "https:///a", "https://u@a/", "https://u:p@a/",
+     "https://a b/",
+     "https://a\\@b/", "https://a\x00/", "https://\xe4.example/", "https://a:99999/", "https://[::1/", "ftp://a/",
+     "s3://a/b", "data:,a", "https://a@b@c/"],
+)  # fmt: skip
+def test_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="URL"):
+        address_of(url)
+
+
+HOSTS = "images.example.com, *.Trusted.org,other.org:8443,10.1.0.0/16,::1"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "allowed"),
+    [
+        ("images.example.com", 443, True),
+        ("images.example.com", 8443, False),
+        ("evil-images.example.com", 443, False),
+        ("images.example.com.evil.org", 443, False),
+        ("a.trusted.org", 443, True),
+        ("a.b.trusted.org", 443, True),
+        ("trusted.org", 443, False),
+        ("eviltrusted.org", 443, False),
+        ("other.org", 8443, True),
+        ("other.org", 443, False),
+        ("10.1.2.3", 443, True),
+        ("10.2.2.3", 443, False),
+        ("::1", 443, True),
+        ("93.184.216.34", 443, False),
+    ],
+)
+def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> None:
+    assert AllowedHosts.parse(HOSTS).allow(Address(host, port)) is allowed
+    assert not AllowedHosts().allow(Address(host, port))
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed"),
+    [
+        ("93.184.216.34", True),
+        ("10.1.2.3", True),
+        ("10.2.0.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("0.0.0.1", False),
+        ("224.0.0.1", False),
+        ("::1", True),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:10.1.0.1", True),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::5db8:d822", True),
+        ("2002:7f00:1::", False),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+    ],
+)
+def test_connections_lead_to_public_or_listed_addresses_only(peer: str, allowed: bool) -> None:
+    assert AllowedHosts.parse(HOSTS).allow_peer(peer) is allowed
+
+
+@pytest.mark.parametrize(
+    "entry", ["https://a.org", "a.org/path", "*", "a_b c", "-a.org", "a.org:port", "10.1.0.1/16"]
+)
+def test_a_setting_that_means_nothing_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"DATASET_URL_HOSTS contains .*; give host names"):
+        AllowedHosts.parse(f"good.org,{entry}")
+
+
+def test_a_url_is_shown_without_its_signature() -> None:
+    assert without_query(f"https://a.org/b.png?{SECRET}#c") == "https://a.org/b.png"

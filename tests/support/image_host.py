@@ -1,0 +1,130 @@
+"""A real HTTPS server of images, with a certificate of its own, that can misbehave."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+@dataclass
+class ImageHost:
+    """What the server has, and what it was asked for."""
+
+    url: str
+    certificate: Path
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often each path was asked for, with its query."""
+    redirects: dict[str, str] = field(default_factory=dict)
+    status: dict[str, list[int]] = field(default_factory=dict)
+    """The statuses that a path answers first, one after the other."""
+    cut: dict[str, int] = field(default_factory=dict)
+    """How often a file is sent in half before it is sent whole."""
+    drip: set[str] = field(default_factory=set)
+    """Files that are sent a byte at a time."""
+    agents: list[dict[str, str]] = field(default_factory=list)
+    """The headers of all requests."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    host: ImageHost
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.host.asked[self.path] += 1
+        self.host.agents.append(dict(self.headers))
+        if path in self.host.redirects:
+            self._answer(302, {"Location": self.host.redirects[path]})
+        elif statuses := self.host.status.get(path):
+            self._answer(statuses.pop(0))
+        elif (content := self.host.files.get(path)) is None:
+            self._answer(404)
+        else:
+            self._answer(200, {"Content-Length": str(len(content))})
+            self._send(path, content)
+
+    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self, path: str, content: bytes) -> None:
+        if self.host.cut.get(path):
+            self.host.cut[path] -= 1
+            content = content[: len(content) // 2]
+        step = 1 if path in self.host.drip else max(len(content), 1)
+        try:
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                time.sleep(0.05 if path in self.host.drip else 0)
+        except OSError:
+            return  # the client has given up
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving_images(folder: Path) -> Iterator[ImageHost]:
+    """A server on a free port of this machine; its certificate is written to the folder."""
+    certificate, key = _make_certificate(folder)
+    handler = type("Handler", (_Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    host = ImageHost(f"https://localhost:{server.server_address[1]}", certificate)
+    handler.host = host  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield host
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _make_certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "image-host.crt", folder / "image-host.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return paths
