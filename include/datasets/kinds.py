@@ -59,6 +59,13 @@ ERRORS = {
     "label-map": Kind("masks or depth maps that training cannot use", "correct them", _LEFT_OUT),
     "no-labels": Kind("splits without labels", "put the label files where each is expected"),
     "nothing-to-learn": Kind("splits without a labelled object", "label some images of the split"),
+    "annotations": Kind(
+        "problems of COCO annotations", "correct them as each says, or export the dataset again"
+    ),
+    "export": Kind(
+        "lines of the export that cannot be used", "correct them as each says, or export the dataset again"
+    ),
+    "fetch": Kind("images that cannot be fetched from their URLs", "do what each says"),
     "stopped": Kind("unfinished checks", "correct the problems that are listed, and check again"),
 }
 

@@ -7,6 +7,8 @@
     reports/{job_id}/dataset.json                             the report of the check of a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
+    datasets/{fingerprint}/{path}                             a file of a dataset that was converted
+    datasets/conversions/{key}.json                           what an export was converted into
     pretrained/{name}                                         pretrained weights
     uploads/{upload_id}/{path}                                a file of a dataset that somebody uploaded
     uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
@@ -60,6 +62,16 @@ def checked_dataset_key(job_id: str) -> str:
 def listing_key(fingerprint: str) -> str:
     """Return the key of the listing of a checked dataset."""
     return f"datasets/{fingerprint}.jsonl.gz"
+
+
+def converted_prefix(fingerprint: str) -> str:
+    """Return the prefix of the keys of a dataset that was converted from another format."""
+    return f"datasets/{fingerprint}/"
+
+
+def conversion_key(key: str) -> str:
+    """Return the key of the record of what an export was converted into."""
+    return f"datasets/conversions/{key}.json"
 
 
 def pretrained_key(name: str) -> str:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from include.datasets.conversion.coco_file import CocoFile
     from include.datasets.conversion.coco_search import Tree
 
+PRELOADED = ("numpy", "cv2")
+"""Modules that the confined process imports before its memory is limited."""
+
 TASKS = ("detect", "segment", "semantic", "pose", "obb")
 """What COCO annotations can be trained for; an oriented box is taken from the outline."""
 
@@ -43,7 +46,7 @@ def convert_coco(
     separated by spaces. Returns False if the folder has no COCO annotations. Raises DatasetError.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
-    tree, problems = walk(Path(folder), boundary), Problems(source)
+    tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
     candidates = choose_files(tree.annotations, task, named)
     read = [_read(tree, boundary, name, problems) for name in candidates]
     found = [file for file in read if file is not None]

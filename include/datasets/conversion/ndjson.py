@@ -22,7 +22,7 @@ from include.datasets.conversion.ndjson_names import Names, class_folder
 from include.datasets.conversion.problems import Notes, Problems
 from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
-from include.limits import CLASSES, FINDINGS, IMAGES
+from include.limits import CLASSES, IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ class _Export:
         self._require_task()
         digest = hashlib.sha256(json.dumps([_VERSION, self.task, list(self.splits)]).encode())
         digest.update(_canonical(first[1]))
-        problems = Problems(self.source)
+        problems = Problems(self.source, "export")
         for record in self._records(lines, problems):
             digest.update(_canonical(record.raw))
         problems.raise_any()
@@ -96,7 +96,7 @@ class _Export:
         self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
     ) -> Iterator[Record]:
         """Note what each image needs and yield it. The problems of bad ones are collected."""
-        progress, found = Progress(f"Reading {self.source}", 0, "images"), 0
+        progress = Progress(f"Reading {self.source}", 0, "images")
         for number, given in lines:
             try:
                 record = read_record(number, given, self.task)
@@ -104,9 +104,6 @@ class _Export:
                     self._survey_record(record)
             except ValueError as problem:
                 problems.add(str(problem), self.path.name, number)
-                found += 1
-                if found >= FINDINGS:
-                    return
             else:
                 yield record
             progress.advance()

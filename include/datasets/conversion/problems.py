@@ -6,50 +6,55 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-from include.datasets.errors import LISTED_FINDINGS, DatasetError, Finding
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Finding
+from include.limits import FINDINGS
 
 log = logging.getLogger(__name__)
-
-_KINDS = 50
-"""Kinds that are told apart: the sentence of a kind may contain something from the file."""
 
 
 @dataclass
 class Problems:
-    """The problems found so far; what names a kind is a sentence with its remedy."""
+    """The problems found so far; equal ones in several places are counted together."""
 
     source: str
     """The dataset as the user named it."""
+    kind: str
+    """One of the kinds in kinds.py."""
     _places: dict[str, list[tuple[str, int | None]]] = field(default_factory=dict)
-    _counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, kind: str, file: str, line: int | None = None) -> None:
-        """Count a problem; file and line say where, and the first places of each kind are kept."""
-        if kind not in self._places and len(self._places) >= _KINDS:
-            kind = "there are problems of more kinds; correct the others first"
-        self._counts[kind] += 1
-        places = self._places.setdefault(kind, [])
-        if len(places) < LISTED_FINDINGS:
-            places.append((file, line))
+    _left: int = FINDINGS
 
     @property
     def count(self) -> int:
         """The number of problems."""
-        return self._counts.total()
+        return sum(map(len, self._places.values()))
+
+    def add(self, problem: str, file: str, line: int | None = None) -> None:
+        """Add a problem, a sentence with its remedy. Raises DatasetError once there are FINDINGS of them."""
+        self._places.setdefault(problem, []).append((file, line))
+        self._left -= 1
+        if self._left == 0:
+            self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError with the first places of each kind and their number, the most frequent first."""
-        if not self._counts:
+        """Raise DatasetError if there are problems: the first place of each, then the second of each."""
+        if not self._places:
             return
-        findings = []
-        for kind, count in self._counts.most_common():
-            places = self._places[kind]
-            more = f" ({count:,} in total; {len(places)} are listed)" if count > len(places) else ""
-            findings += [
-                Finding(file, line, kind + (more if number == 0 else ""))
-                for number, (file, line) in enumerate(places)
-            ]
+        findings = [
+            Finding(file, line, problem if turn else _with_count(problem, len(places)), self.kind)
+            for turn in range(max(map(len, self._places.values())))
+            for problem, places in self._places.items()
+            if turn < len(places)
+            for file, line in [places[turn]]
+        ]
+        if self._left == 0:
+            stopped = f"the conversion stopped after {FINDINGS:,} problems; correct them first"
+            findings.append(Finding(self.source, None, stopped, "stopped"))
         raise DatasetError.from_findings(self.source, findings)
+
+
+def _with_count(problem: str, count: int) -> str:
+    return problem if count == 1 else f"{problem} ({count:,} times)"
 
 
 @dataclass

@@ -97,16 +97,21 @@ def test_every_mistake_has_a_sentence(case: str, tmp_path: Path) -> None:
     assert re.search(sentence, message), message
 
 
-def test_a_kind_is_listed_twenty_times_and_counted(tmp_path: Path) -> None:
+def test_twenty_places_are_listed_with_each_problem_among_them_and_counted(tmp_path: Path) -> None:
     folder, made = build_coco(tmp_path / "data"), good()
     for _ in range(500):
         made.annotate(99, 1)
+    made.annotate(1, 99)
     made.write(folder / "annotations" / "instances_train2017.json")
     ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
         convert_coco(str(folder), "mine", None, None, "detect", "train val", str(tmp_path / "work"))
-    assert "(500 in total; 20 are listed)" in str(refused.value)
-    assert len(refused.value.findings) == 20
+    assert "Problems of COCO annotations (501); correct them" in str(refused.value)
+    assert 10 < str(refused.value).count("image_id names no image") < 20
+    assert "category_id names no category" in str(refused.value)
+    assert "image_id names no image of the file; add the image, or remove the annotation (500 times)" in str(
+        refused.value
+    )
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
