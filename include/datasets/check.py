@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from include.datasets import digits
 from include.datasets.boundary import DatasetRoots
 from include.datasets.confinement import run_confined
+from include.datasets.drawing.draw import draw_samples
+from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
 from include.datasets.fetch import locate
 from include.datasets.findings import FoundKind
@@ -20,6 +22,7 @@ from include.trusted_folders import make_trusted_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from include.datasets.samples import Place
     from include.datasets.storage import Listings, ObjectReader
 
 log = logging.getLogger(__name__)
@@ -61,12 +64,13 @@ def inspect_dataset(
     listings: Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
+    samples: Path | None = None,
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
     training's arguments that change which data are valid. A manifest is written to the given path, see
-    manifest.py; the bundled digits have none.
+    manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
@@ -87,12 +91,22 @@ def inspect_dataset(
         str(manifest) if manifest else None,
         source=source,
     )
+    if samples:
+        _draw(place, task, rules, samples)
     reference = DatasetReference(source=source, task=task, split=rules.split, **found["reference"])
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
     warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])
     for kind in warnings:
         log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
     return CheckedDataset(reference, warnings)
+
+
+def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
+    """Draw samples of data that passed all checks; nothing depends on them, so a failure is only logged."""
+    try:
+        run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
+    except DatasetError as error:
+        log.warning("No samples of %s were drawn: %s", place.source, error)
 
 
 def _first_place(kind: FoundKind) -> str:

@@ -1,0 +1,6 @@
+"""Samples of a dataset with their labels drawn, so that people see what a training would learn.
+
+shapes    what a label file says, as shapes in an image
+draw      a few images of a dataset with their labels; runs in a confined process
+store     these pictures in S3
+"""

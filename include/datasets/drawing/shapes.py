@@ -1,0 +1,61 @@
+"""What a label file says, as shapes within an image; coordinates are fractions of its size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.text import read_lines
+from include.limits import LABEL_BYTES, LABEL_LINE, LABEL_LINES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+Point = tuple[float, float]
+
+_BOX = 5
+_FEWEST_POLYGON_COLUMNS = 7
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One labelled object."""
+
+    class_id: int
+    outline: tuple[Point, ...]
+    """The corners of its box, its oriented box or its polygon."""
+    keypoints: tuple[Point, ...] = ()
+    """Those that are labelled."""
+
+
+def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
+    """Yield the objects of a label file. A line that Ultralytics would not train on is skipped."""
+    lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
+    for _, line in lines:
+        try:
+            numbers = [float(text) for text in line.split()]
+        except ValueError:
+            continue
+        if len(numbers) < _BOX or not all(map(math.isfinite, numbers)):
+            continue
+        yield _shape(int(numbers[0]), numbers[1:], task, keypoints)
+
+
+def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[int, int]) -> Shape:
+    columns = len(values) + 1
+    has_keypoints = task in {"pose", "detect"} and columns == _BOX + math.prod(keypoints)
+    if columns >= _FEWEST_POLYGON_COLUMNS and not has_keypoints:
+        return Shape(class_id, tuple(zip(values[::2], values[1::2], strict=False)))
+    x, y, width, height = values[:4]
+    left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+    box = ((left, top), (right, top), (right, bottom), (left, bottom))
+    return Shape(class_id, box, _labelled_points(values[4:], keypoints[1]) if task == "pose" else ())
+
+
+def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
+    """Return the keypoints; one of three values is labelled if its visibility is not zero."""
+    step = dimensions or 2
+    groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
+    return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

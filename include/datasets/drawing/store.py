@@ -1,0 +1,85 @@
+"""The samples of all datasets in one bucket, at `datasets/samples/{fingerprint}-{task}/`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from include.datasets.drawing.draw import INDEX
+from include.limits import MIB
+from include.s3.layout import samples_prefix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.s3.bucket import Bucket
+
+_LARGEST = 1 * MIB
+"""Bytes of a picture of at most 640 pixels, and of the index."""
+
+_NAME = r"^[0-9]{1,2}\.jpg$"
+
+
+class DrawnSample(BaseModel):
+    """An image of a dataset whose labels were drawn."""
+
+    name: str = Field(pattern=_NAME)
+    """Of the picture, such as `0.jpg`."""
+    split: str
+    image: str
+    """Its path within the split."""
+
+
+@dataclass(frozen=True)
+class FetchedSample:
+    """A picture's bytes, None if the browser has them already, and its ETag."""
+
+    content: bytes | None
+    etag: str
+
+
+_DRAWN = TypeAdapter(list[DrawnSample])
+
+
+class SampleStore:
+    """The samples of one bucket. The fingerprint names the content, so samples never change."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def store(self, fingerprint: str, task: str, folder: Path) -> None:
+        """Store the pictures that were drawn into the folder, and then their index. Raises StoreErrors."""
+        index = folder / INDEX
+        if not index.exists():
+            return
+        prefix = samples_prefix(fingerprint, task)
+        for sample in _DRAWN.validate_json(index.read_bytes()):
+            content = (folder / sample.name).read_bytes()
+            self._bucket.put(f"{prefix}{sample.name}", content, content_type="image/jpeg")
+        self._bucket.put(f"{prefix}{INDEX}", index.read_bytes(), content_type="application/json")
+
+    def list(self, fingerprint: str, task: str) -> list[DrawnSample]:
+        """Return the samples that are stored; none if none were drawn. Raises StoreErrors."""
+        content = self._bucket.read(f"{samples_prefix(fingerprint, task)}{INDEX}", _LARGEST)
+        try:
+            return [] if content is None else _DRAWN.validate_json(content)
+        except ValidationError:
+            return []
+
+    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedSample | None:
+        """Return a picture; None if there is none of this name. Raises StoreErrors.
+
+        known holds the ETags that the client already has, whose content is not read again.
+        """
+        if not re.fullmatch(_NAME, name):
+            return None
+        key = f"{samples_prefix(fingerprint, task)}{name}"
+        head = self._bucket.head(key)
+        if head is None or head["ContentLength"] > _LARGEST:
+            return None
+        if head["ETag"] in known:
+            return FetchedSample(None, head["ETag"])
+        return FetchedSample(self._bucket.read_version(key, head["ETag"]), head["ETag"])

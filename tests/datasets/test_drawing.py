@@ -1,0 +1,127 @@
+"""Samples of a dataset are drawn with their labels, whatever is in it, and stored once per content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from include.datasets.check import inspect_dataset
+from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
+from include.datasets.drawing.shapes import read_shapes
+from include.datasets.drawing.store import SampleStore
+from include.datasets.s3 import S3ObjectReader
+from include.datasets.samples import Place
+from include.s3.bucket import Bucket
+from tests.support.dataset_steps import upload_zip
+from tests.support.tiny_datasets import TASKS, build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    return folder
+
+
+def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
+    """Draw samples of the dataset in the folder; return what their index says."""
+    place = Place(folder.resolve(), "test", folder.resolve())
+    draw_samples(place.as_json(), task, "val", str(target))
+    return list(json.loads((target / INDEX).read_bytes()))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path) -> None:
+    build(task, tmp_path / "data", train=30, val=2, size=96)
+    drawn = draw(tmp_path / "data", task, target)
+    assert [each["split"] for each in drawn] == ["train"] * 8 + ["val"] * 2
+    assert len({each["image"] for each in drawn if each["split"] == "train"}) == 8
+    for each in drawn:
+        picture = cv2.imread(str(target / each["name"]))
+        assert picture is not None
+        assert picture.shape == (96, 96, 3)
+        # The images are drawn with one colour per shape on grey noise; labels add saturated colours or text.
+        saturation = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[..., 1]
+        assert task == "classify" or (saturation > 180).sum() > 30
+    assert MOST_SAMPLES == 12
+
+
+def test_a_large_image_is_scaled_down(tmp_path: Path, target: Path) -> None:
+    build("detect", tmp_path / "data", train=1, val=1)
+    image = tmp_path / "data/images/train/0.png"
+    cv2.imwrite(str(image), np.zeros((1000, 2000, 3), np.uint8))
+    draw(tmp_path / "data", "detect", target)
+    picture = cv2.imread(str(target / "0.jpg"))
+    assert picture is not None
+    assert picture.shape == (320, 640, 3)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        b"",
+        b"\xff\xfe",
+        b"0 0.5",
+        b"0 nan 0.5 1 1\n0 inf 0 1 1",
+        b"0 1e300 -1e300 1e300 1e300",
+        b"-7 0.5 0.5 0.5 0.5\n99999999999 0.5 0.5 0.5 0.5",
+        b"0 " + b"0.1 " * 20_000,
+        b"0 0.5 0.5 0 0",
+    ],
+    ids=range(8),
+)
+def test_a_label_that_makes_no_sense_does_no_harm(label: bytes, tmp_path: Path, target: Path) -> None:
+    build("segment", tmp_path / "data", train=1, val=1)
+    (tmp_path / "data/labels/train/0.txt").write_bytes(label)
+    drawn = draw(tmp_path / "data", "segment", target)
+    assert len(drawn) == 2
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path, target: Path) -> None:
+    build("detect", tmp_path / "data", train=3, val=1)
+    (tmp_path / "data/images/train/1.png").write_bytes(b"no image")
+    drawn = draw(tmp_path / "data", "detect", target)
+    assert [each["image"] for each in drawn] == ["0.png", "2.png", "0.png"]
+    assert sorted(path.name for path in target.iterdir()) == ["0.jpg", "1.jpg", "2.jpg", INDEX]
+
+
+def test_keypoints_that_are_not_labelled_are_not_drawn(tmp_path: Path) -> None:
+    label = tmp_path / "0.txt"
+    label.write_text("1 0.5 0.5 1 1 0.1 0.2 2 0 0 0 0.3 0.4 0.97\n")
+    (shape,) = read_shapes(label, "pose", (3, 3))
+    assert shape.keypoints == ((0.1, 0.2), (0.3, 0.4))
+    assert shape.outline == ((0, 0), (1, 0), (1, 1), (0, 1))
+
+
+def test_samples_of_what_passed_the_check_are_stored_and_fetched(
+    tmp_path: Path, target: Path, s3_client: S3Client, bucket: str
+) -> None:
+    build("detect", tmp_path / "data", train=2, val=1)
+    source = upload_zip(s3_client, bucket, tmp_path / "data")
+    reader = S3ObjectReader(s3_client)
+    found = inspect_dataset(source, "detect", tmp_path / "cache", reader, samples=target).reference
+    store = SampleStore(Bucket(s3_client, bucket))
+    assert store.list(found.fingerprint, "detect") == []
+    store.store(found.fingerprint, "detect", target)
+    drawn = store.list(found.fingerprint, "detect")
+    assert [(each.name, each.split, each.image) for each in drawn] == [
+        ("0.jpg", "train", "0.png"),
+        ("1.jpg", "train", "1.png"),
+        ("2.jpg", "val", "0.png"),
+    ]
+    first = store.fetch(found.fingerprint, "detect", "0.jpg")
+    assert first is not None
+    assert first.content == (target / "0.jpg").read_bytes()
+    known = store.fetch(found.fingerprint, "detect", "0.jpg", first.etag)
+    assert known is not None
+    assert known.content is None
+    for name in ("3.jpg", INDEX, "../0.jpg", "0.jpg\n"):
+        assert store.fetch(found.fingerprint, "detect", name) is None
