@@ -44,7 +44,7 @@ _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 """The only environment variables that the process inherits: the others may contain passwords."""
 
 _LONGEST_MESSAGE = 128 * MIB
-Json = str | int | dict[str, Any] | None
+Json = str | int | dict[str, Any] | list[Any] | None
 _FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
 _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 

@@ -17,6 +17,7 @@ from include.s3.errors import (
     is_not_found,
     translate_s3_errors,
 )
+from include.s3.listing import list_level
 from include.s3.location import S3Location
 from include.s3.reading import head_object
 
@@ -50,6 +51,15 @@ class S3ObjectReader:
         with self._translated_errors(S3Location(bucket, prefix)):
             for item in Bucket(self._client, bucket).objects(prefix):
                 yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
+
+    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
+        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+        with self._translated_errors(S3Location(bucket, prefix)):
+            for found in list_level(self._client, S3Location(bucket, prefix)):
+                if isinstance(found, str):
+                    yield found
+                else:
+                    yield StoredObject(bucket, found.location.key, found.size, found.etag.strip('"'))
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from include.datasets.listing import Listing
     from include.datasets.sources import S3Tree
 
 
@@ -26,10 +27,6 @@ class StoredObject:
         return f"s3://{self.bucket}/{self.key}"
 
 
-NamedObjects = list[tuple[str, StoredObject]]
-"""Objects with their names relative to the prefix."""
-
-
 class ObjectReader(Protocol):
     """Reads objects.
 
@@ -42,6 +39,9 @@ class ObjectReader(Protocol):
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
 
+    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
+        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
 
@@ -52,8 +52,8 @@ class Listings(Protocol):
     Raises the same errors as ObjectReader.
     """
 
-    def save(self, fingerprint: str, objects: NamedObjects, yaml: str | None) -> None:
-        """Save a listing; yaml is the data YAML that was requested."""
+    def save(self, listing: Listing) -> None:
+        """Save a listing under its fingerprint."""
 
-    def load(self, fingerprint: str, origin: S3Tree) -> NamedObjects | None:
+    def load(self, fingerprint: str, origin: S3Tree) -> Listing | None:
         """Return the objects that were checked; None if no intact listing is saved."""

@@ -13,6 +13,7 @@ from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 PAGE_SIZE = 1000
 """Number of keys; S3 returns no more at once."""
@@ -46,10 +47,26 @@ def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
         for page in paginator.paginate(
             Bucket=prefix.bucket, Prefix=prefix.key, PaginationConfig={"PageSize": PAGE_SIZE}
         ):
-            yield [
-                ListedObject(
-                    S3Location(prefix.bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"]
-                )
-                for item in page.get("Contents", ())
-                if not item["Key"].endswith("/")  # folders, which some servers and clients create
-            ]
+            yield _objects(page, prefix.bucket)
+
+
+def list_level(client: S3Client, prefix: S3Location) -> Iterator[ListedObject | str]:
+    """Yield the objects directly below `prefix`, and the prefixes of the others up to the next slash.
+
+    Raises StoreErrors.
+    """
+    paginator = client.get_paginator("list_objects_v2")
+    with translate_s3_errors(client, prefix):
+        for page in paginator.paginate(
+            Bucket=prefix.bucket, Prefix=prefix.key, Delimiter="/", PaginationConfig={"PageSize": PAGE_SIZE}
+        ):
+            yield from _objects(page, prefix.bucket)
+            yield from (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+
+
+def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> list[ListedObject]:
+    return [
+        ListedObject(S3Location(bucket, item["Key"]), item["Size"], item["ETag"], item["LastModified"])
+        for item in page.get("Contents", ())
+        if not item["Key"].endswith("/")  # folders, which some servers and clients create
+    ]
