@@ -1,4 +1,4 @@
-"""The task `train`: fetches data and state, trains, and keeps S3 and the job's row up to date."""
+"""The task `train`: fetches the data, claims a GPU, trains, and keeps S3 and the job's row up to date."""
 
 from __future__ import annotations
 
@@ -126,47 +126,60 @@ class TrainingAttempt:
             stack.enter_context(
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
+            self._prepare_folders(stack)
+            bucket = open_bucket(self._settings)
+            self._require_hardware(self._job.spec.device)
+            # Before a GPU is claimed, and before the watchdog expects batches: it may take hours.
+            dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
             limits = Limits.from_timeout(self._job.spec.hang_timeout)
             self._heartbeats = stack.enter_context(
                 watch_attempt(self._watch_folder, self._row.attempt, limits)
             )
             try:
-                return self._run(termination, device, stack)
+                return self._run(termination, device, dataset)
             except FencedOut as error:
                 self._row.require_own()
                 # The writer was not the owner, but an older attempt that has not noticed yet.
                 raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait while other trainings use them.
-
-        Raises GpuLost on a machine without them if the training has already used them.
-        """
-        try:
+        """Claim the job's GPUs until `stack` closes; wait while other trainings use them."""
+        with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
             )
+        self._require_hardware(device)
+        return device
+
+    def _require_hardware(self, device: str | None) -> None:
+        """Refuse a machine that lacks the device."""
+        with self._continue_elsewhere():
             require_hardware(device, cpu_worker=self._settings.cpu_worker)
+
+    @contextmanager
+    def _continue_elsewhere(self) -> Iterator[None]:
+        """Turn DeviceNotAvailable into GpuLost if the training has already used such a device."""
+        try:
+            yield
         except DeviceNotAvailable as error:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(
                 f"{error}. This training used such a GPU before and continues on another machine"
             ) from error
-        return device
 
-    def _run(self, termination: Termination, device: str | None, stack: ExitStack) -> TrainingManifest:
-        # First of all: nothing in an untrusted folder may be removed or used.
+    def _prepare_folders(self, stack: ExitStack) -> None:
+        """Create the job's folders; nothing in an untrusted one may be removed or used."""
         make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
             make_trusted_folder(folder)
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
+
+    def _run(self, termination: Termination, device: str | None, dataset: LocalDataset) -> TrainingManifest:
         hardware = describe_hardware(device)
         retry_while_unavailable(lambda: self._row.leave_queue(hardware))
-        bucket = open_bucket(self._settings)
-        dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
         store, start, stop = retry_while_unavailable(self._take_over_job)
         request = retry_while_unavailable(
             lambda: self._build_request(dataset.data, start, store, stop, device)
@@ -194,6 +207,7 @@ class TrainingAttempt:
             S3ObjectReader(bucket.client),
             settings.dataset_roots,
             S3Listings(bucket),
+            settings.dataset_cache_limit,
         )
         with treat_refusals_as_temporary(self._has_state):
             return stack.enter_context(local)

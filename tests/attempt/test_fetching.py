@@ -1,0 +1,72 @@
+"""The data are on the machine before the attempt takes a GPU, which could train another job meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from include.attempt import attempt as attempts
+from include.attempt.attempt import TrainingAttempt
+from include.attempt.job_record import JobRecord
+from include.claim.resolved_job import ResolvedJob
+from include.datasets import digits
+from include.deployment.settings import Settings
+from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
+from include.training import gpus
+from include.training.contract import DeviceNotAvailable, NoGpuFree
+from include.training.gpus import Gpu
+
+GPU = Gpu("GPU-1", "NVIDIA H200")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A machine whose S3 and database are not asked for anything in these tests."""
+    monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
+    monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(None, settings.bucket))  # type: ignore[arg-type]
+    monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)
+    return Settings("bucket", tmp_path / "training")
+
+
+def attempt(settings: Settings) -> TrainingAttempt:
+    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
+
+    def open_store() -> None:
+        raise AssertionError("this training went on")
+
+    return TrainingAttempt(job, digits.reference(), 1, settings, open_store)  # type: ignore[arg-type]
+
+
+def is_fetched(settings: Settings) -> bool:
+    return (settings.dataset_cache / digits.FINGERPRINT / "view-detect" / "data.yaml").is_file()
+
+
+def test_a_job_whose_gpu_is_taken_has_its_data_already(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])
+    monkeypatch.setattr(
+        JobRecord, "leave_queue", lambda *_: pytest.fail("the job left the queue without a GPU")
+    )
+    settings.gpu_locks.mkdir(parents=True)
+    settings.training_root.chmod(0o700)
+    with (settings.gpu_locks / f"{GPU.uuid}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(NoGpuFree):
+            attempt(settings).run()
+    assert is_fetched(settings)
+
+
+def test_a_machine_without_the_hardware_fetches_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", list)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: False)
+    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    with pytest.raises(DeviceNotAvailable, match="nobody asked for its CPU"):
+        attempt(settings).run()
+    assert not is_fetched(settings)
