@@ -1,0 +1,178 @@
+"""How long a large dataset in S3 takes on its way to a training run, and what one more image costs.
+
+`python -m benchmarks.datasets [--quick]` prints the table. Each step runs in a process of its own, whose
+memory is measured, and so is that of the confined processes that it starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.place import local_services, main
+from benchmarks.table import Table, progress
+from include.datasets.boundary import DatasetRoots
+from include.datasets.cache import DatasetCache
+from include.datasets.check import check_dataset
+from include.datasets.eviction import make_room
+from include.datasets.eviction import measure as measure_cache
+from include.datasets.fetch import materialize
+from include.datasets.listings import S3Listings
+from include.datasets.reference import DatasetReference
+from include.datasets.s3 import S3ObjectReader
+from include.limits import MIB
+from include.s3.bucket import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from benchmarks.place import Services
+
+_PREFIX = "set/"
+_UPLOADS = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step took."""
+
+    seconds: float
+    own_memory: int
+    """The largest memory of the process itself, in bytes."""
+    confined_memory: int
+    """The largest memory of one process that it started."""
+    reference: str
+    """The dataset that it was about, as JSON."""
+
+    def row(self, title: str) -> tuple[str, ...]:
+        """Return the cells of its row."""
+        memory = (f"{size / MIB:,.0f} MiB" for size in (self.own_memory, self.confined_memory))
+        return (title, f"{self.seconds:,.1f} s", *memory)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that shares nothing but S3 with others."""
+
+    services: Services
+    cache: Path
+    limit: int
+
+    def check(self) -> DatasetReference:
+        """Check the dataset, as the task `check_dataset` does."""
+        reader, listings = self._clients()
+        source = f"s3://{self.services.bucket}/{_PREFIX}"
+        return check_dataset(
+            source, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
+        )
+
+    def materialize(self, reference: DatasetReference) -> DatasetReference:
+        """Make the dataset available, as the task `train` does."""
+        reader, listings = self._clients()
+        with materialize(reference, self.cache, reader, DatasetRoots(), listings, self.limit):
+            return reference
+
+    def _clients(self) -> tuple[S3ObjectReader, S3Listings]:
+        client = self.services.client()
+        return S3ObjectReader(client), S3Listings(Bucket(client, self.services.bucket))
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Upload a dataset, and follow it through two machines."""
+    images = 300 if quick else 100_000
+    table = Table(
+        f"A dataset of {images:,} images below a prefix",
+        f"{images:,} JPEG files of 64 x 64 pixels with a label file each, in the S3 server of the local "
+        "stack, on the same machine and disk. Larger images take longer to transfer and to decode; "
+        "everything else depends on the number of files. `Memory` is the largest resident size of the "
+        "process, `confined` that of the process that it starts to check or to link.",
+        ("step", "time", "memory", "confined"),
+    )
+    with local_services(folder) as services:
+        started = time.monotonic()
+        _upload(services, images)
+        progress(f"uploaded in {time.monotonic() - started:.0f} s")
+        checks = Machine(services, folder / "checks", limit=10**15)
+        trains = Machine(services, folder / "trains", limit=10**15)
+        first = _run(table, "the first check, with the download", checks.check)
+        _run(table, "the same check again", checks.check)
+        _run(table, "fetched by another machine, which trains", trains.materialize, first)
+        _run(table, "the next training run there", trains.materialize, first)
+        _put(services, images)
+        second = _run(table, "one image was added: the check", checks.check)
+        _run(table, "one image was added: the machine that trains", trains.materialize, second)
+        _add_sizes(table, DatasetCache.open(trains.cache))
+    return table
+
+
+def _run(
+    table: Table, title: str, step: Callable[..., DatasetReference], reference: DatasetReference | None = None
+) -> DatasetReference:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        done = pool.submit(_measure_step, step, *(() if reference is None else (reference,))).result()
+    row = done.row(title)
+    progress(" · ".join(row))
+    table.add(*row)
+    return DatasetReference.model_validate_json(done.reference)
+
+
+def _measure_step(step: Callable[..., DatasetReference], *arguments: DatasetReference) -> Step:
+    logging.basicConfig(level=logging.WARNING)
+    started = time.monotonic()
+    reference = step(*arguments)
+    seconds = time.monotonic() - started
+    own, confined = (
+        resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return Step(seconds, own, confined, reference.model_dump_json())
+
+
+def _add_sizes(table: Table, cache: DatasetCache) -> None:
+    """Add the size of the cache with both versions, and below a limit that only one of them fits into."""
+    both = measure_cache(cache)
+    table.add("the cache with both versions", f"{both / MIB:,.0f} MiB", "", "")
+    started = time.monotonic()
+    make_room(DatasetCache(cache.folder, both - 1))
+    seconds = time.monotonic() - started
+    left = measure_cache(cache)
+    table.add(f"the cache below a limit of {(both - 1) / MIB:,.0f} MiB", f"{left / MIB:,.0f} MiB", "", "")
+    table.add("evicting the older version", f"{seconds:,.1f} s", "", "")
+
+
+def _upload(services: Services, images: int) -> None:
+    client = services.client()
+    text = "path: .\ntrain: images/train\nval: images/val\nnames: [box]\n"
+    client.put_object(Bucket=services.bucket, Key=f"{_PREFIX}data.yaml", Body=text.encode())
+    with ThreadPoolExecutor(_UPLOADS) as pool:
+        for start in range(0, images, 1000):
+            numbers = range(start, min(start + 1000, images))
+            list(pool.map(lambda number: _put(services, number, client), numbers))
+
+
+def _put(services: Services, number: int, client: S3Client | None = None) -> None:
+    """Upload an image and its labels; every tenth is for validation."""
+    import cv2
+    import numpy as np
+
+    pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    image = cv2.imencode(".jpg", cv2.resize(pixels, (64, 64)))[1].tobytes()
+    split = "val" if number % 10 == 0 else "train"
+    label = f"0 0.5 0.5 {(number % 97 + 1) / 100} {(number % 89 + 1) / 100}\n"
+    s3 = client or services.client()
+    for key, body in (
+        (f"images/{split}/{number:07}.jpg", image),
+        (f"labels/{split}/{number:07}.txt", label.encode()),
+    ):
+        s3.put_object(Bucket=services.bucket, Key=f"{_PREFIX}{key}", Body=body)
+
+
+if __name__ == "__main__":
+    main(measure)
