@@ -41,6 +41,7 @@ ProjectError
       JobNotCreatable
       JobTaken
     RequestRefused
+    SettingRefused
     SpecError
     TrainingError
       DeviceNotAvailable

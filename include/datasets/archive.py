@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import stat
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.disk import require_room, translate_disk_errors
+from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
+from include.datasets.file_store import FileStore
 from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
@@ -21,6 +24,8 @@ from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    _Entries = list[tuple[zipfile.ZipInfo, tuple[str, ...]]]
 
 _BLOCK = 1024 * 1024
 _ENCRYPTED = 0x1
@@ -59,23 +64,43 @@ class _Archive(io.FileIO):
         return super().read(size)
 
 
-def unpack_fetched(archive: str, target: str, source: str) -> None:
-    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError."""
+def measure_fetched(archive: str, source: str) -> int:
+    """Return how much of the disk the unpacked files will take; runs in a confined process.
+
+    Raises DatasetError as `unpack` does, before anything is written.
+    """
+    with _open(Path(archive), source, UnpackLimits()) as (_, entries):
+        return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
+
+
+def unpack_fetched(archive: str, target: str, source: str, store: str) -> None:
+    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError.
+
+    store is the folder of a FileStore, which keeps the files.
+    """
     with translate_disk_errors(Path(target), source):
-        unpack(Path(archive), Path(target), source, UnpackLimits())
+        unpack(Path(archive), Path(target), source, UnpackLimits(), FileStore(Path(store)))
 
 
-def unpack(archive: Path, target: Path, source: str, limits: UnpackLimits) -> None:
+def unpack(
+    archive: Path, target: Path, source: str, limits: UnpackLimits, store: FileStore | None = None
+) -> None:
     """Unpack `archive` into the existing empty folder `target`.
 
     Every entry is checked before the first byte is written. Raises DatasetError for an archive that is
     broken, encrypted, too large, or has an entry that points outside or is not a plain file.
     """
+    with _open(archive, source, limits) as (opened, entries):
+        require_room(target, sum(entry.file_size for entry, _ in entries), source)
+        _write(opened, entries, target, source, limits, store)
+
+
+@contextmanager
+def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zipfile.ZipFile, _Entries]]:
+    """Open an archive, and check its entries; translate the errors of everything that is done with it."""
     try:
         with _Archive(archive, source, limits) as file, zipfile.ZipFile(file) as opened:
-            entries = list(_check_entries(opened, source, limits))
-            require_room(target, sum(entry.file_size for entry, _ in entries), source)
-            _write(opened, entries, target, source, limits)
+            yield opened, list(_check_entries(opened, source, limits))
     except NotImplementedError as error:
         raise DatasetError(
             f"{source} cannot be unpacked ({show_value(str(error))}); repack it with ordinary deflate "
@@ -139,10 +164,11 @@ def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: st
 
 def _write(
     opened: zipfile.ZipFile,
-    entries: list[tuple[zipfile.ZipInfo, tuple[str, ...]]],
+    entries: _Entries,
     target: Path,
     source: str,
     limits: UnpackLimits,
+    store: FileStore | None,
 ) -> None:
     # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
     left = limits.size
@@ -151,14 +177,18 @@ def _write(
         path = target.joinpath(*parts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256()
             with opened.open(entry) as packed, path.open("xb") as file:
                 while block := packed.read(_BLOCK):
                     left -= len(block)
                     if left < 0:
                         raise _too_large(source, limits)
+                    digest.update(block)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
             raise DatasetError(f"{source} contains {show_value(entry.filename)} twice; repack it") from error
+        if store is not None:
+            store.keep(path, digest.hexdigest())
         progress.advance()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.boundary import DatasetRoots
+from include.datasets.cache import DatasetCache
 from include.datasets.confinement import run_confined
 from include.datasets.drawing.draw import draw_samples
 from include.datasets.errors import DatasetError
@@ -17,7 +18,6 @@ from include.datasets.findings import FoundKind
 from include.datasets.reference import DatasetReference
 from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
-from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +50,10 @@ def check_dataset(
     roots: DatasetRoots = _NO_ROOTS,
     listings: Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
+    cache_limit: int | None = None,
 ) -> DatasetReference:
     """Check a dataset as `inspect_dataset` does, and return the reference to it."""
-    return inspect_dataset(source, task, cache, s3, roots, listings, rules).reference
+    return inspect_dataset(source, task, cache, s3, roots, listings, rules, cache_limit=cache_limit).reference
 
 
 def inspect_dataset(
@@ -65,12 +66,14 @@ def inspect_dataset(
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
     samples: Path | None = None,
+    cache_limit: int | None = None,
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
     training's arguments that change which data are valid. A manifest is written to the given path, see
     manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
+    cache_limit is in bytes, see eviction.py.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
@@ -80,19 +83,19 @@ def inspect_dataset(
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
         return CheckedDataset(digits.reference(rules.split))
-    cache = make_trusted_folder(cache).resolve()
-    place, fingerprint = locate(origin, source, cache, s3, roots, listings)
-    found = run_confined(
-        examine,
-        place.as_json(),
-        task,
-        fingerprint,
-        rules.model_dump(mode="json"),
-        str(manifest) if manifest else None,
-        source=source,
-    )
-    if samples:
-        _draw(place, task, rules, samples)
+    opened = DatasetCache.open(cache, cache_limit)
+    with locate(origin, source, opened, s3, roots, listings) as (place, fingerprint):
+        found = run_confined(
+            examine,
+            place.as_json(),
+            task,
+            fingerprint,
+            rules.model_dump(mode="json"),
+            str(manifest) if manifest else None,
+            source=source,
+        )
+        if samples:
+            _draw(place, task, rules, samples)
     reference = DatasetReference(source=source, task=task, split=rules.split, **found["reference"])
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
     warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])

@@ -1,7 +1,7 @@
-"""The cache of fetched data on this machine: one folder per fingerprint.
+"""Finds datasets in S3, and fetches them into the cache: one folder per fingerprint, see cache.py.
 
-    {cache}/{fingerprint}/content/    the fetched files, never modified
-    {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
+    {cache}/{fingerprint}/content/            the fetched files, never modified
+    {cache}/{fingerprint}/listing.jsonl.gz    their names and sizes, if they were fetched from a prefix
 
 A folder appears under its name only once it is complete. One process at a time fills a fingerprint's folder.
 The kernel drops the lock of a process that dies, so unfinished content in an unlocked folder is removed.
@@ -12,98 +12,196 @@ from __future__ import annotations
 import fcntl
 import itertools
 import logging
+import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.archive import unpack_fetched
+from include.datasets.archive import measure_fetched, unpack_fetched
 from include.datasets.confinement import run_confined
-from include.datasets.disk import require_room, translate_disk_errors
-from include.datasets.download import download
+from include.datasets.disk import flush, require_room, round_to_blocks, translate_disk_errors
+from include.datasets.download import Downloader
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.fingerprint import tree_fingerprint, zip_fingerprint
+from include.datasets.eviction import make_room
+from include.datasets.file_store import object_key
+from include.datasets.fingerprint import zip_fingerprint
+from include.datasets.listing import DAMAGED, Listing
 from include.datasets.names import is_ignored, safe_parts
+from include.datasets.progress import Progress
+from include.datasets.selection import select_objects
 from include.datasets.sources import S3Zip
-from include.limits import PREFIX_OBJECTS
+from include.limits import PREFIX_OBJECTS, in_words
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from include.datasets.cache import DatasetCache
     from include.datasets.sources import S3Tree
-    from include.datasets.storage import Listings, NamedObjects, ObjectReader, StoredObject
+    from include.datasets.storage import Listings, ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
 
+_LISTING = "listing.jsonl.gz"
 
-def fetch_zip(
-    origin: S3Zip, cache: Path, reader: ObjectReader, expected: str | None = None
-) -> tuple[Path, str]:
-    """Fetch and unpack a zip file, and return its folder and fingerprint.
 
-    Raises DatasetChanged unless its fingerprint is `expected`.
-    """
+@dataclass(frozen=True)
+class Remote:
+    """A dataset in S3 that this machine can fetch."""
+
+    uri: str
+    """Its address, for messages."""
+    fingerprint: str
+    """Identifies its content."""
+    fill: Callable[[Path], None]
+    """Fetches everything into an empty folder."""
+    is_intact: Callable[[Path], bool]
+    """Returns whether a folder that was filled before is still complete, as far as the files' sizes show."""
+    repair: Callable[[Path], None]
+    """Fetches again what is missing or damaged in such a folder."""
+
+
+def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected: str | None = None) -> Remote:
+    """Find a zip file. Raises DatasetChanged unless its fingerprint is `expected`."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = zip_fingerprint(stored)
     require_expected(fingerprint, expected, stored.uri)
 
     def fill(target: Path) -> None:
-        archive = target.with_suffix(".zip")
-        require_room(target, stored.size, stored.uri)
-        download(reader, [(stored, archive)], stored.uri)
-        run_confined(unpack_fetched, str(archive), str(target), stored.uri, source=stored.uri)
+        archive, uri = target.with_suffix(".zip"), stored.uri
+        _make_room(cache, target, stored.size, uri)
+        Downloader(reader, Progress(f"Fetching {uri}", stored.size, "bytes")).download([(stored, archive)])
+        _make_room(cache, target, run_confined(measure_fetched, str(archive), uri, source=uri), uri)
+        run_confined(unpack_fetched, str(archive), str(target), uri, str(cache.files.folder), source=uri)
         archive.unlink()
+        flush(target)
 
-    return ensure_folder(cache / fingerprint, "content", fill, stored.uri), fingerprint
+    return Remote(stored.uri, fingerprint, fill, lambda _: True, fill)
 
 
-def fetch_tree(
+def find_tree(
     origin: S3Tree,
-    cache: Path,
+    cache: DatasetCache,
     reader: ObjectReader,
     listings: Listings | None = None,
     expected: str | None = None,
-) -> tuple[Path, str]:
-    """Fetch the objects under a prefix, and return their folder and fingerprint.
+) -> Remote:
+    """Find the objects of a dataset below a prefix.
 
-    Without `expected`, fetch the current objects and save their listing. With it, fetch the objects of the
-    saved listing, whatever has been added since; raise DatasetChanged, naming the object, if one of them was
-    replaced or deleted.
+    Without `expected`, these are the current objects, whose listing is saved. With it, they are the objects
+    of the saved listing, whatever has been added since; fetching raises DatasetChanged, naming the object, if
+    one of them was replaced or deleted.
     """
     uri = f"s3://{origin.bucket}/{origin.prefix}"
-    objects, fingerprint = _select_objects(origin, reader, listings, expected, uri)
-
-    def fill(target: Path) -> None:
-        require_room(target, sum(stored.size for _, stored in objects), uri)
-        try:
-            download(reader, [(stored, target / name) for name, stored in objects], uri)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise DatasetError(
-                f"{uri} contains an object whose name is also a folder of other objects: {error.filename}"
-            ) from error
-
-    return ensure_folder(cache / fingerprint, "content", fill, uri), fingerprint
+    listing = _select_listing(origin, reader, listings, expected, uri)
+    fetch = _Fetch(listing, cache, reader, uri)
+    return Remote(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
 
-def _select_objects(
+def _select_listing(
     origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
-) -> tuple[NamedObjects, str]:
-    """Return the objects to fetch, and their fingerprint."""
+) -> Listing:
+    """Return the objects to fetch."""
     if expected is not None and listings is not None:
         checked = listings.load(expected, origin)
         if checked is not None:
-            return checked, expected
+            return checked
         log.warning(
             "No listing of %s was stored when it was checked; fetching fails if anything under it has "
             "changed.",
             uri,
         )
-    objects, fingerprint = _list_tree(origin, reader, uri)
-    require_expected(fingerprint, expected, uri)
+    listing = _list_tree(origin, reader, uri)
+    require_expected(listing.fingerprint, expected, uri)
     if listings is not None:
-        listings.save(fingerprint, objects, origin.yaml)
-    return objects, fingerprint
+        listings.save(listing)
+    return listing
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Fetches the objects of a listing."""
+
+    listing: Listing
+    cache: DatasetCache
+    reader: ObjectReader
+    uri: str
+
+    def fill(self, target: Path) -> None:
+        """Fetch all objects into the empty folder `target`."""
+        self.listing.copy_to(target.with_name(_LISTING))
+        self._fetch(target, lambda: iter(self.listing))
+
+    def is_intact(self, content: Path) -> bool:
+        """Return whether all objects are in the folder, with their sizes."""
+        return next(find_damaged(self.listing, content), None) is None
+
+    def repair(self, content: Path) -> None:
+        """Fetch the damaged objects again."""
+        damaged = {name for name, _ in find_damaged(self.listing, content)}
+        log.warning("Fetching %d damaged files of %s again.", len(damaged), self.uri)
+        for name in damaged:
+            (content / name).unlink(missing_ok=True)
+        self._fetch(content, lambda: (each for each in self.listing if each[0] in damaged))
+
+    def _fetch(self, target: Path, objects: Callable[[], Iterator[tuple[str, StoredObject]]]) -> None:
+        store, total, missing, needed = self.cache.files, 0, 0, 0
+        for _, stored in objects():
+            total += stored.size
+            if not store.has(object_key(stored), stored.size):
+                missing += 1
+                needed += round_to_blocks(stored.size)
+        log.info(
+            "Fetching %s: of %s files, %s are not in the cache of this machine (%s).",
+            self.uri,
+            f"{self.listing.count:,}",
+            f"{missing:,}",
+            in_words(needed),
+        )
+        _make_room(self.cache, target, needed, self.uri)
+        progress = Progress(f"Fetching {self.uri}", total, "bytes")
+        try:
+            Downloader(self.reader, progress, store).download(
+                (stored, target / name) for name, stored in objects()
+            )
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DatasetError(
+                f"{self.uri} contains an object whose name is also a folder of other objects: "
+                f"{error.filename}"
+            ) from error
+        if missing:
+            flush(target)
+
+
+def find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:
+    """Yield the objects that are missing in the folder, or have another size than in the listing."""
+    for name, stored in listing:
+        try:
+            if os.lstat(content / name).st_size == stored.size:
+                continue
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        yield name, stored
+
+
+def is_intact(home: Path, origin: S3Zip | S3Tree) -> bool:
+    """Return whether the content in a dataset's folder is complete, as far as its files' sizes show."""
+    content = home / "content"
+    if not is_complete(content):
+        return False
+    try:
+        if isinstance(origin, S3Zip):
+            return True
+        return next(find_damaged(Listing.read(home / _LISTING, origin), content), None) is None
+    except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing
+        return True
+
+
+def _make_room(cache: DatasetCache, target: Path, needed: int, uri: str) -> None:
+    make_room(cache, needed)
+    require_room(target, needed, uri)
 
 
 def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
@@ -113,39 +211,39 @@ def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
     """
     if isinstance(origin, S3Zip):
         return zip_fingerprint(reader.stat(origin.bucket, origin.key))
-    return _list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}")[1]
+    return _list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}").fingerprint
 
 
-def _list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[NamedObjects, str]:
-    """Return the objects under the prefix, named relative to it, and their fingerprint."""
-    objects = list(itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
-    if len(objects) > PREFIX_OBJECTS:
+def _list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
+    """List the objects of the dataset, named relative to the prefix."""
+    listing = Listing.write(origin, itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
+    if listing.count > PREFIX_OBJECTS:
         raise DatasetError(
             f"{uri} contains more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with "
             "fewer"
         )
-    if not objects:
+    if not listing.count:
         raise DatasetError(
             f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"
         )
-    if origin.yaml and origin.yaml not in {name for name, _ in objects}:
-        raise DatasetError(f"{uri}{origin.yaml} does not exist; check the key, or upload the data there")
-    return objects, tree_fingerprint(objects, origin.yaml)
+    return listing
 
 
 def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
-    for stored in reader.list(origin.bucket, origin.prefix):
+    for stored in select_objects(origin, reader, uri):
         name = stored.key.removeprefix(origin.prefix)
         if not name or name.endswith("/"):
             continue  # the placeholder that S3 consoles create for a folder
         try:
             parts = safe_parts(name)
+            if "/".join(parts) != name:
+                raise ValueError("it contains the component '.'")  # noqa: TRY301  one sentence for all
         except ValueError as error:
             raise DatasetError(
                 f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
             ) from error
         if not is_ignored(parts):
-            yield "/".join(parts), stored
+            yield name, stored
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
@@ -166,8 +264,17 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
-def ensure_folder(home: Path, name: str, fill: Callable[[Path], None], source: str) -> Path:
+def ensure_folder(
+    home: Path,
+    name: str,
+    fill: Callable[[Path], None],
+    source: str,
+    is_intact: Callable[[Path], bool] = lambda _: True,
+    repair: Callable[[Path], None] = lambda _: None,
+) -> Path:
     """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
+
+    One that exists but is not intact is repaired. The caller uses the dataset, see DatasetCache.use.
 
     Several processes may call this at once; a killed process leaves no folder of that name behind. Raises
     UntrustedFolder if another account of this machine could have prepared it.
@@ -175,10 +282,12 @@ def ensure_folder(home: Path, name: str, fill: Callable[[Path], None], source: s
     target, partial = home / name, home / f"{name}.partial"
     with translate_disk_errors(home, source):
         make_trusted_folder(home)
-        if is_complete(target):
+        if is_complete(target) and is_intact(target):
             return target
         with _lock(home / "lock", source):
             if is_complete(target):
+                if not is_intact(target):
+                    repair(target)
                 return target
             shutil.rmtree(partial, ignore_errors=True)
             partial.with_suffix(".zip").unlink(missing_ok=True)

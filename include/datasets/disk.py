@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import shutil
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
 """Errors of a network file system or a busy machine, which may not occur again on a retry."""
 
+_BLOCK = 4096
+
 
 def is_lack_of_memory(error: Exception) -> bool:
     """Return whether memory ran out, for an object, a mapped file or a thread's stack."""
@@ -25,6 +30,31 @@ def is_lack_of_memory(error: Exception) -> bool:
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or (isinstance(error, RuntimeError) and "start new thread" in str(error))
     )
+
+
+def disk_blocks(found: os.stat_result) -> int:
+    """Return how many bytes of the disk a file takes: at least one block, if it is not empty."""
+    return found.st_blocks * 512
+
+
+def round_to_blocks(size: int) -> int:
+    """Return how many bytes of the disk a file of that size will take, with blocks of the usual size."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def flush(folder: Path) -> None:
+    """Wait until everything that was written to the file system of `folder` is on the disk.
+
+    Thousands of small files take seconds in this way, and minutes one by one.
+    """
+    if sys.platform != "linux":
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def require_room(folder: Path, needed: int, source: str) -> None:

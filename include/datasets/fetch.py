@@ -6,19 +6,28 @@ import hashlib
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.boundary import DatasetRoots
-from include.datasets.content import ensure_folder, fetch_tree, fetch_zip, is_complete, require_expected
+from include.datasets.cache import DatasetCache
+from include.datasets.confinement import run_confined
+from include.datasets.content import (
+    ensure_folder,
+    find_tree,
+    find_zip,
+    is_complete,
+    is_intact,
+    require_expected,
+)
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
 from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
-from include.datasets.view import data_argument, fill_view
+from include.datasets.view import data_argument, fill_fetched_view, fill_view
 from include.datasets.view_lock import lock_view
-from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,79 +60,104 @@ def materialize(
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
     listings: Listings | None = None,
+    cache_limit: int | None = None,
 ) -> Iterator[LocalDataset]:
     """Make exactly the content of `reference` available on this machine, fetching what the cache lacks.
 
-    Until the context ends, no other training run writes to the same folder, see view_lock.py.
+    Until the context ends, it is not evicted from the cache, and no other training run writes to the same
+    folder, see view_lock.py.
 
     roots are where a path may lead on this machine, whatever the machine that checked it allows. listings
-    record what was checked under an S3 prefix; without a listing, nothing there may have changed.
+    record what was checked under an S3 prefix; without a listing, nothing there may have changed. cache_limit
+    is in bytes, see eviction.py.
 
     Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
     it is not available, and UntrustedFolder for a cache that another account could have prepared.
     """
-    cache = make_trusted_folder(cache).resolve()
+    opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
-    place, _ = locate(origin, reference.source, cache, s3, roots, listings, reference.fingerprint)
-    home = cache / reference.fingerprint
+    source = reference.source
     is_unchanged = _always_unchanged
-    with lock_view(home, _view_name(place, reference)) as view:
-        if not place.fetched or not is_complete(view):
+    with (
+        opened.use(reference.fingerprint) as home,
+        locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
+        lock_view(home, _view_name(place, reference)) as view,
+    ):
+        if not place.fetched:
             layout = read_layout(place, reference.task, reference.split)
-            if not place.fetched:
-                is_unchanged = _require_unchanged(layout, reference)
-            ensure_folder(home, view.name, lambda partial: fill_view(layout, partial, view), reference.source)
-        log.info("Dataset %s is ready in %s.", reference.source, view)
+            is_unchanged = _require_unchanged(layout, reference)
+            ensure_folder(home, view.name, lambda unfinished: fill_view(layout, unfinished, view), source)
+        elif not is_complete(view):
+            ensure_folder(home, view.name, partial(_fill_confined, place, reference, view), source)
+        log.info("Dataset %s is ready in %s.", source, view)
         yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 
 
+def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
+    arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view)
+    run_confined(fill_fetched_view, *arguments, source=reference.source)
+
+
+@contextmanager
 def locate(
     origin: Source,
     source: str,
-    cache: Path,
+    cache: DatasetCache,
     s3: ObjectReader | None,
     roots: DatasetRoots,
     listings: Listings | None = None,
     expected: str | None = None,
-) -> tuple[Place, str | None]:
-    """Find the data on this machine, fetching them if needed; return their location and fingerprint.
+) -> Iterator[tuple[Place, str | None]]:
+    """Find the data on this machine, fetching them if needed; yield their location and fingerprint.
 
-    The fingerprint of a local path is None, because its files have not been read yet. With `expected`, cached
-    content is used without asking S3, and any other content raises DatasetChanged.
+    They are not evicted from the cache until the context ends. The fingerprint of a local path is None,
+    because its files have not been read yet. With `expected`, cached content is used without asking S3, and
+    any other content raises DatasetChanged.
     """
     match origin:
         case LocalPath():
-            return find_local(origin, source, roots), None
+            yield find_local(origin, source, roots), None
         case Digits():
-            content, fingerprint = _draw_digits(cache), digits.FINGERPRINT
-            require_expected(fingerprint, expected, source)
+            require_expected(digits.FINGERPRINT, expected, source)
+            with cache.use(digits.FINGERPRINT) as home:
+                content = _draw_digits(home)
+                yield Place(content, source, content), digits.FINGERPRINT
         case S3Zip() | S3Tree():
-            content, fingerprint = _fetch(origin, source, cache, s3, listings, expected)
-    yaml = origin.yaml if isinstance(origin, S3Tree) else None
-    return Place(content / yaml if yaml else content, source, content), fingerprint
+            with _fetch(origin, source, cache, s3, listings, expected) as home:
+                content = home / "content"
+                yaml = origin.yaml if isinstance(origin, S3Tree) else None
+                yield Place(content / yaml if yaml else content, source, content), home.name
 
 
+@contextmanager
 def _fetch(
     origin: S3Zip | S3Tree,
     source: str,
-    cache: Path,
+    cache: DatasetCache,
     s3: ObjectReader | None,
     listings: Listings | None,
     expected: str | None,
-) -> tuple[Path, str]:
-    if expected is not None and is_complete(content := cache / expected / "content"):
-        log.info("Dataset %s is in the cache.", source)
-        return content, expected
+) -> Iterator[Path]:
+    if expected is not None:
+        with cache.use(expected) as home:
+            if is_intact(home, origin):
+                log.info("Dataset %s is in the cache.", source)
+                yield home
+                return
     if s3 is None:
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
     if isinstance(origin, S3Zip):
-        return fetch_zip(origin, cache, s3, expected)
-    return fetch_tree(origin, cache, s3, listings, expected)
+        remote = find_zip(origin, cache, s3, expected)
+    else:
+        remote = find_tree(origin, cache, s3, listings, expected)
+    with cache.use(remote.fingerprint) as home:
+        ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
+        yield home
 
 
-def _draw_digits(cache: Path) -> Path:
+def _draw_digits(home: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
         drawn = content_fingerprint(read_layout(Place(target, "digits", target), "detect"), "digits")
@@ -133,7 +167,7 @@ def _draw_digits(cache: Path) -> Path:
                 "pinned in requirements.txt"
             )
 
-    return ensure_folder(cache / digits.FINGERPRINT, "content", fill, "digits")
+    return ensure_folder(home, "content", fill, "digits")
 
 
 def _view_name(place: Place, reference: DatasetReference) -> str:

@@ -12,23 +12,25 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 THREADS = min(32, (os.cpu_count() or 1) + 4)
-_WAITING = 8 * THREADS
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T], threads: int = THREADS, ahead: int = 8
+) -> Iterator[R]:
     """Yield function(item) for each item in order, computed in threads slightly ahead of the consumer.
 
+    ahead is how many items per thread are computed or queued while an earlier one takes long.
     `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= _WAITING:
+                if len(waiting) >= threads * ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

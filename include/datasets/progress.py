@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+from include.limits import in_words
+
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -29,4 +31,10 @@ class Progress:
                 return
             self._last_line = now
             share = 100 * self._done // max(self._total, 1)
-            log.info("%s: %d of %d %s (%d %%)", self._doing, self._done, self._total, self._unit, share)
+            log.info("%s: %s of %s (%d %%)", self._doing, self._count(self._done), self._in_total(), share)
+
+    def _in_total(self) -> str:
+        return in_words(self._total) if self._unit == "bytes" else f"{self._total:,} {self._unit}"
+
+    def _count(self, number: int) -> str:
+        return in_words(number) if self._unit == "bytes" else f"{number:,}"

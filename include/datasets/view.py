@@ -8,32 +8,44 @@ folder and the fetched content are never touched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from include.datasets.labelled import label_path
+from include.datasets.layout import read_layout
+from include.datasets.progress import Progress
+from include.datasets.samples import Place
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from include.datasets.rules import Split
     from include.datasets.samples import Layout
+
+
+def fill_fetched_view(place: dict[str, Any], task: str, split: Split, partial: str, final: str) -> None:
+    """Write the view of fetched data; runs in a confined process, which returns its memory when it ends."""
+    fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final))
 
 
 def fill_view(layout: Layout, partial: Path, final: Path) -> None:
     """Write the view into `partial`, a folder that will be renamed to `final`."""
+    progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
     if layout.task == "classify":
         for split, samples in layout.splits.items():
             for sample in samples:
-                _link(partial / split / sample.name, sample.image)
+                _link(partial / split / sample.name, sample.image, final.parent)
+                progress.advance()
         return
     for split, samples in layout.splits.items():
         for sample in samples:
             image = partial / "images" / split / sample.name
-            _link(image, sample.image)
+            _link(image, sample.image, final.parent)
             if sample.label and sample.label.is_file():
                 # Where Ultralytics will look for it, which also depends on folder names within the split.
-                _link(label_path(image, partial), sample.label)
+                _link(label_path(image, partial), sample.label, final.parent)
+            progress.advance()
     _write_description(layout, partial, final)
 
 
@@ -42,10 +54,12 @@ def data_argument(view: Path, task: str) -> Path:
     return view if task == "classify" else view / "data.yaml"
 
 
-def _link(link: Path, target: Path) -> None:
+def _link(link: Path, target: Path, home: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():  # images that differ only in their suffix share a label file
-        link.symlink_to(target)
+    if link.is_symlink():  # images that differ only in their suffix share a label file
+        return
+    # A link of less than 60 characters takes no block of the disk: 400 MB for 100,000 images.
+    link.symlink_to(os.path.relpath(target, link.parent) if target.is_relative_to(home) else target)
 
 
 def _write_description(layout: Layout, partial: Path, final: Path) -> None:

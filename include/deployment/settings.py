@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from include.datasets.boundary import DatasetRoots
+from include.errors import FinalError
 from include.training.architectures import release_url
 
 TRAINING_DB = "training_db"
@@ -29,6 +32,10 @@ that may not start has no row, so nobody would see it waiting, and Airflow would
 DEFAULT_BUCKET = "training-checkpoints"
 
 
+class SettingRefused(FinalError):
+    """A setting of this machine has a value that means nothing."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a deployment."""
@@ -45,6 +52,8 @@ class Settings:
     """URL for pretrained weights that are not in S3; None for no downloads."""
     cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
+    dataset_cache_limit: int | None = None
+    """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -58,6 +67,7 @@ class Settings:
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
             cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
+            dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
         )
 
     def job_folder(self, job_id: str) -> Path:
@@ -87,3 +97,16 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Job ids never start with a dot, so it cannot collide."""
         return self.training_root / ".datasets"
+
+
+def _parse_cache_limit(given: str) -> int | None:
+    """Parse DATASET_CACHE_GB; None if it is not set. Raises SettingRefused."""
+    if not given.strip():
+        return None
+    with suppress(ValueError):
+        if 0 < (gigabytes := float(given)) < math.inf:
+            return int(gigabytes * 10**9)
+    raise SettingRefused(
+        f"DATASET_CACHE_GB={given!r:.20} is not a number of gigabytes above 0; correct it on this machine, "
+        "or omit it to let the cache take half of the disk"
+    )

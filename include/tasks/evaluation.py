@@ -57,6 +57,7 @@ def evaluate_models(
             S3ObjectReader(bucket.client),
             settings.dataset_roots,
             S3Listings(bucket),
+            settings.dataset_cache_limit,
         ) as local,
         tempfile.TemporaryDirectory(
             prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)

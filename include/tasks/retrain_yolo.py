@@ -89,6 +89,7 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
             reader,
             settings.dataset_roots,
             rules=check_rules(plan.spec().arguments()),
+            cache_limit=settings.dataset_cache_limit,
         )
 
 

@@ -106,6 +106,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
                 settings.dataset_roots,
                 S3Listings(bucket),
                 check_rules(job.spec.arguments()),
+                settings.dataset_cache_limit,
             )
         except DatasetError as error:
             raise attach_report(error, job, settings) from error

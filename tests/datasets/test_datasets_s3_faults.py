@@ -112,12 +112,15 @@ def test_a_connection_that_always_breaks_off_leaves_nothing(
     assert not list(cache.rglob("content*"))
 
 
-def start_fetcher(s3: S3, reference: DatasetReference, cache: Path, *, hang: bool) -> subprocess.Popen[str]:
+def start_fetcher(
+    s3: S3, reference: DatasetReference, cache: Path, *, hang: bool, hang_after: int = 0
+) -> subprocess.Popen[str]:
     job = {
         "reference": reference.model_dump(mode="json"),
         "cache": str(cache),
         "client": arguments(s3),
         "hang": hang,
+        "hang_after": hang_after,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.dataset_fetcher", json.dumps(job)],
@@ -137,8 +140,8 @@ def test_two_processes_at_once_fetch_the_content_once(
     tmp_path: Path,
 ) -> None:
     build("detect", folder, train=60)
-    upload_files(s3_client, bucket, folder)
-    reference = check_dataset(f"s3://{bucket}/", "detect", tmp_path / "checked", reader)
+    upload_files(s3_client, bucket, folder, "set/")
+    reference = check_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checked", reader)
     processes = [start_fetcher(s3, reference, cache, hang=False) for _ in range(2)]
     reads = [int(process.communicate(timeout=60)[0]) for process in processes]
     assert sorted(reads) == [0, reader.reads]

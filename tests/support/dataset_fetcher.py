@@ -1,7 +1,7 @@
 """A process of its own that materializes a dataset from S3, for tests that kill or race it.
 
 Started with JSON: reference, cache, client (arguments of boto3.client), and hang, true to stop for ever in
-the middle of the first object. Prints how many reads of objects it took.
+the middle of each object but the first hang_after. Prints how many reads of objects it took.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class CountingReader(S3ObjectReader):
     """Reads as usual and counts; can hang after the first bytes."""
 
-    def __init__(self, client: S3Client, *, hang: bool = False) -> None:
+    def __init__(self, client: S3Client, *, hang: bool = False, hang_after: int = 0) -> None:
         super().__init__(client)
-        self._hang = hang
+        self._hang, self._hang_after = hang, hang_after
         self._keys: list[str] = []
 
     @property
@@ -38,16 +38,19 @@ class CountingReader(S3ObjectReader):
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         self._keys.append(stored.key)
+        hang = self._hang and self.reads > self._hang_after
         for block in super().read(stored, start, stop):
             yield block[: len(block) // 2]
-            while self._hang:
+            while hang:
                 time.sleep(1)
             yield block[len(block) // 2 :]
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    reader = CountingReader(boto3.client("s3", **job["client"]), hang=job["hang"])
+    reader = CountingReader(
+        boto3.client("s3", **job["client"]), hang=job["hang"], hang_after=job["hang_after"]
+    )
     with materialize(DatasetReference.model_validate(job["reference"]), Path(job["cache"]), reader):
         sys.stdout.write(str(reader.reads))
 

@@ -1,0 +1,140 @@
+"""Fetched files by content: each is on the disk once, whichever datasets of this machine contain it.
+
+    {cache}/files/{first two digits of the key}/{key}
+
+A dataset's folder has hard links to them, so a file without any other link belongs to no dataset, and may be
+removed at any time. Files are read-only. They appear under their keys only once they are complete, so an
+interrupted fetch goes on where it ended. On a file system without hard links each dataset has its own files.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.storage import StoredObject
+
+log = logging.getLogger(__name__)
+
+_NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
+"""EMLINK: ext4 allows 65,000 links to a file, and so many images may have an empty label file. EPERM, EACCES:
+the kernel refuses links to other accounts' files, which a group may share."""
+
+_READ_ONLY = 0o444
+
+_CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+"""ETags of S3: the MD5 of the content, or of the MD5s of its parts; those of encrypted objects are random. A
+server that counts versions instead may give equal ETags to different objects."""
+
+
+def object_key(stored: StoredObject) -> str:
+    """Return the key of an object's content, known before it is downloaded."""
+    text = f"s3 {stored.etag} {stored.size}"
+    if not _CONTENT_HASH.fullmatch(stored.etag):
+        text += f" {stored.uri}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class FileStore:
+    """The files by content in one cache. Several threads and processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, key: str, size: int) -> bool:
+        """Return whether a file of that size is stored. Another process may remove it at any time."""
+        try:
+            found = os.lstat(self._path(key))
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+    def link(self, key: str, size: int, target: Path) -> bool:
+        """Make `target` the stored file. Returns False if it is not stored, or damaged.
+
+        The folder of `target` must exist. Raises FileExistsError if `target` does.
+        """
+        stored = self._path(key)
+        try:
+            if os.lstat(stored).st_size != size:
+                log.warning("%s is damaged and will be fetched again.", stored)
+                stored.unlink(missing_ok=True)
+                return False
+            os.link(stored, target, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._copy(stored, key, target)
+        return True
+
+    def keep(self, file: Path, key: str) -> None:
+        """Store a complete file of a dataset, or make it a link if its content is stored already."""
+        file.chmod(_READ_ONLY)
+        stored = self._path(key)
+        try:
+            self._add(file, stored)
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                if os.lstat(stored).st_size == file.stat().st_size:
+                    _replace_by_link(stored, file)
+                else:
+                    _replace_by_link(file, stored)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+
+    def files(self) -> Iterator[os.DirEntry[str]]:
+        """Yield everything that is stored, also what a killed process left behind."""
+        with suppress(FileNotFoundError), os.scandir(self.folder) as folders:
+            for folder in folders:
+                with os.scandir(folder) as files:
+                    yield from files
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+    def _add(self, file: Path, stored: Path) -> None:
+        try:
+            os.link(file, stored, follow_symlinks=False)
+        except FileNotFoundError:
+            make_trusted_folder(stored.parent)
+            os.link(file, stored, follow_symlinks=False)
+
+    def _copy(self, stored: Path, key: str, target: Path) -> bool:
+        """Copy a file that no further link is possible to; the copy then takes the links that follow."""
+        try:
+            with stored.open("rb") as source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+        except FileNotFoundError:
+            return False
+        target.chmod(_READ_ONLY)
+        with suppress(OSError):
+            _replace_by_link(target, self._path(key))
+        return True
+
+
+def _replace_by_link(source: Path, target: Path) -> None:
+    """Make `target` a link to `source` in one step, whether or not it exists."""
+    # Hidden names are never part of a dataset.
+    temporary = target.with_name(f".{uuid4().hex}")
+    os.link(source, temporary, follow_symlinks=False)
+    try:
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # it is left if both were the same file before

@@ -1,0 +1,185 @@
+"""One copy of each file per machine: what a dataset shares with another one is not fetched again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.datasets.check import check_dataset
+from include.datasets.fetch import materialize as materializing
+from tests.datasets.test_datasets_s3_faults import start_fetcher
+from tests.support.dataset_fetcher import CountingReader
+from tests.support.dataset_steps import images, materialize, roots_beside, upload_files, upload_zip
+from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.datasets.reference import DatasetReference
+    from include.stack.s3 import S3
+
+
+@pytest.fixture
+def reader(s3_client: S3Client) -> CountingReader:
+    return CountingReader(s3_client)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    build("detect", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def stored(cache: Path) -> list[Path]:
+    return [path for path in (cache / "files").rglob("*") if path.is_file()]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert is_so()
+
+
+def add_image(folder: Path) -> None:
+    image = folder / "images" / "train" / "0.png"
+    shutil.copy(image, image.with_name("new.png"))
+    with image.with_name("new.png").open("ab") as file:
+        file.write(b"\0")
+    (folder / "labels" / "train" / "new.txt").write_text("0 0.5 0.5 0.25 0.125\n")
+
+
+def test_one_more_image_costs_one_image(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    upload_files(s3_client, bucket, folder, "set/")
+    first = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    fetched, files = reader.reads, len(stored(cache))
+    add_image(folder)
+    upload_files(s3_client, bucket, folder, "set/")
+    second = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    assert second.train_images == first.train_images + 1
+    assert reader.reads == fetched + 2, "the image and its labels"
+    assert len(stored(cache)) == files + 2
+    assert (
+        len(images(materialize(second, cache, reader))) == len(images(materialize(first, cache, reader))) + 1
+    )
+
+
+def test_the_same_objects_under_another_prefix_are_not_fetched_again(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    upload_files(s3_client, bucket, folder, "one/")
+    check_dataset(f"s3://{bucket}/one/", "detect", cache, reader)
+    fetched = reader.reads
+    (folder / "images").rename(folder / "pictures")
+    shutil.copytree(folder / "labels", folder / "pictures", dirs_exist_ok=True)
+    data = folder / "data.yaml"
+    data.write_text(data.read_text().replace("images/", "pictures/"))
+    upload_files(s3_client, bucket, folder, "two/")
+    check_dataset(f"s3://{bucket}/two/", "detect", cache, reader)
+    assert reader.reads == fetched + 1, "the data YAML"
+
+
+def test_a_changed_zip_shares_what_did_not_change(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    check_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
+    before = {path.name: path.stat().st_ino for path in stored(cache)}
+    add_image(folder)
+    check_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
+    after = {path.name: path.stat().st_ino for path in stored(cache)}
+    assert before.items() < after.items()
+    assert len(after) == len(before) + 2
+
+
+def test_a_fetch_that_was_killed_goes_on_where_it_ended(
+    s3: S3,
+    folder: Path,
+    cache: Path,
+    bucket: str,
+    s3_client: S3Client,
+    reader: CountingReader,
+    tmp_path: Path,
+) -> None:
+    upload_files(s3_client, bucket, folder, "set/")
+    reference = check_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checking", reader)
+    fetched = reader.reads
+    process = start_fetcher(s3, reference, cache, hang=True, hang_after=10)
+    wait_until(lambda: len(stored(cache)) >= 10)
+    process.kill()
+    process.communicate()
+    kept = len(stored(cache))
+    assert not list(cache.glob("*/content"))
+    materialize(reference, cache, reader)
+    assert reader.reads == fetched + fetched - kept
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed"])
+def test_a_damaged_file_is_fetched_again(
+    damage: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    upload_files(s3_client, bucket, folder, "set/")
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    before = reader.reads
+    image = cache / reference.fingerprint / "content" / "images" / "train" / "0.png"
+    if damage == "truncated":
+        os.truncate(image, 10)
+    else:
+        image.unlink()
+    assert images(materialize(reference, cache, reader)) == originals
+    assert reader.reads == before + (damage == "truncated")
+
+
+def test_the_least_recently_used_dataset_makes_room_but_not_for_the_one_in_use(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    def check(name: str, limit: int) -> str:
+        upload_zip(s3_client, bucket, folder, f"{name}.zip")
+        add_image(folder)
+        source = f"s3://{bucket}/{name}.zip"
+        reference = check_dataset(source, "detect", cache, reader, cache_limit=limit)
+        references[name] = reference
+        return reference.fingerprint
+
+    references: dict[str, DatasetReference] = {}
+    first, second = check("first", 10**12), check("second", 10**12)
+    with materializing(references["first"], cache, reader, roots_beside(cache)):
+        third = check("third", 1)
+        assert {path.parent.name for path in cache.glob("*/content")} == {first, third}, second
+        assert len(images(materialize(references["first"], cache, None))) == 12
+
+
+def test_two_processes_fetch_two_datasets_with_the_same_files_at_once(
+    s3: S3,
+    folder: Path,
+    cache: Path,
+    bucket: str,
+    s3_client: S3Client,
+    reader: CountingReader,
+    tmp_path: Path,
+) -> None:
+    references = []
+    for prefix in ("one/", "two/"):
+        upload_files(s3_client, bucket, folder, prefix)
+        references.append(check_dataset(f"s3://{bucket}/{prefix}", "detect", tmp_path / "checked", reader))
+        add_image(folder)
+    processes = [start_fetcher(s3, reference, cache, hang=False) for reference in references]
+    reads = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert 27 <= sum(reads) <= 25 + 27
+    for reference in references:
+        content = cache / reference.fingerprint / "content"
+        assert all(path.stat().st_nlink >= 2 for path in content.rglob("*") if path.is_file())
+        materialize(reference, cache, None)

@@ -1,0 +1,157 @@
+"""A data YAML says which objects beside it are its dataset; the others are neither fetched nor part of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from include.datasets.check import check_dataset
+from include.datasets.content import stored_fingerprint
+from include.datasets.errors import DatasetError
+from include.datasets.named_folders import list_folders, name_folders
+from include.datasets.sources import S3Tree
+from tests.support.dataset_fetcher import CountingReader
+from tests.support.dataset_steps import describe, images, materialize, upload_files
+from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def named(tmp_path: Path, **keys: object) -> dict[str, list[str]]:
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump(keys))
+    return name_folders(str(file), "s3://bucket/data.yaml", "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "folders"),
+    [
+        (
+            {"train": "images/train", "val": "images/val"},
+            {"images/train", "images/val", "labels/train", "labels/val", "masks/train", "masks/val"},
+        ),
+        (
+            {"path": "set", "train": "images", "masks_dir": "annotated"},
+            {"images", "labels", "masks", "annotated"}
+            | {"set/images", "set/labels", "set/masks", "set/annotated"},
+        ),
+        (
+            {"train": "../train/images", "val": ["a", "b/"]},
+            {"train/images", "train/labels", "train/masks", "a", "b"},
+        ),
+        ({"path": "/datasets/mine", "train": "x", "validation": "y", "test": "z"}, {"x", "y", "z"}),
+        ({"path": "../other", "train": "./x/../y", "val": "y/one.jpg"}, {"y"}),
+        ({"train": ".", "val": "/etc"}, {""}),
+        ({"train": "../../etc", "val": ["..", 3, None, ""]}, set()),
+        ({"names": ["a"]}, set()),
+    ],
+)
+def test_the_folders_that_a_data_yaml_names(
+    keys: dict[str, object], folders: set[str], tmp_path: Path
+) -> None:
+    assert set(named(tmp_path, **keys)["folders"]) == folders
+
+
+def test_a_list_names_the_folders_of_its_images_and_of_their_labels(tmp_path: Path) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("./images/0.png\n\nset/images/a/1.png\n/etc/passwd\n../x/2.png\nrooted/images/3.png\n")
+    folders = set(list_folders(str(file), "s3://bucket/lists/train.txt", "lists/train.txt", ["", "root"]))
+    kinds = ("images", "labels", "masks")
+    assert folders == {f"lists/{kind}" for kind in kinds} | {
+        f"{root}{name}"
+        for root in ("", "root/")
+        for kind in kinds
+        for name in (f"set/{kind}/a", f"rooted/{kind}")
+    } | {"x"}
+
+
+def test_a_list_of_very_many_folders_names_those_that_contain_them(tmp_path: Path) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"./all/{number % 3}/{number}/0.png\n" for number in range(3000)))
+    assert list_folders(str(file), "s3://b/train.txt", "train.txt", [""]) == ["all/0", "all/1", "all/2"]
+
+
+def test_hostile_data_yamls_are_refused(tmp_path: Path) -> None:
+    for keys in ({"train": [f"folder{number}" for number in range(200)]},):
+        with pytest.raises(DatasetError, match="names more than 100 folders"):
+            named(tmp_path, **keys)
+    for text in ("just text", "[1]", "a: [", "\x00"):
+        (tmp_path / "data.yaml").write_text(text)
+        with pytest.raises(DatasetError, match=r"data\.yaml is not a valid data YAML"):
+            name_folders(str(tmp_path / "data.yaml"), "s3://bucket/data.yaml", "data.yaml")
+
+
+# --- on S3 ---
+
+
+@pytest.fixture
+def reader(s3_client: S3Client) -> CountingReader:
+    return CountingReader(s3_client)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
+    task: str, tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    build(task, tmp_path / "data")
+    originals = sorted(path.read_bytes() for path in (tmp_path / "data").rglob("*.png"))
+    upload_files(s3_client, bucket, tmp_path / "data")
+    yaml = "data.yaml" if task == "detect" else None
+    reference = check_dataset(f"s3://{bucket}/{yaml or ''}", task, cache, reader)
+    whole = stored_fingerprint(S3Tree(bucket, ""), reader)
+    for key in ("checkpoints/a/last.pt", "datasets/jobs/a.json", "images-of-others/0.png", "labels.txt"):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=b"not of the dataset")
+    assert stored_fingerprint(S3Tree(bucket, ""), reader) == whole
+    assert stored_fingerprint(S3Tree(bucket, "", yaml), reader) == reference.fingerprint
+    assert images(materialize(reference, tmp_path / "another machine", reader)) == originals
+    assert {path.name for path in tmp_path.glob("another machine/*/content/*")} <= {
+        *("data.yaml", "images", "labels"),
+        *("train", "val"),
+    }
+
+
+def test_a_data_yaml_below_a_prefix_takes_only_what_it_names_and_its_lists(
+    tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    build("detect", tmp_path / "data")
+    (tmp_path / "data" / "train.txt").write_text("".join(f"./images/train/{n}.png\n" for n in range(8)))
+    describe(tmp_path / "data", path=None, train="train.txt")
+    upload_files(s3_client, bucket, tmp_path / "data", "sets/")
+    source = f"s3://{bucket}/sets/data.yaml"
+    before = check_dataset(source, "detect", cache, reader)
+    assert (before.train_images, before.val_images) == (8, 4)
+    s3_client.put_object(Bucket=bucket, Key="sets/another/images/0.png", Body=b"of another dataset")
+    origin = S3Tree(bucket, "sets/", "data.yaml")
+    assert stored_fingerprint(origin, reader) == before.fingerprint
+    s3_client.put_object(Bucket=bucket, Key="sets/labels/train/0.txt", Body=b"0 0.5 0.5 0.1 0.1\n")
+    assert stored_fingerprint(origin, reader) != before.fingerprint
+
+
+def test_what_cannot_be_one_dataset_at_the_root_of_a_bucket_is_refused_with_a_remedy(
+    tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    for key in ("one/0.png", "two/0.png"):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=b"")
+    with pytest.raises(DatasetError, match=r"no data YAML and no train/ at its root; give the prefix"):
+        check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+    build("detect", tmp_path / "data")
+    describe(tmp_path / "data", path=None, train=".")
+    upload_files(s3_client, bucket, tmp_path / "data")
+    with pytest.raises(DatasetError, match=r"data\.yaml names the whole bucket as a folder of images"):
+        check_dataset(f"s3://{bucket}/data.yaml", "detect", cache, reader)
+    shutil.copy(tmp_path / "data" / "data.yaml", tmp_path / "data" / "copy.yaml")
+    (tmp_path / "data" / "data.yaml").rename(tmp_path / "data" / "other.yaml")
+    s3_client.delete_object(Bucket=bucket, Key="data.yaml")
+    upload_files(s3_client, bucket, tmp_path / "data")
+    with pytest.raises(DatasetError, match="with several YAML files at its root"):
+        check_dataset(f"s3://{bucket}/", "detect", cache, reader)

@@ -1,0 +1,223 @@
+"""The cache stays below its limit: what was used longest ago goes first, and never what is in use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from include.datasets.cache import DatasetCache
+from include.datasets.eviction import make_room, measure
+
+ROOT = Path(__file__).parents[2]
+MIB = 1024**2
+
+
+def fingerprint(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+class Machine:
+    """A cache with datasets of one file each, in the order in which they were last used."""
+
+    def __init__(self, folder: Path, limit: int = 100 * MIB) -> None:
+        self.cache = DatasetCache.open(folder, limit)
+        self._clock = time.time() - 1000
+
+    def add(self, name: str, *files: str, size: int = MIB) -> Path:
+        with self.cache.use(fingerprint(name)) as home:
+            content = home / "content"
+            content.mkdir(parents=True)
+            for file in files or (name,):
+                path, key = content / file, fingerprint(file)
+                if not self.cache.files.link(key, size, path):
+                    path.write_bytes(bytes(size))
+                    self.cache.files.keep(path, key)
+        self._clock += 1
+        os.utime(self.cache.locks / fingerprint(name), (self._clock, self._clock))
+        return content
+
+    def evict(self, limit: int, needed: int = 0) -> None:
+        make_room(DatasetCache(self.cache.folder, limit), needed)
+
+    def left(self) -> set[str]:
+        return {path.name for path in self.cache.folder.glob("*/content/*")}
+
+    def stored(self) -> int:
+        return sum(1 for _ in self.cache.files.files())
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "cache")
+
+
+def test_the_least_recently_used_go_first_and_only_as_many_as_needed(machine: Machine) -> None:
+    for name in ("old", "middle", "new"):
+        machine.add(name)
+    with machine.cache.use(fingerprint("old")):
+        pass  # now it was used last
+    machine.evict(limit=4 * MIB)
+    assert machine.left() == {"old", "middle", "new"}
+    machine.evict(limit=4 * MIB, needed=MIB + MIB // 2)
+    assert machine.left() == {"old", "new"}
+    assert machine.stored() == 2
+    assert measure(machine.cache) < 3 * MIB
+
+
+def test_a_file_that_two_datasets_share_counts_once_and_stays_with_the_one_that_is_left(
+    machine: Machine,
+) -> None:
+    machine.add("first", "a", "b")
+    content = machine.add("second", "b", "c")
+    assert 3 * MIB <= measure(machine.cache) < 4 * MIB
+    machine.evict(limit=3 * MIB)
+    assert machine.left() == {"b", "c"}
+    assert (content / "b").read_bytes() == bytes(MIB)
+    assert machine.stored() == 2
+
+
+def test_what_is_in_use_stays_whatever_the_limit(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.add("used")
+    machine.add("unused")
+    with machine.cache.use(fingerprint("used")), machine.cache.use(fingerprint("used")):
+        machine.evict(limit=1)
+        assert machine.left() == {"used"}
+        assert "exceeds its limit" in caplog.text
+    machine.evict(limit=1)
+    assert machine.left() == set()
+
+
+def test_caches_in_a_view_and_own_files_count_too(machine: Machine) -> None:
+    content = machine.add("views")
+    (content.parent / "view-detect").mkdir()
+    (content.parent / "view-detect" / "0.npy").write_bytes(bytes(5 * MIB))
+    assert measure(machine.cache) >= 6 * MIB
+    machine.evict(limit=2 * MIB)
+    assert machine.left() == set()
+
+
+def test_a_view_that_an_older_version_trains_on_is_in_use(machine: Machine) -> None:
+    content = machine.add("views")
+    with hold(content.parent / "view-detect.lock", "LOCK_EX") as process:
+        machine.evict(limit=1)
+        assert machine.left() == {"views"}
+        process.communicate(b"end\n")
+    machine.evict(limit=1)
+    assert machine.left() == set()
+
+
+def test_a_full_disk_is_a_limit_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.add("old")
+    disk = shutil.disk_usage(machine.cache.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=MIB))
+    machine.evict(limit=10**15, needed=MIB)
+    assert machine.left() == {"old"}
+    machine.evict(limit=10**15, needed=MIB + 1)
+    assert machine.left() == set()
+
+
+def test_without_a_limit_half_of_the_disk_is_one(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.add("old")
+    disk = shutil.disk_usage(machine.cache.folder)
+    for total, left in ((8 * MIB, {"old"}), (MIB, set())):
+        small = disk._replace(total=total, used=total, free=0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, small=small: small)
+        make_room(DatasetCache(machine.cache.folder))
+        assert machine.left() == left
+
+
+def hold(lock: Path, how: str) -> subprocess.Popen[bytes]:
+    """Start a process that holds a lock until its input ends."""
+    code = f"import fcntl; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.{how})"
+    waiting = f"{code}; print(1, flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from include.datasets import eviction
+from include.datasets.cache import DatasetCache
+
+removed, unlink = 0, Path.unlink
+
+def die_later(path, *arguments, **keywords):
+    global removed
+    if path.name.isdigit():
+        removed += 1
+        if removed == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    unlink(path, *arguments, **keywords)
+
+Path.unlink = die_later
+eviction.make_room(DatasetCache(Path(sys.argv[1]), 1))
+"""
+
+
+def test_an_eviction_that_is_killed_leaves_nothing_half_there(machine: Machine) -> None:
+    machine.add("killed", *map(str, range(9)))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(machine.cache.folder)], cwd=ROOT, check=False)
+    assert killed.returncode == -9
+    assert machine.left() == set(), "it is no longer a dataset"
+    machine.add("next", "7")
+    machine.evict(limit=100 * MIB)
+    assert list((machine.cache.folder / ".evicted").iterdir()) == []
+    machine.evict(limit=MIB + MIB // 2)
+    assert (machine.left(), machine.stored()) == ({"7"}, 1)
+
+
+USERS = """
+import sys, time
+from pathlib import Path
+from include.datasets.cache import DatasetCache
+from tests.datasets.test_eviction import Machine, fingerprint
+
+machine, until = Machine(Path(sys.argv[1]), 1), time.monotonic() + 2
+rounds = 0
+while time.monotonic() < until:
+    with machine.cache.use(fingerprint("shared")) as home:
+        if not (home / "content").is_dir():
+            partial = home / f"content.{sys.argv[2]}"
+            partial.mkdir(parents=True, exist_ok=True)
+            (partial / "file").write_bytes(b"whole")
+            machine.cache.files.keep(partial / "file", fingerprint("file"))
+            try:
+                partial.rename(home / "content")
+            except OSError:
+                pass
+        assert (home / "content" / "file").read_bytes() == b"whole"
+        time.sleep(0.001)
+        assert (home / "content" / "file").read_bytes() == b"whole"
+    rounds += 1
+print(rounds)
+"""
+
+
+def test_nobody_who_uses_a_dataset_ever_loses_it_to_an_eviction(machine: Machine) -> None:
+    users = [
+        subprocess.Popen(
+            [sys.executable, "-c", USERS, str(machine.cache.folder), str(number)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
+        for number in range(2)
+    ]
+    evicted = 0
+    while any(user.poll() is None for user in users):
+        machine.evict(limit=1)
+        evicted += not (machine.cache.home(fingerprint("shared"))).exists()
+        time.sleep(0.002)
+    rounds = [int(user.communicate()[0]) for user in users]
+    assert [user.returncode for user in users] == [0, 0]
+    assert min(rounds) > 20
+    assert evicted

@@ -1,0 +1,110 @@
+"""Files by content: one on the disk, however many datasets have it, and never one that is half there."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.datasets.file_store import FileStore, object_key
+from include.datasets.storage import StoredObject
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    (tmp_path / "data").mkdir()
+    return FileStore(tmp_path / "files")
+
+
+def written(path: Path, content: bytes = b"content") -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_two_datasets_share_one_file_that_nobody_writes_to(store: FileStore, tmp_path: Path) -> None:
+    first, second = tmp_path / "data" / "first", tmp_path / "data" / "second"
+    assert not store.link(KEY, 7, first)
+    store.keep(written(first), KEY)
+    assert store.has(KEY, 7)
+    assert store.link(KEY, 7, second)
+    assert Path(first).samefile(second)
+    assert stat.S_IMODE(second.stat().st_mode) == 0o444
+
+
+def test_a_file_that_two_processes_fetched_is_kept_once(store: FileStore, tmp_path: Path) -> None:
+    first, second = (written(tmp_path / "data" / name) for name in ("first", "second"))
+    store.keep(first, KEY)
+    store.keep(second, KEY)
+    store.keep(second, KEY)
+    assert Path(first).samefile(second)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"first", "second"}
+
+
+def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
+    store.keep(written(first), KEY)
+    (stored,) = store.files()
+    with Path(stored.path).open("r+b") as file:
+        file.truncate(3)
+    assert not store.has(KEY, 7)
+    assert not store.link(KEY, 7, second)
+    store.keep(written(second), KEY)
+    assert store.link(KEY, 7, third)
+    assert third.read_bytes() == b"content"
+
+
+def test_a_damaged_file_is_replaced_by_one_that_was_fetched_at_the_same_time(
+    store: FileStore, tmp_path: Path
+) -> None:
+    store.keep(written(tmp_path / "data" / "damaged", b"half"), KEY)
+    store.keep(written(tmp_path / "data" / "whole"), KEY)
+    assert store.has(KEY, 7)
+
+
+def test_more_files_than_links_are_possible_have_the_same_content(store: FileStore, tmp_path: Path) -> None:
+    """ext4 allows 65,000 links; other file systems allow more, where this only shows that all are linked."""
+    folder = tmp_path / "data"
+    store.keep(written(folder / "first"), KEY)
+    for number in range(65_010):
+        assert store.link(KEY, 7, folder / str(number))
+    assert {(folder / str(number)).read_bytes() for number in (0, 64_997, 64_998, 64_999, 65_009)} == {
+        b"content"
+    }
+    assert len({(folder / str(number)).stat().st_ino for number in range(65_010)}) <= 2
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    if Path("/dev/shm").stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:  # noqa: S108
+        pytest.skip("needs two file systems")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_where_no_link_is_possible_each_dataset_has_a_file_of_its_own(
+    store: FileStore, tmp_path: Path, other_disk: Path
+) -> None:
+    store.keep(written(other_disk / "elsewhere"), KEY)
+    assert not store.has(KEY, 7)
+    store.keep(written(tmp_path / "data" / "here"), KEY)
+    assert store.link(KEY, 7, other_disk / "copy")
+    assert (other_disk / "copy").read_bytes() == b"content"
+    assert store.has(KEY, 7)
+
+
+def test_equal_etags_mean_equal_content_only_if_they_are_hashes() -> None:
+    def key(etag: str, name: str, size: int = 1) -> str:
+        return object_key(StoredObject("bucket", name, size, etag))
+
+    md5 = "d41d8cd98f00b204e9800998ecf8427e"
+    assert key(md5, "a") == key(md5, "b")
+    assert key(f"{md5}-2", "a") == key(f"{md5}-2", "b")
+    assert len({key(md5, "a"), key(f"{md5}-2", "a"), key(md5, "a", size=2)}) == 3
+    assert key("1", "a") != key("1", "b")
