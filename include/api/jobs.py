@@ -15,7 +15,6 @@ from include.api.job_response import (
     build_response,
     build_responses,
     escape_row,
-    has_report,
 )
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
@@ -131,15 +130,13 @@ def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database:
 
 @router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
 def get_dataset_report(job: FoundJob) -> DatasetReport:
-    """Return every problem of the job's dataset, of which its `error` is a summary."""
-    settings = Settings.from_environment()
-    report = None
-    if has_report(job, settings.bucket):
-        report = ReportStore(open_bucket(settings, interactive=True)).fetch(job.job_id)
+    """Return what the check of the dataset found: problems, warnings, and how often each class occurs."""
+    bucket = open_bucket(Settings.from_environment(), interactive=True)
+    report = ReportStore(bucket).fetch(job.job_id)
     if report is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
-            f"job_id={job.job_id!r} has no dataset report: its check found no problems, or the report "
+            f"job_id={job.job_id!r} has no dataset report: its dataset was not checked yet, or the report "
             "was removed; to create it again, clear the run's task check_dataset",
         )
     return report

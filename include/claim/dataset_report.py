@@ -1,4 +1,4 @@
-"""Stores the report of a failed dataset check in S3."""
+"""Stores the report of a dataset check in S3."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
     from include.claim.resolved_job import ResolvedJob
+    from include.datasets.check import CheckedDataset
     from include.deployment.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,25 @@ def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> 
     """
     if not error.findings:
         return error
+    uri = store_report(error, job, settings)
+    if uri is None:
+        return error
+    return DatasetError(f"{error}\nComplete report: {uri}", error.findings, error.warnings)
+
+
+def store_report(found: CheckedDataset | DatasetError, job: ResolvedJob, settings: Settings) -> str | None:
+    """Store the report of the check of a job's dataset; return its URI, or None if it cannot be stored.
+
+    The check counts, whether or not its report is stored.
+    """
     report = report_on(
-        error, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
+        found, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
     )
     try:
         bucket = open_bucket(settings, interactive=True)
         obey_deadlines(bucket.client)
         with Deadline(_SECONDS).applied():
-            uri = ReportStore(bucket).store(report)
-    except Exception as problem:  # the user has to see the problems of the dataset in any case
+            return ReportStore(bucket).store(report)
+    except Exception as problem:
         log.warning("Could not store the report on the dataset of job %s: %s", job.job_id, problem)
-        return error
-    return DatasetError(f"{error}\nComplete report: {uri}", error.findings)
+        return None

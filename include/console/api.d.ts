@@ -1,17 +1,29 @@
 // Written by `python -m include.console.derive_types`: what the training API answers.
 declare namespace Api {
+  interface ClassCount {
+    name: string;
+    train: number;
+    val: number;
+    train_images: number;
+    val_images: number;
+  }
+
   interface CompletedUpload {
     upload_id: string;
     source: string;
   }
 
   interface DatasetReport {
-    job_id: string;
+    job_id: string | null;
     run_id: string;
     dataset: string;
     task: string;
     checked_at: string;
+    fingerprint: string | null;
     problems: number;
+    errors: Array<FoundKind>;
+    warnings: Array<FoundKind>;
+    class_table: Array<ClassCount>;
     omitted: number;
     findings: Array<ReportedFinding>;
   }
@@ -30,6 +42,21 @@ declare namespace Api {
   interface FileToUpload {
     path: string;
     size: number;
+  }
+
+  interface FoundKind {
+    kind: string;
+    title: string;
+    remedy: string;
+    reason: string;
+    count: number;
+    places: Array<FoundPlace>;
+  }
+
+  interface FoundPlace {
+    file: string;
+    line: number | null;
+    message: string;
   }
 
   interface JobLineage {
@@ -170,6 +197,7 @@ declare namespace Api {
     file: string;
     line: number | null;
     message: string;
+    kind: string;
   }
 
   interface Session {

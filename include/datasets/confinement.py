@@ -103,9 +103,10 @@ def run_confined(
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one.
-    # The threads of OpenBLAS, which computes nothing here, reserve memory, too.
-    return add_project_to_path(kept) | {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+    # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one. The threads of
+    # OpenBLAS, which computes nothing here, reserve memory, too. The check says better what OpenCV says.
+    fixed = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF"}
+    return add_project_to_path(kept) | fixed
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:

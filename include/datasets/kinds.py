@@ -94,7 +94,7 @@ WARNINGS = {
         "Ultralytics leaves such boxes out of augmented images, unless imgsz enlarges them",
     ),
     "outside": _warning(
-        "outlines, corners or boxes that reach out of the image",
+        "outlines or corners that reach out of the image",
         "correct them, unless the objects are cut off by the edge",
         "Ultralytics clips them",
     ),

@@ -1,4 +1,4 @@
-"""The complete result of a failed dataset check, of which the job's row has a summary."""
+"""The complete result of a dataset check, of which a failed job's row has a summary."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from include.datasets.class_table import ClassCount
+from include.datasets.errors import DatasetError
+from include.datasets.findings import FoundKind, group
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from include.datasets.errors import DatasetError
+    from include.datasets.check import CheckedDataset
 
 
 class ReportedFinding(BaseModel):
@@ -22,39 +25,60 @@ class ReportedFinding(BaseModel):
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
+    kind: str = "other"
+    """Its kind in `errors`."""
 
 
 class DatasetReport(BaseModel):
     """The result of a check, with up to FINDINGS problems."""
 
-    job_id: str
+    job_id: str | None
+    """None if the dataset was checked to be registered."""
     run_id: str
     dataset: str
     task: str
     checked_at: datetime
+    fingerprint: str | None = None
+    """Identifies the content; None if the check failed."""
     problems: int
     """Number of problems found; a check stops when there are very many."""
+    errors: list[FoundKind] = []
+    """The problems by kind."""
+    warnings: list[FoundKind] = []
+    """What can be trained on, but is probably not intended, by kind."""
+    class_table: list[ClassCount] = []
+    """How often each class occurs, in the order of the class ids; empty if the check failed."""
     omitted: int
-    """Number of problems that are not listed here."""
+    """Number of problems that are not among `findings`."""
     findings: list[ReportedFinding]
+    """The problems one by one."""
 
 
-def report_on(error: DatasetError, *, job_id: str, run_id: str, dataset: str, task: str) -> DatasetReport:
-    """Return the report of a check that ended with `error`."""
-    listed = error.findings[:FINDINGS]
+def report_on(
+    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: str
+) -> DatasetReport:
+    """Return the report of a check that ended with `found`."""
+    problems = found.findings if isinstance(found, DatasetError) else ()
+    reference = None if isinstance(found, DatasetError) else found.reference
+    listed = problems[:FINDINGS]
     return DatasetReport(
         job_id=job_id,
         run_id=run_id,
         dataset=dataset,
         task=task,
         checked_at=datetime.now(UTC),
-        problems=len(error.findings),
-        omitted=len(error.findings) - len(listed),
+        fingerprint=reference.fingerprint if reference else None,
+        problems=len(problems),
+        errors=list(group(problems)),
+        warnings=list(found.warnings),
+        class_table=list(reference.class_table or ()) if reference else [],
+        omitted=len(problems) - len(listed),
         findings=[
             ReportedFinding(
                 file=shorten(finding.file, PATH_BYTES),
                 line=finding.line,
                 message=shorten(finding.message, REPORTED_MESSAGE),
+                kind=finding.kind,
             )
             for finding in listed
         ],

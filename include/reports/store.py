@@ -1,4 +1,8 @@
-"""Storing the reports of all jobs in one bucket, at `reports/{job_id}/dataset.json`."""
+"""Storing the reports of all checks in one bucket.
+
+reports/{job_id}/dataset.json                   the report on a job's dataset
+datasets/reports/{fingerprint}-{task}.json      the report on a registered dataset
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pydantic import ValidationError
 
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
-from include.s3.layout import dataset_report_key
+from include.s3.layout import dataset_report_key, version_report_key
 from include.s3.location import JOB_ID
 
 if TYPE_CHECKING:
@@ -18,20 +22,26 @@ if TYPE_CHECKING:
 
 
 class ReportStore:
-    """The reports of one bucket. A job has one: a check that fails again replaces it."""
+    """The reports of one bucket. A job has one: a later check replaces it."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
     def store(self, report: DatasetReport) -> str:
-        """Store the report and return its s3:// URI. Raises StoreErrors."""
-        key = dataset_report_key(report.job_id)
-        self._bucket.put(
-            key,
-            report.model_dump_json(indent=1).encode(),
-            content_type="application/json",
-            metadata={"job-id": report.job_id, "run-id": quote(report.run_id)},
-        )
+        """Store the report on a job's dataset, or on one to register, and return its s3:// URI.
+
+        Raises StoreErrors.
+        """
+        metadata = {"run-id": quote(report.run_id)}
+        if report.job_id is not None:
+            key = dataset_report_key(report.job_id)
+            metadata["job-id"] = report.job_id
+        elif report.fingerprint is not None:
+            key = version_report_key(report.fingerprint, report.task)
+        else:
+            raise ValueError("a dataset that failed its check cannot be registered")
+        content = report.model_dump_json(indent=1).encode()
+        self._bucket.put(key, content, content_type="application/json", metadata=metadata)
         return self._bucket.at(key).uri
 
     def fetch(self, job_id: str) -> DatasetReport | None:

@@ -7,8 +7,12 @@
     reports/{job_id}/dataset.json                             the report of the check of a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
+<<<<<<< HEAD
     datasets/{fingerprint}/{path}                             a file of a dataset that was converted
     datasets/conversions/{key}.json                           what an export was converted into
+=======
+    datasets/reports/{fingerprint}-{task}.json                the report of the check of a registered dataset
+>>>>>>> 6556f2e (Report by kind what a check of a dataset found, in S3 for every job)
     pretrained/{name}                                         pretrained weights
     uploads/{upload_id}/{path}                                a file of a dataset that somebody uploaded
     uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
@@ -52,6 +56,11 @@ def pictures_prefix(job_id: str) -> str:
 def dataset_report_key(job_id: str) -> str:
     """Return the key of the report on a job's dataset."""
     return f"{REPORTS}{job_id}/dataset.json"
+
+
+def version_report_key(fingerprint: str, task: str) -> str:
+    """Return the key of the report on a registered dataset."""
+    return f"datasets/reports/{fingerprint}-{task}.json"
 
 
 def checked_dataset_key(job_id: str) -> str:

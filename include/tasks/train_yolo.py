@@ -13,10 +13,10 @@ from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, has_stored_state
-from include.claim.dataset_report import attach_report
+from include.claim.dataset_report import attach_report, store_report
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
 from include.datasets.rules import check_rules
@@ -98,7 +98,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
             log.info("Job %s continues with the dataset that it started with: %s", job.job_id, reference)
             return reference
         try:
-            reference = check_dataset(
+            found = inspect_dataset(
                 job.spec.dataset,
                 job.spec.task,
                 settings.dataset_cache,
@@ -106,11 +106,13 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
                 settings.dataset_roots,
                 S3Listings(bucket),
                 check_rules(job.spec.arguments()),
-                settings.dataset_cache_limit,
+                cache_limit=settings.dataset_cache_limit,
             )
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
+        reference = found.reference
         require_same_classes(job, reference, _store())
+        store_report(found, job, settings)
         checked.save(job, reference)
         return reference
 

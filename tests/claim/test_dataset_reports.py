@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from include.claim.resolved_job import ResolvedJob
 from include.datasets.errors import LISTED_FINDINGS, DatasetError
 from include.datasets.findings import Finding
 from include.jobs.repository import JobRepository
-from include.limits import ERROR_BYTES, FINDINGS, SUMMARY_BYTES
+from include.limits import ERROR_BYTES, FINDINGS, PLACES_PER_KIND, SUMMARY_BYTES
 from include.reports.report import DatasetReport, report_on
 from include.stack.s3 import S3
 from include.tasks.train_yolo import check_job_dataset
@@ -46,6 +47,11 @@ def job(tmp_path: Path) -> ResolvedJob:
     """Job a, whose dataset has one label file with many wrong lines."""
     data = build("detect", tmp_path / "data")
     (tmp_path / "data" / "labels" / "train" / "0.txt").write_text("9 0.5 0.5 0.1 0.1\n" * PROBLEMS)
+    return job_with(data)
+
+
+def job_with(data: Path) -> ResolvedJob:
+    """Job a, which trains on this dataset."""
     spec = {"dataset": str(data), "task": "detect", "model": "yolo11n"}
     names = {"job_id": "a", "dag_id": "train_yolo", "run_id": "run1", "origin_run_id": "run1"}
     return ResolvedJob.model_validate(names | {"spec": spec, "resume": None})
@@ -68,9 +74,11 @@ def test_all_that_a_check_found_is_in_s3_and_over_the_api(
     report = DatasetReport.model_validate_json(stored["Body"].read())
     assert (report.job_id, report.run_id, report.problems, report.omitted) == ("a", "run1", PROBLEMS, 0)
     assert [finding.line for finding in report.findings] == list(range(1, PROBLEMS + 1))
+    assert [(kind.kind, kind.count, len(kind.places)) for kind in report.errors] == [
+        ("label-class", PROBLEMS, PLACES_PER_KIND)
+    ]
 
     claim(jobs)
-    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
     jobs.fail_run("train_yolo", "run1", f"check_dataset: {error}")
     link = requests.get(f"{url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
     assert link.endswith("/jobs/a/dataset-report")
@@ -78,6 +86,35 @@ def test_all_that_a_check_found_is_in_s3_and_over_the_api(
     assert DatasetReport.model_validate(served.json()) == report
     s3_client.put_object(Bucket=bucket, Key="reports/a/dataset.json", Body=b"<script>")
     assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+
+
+def test_what_is_peculiar_about_good_data_is_in_s3_and_over_the_api(
+    url: str, tmp_path: Path, jobs: JobRepository
+) -> None:
+    claim(jobs)
+    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+    check_job_dataset(job_with(_peculiar(tmp_path / "data")), context_of({}))
+    report = DatasetReport.model_validate(
+        requests.get(f"{url}/jobs/a/dataset-report", timeout=60).json(), strict=False
+    )
+    assert (report.problems, report.errors, report.findings) == (0, [], [])
+    assert {kind.kind: kind.count for kind in report.warnings} == {"duplicate-rows": 2, "leaked-images": 1}
+    (leaked,) = (kind for kind in report.warnings if kind.kind == "leaked-images")
+    assert str(leaked.places[0]) == "images/val/0.png: images/train/0.png of train is the same"
+    assert [(count.name, count.train > 0, count.val > 0) for count in report.class_table] == [
+        ("box", True, True),
+        ("arrow", True, True),
+    ]
+
+
+def _peculiar(folder: Path) -> Path:
+    """Data of which an image is in both splits, with a label line that is repeated twice."""
+    data = build("detect", folder)
+    for kind, suffix in (("images", "png"), ("labels", "txt")):
+        shutil.copy(folder / kind / "train" / f"0.{suffix}", folder / kind / "val" / f"0.{suffix}")
+    label = folder / "labels" / "train" / "3.txt"
+    label.write_text(label.read_text() + f"{label.read_text().splitlines()[0]}\n" * 2)
+    return data
 
 
 @pytest.mark.usefixtures("connected")

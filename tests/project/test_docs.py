@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from include import limits
+from include.datasets.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"KIB", "MIB", "GIB"}
@@ -87,3 +88,10 @@ def test_every_limit_is_documented() -> None:
     for name, value in values.items():
         shown = {f"{value:,}", limits.in_words(value), f"{value // 10**6} megapixels"}
         assert any(re.search(rf"\b{re.escape(text)}\b", documentation) for text in shown), name
+
+
+def test_every_kind_of_finding_is_documented_as_reports_word_it() -> None:
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        reason = f": {kind.reason}" if kind.reason else ""
+        assert f"| `{name}` | {kind.title} | {kind.remedy}{reason} |" in text
