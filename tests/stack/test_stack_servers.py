@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+import requests
 
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
@@ -131,3 +133,25 @@ def test_damaged_credentials_are_named(tmp_path: Path) -> None:
     stack.state.credentials_file.write_text("{")
     with pytest.raises(StackError, match="credentials is not readable as JSON"):
         stack.start_servers(quiet())
+
+
+@pytest.mark.parametrize(
+    ("foreign", "method", "allowed"), [(False, "PUT", True), (True, "PUT", False), (False, "GET", False)]
+)
+def test_only_pages_of_this_airflow_may_send_files_and_read_none(
+    own_stack: Stack, foreign: bool, method: str, allowed: bool
+) -> None:
+    own_stack.start_servers(quiet())
+    origin = "https://elsewhere.example" if foreign else own_stack.url
+    answer = requests.options(
+        f"{own_stack.s3.endpoint_url}/{DEFAULT_BUCKET}/uploads/x/y.zip",
+        headers={
+            "Origin": origin,
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": "if-none-match",
+        },
+        timeout=30,
+    )
+    methods = answer.headers.get("Access-Control-Allow-Methods", "")
+    is_allowed = answer.headers.get("Access-Control-Allow-Origin") == origin and method in methods
+    assert is_allowed is allowed, answer.headers
