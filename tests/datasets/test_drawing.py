@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    folder = tmp_path / "drawn"
-    folder.mkdir()
-    return folder
+    return tmp_path / "drawn"
 
 
 def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:

@@ -51,6 +51,8 @@ def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) ->
     import cv2
 
     layout = read_layout(Place.from_json(place), task, split)
+    folder = Path(target)
+    folder.mkdir(exist_ok=True)
     drawn: list[dict[str, str]] = []
     for part, sample in _choose(layout, split):
         picture = _draw(sample, layout)
@@ -58,9 +60,9 @@ def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) ->
             log.info("%s was not drawn as a sample.", layout.relative_name(sample.image))
             continue
         name = f"{len(drawn)}.jpg"
-        cv2.imwrite(str(Path(target, name)), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         drawn.append({"name": name, "split": part, "image": sample.name})
-    Path(target, INDEX).write_text(json.dumps(drawn), encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(drawn), encoding="utf-8")
 
 
 def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
