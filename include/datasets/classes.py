@@ -1,4 +1,4 @@
-"""The dataset layout for classify: one folder per class in train/ and val/."""
+"""The dataset layout for classify: one folder per class, in train/ and val/ or without a division."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.boundary import Boundary
+from include.datasets.division import divide
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Finding
 from include.datasets.samples import Layout, circular_link_warnings, images_below, resolve_samples
@@ -14,6 +15,7 @@ from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from include.datasets.division import NamedImage
     from include.datasets.rules import Split
     from include.datasets.samples import Place, Sample
 
@@ -28,7 +30,8 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 def read_class_folders(place: Place, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with; the latter are those of `split`.
 
-    The classes are the folders of train/ that contain images, in torchvision's order.
+    The classes are the folders of train/ that contain images, in torchvision's order. Without a train/, the
+    images of each class are divided as Ultralytics divides them.
     """
     if place.path.is_file():
         raise DatasetError(
@@ -37,13 +40,8 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
         )
     boundary = Boundary(place.folder, place.source, place.barred)
     root = _find_root(place.path, boundary)
-    folders: dict[str, Path] = {"train": root / "train"}
-    if split not in folders:
-        folders[split] = _find_validation(root, split, place.source)
-    splits = {
-        name: resolve_samples(_limit_count(IMAGES, _find_images(folder, boundary), place.source), boundary)
-        for name, folder in folders.items()
-    }
+    folders, images = _find_splits(root, split, boundary)
+    splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
@@ -51,8 +49,26 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
             f"{CLASSES:,} classes"
         )
     _require_complete(place.source, names, folders, splits)
-    warnings = (*circular_link_warnings(boundary), *_empty_folder_warnings(folders["train"], names))
+    warnings = (
+        *circular_link_warnings(boundary),
+        *_empty_folder_warnings(folders["train"], names),
+        *(_division_warnings(splits) if folders["train"] == root else ()),
+    )
     return Layout(root, "classify", dict(enumerate(names)), splits, validation=split, warnings=warnings)
+
+
+def _find_splits(
+    root: Path, split: Split, boundary: Boundary
+) -> tuple[dict[str, Path], dict[str, list[NamedImage]]]:
+    """Return the folder and the images of train and of the split to validate with."""
+    folders: dict[str, Path] = {"train": root / "train"}
+    if folders["train"].is_dir():
+        if split not in folders:
+            folders[split] = _find_validation(root, split, boundary.source)
+        return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
+    train, rest = divide(_list_images(root, boundary))
+    images = {"train": train} if split == "train" else {"train": train, split: rest}
+    return dict.fromkeys(images, root), images
 
 
 def _find_validation(root: Path, split: Split, source: str) -> Path:
@@ -71,7 +87,12 @@ def _class_of(sample: Sample) -> str:
 def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Finding]:
     for name in _list_visible_folders(train):
         if name not in names:
-            yield Finding(f"train/{name}/", None, "there is no image in it", "empty-folders")
+            yield Finding(f"{train.name}/{name}/", None, "there is no image in it", "empty-folders")
+
+
+def _division_warnings(splits: Mapping[str, tuple[Sample, ...]]) -> Iterator[Finding]:
+    counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
+    yield Finding("the class folders", None, f"there is no train/: they are divided, {counts}", "divided")
 
 
 def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
@@ -81,9 +102,12 @@ def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     visible = _list_visible_folders(folder)
     if len(visible) == 1 and depth < FOLDER_DEPTH:
         return _find_root(folder / visible[0], boundary, depth + 1)
+    filled = [name for name in visible if any(images_below(folder / name, boundary))]
+    if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
+        return folder
     raise DatasetError(
         f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/ that "
-        "contain a folder for each class"
+        "contain a folder for each class, or only a folder for each class"
     )
 
 
@@ -91,16 +115,18 @@ def _list_visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _find_images(split: Path, boundary: Boundary) -> Iterator[tuple[Path, None, str]]:
+def _list_images(folder: Path, boundary: Boundary) -> list[NamedImage]:
+    return list(_limit_count(IMAGES, _find_images(folder, boundary), boundary.source))
+
+
+def _find_images(split: Path, boundary: Boundary) -> Iterator[NamedImage]:
     boundary.require_walkable(split)
     for name in _list_visible_folders(split):
         for image in images_below(split / name, boundary):
             yield split / name / image, None, f"{name}/{image}"
 
 
-def _limit_count(
-    limit: int, images: Iterator[tuple[Path, None, str]], source: str
-) -> Iterator[tuple[Path, None, str]]:
+def _limit_count(limit: int, images: Iterator[NamedImage], source: str) -> Iterator[NamedImage]:
     for number, image in enumerate(images, start=1):
         if number > limit:
             raise DatasetError(

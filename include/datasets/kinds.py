@@ -115,6 +115,11 @@ WARNINGS = {
         "nothing is measured for these classes",
     ),
     "class-names": _warning("names that several classes have", "give each class a name of its own"),
+    "divided": _warning(
+        "class folders without train/ and val/",
+        "put the images into train/ and val/ if the division matters",
+        "80 % of each class are trained on, the same ones as by Ultralytics",
+    ),
     "empty-folders": _warning(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
     ),

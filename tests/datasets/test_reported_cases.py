@@ -242,3 +242,26 @@ def test_an_image_of_another_number_of_channels_is_named(folder: Path) -> None:
     for image in (folder / "images").rglob("*.png"):
         Image.open(image).convert("RGBA").save(image)
     assert not warnings(folder, "detect")
+
+
+def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
+    from ultralytics.data.split import split_classify_dataset
+
+    for name in ("cat", "dog"):
+        (folder / name / "more").mkdir(parents=True)
+        for number in range(11):
+            image = folder / name / ("more" if number % 3 else "") / f"{number}.png"
+            Image.effect_noise((16, 16), 10 + number).save(image)
+    divided = split_classify_dataset(folder)
+    layout = _layout(folder, "classify")
+    for split in ("train", "val"):
+        expected = sorted(str(path.relative_to(divided / split)) for path in (divided / split).rglob("*.png"))
+        assert [sample.name for sample in layout.splits[split]] == expected
+    assert warnings(folder, "classify") == {"divided": 1}
+
+
+def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
+    build("classify", folder)
+    (folder / "train").rename(folder / "trian")
+    with pytest.raises(DatasetError, match="has no train/; classify takes"):
+        _layout(folder, "classify")
