@@ -10,12 +10,15 @@ from include.datasets.findings import Finding
 from include.datasets.images import ImageRules, UnusableImage, read_image
 from include.datasets.label_lines import CheckedLabels, LabelRules
 from include.datasets.labels import check_labels
+from include.datasets.maps import EMPTY_MAP, check_map, map_rules
 from include.limits import PLACES_PER_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.datasets.images import ImageFacts, ImageReader
+    from include.datasets.depths import DepthRules
+    from include.datasets.images import ImageFacts
+    from include.datasets.masks import MaskRules
     from include.datasets.rules import CheckRules
     from include.datasets.samples import Layout, Sample
 
@@ -26,6 +29,8 @@ class SampleRules:
 
     images: ImageRules
     labels: LabelRules
+    maps: MaskRules | DepthRules | None
+    """The rules for the labels of each pixel; None if labels are lines of text, which follow `labels`."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
 
@@ -36,6 +41,7 @@ class SampleRules:
         return cls(
             ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),
             LabelRules(layout.task, len(layout.names), (keypoints[0], keypoints[1]), rules.single_cls),
+            map_rules(layout),
             {name: number for number, name in layout.names.items()},
         )
 
@@ -56,27 +62,32 @@ class CheckedSample:
     """Number of warnings by kind that are not among the findings."""
 
 
-def check_sample(
-    sample: Sample, layout: Layout, rules: SampleRules, read: ImageReader = read_image
-) -> CheckedSample:
-    """Check an image, which `read` opens, and its labels."""
+def check_sample(sample: Sample, layout: Layout, rules: SampleRules) -> CheckedSample:
+    """Check an image and its labels."""
     findings, image = [], None
     file = layout.relative_name(sample.image)
     try:
-        image = read(sample.image, sample.name, rules.images)
+        image = read_image(sample.image, sample.name, rules.images)
     except UnusableImage as problem:
         findings.append(Finding(file, None, str(problem), problem.kind))
     if sample.label is None:
         folder = sample.name.partition("/")[0]
         classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
         return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
-    if not sample.label.is_file():
-        findings.append(Finding(file, None, "it has no label file", "missing-labels"))
-        return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
-    labels = check_labels(sample.label, rules.labels, (image.width, image.height) if image else None)
     name = layout.relative_name(sample.label)
-    if not labels.problems and not labels.objects:
-        findings.append(Finding(name, None, "it is empty", "empty-labels"))
+    size = (image.width, image.height) if image else None
+    if not sample.label.is_file():
+        missing = Finding(file, None, "it has no label file", "missing-labels")
+        if rules.maps is not None:
+            missing = Finding(file, None, f"it has no {name}", "label-map")
+        findings.append(missing)
+        return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
+    if rules.maps is None:
+        labels, empty = check_labels(sample.label, rules.labels, size), ("it is empty", "empty-labels")
+    else:
+        labels, empty = check_map(sample.label, sample.suffix, rules.maps, size), EMPTY_MAP
+    if not labels.problems and labels.empty and image:
+        findings.append(Finding(name, None, *empty))
     findings += [Finding(name, found.line, found.message, found.kind) for found in labels.problems]
     warnings = labels.warnings[:PLACES_PER_KIND]
     findings += [Finding(name, found.line, found.message, found.kind) for found in warnings]

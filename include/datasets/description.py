@@ -7,8 +7,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.data_yaml import load_yaml
+from include.datasets.depths import read_depth_keys
 from include.datasets.errors import DatasetError
 from include.datasets.keypoints import read_keypoints
+from include.datasets.label_files import DEPTHS, MASKS, TEXT, mask_files
+from include.datasets.masks import read_mask_keys
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
 from include.plain_text import is_one_line
 from include.refusals import show_value
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.boundary import Boundary
+    from include.datasets.label_files import LabelFiles
     from include.datasets.rules import Split
 
 _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
@@ -28,7 +32,7 @@ class Description:
     """The content of a data YAML.
 
     splits maps train and the split to validate with to paths as written; extras are the other keys that
-    Ultralytics reads.
+    Ultralytics reads, with the masks_dir of every view. labels says where the labels of an image are.
     """
 
     file: Path
@@ -36,6 +40,7 @@ class Description:
     splits: Mapping[str, list[str]]
     names: dict[int, str]
     extras: Mapping[str, Any] = field(default_factory=dict)
+    labels: LabelFiles = TEXT
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
@@ -77,12 +82,15 @@ def read_description(file: Path, task: str, source: str, split: Split = "val") -
         if not isinstance(data, dict):
             raise ValueError("it must be a mapping with train, val and names")  # noqa: TRY004, TRY301  one sentence for all
         data["val"] = data.get("val") or data.get("validation")
+        names = _names(data)
+        maps, labels = _maps(data, task, len(names))
         description = Description(
             file=file,
             path=_text_or_none(data, "path"),
             splits={name: _paths(data, name) for name in dict.fromkeys(("train", split))},
-            names=_names(data),
-            extras=_extras(data, task),
+            names=names,
+            extras=_extras(data, task) | maps,
+            labels=labels,
         )
     except OSError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} cannot be read: {error}") from error
@@ -193,3 +201,11 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
             )
         return {"channels": channels}
     return {"channels": channels} | read_keypoints(data)
+
+
+def _maps(data: Mapping[str, Any], task: str, classes: int) -> tuple[dict[str, Any], LabelFiles]:
+    """Return where the labels are, and the keys of the tasks whose labels say something about each pixel."""
+    if task == "depth":
+        return read_depth_keys(data), DEPTHS
+    keys = read_mask_keys(data, classes) if task == "semantic" else {}
+    return (keys | {"masks_dir": MASKS}, mask_files(keys["masks_dir"])) if keys else ({}, TEXT)

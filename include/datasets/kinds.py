@@ -56,9 +56,11 @@ ERRORS = {
         _LEFT_OUT,
     ),
     "label-mixed": Kind("files that mix boxes and outlines", "use one kind of label in each file", _LEFT_OUT),
-    "label-map": Kind("masks or depth maps that training cannot use", "correct them", _LEFT_OUT),
+    "label-map": Kind("masks or depth maps that training cannot use", "correct or add them", _LEFT_OUT),
     "no-labels": Kind("splits without labels", "put the label files where each is expected"),
-    "nothing-to-learn": Kind("splits without a labelled object", "label some images of the split"),
+    "nothing-to-learn": Kind(
+        "splits with nothing to learn from, or to measure", "label some images of the split"
+    ),
     "annotations": Kind(
         "problems of COCO annotations", "correct them as each says, or export the dataset again"
     ),
@@ -87,6 +89,11 @@ WARNINGS = {
     ),
     "empty-labels": _warning(
         "images with an empty label file", "label them, unless nothing is on them", "they count as background"
+    ),
+    "empty-maps": _warning(
+        "masks without a class and depth maps without a distance",
+        "label them, or remove the images",
+        "nothing is learnt from them",
     ),
     "tiny-boxes": _warning(
         f"boxes of at most {TINY_PIXELS} pixels",

@@ -74,13 +74,22 @@ class CheckedLabels:
     """Number of objects by class id as written."""
     outlines: bool = False
     """Whether the objects are outlines, not boxes."""
+    teaches: bool = False
+    """Whether a map has pixels to learn from even without a class: those of a background, or distances."""
+    measurable: bool = True
+    """Whether a validation can measure anything with them."""
     sha256: str | None = None
     """Of the file; None if it cannot be read."""
 
     @property
     def objects(self) -> int:
-        """Number of objects, without repeated lines."""
+        """Number of objects, without repeated lines; in a mask, of classes."""
         return sum(self.classes.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be learnt from them, but that an image is empty."""
+        return not self.objects and not self.teaches
 
     def warn(self, line: int, message: str, kind: str) -> None:
         """Add a warning."""

@@ -1,4 +1,4 @@
-"""The dataset layout for detect, segment, pose and obb: images with a label file each."""
+"""The dataset layout of all tasks but classify: images with a file of labels each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.boundary import Boundary, DatasetRoots, resolve
+from include.datasets.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.description import find_description, read_description
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Finding
@@ -26,7 +26,7 @@ from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, RE
 from include.refusals import show_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from include.datasets.description import Description
     from include.datasets.rules import Split
@@ -45,8 +45,8 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
     splits = {name: reader.read(name) for name in description.splits}
-    warnings = circular_link_warnings(boundary)
-    return Layout(root, task, description.names, splits, description.extras, split, warnings)
+    warnings, labels = circular_link_warnings(boundary), description.labels
+    return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
 def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
@@ -113,7 +113,37 @@ class _Reader:
                     "the limit; list each fewer times, or train for more epochs"
                 )
             own = self.fetched and image.is_relative_to(self.boundary.folder)
-            yield image, label_path(image, self.boundary.folder if own else None), repeat + name
+            possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
+            if self.description.labels.are_images:
+                self._require_apart(image, name, possible[0])
+            yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
+
+    def _require_apart(self, image: Path, name: str, label: Path) -> None:
+        """Raise DatasetError if the labels, which are images as well, would count as images to train on."""
+        folder, kept = self.description.labels.folder, self.boundary.relative_name(image)
+        start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
+        if label.parent == image.parent:
+            raise DatasetError(
+                f"{start} is not below a folder named images, so its labels would lie next to it and "
+                f"count as images; move the images into images/, and their labels into {folder}/"
+            )
+        if "images" in Path(name).parts[:-1]:
+            raise DatasetError(
+                f"{start} is below a folder named images within its split, so its labels would lie in the "
+                f"split, too; let the split be that folder, and the labels be in {folder}/ beside it"
+            )
+
+    def _find_first(self, possible: Sequence[Path]) -> Path:
+        """Return the first of these files that exists, or else the first."""
+        for path in possible:
+            try:
+                self.boundary.resolve_file(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except LeadsOutside:  # which resolve_samples reports
+                pass
+            return path
+        return possible[0]
 
     def _resolve(self, split: str, path: str) -> Path:
         """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
@@ -190,14 +220,3 @@ def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
     except (OSError, ValueError) as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error
-
-
-def label_path(image: Path, below: Path | None = None) -> Path:
-    """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
-
-    Only the part of the path under `below` is changed, so that the location of the cache does not matter.
-    """
-    base = below or Path("/")
-    inner = f"{os.sep}{image.relative_to(base)}"
-    swapped = f"{os.sep}labels{os.sep}".join(inner.rsplit(f"{os.sep}images{os.sep}", 1))
-    return base / f"{swapped.rsplit('.', 1)[0]}.txt".lstrip(os.sep)

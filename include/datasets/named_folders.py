@@ -11,11 +11,13 @@ from typing import Any
 
 from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
+from include.datasets.label_files import DEPTHS, MASKS, TEXT
 from include.datasets.samples import is_image
 from include.datasets.text import read_lines
 from include.limits import IMAGES, PATH_BYTES
 
 _SPLITS = ("train", "val", "validation", "test")
+_LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
 """If a list names images in more folders, the folders that contain these are taken."""
@@ -80,7 +82,7 @@ def _with_labels(images: set[str], masks: list[str]) -> list[str]:
     for folder in images:
         before, found, after = f"/{folder}/".rpartition("/images/")
         if found:
-            folders |= {f"{before}/{kind}/{after}".strip("/") for kind in ("labels", "masks", *masks)}
+            folders |= {f"{before}/{kind}/{after}".strip("/") for kind in (*_LABELS, *masks)}
     return sorted({joined for folder in folders if (joined := _join("", folder)) is not None})
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from include.datasets.label_files import DEPTHS
 from include.limits import FOLDER_DEPTH, NAME_BYTES, PATH_BYTES
 
-_USELESS_SUFFIXES = (".cache", ".npy")
+_CACHES, _ARRAYS = ".cache", ".npy"
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
@@ -39,10 +40,12 @@ def is_ignored(parts: tuple[str, ...]) -> bool:
     """Return whether the file is never trained on: hidden files, macOS's resource forks, caches.
 
     Ultralytics unpickles a `*.cache` next to labels and trains on an `*.npy` next to its image. In an
-    untrusted archive, the first would run its author's code and the second would replace the image.
+    untrusted archive, the first would run its author's code and the second would replace the image. Only
+    below a folder named depth an `*.npy` is a depth map.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)
-        or parts[-1].lower().endswith(_USELESS_SUFFIXES)
+        or parts[-1].lower().endswith(_CACHES)
+        or (parts[-1].lower().endswith(_ARRAYS) and DEPTHS.folder not in parts[:-1])
         or parts[-1] == "Thumbs.db"
     )

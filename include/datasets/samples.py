@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from include.datasets.boundary import LeadsOutside, resolve
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Finding
+from include.datasets.label_files import TEXT
 from include.limits import FINDINGS, FOLDER_DEPTH
 from include.refusals import show_value
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from include.datasets.boundary import Boundary
+    from include.datasets.label_files import LabelFiles
     from include.datasets.rules import Split
 
 # IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
@@ -30,12 +33,14 @@ class Sample:
     """One image of a split.
 
     image is the file with all links resolved; label is its label file, which need not exist (None for
-    classify); name is the image's path within the split.
+    classify); name is the image's path within the split. suffix is that of the label file's name before its
+    links were resolved.
     """
 
     image: Path
     label: Path | None
     name: str
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Layout:
     """The split to validate with."""
     warnings: tuple[Finding, ...] = ()
     """What was peculiar when its files were listed."""
+    labels: LabelFiles = TEXT
+    """Where the labels of an image are."""
 
     def relative_name(self, path: Path) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
@@ -164,7 +171,8 @@ def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Bo
 
     samples = []
     for image, label, name in named:
-        samples.append(Sample(resolve_one(image), label and resolve_one(label), name))
+        suffix = sys.intern(label.suffix) if label else ""
+        samples.append(Sample(resolve_one(image), label and resolve_one(label), name, suffix))
         if len(findings) >= FINDINGS:
             break
     if findings:

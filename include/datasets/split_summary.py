@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.datasets.findings import Finding
+from include.datasets.maps import explain_immeasurable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,17 +19,18 @@ class SplitSummary:
 
     def __init__(self, split: str) -> None:
         self._split = split
-        self._images = self._labelled = self._objects = 0
+        self._images = self._labelled = self._filled = 0
         self._boxes = self._outlines = 0
-        self._bad = False
+        self._bad = self._measurable = False
 
     def add(self, checked: CheckedSample) -> None:
         """Count an image."""
         labels = checked.labels
         self._images += 1
         self._labelled += checked.labelled
-        self._objects += labels.objects
+        self._filled += not labels.empty
         self._bad = self._bad or bool(labels.problems)
+        self._measurable = self._measurable or (labels.measurable and not labels.empty)
         if labels.objects:
             self._outlines += labels.outlines
             self._boxes += not labels.outlines
@@ -40,9 +42,15 @@ class SplitSummary:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
             yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")
-        elif not self._objects and not self._bad:
-            message = f"all label files are empty; {self._explain_need()}"
+        elif not self._filled and not self._bad:
+            what = "all label files are empty"
+            if layout.labels.are_images:
+                what = "every pixel is ignored, or of an unknown distance"
+            message = f"{what}; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
+        elif layout.task == "depth":
+            if self._split == layout.validation and not self._measurable and not self._bad:
+                yield Finding(self._split, None, explain_immeasurable(layout), "nothing-to-learn")
         elif not objects and not self._bad:
             message = f"no label is of one of the chosen classes; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
@@ -54,8 +62,8 @@ class SplitSummary:
         first = layout.splits[self._split][0]
         return (
             f"no image of {self._split} has a label file; for {layout.relative_name(first.image)} it is "
-            "expected here (the last folder named 'images' in the path becomes 'labels'; without one, next "
-            f"to the image): {self._explain_need()}"
+            f"expected here (the last folder named 'images' in the path becomes {layout.labels.folder!r}; "
+            f"without one, next to the image): {self._explain_need()}"
         )
 
     def _explain_need(self) -> str:

@@ -21,7 +21,7 @@ class Tally:
     """The number of objects, and of images with one, by split and class that a training distinguishes."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
-        self._names = [MERGED] if rules.single_cls else [names[number] for number in sorted(names)]
+        self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
         self._rules = rules
         self._objects: dict[str, array[int]] = {}
         self._images: dict[str, array[int]] = {}

@@ -11,7 +11,6 @@ from include.datasets.duplicates import Digests, find_duplicate_images
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Collection, Finding, is_error
 from include.datasets.fingerprint import ContentDigest
-from include.datasets.images import read_image
 from include.datasets.manifest import write_manifest
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from include.datasets.checked_sample import CheckedSample
     from include.datasets.class_table import ClassCount
     from include.datasets.findings import FoundKind
-    from include.datasets.images import ImageFacts, ImageReader
+    from include.datasets.images import ImageFacts
     from include.datasets.samples import Layout, Sample
 
 _USUAL_RULES = CheckRules()
@@ -50,14 +49,12 @@ def validate(
     source: str,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
-    read: ImageReader = read_image,
 ) -> Validated:
-    """Open every image, with `read`, and every label file.
+    """Open every image and label file; raise DatasetError listing problems by kind, file and line.
 
-    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
-    which lists the problems by kind, file and line.
+    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path.
     """
-    check = _Check(layout, source, rules, read)
+    check = _Check(layout, source, rules)
     for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
         check.add(finding)
     content = ContentDigest(layout)
@@ -78,13 +75,14 @@ def validate(
 class _Check:
     """One pass through a dataset, with what it has found so far."""
 
-    def __init__(self, layout: Layout, source: str, rules: CheckRules, read: ImageReader) -> None:
-        self._layout, self._source, self._read = layout, source, read
+    def __init__(self, layout: Layout, source: str, rules: CheckRules) -> None:
+        self._layout, self._source = layout, source
         self._samples = SampleRules.of(layout, rules)
         # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
         self._errors: dict[Finding, None] = {}
         self.warnings = Collection()
-        self.tally = Tally(layout.names, rules)
+        # The single name of a depth dataset is not a class.
+        self.tally = Tally({} if layout.task == "depth" else layout.names, rules)
         self.digests = Digests()
         total = sum(map(len, layout.splits.values()))
         self._progress = Progress(f"Checking {source}", total, "images")
@@ -117,7 +115,7 @@ class _Check:
             self.add(finding)
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
-        checked = check_sample(sample, self._layout, self._samples, self._read)
+        checked = check_sample(sample, self._layout, self._samples)
         self._progress.advance()
         return checked
 

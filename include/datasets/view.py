@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.labelled import label_path
+from include.datasets.label_files import label_path
 from include.datasets.layout import read_layout
 from include.datasets.progress import Progress
 from include.datasets.samples import Place
@@ -44,7 +44,8 @@ def fill_view(layout: Layout, partial: Path, final: Path) -> None:
             _link(image, sample.image, final.parent)
             if sample.label and sample.label.is_file():
                 # Where Ultralytics will look for it, which also depends on folder names within the split.
-                _link(label_path(image, partial), sample.label, final.parent)
+                label = label_path(image, partial, layout.labels.in_view, sample.suffix)
+                _link(label, sample.label, final.parent)
             progress.advance()
     _write_description(layout, partial, final)
 

@@ -72,7 +72,7 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
     """
     if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):
-            if not is_whole(image):
+            if not image.is_symlink() and not is_whole(image):  # a link leads to a depth map
                 log.info("Removing %s, which an interrupted training run did not finish writing.", image)
                 image.unlink()
     os.ftruncate(descriptor, 0)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 from PIL import Image
@@ -79,6 +80,26 @@ def test_whatever_an_image_is(fuzz: Fuzz, tmp_path: Path) -> None:
     image = tmp_path / "images/train/0.png"
     inputs = st.sampled_from(list(_in_every_format(image))).flatmap(strategies.corrupted)
     fuzz(inputs, image.write_bytes, lambda: _check(tmp_path, "detect"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("semantic", "masks/train/0.png"),
+        ("depth", "depth/train/0.png"),
+        ("depth", "depth/train/0.npy"),
+    ],
+)
+def test_whatever_a_map_is(fuzz: Fuzz, tmp_path: Path, task: str, name: str) -> None:
+    tiny_datasets.build(task, tmp_path, train=1, val=1, size=16)
+    file = tmp_path / name
+    if file.suffix == ".npy":
+        file.with_suffix(".png").unlink()
+        np.save(file, np.ones((16, 16), np.float32))
+        seeds = st.just(file.read_bytes())
+    else:
+        seeds = st.sampled_from([file.read_bytes(), *_in_every_format(file)])
+    fuzz(seeds.flatmap(strategies.corrupted), file.write_bytes, lambda: _check(tmp_path, task), tmp_path)
 
 
 def _in_every_format(image: Path) -> Iterator[bytes]:

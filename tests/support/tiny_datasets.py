@@ -1,7 +1,7 @@
 """Tiny valid datasets for every task: drawn shapes, a few images of 64 pixels, a second to train an epoch.
 
 Shapes are polygons with known corners, so that one drawing gives the labels of every task: its box, its
-outline, its oriented box, its corners as keypoints, its class.
+outline, its oriented box, its corners as keypoints, its class; the class or the distance of each pixel.
 """
 
 from __future__ import annotations
@@ -12,11 +12,21 @@ import cv2
 import numpy as np
 import yaml
 
+from include.training.contract import TASKS as TASKS  # noqa: PLC0414 - together with their data
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-TASKS = ("detect", "segment", "classify", "pose", "obb")
 CLASSES = ("box", "arrow")
+IGNORED = 255
+MAPS = {"semantic": "masks", "depth": "depth"}
+"""Where the tasks that say something about each pixel have their maps."""
+
+MAP_KEYS: dict[str, dict[str, object]] = {
+    "semantic": {"masks_dir": MAPS["semantic"]},
+    "depth": {"names": {0: "depth"}, "depth_scale": 1000},
+}
+"""What the data YAML says about them."""
 
 _CORNERS = {
     "box": np.array([[-1, -0.6], [1, -0.6], [1, 0.6], [-1, 0.6]]),
@@ -49,9 +59,13 @@ def _classify(split: Path, index: int, size: int, rng: np.random.Generator) -> N
 def _labelled(task: str, folder: Path, split: str, index: int, size: int, rng: np.random.Generator) -> None:
     names = list(rng.permutation(CLASSES))[: 1 + index % 2]
     image, corners = _draw(names, size, rng)
-    for kind in ("images", "labels"):
+    for kind in ("images", MAPS.get(task, "labels")):
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / "images" / split / f"{index}.png"), image)
+    if task in MAPS:
+        pixels = pixel_map(task, [CLASSES.index(name) for name in names], corners, (size, size))
+        cv2.imwrite(str(folder / MAPS[task] / split / f"{index}.png"), pixels)
+        return
     lines = [
         label(task, CLASSES.index(name), shape / size) for name, shape in zip(names, corners, strict=True)
     ]
@@ -74,6 +88,25 @@ def _draw(names: list[str], size: int, rng: np.random.Generator) -> tuple[np.nda
     return image, outlines
 
 
+def pixel_map(task: str, classes: list[int], outlines: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Return the class of each pixel, those around the shapes ignored, or its distance in millimetres.
+
+    The ground comes closer from top to bottom, the shapes stand on it, and a corner has no known distance.
+    size is width and height.
+    """
+    width, height = size
+    if task == "semantic":
+        pixels = np.full((height, width), IGNORED, np.uint8)
+        values = classes
+    else:
+        pixels = np.repeat(np.linspace(4000, 2500, height).astype(np.uint16)[:, None], width, axis=1)
+        pixels[: height // 8, : width // 8] = 0
+        values = [1000 + 500 * class_id for class_id in classes]
+    for value, outline in zip(values, outlines, strict=True):
+        cv2.fillPoly(pixels, [outline.round().astype(np.int32)], value)
+    return pixels
+
+
 def label(task: str, class_id: int, corners: np.ndarray) -> str:
     """One line of a label file, for corners (4, 2) as fractions of the image."""
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -88,12 +121,13 @@ def label(task: str, class_id: int, corners: np.ndarray) -> str:
 
 
 def _describe(task: str, folder: Path) -> Path:
-    description = {
+    description: dict[str, object] = {
         "path": str(folder.resolve()),
         "train": "images/train",
         "val": "images/val",
         "names": dict(enumerate(CLASSES)),
     }
+    description |= MAP_KEYS.get(task, {})
     if task == "pose":
         description |= {"kpt_shape": [4, 3], "flip_idx": [0, 1, 2, 3]}
     path = folder / "data.yaml"

@@ -1,0 +1,142 @@
+"""Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
+
+A map is a PNG of 16 bits, which `depth_scale` divides, or an array of fractions (.npy), in metres. A pixel
+that is zero, negative or not a number has no known distance. Ultralytics leaves out an image whose map cannot
+be read, with nothing but a line in the log. Here it is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.limits import IMAGE_PIXELS
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+NEAREST = 0.001
+"""Metres: a pixel that is nearer has no known distance to Ultralytics' loss and metrics."""
+
+_FEWEST_PIXELS = 10
+"""An image with fewer known distances counts neither in training nor in validation."""
+
+_SCALE = 1000
+_FARTHEST = 100.0
+"""Metres: Ultralytics' max_depth."""
+
+_STRETCH = 0.02
+"""How far the logarithms of both aspect ratios may be apart."""
+
+_ROWS = 256
+_PNG_MODES = {"I", "I;16"}
+
+
+@dataclass(frozen=True)
+class DepthRules:
+    """The rules that depth maps must follow."""
+
+    scale: float
+    """Divides the numbers in a PNG to give metres."""
+    farthest: float
+    """In metres; validation leaves out what is not nearer."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What a depth map says."""
+
+    known: bool
+    """Whether it has enough pixels with a known distance to train on."""
+    measurable: bool
+    """Whether it has enough pixels within the range that validation measures."""
+
+
+_UNKNOWN = Distances(known=False, measurable=False)
+
+
+def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
+    """Return the rules for a dataset whose data YAML has these keys."""
+    return DepthRules(extras.get("depth_scale", _SCALE), extras.get("max_depth") or _FARTHEST)
+
+
+def check_depth(
+    path: Path, suffix: str, size: tuple[int, int], rules: DepthRules
+) -> tuple[list[str], Distances]:
+    """Return what is wrong with a depth map, and what it says.
+
+    suffix tells the format; size is the width and height of its image.
+    """
+    try:
+        found = _open_array(path) if suffix == ".npy" else _open_png(path)
+    except _Unsuitable as problem:
+        return [str(problem)], _UNKNOWN
+    height, width = found.shape
+    if abs(math.log((width / height) / (size[0] / size[1]))) > _STRETCH:
+        shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
+        return [f"the map has {shapes}; give both the same aspect ratio"], _UNKNOWN
+    known = measurable = 0
+    for rows in _chunks(found):
+        metres = rows if suffix == ".npy" else rows / rules.scale
+        known += int(((metres > NEAREST) & (metres < math.inf)).sum())
+        measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
+    return [], Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
+
+
+class _Unsuitable(ValueError):
+    """The file is not a depth map; the text says why, and what to do."""
+
+
+def _open_array(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a malformed header makes NumPy raise all kinds of errors
+        problem = f"it is not an array in NumPy's format ({type(error).__name__}); save it with numpy.save"
+        raise _Unsuitable(problem) from None
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
+        raise _Unsuitable("it must hold an array of two dimensions of fractions, in metres; save it as such")
+    if found.size > IMAGE_PIXELS:
+        raise _Unsuitable(
+            f"it has more than {IMAGE_PIXELS // 10**6} million pixels, which is the limit; scale it down"
+        )
+    return found
+
+
+def _open_png(path: Path) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.format != "PNG" or image.mode not in _PNG_MODES:
+            raise _Unsuitable(
+                f"it is a {image.format} with pixels of kind {image.mode}; a depth map is a PNG of 16 bits "
+                "and one channel, or an array (.npy) in metres"
+            )
+        return np.asarray(image)
+
+
+def _chunks(found: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows in pieces, so that a large map takes little memory."""
+    import numpy as np
+
+    for start in range(0, len(found), _ROWS):
+        yield found[start : start + _ROWS].astype(np.float32)
+
+
+def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keys of a data YAML about distances, and return those that are set. Raises ValueError."""
+    given = {key: data[key] for key in ("depth_scale", "max_depth") if data.get(key) is not None}
+    for key, value in given.items():
+        if type(value) not in {int, float} or not 0 < value < math.inf:
+            meaning = "what the numbers in a PNG are divided by to give metres, such as 1000 for millimetres"
+            if key == "max_depth":
+                meaning = "the distance in metres from which on validation leaves pixels out"
+            raise ValueError(f"{key}: {show_value(value)} must be a positive number: {meaning}")
+    return given

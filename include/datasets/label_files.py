@@ -1,0 +1,72 @@
+"""Where the labels of an image are: next to it in a parallel folder, which depends on the task."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The place of an image's labels, relative to the image."""
+
+    folder: str
+    """The folder that takes the place of the last folder `images` in the image's path."""
+    suffixes: tuple[str, ...]
+    """Those that a label file may have; the first one that exists counts."""
+    in_view: str
+    """The same folder in a view, whatever it is called in the dataset."""
+    are_images: bool = False
+    """Whether labels are images themselves (or replace one), so that they must not lie among the images."""
+
+    def candidates(self, image: Path, below: Path | None = None) -> list[Path]:
+        """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
+
+        Only the part of the path under `below` is changed, so that the location of the cache does not matter.
+        """
+        return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
+
+
+TEXT = LabelFiles("labels", (".txt",), "labels")
+"""Lines of text, as `YOLODataset` of ultralytics/data/dataset.py reads them."""
+
+DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
+"""A distance for each pixel, as `DepthDataset` reads it."""
+
+MASKS = "masks"
+"""The `masks_dir` of every view, whatever that of the dataset is."""
+
+_MASK_SUFFIXES = (
+    "png",
+    "avif",
+    "bmp",
+    "dng",
+    "heic",
+    "heif",
+    "jp2",
+    "jpeg",
+    "jpg",
+    "mpo",
+    "tif",
+    "tiff",
+    "webp",
+)
+
+
+def mask_files(folder: str) -> LabelFiles:
+    """Return the place of masks, as `SemanticDataset` reads them. folder is `masks_dir` of the data YAML."""
+    return LabelFiles(folder, tuple(f".{suffix}" for suffix in _MASK_SUFFIXES), MASKS, are_images=True)
+
+
+def label_path(
+    image: Path, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
+) -> Path:
+    """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
+
+    Only the part of the path under `below` is changed.
+    """
+    base = below or Path("/")
+    inner = f"{os.sep}{image.relative_to(base)}"
+    swapped = f"{os.sep}{folder}{os.sep}".join(inner.rsplit(f"{os.sep}images{os.sep}", 1))
+    return base / f"{swapped.rsplit('.', 1)[0]}{suffix}".lstrip(os.sep)

@@ -1,0 +1,337 @@
+"""Masks and depth maps: what Ultralytics trains on is accepted, what it would leave out is named by file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from include.datasets.check import inspect_dataset
+from include.datasets.errors import DatasetError
+from include.datasets.findings import Finding
+from tests.support.dataset_steps import check_dataset, describe, materialize, refusal, roots_beside
+from tests.support.tiny_datasets import MAPS, build
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def mask(pixels: Any, mode: str | None = None, **options: Any) -> Change:
+    image = Image.fromarray(np.asarray(pixels))
+    return lambda path: (image.convert(mode) if mode else image).save(path, **options)
+
+
+def filled(value: int, kind: type = np.uint8, size: int = 64) -> np.ndarray:
+    return np.full((size, size), value, kind)
+
+
+def palette(colours: list[int], pixels: np.ndarray) -> Change:
+    image = Image.fromarray(pixels, "P")
+    image.putpalette(colours)
+    return image.save
+
+
+def fractions(path: Path) -> None:
+    path.unlink()
+    Image.fromarray(filled(0, np.float32)).save(path.with_suffix(".tiff"))
+
+
+CHECKER = np.indices((64, 64)).sum(axis=0).astype(np.uint8) % 2
+
+GOOD_MASKS: dict[str, Change] = {
+    "grey": mask(CHECKER),
+    "all ignored": mask(filled(255)),
+    "16 bits": lambda path: cv2.imwrite(str(path), CHECKER.astype(np.uint16)),
+    "one bit": mask(CHECKER * 255, "1"),
+    "palette of colours": palette([0, 0, 0, 128, 0, 0], CHECKER),
+    "palette of greys": palette([0, 0, 0, 1, 1, 1], CHECKER),
+    "grey in three channels": mask(np.repeat(CHECKER[..., None], 3, axis=2)),
+    "lossy but flat": mask(filled(0), format="JPEG"),
+}
+BAD_MASKS: dict[str, tuple[Change, str]] = {
+    "unknown id": (mask(filled(2)), "pixels have the ids 2, which are neither in 0..1 nor 255"),
+    "white for the class": (mask(CHECKER * 200), "have the ids 200"),
+    "ids above 255": (
+        lambda path: cv2.imwrite(str(path), filled(300, np.uint16)),
+        "have the ids 300",
+    ),
+    "colours": (mask(np.dstack([CHECKER * 90, CHECKER * 30, CHECKER * 200])), "pixels have the ids"),
+    "another size": (mask(filled(0, size=32)), "the mask has 32 x 32 pixels, its image 64 x 64"),
+    "fractions": (fractions, "its pixels are fractions"),
+    "text": (lambda path: path.write_text("no mask"), "not an image"),
+    "nothing": (lambda path: path.write_bytes(b""), "empty (0 bytes)"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:60]), "damaged"),
+    "missing": (Path.unlink, "it has no masks/train/"),
+}
+
+GOOD_DEPTHS: dict[str, Change] = {
+    "millimetres": lambda path: cv2.imwrite(str(path), filled(1500, np.uint16)),
+    "half the size": lambda path: cv2.imwrite(str(path), filled(1500, np.uint16, 32)),
+    "nothing known": lambda path: cv2.imwrite(str(path), filled(0, np.uint16)),
+    "array": lambda path: array(path, filled(2, np.float32)),
+    "array of halves": lambda path: array(path, filled(2, np.float16)),
+    "array with gaps": lambda path: array(path, np.where(CHECKER, np.nan, -1.0)),
+}
+BAD_DEPTHS: dict[str, tuple[Change, str]] = {
+    "8 bits": (mask(filled(15)), "it is a PNG with pixels of kind L"),
+    "colours": (mask(np.zeros((64, 64, 3), np.uint8)), "pixels of kind RGB"),
+    "a TIFF in disguise": (
+        lambda path: Image.fromarray(filled(15, np.uint16)).save(path, format="TIFF"),
+        "it is a TIFF",
+    ),
+    "another shape": (
+        lambda path: cv2.imwrite(str(path), np.full((64, 32), 1500, np.uint16)),
+        "the map has 32 x 64 pixels, its image 64 x 64",
+    ),
+    "array of whole numbers": (lambda path: array(path, filled(2, np.int32)), "of fractions, in metres"),
+    "array of colours": (lambda path: array(path, np.zeros((64, 64, 3))), "two dimensions"),
+    "pickle": (lambda path: array(path, np.array([{}], object)), "not an array in NumPy's format"),
+    "cut array": (
+        lambda path: array(path, filled(2, np.float32), cut=500),
+        "not an array in NumPy's format",
+    ),
+    "no array": (lambda path: array(path, filled(2, np.float32), cut=5), "not an array in NumPy's format"),
+    "text": (lambda path: path.write_text("no map"), "not an image"),
+    "missing": (Path.unlink, "it has no depth/train/"),
+}
+
+
+def array(path: Path, metres: np.ndarray, cut: int | None = None) -> None:
+    path.unlink()
+    file = path.with_suffix(".npy")
+    np.save(file, metres, allow_pickle=True)
+    if cut:
+        file.write_bytes(file.read_bytes()[:cut])
+
+
+def changed(task: str, folder: Path, changes: Collection[Change]) -> Path:
+    """A dataset whose first maps in train are these."""
+    data = build(task, folder, train=max(8, len(changes) + 1))
+    for index, change in enumerate(changes):
+        change(folder / MAPS[task] / "train" / f"{index}.png")
+    return data
+
+
+def used_by_ultralytics(data: Path, task: str) -> set[str]:
+    """The stems of the images that plain Ultralytics trains on, at the place where we show them to it."""
+    from ultralytics.data.dataset import DepthDataset, SemanticDataset
+    from ultralytics.data.utils import check_det_dataset
+
+    kind = {"semantic": SemanticDataset, "depth": DepthDataset}[task]
+    described = check_det_dataset(str(data), autodownload=False)
+    used = kind(img_path=described["train"], data=described, task=task, imgsz=64, augment=False)
+    for index in range(len(used.labels)):
+        assert (used.load_mask(index) if task == "semantic" else used._load_depth(index)) is not None
+    return {Path(label["im_file"]).stem for label in used.labels}
+
+
+@pytest.mark.parametrize(("task", "changes"), [("semantic", GOOD_MASKS), ("depth", GOOD_DEPTHS)])
+def test_what_ultralytics_trains_on_is_accepted_and_arrives(
+    task: str, changes: dict[str, Change], folder: Path, cache: Path
+) -> None:
+    data = changed(task, folder, changes.values())
+    everything = {path.stem for path in (folder / "images" / "train").iterdir()}
+    assert used_by_ultralytics(data, task) == everything
+    local = materialize(check_dataset(str(data), task, cache, None), cache, None)
+    assert used_by_ultralytics(local.data, task) == everything
+
+
+BAD: dict[str, dict[str, tuple[Change, str]]] = {"semantic": BAD_MASKS, "depth": BAD_DEPTHS}
+
+
+class Refused(NamedTuple):
+    problems: list[Finding]
+    used: set[str]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
+    """What our check and Ultralytics make of a dataset with every fault, by its task."""
+    found = {}
+    for task, faults in BAD.items():
+        folder = tmp_path_factory.mktemp(task)
+        data = changed(task, folder / "data", [change for change, _ in faults.values()])
+        with pytest.raises(DatasetError) as error:
+            check_dataset(str(data), task, folder / "cache", None)
+        found[task] = Refused(list(error.value.findings), used_by_ultralytics(data, task))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "fault"), [(task, fault) for task, faults in BAD.items() for fault in faults]
+)
+def test_what_ultralytics_would_leave_out_is_named(
+    task: str, fault: str, refused: dict[str, Refused]
+) -> None:
+    number = list(BAD[task]).index(fault)
+    (problem,) = (each for each in refused[task].problems if Path(each.file).stem == str(number))
+    assert problem.kind == "label-map"
+    assert BAD[task][fault][1] in str(problem)
+    assert str(number) not in refused[task].used
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "reason"),
+    [
+        ("semantic", {"masks_dir": "../masks"}, "masks_dir: '../masks' must be the folder"),
+        ("semantic", {"masks_dir": ["masks"]}, "masks_dir: ['masks'] must be the folder"),
+        ("semantic", {"label_mapping": [0, 1]}, "label_mapping: [0, 1] must map ids"),
+        ("semantic", {"label_mapping": {0: "sky"}}, "label_mapping: 0: 'sky' must map"),
+        ("semantic", {"label_mapping": {0: 256}}, "label_mapping: 0: 256 must map"),
+        ("semantic", {"label_mapping": {0: 0, 1: 7}}, "have the ids 1, which are neither in 0..1"),
+        ("semantic", {"names": [f"c{n}" for n in range(255)]}, "names: 255 classes are more than semantic"),
+        ("depth", {"depth_scale": 0}, "depth_scale: 0 must be a positive number"),
+        ("depth", {"depth_scale": "1000"}, "depth_scale: '1000' must be a positive number"),
+        ("depth", {"max_depth": -1}, "max_depth: -1 must be a positive number"),
+        ("depth", {"depth_scale": 1}, "val: every distance is 100 m or more"),
+    ],
+)
+def test_keys_that_a_training_would_fail_with_are_refused(
+    task: str, changes: dict[str, Any], reason: str, folder: Path, cache: Path
+) -> None:
+    build(task, folder)
+    describe(folder, **changes)
+    assert reason in refusal(folder, task, cache)
+
+
+def test_ids_are_mapped_to_classes(folder: Path, cache: Path) -> None:
+    build("semantic", folder)
+    for path in folder.rglob("masks/*/*.png"):
+        pixels = np.asarray(Image.open(path))
+        cv2.imwrite(str(path), np.choose(np.minimum(pixels, 2), [7, 11, 33]).astype(np.uint8))
+    assert "have the ids 7, 11, 33" in refusal(folder, "semantic", cache)
+    data = describe(folder, label_mapping={7: 0, "11": "1", 33: "ignore_label", -1: None})
+    local = materialize(check_dataset(str(data), "semantic", cache, None), cache, None)
+    assert len(used_by_ultralytics(local.data, "semantic")) == 8
+
+
+def test_masks_in_a_folder_of_another_name_are_the_same_data(folder: Path, cache: Path) -> None:
+    before = check_dataset(str(build("semantic", folder)), "semantic", cache, None)
+    shutil.move(folder / "masks", folder / "annotations" / "fine")
+    data = describe(folder, masks_dir="annotations/fine/")
+    reference = check_dataset(str(data), "semantic", cache, None)
+    assert reference.fingerprint == before.fingerprint
+    assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
+
+
+def test_outlines_are_drawn_into_masks_where_there_are_none(folder: Path, cache: Path) -> None:
+    from ultralytics.data.dataset import PolygonSemanticDataset
+    from ultralytics.data.utils import add_polygon_background, check_det_dataset
+
+    reference = check_dataset(str(build("segment", folder)), "semantic", cache, None)
+    local = materialize(reference, cache, None)
+    data = add_polygon_background(check_det_dataset(str(local.data)))
+    used = PolygonSemanticDataset(img_path=data["train"], data=data, task="semantic", imgsz=64, augment=False)
+    assert len(used.labels) == 8
+    assert set(np.unique(used.load_mask(1, (64, 64)))) == {0, 1, 2}
+    (folder / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "this is a detect label (5 columns), but task='semantic'" in refusal(folder, "semantic", cache)
+
+
+def test_a_png_is_preferred_to_an_array_as_ultralytics_does(folder: Path, cache: Path) -> None:
+    data = build("depth", folder)
+    np.save(folder / "depth" / "train" / "0.npy", np.zeros((3, 3, 3)))
+    assert len(used_by_ultralytics(data, "depth")) == 8
+    check_dataset(str(data), "depth", cache, None)
+
+
+@pytest.mark.parametrize("task", ["semantic", "depth"])
+def test_a_split_without_maps_says_where_they_are_expected(task: str, folder: Path, cache: Path) -> None:
+    data = build(task, folder)
+    kind = MAPS[task]
+    shutil.rmtree(folder / kind / "val")
+    message = refusal(data, task, cache)
+    assert f"{kind}/val/0.png: no image of val has a label file" in message
+    assert f"the last folder named 'images' in the path becomes '{kind}'" in message
+
+
+@pytest.mark.parametrize(
+    ("task", "nothing", "reason"),
+    [
+        ("semantic", filled(255), "train: every pixel is ignored, or of an unknown distance"),
+        ("depth", filled(0, np.uint16), "train: every pixel is ignored, or of an unknown distance"),
+    ],
+)
+def test_a_split_that_teaches_nothing_is_refused(
+    task: str, nothing: np.ndarray, reason: str, folder: Path, cache: Path
+) -> None:
+    data = build(task, folder)
+    for path in folder.glob("*/train/*.png"):
+        if path.parents[1].name != "images":
+            cv2.imwrite(str(path), nothing)
+    assert reason in refusal(data, task, cache)
+
+
+@pytest.mark.parametrize("task", ["semantic", "depth"])
+def test_maps_that_would_count_as_images_are_refused(task: str, folder: Path, cache: Path) -> None:
+    build(task, folder)
+    kind = MAPS[task]
+    (folder / "train").mkdir()
+    for name in ("images", kind):
+        shutil.move(folder / name / "train", folder / "train" / name)
+    describe(folder, train="train/images")
+    check_dataset(str(folder), task, cache, None)
+    describe(folder, train="train")
+    assert "its labels would lie" in refusal(folder, task, cache)
+    shutil.rmtree(folder / "train" / kind)
+    assert "is below a folder named images within its split" in refusal(folder, task, cache)
+
+
+def test_a_folder_of_masks_that_leads_outside_is_refused(folder: Path, cache: Path, tmp_path: Path) -> None:
+    data = build("semantic", folder)
+    shutil.move(folder / "masks", tmp_path / "elsewhere")
+    (folder / "masks").symlink_to(tmp_path / "elsewhere")
+    assert "leads outside the dataset" in refusal(data, "semantic", cache)
+
+
+def test_the_images_with_a_class_are_counted(folder: Path, cache: Path) -> None:
+    build("semantic", folder, train=8, val=4)
+    names = {
+        split: [set(np.unique(np.asarray(Image.open(path)))) for path in paths]
+        for split in ("train", "val")
+        if (paths := sorted((folder / "masks" / split).iterdir()))
+    }
+    table = check_dataset(str(folder), "semantic", cache, None).class_table
+    assert table is not None
+    for number, count in enumerate(table):
+        expected = {split: sum(number in found for found in masks) for split, masks in names.items()}
+        assert (count.train, count.train_images) == (expected["train"], expected["train"])
+        assert (count.val, count.val_images) == (expected["val"], expected["val"])
+    assert not check_dataset(str(build("depth", folder.with_name("depth"))), "depth", cache, None).class_table
+
+
+def test_a_single_class_is_what_its_masks_call_one(folder: Path, cache: Path) -> None:
+    build("semantic", folder)
+    describe(folder, names={0: "arrow"}, label_mapping={255: 0})
+    reference = check_dataset(str(folder), "semantic", cache, None)
+    assert reference.class_table is not None
+    (count,) = reference.class_table
+    assert count.name == "arrow"
+    assert 0 < count.train <= 8
+
+
+@pytest.mark.parametrize(
+    ("task", "nothing"), [("semantic", mask(filled(255))), ("depth", mask(filled(0, np.uint16)))]
+)
+def test_a_map_that_teaches_nothing_is_a_warning(
+    task: str, nothing: Change, folder: Path, cache: Path
+) -> None:
+    found = inspect_dataset(str(changed(task, folder, [nothing])), task, cache, None, roots_beside(cache))
+    (kind,) = found.warnings
+    assert (kind.kind, kind.count) == ("empty-maps", 1)
+    assert str(kind.places[0]).endswith("train/0.png: nothing can be learnt from it")
