@@ -33,12 +33,14 @@ def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, 
     data = folder if task == "classify" else folder / "data.yaml"
     if folder.exists():
         return data
+    from tests.support.tiny_datasets import MAPS
+
     staged = folder.with_suffix(".part")
     numbers = [
         *((split, number) for split, count in (("train", train), ("val", val)) for number in range(count))
     ]
     for split in ("train", "val"):
-        for part in CLASSES if task == "classify" else ("images", "labels"):
+        for part in CLASSES if task == "classify" else ("images", MAPS.get(task, "labels")):
             (staged / (f"{split}/{part}" if task == "classify" else f"{part}/{split}")).mkdir(parents=True)
     with ProcessPoolExecutor(processors(), multiprocessing.get_context("fork")) as pool:
         list(pool.map(partial(_draw, staged, task, size), numbers, chunksize=16))
@@ -49,12 +51,15 @@ def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, 
 
 
 def _description(task: str, folder: Path) -> dict[str, object]:
+    from tests.support.tiny_datasets import MAP_KEYS
+
     description: dict[str, object] = {
         "path": str(folder.resolve()),
         "train": "images/train",
         "val": "images/val",
         "names": dict(enumerate(CLASSES)),
     }
+    description |= MAP_KEYS.get(task, {})
     if task == "pose":
         description |= {"kpt_shape": [4, 3], "flip_idx": [0, 1, 2, 3]}
     return description
@@ -65,12 +70,12 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
     import cv2
     import numpy as np
 
-    from tests.support.tiny_datasets import label
+    from tests.support.tiny_datasets import MAPS, label, pixel_map
 
     split, number = place
     rng = np.random.default_rng([number, split == "val"])
     cv2.setNumThreads(0)
-    image, lines = _background(size, rng), []
+    image, lines, outlines = _background(size, rng), [], []
     names = [CLASSES[number % len(CLASSES)]] if task == "classify" else None
     names = names or list(rng.choice(CLASSES, rng.integers(1, _COLUMNS + 1)))
     width = size[0] / len(names)
@@ -79,11 +84,15 @@ def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]
         corners[:, 0] += (column + 0.5) * width
         colour = rng.integers(0, 255, 3).tolist()
         cv2.fillPoly(image, [corners.round().astype(np.int32)], colour, lineType=cv2.LINE_AA)
-        if task != "classify":
+        outlines.append(corners)
+        if task != "classify" and task not in MAPS:
             lines.append(label(task, CLASSES.index(name), corners / size))
     stem = f"{number:05d}"
     target = folder / (f"{split}/{names[0]}" if task == "classify" else f"images/{split}") / f"{stem}.jpg"
     cv2.imwrite(str(target), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if task in MAPS:
+        pixels = pixel_map(task, [CLASSES.index(name) for name in names], outlines, size)
+        cv2.imwrite(str(folder / MAPS[task] / split / f"{stem}.png"), pixels)
     if lines:
         (folder / "labels" / split / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -6,8 +6,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from include.training.architectures import default_architecture, is_architecture
 from include.training.contract import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from include.training.contract import Task
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,14 @@ class Place:
         folder.mkdir(parents=True)
         return folder
 
-    def architecture(self, task: str, model: str = "yolo11n") -> str:
-        """Return the model to train: a real one, or if quick, one with epochs of a tenth of a second."""
+    def architecture(self, task: Task, model: str = "yolo11n") -> str:
+        """Return the model to train: a real one, or if quick, one with epochs of a tenth of a second.
+
+        Of a family without models for the task, it is the default of the task.
+        """
         if not self.quick:
-            return f"{model}{MODEL_SUFFIX[task]}"
+            name = f"{model}{MODEL_SUFFIX[task]}"
+            return name if is_architecture(name) else default_architecture(task)
         from tests.support.tiny_models import architecture
 
         return architecture(self.folder, task)

@@ -18,6 +18,9 @@ _NAMED = 30
 _SINGLE = ("item",)
 """Ultralytics' name of the single class to which `single_cls` merges all classes."""
 
+_BACKGROUND = ("background",)
+"""The class that Ultralytics adds for pixels outside of all outlines, where semantic has no masks."""
+
 
 def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:
     """Compare the dataset's classes with those of the state that the job resumes from, if there is one.
@@ -30,7 +33,7 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
         return
     before = checkpoints.require_checkpoint(uri).classes
     now = _find_classes(job, dataset)
-    if before == now:
+    if before == now or (job.spec.task == "semantic" and len(now) > 1 and before == now + _BACKGROUND):
         return
     raise DatasetError(
         f"{trained} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "

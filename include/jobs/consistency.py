@@ -27,6 +27,15 @@ def check_model_fits(model: str | None, task: Task) -> None:
         ModelReference.parse(model).require_task(task)
 
 
+def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
+    """Raise ValueError for `single_cls` where Ultralytics cannot merge the classes."""
+    if task == "semantic" and overrides.get("single_cls"):
+        raise ValueError(
+            "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; leave "
+            "it out, and describe the data with a single class in names"
+        )
+
+
 def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
     """Raise ValueError for `pretrained: true` where Ultralytics would silently train from scratch."""
     reference = ModelReference.parse(model)

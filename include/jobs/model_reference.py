@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import (
+    default_architecture,
     find_architecture,
     published_weights,
     similar_architecture,
 )
-from include.training.contract import MODEL_SUFFIX, TASKS
 
 if TYPE_CHECKING:
     from include.training.architectures import Architecture
@@ -112,11 +112,11 @@ def require_same_task(model: str, built_for: str, task: Task) -> None:
     """Raise ValueError if `model`, built for the task `built_for`, is to be trained for another task."""
     if built_for == task:
         return
-    suffix = MODEL_SUFFIX[task]
-    remedy = f"give task={built_for!r}, or another" if built_for in TASKS else "give a"
+    example = default_architecture(task)
     raise ValueError(
-        f"model={show_value(model)} is a model for {built_for}, but the task is {task}; {remedy} model such "
-        f"as 'yolo26n{suffix}.pt' (pretrained) or 'yolo26n{suffix}' (from scratch)"
+        f"model={show_value(model)} is a model for {built_for}, but the task is {task}; give "
+        f"task={built_for!r}, or another model such "
+        f"as '{example}.pt' (pretrained) or '{example}' (from scratch)"
     )
 
 

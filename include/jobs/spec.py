@@ -11,7 +11,12 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from include.errors import FinalError
-from include.jobs.consistency import check_dataset_given, check_model_fits, check_pretrained
+from include.jobs.consistency import (
+    check_dataset_given,
+    check_merging,
+    check_model_fits,
+    check_pretrained,
+)
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
 from include.refusals import error_sentences, first_error_sentence, show_value
@@ -46,6 +51,7 @@ class TrainingSpec(TrainingParameters):
             resolved = self.with_defaults()
             check_dataset_given(self.dataset, resolved.task)
             check_model_fits(self.model, resolved.task)
+            check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.arguments())
             check_loss_rules(self)

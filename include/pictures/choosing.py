@@ -14,9 +14,11 @@ log = logging.getLogger(__name__)
 ORDER = (
     "results.png",
     "val_batch*_pred.jpg",
+    "val_batch*_calibrated.jpg",
     "val_batch*_labels.jpg",
     "confusion_matrix_normalized.png",
     "confusion_matrix.png",
+    "iou_bar_chart.png",
     "*PR_curve.png",
     "*F1_curve.png",
     "*P_curve.png",

@@ -20,11 +20,14 @@ _BOX, _MASK, _POSE = (
 METRICS: dict[Task, tuple[str, ...]] = {
     "detect": (*_BOX, "fitness"),
     "segment": (*_BOX, *_MASK, "fitness"),
+    "semantic": ("metrics/mIoU", "metrics/pixel_acc", "fitness"),
+    "depth": ("metrics/delta1", "metrics/delta2", "metrics/delta3", "fitness"),
     "classify": ("metrics/accuracy_top1", "metrics/accuracy_top5", "fitness"),
     "pose": (*_BOX, *_POSE, "fitness"),
     "obb": (*_BOX, "fitness"),
 }
-"""The metrics that an evaluation of each task measures, as Ultralytics names them; higher is better."""
+"""The metrics of each task that can decide, as Ultralytics names them. In all of them higher is better: the
+errors of a depth model (`metrics/rmse`, …) are not among them."""
 
 _ROUNDING = 1e-9
 """Tolerance for floating-point rounding: 0.71 - 0.7 is less than 0.01 in binary."""
@@ -40,7 +43,10 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    metric: str = Field("metrics/mAP50-95(B)", description="The metric that decides; higher is better.")
+    metric: str = Field(
+        "metrics/mAP50-95(B)",
+        description="The metric that decides; higher is better. A plan's default is that of its task.",
+    )
     minimum_gain: float = Field(
         0.0, ge=-1, le=1, description="Minimum by which the metric must exceed the champion's."
     )

@@ -8,10 +8,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from croniter import croniter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
@@ -20,7 +27,11 @@ from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
 from include.retraining.gate import METRICS, Gate
+from include.training.architectures import default_metric
 from include.training.contract import Task
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
 """The default file, in this repository; RETRAIN_PLANS names another one."""
@@ -85,7 +96,7 @@ class RetrainPlan(_Part):
     parameters: dict[str, Any] = Field(default_factory=dict)
     schedule: Schedule | None = None
     timeout_hours: float = Field(24, gt=0, le=24 * 60)
-    gate: Gate = Gate()
+    gate: Gate = Field(default=Gate(), validate_default=True)
     approval: bool = False
 
     @field_validator("parameters")
@@ -96,6 +107,15 @@ class RetrainPlan(_Part):
                 remedy = "it is a field of the plan" if name in cls.model_fields else "each run sets its own"
                 raise ValueError(f"{name} does not belong here: {remedy}")
         return parameters
+
+    @field_validator("gate")
+    @classmethod
+    def _decide_by_task(cls, gate: Gate, info: ValidationInfo) -> Gate:
+        """Fill in the metric of the task where the plan names none."""
+        task = info.data.get("task")
+        if task is None or "metric" in gate.model_fields_set:
+            return gate
+        return gate.model_copy(update={"metric": default_metric(task)})
 
     @model_validator(mode="after")
     def _require_trainable(self) -> Self:

@@ -30,11 +30,17 @@ ENDED = {"success", "failed"}
 TASK_ENDED = {"success", "failed", "skipped", "upstream_failed"}
 TASK_WAITS = {None, "none", "scheduled", "removed"}
 POLL_SECONDS = 1.0
-QUALITY = ("metrics/mAP50(B)", "metrics/mAP50(M)", "metrics/accuracy_top1")
+QUALITY = (
+    "metrics/mAP50(B)",
+    "metrics/mAP50(M)",
+    "metrics/accuracy_top1",
+    "metrics/mIoU",
+    "metrics/delta1",
+)
 
 
 def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
-    """Return the most important metric with its short name: mAP50, or the accuracy of a classifier."""
+    """Return the most important metric with its short name: mAP50, or what its task has instead."""
     for name in QUALITY:
         value = metrics.get(name)
         if value is not None:

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from include.training.architectures import default_architecture
 from include.training.contract import (
-    MODEL_SUFFIX,
     DiskError,
     MachineUnusable,
     StateMismatch,
@@ -105,7 +105,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
         if options.data is None:
             raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
         task = require_task(options.task or "detect")
-        model = options.model or f"yolo11n{MODEL_SUFFIX[task]}"
+        model = options.model or default_architecture(task)
         identity = {"task": task, "model": model} | _identity(options)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     info = require_resumable(options.resume, options.task)
@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
     parser.add_argument(
-        "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo11n"
+        "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo26n"
     )
     parser.add_argument(
         "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training"

@@ -59,6 +59,16 @@ def default_weights(task: Task) -> str:
     return str(_table()["defaults"][task])
 
 
+def default_metric(task: Task) -> str:
+    """Return the metric by which Ultralytics compares models of `task`; higher is better."""
+    return str(_table()["metrics"][task])
+
+
+def default_architecture(task: Task) -> str:
+    """Return the architecture of `default_weights`, which every task has: yolo11 has none for some."""
+    return default_weights(task).removesuffix(".pt")
+
+
 def release_url() -> str:
     """Return the URL below which this version's pretrained files are published."""
     return str(_table()["release"])

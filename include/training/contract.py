@@ -12,13 +12,22 @@ from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 
-Task = Literal["detect", "segment", "classify", "pose", "obb"]
+Task = Literal["detect", "segment", "semantic", "depth", "classify", "pose", "obb"]
 TASKS: tuple[Task, ...] = get_args(Task)
+"""The tasks of Ultralytics, in its order; a test compares them with the installed version."""
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
 """Why a training ended; "stopped" means by its reporter. All but "completed" may leave epochs undone."""
 
-MODEL_SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
+MODEL_SUFFIX: Mapping[str, str] = {
+    "detect": "",
+    "segment": "-seg",
+    "semantic": "-sem",
+    "depth": "-depth",
+    "classify": "-cls",
+    "pose": "-pose",
+    "obb": "-obb",
+}
 """Suffix of a task's model names: Ultralytics builds the head from it, whatever `task` says."""
 
 

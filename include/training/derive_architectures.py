@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from include.training.architectures import TABLE
+from include.training.contract import MODEL_SUFFIX
 from include.training.environment import isolate_ultralytics
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
@@ -20,16 +21,6 @@ _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
 
 _OF_YOLO = re.compile(r"yolo(v\d|\d)")
 """Names of YOLO models. Other published files are segmenters such as SAM, YOLO-NAS, and text encoders."""
-
-_TASKS = {
-    "-seg": "segment",
-    "-cls": "classify",
-    "-pose": "pose",
-    "-obb": "obb",
-    "-sem": "semantic",
-    "-depth": "depth",
-}
-"""The part of a published file's name that names its task; without any of these it is detect."""
 
 
 def derive() -> dict[str, Any]:
@@ -45,6 +36,7 @@ def derive() -> dict[str, Any]:
         "ultralytics": __version__,
         "release": f"https://github.com/{downloads.GITHUB_ASSETS_REPO}/releases/download/{release}",
         "defaults": cfg.TASK2MODEL,
+        "metrics": cfg.TASK2METRIC,
         "architectures": {path.stem: _architecture(path) for path in sorted(models.glob("*/*.yaml"))},
         "pretrained": {name: _task_of_weights(name) for name in weights},
     }
@@ -63,7 +55,7 @@ def _architecture(path: Path) -> dict[str, str | None]:
 def _task_of_weights(name: str) -> str | None:
     if not _OF_YOLO.match(name) or _OTHER_TRAINERS.search(name):
         return None
-    return next((task for part, task in _TASKS.items() if part in name), "detect")
+    return next((task for task, suffix in MODEL_SUFFIX.items() if suffix and suffix in name), "detect")
 
 
 if __name__ == "__main__":

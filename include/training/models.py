@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
-from include.training.architectures import file_names, is_architecture
-from include.training.contract import MODEL_SUFFIX, NotResumable, TrainingError
+from include.training.architectures import default_architecture, file_names, is_architecture
+from include.training.contract import NotResumable, TrainingError
 from include.training.loading import task_of_weights
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def resolve_model(model: str, task: Task) -> str:
     if built_for != task:
         raise TrainingError(
             f"model={model} is a model for {built_for}, but task={task}; give task={built_for}, or a model "
-            f"for {task} such as yolo11n{MODEL_SUFFIX[task]}"
+            f"for {task} such as {default_architecture(task)}"
         )
     return source
 

@@ -24,11 +24,19 @@ import ultralytics.engine.trainer
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from ultralytics.data.augment import Mosaic
 from ultralytics.data.build import InfiniteDataLoader
-from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+from ultralytics.data.dataset import (
+    ClassificationDataset,
+    DepthDataset,
+    PolygonSemanticDataset,
+    SemanticDataset,
+    YOLODataset,
+)
 
 from include.training.recent import RecentImages, Slot
 
 if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
     from include.training.recent import Image
 
 log = logging.getLogger(__name__)
@@ -167,6 +175,8 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     """
 
     max_buffer_length: float
+    longest = 1.0
+    """Aspect ratio up to which images are kept in memory; all are if the longer side is scaled to imgsz."""
 
     def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
@@ -195,7 +205,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         if multiprocessing.get_start_method() != "fork":  # other workers would each get a copy
             return None
         try:
-            return RecentImages(batches, size, side, self.channels)
+            return RecentImages(batches, size, math.ceil(side * math.sqrt(self.longest)), self.channels)
         except OSError as error:
             log.warning("No memory to keep decoded images (%s): mosaics decode them again.", error.strerror)
             return None
@@ -219,7 +229,8 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             self.recent.start_sample()
         self.buffer = self._window_of(epoch, position).partners
         self._own = int(self._indices(epoch, np.array(position)))
-        return super().__getitem__(self._own)  # type: ignore[no-any-return]
+        sample: dict[str, Any] = super().__getitem__(self._own)
+        return sample
 
     def load_image(self, i: int, *args: Any, **options: Any) -> Image:
         """Return an image from the recent ones, or read its file."""
@@ -259,11 +270,42 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
 
 
+class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
+    """Images with a class for each pixel.
+
+    Ultralytics keeps the masks of images that mosaics may use; which of them are in memory changes nothing.
+    """
+
+    longest = 2.0
+    """As that of Cityscapes, because the shorter side is scaled to imgsz. Longer ones are decoded again."""
+
+
+class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]
+    """Images with outlines that are drawn into a class for each pixel."""
+
+    longest = SeededMasks.longest
+
+
+class SeededDepths(SeededImages, DepthDataset):  # type: ignore[misc]
+    """Images with a distance for each pixel."""
+
+
+SEEDED: dict[type[Dataset[Any]], type[_SeededSamples]] = {
+    YOLODataset: SeededImages,
+    SemanticDataset: SeededMasks,
+    PolygonSemanticDataset: SeededPolygons,
+    DepthDataset: SeededDepths,
+    ClassificationDataset: SeededClassification,
+}
+"""For each dataset that Ultralytics trains on, the class that replaces it."""
+
+
 def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
     """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
     data = loader.dataset
-    seeded = SeededImages if isinstance(data, YOLODataset) else SeededClassification
-    data.__class__ = seeded  # a copy would double what the dataset holds: labels, and images with cache="ram"
+    data.__class__ = SEEDED[
+        type(data)
+    ]  # a copy would double what the dataset holds: labels, and images with cache="ram"
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, most_lanes=_LANES[0] if on_gpu else 1)

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.models.yolo.depth import DepthTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.datasets.arrays import is_whole
+from include.training.calibration import calibrate_depth
 from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
 from include.training.contract import (
@@ -293,6 +296,21 @@ class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc
     """Boxes and masks."""
 
 
+class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):  # type: ignore[misc]
+    """One class a pixel."""
+
+
+class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
+    """One distance a pixel."""
+
+    def final_eval(self) -> None:
+        """Strip, validate and calibrate best.pt; leave last.pt whole."""
+        super().final_eval()
+        if RANK in {-1, 0}:
+            pictures = self.save_dir if self.args.plots else None
+            calibrate_depth(self.best, self.test_loader, self.device, self.data.get("max_depth"), pictures)
+
+
 class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
     """One class an image."""
 
@@ -319,6 +337,8 @@ class ObbTraining(ResumableMixin, OBBTrainer):  # type: ignore[misc]
 TRAINERS: dict[Task, type[ResumableMixin]] = {
     "detect": DetectTraining,
     "segment": SegmentTraining,
+    "semantic": SemanticTraining,
+    "depth": DepthTraining,
     "classify": ClassifyTraining,
     "pose": PoseTraining,
     "obb": ObbTraining,

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.models.yolo.classify import ClassificationValidator
+from ultralytics.models.yolo.depth import DepthValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.models.yolo.obb import OBBValidator
 from ultralytics.models.yolo.pose import PoseValidator
 from ultralytics.models.yolo.segment import SegmentationValidator
+from ultralytics.models.yolo.semantic import SemanticSegmentationValidator
 from ultralytics.nn.autobackend import check_class_names
+from ultralytics.utils.metrics import ConfusionMatrix, SemanticMetrics
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -36,6 +39,7 @@ _ONE_CLASS = {0: "item"}
 """Ultralytics' name for the class into which single_cls merges all classes."""
 
 _NOT_IN_DATA = -1
+_OTHER = "not in the data"
 
 
 class ClassNameMixin(_Base):  # type: ignore[misc]
@@ -123,6 +127,51 @@ class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
     """Oriented boxes."""
 
 
+class SemanticValidation(ClassNameMixin, SemanticSegmentationValidator):  # type: ignore[misc]
+    """One class a pixel."""
+
+    def init_metrics(self, model: Any) -> None:
+        """Prepare to count by the classes of the data, and what the model takes for another class as wrong.
+
+        With a single class in the data, every pixel either has it or not: any other class means not.
+        Otherwise other classes share a number that no pixel of the data has: Ultralytics would leave out
+        pixels that are taken for an unknown class, and a model would look better the more of them there are.
+        """
+        super().init_metrics(model)
+        names = self.data_names
+        numbers = _numbers(model.names, names)
+        if len(names) == 1:
+            other, numbers = 0, [1 if number == 0 else 0 for number in numbers]
+        else:
+            other = len(names)
+            self.metrics = SemanticMetrics(names={**names, other: _OTHER})
+            self.confusion_matrix = ConfusionMatrix(names=self.metrics.names, task="semantic")
+            numbers = [other if number == _NOT_IN_DATA else number for number in numbers]
+        if len(numbers) == 1:  # a model of one class finds it or not
+            numbers = [self.data.get("bg_class_idx") or other, *numbers]
+        self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
+
+    def postprocess(self, preds: Any) -> torch.Tensor:
+        """Renumber the found classes to those of the data."""
+        found: torch.Tensor = super().postprocess(preds)
+        return self._to_data[found.long()]
+
+    def per_class(self) -> dict[str, float]:
+        """Return the intersection over union of each class that a pixel has."""
+        measured = zip(self.metrics.per_class_iou, self.metrics.nt_per_class, strict=True)
+        return self.by_class_name(
+            {number: float(iou) for number, (iou, pixels) in enumerate(measured) if pixels}
+        )
+
+
+class DepthValidation(ClassNameMixin, DepthValidator):  # type: ignore[misc]
+    """One distance a pixel; there are no classes."""
+
+    def per_class(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+
 class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
     """One class an image."""
 
@@ -160,6 +209,8 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
 VALIDATORS: dict[Task, type[ClassNameMixin]] = {
     "detect": DetectValidation,
     "segment": SegmentValidation,
+    "semantic": SemanticValidation,
+    "depth": DepthValidation,
     "classify": ClassifyValidation,
     "pose": PoseValidation,
     "obb": ObbValidation,

@@ -1,5 +1,5 @@
 -- States of jobs that have ended. A model from S3 is identified by its path; all versions of a registered model count
--- as one. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and keypoints, or both accuracies.
+-- as one. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and keypoints, both accuracies, mIoU, or delta1.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT
@@ -22,7 +22,9 @@ WITH states AS (
                     'metrics/mAP50-95(M)',
                     'metrics/mAP50-95(P)',
                     'metrics/accuracy_top1',
-                    'metrics/accuracy_top5'
+                    'metrics/accuracy_top5',
+                    'metrics/mIoU',
+                    'metrics/delta1'
                 )
         ) AS fitness
     FROM training_jobs

@@ -130,9 +130,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "yolo26s-seg.pt"},
         "model='yolo26s-seg.pt' is a model for segment, but the task is detect; give task='segment', or",
     ),
-    "pretrained weights of a task that is none of ours": (
-        {"model": "yolo26n-depth.pt"},
-        "is a model for depth, but the task is detect; give a model such as 'yolo26n.pt'",
+    "weights for a task that only YOLO26 has": (
+        {"model": "yolo11n.pt", "task": "depth", "dataset": "/data"},
+        "for detect, but the task is depth; give task='detect', or another model such as 'yolo26n-depth.pt'",
+    ),
+    "merged classes of pixels": (
+        {"task": "semantic", "dataset": "/data", "overrides": {"single_cls": True}},
+        "single_cls=true does not go with task='semantic'",
     ),
     "pretrained from scratch": (
         {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},

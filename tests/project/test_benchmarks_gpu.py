@@ -13,6 +13,7 @@ from benchmarks.gpu.packages import PACKAGES, pinned_requirements
 from benchmarks.gpu.page import NO_CLAIM, PAGE, render
 from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
 from benchmarks.gpu.steps import STEPS
+from include.training.contract import MODEL_SUFFIX
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
 def test_the_killed_training_of_every_task_ends_with_the_bits_of_the_whole_ones(run: Run) -> None:
     rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
     assert {row[0]: (row[1], row[2]) for row in rows} == dict.fromkeys(
-        ["tiny", "tiny-seg", "tiny-cls", "tiny-pose", "tiny-obb"], ("equal", "equal")
+        [f"tiny{suffix}" for suffix in MODEL_SUFFIX.values()], ("equal", "equal")
     )
     assert all(row[6] > 0 for row in rows)  # gradients were pending where the resumed attempt began
 

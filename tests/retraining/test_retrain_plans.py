@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from include.request import RequestRefused
+from include.retraining.gate import Gate
 from include.retraining.plans import PLANS, PlanError, load_plans
 from include.retraining.request import RetrainRequest
 from tests.support.retrain_plans import GOOD, plan, written
@@ -29,6 +30,21 @@ def test_the_plan_that_is_shipped_is_valid_and_weekly_and_has_a_gate() -> None:
     assert (digits.task, digits.dataset, digits.start_from) == ("detect", "digits", "champion")
     assert digits.gate.metric == "metrics/mAP50-95(B)"
     assert digits.gate.minimum_gain > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("depth", "metrics/delta1"), ("segment", "metrics/mAP50-95(M)"), ("detect", "metrics/mAP50-95(B)")],
+)
+def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
+    task: str, metric: str, tmp_path: Path
+) -> None:
+    plan = GOOD | {"task": task, "dataset": "/data", "gate": {"minimum": 0.5}}
+    assert load_plans(written(tmp_path, plan)).require("good").gate == Gate(metric=metric, minimum=0.5)
+    plan["gate"] = {"metric": "fitness"}
+    assert load_plans(written(tmp_path, plan)).require("good").gate.metric == "fitness"
+    del plan["gate"]
+    assert load_plans(written(tmp_path, plan)).require("good").gate.metric == metric
 
 
 @pytest.mark.parametrize(

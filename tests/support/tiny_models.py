@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from include.training.contract import MODEL_SUFFIX
+from include.training.architectures import default_architecture, is_architecture
+from include.training.contract import MODEL_SUFFIX, require_task
 from tests.support.tiny_datasets import build
 
 _ARCHITECTURE = """
@@ -25,6 +26,8 @@ head:
 _HEADS = {
     "detect": "[[3, 4], 1, Detect, [nc]]",
     "segment": "[[3, 4], 1, Segment, [nc, 32, 64]]",
+    "semantic": "[[3, 4], 1, SemanticSegment, [nc]]",
+    "depth": "[[3, 4], 1, Depth, [32]]",
     "classify": "[-1, 1, Classify, [nc]]",
     "pose": "[[3, 4], 1, Pose, [nc, kpt_shape]]",
     "obb": "[[3, 4], 1, OBB, [nc, 1]]",
@@ -42,6 +45,12 @@ ARGUMENTS: dict[str, Any] = {
     "plots": False,
 }
 """Otherwise Ultralytics' own, with mosaic and all other augmentation."""
+
+
+def nano(task: str) -> str:
+    """Return the smallest architecture for the task: YOLO11's, which has one head, or else the default."""
+    name = f"yolo11n{MODEL_SUFFIX[task]}"
+    return name if is_architecture(name) else default_architecture(require_task(task))
 
 
 def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -> str:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from ultralytics.nn.tasks import (
     ClassificationModel,
+    DepthModel,
     DetectionModel,
     OBBModel,
     PoseModel,
     SegmentationModel,
+    SemanticSegmentationModel,
 )
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.training.contract import MODEL_SUFFIX
 from tests.support.tiny_datasets import CLASSES
 from tests.support.tiny_models import architecture as tiny
+from tests.support.tiny_models import nano
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _MODELS = {
     "detect": DetectionModel,
     "segment": SegmentationModel,
+    "semantic": SemanticSegmentationModel,
+    "depth": DepthModel,
     "classify": ClassificationModel,
     "pose": PoseModel,
     "obb": OBBModel,
@@ -37,7 +41,7 @@ def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture
     """Write a stripped best.pt of a model for `classes`, with the weights that chance gives it."""
     torch.manual_seed(0)
     shape = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
-    yaml = architecture or f"yolo11n{MODEL_SUFFIX[task]}.yaml"
+    yaml = architecture or f"{nano(task)}.yaml"
     model = _MODELS[task](yaml, nc=len(classes), verbose=False, **shape)
     model.names = dict(enumerate(classes))
     model.args = model.criterion = None

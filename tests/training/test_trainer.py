@@ -12,7 +12,6 @@ import torch
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.training.contract import (
-    MODEL_SUFFIX,
     DeviceNotAvailable,
     EpochReport,
     TrainingError,
@@ -23,6 +22,7 @@ from include.training.loading import inspect_checkpoint, load_checkpoint, requir
 from include.training.quiet import tame_ultralytics
 from include.training.run import train
 from tests.support.tiny_datasets import TASKS, build
+from tests.support.tiny_models import nano
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
 
 
@@ -39,8 +39,8 @@ class Finished:
 
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    folder, nano = tmp_path_factory.mktemp(request.param), f"yolo11n{MODEL_SUFFIX[request.param]}"
-    asked = _request(request.param, folder, model=nano)
+    folder = tmp_path_factory.mktemp(request.param)
+    asked = _request(request.param, folder, model=nano(request.param))
     epochs = Epochs()
     return Finished(asked, train(asked, epochs), epochs.reports)
 

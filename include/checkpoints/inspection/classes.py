@@ -18,6 +18,8 @@ ALIASES = {
 MODELS = {
     "detect": "ultralytics.nn.tasks.DetectionModel",
     "segment": "ultralytics.nn.tasks.SegmentationModel",
+    "semantic": "ultralytics.nn.tasks.SemanticSegmentationModel",
+    "depth": "ultralytics.nn.tasks.DepthModel",
     "classify": "ultralytics.nn.tasks.ClassificationModel",
     "pose": "ultralytics.nn.tasks.PoseModel",
     "obb": "ultralytics.nn.tasks.OBBModel",

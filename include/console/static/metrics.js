@@ -24,12 +24,34 @@ const LOSSES = {
   pose: "Pose",
   kobj: "Keypoint",
   angle: "Angle",
+  ce: "Cross-entropy",
+  dice: "Dice",
+  aux: "Auxiliary",
+  dlog: "Distance",
+  dgrad: "Distance gradient",
 };
 /** @type {Record<string, string>} */
 const SUBJECTS = { B: "", M: " of masks", P: " of poses" };
 /** @type {Record<string, string>} */
-const LABELS = { accuracy_top1: "top-1 accuracy", accuracy_top5: "top-5 accuracy" };
-const QUALITIES = ["mAP50-95", "mAP50", "precision", "recall"];
+const LABELS = {
+  accuracy_top1: "top-1 accuracy",
+  accuracy_top5: "top-5 accuracy",
+  mIoU: "mean IoU",
+  pixel_acc: "pixel accuracy",
+  delta1: "within 25 %",
+  delta2: "within 56 %",
+  delta3: "within 95 %",
+  abs_rel: "relative error",
+  rmse: "error in metres",
+  silog: "logarithmic error",
+};
+const QUALITIES = ["mAP50-95", "mAP50", "precision", "recall", "mIoU", "pixel_acc", "delta1", "delta2", "delta3"];
+/** @type {Record<string, string>} */
+const ERRORS = {
+  abs_rel: "Relative error of distances",
+  rmse: "Root mean squared error of distances (m)",
+  silog: "Logarithmic error of distances",
+};
 const MOST_CURVES = 6;
 
 const HEADLINES = [
@@ -37,6 +59,8 @@ const HEADLINES = [
   /^metrics\/mAP50-95\(M\)$/,
   /^metrics\/mAP50-95/,
   /^metrics\/accuracy_top1$/,
+  /^metrics\/mIoU$/,
+  /^metrics\/delta1$/,
   /^metrics\//,
 ];
 
@@ -64,7 +88,7 @@ export function shortName(name) {
  * @param {string} name
  */
 export function lowerIsBetter(name) {
-  return /loss/.test(name);
+  return /loss/.test(name) || name.replace(/^metrics\//, "") in ERRORS;
 }
 
 /**
@@ -109,11 +133,18 @@ function qualityCurve(name) {
   const found = name.match(/^metrics\/(.+?)(?:\((\w)\))?$/);
   if (!found) return null;
   const [, quality, suffix = "B"] = found;
+  if (quality in ERRORS) return { kind: "loss", title: ERRORS[quality], rank: 2, label: "validation", place: 0 };
   const subject = SUBJECTS[suffix] ?? ` (${suffix})`;
   const shared = { kind: /** @type {const} */ ("quality"), label: quality, place: QUALITIES.indexOf(quality) };
   if (quality.startsWith("mAP")) return { ...shared, title: `Mean average precision${subject}`, rank: 0 };
   if (/^(precision|recall)$/.test(quality)) return { ...shared, title: `Precision and recall${subject}`, rank: 1 };
   if (/^accuracy/.test(quality)) return { ...shared, title: "Accuracy", label: shortName(name), rank: 0 };
+  if (/^(mIoU|pixel_acc)$/.test(quality)) {
+    return { ...shared, title: "Pixels of the right class", label: shortName(name), rank: 0 };
+  }
+  if (/^delta\d$/.test(quality)) {
+    return { ...shared, title: "Pixels at the right distance", label: shortName(name), rank: 0 };
+  }
   return { ...shared, title: quality, rank: 2 };
 }
 

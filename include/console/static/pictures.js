@@ -13,10 +13,12 @@ const PREDICTIONS = /^val_batch\d+_pred/;
 /** @type {Array<[pattern: RegExp, caption: string]>} */
 const CAPTIONS = [
   [/^val_batch(\d+)_pred/, "Predictions, validation batch $1"],
+  [/^val_batch(\d+)_calibrated/, "Distances after calibration, validation batch $1"],
   [/^val_batch(\d+)_labels/, "Labels, validation batch $1"],
   [/^train_batch(\d+)/, "Training batch $1"],
   [/^confusion_matrix_normalized/, "Confusion matrix, normalized"],
   [/^confusion_matrix/, "Confusion matrix"],
+  [/^iou_bar_chart/, "Intersection over union of each class"],
   [/^results/, "Results"],
   [/^labels_correlogram/, "Label correlogram"],
   [/^labels/, "Labels"],

@@ -5,8 +5,18 @@ import { useEffect, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 
 /** @type {Record<string, string>} */
-const SUFFIX = { detect: "", segment: "-seg", classify: "-cls", pose: "-pose", obb: "-obb" };
+const SUFFIX = {
+  detect: "",
+  segment: "-seg",
+  semantic: "-sem",
+  depth: "-depth",
+  classify: "-cls",
+  pose: "-pose",
+  obb: "-obb",
+};
 const FAMILIES = ["yolo11", "yolo26"];
+/** Tasks that only the newest family has. */
+const NEW_TASKS = ["semantic", "depth"];
 const SIZES = [..."nsmlx"];
 
 /**
@@ -28,7 +38,8 @@ export function useSuggestions(task) {
     pretrained.then(({ files }) => setStored(files.map(({ name }) => name)), ignore);
   }, []);
   const suffix = SUFFIX[task] ?? "";
-  const architectures = FAMILIES.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
+  const families = NEW_TASKS.includes(task) ? FAMILIES.slice(-1) : FAMILIES;
+  const architectures = families.flatMap((family) => SIZES.map((size) => `${family}${size}${suffix}`));
   const pretrained = architectures.map((name) => `${name}.pt`);
   const ofTask = jobs.filter((job) => (job.task ?? "detect") === task);
   return {

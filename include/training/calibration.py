@@ -1,0 +1,71 @@
+"""The scale of a depth model's distances, fitted to the validation images after a training."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.models.yolo.depth.calibrate import (
+    _depth_head,
+    _plot_calibrated_batches,
+    fit_calibration_selective,
+)
+
+from include.training.loading import load_checkpoint
+from include.training.saving import save
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
+
+log = logging.getLogger(__name__)
+
+CALIBRATION = "depth_calibration"
+"""Ultralytics' key for how a checkpoint was calibrated."""
+
+_FARTHEST = 100.0
+"""Metres, where the data YAML gives no max_depth, as in Ultralytics."""
+
+
+def calibrate_depth(
+    best: Path,
+    loader: DataLoader[Any],
+    device: torch.device,
+    max_depth: float | None,
+    pictures: Path | None,
+) -> None:
+    """Fit the scale of the stripped model in `best` to the loader's images, if that makes it better.
+
+    This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
+    place, and calibrates last.pt as well: a training that continues from there would no longer be the same.
+    max_depth is in metres. pictures is a folder for images of the result.
+
+    A file that was calibrated already stays as it is: it is that of an attempt that was killed just
+    afterwards, or of a parent job that no epoch has beaten.
+    """
+    state = load_checkpoint(best)
+    if state.get(CALIBRATION):
+        return
+    model = deepcopy(state["model"]).float()
+    fitted = fit_calibration_selective(model, loader, device, max_depth=max_depth or _FARTHEST)
+    if fitted is None:  # fewer than two images have a known distance
+        return
+    head = _depth_head(state["model"])
+    head.cal_a.fill_(fitted["a"])
+    head.cal_b.fill_(fitted["b"])
+    scale, offset = float(head.cal_a), float(head.cal_b)  # as rounded to the model's precision
+    state[CALIBRATION] = {
+        "status": "selected",
+        "candidate": fitted["name"],
+        "images": fitted["images"],
+        "a": scale,
+        "b": offset,
+        "strategy": "two-fold-held-out-delta1",
+        "scores": fitted["cv_scores"],
+    }
+    save(state, best)
+    log.info("The distances of %s are calibrated: %s, a=%.4f, b=%.4f.", best, fitted["name"], scale, offset)
+    if pictures is not None:
+        _plot_calibrated_batches(model, loader, device, scale, offset, fitted["name"], pictures)

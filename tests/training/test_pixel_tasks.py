@@ -1,0 +1,63 @@
+"""Trainings that learn something about each pixel: semantic and depth."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from include.training.calibration import CALIBRATION, calibrate_depth
+from include.training.loading import load_checkpoint
+from include.training.run import build_trainer, train
+from tests.support.tiny_datasets import CLASSES
+from tests.support.tiny_trainings import STANDSTILL, Epochs, request
+
+
+def test_outlines_are_trained_on_as_classes_of_pixels_with_a_background(tmp_path: Path) -> None:
+    build_like_segment = request("segment", tmp_path)
+    asked = request("semantic", tmp_path, data=build_like_segment.data)
+    result = train(asked, Epochs())
+    state = load_checkpoint(asked.save_dir / "weights" / "best.pt")
+    assert list(state["model"].names.values()) == [*CLASSES, "background"]
+    assert (result.metrics["metrics/pixel_acc"] or 0) > 0
+
+
+def depth_scale_of(best: Path) -> tuple[float, float]:
+    head = load_checkpoint(best)["model"].model[-1]
+    return float(head.cal_a), float(head.cal_b)
+
+
+def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_stays_as_it_was(tmp_path: Path) -> None:
+    """Everything is ten times as far away as the head assumes at its start, and it learns nothing."""
+    asked = request("depth", tmp_path, arguments=STANDSTILL)
+    for path in asked.data.parent.glob("depth/*/*.png"):
+        known = np.asarray(Image.open(path)) > 0
+        Image.fromarray(known.astype(np.uint16) * 12000).save(path)
+    train(asked, Epochs())
+    weights = asked.save_dir / "weights"
+    scale, offset = depth_scale_of(weights / "best.pt")
+    assert scale == 1.0
+    assert offset == pytest.approx(math.log(10), abs=0.5)
+    assert load_checkpoint(weights / "best.pt")[CALIBRATION]["candidate"] == "scale-only"
+    last = load_checkpoint(weights / "last.pt")
+    assert CALIBRATION not in last
+    assert float(last["ema"].model[-1].cal_b) == 0.0
+
+
+def test_a_file_that_was_calibrated_stays_as_it_is_when_its_attempt_is_repeated(tmp_path: Path) -> None:
+    asked = request("depth", tmp_path)
+    train(asked, Epochs())
+    best = asked.save_dir / "weights" / "best.pt"
+    shutil.copy(best, copy := tmp_path / "copy.pt")
+    before = copy.read_bytes()
+    with build_trainer(asked, Epochs()) as trainer:
+        trainer._setup_train()
+        calibrate_depth(copy, trainer.test_loader, torch.device("cpu"), None, None)
+        for loader in (trainer.train_loader, trainer.test_loader):
+            loader.close()
+    assert copy.read_bytes() == before
