@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +178,39 @@ def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
     for cost in kills[:of_train]:
         assert cost.went_on_after >= 0, cost
         assert cost.lost <= 1, cost
+
+
+def test_a_run_that_is_killed_on_a_busy_machine_ends_with_the_same_weights(
+    api: Airflow,
+    gated_stack: GatedStack,
+    job: dict[str, Any],
+    uninterrupted: str,
+    report: Report,
+    tmp_path: Path,
+) -> None:
+    training = Training(api, gated_stack, job | {"job_id": "busy"})
+    stages = Stages(training, gated_stack)
+    with busy_processes(2 * len(os.sched_getaffinity(0))):
+        for _ in range(8):
+            stages.in_a_batch()
+        training.reaches(training.kills[-1].epoch + 1)
+    row = training.ends(900)
+    same = stored_weights(gated_stack, "busy", tmp_path) == uninterrupted
+    report.add("the run's task, busy machine", training.reported(), same=same)
+    assert same
+    assert (row["status"], row["inexact_reason"]) == ("completed", None)
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Keep the processors busy with this many processes that only count."""
+    counting = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in counting:
+            process.kill()
+            process.wait()
 
 
 def test_an_attempt_that_comes_back_from_the_dead_stops_and_overwrites_nothing(
