@@ -4,6 +4,7 @@
     {cache}/{fingerprint}/content/    the files of a dataset under their names: links to the above
     {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
     {cache}/locks/{fingerprint}       locked by everyone who uses the dataset, modified when it was last used
+    {cache}/images.sqlite3            the images that passed a check, see known_images.py
 
 A dataset is locked while it is checked, fetched or trained on, and nobody else may remove it meanwhile. The
 kernel drops the lock of a process that dies, and keeps it for child processes that live on.
@@ -43,6 +44,11 @@ class DatasetCache:
     def files(self) -> FileStore:
         """The files by content."""
         return FileStore(self.folder / "files")
+
+    @property
+    def known_images(self) -> Path:
+        """The file of the images that passed a check."""
+        return self.folder / "images.sqlite3"
 
     @property
     def locks(self) -> Path:

@@ -92,6 +92,7 @@ def inspect_dataset(
             fingerprint,
             rules.model_dump(mode="json"),
             str(manifest) if manifest else None,
+            str(opened.known_images) if place.fetched else None,
             source=source,
         )
         if samples:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from include.datasets.depths import DepthRules
-    from include.datasets.images import ImageFacts
+    from include.datasets.images import ImageFacts, ImageReader
     from include.datasets.masks import MaskRules
     from include.datasets.rules import CheckRules
     from include.datasets.samples import Layout, Sample
@@ -62,12 +62,14 @@ class CheckedSample:
     """Number of warnings by kind that are not among the findings."""
 
 
-def check_sample(sample: Sample, layout: Layout, rules: SampleRules) -> CheckedSample:
-    """Check an image and its labels."""
+def check_sample(
+    sample: Sample, layout: Layout, rules: SampleRules, read: ImageReader = read_image
+) -> CheckedSample:
+    """Check an image, which `read` opens, and its labels."""
     findings, image = [], None
     file = layout.relative_name(sample.image)
     try:
-        image = read_image(sample.image, sample.name, rules.images)
+        image = read(sample.image, sample.name, rules.images)
     except UnusableImage as problem:
         findings.append(Finding(file, None, str(problem), problem.kind))
     if sample.label is None:

@@ -60,6 +60,8 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
 def measure(cache: DatasetCache) -> int:
     """Return the size of the cache on the disk, in bytes."""
     total = 0
+    with suppress(FileNotFoundError):
+        total += disk_blocks(cache.known_images.stat())
     for entry in cache.files.files():
         with suppress(FileNotFoundError):
             total += disk_blocks(entry.stat(follow_symlinks=False))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.errors import DatasetError
 from include.datasets.findings import total
 from include.datasets.fingerprint import stat_digest
+from include.datasets.known_images import known_images
 from include.datasets.layout import read_layout
 from include.datasets.rules import CheckRules
 from include.datasets.samples import Place
@@ -29,12 +30,14 @@ def examine(
     fingerprint: str | None,
     rules: dict[str, Any] | None = None,
     manifest: str | None = None,
+    known: str | None = None,
 ) -> dict[str, Any]:
     """Check the dataset at `place`. Raises DatasetError.
 
     fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
-    usual ones; manifest is the path of the manifest to write. Returns the fields of its DatasetReference as
-    `reference`, and the warnings by kind as `warnings`.
+    usual ones; manifest is the path of the manifest to write; known is the file of images that need not be
+    read, see known_images.py. Returns the fields of its DatasetReference as `reference`, and the warnings by
+    kind as `warnings`.
     """
     source = place["source"]
     given = CheckRules.model_validate(rules or {})
@@ -47,7 +50,8 @@ def examine(
             )
     # Taken before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
-    found = validate(layout, source, given, Path(manifest) if manifest else None)
+    with known_images(Path(known) if known else None) as images:
+        found = validate(layout, source, given, Path(manifest) if manifest else None, images.read)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,
         "train_images": len(layout.splits["train"]),

@@ -11,6 +11,7 @@ from include.datasets.duplicates import Digests, find_duplicate_images
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Collection, Finding, is_error
 from include.datasets.fingerprint import ContentDigest
+from include.datasets.images import read_image
 from include.datasets.manifest import write_manifest
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from include.datasets.checked_sample import CheckedSample
     from include.datasets.class_table import ClassCount
     from include.datasets.findings import FoundKind
-    from include.datasets.images import ImageFacts
+    from include.datasets.images import ImageFacts, ImageReader
     from include.datasets.samples import Layout, Sample
 
 _USUAL_RULES = CheckRules()
@@ -49,12 +50,14 @@ def validate(
     source: str,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
+    read: ImageReader = read_image,
 ) -> Validated:
-    """Open every image and label file; raise DatasetError listing problems by kind, file and line.
+    """Open every image, with `read`, and every label file.
 
-    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path.
+    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
+    which lists the problems by kind, file and line.
     """
-    check = _Check(layout, source, rules)
+    check = _Check(layout, source, rules, read)
     for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
         check.add(finding)
     content = ContentDigest(layout)
@@ -75,8 +78,8 @@ def validate(
 class _Check:
     """One pass through a dataset, with what it has found so far."""
 
-    def __init__(self, layout: Layout, source: str, rules: CheckRules) -> None:
-        self._layout, self._source = layout, source
+    def __init__(self, layout: Layout, source: str, rules: CheckRules, read: ImageReader) -> None:
+        self._layout, self._source, self._read = layout, source, read
         self._samples = SampleRules.of(layout, rules)
         # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
         self._errors: dict[Finding, None] = {}
@@ -115,7 +118,7 @@ class _Check:
             self.add(finding)
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
-        checked = check_sample(sample, self._layout, self._samples)
+        checked = check_sample(sample, self._layout, self._samples, self._read)
         self._progress.advance()
         return checked
 

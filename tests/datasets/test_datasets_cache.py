@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,12 @@ def stored(cache: Path) -> list[Path]:
     return [path for path in (cache / "files").rglob("*") if path.is_file()]
 
 
+def count_known(cache: Path) -> int:
+    """The number of images that a check of this machine has decoded."""
+    with closing(sqlite3.connect(cache / "images.sqlite3")) as database:
+        return int(database.execute("SELECT count(*) FROM images").fetchone()[0])
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not is_so() and time.monotonic() < deadline:
@@ -65,13 +73,14 @@ def test_one_more_image_costs_one_image(
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
     first = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
-    fetched, files = reader.reads, len(stored(cache))
+    fetched, files, known = reader.reads, len(stored(cache)), count_known(cache)
     add_image(folder)
     upload_files(s3_client, bucket, folder, "set/")
     second = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
     assert second.train_images == first.train_images + 1
     assert reader.reads == fetched + 2, "the image and its labels"
     assert len(stored(cache)) == files + 2
+    assert count_known(cache) == known + 1, "the others were not decoded again"
     assert (
         len(images(materialize(second, cache, reader))) == len(images(materialize(first, cache, reader))) + 1
     )

@@ -1,0 +1,139 @@
+"""Images that passed a check are not decoded again, while they are the same and are read the same way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from include.datasets import known_images as memory
+from include.datasets.images import ImageFacts, ImageRules, UnusableImage
+from include.datasets.images import read_image as read_really
+from include.datasets.known_images import known_images
+
+ROOT = Path(__file__).parents[2]
+COLOUR = ImageRules()
+
+
+class Machine:
+    """Images, and how often one of them was really read."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file, self.image = folder / "images.sqlite3", folder / "0.png"
+        self.reads = 0
+        Image.new("RGB", (40, 30), "red").save(self.image)
+
+        def count(path: Path, name: str, rules: ImageRules) -> ImageFacts:
+            self.reads += 1
+            return read_really(path, name, rules)
+
+        monkeypatch.setattr(memory, "read_image", count)
+
+    def read(self, name: str = "a/0.png", rules: ImageRules = COLOUR) -> ImageFacts:
+        with known_images(self.file) as images:
+            return images.read(self.image, name, rules)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_path: Path) -> None:
+    facts = machine.read()
+    assert facts == read_really(machine.image, "0.png", COLOUR)
+    machine.image.rename(tmp_path / "moved.png")
+    machine.image = tmp_path / "moved.png"
+    assert machine.read("another name.png") == facts
+    assert machine.reads == 1
+    machine.read("0.jpg")
+    machine.read(rules=ImageRules(classify=True))
+    machine.read(rules=ImageRules(channels=1))
+    assert machine.reads == 4
+
+
+def test_all_that_is_known_of_an_image_is_remembered() -> None:
+    assert [field.name for field in fields(ImageFacts)] == ["sha256", "width", "height"]
+
+
+@pytest.mark.parametrize("change", ["replaced", "changed in place"])
+def test_a_changed_image_is_read_again(change: str, machine: Machine) -> None:
+    before = machine.read()
+    if change == "replaced":
+        machine.image.unlink()
+    Image.new("RGB", (50, 30), "red").save(machine.image)
+    after = machine.read()
+    assert (before.width, after.width, machine.reads) == (40, 50, 2)
+
+
+def test_an_image_that_is_not_good_is_read_each_time(machine: Machine) -> None:
+    machine.image.write_bytes(machine.image.read_bytes()[:60])
+    for _ in range(2):
+        with pytest.raises(UnusableImage):
+            machine.read()
+    assert machine.reads == 2
+
+
+def test_another_version_of_a_decoder_reads_all_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.read()
+    monkeypatch.setattr("PIL.__version__", "99")
+    machine.read()
+    assert machine.reads == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_a_damaged_file_costs_only_time(content: bytes, machine: Machine) -> None:
+    machine.file.write_bytes(content)
+    machine.read()
+    machine.read()
+    machine.read()
+    assert machine.reads <= 2
+
+
+def test_a_folder_that_cannot_be_written_to_costs_only_time(machine: Machine) -> None:
+    machine.file = machine.file.parent / "missing" / "images.sqlite3"
+    assert machine.read() == machine.read()
+
+
+def test_a_full_memory_begins_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.read()
+    machine.read("0.jpg")
+    monkeypatch.setattr(memory, "_MOST", 1)
+    machine.read()
+    assert machine.reads == 3
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from include.datasets import known_images as memory
+from include.datasets.images import ImageFacts, ImageRules
+
+memory._BATCH = 2
+memory.read_image = lambda path, name, rules: ImageFacts("00" * 32, 1, 1)
+with memory.known_images(Path(sys.argv[1]) / "images.sqlite3") as images:
+    for number in range(5):
+        path = Path(sys.argv[1]) / f"{number}.png"
+        path.write_bytes(b"x")
+        images.read(path, path.name, ImageRules())
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_check_that_is_killed_keeps_what_it_had_written(machine: Machine, tmp_path: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert process.returncode == -9
+    known = 0
+    with known_images(machine.file) as images:
+        for number in range(5):
+            try:
+                known += images.read(tmp_path / f"{number}.png", f"{number}.png", COLOUR).width
+            except UnusableImage:
+                continue
+    assert known == 4
