@@ -38,6 +38,7 @@ ProjectError
     OwnershipLost
     PlanError
     RepositoryError
+      DatasetGone
       JobNotCreatable
       JobTaken
     RequestRefused

@@ -260,6 +260,9 @@ declare namespace Api {
     initial_weights_path: string | null;
     initial_weights_sha256: string | null;
     spec: Record<string, any> | null;
+    dataset_name: string | null;
+    dataset_version: number | null;
+    dataset_fingerprint: string | null;
     epoch: number | null;
     epoch_batch: number | null;
     epoch_batches: number | null;

@@ -104,6 +104,12 @@ class TrainingJob(BaseModel):
     """Hash of that file."""
     spec: JsonObject
     """The parameters, as `ResolvedSpec` writes them."""
+    dataset_name: str | None
+    """Registered dataset that it is trained on; None for one that was given by its address."""
+    dataset_version: int | None
+    """Version of that dataset."""
+    dataset_fingerprint: str | None
+    """Identifies the content that it is trained on; None until that was checked."""
     epoch: int | None
     """Last finished epoch."""
     epoch_batch: int | None

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter, ValidationError
 
+from include.datasets.class_table import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository
 from include.jobs.job import RecordedEpoch
 from include.jobs.storable import finite, make_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from include.datasets.reference import DatasetVersionName
     from include.jobs.job import TrainingJob
+
+_CLASS_TABLE = TypeAdapter(list[ClassCount] | None)
 
 
 class RepositoryError(FinalError):
@@ -32,6 +37,10 @@ class JobTaken(RepositoryError):
 
 class JobNotCreatable(RepositoryError):
     """The table belongs to a platform, and only the platform can create this row."""
+
+
+class DatasetGone(RepositoryError):
+    """The registered version of a dataset was deleted before a job that trains on it was recorded."""
 
 
 class JobRepository(AttemptRepository):
@@ -55,6 +64,7 @@ class JobRepository(AttemptRepository):
         initial_weights_path: str | None = None,
         initial_weights_sha256: str | None = None,
         queued_at: datetime | None = None,
+        dataset: DatasetVersionName | None = None,
     ) -> TrainingJob:
         """Make this run the owner of the job, creating its row if necessary, and return the row.
 
@@ -65,9 +75,11 @@ class JobRepository(AttemptRepository):
         durable state are kept, while paths, hashes, sizes, error and attempt are cleared. A row that was
         never trained starts from scratch, and so does, with `fresh`, one of another run or of a deleted run
         with this id (`recreated`); it then belongs to `origin_run_id`, by default this run. parent_job_id,
-        resumed_epoch and the initial weights are written in any case.
+        resumed_epoch, the initial weights and `dataset` (the registered version that the spec names) are
+        written in any case.
 
-        Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row.
+        Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
+        and DatasetGone if the version of the dataset was deleted meanwhile.
         """
         values = {
             "job_id": job_id,
@@ -85,9 +97,13 @@ class JobRepository(AttemptRepository):
             "initial_weights_path": initial_weights_path,
             "initial_weights_sha256": initial_weights_sha256,
             "queued_at": queued_at,
+            "dataset_name": dataset.name if dataset else None,
+            "dataset_version": dataset.version if dataset else None,
             "first_epoch": 0,
         }
         with self._connection.transaction():
+            if dataset is not None and self._statements.row("hold_dataset_version", **values) is None:
+                raise DatasetGone(f"dataset={str(dataset)!r} has just been deleted; give another version")
             taken = self._statements.row("take_over_job", **values)
             if taken is None:
                 self._create(job_id, run_id, values)
@@ -98,6 +114,29 @@ class JobRepository(AttemptRepository):
             job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
+
+    def record_dataset(
+        self, job_id: str, run_id: str, fingerprint: str, class_table: Sequence[ClassCount] | None = None
+    ) -> None:
+        """Record which content the job is trained on. Does nothing if the run does not own the job."""
+        table = None if class_table is None else Jsonb([count.model_dump() for count in class_table])
+        with self._connection.transaction():
+            self._statements.changed(
+                "record_dataset",
+                job_id=job_id,
+                run_id=run_id,
+                fingerprint=fingerprint,
+                class_table=table,
+            )
+
+    def class_table(self, job_id: str) -> list[ClassCount] | None:
+        """Return how often each class occurs in the job's dataset; None if that was not recorded."""
+        with self._connection.transaction():
+            row = self._statements.row("get_class_table", job_id=job_id)
+        try:
+            return None if row is None else _CLASS_TABLE.validate_python(row.class_table)
+        except ValidationError:  # a platform may have written anything into a column of that name
+            return None
 
     def cancel(self, job_id: str) -> tuple[str, str] | None:
         """Stop a job that waits for its GPU, and return its run (Dag id and run id), which the caller ends.

@@ -51,18 +51,22 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
     """Return whether our table already exists, for instance because only the version table was lost.
 
-    Raises MigrationRefused if it is another application's: MLflow, too, has a table model_versions.
+    One of another application, in a schema that comes later on the search path, does not count: a new table
+    comes before it. Raises MigrationRefused if it is in the schema in which ours would be created: MLflow,
+    too, has tables model_versions and datasets.
     """
     if catalog.table_kind(revision.connection, table) is None:
         return False
     actual = {name: column.type for name, column in catalog.columns(revision.connection, table).items()}
-    if not {column.name: column.type for column in columns}.items() <= actual.items():
-        problem = (
-            f"A table {table} of another application exists, with columns {', '.join(actual)}: "
-            "rename it, or give connection training_db a search_path on which it is not found."
-        )
-        raise MigrationRefused([problem])
-    return True
+    if {column.name: column.type for column in columns}.items() <= actual.items():
+        return True
+    if not catalog.is_in_first_schema(revision.connection, table):
+        return False
+    problem = (
+        f"A table {table} of another application exists, with columns {', '.join(actual)}: rename it, or "
+        "give connection training_db a search_path that begins with a schema of its own."
+    )
+    raise MigrationRefused([problem])
 
 
 def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:

@@ -27,6 +27,11 @@ def table_kind(connection: Connection, table: str) -> str | None:
     return rows[0][0] if rows else None
 
 
+def is_in_first_schema(connection: Connection, table: str) -> bool:
+    """Return whether the table is in the first schema of the search path, in which new tables are created."""
+    return bool(_rows(connection, "is_in_first_schema", table=table)[0][0])
+
+
 def columns(connection: Connection, table: str) -> dict[str, ActualColumn]:
     """Return the table's columns by name, in their order."""
     return {row.name: ActualColumn(**row._mapping) for row in _rows(connection, "table_columns", table=table)}

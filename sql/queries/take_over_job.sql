@@ -34,6 +34,10 @@ SET
     initial_weights_path = %(initial_weights_path)s,
     initial_weights_sha256 = %(initial_weights_sha256)s,
     spec = %(spec)s,
+    dataset_name = %(dataset_name)s,
+    dataset_version = %(dataset_version)s,
+    dataset_fingerprint = NULL,
+    class_table = NULL,
     epochs = COALESCE(%(epochs)s, job.epochs),
     -- include: names_no_object
     last_checkpoint_expired_at = NULL,

@@ -20,7 +20,7 @@ FLOORS = [
     {"checkpoints", "datasets"},
     {"pictures", "reports", "training"},
     {"jobs", "watchdog"},
-    {"models", "tracking"},
+    {"models", "registry", "tracking"},
     {"audit", "retraining", "weights"},
     {"deployment"},
     {"claim"},

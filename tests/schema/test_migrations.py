@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from include.jobs.job import RecordedEpoch, TrainingJob
 from include.models.version import ModelVersion
+from include.registry.version import DatasetVersion
 from include.schema.current import MIGRATIONS, require_current, revisions
 from include.schema.errors import (
     MigrationRefused,
@@ -30,7 +31,14 @@ HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
 """What a revision that comes later will be called."""
 
-OUR_TABLES = {"training_jobs", "training_epochs", "model_versions", "checkpoint_audits"}
+OUR_TABLES = {
+    "training_jobs",
+    "training_epochs",
+    "model_versions",
+    "checkpoint_audits",
+    "datasets",
+    "dataset_numbers",
+}
 
 VERSION_TABLE_ALONE = {
     "relation training_schema_version",
@@ -74,12 +82,14 @@ def test_an_empty_database_gets_every_column_of_the_design(engine: Engine) -> No
     assert found["training_jobs", "job_id"] == "text"
     assert found["training_jobs", "best_checkpoint_path"] == "character varying(500)"
     assert found["training_jobs", "last_checkpoint_path"] == "character varying(500)"
-    assert {name for table, name in found if table == "training_jobs"} == set(TrainingJob.model_fields)
+    job = {name for table, name in found if table == "training_jobs"}
+    assert job - {"class_table"} == set(TrainingJob.model_fields)  # thousands of lines: read on demand
     assert {name for table, name in found if table == "training_epochs"} == {
         "job_id",
         *RecordedEpoch.model_fields,
     }
     assert {name for table, name in found if table == "model_versions"} == set(ModelVersion.model_fields)
+    assert {name for table, name in found if table == "datasets"} == set(DatasetVersion.model_fields)
     assert {table for table, _ in found} == OUR_TABLES
 
 
@@ -154,6 +164,10 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0009", "machine", "gpu-7"),
         ("0009", "gpu_driver", "550.54.15"),
         ("0010", "archived_at", "2026-05-06 07:08:09+00"),
+        ("0011", "dataset_name", "parts"),
+        ("0011", "dataset_version", "3"),
+        ("0011", "dataset_fingerprint", "0f" * 32),
+        ("0011", "class_table", "[]"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
@@ -182,6 +196,13 @@ def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
             "(name, version, job_id, path, sha256, size) VALUES ('m', 1, 'a', 's3://', '', 1)",
         ),
         ("checkpoint_audits", "(run_id, finding, detail) VALUES ('run1', 'missing', 'it is gone')"),
+        (
+            "datasets",
+            (
+                "(name, version, fingerprint, source, task, train_images, val_images, size) "
+                "VALUES ('parts', 1, '0f', 's3://', 'detect', 8, 2, 1)"
+            ),
+        ),
     ],
 )
 def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
@@ -245,6 +266,24 @@ def test_the_platforms_own_alembic_is_left_alone(engine: Engine, connection: psy
     verify(engine)
     apply(engine, "base")
     assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
+
+
+def test_a_table_of_that_name_in_a_later_schema_of_the_search_path_is_left_alone(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
+    connection.execute("INSERT INTO datasets VALUES ('7c1a')")
+    connection.execute("CREATE SCHEMA training")
+    connection.commit()
+    before = platforms.structure(connection)
+    engine = platforms.engine(database_url, options="-c search_path=training,public")
+    apply(engine)
+    verify(engine)
+    assert connection.execute("SELECT count(*) FROM training.datasets").fetchone() == (0,)
+    connection.commit()
+    apply(engine, "base")
+    assert platforms.structure(connection) == before
+    assert connection.execute("SELECT dataset_uuid FROM datasets").fetchall() == [("7c1a",)]
 
 
 def test_the_first_schema_of_the_search_path_is_used(

@@ -171,6 +171,10 @@ def test_a_column_of_another_type_that_can_be_used_stays(
             "A table model_versions of another application exists, with columns name, version: rename it,",
         ),
         (
+            "CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)",
+            "A table datasets of another application exists, with columns dataset_uuid: rename it,",
+        ),
+        (
             "CREATE TABLE training_jobs AS SELECT * FROM (VALUES ('a'), ('a'), ('b')) AS jobs (job_id)",
             r"job_id contains 1 duplicate values",
         ),

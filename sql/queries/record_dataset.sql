@@ -1,0 +1,9 @@
+-- What the check of the job's dataset found. A new run of the job records it anew.
+UPDATE training_jobs
+SET
+    dataset_fingerprint = %(fingerprint)s,
+    class_table = %(class_table)s,
+    updated_at = now()
+WHERE job_id = %(job_id)s
+    AND run_id = %(run_id)s
+RETURNING job_id;
