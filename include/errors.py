@@ -23,6 +23,8 @@ ProjectError
     CompletionRefused
     DatasetError
       DatasetChanged
+    DatasetNeeded
+    DatasetUnknown
     DeletionRefused
     DownloadFailed
     InspectionError
@@ -73,6 +75,7 @@ ProjectError
       LocalFileMissing
       ObjectNotFound
         CheckpointNotFound
+        ManifestMissing
       ObjectTooLarge
       StoreMisconfigured
         BucketMissing

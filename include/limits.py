@@ -146,6 +146,14 @@ URL_BYTES = 16 * KIB
 URL_SECONDS = 600
 """Time for fetching one image from its URL."""
 
+# Registered datasets
+
+MANIFEST_LINE = 512 * KIB
+"""Size of one image's line in a manifest, with counts of up to CLASSES classes."""
+
+COMPARED_IMAGES = 300_000
+"""Images of two versions together that the API server compares while somebody waits: about three seconds."""
+
 # Images
 
 IMAGE_BYTES = 1 * GIB

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from include.datasets.class_table import ClassCount
 
-class DatasetVersion(BaseModel):
-    """One row of `datasets`. It is never changed, except that a version can be archived and unarchived."""
+
+class DatasetSummary(BaseModel):
+    """A version without what may be long. It never changes, except that it can be archived and restored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -31,11 +33,6 @@ class DatasetVersion(BaseModel):
     """Number of images to validate with."""
     size: int
     """Of images and labels, in bytes."""
-    class_table: list[dict[str, Any]] | None
-    """Per class, in the order of the class ids: its name, and how often it occurs in each split. None if it
-    was not counted."""
-    warnings: list[dict[str, Any]] | None
-    """Kinds of warnings of the check, with how often each was found. None if it did not count them."""
     report: str | None
     """The s3:// URI of the check's complete report; None if there is none."""
     note: str | None
@@ -47,7 +44,17 @@ class DatasetVersion(BaseModel):
     created_at: datetime
     """When it was registered."""
     archived_at: datetime | None
-    """When it was archived; None if it is not. `dataset: name` skips archived versions."""
+    """When it was archived; None if it is not. `dataset: name` passes over archived versions."""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+
+class DatasetVersion(DatasetSummary):
+    """One row of `datasets`."""
+
+    class_table: list[ClassCount] | None
+    """How often each class occurs, in the order of the class ids; None if it was not counted."""
+    warnings: list[dict[str, Any]] | None
+    """Kinds of warnings of the check, each with the number of times it was found; None if they were not
+    counted."""

@@ -7,12 +7,11 @@
     reports/{job_id}/dataset.json                             the report of the check of a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
-<<<<<<< HEAD
     datasets/{fingerprint}/{path}                             a file of a dataset that was converted
     datasets/conversions/{key}.json                           what an export was converted into
-=======
     datasets/reports/{fingerprint}-{task}.json                the report of the check of a registered dataset
->>>>>>> 6556f2e (Report by kind what a check of a dataset found, in S3 for every job)
+    datasets/manifests/{fingerprint}-{task}.jsonl.gz          the images and labels of a registered dataset
+    datasets/differences/{fingerprint}-{task}/{base}.json     how its files differ from another version's
     pretrained/{name}                                         pretrained weights
     uploads/{upload_id}/{path}                                a file of a dataset that somebody uploaded
     uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
@@ -28,6 +27,9 @@ MODELS = "models/"
 PICTURES = "pictures/"
 REPORTS = "reports/"
 UPLOADS = "uploads/"
+DATASETS = "datasets/"
+MANIFESTS = f"{DATASETS}manifests/"
+DIFFERENCES = f"{DATASETS}differences/"
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """A permanent object that belongs to no job: if it came and went, probes would disturb one another."""
@@ -81,6 +83,16 @@ def converted_prefix(fingerprint: str) -> str:
 def conversion_key(key: str) -> str:
     """Return the key of the record of what an export was converted into."""
     return f"datasets/conversions/{key}.json"
+
+
+def manifest_key(fingerprint: str, task: str) -> str:
+    """Return the key of the manifest of a registered dataset."""
+    return f"{MANIFESTS}{fingerprint}-{task}.jsonl.gz"
+
+
+def difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
+    """Return the key of how the files of a version differ from those of the version `base`."""
+    return f"{DIFFERENCES}{fingerprint}-{task}/{base_fingerprint}-{base_task}.json"
 
 
 def pretrained_key(name: str) -> str:

@@ -1,0 +1,62 @@
+"""How the classes of one version of a dataset differ from those of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from include.datasets.class_table import ClassCount
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LISTED = 500
+"""Number of classes that are named; a detection dataset has at most a few hundred."""
+
+
+class ClassChange(BaseModel):
+    """One class whose counts differ: before is None for a new class, after for one that is gone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    before: ClassCount | None
+    after: ClassCount | None
+
+
+class ClassDifference(BaseModel):
+    """How class tables differ. Classes are identified by their names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    added: int
+    """Number of classes that are new."""
+    removed: int
+    """Number of classes that are gone."""
+    renumbered: bool
+    """Whether a class that both have is at another number: every label of it then means something else."""
+    changes: list[ClassChange] = Field(max_length=LISTED)
+    """Classes with other counts, new ones and ones that are gone; the first of them."""
+
+
+def compare_classes(
+    before: Sequence[ClassCount] | None, after: Sequence[ClassCount] | None
+) -> ClassDifference | None:
+    """Compare two class tables; None if the classes of either version were not counted."""
+    if before is None or after is None:
+        return None
+    old, new = ({count.name: count for count in table} for table in (before, after))
+    numbers = [{count.name: number for number, count in enumerate(table)} for table in (before, after)]
+    names = list(dict.fromkeys([*new, *old]))
+    changes = [
+        ClassChange(name=name, before=old.get(name), after=new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+    return ClassDifference(
+        added=len(new.keys() - old.keys()),
+        removed=len(old.keys() - new.keys()),
+        renumbered=any(numbers[0][name] != numbers[1][name] for name in old.keys() & new.keys()),
+        changes=changes[:LISTED],
+    )

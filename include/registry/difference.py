@@ -1,0 +1,164 @@
+"""How the files of one version of a dataset differ from those of another."""
+
+from __future__ import annotations
+
+from itertools import groupby, zip_longest
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.registry.manifests import open_manifest
+from include.s3.layout import difference_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from include.registry.manifests import ManifestEntry
+    from include.registry.version import DatasetSummary
+    from include.s3.bucket import Bucket
+
+EXAMPLES = 50
+"""Number of images that are named for each kind of change."""
+
+_LARGEST = 4 * 1024**2
+"""Bytes of a stored difference: EXAMPLES names of a kilobyte, for each kind of change."""
+
+
+class ChangedImage(BaseModel):
+    """One image that differs: its path within the split, its split, and the one that it was in before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    split: str
+    moved_from: str | None = None
+
+
+class Changes(BaseModel):
+    """All images that differ in one way: their number, and the first of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int = 0
+    examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
+
+    def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
+        """Count the image."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(ChangedImage(name=entry.name, split=entry.split, moved_from=moved_from))
+
+
+class FileDifference(BaseModel):
+    """What changed from one version to another.
+
+    An image is identified by its path within its split. One whose content changed is `changed`; if only its
+    label did, it is in `labels_changed`. One that is in another split, with the same content, is `moved`.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    added: Changes = Field(default_factory=Changes)
+    """Images that are new."""
+    removed: Changes = Field(default_factory=Changes)
+    """Images that are gone."""
+    changed: Changes = Field(default_factory=Changes)
+    """Images with other content."""
+    labels_changed: Changes = Field(default_factory=Changes)
+    """Images with the same content and another label."""
+    moved: Changes = Field(default_factory=Changes)
+    """Images that are in another split."""
+
+
+def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
+    """Return the stored difference; None if none is stored. Raises StoreErrors."""
+    content = bucket.read(_key(base, version), _LARGEST)
+    if content is None:
+        return None
+    try:
+        return FileDifference.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
+    """Compare the manifests of both versions, store the result and return it.
+
+    Its memory does not depend on the number of images. Raises ManifestMissing and other StoreErrors.
+    """
+    with (
+        open_manifest(bucket, base.fingerprint, base.task) as before,
+        open_manifest(bucket, version.fingerprint, version.task) as after,
+    ):
+        found = compare(before, after)
+    bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
+    return found
+
+
+def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> FileDifference:
+    """Compare two manifests, both in order."""
+    found = FileDifference()
+    for old, new in _pair_by_name(before, after):
+        gone: list[ManifestEntry] = []
+        come: list[ManifestEntry] = []
+        for was, is_ in _pair_by_split(old, new):
+            if is_ is None:
+                gone += [was] if was else []
+            elif was is None:
+                come.append(is_)
+            elif was.image != is_.image:
+                found.changed.add(is_)
+            elif was.label != is_.label:
+                found.labels_changed.add(is_)
+        _record_moves(gone, come, found)
+    return found
+
+
+def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: FileDifference) -> None:
+    """Record images of one name that are gone from a split or new in another."""
+    for entry in come:
+        origin = next((was for was in gone if was.image == entry.image), None)
+        if origin is None:
+            found.added.add(entry)
+            continue
+        gone.remove(origin)
+        found.moved.add(entry, origin.split)
+        if origin.label != entry.label:
+            found.labels_changed.add(entry)
+    for entry in gone:
+        found.removed.add(entry)
+
+
+def _pair_by_name(
+    before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
+) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
+    """Yield the images of each name that is in either manifest."""
+    olds, news = (groupby(entries, attrgetter("key")) for entries in (before, after))
+    old, new = next(olds, None), next(news, None)
+    while old or new:
+        if new is None or (old is not None and old[0] < new[0]):
+            assert old is not None  # noqa: S101 - one of them is there
+            yield list(old[1]), []
+            old = next(olds, None)
+        elif old is None or new[0] < old[0]:
+            yield [], list(new[1])
+            new = next(news, None)
+        else:
+            yield list(old[1]), list(new[1])
+            old, new = next(olds, None), next(news, None)
+
+
+def _pair_by_split(
+    old: list[ManifestEntry], new: list[ManifestEntry]
+) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
+    """Yield the images of each split; None stands for one that only the other version has."""
+    for split in dict.fromkeys(entry.split for entry in (*old, *new)):
+        yield from zip_longest(
+            (entry for entry in old if entry.split == split),
+            (entry for entry in new if entry.split == split),
+        )
+
+
+def _key(base: DatasetSummary, version: DatasetSummary) -> str:
+    return difference_key(version.fingerprint, version.task, base.fingerprint, base.task)
