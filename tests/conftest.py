@@ -22,6 +22,7 @@ from psycopg import sql
 
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
+from include.registry.repository import DatasetRepository
 from include.schema.migrations import apply
 from include.stack.local import Stack
 from include.stack.steps import quiet
@@ -182,7 +183,10 @@ def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(migrated_url) as connection:
         yield connection
         connection.rollback()
-        connection.execute("TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits")
+        connection.execute(
+            "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets, "
+            "dataset_numbers"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -210,6 +214,12 @@ def api_url(
 def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
     """The jobs of the file's schema."""
     return JobRepository(connection)
+
+
+@pytest.fixture
+def datasets(connection: psycopg.Connection[Any]) -> DatasetRepository:
+    """The registered datasets of the file's schema."""
+    return DatasetRepository(connection)
 
 
 @pytest.fixture

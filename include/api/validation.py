@@ -21,6 +21,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
+from include.registry.repository import DatasetRepository
 from include.s3.errors import StoreRefusal
 from include.weights.initial import InitialWeightsFinder
 
@@ -57,7 +58,15 @@ def _find_conflicts(request: Request, database: Any, params: dict[str, Any]) -> 
     finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database)
     nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
     try:
-        check(params, nobody, jobs, store, partial(is_running, request), finder)
+        check(
+            params,
+            nobody,
+            jobs,
+            store,
+            partial(is_running, request),
+            finder,
+            DatasetRepository(database),
+        )
     except (SpecError, StoreRefusal) as refusal:
         return {field_of(str(refusal), TrainingSpec): str(refusal)}
     return {}

@@ -67,7 +67,7 @@ class CheckedDatasets:
         except ValidationError:
             return None
         expected = (job.origin_run_id, job.spec.dataset, job.spec.task)
-        found = (stored.origin_run_id, stored.dataset.source, stored.dataset.task)
+        found = (stored.origin_run_id, stored.dataset.parameter, stored.dataset.task)
         return stored.dataset if found == expected else None
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
+from include.claim.named_dataset import pin_dataset, pinned_version
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import (
     describe_activity,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
     from include.jobs.spec import ResolvedSpec
+    from include.registry.repository import DatasetRepository
     from include.weights.initial import InitialWeightsFinder
     from include.weights.initial_weights import InitialWeights
 
@@ -64,6 +66,7 @@ def resolve(
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
+    datasets: DatasetRepository,
 ) -> ResolvedJob:
     """Check `params`, and create the job's row for `run` or take it over.
 
@@ -78,7 +81,8 @@ def resolve(
             spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, checkpoints)
             resumed_epoch, weights = row.resumed_epoch, initial_weights_of(row)
         else:
-            spec, resume, weights = _prepare_start(found.spec, job_id, jobs, checkpoints, is_running, finder)
+            pinned = _pin_dataset(found, run, datasets)
+            spec, resume, weights = _prepare_start(pinned, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
         job = jobs.claim(
             job_id,
@@ -98,6 +102,7 @@ def resolve(
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
+            dataset=pinned_version(spec),
         )
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
@@ -119,6 +124,7 @@ def check(
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
+    datasets: DatasetRepository,
 ) -> None:
     """Raise the errors that `resolve` would raise, but write nothing and download no weights.
 
@@ -130,7 +136,7 @@ def check(
     elif found.spec.resume_from is not None:
         inherit_from_parent(found.spec, jobs, checkpoints, is_running)
     else:
-        spec = found.spec.with_defaults()
+        spec = _pin_dataset(found, run, datasets).with_defaults()
         finder.check(spec.model, spec.task, found.job_id)
 
 
@@ -173,6 +179,16 @@ def _find_free(
     if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
         _refuse_orphaned_state(job_id, checkpoints)
     return _FreeJob(job_id, spec, row, own, recreated)
+
+
+def _pin_dataset(found: _FreeJob, run: RunIdentity, datasets: DatasetRepository) -> TrainingSpec:
+    """Return the parameters with the version of a registered dataset; a job that is resumed inherits it."""
+    if found.spec.resume_from is not None:
+        return found.spec
+    row, started = found.row, None
+    if row is not None and row.run_id == run.run_id and row.spec and not found.recreated:
+        started = TrainingSpec.parse_stored(dict(row.spec))
+    return pin_dataset(found.spec, datasets, started)
 
 
 def _prepare_start(

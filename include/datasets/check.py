@@ -10,6 +10,7 @@ from include.datasets import digits
 from include.datasets.boundary import DatasetRoots
 from include.datasets.cache import DatasetCache
 from include.datasets.confinement import run_confined
+from include.datasets.content import require_expected
 from include.datasets.drawing.draw import draw_samples
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
@@ -51,9 +52,12 @@ def check_dataset(
     listings: Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
     cache_limit: int | None = None,
+    expected: str | None = None,
 ) -> DatasetReference:
     """Check a dataset as `inspect_dataset` does, and return the reference to it."""
-    return inspect_dataset(source, task, cache, s3, roots, listings, rules, cache_limit=cache_limit).reference
+    return inspect_dataset(
+        source, task, cache, s3, roots, listings, rules, cache_limit=cache_limit, expected=expected
+    ).reference
 
 
 def inspect_dataset(
@@ -67,24 +71,28 @@ def inspect_dataset(
     manifest: Path | None = None,
     samples: Path | None = None,
     cache_limit: int | None = None,
+    expected: str | None = None,
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
     training's arguments that change which data are valid. A manifest is written to the given path, see
     manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
-    cache_limit is in bytes, see eviction.py.
+    cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, whose
+    content it must be: objects that were added to the prefix since are left out.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
-    StoreErrors when S3 does not answer; UntrustedFolder for a cache that another account could have prepared.
+    DatasetChanged unless the content has the fingerprint `expected`; StoreErrors when S3 does not answer;
+    UntrustedFolder for a cache that another account could have prepared.
     Everything that parses the data runs in a limited process, see confinement.py; OSError and
     ConfinedProcessEnded mean that this process failed to run, and a retry may succeed.
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
+        require_expected(digits.FINGERPRINT, expected, source)
         return CheckedDataset(digits.reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
-    with locate(origin, source, opened, s3, roots, listings) as (place, fingerprint):
+    with locate(origin, source, opened, s3, roots, listings, expected) as (place, fingerprint):
         found = run_confined(
             examine,
             place.as_json(),
@@ -98,6 +106,7 @@ def inspect_dataset(
         if samples:
             _draw(place, task, rules, samples)
     reference = DatasetReference(source=source, task=task, split=rules.split, **found["reference"])
+    require_expected(reference.fingerprint, expected, source)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
     warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])
     for kind in warnings:

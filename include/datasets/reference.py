@@ -53,3 +53,8 @@ class DatasetReference(BaseModel):
     stat_digest: str | None = None
     """Digest of the names, sizes and times of the files at a local path: while it is unchanged, the content
     need not be read again. None for any other source."""
+
+    @property
+    def parameter(self) -> str:
+        """The parameter `dataset` that it was found by, with the version that a name stood for."""
+        return str(self.version) if self.version else self.origin or self.source

@@ -17,7 +17,7 @@ def check_dataset_given(dataset: str | None, task: Task) -> None:
     if task != "detect" and dataset in {None, "digits"}:
         raise ValueError(
             f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
-            f"give a path or s3://… with data for {task}"
+            f"give a registered dataset, s3://… or a path with data for {task}"
         )
 
 

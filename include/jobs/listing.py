@@ -235,9 +235,9 @@ class JobListing:
 def _query_values(wanted: JobFilter) -> dict[str, Any]:
     values = asdict(wanted)
     prefix = values.pop("prefix")
-    return values | {"any_status": wanted.status is None, "pattern": prefix and _pattern_of(prefix)}
+    return values | {"any_status": wanted.status is None, "pattern": prefix and pattern_of(prefix)}
 
 
-def _pattern_of(prefix: str) -> str:
+def pattern_of(prefix: str) -> str:
     """Return the LIKE pattern that matches this prefix."""
     return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from include.datasets.errors import DatasetError
+from include.datasets.registered import parse_registered
 from include.forgiving import as_text, as_whole_number, drop_blanks, is_blank
 from include.jobs.loss_parameters import LossSpike, OnLossSpike, OnNan, RollBackLr, RollBackStates
 from include.jobs.model_reference import ModelReference
@@ -93,14 +95,19 @@ class TrainingParameters(BaseModel):
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="digits (bundled handwritten digits, detect only), s3://… (a .zip, a prefix or a data "
-        "YAML), or a path below one of the folders in the workers' DATASET_ROOTS.",
+        description="digits (bundled handwritten digits, detect only), a registered dataset (its name, or "
+        "name@version), s3://… (a .zip, a prefix or a data YAML), or a path below one of the folders in the "
+        "workers' DATASET_ROOTS.",
         json_schema_extra=parameter(
             _DATA, default="digits", when_empty="digits for detect; required for every other task"
         ),
     )
     task: Task | None = Field(
-        None, description="What the model does.", json_schema_extra=parameter(_DATA, default="detect")
+        None,
+        description="What the model does.",
+        json_schema_extra=parameter(
+            _DATA, default="detect", when_empty="that of the registered dataset; detect for any other"
+        ),
     )
     model: OptionalText = Field(
         None,
@@ -248,6 +255,15 @@ class TrainingParameters(BaseModel):
         if "device" in meant:
             meant["device"] = as_text(meant["device"])
         return meant
+
+    @field_validator("dataset")
+    @classmethod
+    def _check_dataset(cls, dataset: str | None) -> str | None:
+        try:
+            parse_registered(dataset or "")
+        except DatasetError as error:
+            raise ValueError(str(error)) from None
+        return dataset
 
     @field_validator("model")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from include.datasets.registered import parse_registered
 from include.errors import FinalError
 from include.jobs.consistency import (
     check_dataset_given,
@@ -90,6 +91,9 @@ class TrainingSpec(TrainingParameters):
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
         """Fill in the parent's values where none are given. Raises SpecError for one that must not change."""
+        pinned = self.with_version_of(parent)
+        if pinned != self:
+            return pinned.inherit_from(parent)
         for name in _KEPT_ON_RESUME:
             given, kept = getattr(self, name), getattr(parent, name)
             if given is not None and given != _or_default(name, kept):
@@ -148,7 +152,17 @@ class TrainingSpec(TrainingParameters):
         earlier = f"yolo11n{MODEL_SUFFIX[original.with_defaults().task]}"
         if self.model is None and original.model == earlier:
             same["model"] = earlier
-        return self.model_copy(update=same)
+        return self.with_version_of(original).model_copy(update=same)
+
+    def with_version_of(self, other: TrainingSpec) -> Self:
+        """Return this spec with the version that `other` names, if both name the same registered dataset.
+
+        A version that this spec names itself is kept.
+        """
+        named, pinned = parse_registered(self.dataset or ""), parse_registered(other.dataset or "")
+        if named is None or not named.may_be(pinned):
+            return self
+        return self.model_copy(update={"dataset": str(pinned), "task": self.task or other.task})
 
     def identity(self) -> dict[str, Any]:
         """Return the parameters that an interrupted training must keep when it continues.

@@ -22,6 +22,7 @@ from pydantic import (
 
 from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
+from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
@@ -121,7 +122,9 @@ class RetrainPlan(_Part):
     def _require_trainable(self) -> Self:
         try:
             self.spec()
-            parse_source(self.dataset, self.task)  # a path need not be on the machine that reads plans
+            # Neither a path nor a registered dataset need be known to the machine that reads plans.
+            if parse_registered(self.dataset) is None:
+                parse_source(self.dataset, self.task)
         except (PlanError, DatasetError) as error:
             raise ValueError(str(error)) from None
         if self.gate.metric not in METRICS[self.task]:

@@ -70,7 +70,7 @@ def evaluate_models(
         challenger_result = measure(challenger.path, challenger.sha256)
         champion_result = measure(champion.path, champion.sha256) if champion else None
     return Measured(
-        dataset=dataset.source,
+        dataset=dataset.parameter,
         dataset_fingerprint=dataset.fingerprint,
         challenger=challenger_result,
         champion_version=champion.version if champion else None,

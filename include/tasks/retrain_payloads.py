@@ -52,7 +52,7 @@ class Measured(Payload):
     """Both evaluations, on the same split of the data that the challenger was trained on."""
 
     dataset: str
-    """Source of the dataset that the challenger was trained on."""
+    """Dataset that the challenger was trained on, as the parameter names it."""
     dataset_fingerprint: str
     """Fingerprint of its content."""
     challenger: Evaluation

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.datasets.check import check_dataset
+from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
-from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, open_training_db, s3_client
+from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.plans import deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
@@ -81,16 +80,8 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
-        reader = S3ObjectReader(s3_client())
-        return check_dataset(
-            plan.dataset,
-            plan.task,
-            settings.dataset_cache,
-            reader,
-            settings.dataset_roots,
-            rules=check_rules(plan.spec().arguments()),
-            cache_limit=settings.dataset_cache_limit,
-        )
+        rules = check_rules(plan.spec().arguments())
+        return check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
 
 
 def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:
@@ -127,6 +118,8 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
+    elif dataset.version is not None:  # and not a newer one: its data were compared with the champion's
+        spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,
         run_id=f"retrain__{job_id}",
@@ -252,7 +245,8 @@ def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     if other parameters have changed.
     """
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
-    then, now = ({**one.with_defaults().identity(), "model": ""} for one in (started, spec))
+    pinned = spec.with_version_of(started)
+    then, now = ({**one.with_defaults().identity(), "model": ""} for one in (started, pinned))
     if then != now:
         changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
         raise PlanError(

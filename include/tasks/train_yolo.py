@@ -13,14 +13,12 @@ from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, has_stored_state
+from include.claim.dataset_check import check_parameter
 from include.claim.dataset_report import attach_report, store_report
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
-from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
-from include.datasets.listings import S3Listings
 from include.datasets.rules import check_rules
-from include.datasets.s3 import S3ObjectReader
 from include.deployment.backend import notify
 from include.deployment.connections import open_bucket, open_training_db, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
@@ -30,6 +28,7 @@ from include.jobs.repository import JobRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
+from include.registry.repository import DatasetRepository
 from include.s3.conditional_writes import require_conditional_writes
 from include.tasks.audit_checkpoints import live_runs
 from include.weights.initial import InitialWeightsFinder
@@ -81,7 +80,7 @@ def resolve_config(context: Context) -> ResolvedJob:
         with reason_in_waiting_row(conf.get("job_id"), jobs):
             require_conditional_writes(bucket)
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection)
-        job = resolve(conf, run, jobs, store, is_running, finder)
+        job = resolve(conf, run, jobs, store, is_running, finder, DatasetRepository(connection))
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     track_recorded(job.job_id, training_db_factory())
     return job
@@ -96,25 +95,26 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
         if resumes and (reference := checked.load(job)) is not None:
             log.info("Job %s continues with the dataset that it started with: %s", job.job_id, reference)
+            _record_dataset(job, reference)
             return reference
         try:
-            found = inspect_dataset(
-                job.spec.dataset,
-                job.spec.task,
-                settings.dataset_cache,
-                S3ObjectReader(bucket.client),
-                settings.dataset_roots,
-                S3Listings(bucket),
-                check_rules(job.spec.arguments()),
-                cache_limit=settings.dataset_cache_limit,
-            )
+            rules = check_rules(job.spec.arguments())
+            found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
         reference = found.reference
         require_same_classes(job, reference, _store())
         store_report(found, job, settings)
         checked.save(job, reference)
+        _record_dataset(job, reference)
         return reference
+
+
+def _record_dataset(job: ResolvedJob, dataset: DatasetReference) -> None:
+    with open_training_db() as connection:
+        JobRepository(connection).record_dataset(
+            job.job_id, job.run_id, dataset.fingerprint, dataset.class_table
+        )
 
 
 def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
@@ -122,9 +122,9 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
     from include.attempt.attempt import TrainingAttempt
 
     _require_this_run(job, context)
-    if dataset.source != job.spec.dataset:
+    if dataset.parameter != job.spec.dataset:
         raise AirflowFailException(
-            f"The XCom of check_dataset is of {dataset.source!r}, but the job's dataset is "
+            f"The XCom of check_dataset is of {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: somebody has changed it. Clear check_dataset with its downstream tasks."
         )
     attempt = TrainingAttempt(

@@ -14,6 +14,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, resolve
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
+from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
@@ -207,8 +208,9 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
     store = CheckpointStore(Bucket(world.client, world.bucket))
     weights = finder(world.client, world.bucket, world.connection)
+    datasets = DatasetRepository(world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, JobRepository(world.connection), store, lambda *_: False, weights)
+        resolve(params, run, JobRepository(world.connection), store, lambda *_: False, weights, datasets)
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -218,7 +220,8 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     store = CheckpointStore(Bucket(world.client, world.bucket))
     jobs = JobRepository(world.connection)
     weights = finder(world.client, world.bucket, world.connection)
-    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights)
+    datasets = DatasetRepository(world.connection)
+    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights, datasets)
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)

@@ -18,6 +18,7 @@ from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
+from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
 from include.schema.migrations import apply
@@ -62,7 +63,9 @@ def resolving(
     weights = finder(s3_client, bucket, connection)
 
     def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
-        return resolve(params, run, jobs, store, lambda dag_id, run_id: running, weights)
+        return resolve(
+            params, run, jobs, store, lambda dag_id, run_id: running, weights, DatasetRepository(connection)
+        )
 
     return run
 
@@ -353,7 +356,7 @@ def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
     with pytest.raises(StoreError):
         resolve(
             {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
-            finder(nowhere, bucket, connection),
+            finder(nowhere, bucket, connection), DatasetRepository(connection),
         )  # fmt: skip
     row = _row(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

@@ -20,6 +20,7 @@ from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.promotion import register_copy
+from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
 from tests.support.jobs import recorded
@@ -61,7 +62,7 @@ def resolving(
     weights = finder(s3_client, bucket, connection, release.url)
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
-        return resolve(params, run, jobs, store, lambda *_: False, weights)
+        return resolve(params, run, jobs, store, lambda *_: False, weights, DatasetRepository(connection))
 
     return run
 

@@ -1,0 +1,56 @@
+"""Names of registered datasets, as the parameter `dataset` gives them: `name` or `name@version`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.errors import DatasetError
+from include.refusals import show_value
+from include.s3.location import JOB_ID, JOB_ID_RULE
+
+if TYPE_CHECKING:
+    from include.datasets.reference import DatasetVersionName
+
+DATASET_NAME = rf"^(?!digits\Z){JOB_ID.removeprefix('^')}"
+DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits'"
+LARGEST_VERSION = 2**31 - 1
+"""PostgreSQL's largest integer."""
+
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+
+
+@dataclass(frozen=True)
+class RegisteredName:
+    """A registered dataset, or one version of it."""
+
+    name: str
+    """Name of the dataset."""
+    version: int | None
+    """Number of the version; None for the newest that is not archived."""
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    def may_be(self, other: RegisteredName | DatasetVersionName | None) -> bool:
+        """Return whether `other` is this version or, if no version is named, any version of this dataset."""
+        return other is not None and self.name == other.name and self.version in {None, other.version}
+
+
+def parse_registered(dataset: str) -> RegisteredName | None:
+    """Parse the parameter `dataset` if it names a registered dataset; None for digits, an address or a path.
+
+    Raises DatasetError for a version that is not a number.
+    """
+    name, at, version = dataset.partition("@")
+    if not re.match(DATASET_NAME, name):
+        return None
+    if not at:
+        return RegisteredName(name, None)
+    if not _VERSION.fullmatch(version) or int(version) > LARGEST_VERSION:
+        raise DatasetError(
+            f"dataset={show_value(dataset)}: a version is a whole number from 1, as in '{name}@3'; without "
+            f"one, '{name}' is the newest version"
+        )
+    return RegisteredName(name, int(version))

@@ -1,0 +1,58 @@
+"""Checks a registered version again before a training: for the job's task, on the machine that asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetChanged, DatasetError
+from include.datasets.reference import DatasetVersionName
+from include.datasets.rules import CheckRules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.datasets.boundary import DatasetRoots
+    from include.datasets.reference import DatasetReference
+    from include.datasets.storage import Listings, ObjectReader
+    from include.registry.version import DatasetVersion
+
+REGISTERED = CheckRules()
+"""The rules by which data are checked when they are registered: those of a training without arguments."""
+
+
+def check_version(
+    version: DatasetVersion,
+    task: str,
+    cache: Path,
+    s3: ObjectReader,
+    roots: DatasetRoots,
+    listings: Listings,
+    rules: CheckRules,
+) -> DatasetReference:
+    """Fetch and check the version as `check_dataset` does; return a reference that names it.
+
+    Raises DatasetError if its source no longer has the content that was registered.
+    """
+    # The fingerprint of files at a path covers what the task reads of them, in the splits that it uses.
+    as_registered = task == version.task and rules.split == REGISTERED.split
+    comparable = as_registered or version.source.startswith("s3://")
+    try:
+        reference = check_dataset(
+            version.source,
+            task,
+            cache,
+            s3,
+            roots,
+            listings,
+            rules,
+            expected=version.fingerprint if comparable else None,
+        )
+    except DatasetChanged as error:
+        raise DatasetError(
+            f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
+            f"was registered on {version.created_at:%Y-%m-%d}. Restore what was there, or register what is "
+            f"there now as a new version of {version.name}. In detail: {error}"
+        ) from error
+    name = DatasetVersionName(name=version.name, version=version.version)
+    return reference.model_copy(update={"version": name, "origin": version.origin})

@@ -1,0 +1,210 @@
+"""Reading and writing `datasets`, with the statements in `sql/queries`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg.types.json import Jsonb
+
+from include.database import Statements
+from include.jobs.listing import pattern_of
+from include.jobs.storable import make_storable
+from include.registry.errors import DatasetUnknown
+from include.registry.version import DatasetSummary, DatasetVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg import Connection
+
+    from include.datasets.reference import DatasetReference
+    from include.datasets.registered import RegisteredName
+
+_NAMED = 20
+"""Number of datasets that an error lists."""
+
+
+class DatasetPosition(NamedTuple):
+    """Position of a dataset in the list. changed_at, as the database writes it, is of its last version."""
+
+    changed_at: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ListedDataset:
+    """A dataset in the list."""
+
+    newest: DatasetSummary
+    """The version that its name stands for: the newest that is not archived, or the newest if all are."""
+    versions: int
+    """Number of its versions."""
+    position: DatasetPosition
+    """Its position in the list."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Who registers a version of a dataset, and what they wrote about it."""
+
+    name: str
+    """Name of the dataset."""
+    run_id: str | None = None
+    """Dag run that registers it."""
+    created_by: str | None = None
+    """User who triggered that run."""
+    note: str | None = None
+    """What the user wrote."""
+
+
+class DatasetRepository:
+    """Reads and writes versions of datasets over one psycopg connection.
+
+    Each method is one transaction, committed when it returns, or part of the caller's if one is open. The
+    caller closes the connection.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection, self._statements = connection, Statements(connection)
+
+    def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
+        """Return the version, or the newest that is not archived; None if there is none."""
+        return self._one("find_dataset_version", name=name, version=version)
+
+    def require(self, asked: RegisteredName) -> DatasetVersion:
+        """Return the version that `dataset` names. Raises DatasetUnknown, which lists others."""
+        found = self.get(asked.name, asked.version)
+        if found is None:
+            raise DatasetUnknown(f"dataset={str(asked)!r} {self._explain_missing(asked)}")
+        return found
+
+    def require_version(self, name: str, version: int) -> DatasetVersion:
+        """Return that version. Raises DatasetUnknown, which lists others."""
+        found = self.get(name, version)
+        if found is None:
+            raise DatasetUnknown(f"version={version} of dataset {name!r:.140} is not registered")
+        return found
+
+    def of_run(self, run_id: str, name: str) -> DatasetVersion | None:
+        """Return the version of the dataset that the Dag run registered; None if it registered none."""
+        return self._one("find_dataset_of_run", run_id=run_id, name=name)
+
+    def at_source(self, source: str) -> Sequence[DatasetVersion]:
+        """Return the newest versions, one of each dataset, whose data are at that address."""
+        with self._connection.transaction():
+            rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"))
+        return [DatasetVersion.model_validate(row._asdict()) for row in rows]
+
+    def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
+        """Return versions of the dataset, the newest first, after version `before`."""
+        with self._connection.transaction():
+            rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
+        return [DatasetSummary.model_validate(row._asdict()) for row in rows]
+
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        archived: bool | None = None,
+        limit: int = 100,
+        before: DatasetPosition | None = None,
+    ) -> Sequence[ListedDataset]:
+        """Return datasets whose names start with `prefix`; those that got a version last come first.
+
+        With `archived`, only those whose versions all are archived, or only the others.
+        """
+        with self._connection.transaction():
+            rows = self._statements.rows(
+                "list_datasets",
+                pattern=prefix and pattern_of(prefix),
+                archived=archived,
+                limit=limit,
+                before_changed_at=before.changed_at if before else None,
+                before_name=before.name if before else None,
+            )
+        return [_listed(row._asdict()) for row in rows]
+
+    def register(
+        self,
+        registration: Registration,
+        dataset: DatasetReference,
+        *,
+        report: str | None = None,
+        warnings: Sequence[Mapping[str, Any]] | None = None,
+    ) -> tuple[DatasetVersion, bool]:
+        """Record a checked dataset as the next version of its name; return it, and whether it is new.
+
+        Content that is already the newest version creates nothing, whoever registers it; neither does a run
+        that has registered its version.
+        """
+        name = registration.name
+        with self._connection.transaction():
+            self._statements.row("lock_dataset", name=name)
+            if registration.run_id and (own := self.of_run(registration.run_id, name)):
+                return own, True
+            newest = self.get(name)
+            if newest and (newest.fingerprint, newest.task) == (dataset.fingerprint, dataset.task):
+                return newest, False
+            (version,) = self._statements.row("next_dataset_version", name=name)
+            table = dataset.class_table
+            self._statements.changed(
+                "register_dataset_version",
+                name=name,
+                version=version,
+                fingerprint=dataset.fingerprint,
+                source=dataset.source,
+                origin=dataset.origin,
+                task=dataset.task,
+                train_images=dataset.train_images,
+                val_images=dataset.val_images,
+                size=dataset.size,
+                class_table=None if table is None else Jsonb([count.model_dump() for count in table]),
+                warnings=None if warnings is None else Jsonb(list(warnings)),
+                report=report,
+                note=registration.note and make_storable(registration.note),
+                run_id=registration.run_id,
+                created_by=registration.created_by,
+            )
+            return self.require_version(name, version), True
+
+    def set_archived(self, name: str, version: int, *, archived: bool) -> DatasetVersion:
+        """Archive or restore the version, and return it. Raises DatasetUnknown."""
+        with self._connection.transaction():
+            self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
+            return self.require_version(name, version)
+
+    def _explain_missing(self, asked: RegisteredName) -> str:
+        existing = self.versions(asked.name, limit=_NAMED + 1)
+        if not existing:
+            return f"is not registered: {self._name_others()}"
+        numbers = [str(version.version) for version in existing[:_NAMED]]
+        more = ", …" if len(existing) > len(numbers) else ""
+        if asked.version is None:
+            return (
+                f"has only archived versions ({', '.join(numbers)}{more}): name one of them, as in "
+                f"'{existing[0]}', or restore it"
+            )
+        return f"is not registered: the versions of {asked.name} are {', '.join(numbers)}{more}"
+
+    def _name_others(self) -> str:
+        with self._connection.transaction():
+            rows = self._statements.rows("list_dataset_names", limit=_NAMED + 1)
+        names = [row.name for row in rows[:_NAMED]]
+        more = ", …" if len(rows) > len(names) else ""
+        known = f"the registered datasets are {', '.join(names)}{more}" if names else "none is registered yet"
+        return (
+            f"{known}. Give one of them, 'digits', s3://bucket/… or an absolute path below DATASET_ROOTS; "
+            "Ultralytics' downloadable datasets (coco8.yaml, …) are not fetched here"
+        )
+
+    def _one(self, query: str, **values: Any) -> DatasetVersion | None:
+        with self._connection.transaction():
+            row = self._statements.row(query, **values)
+        return DatasetVersion.model_validate(row._asdict()) if row else None
+
+
+def _listed(row: dict[str, Any]) -> ListedDataset:
+    versions, changed_at = row.pop("versions"), row.pop("changed_at")
+    newest = DatasetSummary.model_validate(row)
+    return ListedDataset(newest, versions, DatasetPosition(changed_at, newest.name))

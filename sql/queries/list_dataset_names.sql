@@ -1,0 +1,4 @@
+SELECT DISTINCT name
+FROM datasets
+ORDER BY name
+LIMIT %(limit)s;

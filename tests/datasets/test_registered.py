@@ -1,0 +1,52 @@
+"""The parameter `dataset` names a registered dataset, one of its versions, or neither."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetVersionName
+from include.datasets.registered import LARGEST_VERSION, RegisteredName, parse_registered
+
+
+@pytest.mark.parametrize(
+    ("dataset", "named"),
+    [
+        ("parts", RegisteredName("parts", None)),
+        ("parts@3", RegisteredName("parts", 3)),
+        ("Parts.2026_v-1@10", RegisteredName("Parts.2026_v-1", 10)),
+        (f"parts@{LARGEST_VERSION}", RegisteredName("parts", LARGEST_VERSION)),
+        ("coco8.yaml", RegisteredName("coco8.yaml", None)),
+        ("digits2", RegisteredName("digits2", None)),
+        ("x" * 128, RegisteredName("x" * 128, None)),
+        ("digits", None),
+        ("", None),
+        ("x" * 129, None),
+        ("s3://bucket/parts@3", None),
+        ("/data/parts@3", None),
+        ("data/parts", None),
+        ("-parts", None),
+        ("parts\n", None),
+        ("téile", None),
+    ],
+)
+def test_a_name_is_told_from_an_address(dataset: str, named: RegisteredName | None) -> None:
+    assert parse_registered(dataset) == named
+    assert named is None or str(named) == dataset
+
+
+@pytest.mark.parametrize(
+    "version", ["0", "03", "-1", "x", "", "1.5", "3 ", "3@4", "²", str(LARGEST_VERSION + 1)]
+)
+def test_a_version_that_is_no_number_is_refused(version: str) -> None:
+    with pytest.raises(DatasetError, match="a version is a whole number from 1, as in 'parts@3'"):
+        parse_registered(f"parts@{version}")
+
+
+def test_a_name_may_be_any_of_its_versions_and_a_version_only_itself() -> None:
+    third = DatasetVersionName(name="parts", version=3)
+    assert RegisteredName("parts", None).may_be(third)
+    assert RegisteredName("parts", 3).may_be(third)
+    assert not RegisteredName("parts", 4).may_be(third)
+    assert not RegisteredName("others", None).may_be(third)
+    assert not RegisteredName("parts", None).may_be(None)
