@@ -1,9 +1,20 @@
-"""Announce changed training data in S3.
+"""Announce changed training data in S3, and register them as versions.
 
 Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans, or only the one that
-a run names. If names, sizes or ETags differ from the last announcement, a task emits the asset
-`training-dataset` with the dataset and its fingerprint, which triggers the plans with `on_new_data`;
-otherwise the task is skipped. Nothing is downloaded, and the asset's events are the only memory.
+a run names. Nothing is downloaded.
+
+| task | what it does |
+|---|---|
+| `list_datasets` | lists the addresses that plans train on |
+| `announce` | emits the asset `training-dataset` if names, sizes or ETags differ from the last announcement |
+| `check_schema` | fails early if the tables are older than the code |
+| `list_registrations` | lists the registered datasets whose data differ from their newest version |
+| `register` | triggers `register_dataset` for each: checked data become the next version |
+
+The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…` it is emitted at once, and
+the data also become a version: of the dataset that was registered from that address, or else of one with the
+plan's name. For a plan with `dataset: name`, `register_dataset` emits it once the new version is recorded.
+Data that are refused are not checked again until they change.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
 a new prefix and change the plan, or use a single .zip, which appears all at once.
@@ -11,11 +22,14 @@ a new prefix and change the plan, or use a single .zip, which appears all at onc
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import dag, get_current_context, task
 
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
+from include.tasks.training_operators import TriggerRegistration
 from include.tasks.watch_dataset import WatchRequest
 
 
@@ -50,7 +64,28 @@ def watch_dataset() -> None:
 
         return announce_if_changed(dataset, get_current_context())
 
+    @task
+    def check_schema() -> None:
+        """Fail early if the tables are older than the code."""
+        from include.orchestration.current_schema import require_current_schema
+
+        require_current_schema()
+
+    @task
+    def list_registrations() -> list[dict[str, Any]]:
+        """Return the runs of register_dataset to trigger."""
+        from include.deployment.plans import deployed_plans
+        from include.tasks.watch_dataset import list_registrations
+
+        return list_registrations(get_current_context()["dag_run"].conf or {}, deployed_plans())
+
     announce.expand(dataset=list_datasets())
+    changed = list_registrations()
+    check_schema() >> changed
+    TriggerRegistration.partial(
+        task_id="register",
+        doc_md="Start register_dataset, unless the same data were registered or refused before.",
+    ).expand_kwargs(changed)
 
 
 watch_dataset()

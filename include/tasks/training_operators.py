@@ -1,4 +1,4 @@
-"""Operators that trigger `train_yolo` and wait for it without occupying a worker."""
+"""Operators that trigger `train_yolo` and `register_dataset`, and wait without occupying a worker."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
 from include.orchestration.runs import is_running
 from include.orchestration.xcoms import parse_result
+from include.registry.request import REGISTER_DAG
 from include.tasks.retrain_payloads import Challenge, Challenger
 
 if TYPE_CHECKING:
@@ -60,6 +61,20 @@ class TriggerTraining(TriggerDagRunOperator):
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
         self.note = f"Challenger of {context['dag'].dag_id}, run {context['run_id']}"
         super().execute(context)
+
+
+class TriggerRegistration(TriggerDagRunOperator):
+    """Starts a run of `register_dataset`; skipped if a run of that id exists.
+
+    Its arguments come from users and are not templates.
+    """
+
+    template_fields = ()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            trigger_dag_id=REGISTER_DAG, skip_when_already_exists=True, logical_date=None, **options
+        )
 
 
 class WaitForTraining(BaseOperator):

@@ -1,8 +1,12 @@
-"""The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads."""
+"""The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
+
+An address is compared with what was announced last, a registered dataset with its newest version.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -10,22 +14,25 @@ from pydantic import Field
 
 from include.datasets.content import stored_fingerprint
 from include.datasets.errors import DatasetError
+from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3Tree, S3Zip, parse_source
-from include.deployment.connections import s3_client
+from include.deployment.connections import open_training_db, s3_client
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
+from include.registry.repository import DatasetRepository
 from include.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from include.datasets.storage import ObjectReader
-    from include.retraining.plans import Plans
+    from include.registry.version import DatasetVersion
+    from include.retraining.plans import Plans, RetrainPlan
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +48,108 @@ class WatchRequest(Request):
     dataset: OptionalText = Field(
         None,
         max_length=TEXT,
-        description="s3://… (a prefix, a .zip or a data YAML). Default: the S3 datasets of all retraining "
-        "plans.",
+        description="s3://… (a prefix, a .zip or a data YAML), or the name of a registered dataset whose "
+        "data are there. Default: the datasets of all retraining plans.",
     )
 
 
+@dataclass(frozen=True)
+class WatchedDataset:
+    """A dataset that gets a version whenever the data at its source change."""
+
+    name: str
+    """Its name."""
+    source: str
+    """Where its data are."""
+    task: str
+    """What they are checked for."""
+    newest: DatasetVersion | None
+    """Its newest version; None if it has none yet."""
+
+
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
-    """Return the datasets to check: the requested one, or those of all plans that are in S3."""
+    """Return the addresses to check: the requested one, or those of all plans that are in S3."""
     with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
+            if _is_name(request.dataset):
+                return []
             _require_s3(request.dataset)
             return [request.dataset]
     planned = {plan.dataset: None for plan in plans.valid.values() if plan.dataset.startswith("s3://")}
-    log.info("Watching %s.", ", ".join(planned) or "no datasets: no valid plan has its data in S3")
+    log.info("Watching %s.", ", ".join(planned) or "no addresses: no valid plan has its data in S3")
     return list(planned)
+
+
+def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any]]:
+    """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
+
+    Watched are the registered datasets that the plans name, and for each address the registered dataset whose
+    data are there. If there is none, the data at the address of a plan become a dataset of the plan's name.
+    """
+    with no_retry():
+        request = WatchRequest.parse(conf)
+        reader = S3ObjectReader(s3_client())
+        with open_training_db() as connection:
+            watched = find_watched(request.dataset, plans, DatasetRepository(connection))
+    found = (build_registration(each, reader) for each in watched)
+    changed = [registration for registration in found if registration is not None]
+    log.info("Changed: %s.", ", ".join(each["conf"]["name"] for each in changed) or "no registered dataset")
+    return changed
+
+
+def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepository) -> list[WatchedDataset]:
+    """Return the datasets that are to get a version whenever their data change. Raises DatasetUnknown."""
+    if requested is not None:
+        named = parse_registered(requested)
+        return _watch([datasets.require(named)] if named else datasets.at_source(requested))
+    watched: dict[str, WatchedDataset] = {}
+    for plan in plans.valid.values():
+        for each in _watch_plan(plan, datasets):
+            watched.setdefault(each.name, each)
+    return list(watched.values())
+
+
+def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedDataset]:
+    named = parse_registered(plan.dataset)
+    if named is not None:
+        newest = datasets.get(named.name)
+        return _watch([newest] if newest and named.version is None else [])
+    if not plan.dataset.startswith("s3://"):
+        return []
+    registered = _watch(datasets.at_source(plan.dataset))
+    return registered or [WatchedDataset(plan.name, plan.dataset, plan.task, datasets.get(plan.name))]
+
+
+def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
+    return [
+        WatchedDataset(version.name, version.origin or version.source, version.task, version)
+        for version in versions
+    ]
+
+
+def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
+    """Return the run that registers what there is now; None if that is the newest version.
+
+    The id of the run names the change, so that data that were refused are not checked again until they
+    change. Raises StoreErrors.
+    """
+    try:
+        fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
+    except DatasetError as error:
+        log.warning("%s is not watched: %s", watched.name, error)
+        return None
+    newest = watched.newest
+    if newest is not None and newest.fingerprint == fingerprint:
+        return None
+    conf = {
+        "name": watched.name,
+        "source": watched.source,
+        "task": watched.task,
+        "note": "Found by watch_dataset.",
+    }
+    after = newest.version if newest else 0
+    return {"conf": conf, "trigger_run_id": f"watch__{watched.name}__{after}__{fingerprint[:16]}"}
 
 
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
@@ -95,6 +189,10 @@ def is_about(extra: Mapping[str, Any], dataset: str) -> bool:
     """Return whether an event is about this dataset."""
     name = extra.get("dataset")
     return isinstance(name, str) and name.rstrip("/") == dataset.rstrip("/")
+
+
+def _is_name(dataset: str) -> bool:
+    return parse_registered(dataset) is not None
 
 
 def _require_s3(dataset: str) -> S3Zip | S3Tree:

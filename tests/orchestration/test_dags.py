@@ -89,7 +89,7 @@ def _recorded(dags: dict[str, Any], parameter: str, manifest: dict[str, Any]) ->
 
 def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
-    on_demand = {"train_yolo", "migrate_schema", "promote_model", "retrain_yolo"}
+    on_demand = {"train_yolo", "migrate_schema", "promote_model", "register_dataset", "retrain_yolo"}
     assert set(parsed["dags"]) == on_demand | SCHEDULED
 
 
@@ -163,6 +163,13 @@ def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
     assert "verify" in migrate["apply"]
     promote = {n: set(t.get("downstream_task_ids", [])) for n, t in _tasks(dags["promote_model"]).items()}
     assert promote == {"check_schema": {"choose_version"}, "choose_version": {"promote"}, "promote": set()}
+    register = {n: set(t.get("downstream_task_ids", [])) for n, t in _tasks(dags["register_dataset"]).items()}
+    assert register == {
+        "check_schema": {"check_dataset"},
+        "check_dataset": {"record_version"},
+        "record_version": {"announce"},
+        "announce": set(),
+    }
 
 
 @pytest.mark.parametrize("dag_id", ["promote_model", "retrain_yolo", "retrain_yolo__digits"])
@@ -171,10 +178,17 @@ def test_a_promotion_is_announced_to_whoever_subscribes(dag_id: str, dags: dict[
     assert outlet["__var"]["name"] == "production-model"
 
 
+@pytest.mark.parametrize("dag_id", ["register_dataset", "watch_dataset"])
+def test_changed_data_are_announced_to_whoever_subscribes(dag_id: str, dags: dict[str, Any]) -> None:
+    (outlet,) = _tasks(dags[dag_id])["announce"]["outlets"]
+    assert outlet["__var"]["name"] == "training-dataset"
+
+
 def test_nothing_is_trained_by_itself_until_somebody_unpauses_it(dags: dict[str, Any]) -> None:
     for dag_id in ("retrain_yolo__digits", "watch_dataset"):
         assert dags[dag_id]["is_paused_upon_creation"] is True
-    assert dags["retrain_yolo"]["is_paused_upon_creation"] is False
+    for dag_id in ("retrain_yolo", "register_dataset"):
+        assert dags[dag_id]["is_paused_upon_creation"] is False
 
 
 def test_retraining_waits_for_its_training_and_for_the_gate(dags: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from include.models.request import PromotionRequest
+from include.registry.request import RegisterRequest
 from include.request import RequestRefused
 from include.retraining.plans import PlanError, load_plans
 from include.retraining.request import RetrainRequest
@@ -44,6 +45,14 @@ PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
         (MigrationRequest.parse, {"target": "a" * 65}, "at most 64 characters"),
         (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, "at most 1024 characters"),
         (RetrainRequest.parse, {"plan": "a" * 10**6}, "at most 64 characters"),
+        (RegisterRequest.parse, {"name": "a" * 129, "source": "digits"}, "1 to 128 letters"),
+        (RegisterRequest.parse, {"name": "digits", "source": "digits"}, "and not 'digits'"),
+        (RegisterRequest.parse, {"name": "a", "source": "s3://" + "a" * 1024}, "at most 1024 characters"),
+        (RegisterRequest.parse, {"name": "a", "source": "digits", "note": "b\0"}, "a control character"),
+        (RegisterRequest.parse, {"name": "a", "source": "b@3"}, "source='b@3' is not an address"),
+        (RegisterRequest.parse, {"name": "a", "source": "b@x"}, "source='b@x'"),
+        (RegisterRequest.parse, {"name": "a", "source": "http://c/d"}, "source='http://c/d'"),
+        (RegisterRequest.parse, {"name": "a", "source": "digits", "task": "pose"}, "'digits' is for task"),
     ],
 )
 def test_a_value_that_is_too_large_is_named(

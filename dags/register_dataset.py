@@ -1,0 +1,72 @@
+"""Register data as the next version of a dataset.
+
+Enter a `name`, the `source` of the data, and press *Trigger*. The data are checked file by file, as before a
+training; only data without errors become a version. Its number is the next one of that name, and it never
+changes: it stands for exactly the files that were checked.
+
+| task | what it does |
+|---|---|
+| `check_schema` | fails early if the tables are older than the code |
+| `check_dataset` | finds the data, fetches them, and checks every image and label |
+| `record_version` | records them as the next version; content that is already the newest version adds none |
+| `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
+
+Trainings then name the data: `dataset: parts` is the newest version of *parts*, `dataset: parts@3` a
+particular one. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the
+training API. Retraining plans with `on_new_data` and `dataset: parts` start with the next version.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import dag, get_current_context, task
+
+from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.params import dag_params
+from include.orchestration.retries import DEFAULT_ARGS
+from include.orchestration.typed_task import run_in_order, typed_task
+from include.registry.request import CheckedData, RegisteredVersion, RegisterRequest
+
+
+@dag(
+    schedule=None,
+    params=dag_params(RegisterRequest),
+    doc_md=__doc__,
+    tags=["training", "datasets"],
+    default_args=DEFAULT_ARGS,
+    is_paused_upon_creation=False,
+)
+def register_dataset() -> None:
+    @task
+    def check_schema() -> None:
+        """Fail early if the tables are older than the code."""
+        from include.orchestration.current_schema import require_current_schema
+
+        require_current_schema()
+
+    @typed_task()
+    def check_dataset() -> CheckedData:
+        """Find the data and check them file by file."""
+        from include.tasks.register_dataset import check_data
+
+        return check_data(get_current_context())
+
+    @typed_task()
+    def record_version(checked: CheckedData) -> RegisteredVersion:
+        """Record the data as the next version, unless they are the newest version already."""
+        from include.tasks.register_dataset import record_version
+
+        return record_version(checked, get_current_context())
+
+    @typed_task(outlets=[TRAINING_DATASET])
+    def announce(registered: RegisteredVersion) -> dict[str, str | int]:
+        """Compare the version with the one before, and emit the asset."""
+        from include.tasks.register_dataset import announce_version
+
+        return announce_version(registered, get_current_context())
+
+    checked = check_dataset()
+    run_in_order(check_schema(), checked)
+    announce(record_version(checked))
+
+
+register_dataset()

@@ -1,0 +1,75 @@
+"""The parameters of `register_dataset`, and what its tasks hand on."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetReference
+from include.datasets.registered import DATASET_NAME, DATASET_NAME_RULE, parse_registered
+from include.datasets.sources import parse_source
+from include.forgiving import drop_blanks
+from include.jobs.parameters import OptionalText, Text
+from include.limits import TEXT
+from include.payload import Payload
+from include.request import Request
+from include.training.contract import Task
+
+REGISTER_DAG = "register_dataset"
+REFUSAL = "refusal"
+"""Key of the XCom in which a task that refuses the data says why: Airflow's API does not say it."""
+
+
+class RegisterRequest(Request):
+    """Every parameter of `register_dataset`. The form in Airflow's UI is generated from it."""
+
+    dag_id = REGISTER_DAG
+
+    name: str = Field(pattern=DATASET_NAME, description=f"Name of the dataset: {DATASET_NAME_RULE}.")
+    source: Text = Field(
+        description="Where the data are: s3://… (a .zip, a prefix or a data YAML), a path below one of the "
+        "folders in the workers' DATASET_ROOTS, or digits."
+    )
+    task: Task = Field("detect", description="The task that the labels are for.")
+    note: OptionalText = Field(None, max_length=TEXT, description="What is new; recorded with the version.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: Any) -> Any:
+        return drop_blanks(values, cls.model_fields)
+
+    @model_validator(mode="after")
+    def _require_address(self) -> Self:
+        try:
+            if parse_registered(self.source) is not None:
+                raise ValueError(
+                    f"source={self.source!r} is not an address: give s3://bucket/…, a path or digits"
+                )
+            parse_source(self.source, self.task)
+        except DatasetError as error:
+            raise ValueError(str(error).replace("dataset=", "source=", 1)) from None
+        return self
+
+
+class CheckedData(Payload):
+    """Data that were checked, and are to become a version."""
+
+    request: RegisterRequest
+    """What was asked for."""
+    dataset: DatasetReference
+    """The data."""
+
+
+class RegisteredVersion(Payload):
+    """The version that the data are now."""
+
+    name: str
+    """Name of the dataset."""
+    version: int
+    """Its version."""
+    fingerprint: str
+    """Identifies the content."""
+    created: bool
+    """Whether the version is new; otherwise its content was already the newest version's."""

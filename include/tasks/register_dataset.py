@@ -1,0 +1,101 @@
+"""The work of `register_dataset`: checks data, and records them as the next version of a dataset."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.claim.dataset_check import check_parameter
+from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.settings import Settings
+from include.errors import FinalError
+from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.failures import no_retry
+from include.orchestration.notes import leave_note
+from include.plain_text import escape_controls
+from include.registry.difference import store_difference
+from include.registry.manifests import ManifestMissing
+from include.registry.repository import DatasetRepository, Registration
+from include.registry.request import REFUSAL, CheckedData, RegisteredVersion, RegisterRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+
+log = logging.getLogger(__name__)
+
+
+def check_data(context: Context) -> CheckedData:
+    """Find and check the data that the run's conf names."""
+    with no_retry(), _keep_refusal(context):
+        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+        request = RegisterRequest.parse(context["dag_run"].conf or {})
+        settings = Settings.from_environment()
+        found = check_parameter(request.source, request.task, settings, open_bucket(settings))
+    return CheckedData(request=request, dataset=found)
+
+
+def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
+    """Record the data as the next version, unless they are the newest version already."""
+    run, request = context["dag_run"], checked.request
+    registration = Registration(
+        name=request.name,
+        run_id=run.run_id,
+        created_by=run.triggering_user_name,
+        note=request.note,
+    )
+    with open_training_db() as connection, no_retry(), _keep_refusal(context):
+        version, created = DatasetRepository(connection).register(registration, checked.dataset)
+    if created:
+        log.info("Registered %s: %s.", version, version.source)
+        leave_note(context, f"Registered {version}.")
+    else:
+        said = f"{request.source} has the content of {version} ({version.source}), so there is no new version"
+        log.info("%s.", said)
+        leave_note(context, f"{said}.")
+    return RegisteredVersion(
+        name=version.name, version=version.version, fingerprint=version.fingerprint, created=created
+    )
+
+
+def compare_with_base(registered: RegisteredVersion) -> None:
+    """Store how a new version differs from the one before it, so that nobody waits for it later.
+
+    Only logs what is missing: the version is recorded, and its difference is not needed for anything else.
+    """
+    with open_training_db() as connection:
+        versions = DatasetRepository(connection).versions(registered.name, limit=1, before=registered.version)
+        version = DatasetRepository(connection).require_version(registered.name, registered.version)
+    if not versions:
+        return
+    try:
+        store_difference(open_bucket(Settings.from_environment()), versions[0], version)
+    except ManifestMissing as error:
+        log.info("%s is not compared with %s: there is no %s.", version, versions[0], error)
+
+
+def announce_version(registered: RegisteredVersion, context: Context) -> dict[str, str | int]:
+    """Emit the asset for a new version. Raises AirflowSkipException if the content was registered already."""
+    if not registered.created:
+        raise AirflowSkipException(
+            f"{registered.name}@{registered.version} had this content already, so nothing has changed."
+        )
+    compare_with_base(registered)
+    news = registered.model_dump(include={"version", "fingerprint"}) | {"dataset": registered.name}
+    context["outlet_events"][TRAINING_DATASET].extra = {**news}
+    return news
+
+
+@contextmanager
+def _keep_refusal(context: Context) -> Iterator[None]:
+    """Hand on the sentence of a FinalError, for the API."""
+    try:
+        yield
+    except FinalError as error:
+        context["ti"].xcom_push(key=REFUSAL, value=escape_controls(str(error)))
+        raise
