@@ -11,7 +11,11 @@ from urllib.parse import quote
 import anyio.from_thread
 import httpx
 
+from include.api.problems import ProblemError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import Request
 
 log = logging.getLogger(__name__)
@@ -31,20 +35,56 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
         log.warning("Airflow did not mark run %s of %s as failed: %s", run_id, dag_id, answer and answer.text)
 
 
-def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Say whether the run is queued or running, as far as the user who sent `request` may see it."""
+def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
+    """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError.
+
+    Call it, like every function here, only from a plain `def` route.
+    """
+    answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": dict(conf)})
+    if answer is None:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"This server does not serve Airflow's API: trigger {dag_id} where it is served",
+        )
+    if answer.status_code != HTTPStatus.OK:
+        log.warning("Airflow did not trigger %s: %s", dag_id, answer.text)
+        status = HTTPStatus(answer.status_code)
+        raise ProblemError(
+            status if status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.SERVICE_UNAVAILABLE,
+            f"Airflow did not trigger {dag_id} ({status.phrase}); the API server's log says why",
+        )
+    return str(answer.json()["dag_run_id"])
+
+
+def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | None:
+    """Return the run as Airflow's API describes it; None if there is none that the user may see."""
     answer = _send(request, "GET", dag_id, run_id)
     if answer is None or answer.status_code != HTTPStatus.OK:
-        return False
-    return answer.json()["state"] in {"queued", "running"}
+        return None
+    found: dict[str, Any] = answer.json()
+    return found
 
 
-def _send(request: Request, method: str, dag_id: str, run_id: str, **options: Any) -> httpx.Response | None:
+def read_xcom(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+    """Return what a task of the run has handed on under that key; None if it has not."""
+    answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
+    if answer is None or answer.status_code != HTTPStatus.OK:
+        return None
+    return answer.json()["value"]
+
+
+def is_running(request: Request, dag_id: str, run_id: str) -> bool:
+    """Say whether the run is queued or running, as far as the user who sent `request` may see it."""
+    run = find_run(request, dag_id, run_id)
+    return run is not None and run["state"] in {"queued", "running"}
+
+
+def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
     """Call Airflow's application in this very process, without the network; None if it is not served here."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None
-    path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
+    path = "/".join(["/api/v2/dags", *(quote(part, safe="") for part in (dag_id, "dagRuns", *below))])
     login = {name: request.headers[name] for name in _LOGIN if name in request.headers}
 
     async def ask() -> httpx.Response:

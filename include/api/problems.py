@@ -17,6 +17,7 @@ from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
+from include.registry.errors import DatasetUnknown
 from include.s3.errors import StoreError
 from include.serving.problem import MEDIA_TYPE, Problem, problem
 
@@ -53,7 +54,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(InvalidCursor, _answer_invalid_cursor)
     app.add_exception_handler(psycopg.DataError, _answer_data_error)
-    for unknown in (JobUnknown, VersionUnknown):
+    for unknown in (JobUnknown, VersionUnknown, DatasetUnknown):
         app.add_exception_handler(unknown, _answer_not_found)
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(StoreError, _answer_storage_error)

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.audit.dataset_orphans import find_dataset_orphans
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
 from include.audit.objects import Sample, examine
@@ -66,6 +67,7 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
         find_stuck(connection, scope.live_runs, now, repair=request.repair),
         find_abandoned_uploads(bucket, now, repair=request.repair),
         find_orphans(connection, bucket, now, report),
+        find_dataset_orphans(connection, bucket, now, report),
         find_losses(scope, request, run_id, report),
         find_leftovers(connection, bucket.client, scope.training_root, now, repair=request.repair),
     )

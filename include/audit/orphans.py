@@ -1,4 +1,4 @@
-"""Finding objects to which no row refers."""
+"""Finding objects to which no row refers; those of datasets are in `dataset_orphans`."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ def find_orphans(
     """
     for page in bucket.pages(CHECKPOINTS):
         report.listed(page)
-        jobs = _known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
+        jobs = find_known(
+            connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id})
+        )
         for item in page:
             if item.modified > now - YOUNG or item.location.key == PROBE_KEY:
                 continue
             if item.job_id is None or item.job_id not in jobs:
                 job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
-                yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+                yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
             elif item.name not in _KEPT:
-                yield _orphan(item, f"{item.location.uri} is not a file that a training creates")
+                yield report_orphan(item, f"{item.location.uri} is not a file that a training creates")
     for page in bucket.pages(MODELS):
         report.listed(page)
         yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
@@ -55,34 +57,35 @@ def find_orphans(
 
 def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
     matches = [(item, _REPORT.fullmatch(item.location.key)) for item in page]
-    jobs = _known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
+    jobs = find_known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
     for item, match in matches:
         if match is None:
-            yield _orphan(item, f"{item.location.uri} is not a report that a check creates")
+            yield report_orphan(item, f"{item.location.uri} is not a report that a check creates")
         elif match[1] not in jobs:
             job = f"there is no job {match[1]!r}"
-            yield _orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+            yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
 
 
 def _unknown_models(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
-    paths = _known(connection, "list_known_versions", [item.location.uri for item in page])
+    paths = find_known(connection, "list_known_versions", [item.location.uri for item in page])
     names = {match[1] for item in page if (match := _PRODUCTION.fullmatch(item.location.key))}
-    promoted = _known(connection, "list_promoted_names", sorted(names))
+    promoted = find_known(connection, "list_promoted_names", sorted(names))
     for item in page:
         match = _PRODUCTION.fullmatch(item.location.key)
         if match and match[1] not in promoted:
-            yield _orphan(
+            yield report_orphan(
                 item, f"{item.location.uri} is an orphan: no version of that model is in production"
             )
         elif not match and item.location.uri not in paths:
-            yield _orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
+            yield report_orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
 
 
-def _orphan(item: ListedObject, detail: str) -> Finding:
+def report_orphan(item: ListedObject, detail: str) -> Finding:
+    """Return the finding about an object to which no row refers."""
     return Finding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
 
 
-def _known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
+def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
     """Return those of the values that the query finds."""
     with connection.transaction():
         return {value for (value,) in Statements(connection).rows(name, values=values)}

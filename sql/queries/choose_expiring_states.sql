@@ -1,5 +1,6 @@
 -- States of jobs that have ended. A model from S3 is identified by its path; all versions of a registered model count
--- as one. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and keypoints, both accuracies, mIoU, or delta1.
+-- as one, and so do those of a registered dataset. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and
+-- keypoints, both accuracies, mIoU, or delta1.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT
@@ -8,7 +9,7 @@ WITH states AS (
         run_id::text AS run_id,
         status::text AS status,
         regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+|^model:[^@]+)[/@].*', '\1') AS model,
-        to_jsonb(spec) ->> 'dataset' AS dataset,
+        COALESCE(dataset_name::text, to_jsonb(spec) ->> 'dataset') AS dataset,
         COALESCE(completed_at::timestamptz, updated_at::timestamptz) AS ended_at,
         pinned,
         (

@@ -34,6 +34,35 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/session"): ("/session", OPEN_TO_ALL_USERS),
     ("GET", "/models"): ("/models", SEES_RUNS),
     ("GET", "/models/{name}/{version}"): ("/models/access/1", SEES_RUNS),
+    ("GET", "/datasets"): ("/datasets", SEES_RUNS),
+    ("GET", "/datasets/{name}"): ("/datasets/access", SEES_RUNS),
+    ("GET", "/datasets/{name}/versions/{version}"): ("/datasets/access/versions/1", SEES_RUNS),
+    ("GET", "/datasets/{name}/versions/{version}/difference"): (
+        "/datasets/access/versions/2/difference",
+        SEES_RUNS | {"viewer": 422, "user": 422, "admin": 422},
+    ),
+    ("GET", "/datasets/{name}/registrations/{run_id:path}"): (
+        "/datasets/access/registrations/manual__1",
+        NOTHING_THERE,
+    ),
+    # Who may register data is told that none are named.
+    ("POST", "/datasets/{name}/versions"): (
+        "/datasets/access/versions",
+        STARTS_RUNS | {"user": 422, "admin": 422},
+    ),
+    ("POST", "/datasets/{name}/versions/{version}/archive"): (
+        "/datasets/access/versions/1/archive",
+        STARTS_RUNS,
+    ),
+    ("POST", "/datasets/{name}/versions/{version}/restore"): (
+        "/datasets/access/versions/1/restore",
+        STARTS_RUNS,
+    ),
+    # Nobody here has registered the version.
+    ("DELETE", "/datasets/{name}/versions/{version}"): (
+        "/datasets/access/versions/1",
+        STARTS_RUNS | {"user": 403, "admin": 403},
+    ),
     ("GET", "/jobs"): ("/jobs", SEES_RUNS),
     ("GET", "/jobs/{job_id}"): ("/jobs/access", SEES_RUNS),
     ("GET", "/jobs/{job_id}/epochs"): ("/jobs/access/epochs", SEES_RUNS),
@@ -96,12 +125,18 @@ def served(api_stack: Stack) -> Iterator[Stack]:
             "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
         )
         connection.execute(
+            "INSERT INTO datasets "
+            "(name, version, fingerprint, source, task, train_images, val_images, size, created_by) "
+            "VALUES ('access', 1, 'x', 's3://b/k', 'detect', 8, 2, 1, 'eve')"
+        )
+        connection.execute(
             "INSERT INTO training_jobs (job_id, status) "
             "VALUES ('access', 'queued'), ('access-ended', 'failed')"
         )
         yield api_stack
         connection.execute("DELETE FROM model_versions WHERE name = 'access'")
         connection.execute("DELETE FROM training_jobs WHERE job_id IN ('access', 'access-ended')")
+        connection.execute("DELETE FROM datasets WHERE name = 'access'")
 
 
 def _token(stack: Stack, who: str) -> str | None:

@@ -1,0 +1,96 @@
+"""Archiving and deleting versions of datasets."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from include.api.access import require_can_start
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.datasets import (  # FastAPI reads annotations at run time
+    DatasetVersionResponse,  # noqa: TC001
+    VersionNumber,  # noqa: TC001
+    build_version_response,
+)
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
+from include.audit.dataset_deletion import delete_version
+from include.deployment.connections import open_bucket
+from include.deployment.settings import Settings
+from include.registry.errors import DatasetNeeded
+from include.registry.repository import DatasetRepository
+from include.registry.request import REGISTER_DAG
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+
+    from include.registry.version import DatasetVersion
+
+router = APIRouter(
+    prefix="/datasets",
+    tags=["datasets"],
+    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
+)
+
+_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+
+
+class DeletedDatasetVersion(BaseModel):
+    """What was deleted: the number of objects, and their total size in bytes."""
+
+    name: str
+    version: int
+    objects: int
+    bytes: int
+
+
+@router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
+def archive_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
+    """Archive a version: the dataset's name then stands for the newest other one. Nothing is deleted.
+
+    `name@version` still names it. Repeating the request changes nothing.
+    """
+    archived = DatasetRepository(database).set_archived(name, version, archived=True)
+    return build_version_response(archived, database)
+
+
+@router.post("/{name}/versions/{version}/restore", responses=_NOT_FOUND)
+def restore_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
+    """Restore an archived version. Repeating the request changes nothing."""
+    restored = DatasetRepository(database).set_archived(name, version, archived=False)
+    return build_version_response(restored, database)
+
+
+@router.delete("/{name}/versions/{version}", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
+def delete_dataset_version(
+    user: GetUserDep,
+    database: Database,
+    name: str,
+    version: VersionNumber,
+) -> DeletedDatasetVersion:
+    """Delete a version, with what only it uses below uploads/ and datasets/. This cannot be undone.
+
+    Only the person who registered it may delete it, or anybody if no person did. A version that a job or the
+    model in production was trained on is kept. Its number is not used again.
+    """
+    found = DatasetRepository(database).require_version(name, version)
+    _require_own(found, user)
+    bucket = open_bucket(Settings.from_environment(), interactive=True)
+    try:
+        deleted = delete_version(database, bucket, found)
+    except DatasetNeeded as refusal:
+        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    return DeletedDatasetVersion(name=name, version=version, objects=deleted.objects, bytes=deleted.bytes)
+
+
+def _require_own(version: DatasetVersion, user: BaseUser) -> None:
+    if version.created_by not in (None, user.get_name()):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"{version} was registered by {version.created_by}: only the person who registered a version "
+            "may delete it",
+        )

@@ -1,0 +1,120 @@
+"""Registering data as the next version of a dataset, and how far that is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from pydantic import BaseModel, ConfigDict, Field
+
+from include.api.access import require_can_see_runs, require_can_start
+from include.api.airflow_runs import find_run, read_xcom, trigger_run
+from include.api.origin import require_same_origin
+from include.api.problems import ProblemError, responses
+from include.limits import TEXT
+from include.plain_text import escape_controls
+from include.registry.request import REFUSAL, REGISTER_DAG, RegisteredVersion, RegisterRequest
+from include.request import RequestRefused
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+_REFUSING = ("check_dataset", "record_version")
+"""The tasks that may refuse the data."""
+
+
+class NewVersion(BaseModel):
+    """The parameters of `register_dataset`, without the name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = Field(max_length=TEXT)
+    task: str = Field("detect", max_length=TEXT)
+    note: str | None = Field(None, max_length=TEXT)
+
+
+class RegistrationStarted(BaseModel):
+    """The run of `register_dataset` that was triggered."""
+
+    run_id: str
+
+
+class RegistrationState(StrEnum):
+    """How far a registration is."""
+
+    QUEUED = "queued"
+    CHECKING = "checking"
+    REGISTERED = "registered"
+    REFUSED = "refused"
+
+
+class DatasetRegistration(BaseModel):
+    """How far a registration is, and how it ended.
+
+    version is that of the content once it is registered; created is false where the newest version had the
+    same content already. error says why the data were refused.
+    """
+
+    state: RegistrationState
+    version: int | None = None
+    created: bool | None = None
+    error: str | None = None
+
+
+@router.post(
+    "/{name}/versions",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=responses(HTTPStatus.NOT_FOUND),
+    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
+)
+def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
+    """Check data, and register them as the next version of the dataset: triggers `register_dataset`."""
+    try:
+        wanted = RegisterRequest.parse({"name": name} | version.model_dump())
+    except RequestRefused as refusal:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, escape_controls(str(refusal))) from None
+    conf = wanted.model_dump(mode="json", exclude_none=True)
+    return RegistrationStarted(run_id=trigger_run(request, REGISTER_DAG, conf))
+
+
+@router.get(
+    "/{name}/registrations/{run_id:path}",
+    responses=responses(HTTPStatus.NOT_FOUND),
+    dependencies=[require_can_see_runs(REGISTER_DAG)],
+)
+def get_dataset_registration(request: Request, name: str, run_id: str) -> DatasetRegistration:
+    """Return how far a registration is; ask again every few seconds until it is registered or refused."""
+    run = find_run(request, REGISTER_DAG, run_id)
+    if run is None or (run["conf"] or {}).get("name") != name:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a registration of dataset {name!r:.140}"
+        )
+    match run["state"]:
+        case "queued":
+            return DatasetRegistration(state=RegistrationState.QUEUED)
+        case "success":
+            return _find_result(request, run_id)
+        case "failed":
+            return DatasetRegistration(state=RegistrationState.REFUSED, error=_find_refusal(request, run_id))
+    # The data are registered before the run has ended: the last task only announces them.
+    found = _find_result(request, run_id)
+    return found if found.version else DatasetRegistration(state=RegistrationState.CHECKING)
+
+
+def _find_result(request: Request, run_id: str) -> DatasetRegistration:
+    result: Any = read_xcom(request, REGISTER_DAG, run_id, "record_version", "return_value")
+    if result is None:
+        return DatasetRegistration(state=RegistrationState.REGISTERED)
+    registered = RegisteredVersion.model_validate(result)
+    return DatasetRegistration(
+        state=RegistrationState.REGISTERED, version=registered.version, created=registered.created
+    )
+
+
+def _find_refusal(request: Request, run_id: str) -> str:
+    for task in _REFUSING:
+        refusal = read_xcom(request, REGISTER_DAG, run_id, task, REFUSAL)
+        if isinstance(refusal, str):
+            return refusal
+    return f"The run failed, and no task could say why: see the log of run {run_id} of {REGISTER_DAG}."

@@ -1,0 +1,188 @@
+"""Registered datasets: their versions, what each contains, and how two of them differ."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field, TypeAdapter
+
+from include.api.access import require_can_see_runs
+from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
+from include.api.problems import ProblemError, responses
+from include.datasets.registered import LARGEST_VERSION
+from include.deployment.connections import open_bucket
+from include.deployment.settings import Settings
+from include.limits import COMPARED_IMAGES
+from include.plain_text import escape_all_controls
+from include.registry.class_changes import ClassDifference, compare_classes
+from include.registry.difference import FileDifference, load_difference, store_difference
+from include.registry.manifests import ManifestMissing
+from include.registry.repository import DatasetPosition, DatasetRepository
+from include.registry.request import REGISTER_DAG
+from include.registry.uses import DatasetJob, find_jobs  # noqa: TC001 - FastAPI reads annotations at run time
+from include.registry.version import DatasetSummary, DatasetVersion
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
+
+Shown = TypeVar("Shown", bound=BaseModel)
+
+VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION, description="Number of the version.")]
+
+_POSITION = TypeAdapter(DatasetPosition)
+_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+
+
+class DatasetsQuery(BaseModel):
+    """Query parameters of the list of datasets."""
+
+    prefix: str | None = Field(None, max_length=128, description="Only datasets whose name starts with this.")
+    archived: bool | None = Field(
+        None, description="Only datasets whose versions are all archived (true), or only the others (false)."
+    )
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class Dataset(BaseModel):
+    """A dataset: the version that its name stands for, and the number of its versions.
+
+    A name stands for the newest version that is not archived; newest is an archived one where all are.
+    """
+
+    newest: DatasetSummary
+    versions: int
+
+
+class DatasetsPage(BaseModel):
+    """Datasets, the last changed first; next is the cursor of the next page, null on the last page."""
+
+    datasets: list[Dataset]
+    next: str | None
+
+
+class DatasetVersionsQuery(BaseModel):
+    """Query parameters of the list of a dataset's versions."""
+
+    limit: Limit = 50
+    before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")
+
+
+class DatasetVersionsPage(BaseModel):
+    """Versions, the newest first; next is the `before` of the next page, null on the last page."""
+
+    versions: list[DatasetSummary]
+    next: int | None
+
+
+class DatasetVersionResponse(DatasetVersion):
+    """A version with its class table, and the newest jobs that were trained on it, at most 50."""
+
+    jobs: list[DatasetJob]
+
+
+class DatasetDifference(BaseModel):
+    """What changed from version `base` to this one.
+
+    files is null where the files of either version were not recorded, classes where they were not counted.
+    """
+
+    base: int
+    version: int
+    files: FileDifference | None
+    classes: ClassDifference | None
+
+
+@router.get("")
+def list_datasets(query: Annotated[DatasetsQuery, Query()], database: Database) -> DatasetsPage:
+    """List the registered datasets; those that got a version last come first."""
+    found = DatasetRepository(database).list(
+        query.prefix,
+        archived=query.archived,
+        limit=query.limit + 1,
+        before=decode_cursor(query.cursor, _POSITION),
+    )
+    page = found[: query.limit]
+    return DatasetsPage(
+        datasets=[Dataset(newest=escape(listed.newest), versions=listed.versions) for listed in page],
+        next=encode_cursor(*page[-1].position) if len(found) > len(page) else None,
+    )
+
+
+@router.get("/{name}", responses=_NOT_FOUND)
+def list_dataset_versions(
+    name: str, query: Annotated[DatasetVersionsQuery, Query()], database: Database
+) -> DatasetVersionsPage:
+    """List the versions of a dataset, the newest first."""
+    datasets = DatasetRepository(database)
+    found = datasets.versions(name, query.limit + 1, query.before)
+    if not found and query.before is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"name={name!r:.140} is not a registered dataset")
+    page = found[: query.limit]
+    return DatasetVersionsPage(
+        versions=[escape(version) for version in page],
+        next=page[-1].version if len(found) > len(page) else None,
+    )
+
+
+@router.get("/{name}/versions/{version}", responses=_NOT_FOUND)
+def get_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
+    """Return one version, with how often each class occurs and the jobs that were trained on it."""
+    return build_version_response(DatasetRepository(database).require_version(name, version), database)
+
+
+@router.get(
+    "/{name}/versions/{version}/difference",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def compare_dataset_versions(
+    name: str,
+    version: VersionNumber,
+    base: Annotated[
+        int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
+    ],
+) -> DatasetDifference:
+    """Return what changed from version `base` to this one: numbers, and at most 50 images of each kind.
+
+    An image is identified by its path within its split, a class by its name.
+    """
+    with open_database() as database:
+        datasets = DatasetRepository(database)
+        after, before = datasets.require_version(name, version), datasets.require_version(name, base)
+    return DatasetDifference(
+        base=base,
+        version=version,
+        files=_compare_files(before, after),
+        classes=escape(found) if (found := compare_classes(before.class_table, after.class_table)) else None,
+    )
+
+
+def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
+    """Return the version as the API shows it."""
+    jobs = find_jobs(database, version.name, version.version)
+    return escape(DatasetVersionResponse(**dict(version), jobs=jobs))
+
+
+def escape(shown: Shown) -> Shown:
+    """Escape control characters, which could manipulate a terminal or page, in all values."""
+    return type(shown).model_validate(escape_all_controls(shown.model_dump()))
+
+
+def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:
+    bucket = open_bucket(Settings.from_environment(), interactive=True)
+    found = load_difference(bucket, base, version)
+    if found is not None:
+        return found
+    images = sum(each.train_images + each.val_images for each in (base, version))
+    if images > COMPARED_IMAGES:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"{base} and {version} have {images:,} images, and only up to {COMPARED_IMAGES:,} are compared "
+            "here; a version of any size is compared with the one before it when it is registered",
+        )
+    try:
+        return store_difference(bucket, base, version)
+    except ManifestMissing:
+        return None

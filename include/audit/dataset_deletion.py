@@ -1,0 +1,94 @@
+"""Deleting a version of a dataset, with the objects that only it uses."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from include.audit.deletion import Deletion
+from include.database import Statements
+from include.registry.errors import DatasetNeeded
+from include.s3.layout import (
+    DATASETS,
+    DIFFERENCES,
+    UPLOADS,
+    listing_key,
+    manifest_key,
+    samples_prefix,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg import Connection
+
+    from include.registry.version import DatasetVersion
+    from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
+
+
+def delete_version(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
+    """Delete the version's row, then the objects that nothing else uses.
+
+    The row goes first, so that no row names missing objects. If it is interrupted, the audit finds the rest.
+    Raises DatasetNeeded, and StoreErrors.
+    """
+    upload = find_upload(bucket, version)
+    statements = Statements(connection)
+    named = {"name": version.name, "version": version.version}
+    with connection.transaction():
+        statements.row("lock_dataset_version", **named)
+        _refuse_needed(version, statements.row("find_dataset_uses", **named))
+        statements.changed("delete_dataset_version", **named)
+        shared = statements.row(
+            "find_dataset_sharers",
+            fingerprint=version.fingerprint,
+            task=version.task,
+            upload=upload and bucket.at(upload).uri,
+        )
+    objects = size = 0
+    for item in _find_own_objects(bucket, version, upload, shared):
+        if bucket.delete_listed(item):
+            objects, size = objects + 1, size + item.size
+    return Deletion(objects, size)
+
+
+def find_upload(bucket: Bucket, version: DatasetVersion) -> str | None:
+    """Return the prefix of the upload that the version came from; None if it was not uploaded here."""
+    uploads = re.escape(bucket.at(UPLOADS).uri)
+    for place in (version.origin, version.source):
+        if found := re.match(rf"{uploads}[^/]+/", place or ""):
+            return found[0].removeprefix(bucket.at("").uri)
+    return None
+
+
+def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
+    if needed.jobs:
+        raise DatasetNeeded(
+            f"{version} cannot be deleted: {', '.join(needed.jobs)} was trained on it. Delete such jobs "
+            "first, or archive the version instead"
+        )
+    if needed.models:
+        raise DatasetNeeded(
+            f"{version} cannot be deleted: model {', '.join(needed.models)}, which is in production, was "
+            "trained on it. Archive the version instead"
+        )
+
+
+def _find_own_objects(
+    bucket: Bucket, version: DatasetVersion, upload: str | None, shared: Any
+) -> Iterator[ListedObject]:
+    """Yield the objects of a deleted version that nothing else uses."""
+    prefixes = [upload] if upload and not shared.upload else []
+    if not shared.content:
+        prefixes += [f"{DATASETS}{version.fingerprint}/", listing_key(version.fingerprint)]
+    if not shared.derived:
+        prefixes += [
+            manifest_key(version.fingerprint, version.task),
+            samples_prefix(version.fingerprint, version.task),
+        ]
+    for prefix in prefixes:
+        yield from bucket.objects(prefix)
+    if not shared.derived:
+        own = f"{version.fingerprint}-{version.task}"
+        yield from (item for item in bucket.objects(DIFFERENCES) if own in item.location.key)

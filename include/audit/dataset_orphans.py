@@ -1,0 +1,86 @@
+"""Finding uploaded, converted and derived objects of datasets that no version and no job uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from include.audit.orphans import find_known, report_orphan
+from include.s3.layout import DATASETS, UPLOADS
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.audit.findings import Finding
+    from include.audit.report import AuditReport
+    from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
+
+UNREGISTERED = timedelta(days=1)
+"""What was uploaded or converted may still be waiting for its check, which precedes its row."""
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """What objects belong to, by the beginning of their keys."""
+
+    key: re.Pattern[str]
+    """How their keys begin; the group names the owner."""
+    query: str
+    """The statement that finds which owners exist."""
+    age: timedelta
+    """How old objects are before their owner must exist."""
+    absence: str
+    """What is wrong with objects without an owner."""
+
+
+_UPLOADS = _Owner(
+    re.compile(rf"{UPLOADS}([^/]+)/"),
+    "list_known_uploads",
+    UNREGISTERED,
+    "no dataset and no job names the upload",
+)
+_CONTENTS = _Owner(
+    re.compile(rf"{DATASETS}([0-9a-f]{{64}})/"),
+    "list_known_contents",
+    UNREGISTERED,
+    "no dataset and no job has this content",
+)
+_DATASETS = _Owner(
+    re.compile(rf"{DATASETS}(?:manifests|differences|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),
+    "list_known_datasets",
+    UNREGISTERED,
+    "no dataset has this content for this task",
+)
+
+
+def find_dataset_orphans(
+    connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
+) -> Iterator[Finding]:
+    """Find objects below uploads/ and datasets/ that nothing uses. They are never removed here.
+
+    Listings of checked prefixes and the datasets that jobs started with are small, and not looked at.
+    """
+    for prefix, owners in ((UPLOADS, (_UPLOADS,)), (DATASETS, (_CONTENTS, _DATASETS))):
+        used: dict[_Owner, set[str]] = {owner: set() for owner in owners}
+        for page in bucket.pages(prefix):
+            report.listed(page)
+            for owner in owners:
+                settled = [item for item in page if item.modified <= now - owner.age]
+                yield from _find_unused(connection, settled, owner, used[owner])
+
+
+def _find_unused(
+    connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
+) -> Iterator[Finding]:
+    """Yield a finding for each object of `page` without its owner. used are owners that exist."""
+    matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
+    unknown = {name for _, name in matches} - used
+    if unknown:
+        used |= find_known(connection, owner.query, sorted(unknown))
+    for item, name in matches:
+        if name not in used:
+            yield report_orphan(item, f"{item.location.uri} is an orphan: {owner.absence}")

@@ -1,0 +1,3 @@
+DELETE FROM datasets
+WHERE name = %(name)s
+    AND version = %(version)s;

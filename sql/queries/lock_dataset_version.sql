@@ -1,0 +1,6 @@
+-- Waits for jobs that are just being recorded with the version: see hold_dataset_version.sql.
+SELECT version
+FROM datasets
+WHERE name = %(name)s
+    AND version = %(version)s
+FOR UPDATE;
