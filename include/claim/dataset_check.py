@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.check import check_dataset
+from include.datasets.check import check_dataset, inspect_dataset
 from include.datasets.listings import S3Listings
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_training_db
-from include.registry.check import check_version
+from include.registry.check import REGISTERED, check_version
+from include.registry.manifests import store_manifest
 from include.registry.repository import DatasetRepository
 
 if TYPE_CHECKING:
+    from include.datasets.boundary import DatasetRoots
+    from include.datasets.check import CheckedDataset
     from include.datasets.reference import DatasetReference
     from include.datasets.rules import CheckRules
     from include.deployment.settings import Settings
@@ -24,15 +29,27 @@ def check_parameter(
 ) -> DatasetReference:
     """Find and check the data that `dataset` names. Raises DatasetError, DatasetUnknown and StoreErrors."""
     named = parse_registered(dataset)
-    places = (
-        settings.dataset_cache,
-        S3ObjectReader(bucket.client),
-        settings.dataset_roots,
-        S3Listings(bucket),
-        rules,
-    )
     if named is None:
-        return check_dataset(dataset, task, *places)
+        return check_dataset(dataset, task, *_places(settings, bucket), rules)
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
-    return check_version(version, task, *places)
+    return check_version(version, task, *_places(settings, bucket), rules)
+
+
+def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -> CheckedDataset:
+    """Find and check data that are to be registered, and store their manifest.
+
+    Raises DatasetError and StoreErrors.
+    """
+    with tempfile.TemporaryDirectory(prefix="manifest-") as folder:
+        manifest = Path(folder) / "manifest.jsonl.gz"
+        found = inspect_dataset(source, task, *_places(settings, bucket), REGISTERED, manifest)
+        if manifest.exists():  # the bundled digits have none
+            store_manifest(bucket, manifest, found.reference.fingerprint, task)
+    return found
+
+
+def _places(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
+    """Return where data may come from, and where they are kept."""
+    reader = S3ObjectReader(bucket.client)
+    return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

@@ -14,12 +14,13 @@ from include.registry.errors import DatasetUnknown
 from include.registry.version import DatasetSummary, DatasetVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from psycopg import Connection
 
     from include.datasets.reference import DatasetReference
     from include.datasets.registered import RegisteredName
+    from include.registry.version import WarningCount
 
 _NAMED = 20
 """Number of datasets that an error lists."""
@@ -131,7 +132,7 @@ class DatasetRepository:
         dataset: DatasetReference,
         *,
         report: str | None = None,
-        warnings: Sequence[Mapping[str, Any]] | None = None,
+        warnings: Sequence[WarningCount] | None = None,
     ) -> tuple[DatasetVersion, bool]:
         """Record a checked dataset as the next version of its name; return it, and whether it is new.
 
@@ -160,7 +161,7 @@ class DatasetRepository:
                 val_images=dataset.val_images,
                 size=dataset.size,
                 class_table=None if table is None else Jsonb([count.model_dump() for count in table]),
-                warnings=None if warnings is None else Jsonb(list(warnings)),
+                warnings=None if warnings is None else Jsonb([each.model_dump() for each in warnings]),
                 report=report,
                 note=registration.note and make_storable(registration.note),
                 run_id=registration.run_id,

@@ -14,6 +14,7 @@ from include.forgiving import drop_blanks
 from include.jobs.parameters import OptionalText, Text
 from include.limits import TEXT
 from include.payload import Payload
+from include.registry.version import WarningCount
 from include.request import Request
 from include.training.contract import Task
 
@@ -60,6 +61,8 @@ class CheckedData(Payload):
     """What was asked for."""
     dataset: DatasetReference
     """The data."""
+    warnings: list[WarningCount] = Field(default_factory=list)
+    """What is probably not intended, by kind."""
 
 
 class RegisteredVersion(Payload):

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from include.datasets.class_table import ClassCount
+
+
+class WarningCount(BaseModel):
+    """How often the check found one kind of what is probably not intended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    """A name that stays the same between versions of this project."""
+    title: str
+    """What was found, in the plural."""
+    remedy: str
+    """What to do about it, as an imperative."""
+    count: int
 
 
 class DatasetSummary(BaseModel):
@@ -55,6 +68,5 @@ class DatasetVersion(DatasetSummary):
 
     class_table: list[ClassCount] | None
     """How often each class occurs, in the order of the class ids; None if it was not counted."""
-    warnings: list[dict[str, Any]] | None
-    """Kinds of warnings of the check, each with the number of times it was found; None if they were not
-    counted."""
+    warnings: list[WarningCount] | None
+    """What is probably not intended, by kind; None if that was not counted."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.claim.dataset_check import check_parameter
+from include.claim.dataset_check import inspect_source
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
 from include.errors import FinalError
@@ -20,6 +20,7 @@ from include.registry.difference import store_difference
 from include.registry.manifests import ManifestMissing
 from include.registry.repository import DatasetRepository, Registration
 from include.registry.request import REFUSAL, CheckedData, RegisteredVersion, RegisterRequest
+from include.registry.version import WarningCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WARNINGS = 20
+"""Number of kinds of warnings that are recorded with a version."""
+
 
 def check_data(context: Context) -> CheckedData:
     """Find and check the data that the run's conf names."""
@@ -36,8 +40,12 @@ def check_data(context: Context) -> CheckedData:
         # The conf and not `params`, because it also contains unknown keys, which have to be refused.
         request = RegisterRequest.parse(context["dag_run"].conf or {})
         settings = Settings.from_environment()
-        found = check_parameter(request.source, request.task, settings, open_bucket(settings))
-    return CheckedData(request=request, dataset=found)
+        found = inspect_source(request.source, request.task, settings, open_bucket(settings))
+    warnings = [
+        WarningCount(kind=each.kind, title=each.title, remedy=each.remedy, count=each.count)
+        for each in found.warnings[:_WARNINGS]
+    ]
+    return CheckedData(request=request, dataset=found.reference, warnings=warnings)
 
 
 def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
@@ -50,7 +58,9 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         note=request.note,
     )
     with open_training_db() as connection, no_retry(), _keep_refusal(context):
-        version, created = DatasetRepository(connection).register(registration, checked.dataset)
+        version, created = DatasetRepository(connection).register(
+            registration, checked.dataset, warnings=checked.warnings
+        )
     if created:
         log.info("Registered %s: %s.", version, version.source)
         leave_note(context, f"Registered {version}.")

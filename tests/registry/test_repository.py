@@ -12,16 +12,16 @@ from include.datasets.class_table import ClassCount
 from include.datasets.registered import RegisteredName
 from include.registry.errors import DatasetUnknown
 from include.registry.repository import DatasetRepository, Registration
+from include.registry.version import WarningCount
 from tests.support.registered_datasets import reference_of, register
 
 
 def test_a_version_records_what_was_checked_and_who_registered_it(datasets: DatasetRepository) -> None:
     bolts = ClassCount(name="bolt", train=20, val=4, train_images=8, val_images=2)
     checked = reference_of("a", origin="s3://bucket/export.ndjson", class_table=(bolts,))
+    found = WarningCount(kind="tiny", title="tiny boxes", remedy="look at them", count=2)
     who = Registration("parts", run_id="manual__1", created_by="ada", note="first\0 batch")
-    version, created = datasets.register(
-        who, checked, report="s3://bucket/report.json", warnings=[{"count": 2}]
-    )
+    version, created = datasets.register(who, checked, report="s3://bucket/report.json", warnings=[found])
     assert created
     assert datasets.get("parts", 1) == version
     shown = version.model_dump(exclude={"created_at"})
@@ -33,7 +33,7 @@ def test_a_version_records_what_was_checked_and_who_registered_it(datasets: Data
         "version": 1,
         "origin": "s3://bucket/export.ndjson",
         "class_table": [bolts.model_dump()],
-        "warnings": [{"count": 2}],
+        "warnings": [found.model_dump()],
         "report": "s3://bucket/report.json",
         "note": "first\\x00 batch",
         "run_id": "manual__1",
