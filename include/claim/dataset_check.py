@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.check import check_dataset, inspect_dataset
+from include.datasets.drawing.store import SampleStore
 from include.datasets.listings import S3Listings
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
@@ -30,22 +31,33 @@ def check_parameter(
     """Find and check the data that `dataset` names. Raises DatasetError, DatasetUnknown and StoreErrors."""
     named = parse_registered(dataset)
     if named is None:
-        return check_dataset(dataset, task, *_places(settings, bucket), rules)
+        places = _places(settings, bucket)
+        return check_dataset(dataset, task, *places, rules, settings.dataset_cache_limit)
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
-    return check_version(version, task, *_places(settings, bucket), rules)
+    places = _places(settings, bucket)
+    return check_version(version, task, *places, rules, settings.dataset_cache_limit)
 
 
 def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -> CheckedDataset:
-    """Find and check data that are to be registered, and store their manifest.
+    """Find and check data that are to be registered, and store their manifest and samples.
 
     Raises DatasetError and StoreErrors.
     """
-    with tempfile.TemporaryDirectory(prefix="manifest-") as folder:
-        manifest = Path(folder) / "manifest.jsonl.gz"
-        found = inspect_dataset(source, task, *_places(settings, bucket), REGISTERED, manifest)
+    with tempfile.TemporaryDirectory(prefix="registration-") as folder:
+        manifest, samples = Path(folder, "manifest.jsonl.gz"), Path(folder, "samples")
+        found = inspect_dataset(
+            source,
+            task,
+            *_places(settings, bucket),
+            REGISTERED,
+            manifest,
+            samples,
+            settings.dataset_cache_limit,
+        )
         if manifest.exists():  # the bundled digits have none
             store_manifest(bucket, manifest, found.reference.fingerprint, task)
+        SampleStore(bucket).store(found.reference.fingerprint, task, samples)
     return found
 
 

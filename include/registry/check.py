@@ -29,6 +29,7 @@ def check_version(
     roots: DatasetRoots,
     listings: Listings,
     rules: CheckRules,
+    cache_limit: int | None = None,
 ) -> DatasetReference:
     """Fetch and check the version as `check_dataset` does; return a reference that names it.
 
@@ -46,6 +47,7 @@ def check_version(
             roots,
             listings,
             rules,
+            cache_limit,
             expected=version.fingerprint if comparable else None,
         )
     except DatasetChanged as error:
