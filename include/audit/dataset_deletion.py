@@ -15,6 +15,7 @@ from include.s3.layout import (
     listing_key,
     manifest_key,
     samples_prefix,
+    version_report_key,
 )
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def _find_own_objects(
     if not shared.derived:
         prefixes += [
             manifest_key(version.fingerprint, version.task),
+            version_report_key(version.fingerprint, version.task),
             samples_prefix(version.fingerprint, version.task),
         ]
     for prefix in prefixes:

@@ -50,7 +50,7 @@ _CONTENTS = _Owner(
     "no dataset and no job has this content",
 )
 _DATASETS = _Owner(
-    re.compile(rf"{DATASETS}(?:manifests|differences|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),
+    re.compile(rf"{DATASETS}(?:manifests|differences|reports|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),
     "list_known_datasets",
     UNREGISTERED,
     "no dataset has this content for this task",

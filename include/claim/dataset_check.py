@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.check import check_dataset, inspect_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.drawing.store import SampleStore
 from include.datasets.listings import S3Listings
 from include.datasets.registered import parse_registered
@@ -19,7 +19,6 @@ from include.registry.repository import DatasetRepository
 if TYPE_CHECKING:
     from include.datasets.boundary import DatasetRoots
     from include.datasets.check import CheckedDataset
-    from include.datasets.reference import DatasetReference
     from include.datasets.rules import CheckRules
     from include.deployment.settings import Settings
     from include.s3.bucket import Bucket
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 def check_parameter(
     dataset: str, task: str, settings: Settings, bucket: Bucket, rules: CheckRules
-) -> DatasetReference:
+) -> CheckedDataset:
     """Find and check the data that `dataset` names. Raises DatasetError, DatasetUnknown and StoreErrors."""
     named = parse_registered(dataset)
     if named is None:
         places = _places(settings, bucket)
-        return check_dataset(dataset, task, *places, rules, settings.dataset_cache_limit)
+        return inspect_dataset(dataset, task, *places, rules, cache_limit=settings.dataset_cache_limit)
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
     places = _places(settings, bucket)

@@ -1,5 +1,22 @@
 // Written by `python -m include.console.derive_types`: what the training API answers.
 declare namespace Api {
+  interface ChangedImage {
+    name: string;
+    split: string;
+    moved_from: string | null;
+  }
+
+  interface Changes {
+    count: number;
+    examples: Array<ChangedImage>;
+  }
+
+  interface ClassChange {
+    name: string;
+    before: ClassCount | null;
+    after: ClassCount | null;
+  }
+
   interface ClassCount {
     name: string;
     train: number;
@@ -8,9 +25,42 @@ declare namespace Api {
     val_images: number;
   }
 
+  interface ClassDifference {
+    added: number;
+    removed: number;
+    renumbered: boolean;
+    changes: Array<ClassChange>;
+  }
+
   interface CompletedUpload {
     upload_id: string;
     source: string;
+  }
+
+  interface Dataset {
+    newest: DatasetSummary;
+    versions: number;
+  }
+
+  interface DatasetDifference {
+    base: number;
+    version: number;
+    files: FileDifference | null;
+    classes: ClassDifference | null;
+  }
+
+  interface DatasetJob {
+    job_id: string;
+    status: string | null;
+    created_at: string | null;
+    triggered_by: string | null;
+  }
+
+  interface DatasetRegistration {
+    state: RegistrationState;
+    version: number | null;
+    created: boolean | null;
+    error: string | null;
   }
 
   interface DatasetReport {
@@ -28,6 +78,62 @@ declare namespace Api {
     findings: Array<ReportedFinding>;
   }
 
+  interface DatasetSummary {
+    name: string;
+    version: number;
+    fingerprint: string;
+    source: string;
+    origin: string | null;
+    task: string;
+    train_images: number;
+    val_images: number;
+    size: number;
+    report: string | null;
+    note: string | null;
+    run_id: string | null;
+    created_by: string | null;
+    created_at: string;
+    archived_at: string | null;
+  }
+
+  interface DatasetVersionResponse {
+    name: string;
+    version: number;
+    fingerprint: string;
+    source: string;
+    origin: string | null;
+    task: string;
+    train_images: number;
+    val_images: number;
+    size: number;
+    report: string | null;
+    note: string | null;
+    run_id: string | null;
+    created_by: string | null;
+    created_at: string;
+    archived_at: string | null;
+    class_table: Array<ClassCount> | null;
+    warnings: Array<WarningCount> | null;
+    jobs: Array<DatasetJob>;
+  }
+
+  interface DatasetVersionsPage {
+    versions: Array<DatasetSummary>;
+    next: number | null;
+  }
+
+  interface DatasetsPage {
+    datasets: Array<Dataset>;
+    next: string | null;
+  }
+
+  interface DeletedDatasetVersion {
+    name: string;
+    version: number;
+    objects: number;
+    bytes: number;
+  }
+
   interface DeletedJob {
     job_id: string;
     objects: number;
@@ -37,6 +143,14 @@ declare namespace Api {
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;
     next: number | null;
+  }
+
+  interface FileDifference {
+    added: Changes;
+    removed: Changes;
+    changed: Changes;
+    labels_changed: Changes;
+    moved: Changes;
   }
 
   interface FileToUpload {
@@ -124,6 +238,12 @@ declare namespace Api {
     created_at: string;
   }
 
+  interface NewVersion {
+    source: string;
+    task: string;
+    note: string | null;
+  }
+
   interface PartsBody {
     parts: Array<WantedPart>;
   }
@@ -178,6 +298,12 @@ declare namespace Api {
     eta_seconds: number | null;
     recorded_at: string;
   }
+
+  interface RegistrationStarted {
+    run_id: string;
+  }
+
+  type RegistrationState = "queued" | "checking" | "registered" | "refused";
 
   interface RelatedJob {
     job_id: string;
@@ -333,6 +459,13 @@ declare namespace Api {
   interface WantedPart {
     file: number;
     part: number;
+  }
+
+  interface WarningCount {
+    kind: string;
+    title: string;
+    remedy: string;
+    count: number;
   }
 
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.reference import DatasetVersionName
 from include.datasets.rules import CheckRules
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.boundary import DatasetRoots
-    from include.datasets.reference import DatasetReference
+    from include.datasets.check import CheckedDataset
     from include.datasets.storage import Listings, ObjectReader
     from include.registry.version import DatasetVersion
 
@@ -30,8 +31,8 @@ def check_version(
     listings: Listings,
     rules: CheckRules,
     cache_limit: int | None = None,
-) -> DatasetReference:
-    """Fetch and check the version as `check_dataset` does; return a reference that names it.
+) -> CheckedDataset:
+    """Fetch and check the version as `inspect_dataset` does; return it with a reference that names it.
 
     Raises DatasetError if its source no longer has the content that was registered.
     """
@@ -39,7 +40,7 @@ def check_version(
     as_registered = task == version.task and rules.split == REGISTERED.split
     comparable = as_registered or version.source.startswith("s3://")
     try:
-        reference = check_dataset(
+        found = inspect_dataset(
             version.source,
             task,
             cache,
@@ -47,7 +48,7 @@ def check_version(
             roots,
             listings,
             rules,
-            cache_limit,
+            cache_limit=cache_limit,
             expected=version.fingerprint if comparable else None,
         )
     except DatasetChanged as error:
@@ -57,4 +58,5 @@ def check_version(
             f"there now as a new version of {version.name}. In detail: {error}"
         ) from error
     name = DatasetVersionName(name=version.name, version=version.version)
-    return reference.model_copy(update={"version": name, "origin": version.origin})
+    named = found.reference.model_copy(update={"version": name, "origin": version.origin})
+    return replace(found, reference=named)

@@ -63,6 +63,8 @@ class CheckedData(Payload):
     """The data."""
     warnings: list[WarningCount] = Field(default_factory=list)
     """What is probably not intended, by kind."""
+    report: str | None = None
+    """The s3:// URI of the complete report of the check."""
 
 
 class RegisteredVersion(Payload):

@@ -21,6 +21,8 @@ from include.registry.manifests import ManifestMissing
 from include.registry.repository import DatasetRepository, Registration
 from include.registry.request import REFUSAL, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
+from include.reports.report import report_on
+from include.reports.store import ReportStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +42,16 @@ def check_data(context: Context) -> CheckedData:
         # The conf and not `params`, because it also contains unknown keys, which have to be refused.
         request = RegisterRequest.parse(context["dag_run"].conf or {})
         settings = Settings.from_environment()
-        found = inspect_source(request.source, request.task, settings, open_bucket(settings))
+        bucket = open_bucket(settings)
+        found = inspect_source(request.source, request.task, settings, bucket)
+        report = ReportStore(bucket).store(
+            report_on(found, job_id=None, run_id=context["run_id"], dataset=request.source, task=request.task)
+        )
     warnings = [
         WarningCount(kind=each.kind, title=each.title, remedy=each.remedy, count=each.count)
         for each in found.warnings[:_WARNINGS]
     ]
-    return CheckedData(request=request, dataset=found.reference, warnings=warnings)
+    return CheckedData(request=request, dataset=found.reference, warnings=warnings, report=report)
 
 
 def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
@@ -59,7 +65,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
     )
     with open_training_db() as connection, no_retry(), _keep_refusal(context):
         version, created = DatasetRepository(connection).register(
-            registration, checked.dataset, warnings=checked.warnings
+            registration, checked.dataset, report=checked.report, warnings=checked.warnings
         )
     if created:
         log.info("Registered %s: %s.", version, version.source)

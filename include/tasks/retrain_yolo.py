@@ -81,7 +81,8 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     with no_retry():
         settings = Settings.from_environment()
         rules = check_rules(plan.spec().arguments())
-        return check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
+        found = check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
+    return found.reference
 
 
 def challenge_champion(retraining: Retraining, dataset: DatasetReference, context: Context) -> Challenge:

@@ -165,6 +165,7 @@ OWN = (
     f"datasets/{'a' * 64}/data.yaml",
     f"datasets/{'a' * 64}.jsonl.gz",
     f"datasets/manifests/{'a' * 64}-detect.jsonl.gz",
+    f"datasets/reports/{'a' * 64}-detect.json",
     f"datasets/samples/{'a' * 64}-detect/0.jpg",
     f"datasets/differences/{'a' * 64}-detect/{'b' * 64}-detect.json",
     f"datasets/differences/{'b' * 64}-detect/{'a' * 64}-detect.json",
