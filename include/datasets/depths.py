@@ -73,7 +73,7 @@ def check_depth(
     suffix tells the format; size is the width and height of its image.
     """
     try:
-        found = _open_array(path) if suffix == ".npy" else _open_png(path)
+        found = open_depths(path, suffix)
     except _Unsuitable as problem:
         return [str(problem)], _UNKNOWN
     height, width = found.shape
@@ -86,6 +86,11 @@ def check_depth(
         known += int(((metres > NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
     return [], Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
+
+
+def open_depths(path: Path, suffix: str) -> np.ndarray:
+    """Return the numbers in a depth map, of which `suffix` tells the format. Raises ValueError."""
+    return _open_array(path) if suffix == ".npy" else _open_png(path)
 
 
 class _Unsuitable(ValueError):

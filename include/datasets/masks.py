@@ -60,7 +60,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
 
     size is the width and height of its image.
     """
-    mask = _read(path)
+    mask = read_mask(path)
     if mask is None:
         return ["its format cannot be read here; save it as a PNG of 8 bits and one channel"], [], False
     height, width = mask.shape[:2]
@@ -82,7 +82,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     return [], classes, bool(meant)
 
 
-def _read(path: Path) -> np.ndarray | None:
+def read_mask(path: Path) -> np.ndarray | None:
     """Return the ids of the mask's pixels, as `read_mask` of Ultralytics does; None if it cannot."""
     import cv2
     import numpy as np

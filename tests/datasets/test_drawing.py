@@ -12,6 +12,7 @@ import pytest
 
 from include.datasets.check import inspect_dataset
 from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
+from include.datasets.drawing.maps import draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.drawing.store import SampleStore
 from include.datasets.s3 import S3ObjectReader
@@ -45,10 +46,13 @@ def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path)
     for each in drawn:
         picture = cv2.imread(str(target / each["name"]))
         assert picture is not None
-        assert picture.shape == (96, 96, 3)
-        # The images are drawn with one colour per shape on grey noise; labels add saturated colours or text.
-        saturation = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[..., 1]
-        assert task == "classify" or (saturation > 180).sum() > 30
+        # A depth map is shown beside its image.
+        assert picture.shape == ((48, 96, 3) if task == "depth" else (96, 96, 3))
+        images = tmp_path / "data" / ("" if task == "classify" else "images")
+        original = cv2.imread(str(images / each["split"] / each["image"]))
+        assert original is not None
+        shown = original if task != "depth" else np.hstack([cv2.resize(original, (48, 48))] * 2)
+        assert (cv2.absdiff(picture, shown).max(axis=2) > 50).sum() > 100
     assert MOST_SAMPLES == 12
 
 
@@ -123,3 +127,29 @@ def test_samples_of_what_passed_the_check_are_stored_and_fetched(
     assert known.content is None
     for name in ("3.jpg", INDEX, "../0.jpg", "0.jpg\n"):
         assert store.fetch(found.fingerprint, "detect", name) is None
+
+
+def test_a_mask_is_drawn_as_the_classes_that_its_ids_mean(tmp_path: Path) -> None:
+    mask = np.array([[7, 1], [255, 200]], np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    picture = np.full((2, 2, 3), 100, np.uint8)
+    drawn = draw_mask(picture, tmp_path / "mask.png", {7: 1, 200: 255})
+    assert (drawn[0, 0] == drawn[0, 1]).all()
+    assert (drawn[0, 0] != 100).any()
+    assert (drawn[1] == 100).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_a_depth_map_is_drawn_from_near_to_far(suffix: str, tmp_path: Path) -> None:
+    metres = np.array([[0, 1], [5, 9]], np.float32).repeat(8, 0).repeat(8, 1)
+    file = tmp_path / f"depth{suffix}"
+    if suffix == ".npy":
+        np.save(file, np.where(metres == 0, np.nan, metres))
+    else:
+        cv2.imwrite(str(file), (metres * 1000).astype(np.uint16))
+    drawn = draw_depths(np.full((32, 32, 3), 100, np.uint8), file, suffix)
+    assert drawn.shape == (16, 32, 3)
+    unknown, near, far = drawn[2, 18], drawn[2, 30], drawn[14, 30]
+    assert (unknown == 0).all()
+    assert near[2] > near[0]  # red
+    assert far[2] < 100 or far[0] > far[2]

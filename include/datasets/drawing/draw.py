@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.drawing.colours import class_colour
+from include.datasets.drawing.maps import draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
@@ -38,9 +39,6 @@ _LONGEST_SIDE = 640
 _QUALITY = 85
 _FILLED = 0.3
 """Opacity of what is within an outline."""
-
-_GOLDEN_RATIO = 0.618034
-"""Steps of hue by it keep the colours of neighbouring classes apart."""
 
 
 def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) -> None:
@@ -94,6 +92,10 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
         return picture
     keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
     with suppress(ValueError, OSError):  # a label that cannot be read: the check says so
+        if layout.task == "semantic":
+            return draw_mask(picture, sample.label, layout.extras.get("label_mapping", {}))
+        if layout.task == "depth":
+            return draw_depths(picture, sample.label, sample.suffix)
         for shape in read_shapes(sample.label, layout.task, (keypoints[0], keypoints[1])):
             picture = _draw_shape(picture, shape, layout)
     return picture
@@ -102,7 +104,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
 def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
     import cv2
 
-    colour = _colour(shape.class_id)
+    colour = class_colour(shape.class_id)
     outline = _in_pixels(shape.outline, picture)
     if layout.task in {"segment", "obb"}:
         filled = picture.copy()
@@ -142,9 +144,3 @@ def _write(picture: Picture, text: str, place: tuple[int, int], colour: tuple[in
         cv2.LINE_AA,
     )  # fmt: skip
     return picture
-
-
-def _colour(class_id: int) -> tuple[int, int, int]:
-    """Return the class's colour, dark enough for white text, as OpenCV takes it."""
-    red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
-    return round(blue * 255), round(green * 255), round(red * 255)

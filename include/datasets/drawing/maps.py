@@ -1,0 +1,61 @@
+"""Draws labels that say something about each pixel: masks and depth maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.depths import open_depths
+from include.datasets.drawing.colours import class_colour
+from include.datasets.masks import IGNORED, read_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Picture = Any
+    """OpenCV's image: an array (height, width, 3) of bytes, blue first."""
+
+_FILLED = 0.6
+"""Opacity of the colours of a mask."""
+
+
+def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
+    """Return the picture with the classes of its mask in colours; what is ignored stays as it is.
+
+    mapping has the class id for each id in the mask that does not mean itself.
+    """
+    import cv2
+    import numpy as np
+
+    ids = read_mask(mask)
+    if ids is None:
+        return picture
+    size = picture.shape[1], picture.shape[0]
+    meant = np.array([mapping.get(number, number) for number in range(256)], np.uint8)
+    ids = meant[cv2.resize(ids.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)]
+    coloured = picture.copy()
+    for class_id in np.unique(ids):
+        if class_id != IGNORED:
+            coloured[ids == class_id] = class_colour(int(class_id))
+    return cv2.addWeighted(coloured, _FILLED, picture, 1 - _FILLED, 0)
+
+
+def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
+    """Return the picture beside its depth map: near is red, far is blue, and unknown is black."""
+    import cv2
+    import numpy as np
+
+    found = open_depths(depths, suffix)
+    height, width = picture.shape[0] // 2 or 1, picture.shape[1] // 2 or 1
+    # By steps, because an array may be far larger than the picture.
+    rows = np.linspace(0, found.shape[0] - 1, height).astype(int)
+    columns = np.linspace(0, found.shape[1] - 1, width).astype(int)
+    metres = np.asarray(found[rows][:, columns], dtype=np.float64)
+    known = np.isfinite(metres) & (metres > 0)
+    near, far = np.percentile(metres[known], [2, 98]) if known.any() else (0, 0)
+    nearness = 1 - np.clip((np.where(known, metres, near) - near) / max(far - near, 1e-9), 0, 1)
+    shown = (nearness * 255).astype(np.uint8)
+    coloured = cv2.applyColorMap(shown, cv2.COLORMAP_TURBO)
+    coloured[~known] = 0
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.hstack([small, coloured])
