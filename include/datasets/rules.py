@@ -29,6 +29,8 @@ class CheckRules(BaseModel):
     """The class ids to train on; labels of the others are left out. None for all."""
     split: Split = "val"
     """The split to validate with."""
+    val: bool = True
+    """Whether the training validates at all before its end; otherwise that split needs no labels."""
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -44,6 +46,6 @@ def check_rules(arguments: Mapping[str, Any]) -> CheckRules:
         return CheckRules.model_validate(given)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        forms = {"classes": "class ids, such as [0, 2]", "single_cls": "true or false"}
-        form = forms.get(name, "train, val or test")
+        forms = {"classes": "class ids, such as [0, 2]", "split": "train, val or test"}
+        form = forms.get(name, "true or false")
         raise DatasetError(f"{name}={show_value(given[name])} must be {form}; correct it") from None

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.checked_sample import CheckedSample
+    from include.datasets.rules import CheckRules
     from include.datasets.samples import Layout
 
 
 class SplitSummary:
     """Counts the labels of a split while it is checked."""
 
-    def __init__(self, split: str) -> None:
+    def __init__(self, split: str, rules: CheckRules) -> None:
         self._split = split
+        self._needs_labels = split == "train" or rules.val
         self._images = self._labelled = self._filled = 0
         self._boxes = self._outlines = 0
         self._bad = self._measurable = False
@@ -39,6 +41,13 @@ class SplitSummary:
         """Yield what is wrong or peculiar; objects is the number that are trained on or validated with."""
         if layout.task == "classify":
             return
+        if self._needs_labels:
+            yield from self._lack_of_labels(layout, objects)
+        if layout.task == "detect" and self._boxes and self._outlines:
+            message = f"{self._boxes:,} label files have boxes, and {self._outlines:,} have outlines"
+            yield Finding(self._split, None, message, "mixed-labels")
+
+    def _lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
             yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")
@@ -54,9 +63,6 @@ class SplitSummary:
         elif not objects and not self._bad:
             message = f"no label is of one of the chosen classes; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
-        if layout.task == "detect" and self._boxes and self._outlines:
-            message = f"{self._boxes:,} label files have boxes, and {self._outlines:,} have outlines"
-            yield Finding(self._split, None, message, "mixed-labels")
 
     def _explain_missing(self, layout: Layout) -> str:
         first = layout.splits[self._split][0]

@@ -79,7 +79,7 @@ class _Check:
     """One pass through a dataset, with what it has found so far."""
 
     def __init__(self, layout: Layout, source: str, rules: CheckRules, read: ImageReader) -> None:
-        self._layout, self._source, self._read = layout, source, read
+        self._layout, self._source, self._rules, self._read = layout, source, rules, read
         self._samples = SampleRules.of(layout, rules)
         # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
         self._errors: dict[Finding, None] = {}
@@ -104,7 +104,7 @@ class _Check:
 
     def check_split(self, split: str) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield what was found about each."""
-        summary = SplitSummary(split)
+        summary = SplitSummary(split, self._rules)
         self.tally.open_split(split)
         for checked in map_in_order(self._check_sample, self._layout.splits[split]):
             summary.add(checked)

@@ -94,7 +94,12 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     resumes = has_stored_state(job)
     with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
         if resumes and (reference := checked.load(job)) is not None:
-            log.info("Job %s continues with the dataset that it started with: %s", job.job_id, reference)
+            log.info(
+                "Job %s continues with the dataset that it started with: %s, fingerprint %s",
+                job.job_id,
+                reference.source,
+                reference.fingerprint,
+            )
             _record_dataset(job, reference)
             return reference
         try:

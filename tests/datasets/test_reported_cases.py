@@ -222,6 +222,16 @@ def test_only_the_chosen_classes_count(folder: Path) -> None:
     assert "no label is of one of the chosen classes" in refusal(folder, "detect", classes=1)
 
 
+def test_images_to_validate_with_need_labels_only_if_they_are_used(folder: Path) -> None:
+    build("detect", folder)
+    for label in (folder / "labels" / "val").iterdir():
+        label.unlink()
+    message = refusal(folder, "detect")
+    assert "labels/val/0.txt: no image of val has a label file" in message
+    assert "best.pt is chosen by what is measured on this split" in message
+    assert warnings(folder, "detect", val=False) == {"missing-labels": 4, "class-unvalidated": 2}
+
+
 def test_the_class_table_counts_objects_and_images(folder: Path) -> None:
     build("detect", folder)
     for split in ("train", "val"):
@@ -262,6 +272,6 @@ def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
 
 def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
     build("classify", folder)
-    (folder / "train").rename(folder / "trian")
+    (folder / "train").rename(folder / "images")
     with pytest.raises(DatasetError, match="has no train/; classify takes"):
         _layout(folder, "classify")
