@@ -202,7 +202,9 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Say whether the row's error names the job's report of a dataset check in this bucket."""
+    """Say whether the job's dataset has passed a check, or the row's error names the report of one."""
+    if job.dataset_fingerprint is not None:
+        return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
 
 

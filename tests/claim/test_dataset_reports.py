@@ -94,9 +94,10 @@ def test_what_is_peculiar_about_good_data_is_in_s3_and_over_the_api(
     claim(jobs)
     assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
     check_job_dataset(job_with(_peculiar(tmp_path / "data")), context_of({}))
-    report = DatasetReport.model_validate(
-        requests.get(f"{url}/jobs/a/dataset-report", timeout=60).json(), strict=False
-    )
+    link = requests.get(f"{url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
+    assert link.endswith("/jobs/a/dataset-report")
+    served = requests.get(f"{url}/jobs/a/dataset-report", timeout=60)
+    report = DatasetReport.model_validate(served.json())
     assert (report.problems, report.errors, report.findings) == (0, [], [])
     assert {kind.kind: kind.count for kind in report.warnings} == {"duplicate-rows": 2, "leaked-images": 1}
     (leaked,) = (kind for kind in report.warnings if kind.kind == "leaked-images")
