@@ -23,8 +23,7 @@ from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils.metrics import ConfusionMatrix, SemanticMetrics
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
-    from ultralytics.data.dataset import ClassificationDataset
+    from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
     # The mixins use what every validator of Ultralytics has.
     from ultralytics.engine.validator import BaseValidator as _Base
@@ -75,16 +74,20 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
             self.dataloader.close()
 
 
-class _BoxesMixin(ClassNameMixin):
+class _LabelFilesMixin(ClassNameMixin):
+    """Validators of images with label files."""
+
+    def build_dataset(self, *args: Any, **options: Any) -> YOLODataset:
+        """Read all of the labels: Ultralytics skips classes that `names` lacks."""
+        data = super().build_dataset(*args, **options)
+        self.names = self.data_names
+        return data
+
+
+class _BoxesMixin(_LabelFilesMixin):
     """Validators that find objects, whose classes are renumbered to those of the data."""
 
     part = "box"
-
-    def get_dataloader(self, dataset_path: str, batch_size: int) -> DataLoader[Any]:
-        """Load all of the data: Ultralytics skips classes that `names` lacks."""
-        self.names = self.data_names
-        loader: DataLoader[Any] = super().get_dataloader(dataset_path, batch_size)
-        return loader
 
     def init_metrics(self, model: Any) -> None:
         """Prepare to count by the classes of the data."""
@@ -127,7 +130,7 @@ class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
     """Oriented boxes."""
 
 
-class SemanticValidation(ClassNameMixin, SemanticSegmentationValidator):  # type: ignore[misc]
+class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
     """One class a pixel."""
 
     def init_metrics(self, model: Any) -> None:
@@ -141,12 +144,14 @@ class SemanticValidation(ClassNameMixin, SemanticSegmentationValidator):  # type
         names = self.data_names
         numbers = _numbers(model.names, names)
         if len(names) == 1:
-            other, numbers = 0, [1 if number == 0 else 0 for number in numbers]
+            other, measured, shown = 0, names, {0: _OTHER, 1: names[0]}
+            numbers = [1 if number == 0 else 0 for number in numbers]
         else:
             other = len(names)
-            self.metrics = SemanticMetrics(names={**names, other: _OTHER})
-            self.confusion_matrix = ConfusionMatrix(names=self.metrics.names, task="semantic")
+            measured = shown = {**names, other: _OTHER}
             numbers = [other if number == _NOT_IN_DATA else number for number in numbers]
+        self.metrics = SemanticMetrics(names=measured)
+        self.confusion_matrix = ConfusionMatrix(names=shown, task="semantic")
         if len(numbers) == 1:  # a model of one class finds it or not
             numbers = [self.data.get("bg_class_idx") or other, *numbers]
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
@@ -164,7 +169,7 @@ class SemanticValidation(ClassNameMixin, SemanticSegmentationValidator):  # type
         )
 
 
-class DepthValidation(ClassNameMixin, DepthValidator):  # type: ignore[misc]
+class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
     """One distance a pixel; there are no classes."""
 
     def per_class(self) -> dict[str, float]:
