@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.check import inspect_dataset
+from include.datasets.conversion.convert import Converter
 from include.datasets.drawing.store import SampleStore
 from include.datasets.listings import S3Listings
 from include.datasets.registered import parse_registered
@@ -31,7 +32,14 @@ def check_parameter(
     named = parse_registered(dataset)
     if named is None:
         places = _places(settings, bucket)
-        return inspect_dataset(dataset, task, *places, rules, cache_limit=settings.dataset_cache_limit)
+        return inspect_dataset(
+            dataset,
+            task,
+            *places,
+            rules,
+            cache_limit=settings.dataset_cache_limit,
+            converter=Converter.of(bucket, settings.dataset_url_hosts),
+        )
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
     places = _places(settings, bucket)
@@ -53,6 +61,7 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
             manifest,
             samples,
             settings.dataset_cache_limit,
+            converter=Converter.of(bucket, settings.dataset_url_hosts),
         )
         if manifest.exists():  # the bundled digits have none
             store_manifest(bucket, manifest, found.reference.fingerprint, task)

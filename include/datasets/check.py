@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
@@ -21,9 +23,13 @@ from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from include.datasets.conversion.convert import Converter
     from include.datasets.samples import Place
+    from include.datasets.sources import Source
     from include.datasets.storage import Listings, ObjectReader
 
 log = logging.getLogger(__name__)
@@ -53,10 +59,20 @@ def check_dataset(
     rules: CheckRules = _USUAL_RULES,
     cache_limit: int | None = None,
     expected: str | None = None,
+    converter: Converter | None = None,
 ) -> DatasetReference:
     """Check a dataset as `inspect_dataset` does, and return the reference to it."""
     return inspect_dataset(
-        source, task, cache, s3, roots, listings, rules, cache_limit=cache_limit, expected=expected
+        source,
+        task,
+        cache,
+        s3,
+        roots,
+        listings,
+        rules,
+        cache_limit=cache_limit,
+        expected=expected,
+        converter=converter,
     ).reference
 
 
@@ -72,6 +88,7 @@ def inspect_dataset(
     samples: Path | None = None,
     cache_limit: int | None = None,
     expected: str | None = None,
+    converter: Converter | None = None,
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
@@ -79,7 +96,8 @@ def inspect_dataset(
     training's arguments that change which data are valid. A manifest is written to the given path, see
     manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
     cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, whose
-    content it must be: objects that were added to the prefix since are left out.
+    content it must be: objects that were added to the prefix since are left out. Data in another format are
+    converted by converter, if there is one; the reference then is to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors when S3 does not answer;
@@ -92,12 +110,13 @@ def inspect_dataset(
         require_expected(digits.FINGERPRINT, expected, source)
         return CheckedDataset(digits.reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
-    with locate(origin, source, opened, s3, roots, listings, expected) as (place, fingerprint):
+    find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
+    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy):
         found = run_confined(
             examine,
             place.as_json(),
             task,
-            fingerprint,
+            known,
             rules.model_dump(mode="json"),
             str(manifest) if manifest else None,
             str(opened.known_images) if place.fetched else None,
@@ -105,13 +124,39 @@ def inspect_dataset(
         )
         if samples:
             _draw(place, task, rules, samples)
-    reference = DatasetReference(source=source, task=task, split=rules.split, **found["reference"])
+    reference = DatasetReference(
+        source=copy or source,
+        origin=source if copy else None,
+        task=task,
+        split=rules.split,
+        **found["reference"],
+    )
     require_expected(reference.fingerprint, expected, source)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
     warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])
     for kind in warnings:
         log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
     return CheckedDataset(reference, warnings)
+
+
+@contextmanager
+def _convert(
+    find: Callable[..., AbstractContextManager[tuple[Place, str | None]]],
+    origin: Source,
+    task: str,
+    cache: DatasetCache,
+    expected: str | None,
+    converter: Converter | None,
+) -> Iterator[tuple[Place, str | None, str | None]]:
+    """Find the data, and convert them if they have to be; yield place, fingerprint and the copy's URI."""
+    with find(origin, expected=expected) as (place, fingerprint):
+        converted = converter and converter.convert(place, fingerprint, task, cache)
+        if not converter or not converted:
+            yield place, fingerprint, None
+            return
+    uri = converter.datasets.uri(converted)
+    with find(parse_source(uri, task), expected=converted.fingerprint) as (place, fingerprint):
+        yield place, fingerprint, uri
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:

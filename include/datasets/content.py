@@ -25,12 +25,12 @@ from include.datasets.download import Downloader
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.eviction import make_room
 from include.datasets.file_store import object_key
-from include.datasets.fingerprint import zip_fingerprint
+from include.datasets.fingerprint import export_fingerprint, zip_fingerprint
 from include.datasets.listing import DAMAGED, Listing
 from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.datasets.selection import select_objects
-from include.datasets.sources import S3Zip
+from include.datasets.sources import S3Export, S3Tree, S3Zip
 from include.limits import PREFIX_OBJECTS, in_words
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.cache import DatasetCache
-    from include.datasets.sources import S3Tree
     from include.datasets.storage import Listings, ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
 
 _LISTING = "listing.jsonl.gz"
+
+EXPORT_NAME = "export.ndjson"
+"""What an .ndjson file is called in the cache."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,23 @@ def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected:
         _make_room(cache, target, run_confined(measure_fetched, str(archive), uri, source=uri), uri)
         run_confined(unpack_fetched, str(archive), str(target), uri, str(cache.files.folder), source=uri)
         archive.unlink()
+        flush(target)
+
+    return Remote(stored.uri, fingerprint, fill, lambda _: True, fill)
+
+
+def find_export(
+    origin: S3Export, cache: DatasetCache, reader: ObjectReader, expected: str | None = None
+) -> Remote:
+    """Find an .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`."""
+    stored = reader.stat(origin.bucket, origin.key)
+    fingerprint = export_fingerprint(stored)
+    require_expected(fingerprint, expected, stored.uri)
+
+    def fill(target: Path) -> None:
+        _make_room(cache, target, stored.size, stored.uri)
+        progress = Progress(f"Fetching {stored.uri}", stored.size, "bytes")
+        Downloader(reader, progress).download([(stored, target / EXPORT_NAME)])
         flush(target)
 
     return Remote(stored.uri, fingerprint, fill, lambda _: True, fill)
@@ -186,13 +205,13 @@ def find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredO
         yield name, stored
 
 
-def is_intact(home: Path, origin: S3Zip | S3Tree) -> bool:
+def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
     """Return whether the content in a dataset's folder is complete, as far as its files' sizes show."""
     content = home / "content"
     if not is_complete(content):
         return False
     try:
-        if isinstance(origin, S3Zip):
+        if not isinstance(origin, S3Tree):
             return True
         return next(find_damaged(Listing.read(home / _LISTING, origin), content), None) is None
     except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing
@@ -204,13 +223,16 @@ def _make_room(cache: DatasetCache, target: Path, needed: int, uri: str) -> None
     require_room(target, needed, uri)
 
 
-def stored_fingerprint(origin: S3Zip | S3Tree, reader: ObjectReader) -> str:
+def stored_fingerprint(origin: S3Zip | S3Export | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching them.
 
     The content has the same fingerprint once it is fetched. Raises DatasetError if there are no objects.
     """
-    if isinstance(origin, S3Zip):
-        return zip_fingerprint(reader.stat(origin.bucket, origin.key))
+    match origin:
+        case S3Zip():
+            return zip_fingerprint(reader.stat(origin.bucket, origin.key))
+        case S3Export():
+            return export_fingerprint(reader.stat(origin.bucket, origin.key))
     return _list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}").fingerprint
 
 

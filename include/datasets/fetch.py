@@ -14,7 +14,9 @@ from include.datasets.boundary import DatasetRoots
 from include.datasets.cache import DatasetCache
 from include.datasets.confinement import run_confined
 from include.datasets.content import (
+    EXPORT_NAME,
     ensure_folder,
+    find_export,
     find_tree,
     find_zip,
     is_complete,
@@ -25,7 +27,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, stat_digest
 from include.datasets.layout import read_layout
 from include.datasets.samples import Place
-from include.datasets.sources import Digits, LocalPath, S3Tree, S3Zip, find_local, parse_source
+from include.datasets.sources import Digits, LocalPath, S3Export, S3Tree, S3Zip, find_local, parse_source
 from include.datasets.view import data_argument, fill_fetched_view, fill_view
 from include.datasets.view_lock import lock_view
 
@@ -122,16 +124,25 @@ def locate(
             with cache.use(digits.FINGERPRINT) as home:
                 content = _draw_digits(home)
                 yield Place(content, source, content), digits.FINGERPRINT
-        case S3Zip() | S3Tree():
+        case S3Zip() | S3Export() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
-                yaml = origin.yaml if isinstance(origin, S3Tree) else None
-                yield Place(content / yaml if yaml else content, source, content), home.name
+                yield Place(content / (_named_file(origin) or ""), source, content), home.name
+
+
+def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
+    """Return the file of the content that the user named; None for all of it."""
+    match origin:
+        case S3Export():
+            return EXPORT_NAME
+        case S3Tree():
+            return origin.yaml or origin.annotations
+    return None
 
 
 @contextmanager
 def _fetch(
-    origin: S3Zip | S3Tree,
+    origin: S3Zip | S3Export | S3Tree,
     source: str,
     cache: DatasetCache,
     s3: ObjectReader | None,
@@ -148,10 +159,13 @@ def _fetch(
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
-    if isinstance(origin, S3Zip):
-        remote = find_zip(origin, cache, s3, expected)
-    else:
-        remote = find_tree(origin, cache, s3, listings, expected)
+    match origin:
+        case S3Zip():
+            remote = find_zip(origin, cache, s3, expected)
+        case S3Export():
+            remote = find_export(origin, cache, s3, expected)
+        case S3Tree():
+            remote = find_tree(origin, cache, s3, listings, expected)
     with cache.use(remote.fingerprint) as home:
         ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
         yield home

@@ -28,6 +28,11 @@ def zip_fingerprint(stored: StoredObject) -> str:
     return _digest(["s3-zip", f"{stored.etag} {stored.size}"])
 
 
+def export_fingerprint(stored: StoredObject) -> str:
+    """Identify an .ndjson file in S3 by its bytes; the images that it names are on the web."""
+    return _digest(["s3-export", f"{stored.etag} {stored.size}"])
+
+
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
     """Identify the objects under a prefix by their names relative to it, and the requested data YAML."""
     return _digest(

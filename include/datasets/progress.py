@@ -14,9 +14,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts finished items, from any thread, and logs a line every ten seconds."""
+    """Counts finished items, from any thread, and logs a line every ten seconds; total may be unknown."""
 
-    def __init__(self, doing: str, total: int, unit: str) -> None:
+    def __init__(self, doing: str, total: int | None, unit: str) -> None:
         self._doing, self._total, self._unit = doing, total, unit
         self._done = 0
         self._last_line = time.monotonic()
@@ -30,11 +30,17 @@ class Progress:
             if now - self._last_line < _SECONDS_BETWEEN_LINES:
                 return
             self._last_line = now
-            share = 100 * self._done // max(self._total, 1)
-            log.info("%s: %s of %s (%d %%)", self._doing, self._count(self._done), self._in_total(), share)
+            log.info("%s: %s", self._doing, self._in_words())
 
-    def _in_total(self) -> str:
-        return in_words(self._total) if self._unit == "bytes" else f"{self._total:,} {self._unit}"
+    def _in_words(self) -> str:
+        done = self._count(self._done)
+        if self._total is None:
+            return done if self._unit == "bytes" else f"{done} {self._unit}"
+        share = 100 * self._done // max(self._total, 1)
+        return f"{done} of {self._in_total(self._total)} ({share} %)"
+
+    def _in_total(self, total: int) -> str:
+        return in_words(total) if self._unit == "bytes" else f"{total:,} {self._unit}"
 
     def _count(self, number: int) -> str:
         return in_words(number) if self._unit == "bytes" else f"{number:,}"

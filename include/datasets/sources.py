@@ -15,8 +15,13 @@ from include.datasets.samples import Place
 if TYPE_CHECKING:
     from include.datasets.boundary import DatasetRoots
 
-_REMEDY = "Give 'digits', s3://bucket/… (.zip, prefix or data YAML), or an absolute path below DATASET_ROOTS"
+_REMEDY = (
+    "Give 'digits', s3://bucket/… (.zip, prefix, data YAML, .ndjson or COCO .json), or an absolute path "
+    "below DATASET_ROOTS"
+)
 _YAML_SUFFIXES = (".yaml", ".yml")
+_EXPORT_SUFFIX, _COCO_SUFFIX = ".ndjson", ".json"
+_COCO_FOLDER = "annotations"
 _ARCHIVE_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -41,15 +46,27 @@ class S3Zip:
 
 
 @dataclass(frozen=True)
+class S3Export:
+    """One .ndjson file in S3, which names images on the web."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
 class S3Tree:
-    """All objects under a prefix (empty, or ending in '/'); yaml is the data YAML in it, if one is named."""
+    """All objects under a prefix (empty, or ending in '/').
+
+    yaml is the data YAML in it, if one is named; annotations is a COCO file in it, relative to the prefix.
+    """
 
     bucket: str
     prefix: str
     yaml: str | None = None
+    annotations: str | None = None
 
 
-Source = Digits | LocalPath | S3Zip | S3Tree
+Source = Digits | LocalPath | S3Zip | S3Export | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
@@ -89,19 +106,22 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
     try:
         if named.is_dir():
             return Place(named, source, named, roots.folders, roots.training_root)
-        is_yaml = named.is_file() and origin.path.suffix.lower() in _YAML_SUFFIXES
+        suffix = origin.path.suffix.lower() if named.is_file() else ""
         exists = named.exists()
     except OSError as error:
         raise DatasetError(
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
-    if is_yaml:
-        folder = resolve(origin.path.parent)  # of the link itself, if it is one
+    if suffix in {*_YAML_SUFFIXES, _EXPORT_SUFFIX, _COCO_SUFFIX}:
+        own = resolve(origin.path.parent)  # of the link itself, if it is one
+        # COCO's annotations are in a folder beside those of the images.
+        folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)
-        return Place(folder / origin.path.name, source, folder, roots.folders, roots.training_root)
+        return Place(own / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
-            f"dataset={source!r} is neither a folder nor a data YAML; unpack it, or upload a zip to S3"
+            f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; unpack it, or "
+            "upload a zip to S3"
         )
     raise DatasetError(
         f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must be there on "
@@ -149,6 +169,24 @@ def _parse_s3(source: str) -> Source:
     if lower.endswith(_YAML_SUFFIXES):
         folder, slash, name = key.rpartition("/")
         return S3Tree(bucket, folder + slash, name)
+    if lower.endswith(_EXPORT_SUFFIX):
+        return S3Export(bucket, key)
+    if lower.endswith(_COCO_SUFFIX):
+        return _parse_coco(source, bucket, key)
     if lower.endswith(_ARCHIVE_SUFFIXES):
         raise DatasetError(f"dataset={source!r}: only .zip archives are supported; repack it as .zip")
     return S3Tree(bucket, f"{key.rstrip('/')}/" if key else "")
+
+
+def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
+    """Return the COCO file with the folder of its images: its own, or the one that contains annotations/."""
+    folder, _, name = key.rpartition("/")
+    above, _, last = folder.rpartition("/")
+    if last == _COCO_FOLDER:
+        folder, name = above, f"{last}/{name}"
+    if not folder:
+        raise DatasetError(
+            f"dataset={source!r} is at the root of its bucket, so all of the bucket would belong to it; move "
+            "the annotations and their images below a prefix"
+        )
+    return S3Tree(bucket, f"{folder}/", annotations=name)

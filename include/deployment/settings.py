@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.datasets.boundary import DatasetRoots
+from include.datasets.conversion.addresses import SETTING as HOSTS_SETTING
+from include.datasets.conversion.addresses import AllowedHosts
 from include.errors import FinalError
 from include.training.architectures import release_url
 
@@ -52,6 +54,8 @@ class Settings:
     """URL for pretrained weights that are not in S3; None for no downloads."""
     cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
+    dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
+    """Hosts from which the images of an .ndjson export may be fetched."""
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
 
@@ -67,6 +71,7 @@ class Settings:
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
             cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
+            dataset_url_hosts=_parse_hosts(os.environ.get(HOSTS_SETTING, "")),
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
         )
 
@@ -97,6 +102,14 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Job ids never start with a dot, so it cannot collide."""
         return self.training_root / ".datasets"
+
+
+def _parse_hosts(given: str) -> AllowedHosts:
+    """Parse DATASET_URL_HOSTS. Raises SettingRefused."""
+    try:
+        return AllowedHosts.parse(given)
+    except ValueError as problem:
+        raise SettingRefused(str(problem)) from None
 
 
 def _parse_cache_limit(given: str) -> int | None:

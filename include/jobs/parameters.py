@@ -96,8 +96,8 @@ class TrainingParameters(BaseModel):
         None,
         max_length=TEXT,
         description="digits (bundled handwritten digits, detect only), a registered dataset (its name, or "
-        "name@version), s3://… (a .zip, a prefix or a data YAML), or a path below one of the folders in the "
-        "workers' DATASET_ROOTS.",
+        "name@version), s3://… (a .zip, a prefix, a data YAML, an .ndjson export or COCO .json), or a path "
+        "below one of the folders in the workers' DATASET_ROOTS.",
         json_schema_extra=parameter(
             _DATA, default="digits", when_empty="digits for detect; required for every other task"
         ),

@@ -38,12 +38,12 @@ TASKS = ("detect", "segment", "semantic", "pose", "obb")
 
 
 def convert_coco(
-    folder: str, source: str, barred: str | None, named: str | None, task: str, splits: str, work: str
+    folder: str, source: str, barred: str | None, named: str | None, task: str, work: str
 ) -> bool:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
-    named is the annotation file that the user named, relative to the folder; splits are the wanted ones,
-    separated by spaces. Returns False if the folder has no COCO annotations. Raises DatasetError.
+    named is the annotation file that the user named, relative to the folder. Returns False if the folder has
+    no COCO annotations. Raises DatasetError.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
@@ -62,7 +62,7 @@ def convert_coco(
         raise DatasetError(
             f"Dataset {source!r}: {named} is not a COCO file; it needs images, annotations and categories"
         )
-    placement = Placement(tree, boundary, splits.split(), problems)
+    placement = Placement(tree, boundary, problems)
     numbers = placement.place_all(found)
     problems.raise_any()
     _require_both_splits(placement, found, source)
@@ -95,7 +95,7 @@ class _Conversion:
         self,
         task: str,
         found: Sequence[CocoFile],
-        numbers: Sequence[Mapping[int | str, int | None]],
+        numbers: Sequence[Mapping[int | str, int]],
         placement: Placement,
         files: ConvertedFiles,
         problems: Problems,
@@ -121,8 +121,8 @@ class _Conversion:
         self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
         self._notes.log_all(self._problems.source)
 
-    def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int | None], rows: Rows) -> None:
-        progress = Progress(f"Reading annotations of {file.name}", 0, "annotations")
+    def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: Rows) -> None:
+        progress = Progress(f"Reading annotations of {file.name}", None, "annotations")
         try:
             for annotation in file.annotations():
                 self._count_annotation()
@@ -140,7 +140,7 @@ class _Conversion:
             raise ValueError(f"there are more than {COCO_ANNOTATIONS:,} annotations, which is the limit")
 
     def _read_annotation(
-        self, file: CocoFile, numbers: Mapping[int | str, int | None], annotation: Any, rows: Rows
+        self, file: CocoFile, numbers: Mapping[int | str, int], annotation: Any, rows: Rows
     ) -> None:
         if not isinstance(annotation, dict):
             raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
@@ -148,7 +148,7 @@ class _Conversion:
         if not isinstance(image, int | str) or image not in file.images:
             raise ValueError("image_id names no image of the file; add the image, or remove the annotation")
         if (number := numbers.get(image)) is None:
-            return  # of a split that is not trained on
+            return  # the image has a problem
         row = label_object(annotation, file.images[image], self._task)
         if row.note:
             self._notes.add(row.note)

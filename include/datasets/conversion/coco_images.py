@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from include.datasets.conversion.coco_search import Tree
     from include.datasets.conversion.problems import Problems
 
+SPLITS = ("train", "val", "test")
+
 _NO_SPLIT = (
     "neither the annotation file's name nor a folder of the image says which split it belongs to; name the "
     "files train.json and val.json, or put the images into folders train/ and val/"
@@ -48,18 +50,17 @@ class Target:
 
 @dataclass
 class Placement:
-    """All images of the wanted splits, and which annotations belong to them."""
+    """All images, and which annotations belong to them."""
 
     tree: Tree
     boundary: Boundary
-    splits: Sequence[str]
     problems: Problems
     targets: list[Target] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
     _labels: dict[str, str] = field(default_factory=dict)
 
-    def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int | None]]:
-        """Return the number of each image's target by its id, for each file; None for another split."""
+    def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
+        """Return the number of each image's target by its id, for each file."""
         splits = [split_of(file.name) for file in files]
         several = Counter(splits)
         return [
@@ -73,9 +74,9 @@ class Placement:
         return [split for split in ("train", "val") if split not in filled]
 
     def filled_splits(self) -> list[str]:
-        """Return the wanted splits that have images."""
+        """Return the splits that have images."""
         filled = {target.split for target in self.targets}
-        return [split for split in self.splits if split in filled]
+        return [split for split in SPLITS if split in filled]
 
     def unnamed(self) -> int:
         """Return how many images of the dataset no annotation file names."""
@@ -84,10 +85,7 @@ class Placement:
 
     def _place(
         self, file: CocoFile, split: str | None, *, own_names: bool
-    ) -> Iterator[tuple[int | str, int | None]]:
-        if split is not None and split not in self.splits:
-            yield from ((key, None) for key in file.images)
-            return
+    ) -> Iterator[tuple[int | str, int]]:
         finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
         for key, image in file.images.items():
             place = f"{file.name}: image {show_value(key, 40)} ({show_value(image.name)})"
@@ -96,8 +94,6 @@ class Placement:
                 self.problems.add(_MISSING, place)
             elif (own := split or split_of_image(path)) is None:
                 self.problems.add(_NO_SPLIT, place)
-            elif own not in self.splits:
-                yield key, None
             else:
                 number = self._add(own, image.name if own_names else path, path, image, place)
                 if number is not None:

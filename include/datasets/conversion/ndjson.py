@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.conversion.addresses import address_of, content_address
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
+    SPLITS,
     infer_keypoints,
     read_header,
     read_labels,
@@ -25,7 +26,7 @@ from include.datasets.progress import Progress
 from include.limits import CLASSES, IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from include.datasets.conversion.ndjson_file import Header, Record
 
@@ -39,14 +40,13 @@ _LAYOUTS = {"classify", "depth"}
 """Tasks whose data lie in a way of their own: no other task can be trained on them."""
 
 
-def convert_ndjson(file: str, source: str, task: str, splits: str, work: str) -> dict[str, Any]:
+def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
-    splits are the wanted ones, separated by spaces. Returns the key of the content, which is the same for an
-    export with new signatures, and the hosts of the URLs with the number of files on each. Raises
-    DatasetError.
+    Returns the key of the content, which is the same for an export with new signatures, and the hosts of the
+    URLs with the number of files on each. Raises DatasetError.
     """
-    export = _Export(Path(file), source, task, splits.split())
+    export = _Export(Path(file), source, task)
     try:
         export.survey()
         export.write(ConvertedFiles(Path(work)))
@@ -65,7 +65,6 @@ class _Export:
     path: Path
     source: str
     task: str
-    splits: Sequence[str]
     notes: Notes = field(default_factory=Notes)
     hosts: dict[str, int] = field(default_factory=dict)
     key: str = ""
@@ -82,7 +81,7 @@ class _Export:
             raise ValueError("the file is empty")
         self._header = read_header(first[1])
         self._require_task()
-        digest = hashlib.sha256(json.dumps([_VERSION, self.task, list(self.splits)]).encode())
+        digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
         digest.update(_canonical(first[1]))
         problems = Problems(self.source, "export")
         for record in self._records(lines, problems):
@@ -96,14 +95,13 @@ class _Export:
         self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
     ) -> Iterator[Record]:
         """Note what each image needs and yield it. The problems of bad ones are collected."""
-        progress = Progress(f"Reading {self.source}", 0, "images")
+        progress = Progress(f"Reading {self.source}", None, "images")
         for number, given in lines:
             try:
                 record = read_record(number, given, self.task)
-                if record.split in self.splits:
-                    self._survey_record(record)
+                self._survey_record(record)
             except ValueError as problem:
-                problems.add(str(problem), self.path.name, number)
+                problems.add(str(problem), self.source.rpartition("/")[2], number)
             else:
                 yield record
             progress.advance()
@@ -158,13 +156,13 @@ class _Export:
     def write(self, files: ConvertedFiles) -> None:
         """Write labels, the data YAML and the list of files to fetch. Raises ValueError and OSError."""
         if self.task != "classify":
-            found = [split for split in self.splits if self._names.lines(split)]
+            found = [split for split in SPLITS if self._names.lines(split)]
             files.describe(found, self._class_names(), self._extras())
         files.list_assets(self._write_records(files))
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
         """Write the labels of each image, and yield what has to be fetched for it."""
-        progress = Progress("Writing labels", 0, "files")
+        progress = Progress("Writing labels", None, "files")
         for number, given in read_lines(self.path):
             if (name := self._names.get(number)) is None:
                 continue

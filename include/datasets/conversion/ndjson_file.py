@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 _FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
 
 
@@ -121,8 +121,8 @@ def _class_names(given: Any) -> dict[int, str]:
 def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
     """Check the line of an image. Raises ValueError with a sentence that names a kind of problem."""
     split, file, url = given.get("split"), given.get("file"), given.get("url")
-    if split not in _SPLITS:
-        raise ValueError(f"split must be {', '.join(_SPLITS)}; correct it")
+    if split not in SPLITS:
+        raise ValueError(f"split must be {', '.join(SPLITS)}; correct it")
     if not isinstance(file, str) or not file:
         raise ValueError("file is missing; give the image's file name")
     if not isinstance(url, str) or not url:

@@ -31,7 +31,7 @@ def good() -> Coco:
 def refusal(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> str:
     ConvertedFiles(work).dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
-        convert_coco(str(folder), "mine", None, named, task, "train val", str(work))
+        convert_coco(str(folder), "mine", None, named, task, str(work))
     assert not list(folder.parent.rglob("outside*.txt"))
     return str(refused.value)
 
@@ -105,7 +105,7 @@ def test_twenty_places_are_listed_with_each_problem_among_them_and_counted(tmp_p
     made.write(folder / "annotations" / "instances_train2017.json")
     ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
-        convert_coco(str(folder), "mine", None, None, "detect", "train val", str(tmp_path / "work"))
+        convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
     assert "Problems of COCO annotations (501); correct them" in str(refused.value)
     assert 10 < str(refused.value).count("image_id names no image") < 20
     assert "category_id names no category" in str(refused.value)
@@ -167,6 +167,6 @@ def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
     ):
         (tmp_path / "data" / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "data" / "e.json").write_bytes(b"\xff\xfe\x00")
-    assert not convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", "train", str(tmp_path))
+    assert not convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", str(tmp_path))
     with pytest.raises(DatasetError, match=r"a\.json is not a COCO file; it needs images"):
-        convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", "train", str(tmp_path))
+        convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", str(tmp_path))

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def convert(file: Path, work: Path, task: str = "detect", splits: str = "train val") -> Mapping[str, Any]:
+def convert(file: Path, work: Path, task: str = "detect") -> Mapping[str, Any]:
     ConvertedFiles(work).dataset.mkdir(parents=True)
-    return convert_ndjson(str(file), "mine", task, splits, str(work))
+    return convert_ndjson(str(file), "s3://bucket/mine.ndjson", task, str(work))
 
 
 def labels(work: Path) -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_classes_without_names_are_counted(tmp_path: Path) -> None:
 
 def test_depth_maps_lie_beside_their_images(tmp_path: Path) -> None:
     lines = [header("depth", depth_scale=256), *export("depth")[1:]]
-    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "depth", "train val test")
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "depth")
     assets = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
     assert assets >= {"images/train/photo-1.png", "depth/train/photo-1.png", "depth/test/photo-10.png"}
     data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
@@ -91,7 +91,7 @@ def test_images_to_classify_lie_in_folders_of_their_classes(tmp_path: Path) -> N
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
     assets = [asset.name for asset in ConvertedFiles(tmp_path / "work").assets()]
     assert assets[:2] == ["train/dog/photo-1.png", "train/cat/photo-2.png"]
-    assert len(assets) == 9
+    assert len(assets) == 10
 
 
 def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
@@ -211,6 +211,6 @@ def test_keypoints_whose_shape_is_unclear_need_a_shape(tmp_path: Path) -> None:
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "pose")
 
 
-def test_the_hosts_are_counted_and_images_of_other_splits_left_out(tmp_path: Path) -> None:
+def test_the_hosts_are_counted(tmp_path: Path) -> None:
     file = write(tmp_path / "a.ndjson", export("detect", "https://Images.example.com:8443"))
-    assert convert(file, tmp_path / "work")["hosts"] == {"images.example.com:8443": 9}
+    assert convert(file, tmp_path / "work")["hosts"] == {"images.example.com:8443": 10}

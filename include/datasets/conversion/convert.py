@@ -1,0 +1,121 @@
+"""Converts a dataset in another format, stores the result in S3, and says where it is."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from include.datasets.confinement import run_confined
+from include.datasets.conversion.coco import convert_coco
+from include.datasets.conversion.detection import NDJSON, find_foreign
+from include.datasets.conversion.files import DATA_YAML, ConvertedFiles
+from include.datasets.conversion.images import fetch_images, require_allowed
+from include.datasets.conversion.inventory import Inventory
+from include.datasets.conversion.ndjson import convert_ndjson
+from include.datasets.conversion.store import ConvertedDatasets
+from include.datasets.disk import translate_disk_errors
+from include.datasets.listings import S3Listings
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from include.datasets.cache import DatasetCache
+    from include.datasets.conversion.addresses import AllowedHosts
+    from include.datasets.conversion.detection import Foreign
+    from include.datasets.conversion.store import Converted
+    from include.datasets.samples import Place
+    from include.s3.bucket import Bucket
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+"""Increase it when COCO annotations would be converted differently, so that they are converted anew."""
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Converts datasets, and stores the results in one bucket."""
+
+    datasets: ConvertedDatasets
+    hosts: AllowedHosts
+    """Where images may be fetched from."""
+
+    @classmethod
+    def of(cls, bucket: Bucket, hosts: AllowedHosts) -> Self:
+        """Create a converter that stores its results in the bucket."""
+        return cls(ConvertedDatasets(bucket, S3Listings(bucket)), hosts)
+
+    def convert(
+        self, place: Place, fingerprint: str | None, task: str, cache: DatasetCache
+    ) -> Converted | None:
+        """Convert the dataset at `place`; None if Ultralytics trains on it as it is.
+
+        fingerprint is that of its content, None for a local path. What was converted before is found in S3.
+        Raises DatasetError, ImagesUnavailable and StoreErrors; what was fetched by then is kept in the cache.
+        """
+        foreign = find_foreign(place, task)
+        if foreign is None:
+            return None
+        named = foreign.named or ""
+        identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(place.path), named, task])
+        key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
+        known = fingerprint is not None and foreign.kind != NDJSON
+        if known and (converted := self.datasets.find(key)) is not None:
+            log.info("%s was converted before.", place.source)
+            return converted
+        with cache.use(key) as home, _work_in(home, place.source) as work:
+            if foreign.kind == NDJSON:
+                return self._convert_ndjson(foreign, place, task, work)
+            converted = self._convert_coco(foreign, place, task, work)
+        if known and converted is not None:
+            self.datasets.record(key, converted)
+        return converted
+
+    def _convert_ndjson(self, foreign: Foreign, place: Place, task: str, work: Path) -> Converted:
+        source = place.source
+        found = run_confined(convert_ndjson, str(place.path), source, task, str(work), source=source)
+        if (converted := self.datasets.find(found["key"])) is not None:
+            log.info("%s was converted before.", source)
+            return converted
+        require_allowed(found["hosts"], self.hosts, source)
+        fetch_images(ConvertedFiles(work), self.hosts, source)
+        converted = self._store(work, None if task == "classify" else DATA_YAML)
+        self.datasets.record(found["key"], converted)
+        return converted
+
+    def _convert_coco(self, foreign: Foreign, place: Place, task: str, work: Path) -> Converted | None:
+        source, barred = place.source, str(place.barred) if place.barred else None
+        arguments = str(foreign.folder), source, barred, foreign.named, task, str(work)
+        if not run_confined(convert_coco, *arguments, source=source):
+            return None
+        return self._store(work, DATA_YAML)
+
+    def _store(self, work: Path, yaml: str | None) -> Converted:
+        with closing(Inventory(work / "inventory.sqlite")) as inventory:
+            inventory.add_all(ConvertedFiles(work).all_files())
+            return self.datasets.store(inventory, yaml)
+
+
+@contextmanager
+def _work_in(home: Path, source: str) -> Iterator[Path]:
+    """Lock the folder of a conversion; it is removed unless an error occurs, so that a retry goes on."""
+    with translate_disk_errors(home, source):
+        make_trusted_folder(home)
+        with (home / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("Another process is converting %s; waiting for it.", source)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            work = make_trusted_folder(home / "conversion")
+            ConvertedFiles(work).clear()
+            yield work
+            shutil.rmtree(work)

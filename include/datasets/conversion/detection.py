@@ -1,0 +1,53 @@
+"""Tells datasets that have to be converted from those that Ultralytics trains on as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.boundary import Boundary
+from include.limits import FOLDER_DEPTH
+
+if TYPE_CHECKING:
+    from include.datasets.samples import Place
+
+NDJSON = ".ndjson"
+COCO = ".json"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A dataset in another format."""
+
+    kind: str
+    """NDJSON or COCO."""
+    folder: Path
+    """Where its files are; nothing outside is read."""
+    named: str | None = None
+    """The file that the user named, relative to the folder; None if a folder was named."""
+
+
+def find_foreign(place: Place, task: str) -> Foreign | None:
+    """Return the dataset if it may be in another format; None if it has a data YAML, or folders of classes.
+
+    Whether JSON files in a folder are COCO annotations shows only when they are read.
+    """
+    suffix = place.path.suffix.lower()
+    if suffix in {NDJSON, COCO} and not place.path.is_dir():
+        return Foreign(suffix, place.folder, str(place.path.relative_to(place.folder)))
+    if task == "classify" or not place.path.is_dir():
+        return None
+    folder = _find_top(place.path, Boundary(place.folder, place.source, place.barred))
+    return Foreign(COCO, folder) if folder is not None else None
+
+
+def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:
+    """Return the folder of the files, often the only one in another; None if it has a data YAML."""
+    boundary.require_walkable(folder)
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    if any(path.suffix.lower() in {".yaml", ".yml"} for path in visible):
+        return None
+    if len(visible) == 1 and visible[0].is_dir() and depth < FOLDER_DEPTH:
+        return _find_top(visible[0], boundary, depth + 1)
+    return folder

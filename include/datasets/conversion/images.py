@@ -1,0 +1,87 @@
+"""Fetches the images of an export from the web, several at a time, and goes on where an attempt ended."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from include.datasets.conversion.addresses import SETTING, Address
+from include.datasets.conversion.problems import Problems
+from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
+from include.datasets.errors import DatasetError
+from include.datasets.parallel import map_in_order
+from include.datasets.progress import Progress
+from include.limits import ARCHIVE_BYTES, GIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.datasets.conversion.addresses import AllowedHosts
+    from include.datasets.conversion.files import Asset, ConvertedFiles
+    from include.datasets.conversion.web import WebReader
+
+LIMITS = FetchLimits()
+_CONNECTIONS = 32
+_FAILURES = 100
+"""After so many refused images the others are not tried: all signatures have expired."""
+
+
+def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
+    """Raise DatasetError unless images may be fetched from all of these hosts, given with their files."""
+    refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
+    if not refused:
+        return
+    listed = ", ".join(f"{host} ({count:,} files)" for host, count in sorted(refused.items())[:5])
+    raise DatasetError(
+        f"Dataset {source!r} has its images at {listed}, but images are only fetched from hosts that are in "
+        f"{SETTING}. Have it added there on the workers that check datasets, or upload the images to S3 with "
+        "a data YAML"
+    )
+
+
+def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
+    """Fetch all files that have a URL and are not there yet.
+
+    Raises DatasetError with those that cannot be fetched, and ImagesUnavailable.
+    """
+    total = sum(1 for _ in files.assets())
+    fetching = _Fetching(files, source, Progress(f"Fetching the images of {source}", total, "files"))
+    with open_web(allowed, LIMITS, _CONNECTIONS) as web:
+        for asset, problem in map_in_order(
+            lambda asset: fetching.fetch(web, asset), files.assets(), _CONNECTIONS
+        ):
+            if problem is not None:
+                fetching.problems.add(problem, asset.name)
+                if fetching.problems.count >= _FAILURES:
+                    break
+    fetching.problems.raise_any()
+
+
+class _Fetching:
+    """What the threads that fetch have in common."""
+
+    def __init__(self, files: ConvertedFiles, source: str, progress: Progress) -> None:
+        self.problems = Problems(source, "fetch")
+        self._files, self._source, self._progress = files, source, progress
+        self._left, self._lock = ARCHIVE_BYTES, threading.Lock()
+
+    def fetch(self, web: WebReader, asset: Asset) -> tuple[Asset, str | None]:
+        """Fetch one file; return what is wrong with it, or None."""
+        path = self._files.fetched(asset)
+        try:
+            if not path.is_file():
+                web.fetch(asset.url or "", path)
+        except FetchRefused as problem:
+            return asset, f"the file cannot be fetched: {problem}"
+        self._take(path.stat().st_size)
+        self._progress.advance()
+        return asset, None
+
+    def _take(self, size: int) -> None:
+        with self._lock:
+            self._left -= size
+            if self._left < 0:
+                raise DatasetError(
+                    f"Dataset {self._source!r} has more than {ARCHIVE_BYTES / GIB:g} GiB of images, which is "
+                    "the limit for images from the web; upload them to S3 with a data YAML"
+                )

@@ -1,0 +1,154 @@
+"""Converted datasets in S3, each under the fingerprint of its content.
+
+    datasets/{fingerprint}/{name}        a file of a converted dataset
+    datasets/conversions/{key}.json      what an export was converted into
+
+The fingerprint is that of the objects below the prefix, computed from the MD5 of each file: their ETags,
+unless the bucket encrypts with keys of its own (SSE-KMS). Objects are created, never replaced by other bytes,
+so several workers may store the same dataset at once, and one that was killed goes on where it ended. The
+record is written last.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.listing import Listing
+from include.datasets.parallel import map_in_order
+from include.datasets.progress import Progress
+from include.datasets.sources import S3Tree
+from include.datasets.storage import StoredObject
+from include.limits import REPORT_BYTES
+from include.s3.errors import StoreBusy, is_condition_failed, translate_s3_errors
+from include.s3.layout import conversion_key, converted_prefix
+from include.s3.local_file import LocalFile, TransferLimits
+from include.s3.upload import put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.conversion.inventory import Entry, Inventory
+    from include.datasets.storage import Listings
+    from include.s3.bucket import Bucket
+    from include.s3.location import S3Location
+    from include.s3.upload import Condition
+
+_CONNECTIONS = 8
+_TRIES = 5
+_HASH = r"^[0-9a-f]{64}$"
+_SHA256 = "sha256"
+
+
+class Converted(BaseModel):
+    """A converted dataset in S3."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: str = Field(pattern=_HASH)
+    """The name of its prefix."""
+    fingerprint: str = Field(pattern=_HASH)
+    """Of the objects below it; it differs from the prefix only in a bucket whose ETags are no MD5s."""
+    yaml: str | None
+    """The name of its data YAML; None for a dataset of class folders."""
+
+
+class ConvertedDatasets:
+    """The converted datasets in one bucket. All methods raise StoreErrors."""
+
+    def __init__(self, bucket: Bucket, listings: Listings) -> None:
+        self._bucket, self._listings = bucket, listings
+
+    def uri(self, converted: Converted) -> str:
+        """Return what `dataset` would be for it."""
+        return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
+
+    def find(self, key: str) -> Converted | None:
+        """Return what the content of that key was converted into; None if it is not, or no longer, there."""
+        content = self._bucket.read(conversion_key(key), REPORT_BYTES)
+        if content is None:
+            return None
+        try:
+            converted = Converted.model_validate_json(content)
+        except ValidationError:
+            return None
+        if self._listings.load(converted.fingerprint, self._origin(converted)) is None:
+            return None
+        prefix = converted_prefix(converted.prefix)
+        there = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
+        found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in there)
+        return converted if tree_fingerprint(found, converted.yaml) == converted.fingerprint else None
+
+    def record(self, key: str, converted: Converted) -> None:
+        """Remember what the content of that key was converted into."""
+        content = converted.model_dump_json().encode()
+        self._bucket.put(conversion_key(key), content, content_type="application/json")
+
+    def store(self, inventory: Inventory, yaml: str | None) -> Converted:
+        """Store all files that are not there yet, and the listing of the dataset."""
+        prefix = tree_fingerprint(
+            ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
+        )
+        self._note_stored(inventory, prefix)
+        missing = sum(entry.etag is None for entry in inventory)
+        progress = Progress("Storing the converted dataset", missing, "files")
+        waiting = (entry for entry in inventory if entry.etag is None)
+        for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
+            inventory.set_etag(name, etag)
+            progress.advance()
+        unlisted = Converted(prefix=prefix, fingerprint=prefix, yaml=yaml)
+        listing = Listing.write(self._origin(unlisted), self._stored(inventory, prefix))
+        self._listings.save(listing)
+        return unlisted.model_copy(update={"fingerprint": listing.fingerprint})
+
+    def _origin(self, converted: Converted) -> S3Tree:
+        return S3Tree(self._bucket.name, converted_prefix(converted.prefix), converted.yaml)
+
+    def _stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
+        for entry in inventory:
+            key = converted_prefix(prefix) + entry.name
+            yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
+
+    def _note_stored(self, inventory: Inventory, prefix: str) -> None:
+        """Record the ETags of objects that are there already with the right bytes."""
+        there = converted_prefix(prefix)
+        md5s = ((entry.name, entry.md5) for entry in inventory)
+        name, md5 = next(md5s, ("", ""))
+        for item in self._bucket.objects(there):
+            stored = item.location.key.removeprefix(there)
+            while name and name < stored:
+                name, md5 = next(md5s, ("", ""))
+            if name == stored and item.etag.strip('"') == md5:
+                inventory.set_etag(name, md5)
+
+    def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
+        """Create the object; return its name and ETag. One that is there with other bytes is replaced."""
+        location = self._bucket.at(converted_prefix(prefix) + entry.name)
+        file = LocalFile.read(entry.path, TransferLimits())
+        if file.sha256 != entry.sha256:
+            raise DatasetError(f"{entry.path} changed while it was converted; try again")
+        condition: Condition = {"IfNoneMatch": "*"}
+        for _ in range(_TRIES):
+            if (etag := self._create(file, location, condition)) is not None:
+                return entry.name, etag
+            head = self._bucket.head(location.key)
+            if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
+                return entry.name, head["ETag"].strip('"')
+            condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+        raise StoreBusy(f"{location.uri} is being written by others all the time; try again")
+
+    def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
+        """Store the object and return its ETag; None if the condition does not hold."""
+        from botocore.exceptions import ClientError
+
+        with translate_s3_errors(self._bucket.client, location):
+            try:
+                etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
+            except ClientError as error:
+                if is_condition_failed(error):
+                    return None
+                raise
+        return etag.strip('"')

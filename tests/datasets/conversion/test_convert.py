@@ -1,0 +1,245 @@
+"""Datasets in other formats are converted once, and then are in S3 for every machine."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.datasets import check
+from include.datasets.conversion import images as fetching
+from include.datasets.conversion.addresses import AllowedHosts
+from include.datasets.conversion.convert import Converter
+from include.datasets.conversion.web import FetchLimits, ImagesUnavailable
+from include.datasets.errors import DatasetError
+from include.datasets.listings import S3Listings
+from include.datasets.s3 import S3ObjectReader
+from include.s3.bucket import Bucket
+from tests.support.coco_datasets import build_coco
+from tests.support.dataset_steps import materialize, roots_beside, upload_files, upload_zip
+from tests.support.image_host import ImageHost, serving_images
+from tests.support.ndjson_exports import export, png, write
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.datasets.fetch import LocalDataset
+    from include.datasets.reference import DatasetReference
+
+
+@dataclass
+class World:
+    """A bucket, and machines that check and train."""
+
+    client: S3Client
+    bucket: str
+    folder: Path
+    hosts: AllowedHosts = field(default_factory=AllowedHosts)
+
+    def check(self, source: str, task: str = "detect", machine: str = "checking") -> DatasetReference:
+        cache, bucket = self.folder / machine, Bucket(self.client, self.bucket)
+        return check.check_dataset(
+            source,
+            task,
+            cache,
+            S3ObjectReader(self.client),
+            roots_beside(cache),
+            S3Listings(bucket),
+            converter=Converter.of(bucket, self.hosts),
+        )
+
+    def train(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
+        listings = S3Listings(Bucket(self.client, self.bucket))
+        return materialize(reference, self.folder / machine, S3ObjectReader(self.client), listings)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        return [item["Key"] for item in listed]
+
+    def written(self, *prefixes: str) -> list[datetime]:
+        """When each object was written."""
+        listed = [self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix) for prefix in prefixes]
+        return [item["LastModified"] for page in listed for item in page["Contents"]]
+
+    def delete(self, prefix: str) -> None:
+        for key in self.keys(prefix):
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def upload_export(self, task: str, host: ImageHost, key: str = "sets/mine.ndjson") -> str:
+        lines = export(task, host.url)
+        for line in lines[1:]:
+            host.files[f"/{line['file']}"] = png(len(host.files))
+            if task == "depth":
+                host.files[f"/depth-{line['file'][6:]}"] = png(len(host.files), depth=True)
+        self.client.upload_file(str(write(self.folder / "mine.ndjson", lines)), self.bucket, key)
+        return f"s3://{self.bucket}/{key}"
+
+
+@pytest.fixture
+def world(s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
+    return World(s3_client, bucket, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
+    with serving_images(tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
+@pytest.fixture
+def host(server: ImageHost, world: World, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+    monkeypatch.setattr(fetching, "LIMITS", FetchLimits(seconds=5, silent_seconds=2, tries=2, pause=0.01))
+    server.files.clear()
+    server.asked.clear()
+    server.status.clear()
+    world.hosts = AllowedHosts.parse(f"localhost:{server.port},127.0.0.0/8")
+    return server
+
+
+def contents(local: LocalDataset) -> dict[str, bytes]:
+    root = local.data if local.data.is_dir() else local.data.parent
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*.*")
+        if path.name != "data.yaml"
+    }
+
+
+@pytest.mark.parametrize("form", ["zip", "file", "folder"])
+def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, world: World) -> None:
+    folder = build_coco(world.folder / "data")
+    source = str(folder)
+    if form == "zip":
+        source = upload_zip(world.client, world.bucket, folder)
+    elif form == "file":
+        upload_files(world.client, world.bucket, folder, "sets/mine/")
+        source = f"s3://{world.bucket}/sets/mine/annotations/instances_train2017.json"
+    reference = world.check(source, "segment")
+    assert (reference.train_images, reference.val_images, reference.origin) == (4, 4, source)
+    assert reference.source == f"s3://{world.bucket}/datasets/{reference.fingerprint}/data.yaml"
+    assert list(reference.classes.values()) == ["class 1", "class 2", "class 3"]
+    original = (folder / "train2017" / "train2017-1.png").read_bytes()
+    shutil.rmtree(folder)
+    world.delete("sets/")
+    world.delete("data.zip")
+    found = contents(world.train(reference))
+    assert found["images/train/train2017-1.png"] == original
+    assert found["labels/train/train2017-1.txt"].count(b"\n") > 5
+    assert len(found) == 14
+
+
+def test_what_was_converted_is_found_again_even_from_a_zip(world: World) -> None:
+    folder = build_coco(world.folder / "data")
+    upload_files(world.client, world.bucket, folder, "sets/mine/")
+    source = f"s3://{world.bucket}/sets/mine/"
+    first = world.check(source)
+    before = world.written(f"datasets/{first.fingerprint}/", "datasets/conversions/")
+    assert world.check(source, machine="another") == first
+    assert world.written(f"datasets/{first.fingerprint}/", "datasets/conversions/") == before
+    assert world.check(upload_zip(world.client, world.bucket, folder)).source == first.source
+
+
+def test_what_a_killed_conversion_or_a_person_left_is_completed(world: World) -> None:
+    source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
+    first = world.check(source)
+    prefix = f"datasets/{first.fingerprint}/"
+    world.delete("datasets/conversions/")
+    world.delete(f"{prefix}labels/train/")
+    world.delete(f"{prefix}data.yaml")
+    damaged = f"{prefix}images/val/background.png"
+    world.client.put_object(Bucket=world.bucket, Key=damaged, Body=b"other")
+    assert world.check(source, machine="another") == first
+    assert world.client.head_object(Bucket=world.bucket, Key=damaged)["ContentLength"] > 5
+    assert len(contents(world.train(first))) == 14
+
+
+def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
+    source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
+    barrier = threading.Barrier(3)
+
+    def run(machine: str) -> DatasetReference:
+        barrier.wait(10)
+        return world.check(source, machine=machine)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(run, ["one", "two", "two"]))
+    assert found[0] == found[1] == found[2]
+    assert len(contents(world.train(found[0]))) == 14
+
+
+@pytest.mark.parametrize("task", ["detect", "pose", "classify"])
+def test_an_export_is_trained_on_where_its_images_are_gone(task: str, world: World, host: ImageHost) -> None:
+    source = world.upload_export(task, host)
+    reference = world.check(source, task)
+    assert (reference.train_images, reference.val_images, reference.origin) == (6, 3, source)
+    assert reference.source.startswith(f"s3://{world.bucket}/datasets/{reference.fingerprint}/")
+    assert host.asked.total() == 10
+    world.delete("sets/")
+    host.files.clear()
+    local = world.train(reference)
+    assert sum(name.endswith(".png") for name in contents(local)) == 9
+    assert not list((world.folder / "checking").rglob("*.jsonl"))
+
+
+def test_a_second_check_and_an_export_with_new_signatures_fetch_nothing(
+    world: World, host: ImageHost
+) -> None:
+    source = world.upload_export("detect", host)
+    first = world.check(source)
+    host.asked.clear()
+    assert world.check(source, machine="another") == first
+    assert not host.asked
+
+
+def test_an_interrupted_fetch_goes_on_where_it_ended(world: World, host: ImageHost) -> None:
+    source = world.upload_export("detect", host)
+    host.status["/photo-5.png"] = [500] * 2
+    with pytest.raises(ImagesUnavailable, match=r"photo-5\.png answers HTTP 500, 2 times in a row"):
+        world.check(source)
+    world.check(source)
+    assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
+
+
+def test_images_that_are_gone_are_listed_without_their_signatures(world: World, host: ImageHost) -> None:
+    source = world.upload_export("detect", host)
+    del host.files["/photo-2.png"]
+    with pytest.raises(DatasetError, match="HTTP 404; signed URLs expire") as refused:
+        world.check(source)
+    assert "images/train/photo-2.png: the file cannot be fetched" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_without_an_allowed_host_nothing_is_asked(world: World, host: ImageHost) -> None:
+    source = world.upload_export("detect", host)
+    world.hosts = AllowedHosts()
+    with pytest.raises(
+        DatasetError, match=rf"has its images at localhost:{host.port} \(10 files\)"
+    ) as refused:
+        world.check(source)
+    assert "DATASET_URL_HOSTS. Have it added there on the workers that check datasets" in str(refused.value)
+    assert not host.asked
+
+
+def test_a_local_export_is_converted(world: World, host: ImageHost) -> None:
+    world.upload_export("detect", host)
+    source = str(world.folder / "mine.ndjson")
+    assert world.check(source).origin == source
+
+
+def test_a_broken_export_and_broken_labels_are_refused(world: World, host: ImageHost) -> None:
+    key = "sets/broken.ndjson"
+    world.client.put_object(Bucket=world.bucket, Key=key, Body=b"PK\x03\x04")
+    with pytest.raises(DatasetError, match=r"is not a valid \.ndjson export: line 1"):
+        world.check(f"s3://{world.bucket}/{key}")
+    with pytest.raises(DatasetError, match=r"missing\.ndjson does not exist"):
+        world.check(f"s3://{world.bucket}/missing.ndjson")
+    with pytest.raises(DatasetError, match="at the root of its bucket"):
+        world.check(f"s3://{world.bucket}/instances.json")
