@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
@@ -35,9 +36,8 @@ def export_fingerprint(stored: StoredObject) -> str:
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
     """Identify the objects under a prefix by their names relative to it, and the requested data YAML."""
-    return _digest(
-        ["s3-tree", json.dumps(yaml), *(json.dumps([name, o.size, o.etag]) for name, o in objects)]
-    )
+    lines = (json.dumps([name, stored.size, stored.etag]) for name, stored in objects)
+    return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
 
 
 class ContentDigest:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+KINDS = ("depth", "images", "labels", "masks")
+
+
 def named(tmp_path: Path, **keys: object) -> dict[str, list[str]]:
     file = tmp_path / "data.yaml"
     file.write_text(yaml.safe_dump(keys))
@@ -33,16 +36,15 @@ def named(tmp_path: Path, **keys: object) -> dict[str, list[str]]:
     [
         (
             {"train": "images/train", "val": "images/val"},
-            {"images/train", "images/val", "labels/train", "labels/val", "masks/train", "masks/val"},
+            {f"{kind}/{split}" for kind in KINDS for split in ("train", "val")},
         ),
         (
             {"path": "set", "train": "images", "masks_dir": "annotated"},
-            {"images", "labels", "masks", "annotated"}
-            | {"set/images", "set/labels", "set/masks", "set/annotated"},
+            {f"{root}{kind}" for root in ("", "set/") for kind in (*KINDS, "annotated")},
         ),
         (
             {"train": "../train/images", "val": ["a", "b/"]},
-            {"train/images", "train/labels", "train/masks", "a", "b"},
+            {f"train/{kind}" for kind in KINDS} | {"a", "b"},
         ),
         ({"path": "/datasets/mine", "train": "x", "validation": "y", "test": "z"}, {"x", "y", "z"}),
         ({"path": "../other", "train": "./x/../y", "val": "y/one.jpg"}, {"y"}),
@@ -61,11 +63,10 @@ def test_a_list_names_the_folders_of_its_images_and_of_their_labels(tmp_path: Pa
     file = tmp_path / "train.txt"
     file.write_text("./images/0.png\n\nset/images/a/1.png\n/etc/passwd\n../x/2.png\nrooted/images/3.png\n")
     folders = set(list_folders(str(file), "s3://bucket/lists/train.txt", "lists/train.txt", ["", "root"]))
-    kinds = ("images", "labels", "masks")
-    assert folders == {f"lists/{kind}" for kind in kinds} | {
+    assert folders == {f"lists/{kind}" for kind in KINDS} | {
         f"{root}{name}"
         for root in ("", "root/")
-        for kind in kinds
+        for kind in KINDS
         for name in (f"set/{kind}/a", f"rooted/{kind}")
     } | {"x"}
 
