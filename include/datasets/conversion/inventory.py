@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.errors import DatasetError
 from include.datasets.parallel import map_in_order
 
 if TYPE_CHECKING:
@@ -74,9 +75,12 @@ class Inventory:
 def _hash(file: tuple[str, Path]) -> tuple[str, str, int, str, str]:
     name, path = file
     size, md5, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            size += len(block)
-            md5.update(block)
-            sha256.update(block)
+    try:
+        with path.open("rb") as opened:
+            while block := opened.read(_BLOCK):
+                size += len(block)
+                md5.update(block)
+                sha256.update(block)
+    except (FileNotFoundError, PermissionError) as error:
+        raise DatasetError(f"{name} cannot be read: {error}; allow the worker to read it") from error
     return name, str(path), size, md5.hexdigest(), sha256.hexdigest()
