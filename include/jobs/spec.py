@@ -51,7 +51,8 @@ class TrainingSpec(TrainingParameters):
         if self.resume_from is None:
             resolved = self.with_defaults()
             check_dataset_given(self.dataset, resolved.task)
-            check_model_fits(self.model, resolved.task)
+            if self.task is not None or parse_registered(self.dataset or "") is None:
+                check_model_fits(self.model, resolved.task)  # otherwise once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.arguments())

@@ -1,0 +1,173 @@
+"""A job is trained on the version that its dataset's name stands for when a run takes it, and keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolved_job import ResolvedJob
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.registry.repository import DatasetRepository
+from include.s3.bucket import Bucket
+from tests.support.jobs import recorded
+from tests.support.registered_datasets import register
+from tests.support.release_server import finder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+Resolve = Callable[..., ResolvedJob]
+
+RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+LATER = replace(RUN, run_id="manual__2")
+PARTS = {"job_id": "a", "dataset": "parts", "model": "yolo11n", "epochs": 9}
+
+
+@pytest.fixture
+def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+    return CheckpointStore(Bucket(s3_client, bucket), run_id="manual__1")
+
+
+@pytest.fixture
+def resolving(
+    jobs: JobRepository,
+    datasets: DatasetRepository,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> Resolve:
+    """Resolve parameters; parts has one version."""
+    register(datasets, "parts", "a")
+    weights = finder(s3_client, bucket, connection)
+
+    def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
+        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets)
+
+    return run
+
+
+def _store_a_state(jobs: JobRepository, store: CheckpointStore, folder: Path) -> None:
+    """Leave job a as if its training had stored a state and was interrupted."""
+    file = folder / "last.pt"
+    file.write_bytes(b"last")
+    store.upload(Checkpoint.of_file(file, epoch=4), "a", "last", "8.4")
+    jobs.leave_queue("a", "manual__1", 1)
+    jobs.start_training("a", "manual__1", 1, first_epoch=0)
+    jobs.record_durable("a", "manual__1", 1, 4)
+
+
+def test_a_name_is_replaced_by_its_newest_version_and_the_row_names_it(
+    resolving: Resolve, datasets: DatasetRepository, jobs: JobRepository
+) -> None:
+    register(datasets, "parts", "b")
+    job = resolving(PARTS)
+    assert job.spec.dataset == "parts@2"
+    assert job.identity()["dataset"] == "parts@2"
+    row = recorded(jobs)
+    assert (row.dataset_name, row.dataset_version) == ("parts", 2)
+    older = resolving(PARTS | {"job_id": "b", "dataset": "parts@1"})
+    assert older.spec.dataset == "parts@1"
+    assert resolving({"job_id": "c", "dataset": "digits"}).spec.dataset == "digits"
+    digits = recorded(jobs, "c")
+    assert (digits.dataset_name, digits.dataset_version) == (None, None)
+
+
+def test_a_run_that_is_repeated_keeps_its_version_and_another_run_takes_the_newest(
+    resolving: Resolve, datasets: DatasetRepository
+) -> None:
+    assert resolving(PARTS).spec.dataset == "parts@1"
+    register(datasets, "parts", "b")
+    assert resolving(PARTS).spec.dataset == "parts@1"
+    assert resolving(PARTS, LATER).spec.dataset == "parts@2"  # nothing was trained yet
+
+
+def test_a_training_that_goes_on_keeps_its_version(
+    resolving: Resolve,
+    datasets: DatasetRepository,
+    jobs: JobRepository,
+    store: CheckpointStore,
+    tmp_path: Path,
+) -> None:
+    begun = resolving(PARTS)
+    _store_a_state(jobs, store, tmp_path)
+    register(datasets, "parts", "b")
+    going_on = resolving(PARTS, LATER)
+    assert going_on.identity() == begun.identity()
+    assert resolving(PARTS | {"dataset": "parts@1"}, replace(RUN, run_id="manual__3")).spec == going_on.spec
+    with pytest.raises(SpecError, match="dataset='parts@2' instead of 'parts@1'"):
+        resolving(PARTS | {"dataset": "parts@2"}, replace(RUN, run_id="manual__4"))
+    anew = resolving(PARTS | {"fresh": True}, replace(RUN, run_id="manual__5"))
+    assert anew.spec.dataset == "parts@2"
+
+
+def test_a_job_that_continues_another_keeps_its_version(
+    resolving: Resolve,
+    datasets: DatasetRepository,
+    jobs: JobRepository,
+    store: CheckpointStore,
+    tmp_path: Path,
+) -> None:
+    resolving(PARTS)
+    _store_a_state(jobs, store, tmp_path)
+    register(datasets, "parts", "b")
+    for number, given in enumerate(({}, {"dataset": "parts"}, {"dataset": "parts@1"})):
+        child = {"job_id": f"child-{number}", "resume_from": "a", "epochs": 20}
+        assert resolving(child | given, LATER).spec.dataset == "parts@1"
+        assert recorded(jobs, f"child-{number}").dataset_version == 1
+    with pytest.raises(SpecError, match="dataset='parts@2' differs from 'parts@1' of job a"):
+        resolving({"job_id": "other", "resume_from": "a", "epochs": 20, "dataset": "parts@2"}, LATER)
+
+
+def test_a_training_is_for_the_task_of_the_version_unless_another_is_given(
+    resolving: Resolve,
+    datasets: DatasetRepository,
+    jobs: JobRepository,
+    store: CheckpointStore,
+    tmp_path: Path,
+) -> None:
+    register(datasets, "masks", "c", task="segment")
+    begun = resolving({"job_id": "a", "dataset": "masks", "model": "yolo11n-seg"})
+    assert begun.spec.task == "segment"
+    _store_a_state(jobs, store, tmp_path)
+    again = resolving({"job_id": "a", "dataset": "masks", "model": "yolo11n-seg"}, LATER)
+    assert again.identity() == begun.identity()
+    boxes = resolving({"job_id": "b", "dataset": "masks", "task": "detect", "model": "yolo11n"})
+    assert boxes.spec.task == "detect"
+    with pytest.raises(SpecError, match="model='yolo11n' is a model for detect, but the task is segment"):
+        resolving({"job_id": "c", "dataset": "masks", "model": "yolo11n"})
+
+
+def test_what_is_not_registered_is_refused_before_anything_is_claimed(
+    resolving: Resolve,
+    datasets: DatasetRepository,
+    jobs: JobRepository,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> None:
+    weights = finder(s3_client, bucket, connection)
+    for dataset, said in (
+        ("partz", "dataset='partz' is not registered: the registered datasets are parts"),
+        ("coco8.yaml", "Ultralytics' downloadable datasets .* are not fetched here"),
+        ("parts@7", "dataset='parts@7' is not registered: the versions of parts are 1"),
+        ("parts@x", "dataset='parts@x': a version is a whole number from 1"),
+    ):
+        params = PARTS | {"dataset": dataset}
+        with pytest.raises(SpecError, match=said):
+            resolving(params)
+        with pytest.raises(SpecError, match=said):
+            check(params, RUN, jobs, store, lambda *_: False, weights, datasets)
+    assert jobs.get("a") is None
