@@ -136,16 +136,17 @@ class DatasetRepository:
     ) -> tuple[DatasetVersion, bool]:
         """Record a checked dataset as the next version of its name; return it, and whether it is new.
 
-        Content that is already the newest version creates nothing, whoever registers it; neither does a run
-        that has registered its version.
+        Content that is already the newest version creates nothing, whoever registers it; neither does content
+        that the same run has registered.
         """
         name = registration.name
         with self._connection.transaction():
             self._statements.row("lock_dataset", name=name)
-            if registration.run_id and (own := self.of_run(registration.run_id, name)):
+            own = self.of_run(registration.run_id, name) if registration.run_id else None
+            if own is not None and _is_same(own, dataset):
                 return own, True
             newest = self.get(name)
-            if newest and (newest.fingerprint, newest.task) == (dataset.fingerprint, dataset.task):
+            if newest is not None and _is_same(newest, dataset):
                 return newest, False
             (version,) = self._statements.row("next_dataset_version", name=name)
             table = dataset.class_table
@@ -203,6 +204,10 @@ class DatasetRepository:
         with self._connection.transaction():
             row = self._statements.row(query, **values)
         return DatasetVersion.model_validate(row._asdict()) if row else None
+
+
+def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:
+    return (version.fingerprint, version.task) == (dataset.fingerprint, dataset.task)
 
 
 def _listed(row: dict[str, Any]) -> ListedDataset:

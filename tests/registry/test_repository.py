@@ -57,6 +57,8 @@ def test_a_run_that_is_repeated_finds_the_version_that_it_has_registered(dataset
     first, _ = datasets.register(who, reference_of("a"))
     register(datasets, "parts", "b")
     assert datasets.register(who, reference_of("a")) == (first, True)
+    third, created = datasets.register(who, reference_of("c"))  # it was cleared when the data had changed
+    assert (third.version, created) == (3, True)
 
 
 def test_versions_that_are_registered_at_once_get_different_numbers(

@@ -1,0 +1,263 @@
+"""Data that pass the check become a version, trainings get exactly that, and changes become the next one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from include.claim.dataset_check import check_parameter
+from include.datasets.errors import DatasetError
+from include.datasets.fetch import materialize
+from include.datasets.listings import S3Listings
+from include.datasets.rules import CheckRules
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.settings import Settings
+from include.orchestration.assets import TRAINING_DATASET
+from include.registry.difference import load_difference
+from include.registry.manifests import open_manifest
+from include.registry.repository import DatasetRepository
+from include.registry.request import RegisteredVersion
+from include.retraining.plans import Plans, RetrainPlan
+from include.s3.bucket import Bucket
+from include.tasks.register_dataset import announce_version, check_data, record_version
+from include.tasks.watch_dataset import find_watched, list_registrations
+from tests.support.airflow_connections import lead_to
+from tests.support.dataset_steps import images, upload_files
+from tests.support.registered_datasets import register
+from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.datasets.reference import DatasetReference
+    from include.stack.s3 import S3
+
+Registering = Callable[..., RegisteredVersion]
+
+
+@pytest.fixture
+def machine(
+    monkeypatch: pytest.MonkeyPatch,
+    migrated_url: str,
+    connection: psycopg.Connection[Any],
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+) -> Path:
+    """The machine on which tasks run, and a folder with data beside it."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
+    build("detect", tmp_path / "data", train=3, val=2)
+    return tmp_path
+
+
+@pytest.fixture
+def source(machine: Path, s3_client: S3Client, bucket: str) -> str:
+    """Where those data are in S3."""
+    upload_files(s3_client, bucket, machine / "data", "set/")
+    return f"s3://{bucket}/set/"
+
+
+def run_of(run_id: str = "manual__1", user: str | None = "ada", **conf: Any) -> Context:
+    """What Airflow gives the tasks of a run with this conf; its XComs are in ti.sent."""
+    sent: dict[str, Any] = {}
+    ti = SimpleNamespace(sent=sent, xcom_push=lambda key, value: sent.update({key: value}))
+    dag_run = SimpleNamespace(conf=conf, run_id=run_id, triggering_user_name=user, dag_id="register_dataset")
+    return cast(
+        "Context",
+        {"dag_run": dag_run, "run_id": run_id, "ti": ti, "outlet_events": OutletEventAccessors()},
+    )
+
+
+def registered(run_id: str, **conf: Any) -> RegisteredVersion:
+    context = run_of(run_id, **conf)
+    return record_version(check_data(context), context)
+
+
+def parameter(dataset: str, task: str = "detect") -> DatasetReference:
+    """What a training with that parameter finds."""
+    settings = Settings.from_environment()
+    bucket = Bucket(_client(), settings.bucket)
+    return check_parameter(dataset, task, settings, bucket, CheckRules()).reference
+
+
+def _client() -> S3Client:
+    from include.deployment.connections import s3_client
+
+    return s3_client()
+
+
+def _add_image(client: S3Client, bucket: str, machine: Path, name: str = "new") -> None:
+    for kind, suffix in (("images", "png"), ("labels", "txt")):
+        content = (machine / "data" / kind / "train" / f"0.{suffix}").read_bytes()
+        client.put_object(Bucket=bucket, Key=f"set/{kind}/train/{name}.{suffix}", Body=content)
+
+
+def test_checked_data_become_a_version_with_manifest_samples_and_report(
+    source: str, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    first = registered("run1", name="parts", source=source, note="first")
+    assert (first.name, first.version, first.created) == ("parts", 1, True)
+    version = datasets.require_version("parts", 1)
+    assert (version.source, version.task, version.train_images, version.val_images) == (
+        source,
+        "detect",
+        3,
+        2,
+    )
+    assert (version.note, version.created_by, version.run_id) == ("first", "ada", "run1")
+    assert [count.name for count in version.class_table or ()] == ["box", "arrow"]
+    assert version.report == f"s3://{bucket}/datasets/reports/{version.fingerprint}-detect.json"
+    kept = Bucket(s3_client, bucket)
+    with open_manifest(kept, version.fingerprint, "detect") as entries:
+        assert [(entry.split, entry.name) for entry in entries] == [
+            ("train", "0.png"),
+            ("val", "0.png"),
+            ("train", "1.png"),
+            ("val", "1.png"),
+            ("train", "2.png"),
+        ]
+    assert len(list(kept.objects(f"datasets/samples/{version.fingerprint}-detect/"))) > 1
+
+
+def test_a_training_gets_what_was_registered_whatever_was_added_since(
+    source: str, machine: Path, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("run1", name="parts", source=source)
+    _add_image(s3_client, bucket, machine)
+    monkeypatch.setenv("TRAINING_ROOT", str(machine / "another"))
+    found = parameter("parts@1")
+    assert (str(found.version), found.parameter, found.source) == ("parts@1", "parts@1", source)
+    assert found.train_images == 3
+    reader, listings = S3ObjectReader(s3_client), S3Listings(Bucket(s3_client, bucket))
+    with materialize(found, machine / "third" / "cache", reader, listings=listings) as local:
+        assert len(images(local)) == 5
+    registered("run2", name="parts", source=source)
+    assert parameter("parts@2").train_images == 4
+    assert parameter("parts@1").train_images == 3
+
+
+def test_a_version_whose_data_were_replaced_says_so(
+    source: str, machine: Path, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("run1", name="parts", source=source)
+    s3_client.put_object(Bucket=bucket, Key="set/labels/train/0.txt", Body=b"0 0.5 0.5 0.2 0.2\n")
+    assert parameter("parts@1").train_images == 3  # this machine has them
+    monkeypatch.setenv("TRAINING_ROOT", str(machine / "another"))
+    with pytest.raises(DatasetError) as refused:
+        parameter("parts@1")
+    said = str(refused.value)
+    assert said.startswith(f"dataset='parts@1' can no longer be used, because {source} has changed since")
+    assert "labels/train/0.txt was replaced" in said
+
+
+def test_a_version_at_a_path_whose_files_changed_says_so(machine: Path, datasets: DatasetRepository) -> None:
+    path = str(machine / "data" / "data.yaml")
+    registered("run1", name="parts", source=path)
+    assert parameter("parts").fingerprint == datasets.require_version("parts", 1).fingerprint
+    shutil.copy(machine / "data/images/train/0.png", machine / "data/images/train/9.png")
+    shutil.copy(machine / "data/labels/train/0.txt", machine / "data/labels/train/9.txt")
+    with pytest.raises(DatasetError, match=r"dataset='parts@1' can no longer be used, because .*data\.yaml"):
+        parameter("parts")
+
+
+def test_the_digits_can_be_registered(machine: Path) -> None:
+    version = registered("run1", name="numbers", source="digits")
+    assert parameter("numbers").fingerprint == version.fingerprint
+
+
+def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
+    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    context = run_of()
+    first = registered("run1", name="parts", source=source)
+    assert announce_version(first, context) == {
+        "dataset": "parts",
+        "version": 1,
+        "fingerprint": first.fingerprint,
+    }
+    assert context["outlet_events"][TRAINING_DATASET].extra["dataset"] == "parts"
+    again = registered("run2", name="parts", source=source)
+    assert (again.version, again.created) == (1, False)
+    with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
+        announce_version(again, run_of())
+
+    _add_image(s3_client, bucket, machine)
+    second = registered("run3", name="parts", source=source)
+    announce_version(second, run_of())
+    old, new = (datasets.require_version("parts", number) for number in (1, 2))
+    found = load_difference(Bucket(s3_client, bucket), old, new)
+    assert found is not None
+    assert {kind: changes.count for kind, changes in found if changes.count} == {"added": 1}
+    assert [image.name for image in found.added.examples] == ["new.png"]
+
+
+def test_data_that_are_refused_become_no_version_and_the_reason_is_handed_on(
+    source: str, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="set/labels/train/0.txt", Body=b"7 0.5 0.5 0.2 0.2\n")
+    context = run_of(name="parts", source=source)
+    with pytest.raises(AirflowFailException, match=r"labels/train/0\.txt"):
+        check_data(context)
+    assert "labels/train/0.txt" in cast("Any", context["ti"]).sent["refusal"]
+    assert datasets.get("parts") is None
+    for conf, said in (
+        ({"name": "parts"}, "source"),
+        ({"name": "digits", "source": source}, "name='digits' is refused"),
+        ({"name": "parts", "source": source, "nmae": "x"}, "nmae is not a parameter of register_dataset"),
+    ):
+        context = run_of(**conf)
+        with pytest.raises(AirflowFailException, match=said):
+            check_data(context)
+        assert said in cast("Any", context["ti"]).sent["refusal"]
+
+
+def plans(*datasets: str) -> Plans:
+    made = [
+        RetrainPlan.model_validate({"name": f"plan-{number}", "dataset": dataset})
+        for number, dataset in enumerate(datasets)
+    ]
+    return Plans(Path("plans.yaml"), {plan.name: plan for plan in made}, ())
+
+
+def test_each_change_of_what_is_watched_becomes_one_registration(
+    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    deployed = plans("parts", "digits", source, "/data/x", f"s3://{bucket}/none/")
+    (found,) = list_registrations({}, deployed)
+    assert found["conf"] == {
+        "name": "plan-2",
+        "source": source,
+        "task": "detect",
+        "note": "Found by watch_dataset.",
+    }
+    registered("run1", **found["conf"])
+    assert list_registrations({}, deployed) == []
+    registered("run2", name="parts", source=source)
+    assert list_registrations({}, deployed) == []
+
+    _add_image(s3_client, bucket, machine)
+    changed = list_registrations({}, deployed)
+    assert [each["conf"]["name"] for each in changed] == ["parts", "plan-2"]
+    assert list_registrations({}, deployed) == changed  # the same runs, which exist by then
+    assert list_registrations({"dataset": "parts"}, plans()) == changed[:1]
+    assert list_registrations({"dataset": source}, plans()) == changed
+    for number, each in enumerate(changed):
+        registered(f"watch{number}", **each["conf"])
+    assert list_registrations({}, deployed) == []
+    with pytest.raises(AirflowFailException, match="dataset='partz' is not registered"):
+        list_registrations({"dataset": "partz"}, deployed)
+
+
+def test_a_plan_that_names_a_particular_version_watches_nothing(datasets: DatasetRepository) -> None:
+    register(datasets, "parts", "a")
+    assert find_watched(None, plans("parts@1", "unknown"), datasets) == []
+    assert [each.name for each in find_watched(None, plans("parts", "parts@1"), datasets)] == ["parts"]
