@@ -86,6 +86,41 @@ def test_files_of_models_that_no_version_names_are_orphans(world: World) -> None
     ]
 
 
+def test_objects_of_datasets_that_no_version_and_no_job_uses_are_orphans(world: World) -> None:
+    bucket, used, gone = f"s3://{world.bucket}", "a" * 64, "b" * 64
+    named = {"source": f"{bucket}/uploads/u1/data.zip", "origin": f"{bucket}/uploads/u2/x.ndjson"}
+    with_version = (
+        f"{named['source']}",
+        f"{named['origin']}",
+        f"{bucket}/datasets/{used}/data.yaml",
+        *(f"{bucket}/datasets/{kind}/{used}-detect.json" for kind in ("manifests", "reports")),
+        *(f"{bucket}/datasets/{kind}/{used}-detect/0.jpg" for kind in ("samples", "differences")),
+    )
+    with_job = (f"{bucket}/uploads/u3/data.zip", f"{bucket}/datasets/{'c' * 64}/data.yaml")
+    without = (
+        f"{bucket}/uploads/u11/data.zip",
+        f"{bucket}/datasets/{gone}/data.yaml",
+        f"{bucket}/datasets/manifests/{gone}-detect.jsonl.gz",
+        f"{bucket}/datasets/samples/{used}-segment/0.jpg",
+    )
+    not_looked_at = (f"{bucket}/datasets/{gone}.jsonl.gz", f"{bucket}/datasets/jobs/gone.json")
+    world.connection.execute(
+        "INSERT INTO datasets "
+        "(name, version, fingerprint, source, origin, task, train_images, val_images, size) "
+        "VALUES ('parts', 1, %s, %s, %s, 'detect', 8, 2, 1)",
+        [used, named["source"], named["origin"]],
+    )
+    world.row("a", status="failed", spec={"dataset": with_job[0]}, dataset_fingerprint="c" * 64)
+    for uri in (*with_version, *with_job, *without, *not_looked_at):
+        world.put(uri, b"x")
+    world.audit(later=timedelta(hours=20))
+    assert world.findings() == []  # it may be waiting for its check
+    world.audit(later=timedelta(days=2))
+    assert {found["path"] for found in world.findings()} == set(without)
+    assert {found["finding"] for found in world.findings()} == {"orphan"}
+    assert world.body(without[0]) == b"x"
+
+
 # --- rows that only seem to run ---
 
 

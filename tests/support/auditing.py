@@ -233,4 +233,6 @@ def audited(url: str, client: S3Client, bucket: str, root: Path) -> Iterator[Wor
     with psycopg.connect(url) as connection:
         yield World(connection, client, bucket, root)
         connection.rollback()
-        connection.execute("TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits")
+        connection.execute(
+            "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets"
+        )
