@@ -12,6 +12,7 @@ from include.s3.layout import (
     DATASETS,
     DIFFERENCES,
     UPLOADS,
+    converted_prefix,
     listing_key,
     manifest_key,
     samples_prefix,
@@ -63,6 +64,12 @@ def find_upload(bucket: Bucket, version: DatasetVersion) -> str | None:
     return None
 
 
+def _find_copy(bucket: Bucket, version: DatasetVersion) -> str:
+    """Return the name of the prefix of the converted copy: the fingerprint, unless ETags are no MD5s."""
+    found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})/", version.source)
+    return found[1] if found else version.fingerprint
+
+
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
     if needed.jobs:
         raise DatasetNeeded(
@@ -82,7 +89,7 @@ def _find_own_objects(
     """Yield the objects of a deleted version that nothing else uses."""
     prefixes = [upload] if upload and not shared.upload else []
     if not shared.content:
-        prefixes += [f"{DATASETS}{version.fingerprint}/", listing_key(version.fingerprint)]
+        prefixes += [converted_prefix(_find_copy(bucket, version)), listing_key(version.fingerprint)]
     if not shared.derived:
         prefixes += [
             manifest_key(version.fingerprint, version.task),

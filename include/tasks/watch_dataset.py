@@ -132,7 +132,8 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     """Return the run that registers what there is now; None if that is the newest version.
 
     The id of the run names the change, so that data that were refused are not checked again until they
-    change. Raises StoreErrors.
+    change. Converted data are checked once after each version, because their own fingerprint is not recorded.
+    Raises StoreErrors.
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)

@@ -1,6 +1,11 @@
+-- Contents by their fingerprints, and converted copies by the names of their prefixes, which may differ.
 SELECT fingerprint
 FROM datasets
 WHERE fingerprint = ANY(%(values)s::text[])
+UNION
+SELECT substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})/')
+FROM datasets
+WHERE substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})/') = ANY(%(values)s::text[])
 UNION
 SELECT dataset_fingerprint
 FROM training_jobs

@@ -199,6 +199,14 @@ def test_a_version_is_deleted_with_what_only_it_uses(
     assert register(datasets, "parts", "a").version == 2
 
 
+def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
+    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "c", source=f"s3://{bucket}/datasets/{'a' * 64}/data.yaml")
+    assert ask("DELETE", "/parts/versions/1").json()["objects"] == 1
+    assert f"datasets/{'a' * 64}/data.yaml" not in _keys(s3_client, bucket)
+
+
 def test_what_other_versions_and_jobs_use_is_kept(
     ask: Ask,
     datasets: DatasetRepository,
