@@ -13,7 +13,7 @@ from include.datasets.samples import Layout, circular_link_warnings, images_belo
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from include.datasets.division import NamedImage
     from include.datasets.rules import Split
@@ -59,7 +59,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
 
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
-) -> tuple[dict[str, Path], dict[str, list[NamedImage]]]:
+) -> tuple[dict[str, Path], dict[str, Iterable[NamedImage]]]:
     """Return the folder and the images of train and of the split to validate with."""
     folders: dict[str, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
@@ -67,7 +67,9 @@ def _find_splits(
             folders[split] = _find_validation(root, split, boundary.source)
         return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
     train, rest = divide(_list_images(root, boundary))
-    images = {"train": train} if split == "train" else {"train": train, split: rest}
+    images: dict[str, Iterable[NamedImage]] = {"train": train}
+    if split != "train":
+        images[split] = rest
     return dict.fromkeys(images, root), images
 
 
@@ -115,8 +117,8 @@ def _list_visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _list_images(folder: Path, boundary: Boundary) -> list[NamedImage]:
-    return list(_limit_count(IMAGES, _find_images(folder, boundary), boundary.source))
+def _list_images(folder: Path, boundary: Boundary) -> Iterator[NamedImage]:
+    return _limit_count(IMAGES, _find_images(folder, boundary), boundary.source)
 
 
 def _find_images(split: Path, boundary: Boundary) -> Iterator[NamedImage]:

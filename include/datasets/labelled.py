@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,10 @@ def _find_root(description: Description, place: Place, boundary: Boundary) -> tu
     return own, boundary
 
 
+_Found = tuple[Path, str, str]
+"""An image: a folder that many share, the path below it, and its name within the split."""
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Finds the images of a described dataset: root is what its paths are relative to."""
@@ -80,11 +84,11 @@ class _Reader:
     def read(self, split: str) -> tuple[Sample, ...]:
         """Find all images of a split and the paths of their labels."""
         source, written = self.boundary.source, self.description.splits[split]
-        images: list[tuple[Path, str]] = []
+        images: list[_Found] = []
         for number, path in enumerate(written):
             folder = f"{number}/" if len(written) > 1 else ""
-            for image, name in self._find_images(self._resolve(split, path)):
-                images.append((image, folder + name))
+            for base, name in self._find_images(self._resolve(split, path)):
+                images.append((base, name, folder + name))
                 if len(images) > IMAGES:
                     raise DatasetError(
                         f"Dataset {source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
@@ -98,20 +102,22 @@ class _Reader:
             )
         return resolve_samples(self._with_labels(images), self.boundary)
 
-    def _with_labels(self, images: list[tuple[Path, str]]) -> Iterator[tuple[Path, Path, str]]:
+    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[Path, Path, str]]:
         """Add the path of its labels to each image.
 
         A list may name an image several times, to show it more often. Each repeat becomes a separate file.
         """
-        seen: Counter[str] = Counter()
-        for image, name in sorted(images, key=lambda pair: pair[1]):
-            repeat = f"repeat{seen[name]}/" if seen[name] else ""
-            seen[name] += 1
-            if seen[name] > REPEATS:
+        images.sort(key=itemgetter(2))
+        before, repeats = "", 0
+        for base, path, name in images:
+            repeats = repeats + 1 if name == before else 0
+            before, repeat = name, f"repeat{repeats}/" if repeats else ""
+            if repeats >= REPEATS:
                 raise DatasetError(
                     f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
                     "the limit; list each fewer times, or train for more epochs"
                 )
+            image = base / path
             own = self.fetched and image.is_relative_to(self.boundary.folder)
             possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
@@ -175,15 +181,16 @@ class _Reader:
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
     def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
+        """Yield the images, each as a folder and the path below it."""
         if found.is_dir():
-            return ((found / path, path) for path in images_below(found, self.boundary))
+            return ((found, path) for path in images_below(found, self.boundary))
         if not is_image(found.name):
             return self._read_list(found)
-        return [(found, found.name)]
+        return [(found.parent, found.name)]
 
-    def _read_list(self, file: Path) -> list[tuple[Path, str]]:
+    def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images. Never quotes other lines: the file may not be a list of images at all."""
-        images: list[Path] = []
+        images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):
             if not (text := line.strip()):
@@ -197,11 +204,12 @@ class _Reader:
             if problem := self._problem(image, text):
                 findings.append(Finding(file.name, number, problem, "list"))
             else:
-                images.append(image)
+                images.append(str(image))
         if findings:
             raise DatasetError.from_findings(self.boundary.source, findings)
-        common = os.path.commonpath([image.parent for image in images]) if images else ""
-        return [(image, str(image.relative_to(common))) for image in images]
+        folders = {os.path.dirname(image) for image in images}  # noqa: PTH120 - a million of them
+        common = Path(os.path.commonpath(folders)) if folders else Path()
+        return ((common, str(Path(image).relative_to(common))) for image in images)
 
     def _problem(self, image: Path, text: str) -> str | None:
         if not is_image(text):

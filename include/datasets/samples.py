@@ -28,19 +28,41 @@ IMAGE_SUFFIXES = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a split.
 
-    image is the file with all links resolved; label is its label file, which need not exist (None for
-    classify); name is the image's path within the split. suffix is that of the label file's name before its
-    links were resolved.
+    There are millions of them, so they hold short texts: samples share those of their folders, and a path is
+    only created where it is used.
     """
 
-    image: Path
-    label: Path | None
+    image_folder: str
+    image_file: str
+    label_folder: str | None
+    """None for classify, whose images have no label files."""
+    label_file: str
     name: str
+    """The image's path within the split."""
     suffix: str = ""
+    """That of the label file's name before its links were resolved."""
+
+    @classmethod
+    def of(cls, image: Path, label: Path | None, name: str, suffix: str = "") -> Sample:
+        """Create a sample from the resolved paths of its files."""
+        folder, _, file = str(image).rpartition(os.sep)
+        labels, _, label_file = str(label).rpartition(os.sep) if label else (None, "", "")
+        shared = labels and sys.intern(labels)
+        return cls(sys.intern(folder), file, shared, label_file, name, sys.intern(suffix))
+
+    @property
+    def image(self) -> Path:
+        """The file, with all links resolved."""
+        return Path(self.image_folder, self.image_file)
+
+    @property
+    def label(self) -> Path | None:
+        """The label file, with all links resolved, which need not exist; None for classify."""
+        return None if self.label_folder is None else Path(self.label_folder, self.label_file)
 
 
 @dataclass(frozen=True)
@@ -171,8 +193,8 @@ def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Bo
 
     samples = []
     for image, label, name in named:
-        suffix = sys.intern(label.suffix) if label else ""
-        samples.append(Sample(resolve_one(image), label and resolve_one(label), name, suffix))
+        suffix = label.suffix if label else ""
+        samples.append(Sample.of(resolve_one(image), label and resolve_one(label), name, suffix))
         if len(findings) >= FINDINGS:
             break
     if findings:
