@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -221,3 +222,18 @@ def test_nobody_who_uses_a_dataset_ever_loses_it_to_an_eviction(machine: Machine
     assert [user.returncode for user in users] == [0, 0]
     assert min(rounds) > 20
     assert evicted
+
+
+def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
+    """They fetch, share, use and evict at once; tests/support/cache_kills.py looks after each."""
+    seed = secrets.randbelow(2**32)
+    command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    killed, ended = map(int, done.stdout.split())
+    assert killed
+    assert ended
+    machine.evict(limit=1)
+    assert (machine.left(), machine.stored()) == (set(), 0), f"seed {seed}"
+    assert {path.name for path in machine.cache.folder.iterdir()} == {".evicted", "files", "locks"}
+    assert {path.name for path in machine.cache.locks.iterdir()} == {"eviction"}
