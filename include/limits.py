@@ -171,7 +171,7 @@ WEIGHTS_SECONDS = 1_800
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB
-"""Address space in addition to what the process has at its start; a million images take 1.6 GiB."""
+"""Address space in addition to what the process has at its start; a million images take about 1 GiB."""
 
 CHECK_CPU_SECONDS = 600
 """CPU time between two messages of the process, which reports progress every ten seconds."""

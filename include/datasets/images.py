@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.decoding import PILLOW_SUFFIXES, decode
-from include.datasets.disk import is_lack_of_memory
+from include.datasets.disk import PASSING, is_lack_of_memory
 from include.datasets.samples import IMAGE_SUFFIXES
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
@@ -105,7 +105,7 @@ def reserve_pixels(width: int, height: int) -> Iterator[None]:
 
 
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
-    """Read and decode the image as a training will. Raises UnusableImage.
+    """Read and decode the image as a training will. Raises UnusableImage, and OSErrors that may pass.
 
     name is that under which Ultralytics finds it: its suffix decides how it is decoded.
     """
@@ -155,6 +155,8 @@ def _require_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         raise UnusableImage(f"it cannot be read: {error.strerror}; restore it") from error
     if size == 0:
         raise UnusableImage("the file is empty (0 bytes); restore it")
@@ -185,6 +187,8 @@ def _explained() -> Iterator[None]:
             "it into tiles"
         ) from None
     except Exception as error:  # Pillow's decoders raise all kinds of errors: SyntaxError, struct.error, …
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise
         if is_lack_of_memory(error) or getattr(error, "code", None) == _OPENCV_NO_MEMORY:
             raise UnusableImage(
                 "decoding it takes more memory than a check may use; scale it down or cut it into tiles"

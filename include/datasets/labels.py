@@ -10,6 +10,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
+from include.datasets.disk import PASSING
 from include.datasets.label_lines import BOX, CheckedLabels, Problem, Rows
 from include.datasets.label_values import check_values
 from include.datasets.text import open_regular, split_lines
@@ -24,7 +25,10 @@ _POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
-    """Check a label file. size is the width and height of its image, if it can be read."""
+    """Check a label file. size is the width and height of its image, if it can be read.
+
+    Raises OSErrors that may pass.
+    """
     checked = CheckedLabels()
     try:
         with open_regular(path, LABEL_BYTES) as file:
@@ -34,6 +38,8 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
     except ValueError as error:
         checked.problems.append(Problem(None, str(error), "label-file"))
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         checked.problems.append(Problem(None, f"it cannot be read: {error}", "label-file"))
     else:
         if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:

@@ -150,7 +150,8 @@ def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dic
     labels = checked.labels
     return {
         "split": split,
-        "name": checked.sample.name,
+        # A name on a disk may not be UTF-8, which JSON is.
+        "name": checked.sample.name.encode("utf-8", "backslashreplace").decode(),
         "image": image.sha256,
         "label": labels.sha256,
         "width": image.width,

@@ -9,8 +9,11 @@ import pytest
 
 from include.datasets.errors import DatasetError
 from include.datasets.rules import CheckRules, check_rules
+from include.training.run import train
 from tests.support.dataset_steps import check_dataset, describe, materialize, refusal
 from tests.support.tiny_datasets import build
+from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import QUICK, Epochs, request
 
 
 @pytest.fixture
@@ -44,6 +47,25 @@ def test_a_training_that_validates_on_test_gets_these_images(folder: Path, cache
     view = materialize(reference, cache, None).data
     found = check_det_dataset(view, autodownload=False, split="test")
     assert sorted(path.name for path in Path(found["test"]).iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_a_training_validates_on_test(task: str, folder: Path, cache: Path, tmp_path: Path) -> None:
+    data = build(task, folder)
+    if task == "classify":
+        (folder / "val").rename(folder / "test")
+    else:
+        data = _add_test_split(folder)
+    reference = check_dataset(str(data), task, cache, None, split="test")
+    asked = request(
+        task,
+        tmp_path,
+        model=architecture(tmp_path, task),
+        data=materialize(reference, cache, None).data,
+        save_dir=tmp_path / "run",
+        arguments=QUICK | {"split": "test"},
+    )
+    assert train(asked, Epochs()).best.path
 
 
 def test_a_split_that_the_data_do_not_have_is_refused(folder: Path, cache: Path) -> None:

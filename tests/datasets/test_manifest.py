@@ -71,6 +71,16 @@ def test_the_same_data_give_the_same_manifest(task: str, tmp_path: Path) -> None
     assert contents[0] == contents[1]
 
 
+def test_a_name_that_is_not_utf_8_does_not_spoil_the_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    build("detect", folder)
+    (folder / "images" / "train" / "0.png").rename(folder / "images" / "train" / "\udcff.png")
+    file = tmp_path / "manifest.jsonl.gz"
+    validate(read_layout(Place(folder, "data", folder), "detect"), "data", manifest=file)
+    assert json.dumps(_read(file), ensure_ascii=False).encode()
+    assert "\\udcff.png" in [entry["name"] for entry in _read(file)]
+
+
 def test_equal_images_are_found_in_groups_whose_numbers_ascend() -> None:
     digests = Digests()
     names = [str(number % 700) if number % 3 else f"alone {number}" for number in range(2000)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +276,22 @@ def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
     (folder / "train").rename(folder / "images")
     with pytest.raises(DatasetError, match="has no train/; classify takes"):
         _layout(folder, "classify")
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "stat"])
+def test_a_fault_of_the_disk_does_not_condemn_an_image(
+    method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("detect", folder)
+    layout, works = _layout(folder, "detect"), getattr(Path, method)
+
+    def fail(path: Path, **options: object) -> object:
+        if path.name == "3.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return works(path, **options)
+
+    monkeypatch.setattr(Path, method, fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        validate(layout, "s3://bucket/data/")
+    monkeypatch.undo()
+    validate(layout, "s3://bucket/data/")
