@@ -41,10 +41,10 @@ class TrainingConsole(AirflowPlugin):
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The middlewares that protect the whole API server."""
         from include.api.addresses import PREFIX as API
-        from include.serving.bodies import WEIGHTS
+        from include.serving.bodies import LISTS, WEIGHTS
         from include.serving.server import root_middlewares
 
-        return root_middlewares({f"{API}/pretrained/": WEIGHTS})
+        return root_middlewares({f"{API}/pretrained/": WEIGHTS, f"{API}/uploads": LISTS})
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -62,6 +62,14 @@ class TrainingConsole(AirflowPlugin):
                 "url_route": "trainings",
                 "destination": "nav",
                 "nav_top_level": True,
+                **icons,
+            },
+            {
+                "name": "Datasets",
+                "href": f"{console}/datasets",
+                "url_route": "datasets",
+                "destination": "nav",
+                "category": "browse",
                 **icons,
             },
             {

@@ -20,6 +20,7 @@ from include.api import (
     models,
     pictures,
     pretrained,
+    samples,
     session,
     stopping,
     uploads,
@@ -79,6 +80,7 @@ def create_app() -> GuardedApp:
         validation,
         models,
         pretrained,
+        samples,
         session,
         uploads,
     ):

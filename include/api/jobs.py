@@ -18,6 +18,7 @@ from include.api.job_response import (
 )
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
+from include.datasets.class_table import ClassCount
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
@@ -30,6 +31,7 @@ from include.jobs.listing import (
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
+from include.plain_text import escape_controls
 from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
 from include.reports.store import ReportStore
 
@@ -99,6 +101,12 @@ class EpochsPage(BaseModel):
     next: int | None
 
 
+class ClassTable(BaseModel):
+    """The classes in the order of their ids; null until the dataset was checked."""
+
+    classes: list[ClassCount] | None
+
+
 @router.get("")
 def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
     """List training jobs, the newest first."""
@@ -140,6 +148,15 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
             "was removed; to create it again, clear the run's task check_dataset",
         )
     return report
+
+
+@router.get("/{job_id}/class-table", responses=responses(HTTPStatus.NOT_FOUND))
+def get_class_table(job_id: JobId, database: Database) -> ClassTable:
+    """Return how often each class occurs in the dataset that the job trains on."""
+    JobListing(database).require(job_id)
+    found = JobRepository(database).class_table(job_id)
+    shown = found and [count.model_copy(update={"name": escape_controls(count.name)}) for count in found]
+    return ClassTable(classes=shown)
 
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))

@@ -32,6 +32,10 @@ declare namespace Api {
     changes: Array<ClassChange>;
   }
 
+  interface ClassTable {
+    classes: Array<ClassCount> | null;
+  }
+
   interface CompletedUpload {
     upload_id: string;
     source: string;
@@ -324,6 +328,17 @@ declare namespace Api {
     line: number | null;
     message: string;
     kind: string;
+  }
+
+  interface Sample {
+    name: string;
+    split: string;
+    image: string;
+    href: string;
+  }
+
+  interface Samples {
+    samples: Array<Sample>;
   }
 
   interface Session {

@@ -1,4 +1,4 @@
-"""The application that Airflow's API server mounts at PREFIX: six pages and their files."""
+"""The application that Airflow's API server mounts at PREFIX: eight pages and their files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.addresses import airflow_url
 from include.api.guarded_app import GuardedApp
+from include.api.uploads import find_upload_origin
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, compute_version, list_served_files, render_page
 
@@ -29,13 +30,21 @@ PAGES = {
     "start": "Start a training",
     "compare": "Compare trainings",
     "models": "Models",
+    "datasets": "Datasets",
+    "dataset": "Dataset",
 }
 """Pages with their initial titles. They are all at the same depth, because their links are relative."""
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connected}; "
+    "form-action 'self'; frame-ancestors 'self'; base-uri 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
+_UPLOADING = {"datasets", "dataset"}
+"""Pages that send files to S3; the others connect to nothing but this server."""
+
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'self'; base-uri 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Content-Security-Policy": _POLICY.format(connected="'self'"),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -81,13 +90,16 @@ def _serve_page(request: Request) -> Response:
     files = list_served_files()
     page = request.url.path.rpartition("/")[2]
     version = compute_version(files)
-    return _respond(
+    response = _respond(
         request,
         lambda: render_page(page, PAGES[page], files, version),
         media_type="text/html",
         etag=f'"{version}-{page}"',
         caching=_REVALIDATE,
     )
+    if page in _UPLOADING and (origin := find_upload_origin()):
+        response.headers["Content-Security-Policy"] = _POLICY.format(connected=f"'self' {origin}")
+    return response
 
 
 def _serve_file(request: Request, version: str, name: str) -> Response:

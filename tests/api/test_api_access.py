@@ -67,6 +67,7 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}"): ("/jobs/access", SEES_RUNS),
     ("GET", "/jobs/{job_id}/epochs"): ("/jobs/access/epochs", SEES_RUNS),
     ("GET", "/jobs/{job_id}/lineage"): ("/jobs/access/lineage", SEES_RUNS),
+    ("GET", "/jobs/{job_id}/class-table"): ("/jobs/access/class-table", SEES_RUNS),
     ("GET", "/jobs/{job_id}/dataset-report"): ("/jobs/access/dataset-report", NOTHING_THERE),
     ("GET", "/jobs/{job_id}/events"): ("/jobs/access-ended/events", SEES_RUNS),
     ("GET", "/jobs/{job_id}/checkpoints/{kind}"): ("/jobs/access/checkpoints/best", NOTHING_THERE),
@@ -75,6 +76,14 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
     ("POST", "/validate"): ("/validate", STARTS_RUNS),
     # Who may upload is told that an empty body is refused.
+    ("GET", "/datasets/{name}/versions/{version}/samples"): (
+        "/datasets/access/versions/1/samples",
+        SEES_RUNS,
+    ),
+    ("GET", "/datasets/{name}/versions/{version}/samples/{sample}"): (
+        "/datasets/access/versions/1/samples/0.jpg",
+        NOTHING_THERE,
+    ),
     ("POST", "/uploads"): ("/uploads", STARTS_RUNS | {"user": 422, "admin": 422}),
     ("GET", "/uploads/{upload_id}"): ("/uploads/access", NOTHING_THERE),
     ("POST", "/uploads/{upload_id}/parts"): (

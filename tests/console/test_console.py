@@ -112,6 +112,15 @@ def test_every_answer_has_the_headers(api_stack: Stack, path: str, who: str | No
     assert headers["referrer-policy"] == "same-origin"
 
 
+@pytest.mark.parametrize("page", ["datasets", "dataset"])
+def test_a_page_that_uploads_may_connect_to_s3_and_to_nothing_else(api_stack: Stack, page: str) -> None:
+    usual = get(api_stack, "jobs").headers["content-security-policy"]
+    own = get(api_stack, page).headers["content-security-policy"]
+    s3 = api_stack.s3.endpoint_url
+    assert own == usual.replace("connect-src 'self'", f"connect-src 'self' {s3}")
+    assert s3 not in get(api_stack, page, None).headers["content-security-policy"]
+
+
 def test_a_person_who_is_not_logged_in_gets_a_page_to_read(api_stack: Stack) -> None:
     answer = get(api_stack, "jobs", None, Accept="text/html,*/*;q=0.8")
     assert answer.status_code == 401
@@ -199,11 +208,12 @@ def test_airflow_shows_the_pages_below_its_own_path(
     monkeypatch: pytest.MonkeyPatch, base_url: str, path: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
-    menu, tab = _plugin().TrainingConsole().external_views
+    menu, datasets, tab = _plugin().TrainingConsole().external_views
     assert (menu["destination"], menu["href"]) == ("nav", f"{path}/training/console/jobs")
+    assert (datasets["destination"], datasets["href"]) == ("nav", f"{path}/training/console/datasets")
     assert tab["destination"] == "dag_run"
     assert tab["href"] == f"{path}/training/console/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}"
-    for view in (menu, tab):
+    for view in (menu, datasets, tab):
         for icon in (view["icon"], view["icon_dark_mode"]):
             assert icon.removeprefix(f"{path}/training/console/static/current/") in FILES
 

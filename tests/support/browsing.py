@@ -174,7 +174,8 @@ class Visitor:
         own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
         # A redirect that the page only looks at (redirect: "manual") is noted too, though it is never sent.
         to_file = request.is_navigation_request() or request.redirected_from is not None
-        saved = request.url.startswith(f"{self.s3}/") and to_file
+        sent = request.method in {"PUT", "OPTIONS"} and "/uploads/" in request.url
+        saved = request.url.startswith(f"{self.s3}/") and (to_file or sent)
         if not own and not saved:
             self.problems.append(f"asked another host: {request.url}")
 

@@ -94,7 +94,15 @@ export function Lines({ text, name }) {
 }
 
 /** @type {Record<number, string>} */
-const PROBLEM_TITLES = { 0: "No connection", 401: "Not logged in", 403: "Permission denied", 404: "Not found" };
+const PROBLEM_TITLES = {
+  0: "No connection",
+  401: "Not logged in",
+  403: "Permission denied",
+  404: "Not found",
+  409: "Not possible",
+  413: "Refused",
+  422: "Refused",
+};
 
 /**
  * Why there is nothing new to see, and what the reader can do about it.

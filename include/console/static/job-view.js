@@ -5,6 +5,7 @@ import { html, useEffect, useState } from "./h.js";
 import { fetchJob } from "./api.js";
 import { Actions } from "./actions.js";
 import { Checkpoints } from "./checkpoints.js";
+import { JobClasses } from "./class-table.js";
 import { Curves } from "./curves.js";
 import { Announce, ProblemNote } from "./elements.js";
 import { Lineage } from "./lineage.js";
@@ -32,6 +33,7 @@ export function JobView({ jobId }) {
       <${Curves} job=${job} epochs=${epochs} />
       <${Checkpoints} job=${job} />
       <${Pictures} job=${job} />
+      <${JobClasses} job=${job} />
       <${Lineage} job=${job} />
       <${Parameters} job=${job} parent=${parent} />`
     }

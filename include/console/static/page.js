@@ -5,6 +5,7 @@ import { html, render, useEffect } from "./h.js";
 
 const TABS = [
   ["jobs", "Trainings"],
+  ["datasets", "Datasets"],
   ["models", "Models"],
 ];
 

@@ -10,6 +10,7 @@ import { headline } from "./metrics.js";
 import { Notes } from "./notes.js";
 import { AirflowLink, runPage } from "./outside.js";
 import { durableState, finishedEpochs, timeLeft } from "./progress.js";
+import { versionPage } from "./registration.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
 
@@ -70,9 +71,18 @@ function Inputs({ job }) {
       html`<${Fact} name="Initial weights">
       <code title=${`${job.initial_weights_path}, SHA-256 ${weights}`}>${weights.slice(0, 12)}…</code></${Fact}>`
     }
-    <${Fact} name="Dataset">${job.dataset ?? "–"}</${Fact}>
+    <${Fact} name="Dataset"><${Dataset} job=${job} /></${Fact}>
     <${Fact} name="Safe in S3"><span class="number">${durableState(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>`;
+}
+
+/**
+ * The parameter, with a link to the registered version that it stands for.
+ * @param {{ job: Job }} props
+ */
+function Dataset({ job: { dataset, dataset_name: name, dataset_version: version } }) {
+  if (!name || !version) return dataset ?? "–";
+  return html`<a href=${versionPage(name, version)}>${`${name}@${version}`}</a>`;
 }
 
 /** @param {{ job: Job }} props */

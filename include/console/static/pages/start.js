@@ -1,5 +1,6 @@
 // @ts-check
-// Start a training, also from given weights (?model=); train one again with changes (?from=); resume one (?resume=).
+// Start a training, also from given weights (?model=) or on a given dataset (?dataset=, ?task=); train one again with
+// changes (?from=); resume one (?resume=).
 /** @import { FieldGroup } from "../start-form.js" */
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
@@ -17,6 +18,7 @@ import { NOT_PERMITTED, StartForm } from "../start-form.js";
 const from = query.get("from");
 /** What a fine-tuning starts from: a file, job:… or model:… */
 const model = query.get("model");
+const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
@@ -46,7 +48,8 @@ function Start() {
 function heading() {
   if (resume) return `Resume ${resume}`;
   if (model) return "Fine-tune";
-  return from ? "Train again" : "Start a training";
+  if (from) return "Train again";
+  return dataset ? `Train on ${dataset}` : "Start a training";
 }
 
 function lead() {
@@ -66,12 +69,16 @@ function lead() {
 }
 
 /**
- * The parameters to begin with: those of a job, if given, with other weights to start from.
+ * The parameters to begin with: those of a job, if given, with other weights to start from, or another dataset.
  * @param {Job | null} job
  * @returns {Spec}
  */
 function initialSpec(job) {
-  return model ? { ...job?.spec, model } : { ...job?.spec };
+  /** @type {Spec} */
+  const spec = { ...job?.spec };
+  if (model) spec.model = model;
+  if (dataset) Object.assign(spec, { dataset, task: query.get("task") });
+  return spec;
 }
 
 /** @param {{ spec: Spec, fields: FormField[] }} props */

@@ -1,0 +1,94 @@
+"""Samples of a version of a dataset, served from here because the pages load nothing from elsewhere."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import BaseModel
+
+from include.api.access import require_can_see_runs
+from include.api.addresses import build_api_url
+from include.api.database import open_database
+from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.problems import ProblemError, responses
+from include.datasets.drawing.store import SampleStore
+from include.deployment.connections import open_bucket
+from include.deployment.settings import Settings
+from include.plain_text import escape_controls
+from include.registry.repository import DatasetRepository
+from include.registry.request import REGISTER_DAG
+from include.registry.version import DatasetVersion
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
+
+_BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
+
+
+class Sample(BaseModel):
+    """An image with its labels drawn: its split, its path within the split, href the picture's address."""
+
+    name: str
+    split: str
+    image: str
+    href: str
+
+
+class Samples(BaseModel):
+    """At most twelve images, spread evenly over the splits; empty if none were drawn."""
+
+    samples: list[Sample]
+
+
+def _require_version(name: str, version: VersionNumber) -> DatasetVersion:
+    with open_database() as database:
+        return DatasetRepository(database).require_version(name, version)
+
+
+FoundVersion = Annotated[DatasetVersion, Depends(_require_version)]
+"""The version in the URL; it holds no connection while S3 is waited for."""
+
+
+@router.get("/{name}/versions/{version}/samples", responses=responses(HTTPStatus.NOT_FOUND))
+def list_samples(found: FoundVersion) -> Samples:
+    """List the samples that were drawn when the version was checked."""
+    return Samples(
+        samples=[
+            Sample(
+                name=each.name,
+                split=each.split,
+                image=escape_controls(each.image),
+                href=build_api_url(
+                    "datasets", found.name, "versions", str(found.version), "samples", each.name
+                ),
+            )
+            for each in _open_store().list(found.fingerprint, found.task)
+        ]
+    )
+
+
+@router.get(
+    "/{name}/versions/{version}/samples/{sample}",
+    response_class=Response,
+    responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
+)
+def get_sample(found: FoundVersion, sample: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+    """Return a picture. A browser may cache it, but must revalidate it."""
+    picture = _open_store().fetch(found.fingerprint, found.task, sample, if_none_match)
+    if picture is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, f"sample={sample!r:.80} is not a picture of {found}; list its samples first"
+        )
+    headers = {
+        "ETag": picture.etag,
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if picture.content is None:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(picture.content, headers=headers, media_type="image/jpeg")
+
+
+def _open_store() -> SampleStore:
+    return SampleStore(open_bucket(Settings.from_environment(), interactive=True))

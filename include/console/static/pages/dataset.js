@@ -1,0 +1,89 @@
+// @ts-check
+// One dataset: its versions (?name=), one of them (&version=), or a check that becomes one (&registration=).
+import { html, useState } from "../h.js";
+import { fetchJson, queryString, trainingUrl } from "../api.js";
+import { Note, ProblemNote, useMayStart, When } from "../elements.js";
+import { formatBytes, formatCount } from "../format.js";
+import { usePolled } from "../live.js";
+import { Page, query, show } from "../page.js";
+import { Registration, versionPage } from "../registration.js";
+import { UploadForm } from "../upload-form.js";
+import { VersionView } from "../dataset-version.js";
+
+const name = query.get("name") ?? "";
+const version = query.get("version");
+const registration = query.get("registration");
+const before = query.get("before");
+const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
+
+function Dataset() {
+  // Until the first version is registered there are none to ask for.
+  const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
+  if (!name) {
+    return html`<${Page} tab="datasets" heading="Dataset">
+      <${Note} kind="warning">The address contains no name. <a href="datasets">Show all datasets</a></${Note}>
+    </${Page}>`;
+  }
+  if (version) return html`<${VersionView} name=${name} version=${version} />`;
+  return html`<${Page} tab="datasets" heading=${name} title=${`${name} – Dataset`}
+    lead=${html`<a href="datasets">All datasets</a>`}>
+    ${registration && html`<${Registration} name=${name} runId=${registration} report=${setState} />`}
+    ${state === "registered" && html`<${Versions} />`}
+    ${
+      state === "refused" &&
+      html`<section class="section" aria-labelledby="new"><h2 id="new">Try again</h2>
+      <${UploadForm} name=${name} task=${query.get("task") ?? undefined} /></section>`
+    }
+  </${Page}>`;
+}
+
+function Versions() {
+  const mayStart = useMayStart();
+  /** @type {(signal: AbortSignal) => Promise<Api.DatasetVersionsPage>} */
+  const load = (signal) => fetchJson(trainingUrl(["datasets", name], { before, limit: 50 }), { signal });
+  const { data, problem, again } = usePolled(load, 15);
+  const newest = data?.versions[0];
+  return html`
+    <${ProblemNote} problem=${problem} again=${again} />
+    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    ${data && html`<${Table} versions=${data.versions} />`}
+    ${
+      data?.next &&
+      html`<nav class="pager" aria-label="Pages"><span /><a class="button" rel="next"
+      href=${`dataset${queryString({ name, before: data.next })}`}>Older</a></nav>`
+    }
+    ${
+      mayStart &&
+      newest &&
+      html`<section class="section" aria-labelledby="new"><h2 id="new">New version</h2>
+      <p class="muted">The whole dataset, as it is now. Images that a worker already has are not fetched again.</p>
+      <${UploadForm} name=${name} task=${newest.task} /></section>`
+    }`;
+}
+
+/** @param {{ versions: Api.DatasetSummary[] }} props */
+function Table({ versions }) {
+  return html`<section aria-labelledby="versions"><h2 id="versions">Versions</h2>
+    <div class="scroller" tabindex="0" role="group" aria-label="Table of versions">
+      <table class="datasets" aria-labelledby="versions">
+        <thead><tr>${COLUMNS.map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+        <tbody>${versions.map((each) => html`<${Version} key=${each.version} of=${each} />`)}</tbody>
+      </table></div></section>`;
+}
+
+/** @param {{ of: Api.DatasetSummary }} props */
+function Version({ of }) {
+  const page = versionPage(name, of.version);
+  const earlier = of.version - 1;
+  return html`<tr>
+    <th scope="row" class="number"><a href=${page}>Version ${of.version}</a>
+      ${of.archived_at && html` <small class="muted">archived</small>`}</th>
+    <td class="number">${formatCount(of.train_images)} + ${formatCount(of.val_images)}</td>
+    <td class="number">${formatBytes(of.size)}</td>
+    <td><${When} at=${of.created_at} />${of.created_by && html` <small class="muted">by ${of.created_by}</small>`}</td>
+    <td class="reason">${of.note ?? "–"}</td>
+    <td>${earlier > 0 && html`<a href=${`${page}&base=${earlier}`}>Difference to version ${earlier}</a>`}</td>
+  </tr>`;
+}
+
+show(Dataset);

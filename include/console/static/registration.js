@@ -1,0 +1,56 @@
+// @ts-check
+// A check of a dataset that becomes a version: followed until it has ended.
+import { html, useEffect } from "./h.js";
+import { fetchJson, trainingUrl } from "./api.js";
+import { Lines, Note, ProblemNote } from "./elements.js";
+import { usePolled } from "./live.js";
+import { AirflowLink, runPage } from "./outside.js";
+
+/** @type {Record<string, string>} */
+const STEPS = {
+  queued: "Waiting for a worker.",
+  checking: "Every image and label is being checked.",
+};
+
+/**
+ * @param {object} props
+ * @param {string} props.name of the dataset
+ * @param {string} props.runId
+ * @param {(state: Api.RegistrationState) => void} props.report receives the state when it changes
+ */
+export function Registration({ name, runId, report }) {
+  /** @type {(signal: AbortSignal) => Promise<Api.DatasetRegistration>} */
+  const load = (signal) => fetchJson(trainingUrl(["datasets", name, "registrations", runId]), { signal });
+  const { data, problem, again } = usePolled(load, ({ state }) => (state in STEPS ? 2 : null));
+  useEffect(() => {
+    if (data) report(data.state);
+  }, [data?.state]);
+  const run = html`<${AirflowLink} href=${runPage("register_dataset", runId)}>Airflow run</${AirflowLink}>`;
+  if (!data) {
+    return problem
+      ? html`<${ProblemNote} problem=${problem} again=${again} />`
+      : html`<div class="loading" role="status">Loading…</div>`;
+  }
+  if (data.state === "registered") {
+    const page = versionPage(name, data.version ?? 1);
+    const said = data.created === false ? "The content is the same, so there is no new version." : "";
+    return html`<${Note} kind="success" title=${`${name} version ${data.version} is registered`}>
+      <p>The check found no error. ${said}</p>
+      <a class="button primary" href=${page}>Show version ${data.version}</a></${Note}>`;
+  }
+  if (data.state === "refused") {
+    return html`<${Note} kind="failed" title="The dataset was refused">
+      <${Lines} text=${data.error ?? "The run ended without a reason; its log says why."} name="the error" />
+      <p>${run}</p></${Note}>`;
+  }
+  return html`<${Note} title=${`Checking ${name}`}>
+    <p role="status">${STEPS[data.state]} This page follows it; you may leave it.</p><p>${run}</p></${Note}>`;
+}
+
+/**
+ * @param {string} name
+ * @param {number} version
+ */
+export function versionPage(name, version) {
+  return `dataset?name=${encodeURIComponent(name)}&version=${version}`;
+}

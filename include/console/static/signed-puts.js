@@ -1,0 +1,95 @@
+// @ts-check
+// PUTs of single parts by links that the API signs, repeated after interruptions.
+import { fetchJson, Problem, trainingUrl } from "./api.js";
+
+const MOST_ATTEMPTS = 6;
+/** Answers of S3 after which another link or a moment helps. */
+const PASSING = new Set([0, 403, 408, 429, 500, 502, 503, 504]);
+
+/** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */
+
+/**
+ * Links for pieces, in the same order.
+ * @param {string} uploadId
+ * @param {Piece[]} pieces
+ * @param {AbortSignal} signal
+ * @returns {Promise<Api.SignedPart[]>}
+ */
+export async function sign(uploadId, pieces, signal) {
+  const body = { parts: pieces.map(({ file, part }) => ({ file, part })) };
+  /** @type {Api.SignedParts} */
+  const { links } = await fetchJson(trainingUrl(["uploads", uploadId, "parts"]), { method: "POST", body, signal });
+  return links;
+}
+
+/**
+ * Send a piece, and after an interruption again, with a new link.
+ * @param {string} uploadId
+ * @param {Piece} piece
+ * @param {Api.SignedPart} link
+ * @param {(sent: number) => void} progress
+ * @param {AbortSignal} signal
+ */
+export async function sendPiece(uploadId, piece, link, progress, signal) {
+  for (let attempt = 1, current = link; ; attempt += 1) {
+    const status = await put(current, piece.bytes, progress, signal);
+    if ((status >= 200 && status < 300) || status === 412) return; // 412: it has arrived already.
+    if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
+    await pause(2 ** attempt * 250, signal);
+    [current] = await sign(uploadId, [piece], signal);
+  }
+}
+
+/**
+ * PUT a piece and return the status of the answer; 0: there was none, or the browser does not show it to this page.
+ * @param {Api.SignedPart} link
+ * @param {Blob} bytes
+ * @param {(sent: number) => void} progress
+ * @param {AbortSignal} signal
+ * @returns {Promise<number>}
+ */
+function put({ url, headers }, bytes, progress, signal) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const request = new XMLHttpRequest(); // Unlike this, `fetch` does not report progress.
+    const abort = () => request.abort();
+    signal.addEventListener("abort", abort, { once: true });
+    request.open("PUT", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", ({ loaded }) => progress(loaded));
+    request.addEventListener("abort", () => reject(signal.reason));
+    request.addEventListener("loadend", () => {
+      signal.removeEventListener("abort", abort);
+      resolve(request.status);
+    });
+    request.send(bytes);
+  });
+}
+
+/**
+ * @param {number} milliseconds
+ * @param {AbortSignal} signal
+ */
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+  });
+}
+
+/**
+ * @param {number} status
+ * @param {string} url
+ */
+function refusal(status, url) {
+  const { origin } = new URL(url);
+  const cause = status
+    ? `S3 at ${origin} responded with ${status}.`
+    : `This browser gets no answer from S3 at ${origin}: either it cannot be reached from here, or the bucket’s CORS
+      rules do not allow PUT from ${location.origin} (docs/deployment.md).`;
+  return new Problem(status, `${cause.replace(/\s+/g, " ")} Choose the same files again to continue where it stopped.`);
+}

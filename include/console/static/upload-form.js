@@ -1,0 +1,181 @@
+// @ts-check
+// The form that uploads a dataset and has it checked: a .zip, or a folder, dropped or chosen.
+/** @import { Problem } from "./api.js" */
+/** @import { LocalFile } from "./dropped-files.js" */
+/** @import { InputChange } from "./h.js" */
+import { html, useEffect, useRef, useState } from "./h.js";
+import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { filesOfDrop, filesOfInput } from "./dropped-files.js";
+import { Note, ProblemNote } from "./elements.js";
+import { formatBytes, formatCount } from "./format.js";
+import { useForm } from "./parameters.js";
+import { uploadDataset } from "./upload.js";
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+/**
+ * @typedef {{ step: "none" }
+ *   | { step: "sending", sent: number, total: number }
+ *   | { step: "refused", problem: Problem }} UploadState
+ */
+
+/**
+ * @param {object} props
+ * @param {string} [props.name] of the dataset that gets a new version; without it the person names a new one
+ * @param {string} [props.task] what its other versions are for
+ */
+export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
+  const [name, setName] = useState(fixedName ?? "");
+  const [task, setTask] = useState(usualTask);
+  const [note, setNote] = useState("");
+  const [files, setFiles] = useState(/** @type {LocalFile[]} */ ([]));
+  const [missing, setMissing] = useState("");
+  const { upload, send, cancel } = useUpload();
+  const busy = upload.step === "sending";
+  const take = (/** @type {LocalFile[]} */ taken) => {
+    setFiles(taken);
+    setMissing(taken.length ? "" : "There is nothing to upload: the folder contains only hidden files.");
+    if (!name && taken.length === 1) setName(nameOf(taken[0]));
+  };
+  const submit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    const problem = problemOf(name, files);
+    setMissing(problem);
+    if (!problem) send(files, { name, task, note });
+  };
+  const text = (/** @type {(value: string) => void} */ set) => (/** @type {InputChange} */ event) =>
+    set(event.currentTarget.value);
+  return html`<form class="upload" noValidate onSubmit=${submit}>
+    <${Choice} files=${files} take=${take} busy=${busy} />
+    <div class="upload-fields">
+      ${
+        !fixedName &&
+        html`<label class="field"><span>Name</span><input name="name" value=${name} disabled=${busy} autocomplete="off"
+        spellcheck=${false} autocapitalize="off" onInput=${text(setName)} /></label>`
+      }
+      <${TaskField} task=${task} set=${setTask} disabled=${busy} />
+      <label class="field"><span>Note</span><input name="note" value=${note} disabled=${busy} autocomplete="off"
+        placeholder="what is in it, or what has changed" maxlength="1000" onInput=${text(setNote)} /></label>
+      <button class="button primary" disabled=${busy}>Upload and check</button>
+    </div>
+    ${missing && html`<p class="error" role="alert">${missing}</p>`}
+    <${Progress} upload=${upload} cancel=${cancel} />
+  </form>`;
+}
+
+/** Sending, and then leaving for the page that shows the check. */
+function useUpload() {
+  const [upload, setUpload] = useState(/** @type {UploadState} */ ({ step: "none" }));
+  const stop = useRef(/** @type {AbortController | null} */ (null));
+  useEffect(() => {
+    const warn = (/** @type {BeforeUnloadEvent} */ event) => stop.current && event.preventDefault();
+    window.addEventListener("beforeunload", warn);
+    return () => {
+      window.removeEventListener("beforeunload", warn);
+      stop.current?.abort();
+    };
+  }, []);
+  /** @type {(files: LocalFile[], wanted: { name: string, task: string, note: string }) => Promise<void>} */
+  const send = async (files, { name, task, note }) => {
+    const own = new AbortController();
+    stop.current = own;
+    try {
+      const report = (/** @type {number} */ sent, /** @type {number} */ total) =>
+        own.signal.aborted || setUpload({ step: "sending", sent, total });
+      const source = await uploadDataset(files, report, own.signal);
+      const body = { source, task, note: note.trim() || null };
+      const url = trainingUrl(["datasets", name, "versions"]);
+      /** @type {Api.RegistrationStarted} */
+      const { run_id: registration } = await fetchJson(url, { method: "POST", body });
+      stop.current = null;
+      location.assign(`dataset${queryString({ name, registration, task })}`);
+    } catch (problem) {
+      const paused = own.signal.aborted;
+      stop.current = null;
+      setUpload(paused ? { step: "none" } : { step: "refused", problem: /** @type {Problem} */ (problem) });
+    }
+  };
+  return { upload, send, cancel: () => stop.current?.abort() };
+}
+
+/** @param {{ files: LocalFile[], take: (files: LocalFile[]) => void, busy: boolean }} props */
+function Choice({ files, take, busy }) {
+  const [over, setOver] = useState(false);
+  const zip = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const folder = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const onDrop = async (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    setOver(false);
+    if (event.dataTransfer && !busy) take(await filesOfDrop(event.dataTransfer));
+  };
+  const onDragOver = (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    setOver(true);
+  };
+  const onChange = (/** @type {InputChange} */ { currentTarget }) => {
+    if (currentTarget.files?.length) take(filesOfInput(currentTarget.files));
+    currentTarget.value = ""; // The same file may be chosen again.
+  };
+  /** @type {(label: string, input: { current: HTMLInputElement | null }) => unknown} */
+  const choose = (label, input) =>
+    html`<button type="button" class="button" disabled=${busy} onClick=${() => input.current?.click()}>
+      ${label}</button>`;
+  const total = files.reduce((sum, { file }) => sum + file.size, 0);
+  const what = files.length === 1 ? files[0].path : `${formatCount(files.length)} files`;
+  return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}
+      onDrop=${onDrop}>
+    <input ref=${zip} type="file" accept=".zip,.ndjson" hidden aria-label="Dataset file" onChange=${onChange} />
+    <input ref=${folder} type="file" webkitdirectory hidden aria-label="Dataset folder" onChange=${onChange} />
+    ${choose("Choose a .zip", zip)} ${choose("Choose a folder", folder)}
+    <span class="muted" role="status">${files.length ? `${what}, ${formatBytes(total)}` : "or drop one here"}</span>
+  </div>`;
+}
+
+/** @param {{ task: string, set: (task: string) => void, disabled: boolean }} props */
+function TaskField({ task, set, disabled }) {
+  const { fields } = useForm();
+  const tasks = fields.find(({ name }) => name === "task")?.schema.enum?.filter(Boolean) ?? [task];
+  const onChange = (/** @type {Event & { currentTarget: HTMLSelectElement }} */ event) =>
+    set(event.currentTarget.value);
+  return html`<label class="field"><span>Task</span><select name="task" disabled=${disabled} onChange=${onChange}>
+    ${tasks.map((each) => html`<option value=${each} selected=${each === task}>${each}</option>`)}
+  </select></label>`;
+}
+
+/** @param {{ upload: UploadState, cancel: () => void }} props */
+function Progress({ upload, cancel }) {
+  if (upload.step === "refused") return html`<${ProblemNote} problem=${upload.problem} />`;
+  if (upload.step === "none") return null;
+  const { sent, total } = upload;
+  const percent = total ? Math.floor((sent / total) * 100) : 100;
+  return html`<${Note}>
+    <p>Uploading: ${percent} % of ${formatBytes(total)}. If it is interrupted, choose the same files again to
+      continue.</p>
+    <progress max="100" value=${percent} aria-label="Upload" />
+    <button type="button" class="button small" onClick=${cancel}>Pause</button>
+  </${Note}>`;
+}
+
+/**
+ * What is still missing, in a sentence; empty: nothing.
+ * @param {string} name
+ * @param {LocalFile[]} files
+ */
+function problemOf(name, files) {
+  if (!files.length) return "Choose a .zip or a folder first.";
+  if (NAME.test(name) && name !== "digits") return "";
+  return "Enter a name: letters, digits, “.”, “_” or “-”, beginning with a letter or a digit; “digits” is taken.";
+}
+
+/** @param {LocalFile} file */
+function nameOf({ path }) {
+  const stem =
+    path
+      .split("/")
+      .at(-1)
+      ?.replace(/\.\w+$/, "") ?? "";
+  return stem
+    .replace(/[^A-Za-z0-9._-]+/g, "-")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .slice(0, 128);
+}

@@ -1,0 +1,180 @@
+// @ts-check
+// Sending files straight to S3 by signed links, in parts: an interrupted upload goes on with what is missing.
+/** @import { LocalFile } from "./dropped-files.js" */
+/** @import { Piece } from "./signed-puts.js" */
+import { fetchJson, Problem, trainingUrl } from "./api.js";
+import { sendPiece, sign } from "./signed-puts.js";
+
+const AT_ONCE = 4;
+const SIGNED_AT_ONCE = 100;
+/** Links are valid for an hour: what is signed at once must be sent by then, even over a slow line. */
+const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
+
+/** @typedef {(sent: number, total: number) => void} Report receives numbers of bytes */
+
+/**
+ * Send the files, and return the value for `dataset`. Raises Problem, and AbortError once `signal` is aborted.
+ * @param {LocalFile[]} files
+ * @param {Report} report
+ * @param {AbortSignal} signal
+ * @returns {Promise<string>}
+ */
+export async function uploadDataset(files, report, signal) {
+  const key = `upload:${digestOf(files)}`;
+  let state = await beginOrContinue(files, key, signal);
+  for (let round = 0; state.source === null; round += 1) {
+    await sendPieces(state.upload_id, piecesOf(files, state), sizeOf(files), report, signal);
+    const path = ["uploads", state.upload_id];
+    try {
+      const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
+      state = { ...state, source: answer.source };
+    } catch (problem) {
+      // S3 lacks what was sent: send it again, but not for ever.
+      if (!(problem instanceof Problem) || problem.status !== 409 || round > 1) throw problem;
+      state = await fetchJson(trainingUrl(path), { signal });
+    }
+  }
+  remember(key, null);
+  return state.source;
+}
+
+/**
+ * The upload of these very files that this browser began earlier, or a new one.
+ * @param {LocalFile[]} files
+ * @param {string} key
+ * @param {AbortSignal} signal
+ * @returns {Promise<Api.UploadState>}
+ */
+async function beginOrContinue(files, key, signal) {
+  const known = recall(key);
+  if (known) {
+    try {
+      /** @type {Api.UploadState} */
+      const state = await fetchJson(trainingUrl(["uploads", known]), { signal });
+      if (files.every(({ path }, index) => state.files[index]?.path === path)) return state;
+    } catch (problem) {
+      if (!(problem instanceof Problem) || ![403, 404].includes(problem.status)) throw problem;
+    }
+  }
+  const announced = files.map(({ path, file }) => ({ path, size: file.size }));
+  /** @type {Api.UploadState} */
+  const begun = await fetchJson(trainingUrl(["uploads"]), { method: "POST", body: { files: announced }, signal });
+  remember(key, begun.upload_id);
+  return begun;
+}
+
+/**
+ * What is not in S3 yet.
+ * @param {LocalFile[]} files in the order in which they were announced
+ * @param {Api.UploadState} state
+ * @returns {Piece[]}
+ */
+function piecesOf(files, state) {
+  return state.files.flatMap(({ parts, part_size: size, arrived }, index) => {
+    const here = new Set(arrived);
+    const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !here.has(number));
+    return numbers.map((part) => ({
+      file: index,
+      part,
+      bytes: files[index].file.slice((part - 1) * size, part * size),
+    }));
+  });
+}
+
+/**
+ * @param {string} uploadId
+ * @param {Piece[]} pieces
+ * @param {number} total bytes of all files
+ * @param {Report} report
+ * @param {AbortSignal} signal
+ */
+async function sendPieces(uploadId, pieces, total, report, signal) {
+  let done = total - pieces.reduce((sum, { bytes }) => sum + bytes.size, 0);
+  /** @type {Map<Piece, number>} */
+  const onTheWay = new Map();
+  const tell = () => report(done + [...onTheWay.values()].reduce((sum, sent) => sum + sent, 0), total);
+  tell();
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const send = async (/** @type {Piece} */ piece, /** @type {Api.SignedPart} */ link) => {
+    const progress = (/** @type {number} */ sent) => {
+      onTheWay.set(piece, sent);
+      tell();
+    };
+    await sendPiece(uploadId, piece, link, progress, either);
+    onTheWay.delete(piece);
+    done += piece.bytes.size;
+    tell();
+  };
+  let next = 0;
+  while (next < pieces.length) {
+    const batch = nextBatch(pieces, next);
+    next += batch.length;
+    const links = await sign(uploadId, batch, either);
+    const waiting = batch.map((piece, index) => /** @type {const} */ ([piece, links[index]]));
+    const worker = async () => {
+      for (let one = waiting.shift(); one; one = waiting.shift()) await send(...one);
+    };
+    try {
+      await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    } finally {
+      if (waiting.length) stop.abort(); // One has failed for good, so the others need not go on.
+    }
+  }
+}
+
+/**
+ * @param {Piece[]} pieces
+ * @param {number} start
+ */
+function nextBatch(pieces, start) {
+  let bytes = 0;
+  let end = start;
+  while (end < pieces.length && end - start < SIGNED_AT_ONCE && (end === start || bytes < BYTES_SIGNED_AT_ONCE)) {
+    bytes += pieces[end].bytes.size;
+    end += 1;
+  }
+  return pieces.slice(start, end);
+}
+
+/** @param {LocalFile[]} files */
+function sizeOf(files) {
+  return files.reduce((sum, { file }) => sum + file.size, 0);
+}
+
+/**
+ * Names these files in this browser's memory: the same ones, unchanged, continue their upload.
+ * @param {LocalFile[]} files
+ */
+function digestOf(files) {
+  let [one, other] = [0xdeadbeef, 0x41c6ce57];
+  const text = files.map(({ path, file }) => `${path}\n${file.size}\n${file.lastModified}`).join("\n");
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    one = Math.imul(one ^ code, 2654435761);
+    other = Math.imul(other ^ code, 1597334677);
+  }
+  return `${files.length}-${(one >>> 0).toString(16)}${(other >>> 0).toString(16)}`;
+}
+
+/** @param {string} key */
+function recall(key) {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null; // storage is switched off
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {string | null} value null: forget it
+ */
+function remember(key, value) {
+  try {
+    if (value === null) localStorage.removeItem(key);
+    else localStorage.setItem(key, value);
+  } catch {
+    // Without storage an upload still works, and begins anew after a reload.
+  }
+}

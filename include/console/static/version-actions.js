@@ -1,0 +1,71 @@
+// @ts-check
+// What can be done with a version of a dataset. Viewers do not see it, and the server would refuse it anyway.
+/** @import { Problem } from "./api.js" */
+import { html, useState } from "./h.js";
+import { fetchJson, queryString, trainingUrl } from "./api.js";
+
+/**
+ * @typedef {object} VersionProps
+ * @property {Api.DatasetVersionResponse} version
+ * @property {() => void} changed loads the version again
+ * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
+ */
+
+/** @param {VersionProps} props */
+export function VersionActions({ version, changed, report }) {
+  const { name, version: number, task } = version;
+  const start = `start${queryString({ dataset: `${name}@${number}`, task })}`;
+  return html`<a class="button primary" href=${start}>Train on this version</a>
+    <a class="button" href=${`dataset${queryString({ name })}#new`}>New version</a>
+    <${Archive} version=${version} changed=${changed} report=${report} />
+    <${Delete} version=${version} report=${report} />`;
+}
+
+/** @param {VersionProps} props */
+function Archive({ version, changed, report }) {
+  const [busy, setBusy] = useState(false);
+  const archived = version.archived_at !== null;
+  const change = async () => {
+    setBusy(true);
+    try {
+      const action = archived ? "restore" : "archive";
+      const url = trainingUrl(["datasets", version.name, "versions", String(version.version), action]);
+      await fetchJson(url, { method: "POST" });
+      report(null);
+      changed();
+    } catch (problem) {
+      report(/** @type {Problem} */ (problem));
+    }
+    setBusy(false);
+  };
+  const title = archived ? "List it again" : "Hide it from the list; nothing is deleted";
+  return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
+    ${archived ? "Restore" : "Archive"}</button>`;
+}
+
+/**
+ * Asks first, because deleting cannot be undone.
+ * @param {Omit<VersionProps, "changed">} props
+ */
+function Delete({ version: { name, version }, report }) {
+  const [step, setStep] = useState(/** @type {"closed" | "asking" | "deleting"} */ ("closed"));
+  const remove = async () => {
+    setStep("deleting");
+    try {
+      await fetchJson(trainingUrl(["datasets", name, "versions", String(version)]), { method: "DELETE" });
+      location.assign(`dataset${queryString({ name })}`);
+    } catch (problem) {
+      report(/** @type {Problem} */ (problem));
+      setStep("closed");
+    }
+  };
+  if (step === "closed") {
+    return html`<button type="button" class="button quiet" onClick=${() => setStep("asking")}>Delete</button>`;
+  }
+  return html`<span class="confirm" role="group" aria-label="Delete this version">
+    <span>This deletes version ${version} and the uploaded files that only it uses. It cannot be undone.</span>
+    <button type="button" class="button danger" disabled=${step === "deleting"} onClick=${remove}>
+      Delete permanently</button>
+    <button type="button" class="button quiet" onClick=${() => setStep("closed")}>Keep it</button>
+  </span>`;
+}

@@ -1,0 +1,132 @@
+"""Files go from the browser straight to S3, and an interrupted upload goes on with what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Request, Route, expect
+
+from include.deployment.settings import DEFAULT_BUCKET
+from include.limits import UPLOAD_PART
+from include.schema.migrations import apply
+from include.stack.local import Stack
+from tests.support import platforms
+from tests.support.browsing import Visitors
+
+pytestmark = pytest.mark.timeout(600)
+
+_SLOW = 120_000.0
+"""Milliseconds for 32 MiB on a busy machine."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tables(api_stack: Stack) -> None:
+    apply(platforms.engine(api_stack.training_db_url))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A file that is sent in three parts; whether it is a zip is not looked at before it has arrived."""
+    file = tmp_path / "large.zip"
+    file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
+    return file
+
+
+def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
+    visit: Visitors, api_stack: Stack, large: Path
+) -> None:
+    visitor = visit()
+    page = visitor.open("datasets")
+    sent: list[str] = []
+
+    def hold(route: Route) -> None:
+        """Let the first part pass, and never answer the others."""
+        if "partNumber=1&" in route.request.url:
+            route.continue_()
+
+    def note(request: Request) -> None:
+        if request.method == "PUT":
+            sent.append(request.url.partition("partNumber=")[2].partition("&")[0])
+
+    page.route(f"{api_stack.s3.endpoint_url}/**", hold)
+    page.get_by_label("Dataset file").set_input_files(large)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("large")
+    arrives = page.expect_response(lambda each: "partNumber=1&" in each.url and each.ok, timeout=_SLOW)
+    with arrives:
+        page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_role("progressbar", name="Upload")).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    page.unroute_all()
+    page.on("request", note)
+
+    page.get_by_label("Dataset file").set_input_files(large)
+    ends = page.expect_response(lambda each: each.url.endswith("/complete"), timeout=_SLOW)
+    with ends as completed:
+        page.get_by_role("button", name="Upload and check").click()
+    assert completed.value.status == 200
+    assert sorted(sent) == ["2", "3"]
+    key = completed.value.json()["source"].removeprefix(f"s3://{DEFAULT_BUCKET}/")
+    client = api_stack.s3.client()
+    assert client.get_object(Bucket=DEFAULT_BUCKET, Key=key)["Body"].read() == large.read_bytes()
+
+
+def test_a_folder_is_sent_without_what_is_never_trained_on(
+    visit: Visitors, api_stack: Stack, tmp_path: Path
+) -> None:
+    folder = tmp_path / "signs"
+    for path in ("data.yaml", ".DS_Store", "images/train/1.jpg", "labels/train.cache", ".git/config"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(path.encode())
+    page = visit().open("datasets")
+    page.get_by_label("Dataset folder").set_input_files(folder)
+    expect(page.get_by_text("2 files")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("uploads-folder")
+    ends = page.expect_response(lambda each: each.url.endswith("/complete"), timeout=_SLOW)
+    with ends as completed:
+        page.get_by_role("button", name="Upload and check").click()
+    prefix = completed.value.json()["source"].removeprefix(f"s3://{DEFAULT_BUCKET}/")
+    stored = api_stack.s3.client().list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=prefix)["Contents"]
+    names = {item["Key"].removeprefix(prefix) for item in stored}
+    assert names == {".upload.json", "data.yaml", "images/train/1.jpg"}
+
+
+def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Path) -> None:
+    page = visit().open("datasets")
+    page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_role("alert")).to_have_text("Choose a .zip or a folder first.")
+    page.get_by_label("Dataset file").set_input_files(large)
+    page.get_by_label("Name", exact=True).fill("../x")
+    page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_role("alert")).to_contain_text("Enter a name")
+
+
+def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(
+    visit: Visitors, api_stack: Stack, tmp_path: Path
+) -> None:
+    """What the browser shows the page where the bucket does not allow it: nothing but that it failed."""
+    visitor = visit()
+    page = visitor.open("datasets")
+    file = tmp_path / "small.zip"
+    file.write_bytes(b"PK")
+    page.route(f"{api_stack.s3.endpoint_url}/**", lambda route: route.abort("failed"))
+    page.clock.install()
+    page.get_by_label("Dataset file").set_input_files(file)
+    with visitor.outage():
+        page.get_by_role("button", name="Upload and check").click()
+        alert = page.get_by_text("CORS rules do not allow PUT from")
+        for _ in range(60):
+            page.clock.run_for(2000)
+            page.wait_for_timeout(50)
+            if alert.is_visible():
+                break
+        expect(alert).to_be_visible()
+    page.unroute_all()
+
+
+def test_a_viewer_sees_the_datasets_and_uploads_none(visit: Visitors) -> None:
+    page = visit("viewer").open("datasets")
+    expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()
+    expect(page.get_by_role("heading", name="No datasets yet")).to_be_visible()
+    expect(page.get_by_role("button", name="Upload and check")).to_have_count(0)
