@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu gpu-wheels demo docs resume pretrained up down status env logs test test-long soak lint lock screenshots setup setup-dev there
+.PHONY: help bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down status env logs test test-long soak lint lock screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ up: setup ## start PostgreSQL, S3 and Airflow
 pretrained: there ## store a file of pretrained weights for all jobs: make pretrained FILE=yolo26n.pt
 	@test -n "$(FILE)" || { echo "Say which file: make pretrained FILE=<path of a .pt>" >&2; exit 1; }
 	@$(STACK) pretrained "$(FILE)"
+
+dataset: there ## upload a dataset and register it as a version: make dataset FILE=mine.zip NAME=mine TASK=detect
+	@test -n "$(FILE)" && test -n "$(NAME)" || { echo "Say which file, and the dataset's name: make dataset FILE=<a .zip or a folder> NAME=<name> [TASK=detect]" >&2; exit 1; }
+	@$(STACK) dataset "$(FILE)" "$(NAME)" "$(or $(TASK),detect)"
 
 down: there ## stop them; the data stays in .stack/
 	@$(STACK) down

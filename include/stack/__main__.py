@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from include.plain_text import escape_controls
+from include.stack.datasets import upload_dataset
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
 from include.stack.local import STATE, Stack
@@ -47,6 +48,10 @@ def _arguments() -> argparse.Namespace:
     continued.add_argument("epochs", type=int, help="total number of epochs")
     weights = commands.add_parser("pretrained", help="store a file of pretrained weights in the bucket")
     weights.add_argument("file", type=Path, help="a .pt file of Ultralytics, such as yolo26n.pt")
+    dataset = commands.add_parser("dataset", help="upload a dataset and register it as a version")
+    dataset.add_argument("file", type=Path, help="a .zip, or a folder")
+    dataset.add_argument("name", help="the dataset's name; a known one gets another version")
+    dataset.add_argument("task", help="the task that it is for, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop them; the data are kept")
     commands.add_parser("status", help="show which services run, and where")
@@ -87,6 +92,8 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
             _logs(stack)
         case "pretrained":
             store_weights(stack, steps, arguments.file)
+        case "dataset":
+            upload_dataset(stack, steps, arguments.file, arguments.name, arguments.task)
 
 
 def _status(stack: Stack, steps: Steps) -> None:

@@ -1,4 +1,4 @@
-"""A client for the parts of Airflow's public REST API that the demo needs."""
+"""A client for Airflow's public REST API, as far as the demo needs it, and for the training API."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import requests
 from include.stack.errors import StackError
 
 SECONDS = 30
+TRAINING_API = "/training/api/v1"
+"""PREFIX of include/api/app.py, which imports all of Airflow."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class AirflowApi:
         content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
         return [line for event in content for line in _lines(event)]
 
+    def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the training API. Raises StackError with the sentence of the problem that it answers with."""
+        answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
+        content: dict[str, Any] = answer.json() if answer.content else {}
+        if not answer.ok:
+            raise StackError(str(content.get("detail", answer.text)))
+        return content
+
     @cached_property
     def _session(self) -> requests.Session:
         session = requests.Session()
@@ -79,15 +89,18 @@ class AirflowApi:
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, accept: set[int] | None = None
     ) -> requests.Response:
+        answer = self._request(method, f"{self.url}/api/v2/{path}", body)
+        if not answer.ok and answer.status_code not in (accept or set()):
+            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text}")
+        return answer
+
+    def _request(self, method: str, url: str, body: dict[str, Any] | None) -> requests.Response:
         try:
-            answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=SECONDS)
+            return self._session.request(method, url, json=body, timeout=SECONDS)
         except requests.RequestException as error:
             raise StackError(
                 f"Airflow at {self.url} is not responding. See `make status` and `make logs`."
             ) from error
-        if not answer.ok and answer.status_code not in (accept or set()):
-            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text}")
-        return answer
 
 
 def _lines(event: Any) -> list[str]:

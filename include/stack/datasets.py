@@ -1,0 +1,141 @@
+"""Uploads a dataset to the local stack and has it checked, over the same API as the console."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import requests
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from include.console import PREFIX
+from include.datasets.names import is_ignored
+from include.deployment.settings import DEFAULT_BUCKET
+from include.limits import UPLOAD_LINKS
+from include.registry.request import RegisterRequest
+from include.request import RequestRefused
+from include.stack.errors import StackError
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+    from include.stack.steps import Steps
+
+_AT_ONCE = 4
+_SECONDS = 120
+_POLL_SECONDS = 1.0
+_ATTEMPTS = 4
+_ARRIVED = {requests.codes.ok, requests.codes.precondition_failed}
+"""412: an earlier attempt, whose answer was lost, has stored the file."""
+
+
+def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: str) -> None:
+    """Upload a .zip or a folder as the next version of dataset `name`, and wait for its check.
+
+    Raises StackError with the reason if it is refused.
+    """
+    if not stack.running():
+        raise StackError("The stack is not running. Start it with `make up`.")
+    try:
+        RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
+    except RequestRefused as refusal:
+        raise StackError(str(refusal)) from None
+    files = _find_files(source)
+    announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
+    upload = stack.api.training("POST", "uploads", {"files": announced})
+    address = f"uploads/{upload['upload_id']}"
+    with steps.step(f"Upload {source}", spinner=False):
+        _send(stack, steps, address, upload["files"], list(files.values()))
+        data = stack.api.training("POST", f"{address}/complete")["source"]
+    with steps.step(f"Check every image and label of {name}") as step:
+        body = {"source": data, "task": task, "note": None}
+        run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
+        version = _wait_for_version(stack, name, run_id)
+        step.result = f"version {version}"
+    steps.say(
+        f"Look at it:   {stack.url}/plugin/trainings{PREFIX}/dataset?name={quote(name)}&version={version}"
+    )
+    steps.say(f"Train on it:  dataset={name}@{version}, or {name} for its newest version")
+
+
+def _find_files(source: Path) -> dict[str, Path]:
+    """Return the files to send, by their path within the dataset."""
+    if source.is_file():
+        return {source.name: source}
+    if not source.is_dir():
+        raise StackError(f"{source} does not exist.")
+    found = {path.relative_to(source): path for path in sorted(source.rglob("*")) if path.is_file()}
+    return {path.as_posix(): file for path, file in found.items() if not is_ignored(path.parts)}
+
+
+def _send(
+    stack: Stack, steps: Steps, address: str, announced: list[dict[str, Any]], files: list[Path]
+) -> None:
+    """Send all parts, some at a time, with a bar on a terminal."""
+    parts = [
+        {"file": index, "part": number}
+        for index, file in enumerate(announced)
+        for number in range(1, file["parts"] + 1)
+    ]
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    total = sum(file["size"] for file in announced)
+    with (
+        Progress(*columns, console=steps.console, transient=True) as progress,
+        ThreadPoolExecutor(_AT_ONCE) as threads,
+    ):
+        bar = progress.add_task("upload", total=total)
+
+        def send(link: dict[str, Any]) -> None:
+            size = announced[link["file"]]["part_size"]
+            sent = _send_part(link, files[link["file"]], size)
+            progress.advance(bar, sent)
+
+        for batch in _batches(parts):
+            links = stack.api.training("POST", f"{address}/parts", {"parts": batch})["links"]
+            list(threads.map(send, links))
+
+
+def _batches(parts: list[dict[str, int]]) -> Iterator[list[dict[str, int]]]:
+    for start in range(0, len(parts), UPLOAD_LINKS):
+        yield parts[start : start + UPLOAD_LINKS]
+
+
+def _send_part(link: dict[str, Any], file: Path, size: int) -> int:
+    """PUT one part to S3, and return its bytes. Raises StackError if S3 refuses it again and again."""
+    with file.open("rb") as opened:
+        opened.seek((link["part"] - 1) * size)
+        content = opened.read(size)
+    reason = ""
+    with requests.Session() as session:
+        # A proxy from the environment cannot reach this machine's loopback interface.
+        session.trust_env = False
+        for attempt in range(_ATTEMPTS):
+            time.sleep(attempt)
+            try:
+                answer = session.put(link["url"], data=content, headers=link["headers"], timeout=_SECONDS)
+            except requests.RequestException as error:
+                reason = type(error).__name__
+                continue
+            if answer.status_code in _ARRIVED:
+                return len(content)
+            reason = f"HTTP {answer.status_code}"
+    raise StackError(
+        f"S3 did not store part {link['part']} of {file} ({reason}). See `make status` and `make logs`, then "
+        "try again."
+    )
+
+
+def _wait_for_version(stack: Stack, name: str, run_id: str) -> int:
+    """Return the version that the run registers. Raises StackError with the reason for a refusal."""
+    path = f"datasets/{quote(name, safe='')}/registrations/{quote(run_id, safe='')}"
+    while True:
+        found = stack.api.training("GET", path)
+        if found["state"] == "registered":
+            version: int = found["version"]
+            return version
+        if found["state"] == "refused":
+            raise StackError(f"The dataset was refused: {found['error'] or 'the log of the run says why'}")
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,66 @@
+"""`make dataset` uploads a zip or a folder and registers it, or says why not."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from include.stack.datasets import upload_dataset
+from include.stack.errors import StackError
+from include.stack.local import Stack
+from include.stack.steps import Steps, quiet
+from tests.support.airflow_client import Airflow
+from tests.support.tiny_datasets import build
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_folder_and_then_a_zip_become_versions(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> None:
+    folder = tmp_path / "signs"
+    build("detect", folder)
+    (folder / ".DS_Store").write_bytes(b"x")
+    said = Console(file=io.StringIO(), width=200)
+    upload_dataset(airflow_stack, Steps(said), folder, "by-make", "detect")
+    build("detect", folder, train=9)
+    packed = Path(shutil.make_archive(str(tmp_path / "signs"), "zip", folder))
+    upload_dataset(airflow_stack, Steps(said), packed, "by-make", "detect")
+    lines = said.file.getvalue()  # type: ignore[attr-defined]
+    assert "dataset=by-make@1" in lines
+    assert "dataset=by-make@2" in lines
+    assert f"{airflow_stack.url}/plugin/trainings/training/console/dataset?name=by-make&version=2" in lines
+
+
+def test_data_that_the_check_refuses_are_refused_with_its_reason(
+    airflow_stack: Stack, api: Airflow, tmp_path: Path
+) -> None:
+    build("detect", tmp_path / "bad")
+    (tmp_path / "bad/labels/train/3.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(StackError, match=r"The dataset was refused: (?s:.*)class 7"):
+        upload_dataset(airflow_stack, quiet(), tmp_path / "bad", "by-make-bad", "detect")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "sentence"),
+    [
+        ("absent.zip", "x", "does not exist"),
+        ("one.jpg", "x", "alone is not a dataset"),
+        ("one.zip", "../x", "name='../x' is refused"),
+        ("one.zip", "digits", "name='digits' is refused"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_a_sentence(
+    airflow_stack: Stack, api: Airflow, tmp_path: Path, file: str, name: str, sentence: str
+) -> None:
+    (tmp_path / "one.jpg").write_bytes(b"x")
+    (tmp_path / "one.zip").write_bytes(b"PK")
+    with pytest.raises(StackError, match=sentence):
+        upload_dataset(airflow_stack, quiet(), tmp_path / file, name, "detect")
+
+
+def test_a_stack_that_does_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"The stack is not running\. Start it with `make up`"):
+        upload_dataset(Stack.at(tmp_path / "other"), quiet(), tmp_path, "x", "detect")
