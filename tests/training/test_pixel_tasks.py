@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from PIL import Image
 from include.training.calibration import CALIBRATION, calibrate_depth
 from include.training.loading import load_checkpoint
 from include.training.run import build_trainer, train
-from tests.support.tiny_datasets import CLASSES
+from tests.support.tiny_datasets import CLASSES, build
+from tests.support.tiny_models import IMAGES
 from tests.support.tiny_trainings import STANDSTILL, Epochs, request
+from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
 
 
 def test_outlines_are_trained_on_as_classes_of_pixels_with_a_background(tmp_path: Path) -> None:
@@ -25,6 +29,34 @@ def test_outlines_are_trained_on_as_classes_of_pixels_with_a_background(tmp_path
     state = load_checkpoint(asked.save_dir / "weights" / "best.pt")
     assert list(state["model"].names.values()) == [*CLASSES, "background"]
     assert (result.metrics["metrics/pixel_acc"] or 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        (
+            "semantic",
+            {"mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "mosaic": 0.5, "cache": "disk", "cls_pw": 0.5}
+            | {"multi_scale": 0.5, "degrees": 20, "classes": [1]},
+        ),
+        ("depth", {"cache": "ram", "multi_scale": 0.5, "degrees": 20, "perspective": 0.001, "fliplr": 0.5}),
+    ],
+)
+def test_whatever_the_arguments_it_ends_with_the_same_weights(
+    task: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    wanted = asked(task, tmp_path, **arguments)
+    whole, _ = uninterrupted(wanted, workers=1)
+    interrupted(wanted, (-1, 1), (1, 0), (2, 2), workers=(0, 2, 1, 0))
+    assert last_of(wanted) == whole
+
+
+def test_outlines_that_are_drawn_into_masks_end_with_the_same_weights(tmp_path: Path) -> None:
+    data = build("segment", tmp_path / "outlines", train=IMAGES)
+    wanted = replace(asked("semantic", tmp_path, copy_paste=0.5), data=data)
+    whole, _ = uninterrupted(wanted, workers=2)
+    interrupted(wanted, (0, 3), (2, 1), workers=(0, 1, 2))
+    assert last_of(wanted) == whole
 
 
 def depth_scale_of(best: Path) -> tuple[float, float]:
