@@ -56,6 +56,14 @@ def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path)
     assert MOST_SAMPLES == 12
 
 
+def test_outlines_are_drawn_for_semantic_as_for_segment(tmp_path: Path, target: Path) -> None:
+    build("segment", tmp_path / "data", train=2, val=1)
+    drawn = draw(tmp_path / "data", "semantic", target)
+    pictures = [(target / each["name"]).read_bytes() for each in drawn]
+    draw(tmp_path / "data", "segment", target)
+    assert pictures == [(target / each["name"]).read_bytes() for each in drawn]
+
+
 def test_a_large_image_is_scaled_down(tmp_path: Path, target: Path) -> None:
     build("detect", tmp_path / "data", train=1, val=1)
     image = tmp_path / "data/images/train/0.png"

@@ -92,10 +92,10 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
         return picture
     keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
     with suppress(ValueError, OSError):  # a label that cannot be read: the check says so
-        if layout.task == "semantic":
-            return draw_mask(picture, sample.label, layout.extras.get("label_mapping", {}))
         if layout.task == "depth":
             return draw_depths(picture, sample.label, sample.suffix)
+        if layout.labels.are_images:
+            return draw_mask(picture, sample.label, layout.extras.get("label_mapping", {}))
         for shape in read_shapes(sample.label, layout.task, (keypoints[0], keypoints[1])):
             picture = _draw_shape(picture, shape, layout)
     return picture
@@ -106,7 +106,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
     colour = class_colour(shape.class_id)
     outline = _in_pixels(shape.outline, picture)
-    if layout.task in {"segment", "obb"}:
+    if layout.task in {"segment", "semantic", "obb"}:
         filled = picture.copy()
         cv2.fillPoly(filled, [outline], colour)
         picture = cv2.addWeighted(filled, _FILLED, picture, 1 - _FILLED, 0)
