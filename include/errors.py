@@ -9,6 +9,7 @@ ProjectError
   AttemptError
     ConfinedProcessEnded
     DiskError
+    EvictionHangs
     MachineUnusable
       GpuLost
       MemoryShort

@@ -38,6 +38,7 @@ from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from include.attempt.preemption import Termination
     from include.attempt.starting_point import StartingPoint
@@ -129,19 +130,23 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # Before a GPU is claimed, and before the watchdog expects batches: it may take hours.
-            dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
+            # A GPU that waited for its data could train another job. The watchdog of these minutes or hours
+            # is not that of the training, which measures how long its start takes.
+            with self._watch():
+                dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
-            limits = Limits.from_timeout(self._job.spec.hang_timeout)
-            self._heartbeats = stack.enter_context(
-                watch_attempt(self._watch_folder, self._row.attempt, limits)
-            )
+            self._heartbeats = stack.enter_context(self._watch())
             try:
                 return self._run(termination, device, dataset)
             except FencedOut as error:
                 self._row.require_own()
                 # The writer was not the owner, but an older attempt that has not noticed yet.
                 raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
+
+    def _watch(self) -> AbstractContextManager[Heartbeats]:
+        """Watch this process from another one."""
+        limits = Limits.from_timeout(self._job.spec.hang_timeout)
+        return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
         """Claim the job's GPUs until `stack` closes; wait while other trainings use them."""

@@ -11,12 +11,14 @@ import logging
 import os
 import re
 import shutil
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from include.datasets.disk import disk_blocks
+from include.errors import AttemptError
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 
@@ -30,8 +32,15 @@ log = logging.getLogger(__name__)
 _SHARE_OF_DISK = 2
 """Without a limit, the cache may take the disk's size divided by this."""
 
+_WAIT_SECONDS = 600.0
+"""How long to wait for another process that evicts: deleting a million files takes minutes."""
+
 _EVICTED = ".evicted"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+class EvictionHangs(AttemptError):
+    """Another process on this machine does not stop evicting. A later attempt, or another machine, may do."""
 
 
 def make_room(cache: DatasetCache, needed: int = 0) -> None:
@@ -81,13 +90,22 @@ def _excess(cache: DatasetCache, needed: int) -> int:
 
 @contextmanager
 def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
-    """Wait until no other process evicts; yield the folder for what is being deleted."""
+    """Wait until no other process evicts; yield the folder for what is being deleted.
+
+    Raises EvictionHangs.
+    """
     trash = make_trusted_folder(cache.folder / _EVICTED)
-    descriptor = os.open(
-        make_trusted_folder(cache.locks) / "eviction", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660
-    )
+    lock = make_trusted_folder(cache.locks) / "eviction"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    deadline = time.monotonic() + _WAIT_SECONDS
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise EvictionHangs(
+                    f"Another process has been evicting datasets from {cache.folder} for "
+                    f"{_WAIT_SECONDS / 60:.0f} minutes. It was probably stopped: fuser {lock} shows which"
+                )
+            time.sleep(0.1)
         for left in list(trash.iterdir()):
             _delete(left)
         yield trash
@@ -142,6 +160,10 @@ def _lock_unused(path: Path, locks: ExitStack) -> bool:
     except PermissionError:  # another account's, which may be using it
         return False
     locks.callback(os.close, descriptor)
+    return _try_lock(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from include.datasets.cache import DatasetCache
-from include.datasets.eviction import make_room, measure
+from include.datasets.eviction import EvictionHangs, make_room, measure
+from include.deployment.settings import SettingRefused, Settings
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024**2
@@ -144,6 +145,20 @@ def hold(lock: Path, how: str) -> subprocess.Popen[bytes]:
     return process
 
 
+def test_a_process_that_stopped_in_an_eviction_holds_up_no_other_for_ever(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.add("old")
+    machine.evict(limit=10**15)
+    monkeypatch.setattr("include.datasets.eviction._WAIT_SECONDS", 0.3)
+    with hold(machine.cache.locks / "eviction", "LOCK_EX") as process:
+        with pytest.raises(EvictionHangs, match="It was probably stopped"):
+            machine.evict(limit=1)
+        process.communicate(b"end\n")
+    machine.evict(limit=1)
+    assert machine.left() == set()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -237,3 +252,19 @@ def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machi
     assert (machine.left(), machine.stored()) == (set(), 0), f"seed {seed}"
     assert {path.name for path in machine.cache.folder.iterdir()} == {".evicted", "files", "locks"}
     assert {path.name for path in machine.cache.locks.iterdir()} == {"eviction"}
+
+
+@pytest.mark.parametrize(("given", "limit"), [("", None), (" 1.5 ", 1_500_000_000), ("200", 200 * 10**9)])
+def test_the_limit_is_a_setting_in_gigabytes(
+    given: str, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASET_CACHE_GB", given)
+    assert Settings.from_environment().dataset_cache_limit == limit
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "50 GB", "1e999", "x" * 1000])
+def test_a_limit_that_means_nothing_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASET_CACHE_GB", given)
+    with pytest.raises(SettingRefused, match="is not a number of gigabytes above 0") as refused:
+        Settings.from_environment()
+    assert len(str(refused.value)) < 250
