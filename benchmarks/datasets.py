@@ -1,11 +1,12 @@
 """How long a large dataset in S3 takes on its way to a training run, and what one more image costs.
 
-`python -m benchmarks.datasets [--quick]` prints the table. Each step runs in a process of its own, whose
-memory is measured, and so is that of the confined processes that it starts.
+`python -m benchmarks.datasets [--images NUMBER]` prints the table. Each step runs in a process of its own,
+whose memory is measured, and so is that of the confined processes that it starts.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import resource
 import time
@@ -15,8 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.place import local_services, main
-from benchmarks.table import Table, progress
+from benchmarks.place import local_services, workspace
+from benchmarks.table import Table, machine, progress, show
 from include.datasets.boundary import DatasetRoots
 from include.datasets.cache import DatasetCache
 from include.datasets.check import check_dataset
@@ -86,13 +87,8 @@ class Machine:
         return S3ObjectReader(client), S3Listings(Bucket(client, self.services.bucket))
 
 
-def measure(folder: Path, quick: bool) -> Table:
+def measure(folder: Path, images: int) -> Table:
     """Upload a dataset, and follow it through two machines."""
-    return follow(folder, 300 if quick else 100_000)
-
-
-def follow(folder: Path, images: int) -> Table:
-    """Measure with any number of images."""
     table = Table(
         f"A dataset of {images:,} images below a prefix",
         f"{images:,} JPEG files of 64 x 64 pixels with a label file each, in the S3 server of the local "
@@ -191,4 +187,11 @@ def _put(services: Services, number: int, client: S3Client | None = None) -> Non
 
 
 if __name__ == "__main__":
-    main(measure)
+    parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
+    parser.add_argument("--images", type=int, default=100_000, help="number of images (100,000)")
+    number = parser.parse_args().images
+    with workspace() as place:
+        on = machine()
+        table = measure(place, number)
+        table.about += f"\n\n{on}"
+        show(table)
