@@ -11,8 +11,10 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
+from include.api.database import open_database
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
+from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
@@ -192,14 +194,18 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     status_code=HTTPStatus.NO_CONTENT,
 )
-def abort_upload(upload_id: UploadId, user: GetUserDep) -> None:
-    """Abort an upload that is not complete, and remove what has arrived."""
+def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
+    """Delete an upload with what has arrived, unless a version of a dataset or a job uses it."""
     store = _open_store(interactive=False)
     upload = _require_own(store, upload_id, user)
-    try:
-        store.abort(upload)
-    except UploadEnded as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    with open_database() as database:
+        used = find_known(database, "list_known_uploads", [upload_id])
+    if used:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete those instead",
+        )
+    store.remove(upload)
 
 
 def find_upload_origin() -> str | None:

@@ -55,7 +55,7 @@ def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> It
 def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Finding:
     uri = bucket.at(upload.prefix).uri
     if repair:
-        UploadStore(bucket).abort(upload)
+        UploadStore(bucket).remove(upload)
     return Finding(
         FindingKind.ABANDONED_UPLOAD,
         f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "

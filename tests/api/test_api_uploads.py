@@ -14,7 +14,9 @@ from include.audit.uploads import find_abandoned_uploads
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.limits import UPLOAD_FILES, UPLOAD_PART
+from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
+from tests.support.registered_datasets import register
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -135,7 +137,7 @@ def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: 
     key = f"uploads/{upload_id}/data.yaml"
     assert s3_client.get_object(Bucket=bucket, Key=key)["Body"].read() == FOLDER["data.yaml"]
     signed = ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
-    assert (signed.status_code, ask("DELETE", f"/{upload_id}").status_code) == (409, 409)
+    assert signed.status_code == 409
     assert key in keys(s3_client, bucket)
 
 
@@ -241,6 +243,21 @@ def test_an_aborted_upload_leaves_nothing_behind(ask: Ask, s3_client: S3Client, 
     assert keys(s3_client, bucket) == set()
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
     assert ask("GET", f"/{upload_id}").status_code == 404
+
+
+def test_a_complete_upload_is_deleted_unless_a_dataset_or_a_job_uses_it(
+    ask: Ask, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    refused, registered = begin(ask, FOLDER), begin(ask, FOLDER)
+    for upload in (refused, registered):
+        send_all(ask, upload, FOLDER)
+        source = ask("POST", f"/{upload['upload_id']}/complete").json()["source"]
+    register(datasets, "parts", "a", source=source)
+    kept = ask("DELETE", f"/{registered['upload_id']}")
+    assert kept.status_code == 409
+    assert "is used by a version of a dataset or by a job" in kept.json()["detail"]
+    assert ask("DELETE", f"/{refused['upload_id']}").status_code == 204
+    assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {registered["upload_id"]}
 
 
 def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(

@@ -13,11 +13,11 @@ const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 /** @typedef {(sent: number, total: number) => void} Report receives numbers of bytes */
 
 /**
- * Send the files, and return the value for `dataset`. Raises Problem, and AbortError once `signal` is aborted.
+ * Send the files, and return the complete upload. Raises Problem, and AbortError once `signal` is aborted.
  * @param {LocalFile[]} files
  * @param {Report} report
  * @param {AbortSignal} signal
- * @returns {Promise<string>}
+ * @returns {Promise<{ id: string, source: string }>} source is the value for `dataset`
  */
 export async function uploadDataset(files, report, signal) {
   const key = `upload:${digestOf(files)}`;
@@ -35,7 +35,7 @@ export async function uploadDataset(files, report, signal) {
     }
   }
   remember(key, null);
-  return state.source;
+  return { id: state.upload_id, source: state.source };
 }
 
 /**

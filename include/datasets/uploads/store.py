@@ -134,12 +134,8 @@ class UploadStore:
             return again
         return completed
 
-    def abort(self, upload: Upload) -> None:
-        """Remove an upload that is not complete, with everything that has arrived. Raises UploadEnded."""
-        if upload.completed_at is not None:
-            raise UploadEnded(
-                f"Upload {upload.upload_id} is complete and may be a dataset: delete the version instead"
-            )
+    def remove(self, upload: Upload) -> None:
+        """Remove an upload, with everything that has arrived. The caller knows that nothing uses it."""
         for file in upload.files:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)

@@ -1,5 +1,6 @@
 // @ts-check
 // One dataset: its versions (?name=), one of them (&version=), or a check that becomes one (&registration=).
+/** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
 import { Note, ProblemNote, useMayStart, When } from "../elements.js";
@@ -31,10 +32,27 @@ function Dataset() {
     ${state === "registered" && html`<${Versions} />`}
     ${
       state === "refused" &&
-      html`<section class="section" aria-labelledby="new"><h2 id="new">Try again</h2>
+      html`<${Uploaded} />
+      <section class="section" aria-labelledby="new"><h2 id="new">Try again</h2>
       <${UploadForm} name=${name} task=${query.get("task") ?? undefined} /></section>`
     }
   </${Page}>`;
+}
+
+/** The files whose check was refused: nothing else uses them. */
+function Uploaded() {
+  const upload = query.get("upload");
+  const [deleted, setDeleted] = useState(false);
+  const [problem, report] = useState(/** @type {Problem | null} */ (null));
+  if (!upload) return null;
+  const remove = () =>
+    fetchJson(trainingUrl(["uploads", upload]), { method: "DELETE" }).then(() => setDeleted(true), report);
+  return html`<${ProblemNote} problem=${problem} />
+    ${
+      deleted
+        ? html`<p class="muted" role="status">The uploaded files have been deleted.</p>`
+        : html`<p><button type="button" class="button" onClick=${remove}>Delete the uploaded files</button></p>`
+    }`;
 }
 
 function Versions() {
