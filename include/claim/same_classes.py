@@ -29,11 +29,12 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
     class is missing, new or renumbered, and StoreErrors.
     """
     trained, uri = _find_state(job, checkpoints)
-    if uri is None:
+    if uri is None or job.spec.task == "depth":  # whose data have names, but no classes
         return
     before = checkpoints.require_checkpoint(uri).classes
     now = _find_classes(job, dataset)
-    if before == now or (job.spec.task == "semantic" and len(now) > 1 and before == now + _BACKGROUND):
+    drawn = now + _BACKGROUND if job.spec.task == "semantic" and len(now) > 1 else now
+    if before in {now, drawn}:
         return
     raise DatasetError(
         f"{trained} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,14 @@ from tests.support.untrained import stored_state
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.training.contract import Task
 
-def _job(resume: ResumePoint | None, overrides: dict[str, object] | None = None) -> ResolvedJob:
-    spec = TrainingSpec(dataset="digits", overrides=overrides or None).with_defaults()
+
+def _job(
+    resume: ResumePoint | None, overrides: dict[str, object] | None = None, task: Task = "detect"
+) -> ResolvedJob:
+    data = "digits" if task == "detect" else "/data"
+    spec = TrainingSpec(dataset=data, task=task, overrides=overrides or None).with_defaults()
     return ResolvedJob(
         job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec, resume=resume
     )
@@ -69,6 +75,24 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
     before, now = parts
     assert f"job parent, which it continues, was trained on {before}, but dataset=" in str(refusal.value)
     assert f"has {now}. A training can continue only with the same classes" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "trained", "same"),
+    [
+        ("semantic", (*CLASSES, "background"), True),  # which a training adds where there are only outlines
+        ("semantic", (*CLASSES, "ring"), False),
+        ("detect", (*CLASSES, "background"), False),
+        ("depth", ("distance",), True),
+    ],
+)
+def test_what_is_no_class_of_the_data_makes_no_difference(
+    s3_client: S3Client, bucket: str, tmp_path: Path, task: Task, trained: tuple[str, ...], same: bool
+) -> None:
+    last = stored_state(s3_client, bucket, tmp_path, "parent", "run0", trained)
+    job = _job(ResumePoint(job_id="parent", last=last, best=None), task=task)
+    with nullcontext() if same else pytest.raises(DatasetError):
+        require_same_classes(job, _data(CLASSES), CheckpointStore(Bucket(s3_client, bucket)))
 
 
 def test_a_state_of_another_training_of_that_name_does_not_count(
