@@ -166,32 +166,45 @@ class _Fetch:
         self._fetch(content, lambda: (each for each in self.listing if each[0] in damaged))
 
     def _fetch(self, target: Path, objects: Callable[[], Iterator[tuple[str, StoredObject]]]) -> None:
-        store, total, missing, needed = self.cache.files, 0, 0, 0
-        for _, stored in objects():
-            total += stored.size
-            if not store.has(object_key(stored), stored.size):
-                missing += 1
-                needed += round_to_blocks(stored.size)
-        log.info(
-            "Fetching %s: of %s files, %s are not in the cache of this machine (%s).",
-            self.uri,
-            f"{self.listing.count:,}",
-            f"{missing:,}",
-            in_words(needed),
-        )
-        _make_room(self.cache, target, needed, self.uri)
-        progress = Progress(f"Fetching {self.uri}", total, "bytes")
         try:
-            Downloader(self.reader, progress, store).download(
-                (stored, target / name) for name, stored in objects()
-            )
+            missing, size = self._link(target, objects())
+            if missing:
+                self._download(target, objects(), size)
+                flush(target)
         except (FileExistsError, NotADirectoryError) as error:
             raise DatasetError(
                 f"{self.uri} contains an object whose name is also a folder of other objects: "
                 f"{error.filename}"
             ) from error
-        if missing:
-            flush(target)
+
+    def _link(self, target: Path, objects: Iterator[tuple[str, StoredObject]]) -> tuple[int, int]:
+        """Link what this machine has, and make room for the rest; return its number and its size in bytes.
+
+        A link protects a file: what another dataset shares with this one is not evicted with that.
+        """
+        store, missing, size, needed = self.cache.files, 0, 0, 0
+        progress = Progress(f"Linking {self.uri}", self.listing.count, "files")
+        for name, stored in objects:
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not store.link(object_key(stored), stored.size, path):
+                missing, size = missing + 1, size + stored.size
+                needed += round_to_blocks(stored.size)
+            progress.advance()
+        log.info(
+            "%s has %s files, of which %s are not on this machine (%s).",
+            *(self.uri, f"{self.listing.count:,}", f"{missing:,}", in_words(size)),
+        )
+        _make_room(self.cache, target, needed, self.uri)
+        return missing, size
+
+    def _download(self, target: Path, objects: Iterator[tuple[str, StoredObject]], size: int) -> None:
+        """Download what was not linked."""
+        progress = Progress(f"Fetching {self.uri}", size, "bytes")
+        wanted = ((stored, target / name) for name, stored in objects)
+        Downloader(self.reader, progress, self.cache.files).download(
+            (stored, path) for stored, path in wanted if not path.is_file()
+        )
 
 
 def find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:

@@ -134,7 +134,8 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
     removed = trash / uuid4().hex
     with ExitStack() as locks:
         lock = cache.locks / home.name
-        lock.touch(mode=0o660)  # so that nobody starts to use a dataset that had no lock
+        with suppress(PermissionError):  # another account's, which may be using it
+            lock.touch(mode=0o660)  # so that nobody starts to use a dataset that had no lock
         # Those of single folders are held by processes that were started by an older version of this code.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.datasets.boundary import DatasetRoots
+from include.datasets.cache import DatasetCache
 from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetError
+from include.datasets.fetch import locate
 from include.datasets.fetch import materialize as materializing
+from include.datasets.sources import S3Tree
 from tests.datasets.test_datasets_s3_faults import start_fetcher
+from tests.support.cache_kills import Objects
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import images, materialize, roots_beside, upload_files, upload_zip
 from tests.support.tiny_datasets import build
@@ -171,6 +177,19 @@ def test_the_least_recently_used_dataset_makes_room_but_not_for_the_one_in_use(
         assert len(images(materialize(references["first"], cache, None))) == 12
 
 
+def test_what_a_new_version_shares_with_the_old_one_is_not_evicted_with_it(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    upload_files(s3_client, bucket, folder, "set/")
+    first = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    add_image(folder)
+    upload_files(s3_client, bucket, folder, "set/")
+    fetched = reader.reads
+    check_dataset(f"s3://{bucket}/set/", "detect", cache, reader, cache_limit=1)
+    assert reader.reads == fetched + 2
+    assert not (cache / first.fingerprint).exists()
+
+
 def test_two_processes_fetch_two_datasets_with_the_same_files_at_once(
     s3: S3,
     folder: Path,
@@ -192,3 +211,19 @@ def test_two_processes_fetch_two_datasets_with_the_same_files_at_once(
         content = cache / reference.fingerprint / "content"
         assert all(path.stat().st_nlink >= 2 for path in content.rglob("*") if path.is_file())
         materialize(reference, cache, None)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_object_whose_name_is_also_a_folder_is_refused(known: bool, cache: Path) -> None:
+    """SeaweedFS does not store such objects; other servers do."""
+    reader = Objects({"set/": {"a": b"first", "a/b": b"second"}, "known/": {"c": b"first"}})
+    opened, roots = DatasetCache.open(cache), DatasetRoots()
+    if known:
+        with locate(S3Tree("bucket", "known/"), "known", opened, reader, roots):
+            pass
+    with (
+        pytest.raises(DatasetError, match=r"object whose name is also a folder of other objects: .*/a"),
+        locate(S3Tree("bucket", "set/"), "set", opened, reader, roots),
+    ):
+        pass
+    assert len(list(cache.glob("*/content"))) == known
