@@ -12,7 +12,8 @@ const TABS = [
 /** Whether Airflow shows this page as a tab of a run; the other pages are then reached through Airflow's menu. */
 function isTabOfRun() {
   const framed = document.documentElement.classList.contains("framed");
-  return framed && location.pathname.endsWith("/run") && !window.parent.location.pathname.includes("/plugin/trainings");
+  const fromMenu = () => /\/plugin\/(trainings|datasets)\b/.test(window.parent.location.pathname);
+  return framed && location.pathname.endsWith("/run") && !fromMenu();
 }
 
 /**
