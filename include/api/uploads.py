@@ -23,6 +23,7 @@ from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
+from include.s3.errors import StoreError
 from include.s3.signed_links import origin_of_links
 
 if TYPE_CHECKING:
@@ -211,12 +212,12 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
 def find_upload_origin() -> str | None:
     """Return the origin that the links lead to, which a page has to be allowed to connect to.
 
-    None if the connection to S3 is not configured; then nothing can be uploaded either.
+    None if the connection to S3 is missing or has no keys; then nothing can be uploaded either.
     """
     settings = Settings.from_environment()
     try:
         return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
-    except AirflowNotFoundException:
+    except (AirflowNotFoundException, StoreError):
         return None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from include.s3.errors import translate_s3_errors
+from include.s3.location import S3Location
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-    from include.s3.location import S3Location
 
 
 def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
@@ -30,6 +31,10 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
 
 
 def origin_of_links(client: S3Client, bucket: str) -> str:
-    """Return scheme, host and port of the links to that bucket that `client` signs. This sends no request."""
-    link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))
+    """Return scheme, host and port of the links to that bucket that `client` signs. This sends no request.
+
+    Raises StoreErrors.
+    """
+    with translate_s3_errors(client, S3Location(bucket, "")):
+        link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))
     return f"{link.scheme}://{link.netloc}"

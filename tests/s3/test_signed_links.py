@@ -1,0 +1,48 @@
+"""Signed links lead to the origin that pages are allowed to send files to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from include.s3.errors import StoreAccessDenied
+from include.s3.signed_links import origin_of_links
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def signer(endpoint: str | None, key: str | None = "key") -> S3Client:
+    """A client as `s3_signer` makes it."""
+    style = {"addressing_style": "path" if endpoint else "virtual"}
+    session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=key, region_name="eu-west-1")
+    config = Config(signature_version="s3v4", s3=style)  # type: ignore[arg-type]
+    return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin"),
+    [
+        ("http://127.0.0.1:8333", "http://127.0.0.1:8333"),
+        ("https://s3.example.org/behind/a/path", "https://s3.example.org"),
+        (None, "https://bucket.s3.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_the_origin_is_that_of_the_links(endpoint: str | None, origin: str) -> None:
+    client = signer(endpoint)
+    assert origin_of_links(client, "bucket") == origin
+    link = client.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "uploads/x"})
+    assert link.startswith(f"{origin}/")
+
+
+def test_without_keys_there_is_no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(StoreAccessDenied, match="There are no credentials"):
+        origin_of_links(signer("http://127.0.0.1:9", key=None), "bucket")
