@@ -86,7 +86,7 @@ def test_one_failing_check_fails_all_and_keeps_none_from_running(
         program = programs / name
         program.write_text(f"#!/bin/sh\necho {name} >>ran\nexit {int(name == failing)}\n")
         program.chmod(0o755)
-    monkeypatch.setattr(javascript, "_node", lambda: Path(sys.executable))
+    monkeypatch.setattr(javascript, "find_node", lambda: Path(sys.executable))
     monkeypatch.setattr(javascript, "_install", lambda node, repository: None)
     assert javascript.main(checkout) == 1
     assert (checkout / "ran").read_text().split() == ["eslint", "prettier", "tsc"]
