@@ -29,6 +29,7 @@ from include.datasets.fingerprint import export_fingerprint, zip_fingerprint
 from include.datasets.listing import DAMAGED, Listing
 from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
+from include.datasets.samples import is_image
 from include.datasets.selection import select_objects
 from include.datasets.sources import S3Export, S3Tree, S3Zip
 from include.limits import PREFIX_OBJECTS, in_words
@@ -277,8 +278,13 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tu
             raise DatasetError(
                 f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
             ) from error
-        if not is_ignored(parts):
+        if not is_ignored(parts) and (origin.annotations is None or _is_of_coco(name)):
             yield name, stored
+
+
+def _is_of_coco(name: str) -> bool:
+    """Return whether a file may belong to a COCO dataset; whatever else lies beside it is not fetched."""
+    return is_image(name) or name.lower().endswith(".json")
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:

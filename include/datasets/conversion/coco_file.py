@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
 from include.datasets.names import is_ignored, safe_parts
+from include.datasets.progress import Progress
 from include.datasets.samples import is_image
 from include.datasets.text import open_regular
 from include.limits import (
@@ -72,9 +73,11 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None
     Problems of single images and categories are collected, and these are left out.
     """
     file, parts = CocoFile(path, name), set[str]()
+    progress = Progress(f"Looking through {name}", None, "entries")
     try:
         for key, element in _elements(path, _PARTS):
             parts.add(key)
+            progress.advance()
             if element is None or key == "annotations":
                 continue
             read = _read_image if key == "images" else _read_category

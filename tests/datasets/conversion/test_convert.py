@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,8 +26,10 @@ from include.datasets.errors import DatasetError
 from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
+from include.stack.s3 import S3
+from tests.support import dataset_converter
 from tests.support.coco_datasets import build_coco
-from tests.support.dataset_steps import materialize, roots_beside, upload_files, upload_zip
+from tests.support.dataset_steps import arguments, materialize, roots_beside, upload_files, upload_zip
 from tests.support.image_host import ImageHost, serving_images
 from tests.support.ndjson_exports import export, png, write
 
@@ -100,6 +106,7 @@ def host(server: ImageHost, world: World, monkeypatch: pytest.MonkeyPatch) -> Im
     server.files.clear()
     server.asked.clear()
     server.status.clear()
+    server.drip.clear()
     world.hosts = AllowedHosts.parse(f"localhost:{server.port},127.0.0.0/8")
     return server
 
@@ -113,8 +120,8 @@ def contents(local: LocalDataset) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("form", ["zip", "file", "folder"])
-def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, world: World) -> None:
+@pytest.mark.parametrize(("form", "task"), [("zip", "segment"), ("file", "semantic"), ("folder", "obb")])
+def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, task: str, world: World) -> None:
     folder = build_coco(world.folder / "data")
     source = str(folder)
     if form == "zip":
@@ -122,7 +129,7 @@ def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, world:
     elif form == "file":
         upload_files(world.client, world.bucket, folder, "sets/mine/")
         source = f"s3://{world.bucket}/sets/mine/annotations/instances_train2017.json"
-    reference = world.check(source, "segment")
+    reference = world.check(source, task)
     assert (reference.train_images, reference.val_images, reference.origin) == (4, 4, source)
     assert reference.source == f"s3://{world.bucket}/datasets/{reference.fingerprint}/data.yaml"
     assert list(reference.classes.values()) == ["class 1", "class 2", "class 3"]
@@ -175,17 +182,19 @@ def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
     assert len(contents(world.train(found[0]))) == 14
 
 
-@pytest.mark.parametrize("task", ["detect", "pose", "classify"])
+@pytest.mark.parametrize("task", ["pose", "classify", "depth", "semantic", "obb"])
 def test_an_export_is_trained_on_where_its_images_are_gone(task: str, world: World, host: ImageHost) -> None:
     source = world.upload_export(task, host)
     reference = world.check(source, task)
     assert (reference.train_images, reference.val_images, reference.origin) == (6, 3, source)
     assert reference.source.startswith(f"s3://{world.bucket}/datasets/{reference.fingerprint}/")
-    assert host.asked.total() == 10
+    assert host.asked.total() == (20 if task == "depth" else 10)
     world.delete("sets/")
     host.files.clear()
     local = world.train(reference)
-    assert sum(name.endswith(".png") for name in contents(local)) == 9
+    assert sum("photo" in name and name.endswith(".png") for name in contents(local)) == (
+        18 if task == "depth" else 9
+    )
     assert not list((world.folder / "checking").rglob("*.jsonl"))
 
 
@@ -206,6 +215,40 @@ def test_an_interrupted_fetch_goes_on_where_it_ended(world: World, host: ImageHo
         world.check(source)
     world.check(source)
     assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
+
+
+def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host: ImageHost, s3: S3) -> None:
+    source = world.upload_export("detect", host)
+    host.drip.add("/photo-7.png")
+    job = {
+        "source": source,
+        "cache": str(world.folder / "checking"),
+        "bucket": world.bucket,
+        "client": arguments(s3),
+        "hosts": f"localhost:{host.port}, 127.0.0.0/8",
+    }
+    with subprocess.Popen([sys.executable, "-m", dataset_converter.__name__, json.dumps(job)]) as process:
+        try:
+            wait_until(lambda: host.asked.total() == 10 and len(fetched(world)) == 9)
+        finally:
+            process.kill()
+    host.drip.clear()
+    assert world.check(source).train_images == 6
+    again = [path for path, count in host.asked.items() if count > 1]
+    assert [path.partition("?")[0] for path in again] == ["/photo-7.png"]
+    assert not fetched(world)
+
+
+def fetched(world: World) -> list[Path]:
+    """The images of a conversion that has not ended."""
+    return list(world.folder.glob("checking/*/conversion/fetched/images/*/*.png"))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_images_that_are_gone_are_listed_without_their_signatures(world: World, host: ImageHost) -> None:
