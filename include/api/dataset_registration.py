@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
 from include.api.airflow_runs import find_run, read_xcom, trigger_run
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
 from include.plain_text import escape_controls
+from include.registry.repository import DatasetRepository
 from include.registry.request import REFUSAL, REGISTER_DAG, RegisteredVersion, RegisterRequest
 from include.request import RequestRefused
 
@@ -83,7 +85,9 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
     responses=responses(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(REGISTER_DAG)],
 )
-def get_dataset_registration(request: Request, name: str, run_id: str) -> DatasetRegistration:
+def get_dataset_registration(
+    request: Request, database: Database, name: str, run_id: str
+) -> DatasetRegistration:
     """Return how far a registration is; ask again every few seconds until it is registered or refused."""
     run = find_run(request, REGISTER_DAG, run_id)
     if run is None or (run["conf"] or {}).get("name") != name:
@@ -94,18 +98,28 @@ def get_dataset_registration(request: Request, name: str, run_id: str) -> Datase
         case "queued":
             return DatasetRegistration(state=RegistrationState.QUEUED)
         case "success":
-            return _find_result(request, run_id)
+            return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
             return DatasetRegistration(state=RegistrationState.REFUSED, error=_find_refusal(request, run_id))
     # The data are registered before the run has ended: the last task only announces them.
-    found = _find_result(request, run_id)
-    return found if found.version else DatasetRegistration(state=RegistrationState.CHECKING)
+    return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
 
 
-def _find_result(request: Request, run_id: str) -> DatasetRegistration:
+def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
+    """Return what the run has registered, for users who may not see what tasks hand on."""
+    version = DatasetRepository(database).of_run(run_id, name)
+    return DatasetRegistration(
+        state=RegistrationState.REGISTERED,
+        version=version.version if version else None,
+        created=version is not None,
+    )
+
+
+def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
+    """Return the result of `record_version`; None before it, and for users who may not see it."""
     result: Any = read_xcom(request, REGISTER_DAG, run_id, "record_version", "return_value")
     if result is None:
-        return DatasetRegistration(state=RegistrationState.REGISTERED)
+        return None
     registered = RegisteredVersion.model_validate(result)
     return DatasetRegistration(
         state=RegistrationState.REGISTERED, version=registered.version, created=registered.created

@@ -24,6 +24,7 @@ from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.registry.repository import DatasetRepository
 from include.request import Request
+from include.s3.errors import StoreRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,7 +119,9 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
     if not plan.dataset.startswith("s3://"):
         return []
     registered = _watch(datasets.at_source(plan.dataset))
-    return registered or [WatchedDataset(plan.name, plan.dataset, plan.task, datasets.get(plan.name))]
+    if registered or parse_registered(plan.name) is None:  # no dataset can be called digits
+        return registered
+    return [WatchedDataset(plan.name, plan.dataset, plan.task, datasets.get(plan.name))]
 
 
 def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
@@ -137,7 +140,7 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
-    except DatasetError as error:
+    except (DatasetError, StoreRefusal) as error:  # one must not keep the others from being watched
         log.warning("%s is not watched: %s", watched.name, error)
         return None
     newest = watched.newest

@@ -62,6 +62,15 @@ def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world
     assert expired(world) == {"job-1"}
 
 
+def test_trainings_on_any_version_of_a_registered_dataset_are_on_one_dataset(world: World) -> None:
+    for version in (1, 2):
+        spec = {"model": "yolo11n", "dataset": f"parts@{version}"}
+        named = {"dataset_name": "parts", "dataset_version": version}
+        ended(world, f"job-{version}", days=100 - version, spec=spec, **named)
+    retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
+    assert expired(world) == {"job-1"}
+
+
 def test_a_segmenter_ranks_by_boxes_and_masks_and_what_was_never_measured_comes_last(world: World) -> None:
     box, mask = "metrics/mAP50-95(B)", "metrics/mAP50-95(M)"
     ended(world, "boxes", metrics={box: 0.6, mask: 0.1})

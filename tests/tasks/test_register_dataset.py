@@ -231,7 +231,8 @@ def plans(*datasets: str) -> Plans:
 def test_each_change_of_what_is_watched_becomes_one_registration(
     source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    deployed = plans("parts", "digits", source, "/data/x", f"s3://{bucket}/none/")
+    nowhere = (f"s3://{bucket}/none/", f"s3://{bucket}-none/")
+    deployed = plans("parts", "digits", source, "/data/x", *nowhere)
     (found,) = list_registrations({}, deployed)
     assert found["conf"] == {
         "name": "plan-2",
@@ -255,6 +256,14 @@ def test_each_change_of_what_is_watched_becomes_one_registration(
     assert list_registrations({}, deployed) == []
     with pytest.raises(AirflowFailException, match="dataset='partz' is not registered"):
         list_registrations({"dataset": "partz"}, deployed)
+
+
+def test_a_plan_called_digits_makes_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
+    plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
+    deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
+    assert find_watched(None, deployed, datasets) == []
+    register(datasets, "numbers", "a", source="s3://bucket/digits/")
+    assert [each.name for each in find_watched(None, deployed, datasets)] == ["numbers"]
 
 
 def test_a_plan_that_names_a_particular_version_watches_nothing(datasets: DatasetRepository) -> None:
