@@ -13,8 +13,9 @@ from include.s3.location import JOB_ID, JOB_ID_RULE
 if TYPE_CHECKING:
     from include.datasets.reference import DatasetVersionName
 
-DATASET_NAME = rf"^(?!digits\Z){JOB_ID.removeprefix('^')}"
-DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits'"
+DATASET_NAME = rf"^(?!digits\Z)(?!.*\.ya?ml\Z){JOB_ID.removeprefix('^')}"
+DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits' or the name of a YAML file"
+"""coco8.yaml would be taken for the dataset that Ultralytics downloads under that name."""
 LARGEST_VERSION = 2**31 - 1
 """PostgreSQL's largest integer."""
 

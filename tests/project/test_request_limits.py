@@ -46,7 +46,7 @@ PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
         (WatchRequest.parse, {"dataset": "s3://" + "a" * 1024}, "at most 1024 characters"),
         (RetrainRequest.parse, {"plan": "a" * 10**6}, "at most 64 characters"),
         (RegisterRequest.parse, {"name": "a" * 129, "source": "digits"}, "1 to 128 letters"),
-        (RegisterRequest.parse, {"name": "digits", "source": "digits"}, "and not 'digits'"),
+        (RegisterRequest.parse, {"name": "digits", "source": "digits"}, "and not 'digits' or"),
         (RegisterRequest.parse, {"name": "a", "source": "s3://" + "a" * 1024}, "at most 1024 characters"),
         (RegisterRequest.parse, {"name": "a", "source": "digits", "note": "b\0"}, "a control character"),
         (RegisterRequest.parse, {"name": "a", "source": "b@3"}, "source='b@3' is not an address"),
