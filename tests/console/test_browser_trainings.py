@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from playwright.sync_api import FrameLocator, Locator, expect
 
+from include.reports.report import DatasetReport
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, job_row, until
 from tests.support.browsing import Visitor, Visitors, log_in
@@ -135,6 +136,15 @@ def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airf
     expect(frame.get_by_text("Copied", exact=False).first).to_be_visible()
     copied = visitor.page.evaluate("navigator.clipboard.readText()")
     assert copied == job_row(airflow_stack, finished)["best_checkpoint_path"]
+
+
+def test_the_report_on_its_data_is_downloaded(visit: Visitors, finished: str, tmp_path: Path) -> None:
+    visitor = visit()
+    frame = _open_job(visitor, finished)
+    expect(frame.get_by_role("table", name="Classes")).to_be_visible()
+    link = frame.get_by_role("link", name="Download the report of the dataset's check")
+    report = DatasetReport.model_validate_json(visitor.download(link, tmp_path).read_bytes())
+    assert (report.job_id, report.problems, len(report.class_table)) == (finished, 0, 10)
 
 
 def test_its_pictures_are_shown(visit: Visitors, finished: str) -> None:

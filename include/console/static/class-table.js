@@ -21,7 +21,14 @@ export function JobClasses({ job }) {
   /** @type {(signal: AbortSignal) => Promise<Api.ClassTable>} */
   const load = (signal) => fetchJson(trainingUrl(["jobs", job.job_id, "class-table"]), { signal });
   const { data } = usePolled(load, ({ classes }) => (classes === null && isActive(job) ? 5 : null));
-  return data?.classes?.length ? html`<${ClassTable} table=${data.classes} task=${job.task} />` : null;
+  if (!data?.classes?.length) return null;
+  const report = trainingUrl(["jobs", job.job_id, "dataset-report"]);
+  return html`<div><${ClassTable} table=${data.classes} task=${job.task} />
+    ${
+      job.links.dataset_report &&
+      html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
+        Download the report of the dataset's check</a>, with all warnings</p>`
+    }</div>`;
 }
 
 /** @param {{ table: Api.ClassCount[], task: string | null }} props */
