@@ -212,7 +212,7 @@ def test_data_that_are_refused_become_no_version_and_the_reason_is_handed_on(
     for conf, said in (
         ({"name": "parts"}, "source"),
         ({"name": "digits", "source": source}, "name='digits' is refused"),
-        ({"name": "parts", "source": source, "nmae": "x"}, "nmae is not a parameter of register_dataset"),
+        ({"name": "parts", "source": source, "colour": "x"}, "colour is not a parameter of register_dataset"),
     ):
         context = run_of(**conf)
         with pytest.raises(AirflowFailException, match=said):
