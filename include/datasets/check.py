@@ -13,11 +13,12 @@ from include.datasets.boundary import DatasetRoots
 from include.datasets.cache import DatasetCache
 from include.datasets.confinement import run_confined
 from include.datasets.content import require_expected
+from include.datasets.conversion.problems import warn_of_notes
 from include.datasets.drawing.draw import draw_samples
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
 from include.datasets.fetch import locate
-from include.datasets.findings import FoundKind
+from include.datasets.findings import FoundKind, total
 from include.datasets.reference import DatasetReference
 from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
@@ -125,18 +126,30 @@ def inspect_dataset(
         if samples:
             _draw(place, task, rules, samples)
     reference = DatasetReference(
-        source=copy or source,
+        source=copy.uri if copy else source,
         origin=source if copy else None,
         task=task,
         split=rules.split,
         **found["reference"],
     )
+    noted = warn_of_notes(copy.notes, source) if copy else ()
+    reference = reference.model_copy(update={"warnings": reference.warnings + total(noted)})
     require_expected(reference.fingerprint, expected, source)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
-    warnings = tuple(FoundKind.model_validate(kind) for kind in found["warnings"])
+    warnings = (*(FoundKind.model_validate(kind) for kind in found["warnings"]), *noted)
     for kind in warnings:
         log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
     return CheckedDataset(reference, warnings)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A dataset that was converted from another format."""
+
+    uri: str
+    """Where it is."""
+    notes: dict[str, int]
+    """What was left out or replaced, with counts."""
 
 
 @contextmanager
@@ -147,8 +160,8 @@ def _convert(
     cache: DatasetCache,
     expected: str | None,
     converter: Converter | None,
-) -> Iterator[tuple[Place, str | None, str | None]]:
-    """Find the data, and convert them if they have to be; yield place, fingerprint and the copy's URI."""
+) -> Iterator[tuple[Place, str | None, _Copy | None]]:
+    """Find the data, and convert them if they have to be; yield place, fingerprint and the converted copy."""
     with find(origin, expected=expected) as (place, fingerprint):
         converted = converter and converter.convert(place, fingerprint, task, cache)
         if not converter or not converted:
@@ -156,7 +169,7 @@ def _convert(
             return
     uri = converter.datasets.uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (place, fingerprint):
-        yield place, fingerprint, uri
+        yield place, fingerprint, _Copy(uri, converted.notes)
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:

@@ -130,6 +130,11 @@ WARNINGS = {
     "empty-folders": _warning(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
     ),
+    "conversion": _warning(
+        "things that the conversion left out or replaced",
+        "check that nothing is missing",
+        "the converters of Ultralytics do the same",
+    ),
     "circular-links": _warning(
         "links that lead in a circle",
         "remove them; they were not followed",

@@ -110,7 +110,7 @@ def test_whatever_coco_annotations_say(fuzz: Fuzz, tmp_path: Path, task: str) ->
     folder, work = str(tmp_path / "data"), tmp_path / "work"
     converted = Converted(file, work)
 
-    def convert() -> bool:
+    def convert() -> dict[str, int] | None:
         return convert_coco(folder, "mine", None, None, task, str(work))
 
     fuzz(inputs(document), converted.write, lambda: converted.is_good(convert), tmp_path)

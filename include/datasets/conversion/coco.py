@@ -39,11 +39,11 @@ TASKS = ("detect", "segment", "semantic", "pose", "obb")
 
 def convert_coco(
     folder: str, source: str, barred: str | None, named: str | None, task: str, work: str
-) -> bool:
+) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
-    named is the annotation file that the user named, relative to the folder. Returns False if the folder has
-    no COCO annotations. Raises DatasetError.
+    named is the annotation file that the user named, relative to the folder. Returns what was left out or
+    replaced, with counts; None if the folder has no COCO annotations. Raises DatasetError.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
@@ -51,7 +51,7 @@ def convert_coco(
     read = [_read(tree, boundary, name, problems) for name in candidates]
     found = [file for file in read if file is not None]
     if not found and named is None:
-        return False
+        return None
     if task not in TASKS:
         raise DatasetError(
             f"Dataset {source!r} has COCO annotations, which are for {', '.join(TASKS)}; task={task!r} needs "
@@ -66,8 +66,7 @@ def convert_coco(
     numbers = placement.place_all(found)
     problems.raise_any()
     _require_both_splits(placement, found, source)
-    _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems).write()
-    return True
+    return _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems).write()
 
 
 def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> CocoFile | None:
@@ -105,8 +104,8 @@ class _Conversion:
         self._notes = Notes()
         self._used, self._lengths, self._count = set[int](), set[int](), 0
 
-    def write(self) -> None:
-        """Write everything, and log what was left out."""
+    def write(self) -> dict[str, int]:
+        """Write everything. Returns what was left out or replaced, with counts."""
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
         with closing(Rows(self._files.folder / "rows.sqlite")) as rows:
             for file, numbers in zip(self._found, self._numbers, strict=True):
@@ -120,6 +119,7 @@ class _Conversion:
         )
         self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
         self._notes.log_all(self._problems.source)
+        return self._notes.as_json()
 
     def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: Rows) -> None:
         progress = Progress(f"Reading annotations of {file.name}", None, "annotations")

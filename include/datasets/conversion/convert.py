@@ -87,21 +87,20 @@ class Converter:
             return converted
         require_allowed(found["hosts"], self.hosts, source)
         fetch_images(ConvertedFiles(work), self.hosts, source)
-        converted = self._store(work, None if task == "classify" else DATA_YAML)
+        converted = self._store(work, None if task == "classify" else DATA_YAML, found["notes"])
         self.datasets.record(found["key"], converted)
         return converted
 
     def _convert_coco(self, foreign: Foreign, place: Place, task: str, work: Path) -> Converted | None:
         source, barred = place.source, str(place.barred) if place.barred else None
         arguments = str(foreign.folder), source, barred, foreign.named, task, str(work)
-        if not run_confined(convert_coco, *arguments, source=source):
-            return None
-        return self._store(work, DATA_YAML)
+        notes = run_confined(convert_coco, *arguments, source=source)
+        return None if notes is None else self._store(work, DATA_YAML, notes)
 
-    def _store(self, work: Path, yaml: str | None) -> Converted:
+    def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> Converted:
         with closing(Inventory(work / "inventory.sqlite")) as inventory:
             inventory.add_all(ConvertedFiles(work).all_files())
-            return self.datasets.store(inventory, yaml)
+            return self.datasets.store(inventory, yaml, notes)
 
 
 @contextmanager

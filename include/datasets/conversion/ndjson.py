@@ -44,7 +44,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
     Returns the key of the content, which is the same for an export with new signatures, and the hosts of the
-    URLs with the number of files on each. Raises DatasetError.
+    URLs with the number of files on each, and what was left out or replaced. Raises DatasetError.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -55,7 +55,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
             raise
         raise DatasetError(f"Dataset {source!r} is not a valid .ndjson export: {problem}") from None
     export.notes.log_all(source)
-    return {"key": export.key, "hosts": export.hosts}
+    return {"key": export.key, "hosts": export.hosts, "notes": export.notes.as_json()}
 
 
 @dataclass

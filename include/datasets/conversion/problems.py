@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
-from include.datasets.findings import Finding
+from include.datasets.findings import Collection, Finding
 from include.limits import FINDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.datasets.findings import FoundKind
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +63,15 @@ def _with_count(problem: str, count: int) -> str:
     return problem if count == 1 else f"{problem} ({count:,} times)"
 
 
+def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...]:
+    """Return what a conversion left out or replaced as warnings of the check."""
+    found = Collection()
+    for note, count in notes.items():
+        found.add(Finding(source, None, f"{count:,} {note}", "conversion"))
+        found.count("conversion", count - 1)
+    return found.kinds()
+
+
 @dataclass
 class Notes:
     """What a conversion leaves out or replaces, as the converters of Ultralytics do: logged with counts."""
@@ -67,6 +82,10 @@ class Notes:
         """Count `note`, which continues a number: '12 annotations are crowds and left out'."""
         if count:
             self._counts[note] += count
+
+    def as_json(self) -> dict[str, int]:
+        """Return how often each was noted."""
+        return dict(self._counts)
 
     def log_all(self, source: str) -> None:
         """Write all of them to the log."""

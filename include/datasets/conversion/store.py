@@ -54,6 +54,8 @@ class Converted(BaseModel):
     """Of the objects below it; it differs from the prefix only in a bucket whose ETags are no MD5s."""
     yaml: str | None
     """The name of its data YAML; None for a dataset of class folders."""
+    notes: dict[str, int] = Field(default_factory=dict)
+    """What was left out or replaced, with counts."""
 
 
 class ConvertedDatasets:
@@ -87,7 +89,7 @@ class ConvertedDatasets:
         content = converted.model_dump_json().encode()
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
-    def store(self, inventory: Inventory, yaml: str | None) -> Converted:
+    def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> Converted:
         """Store all files that are not there yet, and the listing of the dataset."""
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
@@ -99,7 +101,7 @@ class ConvertedDatasets:
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)
             progress.advance()
-        unlisted = Converted(prefix=prefix, fingerprint=prefix, yaml=yaml)
+        unlisted = Converted(prefix=prefix, fingerprint=prefix, yaml=yaml, notes=notes)
         listing = Listing.write(self._origin(unlisted), self._stored(inventory, prefix))
         self._listings.save(listing)
         return unlisted.model_copy(update={"fingerprint": listing.fingerprint})

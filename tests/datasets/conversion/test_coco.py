@@ -34,7 +34,7 @@ def convert(folder: Path, work: Path, task: str = "detect", named: str | None = 
     """Convert in this process; return the label files by name."""
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
-    assert convert_coco(str(folder), "mine", None, named, task, str(work))
+    assert convert_coco(str(folder), "mine", None, named, task, str(work)) is not None
     return {name: path.read_text() for name, path in files.written() if name.startswith("labels/")}
 
 

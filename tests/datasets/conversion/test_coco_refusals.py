@@ -167,6 +167,6 @@ def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
     ):
         (tmp_path / "data" / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "data" / "e.json").write_bytes(b"\xff\xfe\x00")
-    assert not convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", str(tmp_path))
+    assert convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", str(tmp_path)) is None
     with pytest.raises(DatasetError, match=r"a\.json is not a COCO file; it needs images"):
         convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", str(tmp_path))

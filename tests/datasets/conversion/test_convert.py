@@ -151,6 +151,7 @@ def test_what_was_converted_is_found_again_even_from_a_zip(world: World) -> None
     before = world.written(f"datasets/{first.fingerprint}/", "datasets/conversions/")
     assert world.check(source, machine="another") == first
     assert world.written(f"datasets/{first.fingerprint}/", "datasets/conversions/") == before
+    assert first.warnings > 12, "crowds and boxes without a size are warnings"
     assert world.check(upload_zip(world.client, world.bucket, folder)).source == first.source
 
 
