@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from playwright.sync_api import Page, expect
+from psycopg.types.json import Jsonb
 
 from include.stack.local import Stack
 from tests.support.browsing import API, Visitors
@@ -26,18 +28,38 @@ PAGES = {
     "train again": ("start?from=access-child", "epochs"),
     "resume": ("start?resume=access-child", "epochs"),
     "models": ("models", "Models"),
+    "datasets": ("datasets", "access-parts"),
+    "dataset": ("dataset?name=access-parts", "Version 2"),
+    "version": ("dataset?name=access-parts&version=2", "6 → 9"),
 }
 """Paths, and a text that is there when the page is."""
 
 FORMS = ("start", "train again", "resume")
-ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop")
+ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop", "Upload", "Train on", "Archive", "Delete")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _recorded(api_stack: Stack) -> Iterator[None]:
     with recording(api_stack, "access-") as connection:
         record_kinds(connection, "access-")
+        for version, instances in ((1, 6), (2, 9)):
+            _record_version(connection, version, instances)
         yield
+        connection.execute("DELETE FROM datasets WHERE name = 'access-parts'")
+
+
+def _record_version(connection: psycopg.Connection[Any], version: int, instances: int) -> None:
+    counts = [
+        {"name": name, "train": instances, "val": val, "train_images": 4, "val_images": val}
+        for name, val in (("bolt", 2), ("a nut with a very long name " * 6, 0))
+    ]
+    warning = {"kind": "small", "title": "tiny boxes", "remedy": "look at them", "count": 3}
+    connection.execute(
+        "INSERT INTO datasets (name, version, fingerprint, source, task, train_images, val_images, size, "
+        "class_table, warnings, note) "
+        "VALUES ('access-parts', %s, %s, 's3://b/k/', 'detect', 8, 2, 1, %s, %s, %s)",
+        [version, str(version) * 64, Jsonb(counts), Jsonb([warning]), "note " * 40],
+    )
 
 
 def _ready(page: Page, where: str) -> None:

@@ -74,7 +74,7 @@ function Versions() {
       mayStart &&
       newest &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New version</h2>
-      <p class="muted">The whole dataset, as it is now. Images that a worker already has are not fetched again.</p>
+      <p class="muted">The whole dataset, as it is now.</p>
       <${UploadForm} name=${name} task=${newest.task} /></section>`
     }`;
 }
