@@ -73,6 +73,8 @@ class _Fetching:
                 web.fetch(asset.url or "", path)
         except FetchRefused as problem:
             return asset, f"the file cannot be fetched: {problem}"
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return asset, "its name is also that of a folder of other images; rename it"
         self._take(path.stat().st_size)
         self._progress.advance()
         return asset, None

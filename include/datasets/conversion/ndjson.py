@@ -126,10 +126,16 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
+        """Raise ValueError for data of another layout, and for classes whose folders would be one."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
                 f"it is for task={given!r}, not for task={self.task!r}; train it for its own task"
+            )
+        names = list(self._header.class_names.values())
+        if self.task == "classify" and len(set(names)) < len(names):
+            raise ValueError(
+                "class_names: two classes have the same name, so their images would be mixed; rename one"
             )
 
     def _choose_validation(self) -> None:

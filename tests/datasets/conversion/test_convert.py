@@ -255,8 +255,14 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 def test_images_that_are_gone_are_listed_without_their_signatures(world: World, host: ImageHost) -> None:
     source = world.upload_export("detect", host)
     del host.files["/photo-2.png"]
+    lines = [json.loads(line) for line in (world.folder / "mine.ndjson").read_text().splitlines()]
+    lines.append(lines[1] | {"file": "photo-1.png/inner.png"})
+    world.client.upload_file(
+        str(write(world.folder / "mine.ndjson", lines)), world.bucket, "sets/mine.ndjson"
+    )
     with pytest.raises(DatasetError, match="HTTP 404; signed URLs expire") as refused:
         world.check(source)
+    assert "its name is also that of a folder of other images; rename it" in str(refused.value)
     assert "images/train/photo-2.png: the file cannot be fetched" in str(refused.value)
     assert "secret" not in str(refused.value)
 

@@ -204,6 +204,15 @@ def test_a_class_whose_name_no_folder_can_have_is_refused(name: str, tmp_path: P
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
 
 
+def test_two_classes_of_one_name_are_refused_only_where_they_would_be_mixed(tmp_path: Path) -> None:
+    names = {"0": "cat", "2": "cat"}
+    lines = [header("classify", class_names=names), *export("classify")[1:]]
+    with pytest.raises(DatasetError, match="two classes have the same name"):
+        convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
+    lines = [header("detect", class_names=names), *export("detect")[1:]]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "boxes")
+
+
 def test_keypoints_whose_shape_is_unclear_need_a_shape(tmp_path: Path) -> None:
     lines = export("pose", splits="ttv")
     lines[1]["annotations"] = {"pose": [[0, 0.5, 0.5, 0.1, 0.1, 1, 2, 3, 4, 5]]}
