@@ -24,6 +24,9 @@ EPOCHS = 3
 _BEFORE, _AFTER = 8, 4
 """Loader workers of the attempt that is killed and of the one that resumes."""
 
+QUICK: tuple[Task, ...] = ("classify", "depth")
+"""Tasks besides detect that are run if the module only has to show that it works."""
+
 COLUMNS = (
     "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",
     "outside the guarantee", "operators that warn",
@@ -46,7 +49,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
     """Run several tasks at once, because they spend most of the time starting processes."""
-    tasks = [task for task in TASKS if task != "detect"]
+    tasks = QUICK if place.quick else [task for task in TASKS if task != "detect"]
     at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
         with ExitStack() as stack:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from include.training.loading import require_resumable
+from include.training.run import train
 from tests.support.tiny_datasets import TASKS
 from tests.support.tiny_models import nano
+from tests.support.tiny_trainings import Epochs, request
 from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
+from tests.training.test_trainer_resume import Parent
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -17,3 +21,12 @@ def test_every_nano_model_ends_with_the_same_weights(task: str, tmp_path: Path) 
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (-1, 3), (1, 0), (2, 4), workers=(2, 0, 1, 2))
     assert last_of(wanted) == whole
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_nano_model_is_trained_for_another_epoch(task: str, tmp_path: Path) -> None:
+    wanted = request(task, tmp_path, epochs=1, model=nano(task))
+    parent = Parent(wanted, train(wanted, Epochs()))
+    result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())
+    assert (result.start_epoch, result.epoch) == (1, 1)
+    assert require_resumable(Path(result.last.path), task).epoch == 1

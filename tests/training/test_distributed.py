@@ -82,27 +82,6 @@ class Seen(Epochs):
         return psutil.wait_procs(self.processes, timeout=30)[1]
 
 
-def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
-    wanted, whole = asked("classify", tmp_path, dropout=0.2), Seen()
-    result = in_two(wanted, whole)
-    assert [report.epoch for report in whole.reports] == [0, 1, 2]
-    assert {report.inexact_reason for report in whole.reports} == {None}
-    assert len(whole.processes) >= 4  # two, and a loader worker each, which closing the mosaic replaces
-    assert whole.left() == []
-    assert (result.stop_reason, result.epoch, result.device) == ("completed", 2, "cpu and 1 more")
-    assert result.fitness is not None
-    weights = weights_of(Path(result.last.path))
-    shutil.rmtree(wanted.save_dir)
-
-    with pytest.raises(GivesUp.Enough):
-        in_two(wanted, GivesUp(after=2))
-    assert ranks() == {}
-    rest = Epochs()
-    result = in_two(recovery(wanted), rest)
-    assert [(report.epoch, report.inexact_reason) for report in rest.reports] == [(2, None)]
-    assert weights_of(Path(result.last.path)) == weights
-
-
 class EndsWithinEpoch(GivesUp):
     """Wants a state at once, and gives up when one within an epoch is saved (Epoch- and StateReporter)."""
 

@@ -210,19 +210,6 @@ def test_an_interrupted_training_goes_on_in_its_own_folder(tmp_path: Path) -> No
     assert (result.epoch, result.epochs) == (3, 4)
 
 
-@pytest.mark.parametrize("task", ["detect", "pose"])
-def test_other_tasks_resume_too(task: str, tmp_path: Path) -> None:
-    asked = request(task, tmp_path, epochs=1, model=f"yolo26n{_suffix(task)}")
-    parent = Parent(asked, train(asked, Epochs()))
-    result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())
-    assert (result.start_epoch, result.epoch) == (1, 1)
-    assert require_resumable(Path(result.last.path), task).epoch == 1
-
-
-def _suffix(task: str) -> str:
-    return {"detect": "", "pose": "-pose"}[task]
-
-
 @pytest.mark.parametrize("epochs", [None, 1, 3])
 def test_no_epoch_left_to_train_is_refused(epochs: int | None, parent: Parent, tmp_path: Path) -> None:
     with pytest.raises(
