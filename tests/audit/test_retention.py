@@ -65,7 +65,7 @@ def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world
 def test_trainings_on_any_version_of_a_registered_dataset_are_on_one_dataset(world: World) -> None:
     for version in (1, 2):
         spec = {"model": "yolo11n", "dataset": f"parts@{version}"}
-        named = {"dataset_name": "parts", "dataset_version": version}
+        named: dict[str, Any] = {"dataset_name": "parts", "dataset_version": version}
         ended(world, f"job-{version}", days=100 - version, spec=spec, **named)
     retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
     assert expired(world) == {"job-1"}

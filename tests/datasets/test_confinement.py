@@ -21,8 +21,6 @@ import pytest
 from include import limits
 from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
-from tests.support.dataset_steps import check_dataset
-from tests.support.tiny_datasets import build
 
 ROOT = Path(__file__).parents[2]
 CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
@@ -92,12 +90,10 @@ def test_what_is_printed_does_not_disturb_the_answer() -> None:
     assert run_confined(os.system, "echo hello", source="data") == 0
 
 
-def test_its_log_is_in_the_log_of_the_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = build("detect", tmp_path / "data")
-    (tmp_path / "data" / "labels" / "train" / "0.txt").unlink()
-    with caplog.at_level(logging.INFO):
-        check_dataset(str(data), "detect", tmp_path / "cache", None)
-    assert "train: 1 of 8 images have no label file" in caplog.text
+def test_its_log_is_in_the_log_of_the_task(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), pytest.raises(DatasetError, match="failed unexpectedly"):
+        run_confined(shutil.disk_usage, "/nowhere", source="data")
+    assert "The check failed with FileNotFoundError" in caplog.text
 
 
 def _children(process: int) -> list[int]:
