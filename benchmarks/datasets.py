@@ -1,7 +1,7 @@
 """How long a large dataset in S3 takes on its way to a training run, and what one more image costs.
 
-`python -m benchmarks.datasets [--images NUMBER]` prints the table. Each step runs in a process of its own,
-whose memory is measured, and so is that of the confined processes that it starts.
+`python -m benchmarks.datasets [--images NUMBER] [--without-s3]` prints the table. Each step runs in a process
+of its own, whose memory is measured, and so is that of the confined processes that it starts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.place import local_services, workspace
+from benchmarks.folder_objects import FolderObjects
+from benchmarks.place import BUCKET, local_services, workspace
 from benchmarks.table import Table, machine, progress, show
 from include.datasets.boundary import DatasetRoots
 from include.datasets.cache import DatasetCache
@@ -36,10 +37,45 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
+    from include.datasets.storage import Listings, ObjectReader
 
 _PREFIX = "set/"
 _UPLOADS = 3
 _TOGETHER = 1000
+
+
+class Source(Protocol):
+    """Where the objects are; it travels to the processes that are measured."""
+
+    def open(self) -> tuple[ObjectReader, Listings | None]:
+        """Return what reads the objects, and what stores their listings."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object."""
+
+
+@dataclass
+class S3:
+    """The S3 server of the local stack."""
+
+    services: Services
+    client: S3Client | None = None
+
+    def open(self) -> tuple[S3ObjectReader, S3Listings]:
+        """Return what reads the objects, and what stores their listings."""
+        client = self.services.client()
+        return S3ObjectReader(client), S3Listings(Bucket(client, BUCKET))
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object."""
+        self.client = self.client or self.services.client()
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def __getstate__(self) -> tuple[Services, None]:
+        return self.services, None  # another process has its own client
+
+    def __setstate__(self, state: tuple[Services, None]) -> None:
+        self.services, self.client = state
 
 
 @dataclass(frozen=True)
@@ -47,6 +83,8 @@ class Step:
     """What a step took."""
 
     seconds: float
+    processor_seconds: float
+    """Of the process and of those that it started."""
     own_memory: int
     """The largest memory of the process itself, in bytes."""
     confined_memory: int
@@ -57,61 +95,66 @@ class Step:
     def row(self, title: str) -> tuple[str, ...]:
         """Return the cells of its row."""
         memory = (f"{size / MIB:,.0f} MiB" for size in (self.own_memory, self.confined_memory))
-        return (title, f"{self.seconds:,.1f} s", *memory)
+        return (title, f"{self.seconds:,.1f} s", f"{self.processor_seconds:,.1f} s", *memory)
 
 
 @dataclass(frozen=True)
 class Machine:
     """A machine that shares nothing but S3 with others."""
 
-    services: Services
+    source: Source
     cache: Path
-    limit: int
+    limit: int = 10**15
 
     def check(self) -> DatasetReference:
         """Check the dataset, as the task `check_dataset` does."""
-        reader, listings = self._clients()
-        source = f"s3://{self.services.bucket}/{_PREFIX}"
+        reader, listings = self.source.open()
+        uri = f"s3://{BUCKET}/{_PREFIX}"
         return check_dataset(
-            source, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
+            uri, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
         )
 
     def materialize(self, reference: DatasetReference) -> DatasetReference:
         """Make the dataset available, as the task `train` does."""
-        reader, listings = self._clients()
+        reader, listings = self.source.open()
         with materialize(reference, self.cache, reader, DatasetRoots(), listings, self.limit):
             return reference
 
-    def _clients(self) -> tuple[S3ObjectReader, S3Listings]:
-        client = self.services.client()
-        return S3ObjectReader(client), S3Listings(Bucket(client, self.services.bucket))
 
-
-def measure(folder: Path, images: int) -> Table:
+def measure(folder: Path, images: int, without_s3: bool) -> Table:
     """Upload a dataset, and follow it through two machines."""
+    if without_s3:
+        return follow(
+            FolderObjects(folder / "objects"), folder, images, "in a folder instead of an S3 server"
+        )
+    with local_services(folder) as services:
+        return follow(S3(services), folder, images, "in the S3 server of the local stack")
+
+
+def follow(source: Source, folder: Path, images: int, where: str) -> Table:
+    """Upload a dataset to `source`, and follow it from there through two machines."""
     table = Table(
         f"A dataset of {images:,} images below a prefix",
-        f"{images:,} JPEG files of 64 x 64 pixels with a label file each, in the S3 server of the local "
-        "stack, on the same machine and disk. Larger images take longer to transfer and to decode; "
-        "everything else depends on the number of files. `Memory` is the largest resident size of the "
-        "process, `confined` that of the process that it starts to check or to link.",
-        ("step", "time", "memory", "confined"),
+        f"{images:,} JPEG files of 64 x 64 pixels with a label file each, {where}, on the same machine and "
+        "disk. Larger images take longer to transfer and to decode; everything else depends on the number of "
+        "files. `Memory` is the largest resident size of the process, `confined` that of the process that it "
+        "starts to check or to link, and `processor` the time of both.",
+        ("step", "time", "processor", "memory", "confined"),
     )
-    with local_services(folder) as services:
-        started = time.monotonic()
-        _upload(services, images)
-        progress(f"uploaded in {time.monotonic() - started:.0f} s")
-        one = Machine(services, folder / "one", limit=10**15)
-        first = _run(table, "the first check, with the download", one.check)
-        _run(table, "the same check again", one.check)
-        _run(table, "the first training run on that machine", one.materialize, first)
-        _run(table, "the next one", one.materialize, first)
-        _put(services, images)
-        second = _run(table, "one image was added: the check", one.check)
-        _run(table, "one image was added: the training run", one.materialize, second)
-        _add_sizes(table, DatasetCache.open(one.cache))
-        another = Machine(services, folder / "another", limit=10**15)
-        _run(table, "a training run on another machine, with the download", another.materialize, second)
+    started = time.monotonic()
+    _upload(source, images)
+    progress(f"uploaded in {time.monotonic() - started:.0f} s")
+    one = Machine(source, folder / "one")
+    first = _run(table, "the first check, with the download", one.check)
+    _run(table, "the same check again", one.check)
+    _run(table, "the first training run on that machine", one.materialize, first)
+    _run(table, "the next one", one.materialize, first)
+    _put(source, images)
+    second = _run(table, "one image was added: the check", one.check)
+    _run(table, "one image was added: the training run", one.materialize, second)
+    _add_sizes(table, DatasetCache.open(one.cache))
+    another = Machine(source, folder / "another")
+    _run(table, "a training run on another machine, with the download", another.materialize, second)
     return table
 
 
@@ -131,8 +174,9 @@ def _measure_step(step: Callable[..., DatasetReference], *arguments: DatasetRefe
     started = time.monotonic()
     reference = step(*arguments)
     seconds = time.monotonic() - started
-    confined = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
-    return Step(seconds, _largest_memory(), confined, reference.model_dump_json())
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(used.ru_utime + used.ru_stime for used in usage)
+    return Step(seconds, processor, _largest_memory(), usage[1].ru_maxrss * KIB, reference.model_dump_json())
 
 
 def _largest_memory() -> int:
@@ -144,32 +188,30 @@ def _largest_memory() -> int:
 def _add_sizes(table: Table, cache: DatasetCache) -> None:
     """Add the size of the cache with both versions, and below a limit that only one of them fits into."""
     both = measure_cache(cache)
-    table.add("the cache with both versions", f"{both / MIB:,.0f} MiB", "", "")
+    table.add("the cache with both versions", f"{both / MIB:,.0f} MiB", "", "", "")
     started = time.monotonic()
     make_room(DatasetCache(cache.folder, both - 1))
     seconds = time.monotonic() - started
     left = measure_cache(cache)
-    table.add(f"the cache below a limit of {(both - 1) / MIB:,.0f} MiB", f"{left / MIB:,.0f} MiB", "", "")
-    table.add("evicting the older version", f"{seconds:,.1f} s", "", "")
+    table.add(f"the cache below a limit of {(both - 1) / MIB:,.0f} MiB", f"{left / MIB:,.0f} MiB", "", "", "")
+    table.add("evicting the older version", f"{seconds:,.1f} s", "", "", "")
 
 
-def _upload(services: Services, images: int) -> None:
-    client = services.client()
+def _upload(source: Source, images: int) -> None:
     text = "path: .\ntrain: images/train\nval: images/val\nnames: [box]\n"
-    client.put_object(Bucket=services.bucket, Key=f"{_PREFIX}data.yaml", Body=text.encode())
+    source.put(f"{_PREFIX}data.yaml", text.encode())
     starts = range(0, images, _TOGETHER)
     with ProcessPoolExecutor(_UPLOADS, mp_context=get_context("spawn")) as pool:
         stops = (min(start + _TOGETHER, images) for start in starts)
-        list(pool.map(_put_range, (services for _ in starts), starts, stops))
+        list(pool.map(_put_range, (source for _ in starts), starts, stops))
 
 
-def _put_range(services: Services, start: int, stop: int) -> None:
-    client = services.client()
+def _put_range(source: Source, start: int, stop: int) -> None:
     with ThreadPoolExecutor(_UPLOADS) as pool:
-        list(pool.map(lambda number: _put(services, number, client), range(start, stop)))
+        list(pool.map(lambda number: _put(source, number), range(start, stop)))
 
 
-def _put(services: Services, number: int, client: S3Client | None = None) -> None:
+def _put(source: Source, number: int) -> None:
     """Upload an image and its labels; every tenth is for validation."""
     import cv2
     import numpy as np
@@ -178,20 +220,17 @@ def _put(services: Services, number: int, client: S3Client | None = None) -> Non
     image = cv2.imencode(".jpg", cv2.resize(pixels, (64, 64)))[1].tobytes()
     split = "val" if number % 10 == 0 else "train"
     label = f"0 0.5 0.5 {(number % 97 + 10) / 120} {(number % 89 + 10) / 120}\n"
-    s3 = client or services.client()
-    for key, body in (
-        (f"images/{split}/{number:07}.jpg", image),
-        (f"labels/{split}/{number:07}.txt", label.encode()),
-    ):
-        s3.put_object(Bucket=services.bucket, Key=f"{_PREFIX}{key}", Body=body)
+    source.put(f"{_PREFIX}images/{split}/{number:07}.jpg", image)
+    source.put(f"{_PREFIX}labels/{split}/{number:07}.txt", label.encode())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("--images", type=int, default=100_000, help="number of images (100,000)")
-    number = parser.parse_args().images
+    parser.add_argument("--without-s3", action="store_true", help="objects in a folder instead")
+    given = parser.parse_args()
     with workspace() as place:
         on = machine()
-        table = measure(place, number)
+        table = measure(place, given.images, given.without_s3)
         table.about += f"\n\n{on}"
         show(table)
