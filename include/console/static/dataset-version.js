@@ -57,12 +57,12 @@ function Facts({ version: of }) {
     ["Size", html`<span class="number">${formatBytes(of.size)}</span>`],
     ["Registered", html`<${When} at=${of.created_at} />`],
     ["Registered by", of.created_by ?? "–"],
-    ["Note", of.note ?? "–"],
     ["Content", html`<code title=${of.fingerprint}>${of.fingerprint.slice(0, 12)}…</code>`],
   ];
   return html`<div class="card"><dl class="facts">
       ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
     </dl>
+    ${of.note && html`<p class="source">${of.note}</p>`}
     <p class="muted source">Parameter <code>dataset</code>: <code>${parameter}</code>${" "}
       <${Copy} text=${parameter} name="Copy the value of dataset">Copy</${Copy}></p>
     <p class="muted source">Source: <code>${of.source}</code></p>
@@ -94,8 +94,8 @@ function Samples({ version: { name, version } }) {
   if (!data?.samples.length) return null;
   const pictures = data.samples.map((sample) => ({
     url: trainingUrl([...path, sample.name]),
-    caption: sample.image,
-    about: sample.split,
+    caption: `${sample.split}/${sample.image}`,
+    about: "",
   }));
   return html`<section class="section" aria-labelledby="samples"><h2 id="samples">Samples with their labels</h2>
     <${Gallery} pictures=${pictures} /></section>`;

@@ -16,6 +16,7 @@ const version = query.get("version");
 const registration = query.get("registration");
 const before = query.get("before");
 const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
+const NUMBERS = new Set(["Images", "Size"]);
 
 function Dataset() {
   // Until the first version is registered there are none to ask for.
@@ -84,9 +85,14 @@ function Table({ versions }) {
   return html`<section aria-labelledby="versions"><h2 id="versions">Versions</h2>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of versions">
       <table class="datasets" aria-labelledby="versions">
-        <thead><tr>${COLUMNS.map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+        <thead><tr>${COLUMNS.map(head)}</tr></thead>
         <tbody>${versions.map((each) => html`<${Version} key=${each.version} of=${each} />`)}</tbody>
       </table></div></section>`;
+}
+
+/** @param {string} title */
+function head(title) {
+  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /** @param {{ of: Api.DatasetSummary }} props */
@@ -94,7 +100,7 @@ function Version({ of }) {
   const page = versionPage(name, of.version);
   const earlier = of.version - 1;
   return html`<tr>
-    <th scope="row" class="number"><a href=${page}>Version ${of.version}</a>
+    <th scope="row"><a href=${page}>Version ${of.version}</a>
       ${of.archived_at && html` <small class="muted">archived</small>`}</th>
     <td class="number">${formatCount(of.train_images)} + ${formatCount(of.val_images)}</td>
     <td class="number">${formatBytes(of.size)}</td>

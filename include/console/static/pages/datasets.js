@@ -12,6 +12,7 @@ const cursor = query.get("cursor");
 const prefix = query.get("prefix") ?? "";
 const archived = query.get("archived") ?? "";
 const COLUMNS = ["Name", "Versions", "Task", "Images", "Size", "Newest version"];
+const NUMBERS = new Set(["Versions", "Images", "Size"]);
 
 /**
  * @param {AbortSignal} signal
@@ -74,9 +75,14 @@ function Nothing({ mayStart }) {
 function Table({ datasets }) {
   return html`<div class="scroller" tabindex="0" role="group" aria-label="Table of datasets">
     <table class="datasets" aria-label="Datasets">
-      <thead><tr>${COLUMNS.map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+      <thead><tr>${COLUMNS.map(head)}</tr></thead>
       <tbody>${datasets.map((entry) => html`<${Entry} key=${entry.newest.name} entry=${entry} />`)}</tbody>
     </table></div>`;
+}
+
+/** @param {string} title */
+function head(title) {
+  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /** @param {{ entry: Api.Dataset }} props */
