@@ -103,7 +103,15 @@ def _paths() -> list[str]:
         for route in app.routes
         if isinstance(route, APIRoute)
     ]
-    values = {"job_id": "answers", "kind": "best", "name": "h.js", "version": "1"}
+    values = {
+        "job_id": "answers",
+        "kind": "best",
+        "name": "h.js",
+        "version": "1",
+        "run_id": "manual__1",
+        "sample": "0.jpg",
+        "upload_id": "answers",
+    }
     paths = [
         prefix + route.path.replace(":path", "").format(**values)
         for prefix, route in routes
