@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Boundary:
     def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
         self.folder, self.source = folder, source
         self._barred = barred
+        self.unread_images: Counter[tuple[str, str]] = Counter()
+        """How many images are in a format that Ultralytics skips, by folder and suffix."""
         self.circular_links: list[str] = []
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)

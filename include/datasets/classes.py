@@ -9,7 +9,7 @@ from include.datasets.boundary import Boundary
 from include.datasets.division import divide
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Finding
-from include.datasets.samples import Layout, circular_link_warnings, images_below, resolve_samples
+from include.datasets.samples import Layout, images_below, listing_warnings, resolve_samples
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
             f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
             "contain a folder for each class"
         )
-    boundary = Boundary(place.folder, place.source, place.barred)
-    root = _find_root(place.path, boundary)
+    root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
+    boundary = Boundary(place.folder, place.source, place.barred)  # which has noted nothing yet
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample) for sample in splits["train"]})
@@ -50,7 +50,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
         )
     _require_complete(place.source, names, folders, splits)
     warnings = (
-        *circular_link_warnings(boundary),
+        *listing_warnings(boundary),
         *_empty_folder_warnings(folders["train"], names),
         *(_division_warnings(splits) if folders["train"] == root else ()),
     )

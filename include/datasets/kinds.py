@@ -135,6 +135,11 @@ WARNINGS = {
         "check that nothing is missing",
         "the converters of Ultralytics do the same",
     ),
+    "unread-images": _warning(
+        "folders with images of formats that Ultralytics does not read",
+        "convert these images to JPEG or PNG",
+        "they are left out",
+    ),
     "circular-links": _warning(
         "links that lead in a circle",
         "remove them; they were not followed",

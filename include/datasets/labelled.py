@@ -16,9 +16,9 @@ from include.datasets.findings import Finding
 from include.datasets.samples import (
     IMAGE_SUFFIXES,
     Layout,
-    circular_link_warnings,
     images_below,
     is_image,
+    listing_warnings,
     resolve_samples,
 )
 from include.datasets.text import read_lines
@@ -45,7 +45,7 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
     splits = {name: reader.read(name) for name in description.splits}
-    warnings, labels = circular_link_warnings(boundary), description.labels
+    warnings, labels = listing_warnings(boundary), description.labels
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 

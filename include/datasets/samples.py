@@ -28,6 +28,12 @@ IMAGE_SUFFIXES = frozenset({
 })  # fmt: skip
 
 
+_UNREAD_SUFFIXES = frozenset({
+    "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
+})  # fmt: skip
+"""Suffixes of images that Ultralytics does not list, so that nobody notices that they are missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a split.
@@ -148,8 +154,12 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]
         for name in sorted(files):
-            if is_image(name) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if is_image(name):
                 yield str(Path(parent, name).relative_to(folder))
+            elif (suffix := name.rpartition(".")[2].lower()) in _UNREAD_SUFFIXES:
+                boundary.unread_images[boundary.relative_name(folder), suffix] += 1
 
 
 class _Walk:
@@ -202,11 +212,17 @@ def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Bo
     return tuple(samples)
 
 
-def circular_link_warnings(boundary: Boundary) -> tuple[Finding, ...]:
-    """Return a warning for each link that was not followed."""
+def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
+    """Return a warning for each link that was not followed, and for images that are skipped."""
     message = "the link leads back to a folder that contains it"
     links = dict.fromkeys(boundary.circular_links)
-    return tuple(Finding(link, None, message, "circular-links") for link in links)
+    return (
+        *(Finding(link, None, message, "circular-links") for link in links),
+        *(
+            Finding(f"{folder}/", None, f"files that end in .{suffix}: {number:,}", "unread-images")
+            for (folder, suffix), number in sorted(boundary.unread_images.items())
+        ),
+    )
 
 
 def _raise(error: OSError) -> NoReturn:

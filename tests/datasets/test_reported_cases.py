@@ -158,6 +158,18 @@ def test_a_link_that_leads_in_a_circle_is_reported_and_not_followed(
     assert place in [found.file for found in kind.places]
 
 
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_images_that_ultralytics_skips_are_reported(task: str, folder: Path) -> None:
+    build(task, folder)
+    place = min(folder.rglob("train/**/*.png")).parent
+    for name in ("a.gif", "b.GIF", "c.jfif", "notes.txt", ".hidden.gif"):
+        (place / name).write_bytes(b"GIF89a")
+    (kind,) = check(folder, task).warnings
+    found = [str(found) for found in kind.places]
+    where = place.relative_to(folder)
+    assert found == [f"{where}/: files that end in .gif: 2", f"{where}/: files that end in .jfif: 1"]
+
+
 def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
     build("classify", folder)
     (folder / "more").mkdir()
@@ -269,6 +281,9 @@ def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
         expected = sorted(str(path.relative_to(divided / split)) for path in (divided / split).rglob("*.png"))
         assert [sample.name for sample in layout.splits[split]] == expected
     assert warnings(folder, "classify") == {"divided": 1}
+    (folder / "cat" / "0.gif").write_bytes(b"GIF89a")
+    (kind,) = (kind for kind in check(folder, "classify").warnings if kind.kind == "unread-images")
+    assert str(kind.places[0]) == "cat/: files that end in .gif: 1"
 
 
 def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
