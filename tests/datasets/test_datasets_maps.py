@@ -15,6 +15,7 @@ from PIL import Image
 from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.findings import Finding
+from include.datasets.names import is_ignored
 from tests.support.dataset_steps import check_dataset, describe, materialize, refusal, roots_beside
 from tests.support.tiny_datasets import MAPS, build
 
@@ -335,3 +336,17 @@ def test_a_map_that_teaches_nothing_is_a_warning(
     (kind,) = found.warnings
     assert (kind.kind, kind.count) == ("empty-maps", 1)
     assert str(kind.places[0]).endswith("train/0.png: nothing can be learnt from it")
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [
+        ("depth/train/0.npy", False),
+        ("images/train/0.npy", True),
+        ("depth.npy", True),
+        ("depth/0.cache", True),
+    ],
+)
+def test_only_depth_maps_are_fetched_as_arrays(name: str, ignored: bool) -> None:
+    """Any other array would replace the image next to it."""
+    assert is_ignored(tuple(name.split("/"))) == ignored
