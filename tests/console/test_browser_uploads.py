@@ -97,9 +97,12 @@ def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Pat
     page.get_by_role("button", name="Upload and check").click()
     expect(page.get_by_role("alert")).to_have_text("Choose a .zip or a folder first.")
     page.get_by_label("Dataset file").set_input_files(large)
-    page.get_by_label("Name", exact=True).fill("../x")
-    page.get_by_role("button", name="Upload and check").click()
-    expect(page.get_by_role("alert")).to_contain_text("Enter a name")
+    for name in ("../x", "digits", "coco8.yaml", ""):
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_role("button", name="Upload and check").click()
+        expect(page.get_by_role("alert")).to_contain_text(
+            "Enter a name. Name of the dataset: 1 to 128 letters"
+        )
 
 
 def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(

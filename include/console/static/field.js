@@ -31,7 +31,7 @@ export function valueOf({ schema }, text) {
   if (trimmed === "") return { value: null };
   if (type === "integer" || type === "number") return numberOf(schema, trimmed, type === "integer");
   if (type === "object") return objectOf(trimmed);
-  const pattern = schema.pattern?.replace(/\\Z$/, "$");
+  const pattern = schema.pattern?.replaceAll("\\Z", "$"); // Python's end of a text
   if (pattern && !new RegExp(pattern).test(trimmed)) {
     return { error: `“${trimmed}” is not valid. See the allowed values below.` };
   }

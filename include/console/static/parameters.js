@@ -10,7 +10,7 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
 
 /**
  * @typedef {Record<string, unknown>} Spec parameters by name
- * @typedef {object} FormField a parameter of train_yolo as Airflow describes it
+ * @typedef {object} FormField a parameter of a Dag as Airflow describes it
  * @property {string} name
  * @property {Airflow.ParamSchema} schema
  * @property {string} about what it means, without its default
@@ -18,14 +18,14 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
  * @property {unknown} initial what Airflow sends where nothing is given
  */
 
-/** The parameters of train_yolo, from Airflow. */
-export function useForm() {
+/** The parameters of a Dag, from Airflow. */
+export function useForm(dagId = "train_yolo") {
   const [form, setForm] = useState(
     /** @type {{ fields: FormField[], problem: Problem | null }} */ ({ fields: [], problem: null }),
   );
   useEffect(() => {
     /** @type {Promise<Airflow.DagDetails>} */
-    const details = fetchJson(airflowUrl(["dags", "train_yolo", "details"]));
+    const details = fetchJson(airflowUrl(["dags", dagId, "details"]));
     details.then(
       ({ params }) => setForm({ fields: fieldsOf(params), problem: null }),
       (problem) => setForm({ fields: [], problem }),

@@ -3,15 +3,15 @@
 /** @import { Problem } from "./api.js" */
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { InputChange } from "./h.js" */
+/** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { filesOfDrop, filesOfInput } from "./dropped-files.js";
 import { Note, ProblemNote } from "./elements.js";
+import { valueOf } from "./field.js";
 import { formatBytes, formatCount } from "./format.js";
 import { useForm } from "./parameters.js";
 import { uploadDataset } from "./upload.js";
-
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 /**
  * @typedef {{ step: "none" }
@@ -31,6 +31,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const [files, setFiles] = useState(/** @type {LocalFile[]} */ ([]));
   const [missing, setMissing] = useState("");
   const { upload, send, cancel } = useUpload();
+  const { fields } = useForm("register_dataset");
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);
@@ -39,7 +40,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   };
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
-    const problem = problemOf(name, files);
+    const problem = problemOf(name, files, fields);
     setMissing(problem);
     if (!problem) send(files, { name, task, note });
   };
@@ -53,7 +54,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
         html`<label class="field"><span>Name</span><input name="name" value=${name} disabled=${busy} autocomplete="off"
         spellcheck=${false} autocapitalize="off" onInput=${text(setName)} /></label>`
       }
-      <${TaskField} task=${task} set=${setTask} disabled=${busy} />
+      <${TaskField} fields=${fields} task=${task} set=${setTask} disabled=${busy} />
       <label class="field"><span>Note</span><input name="note" value=${note} disabled=${busy} autocomplete="off"
         placeholder="what is in it, or what has changed" maxlength="1000" onInput=${text(setNote)} /></label>
       <button class="button primary" disabled=${busy}>Upload and check</button>
@@ -131,9 +132,8 @@ function Choice({ files, take, busy }) {
   </div>`;
 }
 
-/** @param {{ task: string, set: (task: string) => void, disabled: boolean }} props */
-function TaskField({ task, set, disabled }) {
-  const { fields } = useForm();
+/** @param {{ fields: FormField[], task: string, set: (task: string) => void, disabled: boolean }} props */
+function TaskField({ fields, task, set, disabled }) {
   const tasks = fields.find(({ name }) => name === "task")?.schema.enum?.filter(Boolean) ?? [task];
   const onChange = (/** @type {Event & { currentTarget: HTMLSelectElement }} */ event) =>
     set(event.currentTarget.value);
@@ -160,11 +160,13 @@ function Progress({ upload, cancel }) {
  * What is still missing, in a sentence; empty: nothing.
  * @param {string} name
  * @param {LocalFile[]} files
+ * @param {FormField[]} fields parameters of register_dataset, whose schemas say what a name may be
  */
-function problemOf(name, files) {
+function problemOf(name, files, fields) {
   if (!files.length) return "Choose a .zip or a folder first.";
-  if (NAME.test(name) && name !== "digits") return "";
-  return "Enter a name: letters, digits, “.”, “_” or “-”, beginning with a letter or a digit; “digits” is taken.";
+  const field = fields.find((each) => each.name === "name");
+  if (name && !(field && valueOf(field, name).error)) return "";
+  return `Enter a name. ${field?.about ?? ""}`.trim();
 }
 
 /** @param {LocalFile} file */
