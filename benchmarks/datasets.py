@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Protocol
 from benchmarks.folder_objects import FolderObjects
 from benchmarks.place import BUCKET, local_services, workspace
 from benchmarks.table import Table, machine, progress, show
-from include.datasets.boundary import DatasetRoots
-from include.datasets.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.eviction import make_room
+from include.datasets.caching.eviction import measure as measure_cache
+from include.datasets.caching.fetch import materialize
+from include.datasets.caching.listings import S3Listings
 from include.datasets.check import check_dataset
-from include.datasets.eviction import make_room
-from include.datasets.eviction import measure as measure_cache
-from include.datasets.fetch import materialize
-from include.datasets.listings import S3Listings
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.limits import KIB, MIB

@@ -20,8 +20,8 @@ from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, predict_final_row, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
-from include.datasets.fetch import materialize
-from include.datasets.listings import S3Listings
+from include.datasets.caching.fetch import materialize
+from include.datasets.caching.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from include.attempt.starting_point import StartingPoint
     from include.checkpoints.store import CheckpointStore
     from include.claim.resolved_job import ResolvedJob
-    from include.datasets.fetch import LocalDataset
+    from include.datasets.caching.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
     from include.deployment.settings import Settings
     from include.jobs.job import TrainingJob

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.listings import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.conversion.convert import Converter
 from include.datasets.drawing.store import SampleStore
-from include.datasets.listings import S3Listings
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_training_db
@@ -18,8 +18,8 @@ from include.registry.manifests import store_manifest
 from include.registry.repository import DatasetRepository
 
 if TYPE_CHECKING:
-    from include.datasets.boundary import DatasetRoots
     from include.datasets.check import CheckedDataset
+    from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.rules import CheckRules
     from include.deployment.settings import Settings
     from include.s3.bucket import Bucket

@@ -1,11 +1,15 @@
 """Training data: locating, fetching, safe unpacking, and checking before a GPU is claimed.
 
-    include.datasets.check.check_dataset        checks the data and describes them, or lists every problem
-    include.datasets.fetch.materialize          makes the same data available on the machine that trains
-    include.datasets.s3.S3ObjectReader          reads S3 for both, through a boto3 client
-    include.datasets.listings.S3Listings        records which objects were checked under a prefix
-    include.datasets.errors                     what can be wrong with a dataset
+    include.datasets.check                the task `check_dataset`: describes the data, or lists every problem
+    include.datasets.sources              what the parameter `dataset` may name
+    include.datasets.layouts              which images a dataset has, and where their labels are
+    include.datasets.checking             whether they can be trained on, and what they contain
+    include.datasets.conversion           .ndjson and COCO, made into what Ultralytics trains on
+    include.datasets.caching              the copy on this machine, and the view that a training is given
+    include.datasets.drawing              samples with their labels drawn
+    include.datasets.uploads              from a browser straight to S3
+    include.datasets.errors               what can be wrong with a dataset
 
-The first two run without torch and Ultralytics. Checking images needs Pillow, OpenCV and NumPy; drawing the
-bundled digits, which only `materialize` does, needs scikit-learn.
+What runs before a training needs neither torch nor Ultralytics. Checking images needs Pillow, OpenCV and
+NumPy; drawing the bundled digits, which only `caching.fetch.materialize` does, needs scikit-learn.
 """

@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
-from include.datasets.boundary import DatasetRoots
-from include.datasets.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.content import require_expected
+from include.datasets.caching.fetch import locate
+from include.datasets.checking.examination import examine
+from include.datasets.checking.findings import FoundKind, total
 from include.datasets.confinement import run_confined
-from include.datasets.content import require_expected
 from include.datasets.conversion.problems import warn_of_notes
 from include.datasets.drawing.draw import draw_samples
 from include.datasets.errors import DatasetError
-from include.datasets.examination import examine
-from include.datasets.fetch import locate
-from include.datasets.findings import FoundKind, total
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.conversion.convert import Converter
-    from include.datasets.samples import Place
+    from include.datasets.layouts.samples import Place
     from include.datasets.sources import Source
     from include.datasets.storage import Listings, ObjectReader
 

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.disk import PASSING, is_lack_of_memory
+from include.datasets.caching.disk import PASSING, is_lack_of_memory
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-from include.datasets.findings import Finding, FoundKind, group
+from include.datasets.checking.findings import Finding, FoundKind, group
 from include.errors import FinalError
 from include.limits import ERROR_BYTES, SUMMARY_BYTES
 from include.refusals import shorten

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from include.datasets.samples import Layout, Sample
+    from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.storage import StoredObject
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.boundary import resolve
 from include.datasets.errors import DatasetError
-from include.datasets.samples import Place
+from include.datasets.layouts.boundary import resolve
+from include.datasets.layouts.samples import Place
 
 if TYPE_CHECKING:
-    from include.datasets.boundary import DatasetRoots
+    from include.datasets.layouts.boundary import DatasetRoots
 
 _REMEDY = (
     "Give 'digits', s3://bucket/… (.zip, prefix, data YAML, .ndjson or COCO .json), or an absolute path "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from include.datasets.listing import Listing
+    from include.datasets.caching.listing import Listing
     from include.datasets.sources import S3Tree
 
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.datasets.boundary import DatasetRoots
 from include.datasets.conversion.addresses import SETTING as HOSTS_SETTING
 from include.datasets.conversion.addresses import AllowedHosts
+from include.datasets.layouts.boundary import DatasetRoots
 from include.errors import FinalError
 from include.training.architectures import release_url
 

@@ -13,8 +13,8 @@ from include.datasets.rules import CheckRules
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.datasets.boundary import DatasetRoots
     from include.datasets.check import CheckedDataset
+    from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.storage import Listings, ObjectReader
     from include.registry.version import DatasetVersion
 

@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from include.datasets.data_yaml import load_yaml
 from include.datasets.errors import DatasetError
+from include.datasets.layouts.data_yaml import load_yaml
 from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.errors import FinalError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import Field
 
-from include.datasets.content import stored_fingerprint
+from include.datasets.caching.content import stored_fingerprint
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader

@@ -13,8 +13,8 @@ import requests
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.claim.resolved_job import ResolvedJob
+from include.datasets.checking.findings import Finding
 from include.datasets.errors import LISTED_FINDINGS, DatasetError
-from include.datasets.findings import Finding
 from include.jobs.repository import JobRepository
 from include.limits import ERROR_BYTES, FINDINGS, PLACES_PER_KIND, SUMMARY_BYTES
 from include.reports.report import DatasetReport, report_on

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from include import limits
-from include.datasets.archive import UnpackLimits, unpack
+from include.datasets.caching.archive import UnpackLimits, unpack
+from include.datasets.checking.examination import examine
 from include.datasets.confinement import ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
-from include.datasets.examination import examine
-from include.datasets.names import safe_parts
-from include.datasets.samples import Place
+from include.datasets.layouts.names import safe_parts
+from include.datasets.layouts.samples import Place
 from tests.support.dataset_steps import check_dataset, materialize
 from tests.support.tiny_datasets import build
 

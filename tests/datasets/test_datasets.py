@@ -45,8 +45,9 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from pathlib import Path\n"
         "from tests.support.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
-        "from include.datasets.examination import examine\n"  # in this process, and not in one of its own
-        "from include.datasets.samples import Place\n"
+        # In this process, and not in one of its own:
+        "from include.datasets.checking.examination import examine\n"
+        "from include.datasets.layouts.samples import Place\n"
         f"folder = Path({str(folder)!r})\n"
         "examine(Place(folder, '', folder).as_json(), 'detect', None)\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.datasets.boundary import DatasetRoots
 from include.datasets.check import check_dataset
+from include.datasets.checking.examination import examine
 from include.datasets.errors import DatasetError
-from include.datasets.examination import examine
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import LocalPath, find_local
 from include.training.quiet import PlainLines

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.datasets.boundary import DatasetRoots
-from include.datasets.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.fetch import locate
+from include.datasets.caching.fetch import materialize as materializing
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
-from include.datasets.fetch import locate
-from include.datasets.fetch import materialize as materializing
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
 from tests.datasets.test_datasets_s3_faults import start_fetcher
 from tests.support.cache_kills import Objects

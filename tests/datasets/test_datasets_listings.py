@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
+from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetChanged
-from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
 from tests.support.dataset_steps import images, materialize, roots_beside, upload_files
@@ -19,7 +19,7 @@ from tests.support.tiny_datasets import build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.datasets.fetch import LocalDataset
+    from include.datasets.caching.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
 
 NEW = "set/images/train/new.png"

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from include.datasets.check import inspect_dataset
+from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
-from include.datasets.findings import Finding
-from include.datasets.names import is_ignored
+from include.datasets.layouts.names import is_ignored
 from tests.support.dataset_steps import check_dataset, describe, materialize, refusal, roots_beside
 from tests.support.tiny_datasets import MAPS, build
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.datasets.caching.download import Downloader
 from include.datasets.check import check_dataset
-from include.datasets.download import Downloader
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.progress import Progress
 from include.datasets.s3 import S3ObjectReader

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from include.datasets.caching.content import stored_fingerprint
 from include.datasets.check import check_dataset
-from include.datasets.content import stored_fingerprint
 from include.datasets.errors import DatasetError
-from include.datasets.named_folders import list_folders, name_folders
+from include.datasets.layouts.named_folders import list_folders, name_folders
 from include.datasets.sources import S3Tree
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import describe, images, materialize, upload_files

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from include.datasets.view_lock import lock_view
+from include.datasets.caching.view_lock import lock_view
 from tests.support.dataset_steps import check_dataset, materialize
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 TRAIN = """
 import json, sys, time
 from pathlib import Path
-from include.datasets.boundary import DatasetRoots
-from include.datasets.fetch import materialize
+from include.datasets.layouts.boundary import DatasetRoots
+from include.datasets.caching.fetch import materialize
 from include.datasets.reference import DatasetReference
 from include.training.run import train
 from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
@@ -86,7 +86,7 @@ def test_a_view_is_used_by_one_at_a_time_and_again_later(tmp_path: Path) -> None
 INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
-from include.datasets.view_lock import lock_view
+from include.datasets.caching.view_lock import lock_view
 
 with lock_view(Path(sys.argv[1]), "view-detect") as view:
     view.mkdir()

@@ -11,14 +11,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from include.datasets import digits
+from include.datasets.caching.fetch import materialize
 from include.datasets.check import check_dataset
-from include.datasets.fetch import materialize
+from include.datasets.checking.label_lines import LabelRules
+from include.datasets.checking.labels import check_labels
+from include.datasets.checking.validate import validate
 from include.datasets.fingerprint import content_fingerprint
-from include.datasets.label_lines import LabelRules
-from include.datasets.labels import check_labels
-from include.datasets.layout import read_layout
-from include.datasets.samples import Layout, Place
-from include.datasets.validate import validate
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Layout, Place
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_training_machine_draws_them_once(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['sklearn'] = None\n"
         "from pathlib import Path\n"
-        "from include.datasets.fetch import materialize\n"
+        "from include.datasets.caching.fetch import materialize\n"
         "from include.datasets.reference import DatasetReference\n"
         f"with materialize(DatasetReference.model_validate_json({reference.model_dump_json()!r}), "
         f"Path({str(tmp_path)!r}), None): pass"

@@ -15,8 +15,8 @@ from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
 from include.datasets.drawing.maps import draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.drawing.store import SampleStore
+from include.datasets.layouts.samples import Place
 from include.datasets.s3 import S3ObjectReader
-from include.datasets.samples import Place
 from include.s3.bucket import Bucket
 from tests.support.dataset_steps import upload_zip
 from tests.support.tiny_datasets import TASKS, build

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.cache import DatasetCache
-from include.datasets.eviction import EvictionHangs, make_room, measure
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.eviction import EvictionHangs, make_room, measure
 from include.deployment.settings import SettingRefused, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_a_process_that_stopped_in_an_eviction_holds_up_no_other_for_ever(
 ) -> None:
     machine.add("old")
     machine.evict(limit=10**15)
-    monkeypatch.setattr("include.datasets.eviction._WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("include.datasets.caching.eviction._WAIT_SECONDS", 0.3)
     with hold(machine.cache.locks / "eviction", "LOCK_EX") as process:
         with pytest.raises(EvictionHangs, match="It was probably stopped"):
             machine.evict(limit=1)
@@ -162,8 +162,8 @@ def test_a_process_that_stopped_in_an_eviction_holds_up_no_other_for_ever(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from include.datasets import eviction
-from include.datasets.cache import DatasetCache
+from include.datasets.caching import eviction
+from include.datasets.caching.cache import DatasetCache
 
 removed, unlink = 0, Path.unlink
 
@@ -195,7 +195,7 @@ def test_an_eviction_that_is_killed_leaves_nothing_half_there(machine: Machine) 
 USERS = """
 import sys, time
 from pathlib import Path
-from include.datasets.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache
 from tests.datasets.test_eviction import Machine, fingerprint
 
 machine, until = Machine(Path(sys.argv[1]), 1), time.monotonic() + 2

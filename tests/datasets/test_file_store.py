@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.file_store import FileStore, object_key
+from include.datasets.caching.file_store import FileStore, object_key
 from include.datasets.storage import StoredObject
 
 KEY = "ab" * 32

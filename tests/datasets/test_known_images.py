@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from include.datasets import known_images as memory
-from include.datasets.images import ImageFacts, ImageRules, UnusableImage
-from include.datasets.images import read_image as read_really
-from include.datasets.known_images import known_images
+from include.datasets.checking import known_images as memory
+from include.datasets.checking.images import ImageFacts, ImageRules, UnusableImage
+from include.datasets.checking.images import read_image as read_really
+from include.datasets.checking.known_images import known_images
 
 ROOT = Path(__file__).parents[2]
 COLOUR = ImageRules()
@@ -112,8 +112,8 @@ def test_a_full_memory_begins_anew(machine: Machine, monkeypatch: pytest.MonkeyP
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from include.datasets import known_images as memory
-from include.datasets.images import ImageFacts, ImageRules
+from include.datasets.checking import known_images as memory
+from include.datasets.checking.images import ImageFacts, ImageRules
 
 memory._BATCH = 2
 memory.read_image = lambda path, name, rules: ImageFacts("00" * 32, 1, 1)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from include.datasets.images import ImageRules, UnusableImage, read_image
-from include.datasets.label_lines import CheckedLabels, LabelRules
-from include.datasets.labels import check_labels
+from include.datasets.checking.images import ImageRules, UnusableImage, read_image
+from include.datasets.checking.label_lines import CheckedLabels, LabelRules
+from include.datasets.checking.labels import check_labels
 
 SIZE = (64, 48)
 

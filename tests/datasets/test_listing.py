@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from include.datasets.caching.listing import DAMAGED, Listing
 from include.datasets.fingerprint import tree_fingerprint
-from include.datasets.listing import DAMAGED, Listing
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from include.datasets.check import inspect_dataset
-from include.datasets.duplicates import Digests
-from include.datasets.layout import read_layout
-from include.datasets.samples import Place
-from include.datasets.validate import validate
+from include.datasets.checking.duplicates import Digests
+from include.datasets.checking.validate import validate
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Place
 from tests.support.dataset_steps import roots_beside
 from tests.support.tiny_datasets import TASKS, build
 
@@ -94,7 +94,7 @@ def test_equal_images_are_found_in_groups_whose_numbers_ascend() -> None:
 
 MANY = """
 import hashlib, resource
-from include.datasets.duplicates import Digests
+from include.datasets.checking.duplicates import Digests
 import numpy
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 digests = Digests()

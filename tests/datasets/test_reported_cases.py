@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from include.datasets.checking.validate import Validated, validate
 from include.datasets.errors import DatasetError
-from include.datasets.layout import read_layout
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Layout, Place
 from include.datasets.rules import check_rules
-from include.datasets.samples import Layout, Place
-from include.datasets.validate import Validated, validate
 from tests.datasets.test_like_ultralytics import IMAGES
 from tests.support.dataset_steps import describe
 from tests.support.tiny_datasets import build

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from include.datasets.archive import UnpackLimits, unpack
+from include.datasets.caching.archive import UnpackLimits, unpack
+from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
-from include.datasets.layout import read_layout
-from include.datasets.samples import Place
-from include.datasets.validate import validate
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Place
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support import tiny_datasets

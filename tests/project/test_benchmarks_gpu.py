@@ -15,8 +15,8 @@ from benchmarks.gpu.page import NO_CLAIM, PAGE, render
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
 from benchmarks.gpu.steps import STEPS
-from include.datasets.boundary import DatasetRoots
 from include.datasets.check import check_dataset
+from include.datasets.layouts.boundary import DatasetRoots
 from include.training.contract import MODEL_SUFFIX, TASKS, Task
 
 ROOT = Path(__file__).parents[2]

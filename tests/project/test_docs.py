@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include import limits
-from include.datasets.kinds import KINDS
+from include.datasets.checking.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"KIB", "MIB", "GIB"}

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.datasets.boundary import DatasetRoots
-from include.datasets.cache import DatasetCache
-from include.datasets.eviction import make_room
-from include.datasets.fetch import locate
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.eviction import make_room
+from include.datasets.caching.fetch import locate
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import boto3
 
+from include.datasets.caching.listings import S3Listings
 from include.datasets.check import check_dataset
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter
-from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from include.datasets.fetch import materialize
+from include.datasets.caching.fetch import materialize
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject

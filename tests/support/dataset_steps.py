@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from include.datasets import check, fetch
-from include.datasets.boundary import DatasetRoots
+from include.datasets import check
+from include.datasets.caching import fetch
 from include.datasets.errors import DatasetError
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.rules import check_rules
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.datasets.fetch import LocalDataset
+    from include.datasets.caching.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
     from include.datasets.storage import Listings, ObjectReader
     from include.stack.s3 import S3

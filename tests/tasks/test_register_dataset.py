@@ -15,9 +15,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.claim.dataset_check import check_parameter
+from include.datasets.caching.fetch import materialize
+from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetError
-from include.datasets.fetch import materialize
-from include.datasets.listings import S3Listings
 from include.datasets.rules import CheckRules
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings

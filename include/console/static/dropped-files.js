@@ -69,7 +69,7 @@ function tidy(files) {
 }
 
 /**
- * As is_ignored in include/datasets/names.py.
+ * As is_ignored in include/datasets/layouts/names.py.
  * @param {string} name
  */
 function isIgnored(name) {

@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.boundary import Boundary, LeadsOutside
 from include.datasets.conversion.classes import drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
@@ -20,6 +19,7 @@ from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Notes, Problems
 from include.datasets.conversion.rows import Rows, in_line
 from include.datasets.errors import DatasetError
+from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.progress import Progress
 from include.limits import COCO_ANNOTATIONS
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.layouts.samples import is_image
 from include.datasets.progress import Progress
-from include.datasets.samples import is_image
 from include.datasets.text import open_regular
 from include.limits import (
     ARCHIVE_BYTES,

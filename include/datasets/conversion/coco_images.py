@@ -6,18 +6,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.datasets.boundary import LeadsOutside
 from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
+from include.datasets.layouts.boundary import LeadsOutside
 from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from include.datasets.boundary import Boundary
     from include.datasets.conversion.coco_file import CocoFile, Image
     from include.datasets.conversion.coco_search import Tree
     from include.datasets.conversion.problems import Problems
+    from include.datasets.layouts.boundary import Boundary
 
 SPLITS = ("train", "val", "test")
 

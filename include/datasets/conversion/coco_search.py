@@ -19,14 +19,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from include.datasets.names import is_ignored
-from include.datasets.samples import is_image
+from include.datasets.layouts.names import is_ignored
+from include.datasets.layouts.samples import is_image
 from include.limits import COCO_FILES, FOLDER_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from include.datasets.boundary import Boundary
+    from include.datasets.layouts.boundary import Boundary
 
 _WORDS = {
     "train": "train", "training": "train",

@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from include.datasets.caching.disk import translate_disk_errors
+from include.datasets.caching.listings import S3Listings
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import NDJSON, find_foreign
@@ -19,19 +21,17 @@ from include.datasets.conversion.images import fetch_images, require_allowed
 from include.datasets.conversion.inventory import Inventory
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.conversion.store import ConvertedDatasets
-from include.datasets.disk import translate_disk_errors
-from include.datasets.listings import S3Listings
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from include.datasets.cache import DatasetCache
+    from include.datasets.caching.cache import DatasetCache
     from include.datasets.conversion.addresses import AllowedHosts
     from include.datasets.conversion.detection import Foreign
     from include.datasets.conversion.store import Converted
-    from include.datasets.samples import Place
+    from include.datasets.layouts.samples import Place
     from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.boundary import Boundary
+from include.datasets.layouts.boundary import Boundary
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
-    from include.datasets.samples import Place
+    from include.datasets.layouts.samples import Place
 
 NDJSON = ".ndjson"
 COCO = ".json"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.label_files import label_path
+from include.datasets.checking.label_files import label_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -7,14 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from include.datasets.checking.findings import Collection, Finding
 from include.datasets.errors import DatasetError
-from include.datasets.findings import Collection, Finding
 from include.limits import FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.datasets.findings import FoundKind
+    from include.datasets.checking.findings import FoundKind
 
 log = logging.getLogger(__name__)
 

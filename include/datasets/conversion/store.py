@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include.datasets.caching.listing import Listing
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
-from include.datasets.listing import Listing
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
 from include.datasets.sources import S3Tree

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.depths import open_depths
+from include.datasets.checking.depths import open_depths
+from include.datasets.checking.masks import IGNORED, read_mask
 from include.datasets.drawing.colours import class_colour
-from include.datasets.masks import IGNORED, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
+from include.datasets.caching.listings import S3Listings
 from include.datasets.conversion import images as fetching
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter
 from include.datasets.conversion.web import FetchLimits, ImagesUnavailable
 from include.datasets.errors import DatasetError
-from include.datasets.listings import S3Listings
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
 from include.stack.s3 import S3
@@ -36,7 +36,7 @@ from tests.support.ndjson_exports import export, png, write
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.datasets.fetch import LocalDataset
+    from include.datasets.caching.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
 
 

@@ -1,0 +1,1 @@
+"""Fetches datasets to this machine: each file once, below a limit, and never half there."""

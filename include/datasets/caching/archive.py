@@ -1,0 +1,199 @@
+"""Unpacks zip files from untrusted sources."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import stat
+import struct
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import require_room, round_to_blocks, translate_disk_errors
+from include.datasets.caching.file_store import FileStore
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.progress import Progress
+from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    _Entries = list[tuple[zipfile.ZipInfo, tuple[str, ...]]]
+
+_BLOCK = 1024 * 1024
+_ENCRYPTED = 0x1
+_LOCAL_HEADER = 30
+"""Size in bytes of the header before each file, without the file's name."""
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
+"""What zipfile raises for broken files; UnicodeDecodeError, raised for names, is a ValueError."""
+
+
+@dataclass(frozen=True)
+class UnpackLimits:
+    """Limits of an archive: bytes after unpacking, number of files, and bytes of the file list."""
+
+    size: int = ARCHIVE_BYTES
+    files: int = ARCHIVE_FILES
+    directory: int = ARCHIVE_DIRECTORY
+
+
+class _Archive(io.FileIO):
+    """A file that limits the size of a single read.
+
+    zipfile reads the whole list of files at once, whatever its size, and everything else in small blocks.
+    """
+
+    def __init__(self, path: Path, source: str, limits: UnpackLimits) -> None:
+        super().__init__(path)
+        self._source, self._most = source, limits.directory
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > self._most:
+            raise DatasetError(
+                f"{self._source}: its file list takes {in_words(size)}, more than the limit of "
+                f"{in_words(self._most)}; upload the files under a prefix instead and give s3://bucket/prefix/"
+            )
+        return super().read(size)
+
+
+def measure_fetched(archive: str, source: str) -> int:
+    """Return how much of the disk the unpacked files will take; runs in a confined process.
+
+    Raises DatasetError as `unpack` does, before anything is written.
+    """
+    with _open(Path(archive), source, UnpackLimits()) as (_, entries):
+        return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
+
+
+def unpack_fetched(archive: str, target: str, source: str, store: str) -> None:
+    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError.
+
+    store is the folder of a FileStore, which keeps the files.
+    """
+    with translate_disk_errors(Path(target), source):
+        unpack(Path(archive), Path(target), source, UnpackLimits(), FileStore(Path(store)))
+
+
+def unpack(
+    archive: Path, target: Path, source: str, limits: UnpackLimits, store: FileStore | None = None
+) -> None:
+    """Unpack `archive` into the existing empty folder `target`.
+
+    Every entry is checked before the first byte is written. Raises DatasetError for an archive that is
+    broken, encrypted, too large, or has an entry that points outside or is not a plain file.
+    """
+    with _open(archive, source, limits) as (opened, entries):
+        require_room(target, sum(entry.file_size for entry, _ in entries), source)
+        _write(opened, entries, target, source, limits, store)
+
+
+@contextmanager
+def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zipfile.ZipFile, _Entries]]:
+    """Open an archive, and check its entries; translate the errors of everything that is done with it."""
+    try:
+        with _Archive(archive, source, limits) as file, zipfile.ZipFile(file) as opened:
+            yield opened, list(_check_entries(opened, source, limits))
+    except NotImplementedError as error:
+        raise DatasetError(
+            f"{source} cannot be unpacked ({show_value(str(error))}); repack it with ordinary deflate "
+            "compression"
+        ) from error
+    except (*_BROKEN, OSError) as error:
+        # EINVAL: the list of files would start before the beginning of the file.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise DatasetError(
+            f"{source} is not a complete zip file ({show_value(str(error))}); upload it again"
+        ) from error
+
+
+def _check_entries(
+    opened: zipfile.ZipFile, source: str, limits: UnpackLimits
+) -> Iterator[tuple[zipfile.ZipInfo, tuple[str, ...]]]:
+    entries = opened.infolist()
+    if len(entries) > limits.files:
+        raise DatasetError(f"{source} contains {len(entries)} files, more than the limit of {limits.files}")
+    if sum(entry.file_size for entry in entries) > limits.size:
+        raise _too_large(source, limits)
+    _require_no_overlap(entries, opened.start_dir, source)
+    for entry in entries:
+        try:
+            parts = safe_parts(entry.orig_filename)
+        except ValueError as error:
+            raise DatasetError(
+                f"{source} contains {show_value(entry.orig_filename)}, which is not an allowed name: "
+                f"{error}. Repack it"
+            ) from error
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+            raise DatasetError(
+                f"{source} contains {show_value(entry.filename)}, a link or device; repack it with plain "
+                "files only"
+            )
+        if entry.flag_bits & _ENCRYPTED:
+            raise DatasetError(
+                f"{source} is encrypted ({show_value(entry.filename)}); repack it without a password"
+            )
+        if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise DatasetError(
+                f"{source}: {show_value(entry.filename)} uses an unsupported compression method; repack it "
+                "with ordinary deflate"
+            )
+        if not entry.is_dir() and not is_ignored(parts):
+            yield entry, parts
+
+
+def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
+    """Refuse overlapping files: a few megabytes of them would unpack to the full allowance."""
+    placed = sorted(entries, key=lambda entry: entry.header_offset)
+    starts = [*(entry.header_offset for entry in placed[1:]), end]
+    for entry, start in zip(placed, starts, strict=False):
+        if entry.header_offset + _LOCAL_HEADER + entry.compress_size > start:
+            raise DatasetError(
+                f"{source} contains {show_value(entry.filename)}, which overlaps another file; repack it"
+            )
+
+
+def _write(
+    opened: zipfile.ZipFile,
+    entries: _Entries,
+    target: Path,
+    source: str,
+    limits: UnpackLimits,
+    store: FileStore | None,
+) -> None:
+    # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
+    left = limits.size
+    progress = Progress(f"Unpacking {source}", len(entries), "files")
+    for entry, parts in entries:
+        path = target.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256()
+            with opened.open(entry) as packed, path.open("xb") as file:
+                while block := packed.read(_BLOCK):
+                    left -= len(block)
+                    if left < 0:
+                        raise _too_large(source, limits)
+                    digest.update(block)
+                    file.write(block)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DatasetError(f"{source} contains {show_value(entry.filename)} twice; repack it") from error
+        if store is not None:
+            store.keep(path, digest.hexdigest())
+        progress.advance()
+
+
+def _too_large(source: str, limits: UnpackLimits) -> DatasetError:
+    return DatasetError(
+        f"{source} is larger than the limit of {limits.size / GIB:.2f} GiB when unpacked; upload the files "
+        "under a prefix instead and give s3://bucket/prefix/"
+    )

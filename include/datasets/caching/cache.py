@@ -1,0 +1,85 @@
+"""The cache of datasets on this machine.
+
+    {cache}/files/…                   the fetched files by content, see file_store.py
+    {cache}/{fingerprint}/content/    the files of a dataset under their names: links to the above
+    {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
+    {cache}/locks/{fingerprint}       locked by everyone who uses the dataset, modified when it was last used
+    {cache}/images.sqlite3            the images that passed a check, see known_images.py
+
+A dataset is locked while it is checked, fetched or trained on, and nobody else may remove it meanwhile. The
+kernel drops the lock of a process that dies, and keeps it for child processes that live on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.file_store import FileStore
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class DatasetCache:
+    """One machine's cache."""
+
+    folder: Path
+    """Resolved, and no other account can write to it."""
+    limit: int | None = None
+    """The size in bytes above which unused datasets are evicted; None for half of the disk."""
+
+    @classmethod
+    def open(cls, folder: Path, limit: int | None = None) -> DatasetCache:
+        """Open the cache, creating its folder. Raises UntrustedFolder for one that others can write to."""
+        return cls(make_trusted_folder(folder).resolve(), limit)
+
+    @property
+    def files(self) -> FileStore:
+        """The files by content."""
+        return FileStore(self.folder / "files")
+
+    @property
+    def known_images(self) -> Path:
+        """The file of the images that passed a check."""
+        return self.folder / "images.sqlite3"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks."""
+        return self.folder / "locks"
+
+    def home(self, fingerprint: str) -> Path:
+        """Return the folder of a dataset, which need not exist."""
+        return self.folder / fingerprint
+
+    @contextmanager
+    def use(self, fingerprint: str) -> Iterator[Path]:
+        """Protect a dataset from eviction until the context ends; yield its folder, which need not exist."""
+        make_trusted_folder(self.locks)
+        descriptor = _lock_shared(self.locks / fingerprint)
+        try:
+            os.utime(descriptor)
+            yield self.home(fingerprint)
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_shared(path: Path) -> int:
+    """Open the file and lock it; create it if it does not exist."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # the dataset was evicted, and this lock with it

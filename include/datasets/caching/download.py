@@ -1,0 +1,131 @@
+"""Downloads many objects, or one large one, over several connections."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.file_store import object_key
+from include.datasets.parallel import map_in_order
+from include.s3.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from include.datasets.caching.file_store import FileStore
+    from include.datasets.progress import Progress
+    from include.datasets.storage import ObjectReader, StoredObject
+
+log = logging.getLogger(__name__)
+
+# Fewer than the ten connections that a boto3 client pools by default.
+_CONNECTIONS = 8
+_AHEAD = 100
+_PART = 32 * 1024**2
+_ATTEMPTS = 3
+
+
+@dataclass
+class _File:
+    """A file that is being downloaded in parts."""
+
+    stored: StoredObject
+    path: Path
+    parts: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def end_part(self) -> bool:
+        """Count a finished part; return whether it was the last one."""
+        with self.lock:
+            self.parts -= 1
+            return not self.parts
+
+
+@dataclass(frozen=True)
+class _Part:
+    file: _File
+    start: int
+    stop: int
+
+
+class Downloader:
+    """Downloads objects; with a store, takes from it what is there already, and keeps the rest in it."""
+
+    def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
+        self._reader, self._progress, self._store = reader, progress, store
+
+    def download(self, wanted: Iterable[tuple[StoredObject, Path]]) -> None:
+        """Download each object to its path, creating folders as needed.
+
+        Raises DatasetChanged if an object is replaced in the meantime, and FileExistsError for a path that
+        exists; files written by then are left in place.
+        """
+        # Only the errors are of interest, not the results.
+        deque(map_in_order(self._fetch, self._parts(wanted), threads=_CONNECTIONS, ahead=_AHEAD), maxlen=0)
+
+    def _parts(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
+        for stored, path in wanted:
+            file = _File(stored, path, parts=max(1, -(-stored.size // _PART)))
+            if file.parts > 1:
+                if self._take(file):
+                    continue
+                with path.open("r+b") as empty:
+                    empty.truncate(stored.size)
+            for start in range(0, max(1, stored.size), _PART):
+                yield _Part(file, start, min(start + _PART, stored.size))
+
+    def _fetch(self, part: _Part) -> None:
+        file, is_whole = part.file, part.stop - part.start == part.file.stored.size
+        if is_whole and self._take(file):
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._write(part, is_whole)
+            except StoreUnavailable as error:
+                # boto3 retries requests itself, but not a response that breaks off halfway.
+                if attempt == _ATTEMPTS:
+                    raise
+                log.warning("Retrying the download of %s: %s", file.stored.uri, error)
+            else:
+                break
+        self._progress.advance(part.stop - part.start)
+        if file.end_part() and self._store is not None:
+            if not is_whole:
+                _flush(file.path)
+            self._store.keep(file.path, object_key(file.stored))
+
+    def _take(self, file: _File) -> bool:
+        """Take the file from the store, or create an empty one. Returns False if it is to be downloaded."""
+        path, stored = file.path, file.stored
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._store is not None and self._store.link(object_key(stored), stored.size, path):
+            self._progress.advance(stored.size)
+            return True
+        path.open("xb").close()
+        return False
+
+    def _write(self, part: _Part, is_whole: bool) -> None:
+        stored = part.file.stored
+        with part.file.path.open("wb" if is_whole else "r+b") as file:
+            file.seek(part.start)
+            if part.stop > part.start:
+                for block in self._reader.read(stored, part.start, part.stop):
+                    file.write(block)
+            if file.tell() != part.stop:
+                raise StoreUnavailable(
+                    f"The download of {stored.uri} ended at byte {file.tell()} of {part.stop}"
+                )
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file is on the disk: its size says nothing about which parts of it are."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

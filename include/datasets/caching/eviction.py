@@ -1,0 +1,225 @@
+"""Evicts datasets from the cache: the least recently used first, and never one that is in use.
+
+A dataset disappears in one step, and is deleted afterwards; what a killed process did not finish deleting,
+the next eviction deletes. Then the files that belong to no dataset any more are removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from include.datasets.caching.disk import disk_blocks
+from include.errors import AttemptError
+from include.limits import in_words
+from include.trusted_folders import make_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.caching.cache import DatasetCache
+
+log = logging.getLogger(__name__)
+
+_SHARE_OF_DISK = 2
+"""Without a limit, the cache may take the disk's size divided by this."""
+
+_WAIT_SECONDS = 600.0
+"""How long to wait for another process that evicts: deleting a million files takes minutes."""
+
+_EVICTED = ".evicted"
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+class EvictionHangs(AttemptError):
+    """Another process on this machine does not stop evicting. A later attempt, or another machine, may do."""
+
+
+def make_room(cache: DatasetCache, needed: int = 0) -> None:
+    """Evict datasets until `needed` more bytes fit below the cache's limit and on the disk.
+
+    Datasets that are in use remain, whatever the limit.
+    """
+    with _evict_alone(cache) as trash:
+        excess = _excess(cache, needed)
+        if excess <= 0:
+            return
+        excess -= _remove_unlinked(cache)
+        homes = _unused_first(cache)
+        while excess > 0 and homes:
+            excess -= _evict(cache, homes.pop(0), trash)
+        _remove_unlinked(cache)
+    if excess > 0:
+        log.warning(
+            "The dataset cache %s exceeds its limit by %s, because all that is left in it is in use or about "
+            "to be fetched; see DATASET_CACHE_GB.",
+            cache.folder,
+            in_words(excess),
+        )
+
+
+def measure(cache: DatasetCache) -> int:
+    """Return the size of the cache on the disk, in bytes."""
+    total = 0
+    with suppress(FileNotFoundError):
+        total += disk_blocks(cache.known_images.stat())
+    for entry in cache.files.files():
+        with suppress(FileNotFoundError):
+            total += disk_blocks(entry.stat(follow_symlinks=False))
+    return total + sum(_measure_own(Path(home)) for home in _homes(cache))
+
+
+def _excess(cache: DatasetCache, needed: int) -> int:
+    """Return how many bytes have to go before `needed` more fit."""
+    disk = shutil.disk_usage(cache.folder)
+    limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
+    lacking = needed - disk.free
+    # Walking through a large cache takes seconds, and it is never larger than what the disk contains.
+    if disk.used + needed <= limit:
+        return lacking
+    return max(lacking, measure(cache) + needed - limit)
+
+
+@contextmanager
+def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
+    """Wait until no other process evicts; yield the folder for what is being deleted.
+
+    Raises EvictionHangs.
+    """
+    trash = make_trusted_folder(cache.folder / _EVICTED)
+    lock = make_trusted_folder(cache.locks) / "eviction"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    try:
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise EvictionHangs(
+                    f"Another process has been evicting datasets from {cache.folder} for "
+                    f"{_WAIT_SECONDS / 60:.0f} minutes. It was probably stopped: fuser {lock} shows which"
+                )
+            time.sleep(0.1)
+        for left in list(trash.iterdir()):
+            _delete(left)
+        yield trash
+    finally:
+        os.close(descriptor)
+
+
+def _homes(cache: DatasetCache) -> list[str]:
+    return [entry.path for entry in os.scandir(cache.folder) if _FINGERPRINT.fullmatch(entry.name)]
+
+
+def _unused_first(cache: DatasetCache) -> list[Path]:
+    """Return the folders of all datasets, the least recently used first."""
+
+    def last_used(home: Path) -> float:
+        for path in (cache.locks / home.name, home):
+            with suppress(FileNotFoundError):
+                return path.stat().st_mtime
+        return 0.0
+
+    return sorted(map(Path, _homes(cache)), key=last_used)
+
+
+def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
+    """Remove a dataset unless it is in use. Returns the bytes that its own and its last links took."""
+    removed = trash / uuid4().hex
+    with ExitStack() as locks:
+        lock = cache.locks / home.name
+        with suppress(PermissionError):  # another account's, which may be using it
+            lock.touch(mode=0o660)  # so that nobody starts to use a dataset that had no lock
+        # Those of single folders are held by processes that were started by an older version of this code.
+        if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
+            return 0
+        try:
+            home.rename(removed)
+        except OSError as error:
+            log.warning("%s cannot be evicted from the cache: %s", home, error)
+            return 0
+        lock.unlink(missing_ok=True)
+    freed = _delete(removed)
+    log.info("Evicted dataset %s from the cache, which frees %s.", home.name[:12], in_words(freed))
+    return freed
+
+
+def _lock_unused(path: Path, locks: ExitStack) -> bool:
+    """Lock the file until `locks` closes, if it exists. Returns False if a process holds it."""
+    try:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        )  # NFS locks only what is writable
+    except FileNotFoundError:
+        return True
+    except PermissionError:  # another account's, which may be using it
+        return False
+    locks.callback(os.close, descriptor)
+    return _try_lock(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _delete(folder: Path) -> int:
+    """Delete a folder as far as possible; return the bytes that this frees."""
+    try:
+        return _remove(folder)
+    except OSError as error:
+        log.warning("%s cannot be deleted: %s", folder, error)
+        return 0
+
+
+def _remove(folder: Path) -> int:
+    """Delete a folder; return the bytes that this frees once files without other links are removed."""
+    freed = 0
+    with suppress(FileNotFoundError):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    freed += _remove(Path(entry.path))
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                freed += disk_blocks(found) if found.st_nlink <= 2 else 0  # the other one is in files/
+                Path(entry.path).unlink()
+        freed += disk_blocks(folder.stat())
+        folder.rmdir()
+    return freed
+
+
+def _remove_unlinked(cache: DatasetCache) -> int:
+    """Remove the files that belong to no dataset; return their size."""
+    freed = 0
+    for entry in cache.files.files():
+        with suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            if found.st_nlink == 1:
+                Path(entry.path).unlink()
+                freed += disk_blocks(found)
+    return freed
+
+
+def _measure_own(folder: Path) -> int:
+    """Return the size of a dataset's folder without the files that it shares."""
+    total = 0
+    with suppress(FileNotFoundError, PermissionError):
+        total += disk_blocks(folder.stat())
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += _measure_own(Path(entry.path))
+                else:
+                    found = entry.stat(follow_symlinks=False)
+                    total += disk_blocks(found) if found.st_nlink == 1 else 0
+    return total

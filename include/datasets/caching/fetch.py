@@ -1,0 +1,218 @@
+"""Makes checked data available on the machine that trains."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from include.datasets import digits
+from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.content import (
+    EXPORT_NAME,
+    ensure_folder,
+    find_export,
+    find_tree,
+    find_zip,
+    is_complete,
+    is_intact,
+    require_expected,
+)
+from include.datasets.caching.view import data_argument, fill_fetched_view, fill_view
+from include.datasets.caching.view_lock import lock_view
+from include.datasets.confinement import run_confined
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import content_fingerprint, stat_digest
+from include.datasets.layouts.boundary import DatasetRoots
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Place
+from include.datasets.sources import Digits, LocalPath, S3Export, S3Tree, S3Zip, find_local, parse_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from include.datasets.layouts.samples import Layout
+    from include.datasets.reference import DatasetReference
+    from include.datasets.sources import Source
+    from include.datasets.storage import Listings, ObjectReader
+
+log = logging.getLogger(__name__)
+
+_NO_ROOTS = DatasetRoots()
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """Training data on this machine. data is Ultralytics' argument: a YAML, or a folder for classify."""
+
+    data: Path
+    fingerprint: str
+    is_unchanged: Callable[[], bool]
+    """Whether its files are still the same: data that were not fetched may be changed by their owner."""
+
+
+@contextmanager
+def materialize(
+    reference: DatasetReference,
+    cache: Path,
+    s3: ObjectReader | None,
+    roots: DatasetRoots = _NO_ROOTS,
+    listings: Listings | None = None,
+    cache_limit: int | None = None,
+) -> Iterator[LocalDataset]:
+    """Make exactly the content of `reference` available on this machine, fetching what the cache lacks.
+
+    Until the context ends, it is not evicted from the cache, and no other training run writes to the same
+    folder, see view_lock.py.
+
+    roots are where a path may lead on this machine, whatever the machine that checked it allows. listings
+    record what was checked under an S3 prefix; without a listing, nothing there may have changed. cache_limit
+    is in bytes, see eviction.py.
+
+    Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
+    it is not available, and UntrustedFolder for a cache that another account could have prepared.
+    """
+    opened = DatasetCache.open(cache, cache_limit)
+    origin = parse_source(reference.source, reference.task)
+    source = reference.source
+    is_unchanged = _always_unchanged
+    with (
+        opened.use(reference.fingerprint) as home,
+        locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
+        lock_view(home, _view_name(place, reference)) as view,
+    ):
+        if not place.fetched:
+            layout = read_layout(place, reference.task, reference.split)
+            is_unchanged = _require_unchanged(layout, reference)
+            ensure_folder(home, view.name, lambda unfinished: fill_view(layout, unfinished, view), source)
+        elif not is_complete(view):
+            ensure_folder(home, view.name, partial(_fill_confined, place, reference, view), source)
+        log.info("Dataset %s is ready in %s.", source, view)
+        yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+
+
+def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
+    arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view)
+    run_confined(fill_fetched_view, *arguments, source=reference.source)
+
+
+@contextmanager
+def locate(
+    origin: Source,
+    source: str,
+    cache: DatasetCache,
+    s3: ObjectReader | None,
+    roots: DatasetRoots,
+    listings: Listings | None = None,
+    expected: str | None = None,
+) -> Iterator[tuple[Place, str | None]]:
+    """Find the data on this machine, fetching them if needed; yield their location and fingerprint.
+
+    They are not evicted from the cache until the context ends. The fingerprint of a local path is None,
+    because its files have not been read yet. With `expected`, cached content is used without asking S3, and
+    any other content raises DatasetChanged.
+    """
+    match origin:
+        case LocalPath():
+            yield find_local(origin, source, roots), None
+        case Digits():
+            require_expected(digits.FINGERPRINT, expected, source)
+            with cache.use(digits.FINGERPRINT) as home:
+                content = _draw_digits(home)
+                yield Place(content, source, content), digits.FINGERPRINT
+        case S3Zip() | S3Export() | S3Tree():
+            with _fetch(origin, source, cache, s3, listings, expected) as home:
+                content = home / "content"
+                yield Place(content / (_named_file(origin) or ""), source, content), home.name
+
+
+def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
+    """Return the file of the content that the user named; None for all of it."""
+    match origin:
+        case S3Export():
+            return EXPORT_NAME
+        case S3Tree():
+            return origin.yaml or origin.annotations
+    return None
+
+
+@contextmanager
+def _fetch(
+    origin: S3Zip | S3Export | S3Tree,
+    source: str,
+    cache: DatasetCache,
+    s3: ObjectReader | None,
+    listings: Listings | None,
+    expected: str | None,
+) -> Iterator[Path]:
+    if expected is not None:
+        with cache.use(expected) as home:
+            if is_intact(home, origin):
+                log.info("Dataset %s is in the cache.", source)
+                yield home
+                return
+    if s3 is None:
+        raise DatasetError(
+            f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
+        )
+    match origin:
+        case S3Zip():
+            remote = find_zip(origin, cache, s3, expected)
+        case S3Export():
+            remote = find_export(origin, cache, s3, expected)
+        case S3Tree():
+            remote = find_tree(origin, cache, s3, listings, expected)
+    with cache.use(remote.fingerprint) as home:
+        ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
+        yield home
+
+
+def _draw_digits(home: Path) -> Path:
+    def fill(target: Path) -> None:
+        digits.write_digits(target)
+        drawn = content_fingerprint(read_layout(Place(target, "digits", target), "detect"), "digits")
+        if drawn != digits.FINGERPRINT:
+            raise DatasetError(
+                "The bundled digits do not match their fingerprint on this machine; install scikit-learn as "
+                "pinned in requirements.txt"
+            )
+
+    return ensure_folder(home, "content", fill, "digits")
+
+
+def _view_name(place: Place, reference: DatasetReference) -> str:
+    name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
+    # Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
+    # several paths, any of which may disappear.
+    if place.fetched:
+        return name
+    return f"{name}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
+
+
+def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
+    """Raise DatasetChanged unless the files are those that were checked.
+
+    Returns a function that checks whether they still are.
+    """
+    before = stat_digest(layout)
+    if before != reference.stat_digest:
+        found = content_fingerprint(layout, reference.source)
+        require_expected(found, reference.fingerprint, reference.source)
+
+    def is_unchanged() -> bool:
+        if stat_digest(layout) == before:
+            return True
+        try:
+            return content_fingerprint(layout, reference.source) == reference.fingerprint
+        except DatasetError:  # one of them is gone
+            return False
+
+    return is_unchanged
+
+
+def _always_unchanged() -> bool:
+    return True

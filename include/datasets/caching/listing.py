@@ -1,0 +1,120 @@
+"""The objects that a dataset in S3 consists of, in a file: four million of them take no memory.
+
+The first line is the name of the data YAML or null; each other line is an object's name relative to the
+prefix, its size in bytes and its ETag. The fingerprint is computed from the same lines, so a listing verifies
+itself.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.layouts.names import safe_parts
+from include.datasets.storage import StoredObject
+from include.limits import LISTING_LINE, PREFIX_OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from include.datasets.sources import S3Tree
+
+DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, TypeError)
+"""What reading a damaged listing raises."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Objects with their names relative to the prefix, in the order of their keys.
+
+    It can be read any number of times, but only by one reader at a time.
+    """
+
+    file: IO[bytes]
+    """The compressed lines; deleted from the disk when nothing refers to this object any more."""
+    origin: S3Tree
+    """Where the objects are."""
+    fingerprint: str
+    """Identifies the names and contents."""
+    count: int
+    """The number of objects."""
+
+    @classmethod
+    def write(cls, origin: S3Tree, objects: Iterable[tuple[str, StoredObject]]) -> Listing:
+        """Write down the objects as they are listed."""
+        count = 0
+
+        def written() -> Iterator[tuple[str, StoredObject]]:
+            nonlocal count
+            for name, stored in objects:
+                packed.write(_line([name, stored.size, stored.etag]))
+                count += 1
+                yield name, stored
+
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the listing
+        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
+            packed.write(_line(origin.yaml))
+            fingerprint = tree_fingerprint(written(), origin.yaml)
+        return cls(file, origin, fingerprint, count)
+
+    @classmethod
+    def read(cls, path: Path, origin: S3Tree) -> Listing:
+        """Open a listing that was written before, and read it once. Raises one of DAMAGED."""
+        file = path.open("rb")
+        count = 0
+
+        def counted() -> Iterator[tuple[str, StoredObject]]:
+            nonlocal count
+            for count, pair in enumerate(_parse(file, origin), start=1):  # noqa: B007
+                yield pair
+
+        try:
+            return cls(file, origin, tree_fingerprint(counted(), origin.yaml), count)
+        except DAMAGED:
+            file.close()
+            raise
+
+    def __iter__(self) -> Iterator[tuple[str, StoredObject]]:
+        return _parse(self.file, self.origin)
+
+    def copy_to(self, path: Path) -> None:
+        """Write the compressed lines to a file, in one step."""
+        self.file.seek(0)
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as copy:
+            shutil.copyfileobj(self.file, copy)
+        partial.replace(path)
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _parse(file: IO[bytes], origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
+    """Read a listing line by line, within limits: it may come from outside. Raises ValueError and OSError."""
+    file.seek(0)
+    with gzip.open(file) as unpacked:
+        _read_line(unpacked)  # the data YAML, which the fingerprint compares
+        for _ in range(PREFIX_OBJECTS):
+            line = _read_line(unpacked)
+            if not line:
+                return
+            name, size, etag = json.loads(line)
+            safe_parts(name)
+            yield name, StoredObject(origin.bucket, origin.prefix + name, int(size), str(etag))
+        if unpacked.read(1):
+            raise ValueError(f"it lists more than {PREFIX_OBJECTS:,} objects")
+
+
+def _read_line(file: gzip.GzipFile) -> bytes:
+    line = file.readline(LISTING_LINE + 1)
+    if len(line) > LISTING_LINE:
+        raise ValueError(f"a line is longer than {LISTING_LINE} bytes")
+    return line

@@ -1,0 +1,121 @@
+"""Decides which objects below a prefix belong to a dataset: those that its data YAML names, if there is one.
+
+A data YAML may lie beside other datasets, or at the root of a bucket with checkpoints in it. Only what it
+names is listed and fetched, so nothing else changes the dataset's fingerprint. The data YAML is read before
+anything else, and parsed in a confined process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.confinement import run_confined
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.named_folders import list_folders, name_folders
+from include.limits import LIST_BYTES, YAML_BYTES, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from include.datasets.confinement import Json
+    from include.datasets.sources import S3Tree
+    from include.datasets.storage import ObjectReader, StoredObject
+
+_USUAL_YAMLS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+_CLASSIFY_FOLDERS = ("test/", "train/", "val/", "valid/", "validation/")
+_LEVEL = 10_000
+"""How many objects at the root of a bucket are looked through for a data YAML."""
+
+
+def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
+    """Yield the dataset's objects in the order of their keys; there may be none. Raises DatasetError."""
+    yaml = origin.yaml
+    if yaml is None and not origin.prefix:
+        yaml, folders = _look_at_root(origin, reader, uri)
+        if yaml is None:
+            for folder in folders:
+                yield from reader.list(origin.bucket, folder)
+            return
+    if yaml is None:
+        yield from reader.list(origin.bucket, origin.prefix)
+        return
+    yield from _select_named(origin, yaml, reader, uri)
+
+
+def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
+    """Return the data YAML at the root of a bucket, or else the prefixes of the dataset's objects."""
+    found = list(itertools.islice(reader.list_level(origin.bucket, ""), _LEVEL))
+    visible = [item if isinstance(item, str) else item.key for item in found]
+    visible = [name for name in visible if not name.startswith(".")]
+    usual = [name for name in _USUAL_YAMLS if name in visible]
+    yamls = [name for name in visible if name.lower().endswith((".yaml", ".yml"))]
+    if usual or len(yamls) == 1:
+        return (usual or yamls)[0], []
+    if "train/" in visible:
+        return None, [name for name in _CLASSIFY_FOLDERS if name in visible]
+    if len(visible) == 1:
+        return None, visible
+    if not found:
+        return None, []
+    raise DatasetError(
+        f"{uri} is a whole bucket, with {'several YAML files' if yamls else 'no data YAML and no train/'} at "
+        f"its root; give the prefix of the dataset, s3://{origin.bucket}/…/, or its data YAML"
+    )
+
+
+def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
+    description = reader.stat(origin.bucket, origin.prefix + yaml)
+    named = _parse_object(reader, description, YAML_BYTES, name_folders, yaml)
+    lists = [stored for name in named["lists"] for stored in _stat_if_there(origin, name, reader)]
+    folders = set(named["folders"])
+    for stored in lists:
+        name = stored.key.removeprefix(origin.prefix)
+        folders |= set(_parse_object(reader, stored, LIST_BYTES, list_folders, name, named["roots"]))
+    if "" in folders:
+        if not origin.prefix:
+            raise DatasetError(
+                f"{uri}{yaml} names the whole bucket as a folder of images, which may contain anything; move "
+                "the images into a folder, images/ for example, and name that"
+            )
+        yield from reader.list(origin.bucket, origin.prefix)
+        return
+    units: dict[str, StoredObject | None] = {f"{origin.prefix}{folder}/": None for folder in folders}
+    units |= {stored.key: stored for stored in (description, *lists)}
+    last = None
+    for key, single in sorted(units.items()):
+        if last is not None and key.startswith(last):
+            continue  # it was listed with the folder that contains it
+        if single is None:
+            yield from reader.list(origin.bucket, key)
+            last = key
+        else:
+            yield single
+
+
+def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[StoredObject]:
+    """Yield the object if it exists; the check reports one that does not."""
+    key = origin.prefix + name
+    for item in reader.list_level(origin.bucket, key):
+        if not isinstance(item, str) and item.key == key:
+            yield item
+        return  # the object itself comes first
+
+
+def _parse_object(
+    reader: ObjectReader, stored: StoredObject, most: int, parse: Callable[..., object], *arguments: Json
+) -> Any:
+    """Download a small object and return what `parse`, in a confined process, makes of it."""
+    if stored.size > most:
+        raise DatasetError(
+            f"{stored.uri} has {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote "
+            "it"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "object"
+        with file.open("wb") as target:
+            if stored.size:
+                target.writelines(reader.read(stored, 0, stored.size))
+        return run_confined(parse, str(file), stored.uri, *arguments, source=stored.uri)

@@ -1,0 +1,1 @@
+"""Checks every image and label of a dataset, by the rules of Ultralytics, and counts what they contain."""

@@ -1,0 +1,97 @@
+"""Checks one image of a dataset with its labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+from include.datasets.checking.images import ImageRules, UnusableImage, read_image
+from include.datasets.checking.label_lines import CheckedLabels, LabelRules
+from include.datasets.checking.labels import check_labels
+from include.datasets.checking.maps import EMPTY_MAP, check_map, map_rules
+from include.limits import PLACES_PER_KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from include.datasets.checking.depths import DepthRules
+    from include.datasets.checking.images import ImageFacts, ImageReader
+    from include.datasets.checking.masks import MaskRules
+    from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.rules import CheckRules
+
+
+@dataclass(frozen=True)
+class SampleRules:
+    """The rules that the images and labels of a dataset must follow."""
+
+    images: ImageRules
+    labels: LabelRules
+    maps: MaskRules | DepthRules | None
+    """The rules for the labels of each pixel; None if labels are lines of text, which follow `labels`."""
+    class_ids: Mapping[str, int]
+    """Class ids by name."""
+
+    @classmethod
+    def of(cls, layout: Layout, rules: CheckRules) -> SampleRules:
+        """Return the rules for a dataset and a training."""
+        keypoints = layout.extras.get("kpt_shape", (0, 0))
+        return cls(
+            ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),
+            LabelRules(layout.task, len(layout.names), (keypoints[0], keypoints[1]), rules.single_cls),
+            map_rules(layout),
+            {name: number for number, name in layout.names.items()},
+        )
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """What a check of one image and its labels found."""
+
+    sample: Sample
+    findings: list[Finding]
+    """All errors, and the first warnings."""
+    image: ImageFacts | None
+    """None if the image cannot be used."""
+    labels: CheckedLabels
+    labelled: bool
+    """Whether the image has labels, though perhaps an empty file. Those of classify are its folder."""
+    further: Mapping[str, int] = field(default_factory=Counter)
+    """Number of warnings by kind that are not among the findings."""
+
+
+def check_sample(
+    sample: Sample, layout: Layout, rules: SampleRules, read: ImageReader = read_image
+) -> CheckedSample:
+    """Check an image, which `read` opens, and its labels."""
+    findings, image = [], None
+    file = layout.relative_name(sample.image)
+    try:
+        image = read(sample.image, sample.name, rules.images)
+    except UnusableImage as problem:
+        findings.append(Finding(file, None, str(problem), problem.kind))
+    if sample.label is None:
+        folder = sample.name.partition("/")[0]
+        classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
+        return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
+    name = layout.relative_name(sample.label)
+    size = (image.width, image.height) if image else None
+    if not sample.label.is_file():
+        missing = Finding(file, None, "it has no label file", "missing-labels")
+        if rules.maps is not None:
+            missing = Finding(file, None, f"it has no {name}", "label-map")
+        findings.append(missing)
+        return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
+    if rules.maps is None:
+        labels, empty = check_labels(sample.label, rules.labels, size), ("it is empty", "empty-labels")
+    else:
+        labels, empty = check_map(sample.label, sample.suffix, rules.maps, size), EMPTY_MAP
+    if not labels.problems and labels.empty and image:
+        findings.append(Finding(name, None, *empty))
+    findings += [Finding(name, found.line, found.message, found.kind) for found in labels.problems]
+    warnings = labels.warnings[:PLACES_PER_KIND]
+    findings += [Finding(name, found.line, found.message, found.kind) for found in warnings]
+    further = labels.warned - Counter(found.kind for found in warnings)
+    return CheckedSample(sample, findings, image, labels, labelled=True, further=further)

@@ -1,0 +1,84 @@
+"""Finds images with the same content, in 16 bytes of memory for each image."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from include.datasets.layouts.samples import Layout, Sample
+
+_BYTES = 16
+"""Of the SHA-256: two of a million different images have the same ones with a probability of 1e-27."""
+
+
+class Digests:
+    """The digests of all images of a dataset."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._digests) // _BYTES
+
+    def add(self, sha256: str) -> None:
+        """Add an image by the hexadecimal SHA-256 of its file."""
+        self._digests += bytes.fromhex(sha256[: 2 * _BYTES])
+
+    def find_duplicates(self) -> Iterator[list[int]]:
+        """Yield groups of images with the same content, by their numbers in the order of `add`, ascending."""
+        import numpy as np
+
+        table = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
+        order = np.lexsort((table[:, 1], table[:, 0]))  # stable: the numbers within a group ascend
+        equal = (table[order[1:]] == table[order[:-1]]).all(axis=1)
+        group: list[int] = []
+        for position in equal.nonzero()[0].tolist():
+            number, following = int(order[position]), int(order[position + 1])
+            if group and group[-1] != number:
+                yield group
+                group = []
+            group += [following] if group else [number, following]
+        if group:
+            yield group
+
+
+def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
+    """Yield a warning for each image that is like another one of its split, or of the training data.
+
+    digests are those of all images, in the order of the layout. An image that a list names several times is
+    no duplicate of itself.
+    """
+    splits = list(layout.splits)
+    ends = list(accumulate(len(layout.splits[split]) for split in splits))
+
+    def find(number: int) -> tuple[str, Sample]:
+        index = bisect_right(ends, number)
+        start = ends[index - 1] if index else 0
+        return splits[index], layout.splits[splits[index]][number - start]
+
+    for numbers in digests.find_duplicates():
+        yield from _compare(layout, [find(number) for number in numbers])
+
+
+def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Finding]:
+    first: dict[str, Sample] = {}
+    seen = set()
+    for split, sample in same:
+        if (split, sample.image) in seen:
+            continue
+        seen.add((split, sample.image))
+        file = layout.relative_name(sample.image)
+        if split != "train" and "train" in first:
+            other = layout.relative_name(first["train"].image)
+            message = "it is also trained on" if other == file else f"{other} of train is the same"
+            yield Finding(file, None, message, "leaked-images")
+        elif split in first:
+            other = layout.relative_name(first[split].image)
+            yield Finding(file, None, f"{other} is the same", "duplicate-images")
+        first.setdefault(split, sample)

@@ -1,0 +1,83 @@
+"""Checks every file of a dataset on this machine. Runs in a confined process, see confinement.py."""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.checking.findings import total
+from include.datasets.checking.known_images import known_images
+from include.datasets.checking.validate import validate
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import stat_digest
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import Place
+from include.datasets.rules import CheckRules
+from include.plain_text import is_one_line
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from include.datasets.layouts.samples import Layout
+
+
+PRELOADED = ("numpy", "cv2", "PIL.Image")
+"""Modules that the confined process imports before its memory is limited."""
+
+
+def examine(
+    place: dict[str, Any],
+    task: str,
+    fingerprint: str | None,
+    rules: dict[str, Any] | None = None,
+    manifest: str | None = None,
+    known: str | None = None,
+) -> dict[str, Any]:
+    """Check the dataset at `place`. Raises DatasetError.
+
+    fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
+    usual ones; manifest is the path of the manifest to write; known is the file of images that need not be
+    read, see known_images.py. Returns the fields of its DatasetReference as `reference`, and the warnings by
+    kind as `warnings`.
+    """
+    source = place["source"]
+    given = CheckRules.model_validate(rules or {})
+    layout = read_layout(Place.from_json(place), task, given.split)
+    for name in layout.names.values():
+        if not is_one_line(name):
+            raise DatasetError(
+                f"Dataset {source!r}: the name of class {show_value(name)} contains a control character or "
+                "is not UTF-8; rename its folder"
+            )
+    # Taken before the files are read: a change during the check must not go unnoticed.
+    before = None if fingerprint else stat_digest(layout)
+    with known_images(Path(known) if known else None) as images:
+        found = validate(layout, source, given, Path(manifest) if manifest else None, images.read)
+    reference = {
+        "fingerprint": fingerprint or found.fingerprint,
+        "train_images": len(layout.splits["train"]),
+        "val_images": len(layout.splits[given.split]),
+        "classes": layout.names,
+        "class_table": [count.model_dump() for count in found.class_table],
+        "warnings": total(found.warnings),
+        "size": _size(layout),
+        "stat_digest": before,
+    }
+    return {"reference": reference, "warnings": [kind.model_dump() for kind in found.warnings]}
+
+
+def _size(layout: Layout) -> int:
+    """Return the bytes of all images and labels, each file once."""
+    import numpy as np
+
+    numbers, sizes = array("Q"), array("Q")
+    for sample in chain.from_iterable(layout.splits.values()):
+        for path in filter(None, (sample.image, sample.label)):
+            with suppress(FileNotFoundError, NotADirectoryError):  # an image without labels
+                found = path.stat()
+                numbers.append(found.st_ino)
+                sizes.append(found.st_size)
+    _, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
+    return int(np.frombuffer(sizes, np.uint64)[first].sum())

@@ -1,0 +1,258 @@
+"""Checks whether Ultralytics can train on an image.
+
+Follows `check_image` of ultralytics/data/utils.py, which opens it with Pillow, and `imread` of
+ultralytics/utils/patches.py, which decodes it with OpenCV: what decodes in training must decode here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import PASSING, is_lack_of_memory
+from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
+from include.datasets.layouts.samples import IMAGE_SUFFIXES
+from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+_SMALLEST_SIDE = 10
+_JPEG_END = b"\xff\xd9"
+_ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
+"""The EXIF tag of an image's orientation, and its values for one that lies on its side."""
+
+_OPENCV_NO_MEMORY = -4
+"""The code of OpenCV's error StsNoMem."""
+
+_COLOUR = 3
+_BYTES_PER_PIXEL = {"jpeg2000": 24}
+_USUAL_BYTES_PER_PIXEL = 8
+"""Memory of both decoders; OpenJPEG uses 32 bits for each channel."""
+
+
+class UnusableImage(ValueError):
+    """An image that training cannot use. kind is one of KINDS."""
+
+    def __init__(self, message: str, kind: str = "image") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """An image that training can use."""
+
+    sha256: str
+    """Of the file."""
+    width: int
+    """In pixels, as it is displayed."""
+    height: int
+    """In pixels, as it is displayed."""
+
+
+@dataclass(frozen=True)
+class ImageRules:
+    """How a training reads its images."""
+
+    channels: int = _COLOUR
+    """Number of channels that the data YAML asks for."""
+    classify: bool = False
+    """Whether they are read for classify, which has a reader of its own."""
+
+
+ImageReader = Callable[["Path", str, ImageRules], ImageFacts]
+"""A function like `read_image`."""
+
+
+class _Room:
+    """A memory budget for decoding, shared by threads: large images wait for room, small ones do not."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._size)  # an image larger than the whole budget is decoded alone
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + wanted <= self._size)
+            self._taken += wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= wanted
+                self._changed.notify_all()
+
+
+_ROOM = _Room(GIB * 3 // 2)
+
+
+@contextmanager
+def reserve_pixels(width: int, height: int) -> Iterator[None]:
+    """Wait until there is memory to decode an image of this size."""
+    with _ROOM.reserve(width * height * _USUAL_BYTES_PER_PIXEL):
+        yield
+
+
+def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
+    """Read and decode the image as a training will. Raises UnusableImage, and OSErrors that may pass.
+
+    name is that under which Ultralytics finds it: its suffix decides how it is decoded.
+    """
+    _require_size(path)
+    with _explained():
+        kind, width, height = _open(path)
+        # What is reserved at once: a thread that waited while it holds memory could wait for ever.
+        pixels = width * height * _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
+        with _ROOM.reserve(path.stat().st_size + pixels):
+            content = path.read_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            if kind == "jpeg" and not content.endswith(_JPEG_END):
+                channels, width, height = _repair(content, rules)
+            else:
+                channels, width, height = _decode(content, name, kind, rules)
+    if rules.channels not in {1, _COLOUR} and channels != rules.channels:
+        raise UnusableImage(
+            f"it has {channels} channels, but the data YAML says channels: {rules.channels}; convert it, or "
+            "correct channels",
+            "decode",
+        )
+    return ImageFacts(sha256, width, height)
+
+
+def find_image_problem(path: Path) -> str | None:
+    """Return why Pillow cannot open the image, or None."""
+    try:
+        _require_size(path)
+        with _explained():
+            _open(path)
+    except UnusableImage as problem:
+        return str(problem)
+    return None
+
+
+def displayed_size(image: Image) -> tuple[int, int]:
+    """Return the width and height of an open image as it is displayed: its EXIF data may turn it."""
+    try:
+        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    except Exception:  # Ultralytics, too, ignores what is wrong with EXIF data
+        sideways = False
+    width, height = image.size
+    return (height, width) if sideways else (width, height)
+
+
+def _require_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        raise UnusableImage(f"it cannot be read: {error.strerror}; restore it") from error
+    if size == 0:
+        raise UnusableImage("the file is empty (0 bytes); restore it")
+    if size > IMAGE_BYTES:
+        raise UnusableImage(
+            f"the file has {in_words(size)}, and the limit is {in_words(IMAGE_BYTES)}; scale it down"
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors of decoders into UnusableImage."""
+    from PIL import UnidentifiedImageError
+    from PIL.Image import DecompressionBombError
+
+    try:
+        yield
+    except UnusableImage:
+        raise
+    except (UnidentifiedImageError, ImportError):
+        # ImportError: once Ultralytics is imported, Pillow tries to load a HEIF decoder for unknown formats.
+        raise UnusableImage(
+            "it is not an image, or its format cannot be read here; convert it to JPEG or PNG"
+        ) from None
+    except DecompressionBombError:
+        raise UnusableImage(
+            f"it has more than {IMAGE_PIXELS // 10**6} megapixels, which is the limit; scale it down or cut "
+            "it into tiles"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise all kinds of errors: SyntaxError, struct.error, …
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise
+        if is_lack_of_memory(error) or getattr(error, "code", None) == _OPENCV_NO_MEMORY:
+            raise UnusableImage(
+                "decoding it takes more memory than a check may use; scale it down or cut it into tiles"
+            ) from None
+        raise UnusableImage(f"the image is damaged ({error}); restore it") from None
+
+
+def _open(path: Path) -> tuple[str, int, int]:
+    """Verify the image with Pillow; return its format, width and height."""
+    from PIL import Image
+
+    # Verifying a PNG reads each of its chunks into memory.
+    with _ROOM.reserve(path.stat().st_size), Image.open(path) as image:
+        kind, (width, height) = str(image.format).lower(), image.size
+        image.verify()
+    if kind not in IMAGE_SUFFIXES | {"jpeg2000"}:
+        raise UnusableImage(
+            f"its format is {kind.upper()}, which Ultralytics does not read; convert it to JPEG or PNG"
+        )
+    if min(width, height) < _SMALLEST_SIDE:
+        raise UnusableImage(f"it is {width} x {height} pixels; each side must have at least {_SMALLEST_SIDE}")
+    return kind, width, height
+
+
+def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
+    """Decode a JPEG without the marker at its end, truncated or with data appended as some phones do.
+
+    Ultralytics writes such an image anew with Pillow, and trains on that. Returns the number of channels, the
+    width and the height.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        channels = len(image.getbands()) if rules.channels not in {1, _COLOUR} else rules.channels
+        return channels, *displayed_size(image)
+
+
+def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[int, int, int]:
+    """Decode with OpenCV, as in training; return the number of channels, the width and the height."""
+    from PIL import Image
+
+    array = decode(content, name, rules.channels, kind, classify=rules.classify)
+    if array is None:
+        by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
+        raise UnusableImage(
+            f"it is a {kind.upper()} that {by} cannot decode, as training has to; it is damaged, or of a "
+            "variant that is not supported: convert it to JPEG or PNG",
+            "decode",
+        )
+    if array.dtype.itemsize != 1:
+        raise UnusableImage(
+            f"it is a {kind.upper()} with pixels of type {array.dtype}; Ultralytics trains on 8 or 16 bits "
+            "per channel: convert it",
+            "decode",
+        )
+    channels = array.shape[2] if array.ndim > 2 else 1
+    if rules.channels == _COLOUR and channels != _COLOUR:
+        raise UnusableImage(
+            f"it is a {kind.upper()} with {channels} channels, of which OpenCV does not make a colour image; "
+            "convert it to JPEG or PNG",
+            "decode",
+        )
+    if kind == "jpeg":  # decoded at a fraction of its size
+        with Image.open(io.BytesIO(content)) as image:
+            return channels, *displayed_size(image)
+    return channels, array.shape[1], array.shape[0]

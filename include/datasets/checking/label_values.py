@@ -1,0 +1,212 @@
+"""Checks the numbers of label lines as Ultralytics does, in single precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.label_lines import BOX, Problem
+from include.limits import FINDINGS_PER_FILE, TINY_PIXELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from include.datasets.checking.label_lines import CheckedLabels, LabelRules, Rows
+
+_BOX_NAMES = ("x", "y", "width", "height")
+_LOW, _HIGH = -0.01, 1.01
+"""Annotation tools round; Ultralytics tolerates 1 %."""
+
+_VISIBILITIES = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a file: one row of each array for each line."""
+
+    classes: np.ndarray
+    boxes: np.ndarray
+    """Centre, width and height."""
+    points: np.ndarray
+    """The coordinates that have an upper bound: the boxes, or the keypoints for pose."""
+    values: np.ndarray
+    """All that has a lower bound."""
+    visibilities: np.ndarray
+    """For each keypoint; no columns without them."""
+
+
+def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
+    """Check the numbers of all rows, and add what is wrong or peculiar, and the counts, to `checked`."""
+    labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
+    bad = _find_bad(labels, rules)
+    for index in bad.nonzero()[0].tolist():
+        message, kind = _explain(labels, index, rules, size, around=rows.outlines)
+        checked.problems.append(Problem(rows.lines[index], message, kind))
+        if len(checked.problems) >= FINDINGS_PER_FILE:
+            break
+    if checked.problems:
+        return
+    repeated = _find_repeated(rows, labels)
+    for index in sorted(repeated):
+        checked.warn(
+            rows.lines[index], f"the same label is in line {rows.lines[repeated[index]]}", "duplicate-rows"
+        )
+    _warn(rows, labels, size, checked)
+    kept = (number for index, number in enumerate(labels.classes) if index not in repeated)
+    checked.classes = dict(sorted(Counter(map(int, kept)).items()))
+
+
+def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
+    import numpy as np
+
+    table = np.frombuffer(rows.values, np.float32).reshape(len(rows.lines), -1)
+    boxes = table[:, 1:BOX]
+    if rules.task != "pose":
+        return _Labels(table[:, 0], boxes, boxes, table, table[:, :0])
+    keypoints = table[:, BOX:].reshape(len(table), *rules.keypoints)
+    positions = keypoints[..., :2].reshape(len(table), -1)
+    return _Labels(table[:, 0], boxes, positions, table, keypoints[..., 2:].reshape(len(table), -1))
+
+
+def _around_outlines(rows: Rows) -> _Labels:
+    """Return the upright boxes around outlines, as `segments2boxes` does.
+
+    Single vertices may lie outside the image: those of objects that are cut off by its edge.
+    """
+    import numpy as np
+
+    values = np.frombuffer(rows.values, np.float32)
+    table = np.empty((len(rows.lines), BOX), np.float32)
+    for index, start in enumerate(rows.starts[:-1]):
+        points = values[start + 1 : rows.starts[index + 1]].reshape(-1, 2)
+        low, high = points.min(axis=0), points.max(axis=0)
+        table[index, 0] = values[start]
+        table[index, 1:3] = (low + high) / 2
+        table[index, 3:] = high - low
+    boxes = table[:, 1:]
+    return _Labels(table[:, 0], boxes, boxes, table, table[:, :0])
+
+
+def _find_bad(labels: _Labels, rules: LabelRules) -> np.ndarray:
+    classes, boxes = labels.classes, labels.boxes
+    bad: np.ndarray = _any(labels.points > _HIGH) | _any(labels.values < _LOW) | _any(boxes[:, 2:] < 0)
+    bad |= classes % 1 != 0
+    if not rules.single_cls:
+        bad |= classes >= rules.classes
+    if rules.task == "pose":
+        bad |= _is_outside(boxes)
+    return bad
+
+
+def _is_outside(boxes: np.ndarray) -> np.ndarray:
+    """Return which boxes do not touch the image at all."""
+    centres, halves = boxes[:, :2], boxes[:, 2:] / 2
+    return _any((centres - halves > 1) | (centres + halves < 0))
+
+
+def _explain(
+    labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, around: bool
+) -> tuple[str, str]:
+    """Return what is wrong with a label, and its kind."""
+    number = float(labels.classes[index])
+    if number % 1:
+        return f"class {number:g} is not a whole number", "label-class"
+    if number < 0 or (number >= rules.classes and not rules.single_cls):
+        plural = "class" if rules.classes == 1 else "classes"
+        return (
+            f"class {number:.15g} is not in 0..{rules.classes - 1}: names has {rules.classes} {plural}",
+            "label-class",
+        )
+    for name, value, side in _coordinates(labels, index, rules):
+        if value > _HIGH or value < _LOW or (name in {"width", "height"} and value < 0):
+            if name.startswith("visibility"):
+                return f"{name} = {value:g} is negative; write 0 if it is not labelled", "label-range"
+            where = " of the box around the outline" if around else ""
+            return f"{name} = {value:g}{where} is outside 0..1{_hint(value, side, size)}", "label-range"
+    return (
+        "the box lies outside the image; Ultralytics does not check the boxes of pose, and would train on it",
+        "label-range",
+    )
+
+
+def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
+    """Yield the name of each number, its value, and 0 if it is along the width or 1 along the height.
+
+    The numbers without an upper bound are left out unless they are negative.
+    """
+    pose = rules.task == "pose"
+    for number, (name, value) in enumerate(zip(_BOX_NAMES, labels.boxes[index].tolist(), strict=True)):
+        if not pose or value < 0:
+            yield name, value, number % 2
+    if not pose:
+        return
+    for number, value in enumerate(labels.points[index].tolist()):
+        yield f"{'xy'[number % 2]}{number // 2 + 1}", value, number % 2
+    for number, value in enumerate(labels.visibilities[index].tolist(), start=1):
+        if value < 0:
+            yield f"visibility{number}", value, 0
+
+
+def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
+    """Return what the value looks like, if the image's size supports it."""
+    if size is not None and 2 <= value <= size[side] * _HIGH:
+        return (
+            f"; the image is {size[0]} x {size[1]} pixels, so this looks like pixels: write fractions of its "
+            "size"
+        )
+    return ""
+
+
+def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
+    """Return which rows repeat an earlier one, and which. Ultralytics removes them."""
+    table = labels.values + 0.0  # -0.0 becomes 0.0
+    first: dict[bytes, int] = {}
+    repeated = {}
+    for index, row in enumerate(table):
+        if (earlier := first.setdefault(row.tobytes(), index)) != index:
+            repeated[index] = earlier
+    if not repeated or not rows.outlines:
+        return repeated
+    first.clear()  # different outlines may have the same box
+    repeated = {}
+    raw = memoryview(rows.values)
+    for index, start in enumerate(rows.starts[:-1]):
+        row_bytes = raw[start : rows.starts[index + 1]].tobytes()
+        if (earlier := first.setdefault(row_bytes, index)) != index:
+            repeated[index] = earlier
+    return repeated
+
+
+def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
+    import numpy as np
+
+    if size is not None:
+        pixels = labels.boxes[:, 2:] * np.array(size, np.float32)
+        for index in _any(pixels <= TINY_PIXELS).nonzero()[0].tolist():
+            width, height = pixels[index].tolist()
+            checked.warn(rows.lines[index], f"the box is {width:.3g} x {height:.3g} pixels", "tiny-boxes")
+    for index in _reach_out(rows, labels).nonzero()[0].tolist():
+        checked.warn(rows.lines[index], "it reaches out of the image by more than 1 %", "outside")
+    for index in _any(~np.isin(labels.visibilities, _VISIBILITIES)).nonzero()[0].tolist():
+        odd = next(value for value in labels.visibilities[index].tolist() if value not in _VISIBILITIES)
+        checked.warn(rows.lines[index], f"visibility {odd:g} counts as visible", "visibility")
+
+
+def _reach_out(rows: Rows, labels: _Labels) -> np.ndarray:
+    """Return which outlines have vertices outside the image."""
+    import numpy as np
+
+    if not rows.outlines:
+        return np.zeros(len(rows.lines), np.bool_)
+    centres, halves = labels.boxes[:, :2], labels.boxes[:, 2:] / 2
+    return _any((centres - halves < _LOW) | (centres + halves > _HIGH))
+
+
+def _any(table: np.ndarray) -> np.ndarray:
+    """Return for each row whether any of its values is true."""
+    import numpy as np
+
+    return np.asarray(table.any(axis=1))

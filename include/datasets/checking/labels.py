@@ -1,0 +1,106 @@
+"""Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics, in the same precision.
+
+Ultralytics drops an image whose labels break these rules from the training, with nothing but a line in the
+log. Here it is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import PASSING
+from include.datasets.checking.label_lines import BOX, CheckedLabels, Problem, Rows
+from include.datasets.checking.label_values import check_values
+from include.datasets.text import open_regular, split_lines
+from include.limits import FINDINGS_PER_FILE, LABEL_BYTES, LABEL_COLUMNS, LABEL_LINE, LABEL_LINES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.datasets.checking.label_lines import LabelRules
+
+_POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
+
+
+def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
+    """Check a label file. size is the width and height of its image, if it can be read.
+
+    Raises OSErrors that may pass.
+    """
+    checked = CheckedLabels()
+    try:
+        with open_regular(path, LABEL_BYTES) as file:
+            content = file.read(LABEL_BYTES)
+        checked.sha256 = hashlib.sha256(content).hexdigest()
+        rows = _read_rows(content, rules, checked)
+    except ValueError as error:
+        checked.problems.append(Problem(None, str(error), "label-file"))
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        checked.problems.append(Problem(None, f"it cannot be read: {error}", "label-file"))
+    else:
+        if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:
+            check_values(rows, rules, size, checked)
+    if len(checked.problems) >= FINDINGS_PER_FILE:
+        rest = f"the rest of the file was not read after {FINDINGS_PER_FILE} problems"
+        del checked.problems[FINDINGS_PER_FILE:]
+        checked.problems.append(Problem(checked.problems[-1].line, rest, "stopped"))
+    return checked
+
+
+def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Rows | None:
+    """Return the lines that have a valid form, and add what is wrong with the others.
+
+    None if there are no such lines, or if they are of different kinds.
+    """
+    rows = Rows()
+    first: dict[str, int] = {}
+    for number, line in split_lines(io.BytesIO(content), most_lines=LABEL_LINES, longest=LABEL_LINE):
+        if not (row := line.split()):
+            continue
+        if len(row) == rules.pose_columns and rules.task != "pose":
+            row = row[:BOX]  # Ultralytics takes the boxes of labels with keypoints for the other tasks
+        if message := _form_problem(len(row), rules):
+            checked.problems.append(Problem(number, message, "label-form"))
+        elif problem := rows.add(number, row):
+            checked.problems.append(problem)
+        else:
+            first.setdefault(_kind_of(len(row), rules), number)
+        if len(checked.problems) >= FINDINGS_PER_FILE:
+            return None
+    rows.outlines = checked.outlines = "outline" in first
+    if "box" in first and "outline" in first:
+        message = "boxes and outlines are mixed in one file; use one kind"
+        checked.problems.append(Problem(max(first.values()), message, "label-mixed"))
+        return None
+    if "point" in first and "outline" not in first:
+        message = f"the line has {_POINT} columns, but task={rules.task!r} needs {rules.form}"
+        checked.problems.append(Problem(first["point"], message, "label-form"))
+        return None
+    return rows if rows.lines else None
+
+
+def _kind_of(columns: int, rules: LabelRules) -> str:
+    if rules.task == "pose" or columns == BOX:
+        return "box"
+    return "point" if columns == _POINT else "outline"
+
+
+def _form_problem(columns: int, rules: LabelRules) -> str | None:
+    if columns > LABEL_COLUMNS:
+        return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
+    # Among outlines, Ultralytics accepts a single point.
+    outline = columns % 2 == 1 and (columns >= _FEWEST_POLYGON_COLUMNS or columns == _POINT)
+    fits = {
+        # Ultralytics takes the boxes around outlines for detection, and the smallest rectangles for obb.
+        "detect": columns == BOX or outline,
+        "pose": columns == rules.pose_columns,
+    }.get(rules.task, outline)
+    if fits:
+        return None
+    if columns == BOX:
+        return f"this is a detect label (5 columns), but task={rules.task!r} needs {rules.form}"
+    return f"the line has {columns} columns, but task={rules.task!r} needs {rules.form}"

@@ -1,0 +1,89 @@
+"""Checks the labels of tasks that say something about each pixel: masks and depth maps."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import is_lack_of_memory
+from include.datasets.checking.depths import check_depth, depth_rules
+from include.datasets.checking.images import find_image_problem, reserve_pixels
+from include.datasets.checking.label_lines import CheckedLabels, Problem
+from include.datasets.checking.masks import MaskRules, check_mask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.datasets.checking.depths import DepthRules
+    from include.datasets.layouts.samples import Layout
+
+EMPTY_MAP = ("nothing can be learnt from it", "empty-maps")
+"""Message and kind of the warning about a map without a class or a distance."""
+
+_ARRAY = ".npy"
+
+
+def map_rules(layout: Layout) -> MaskRules | DepthRules | None:
+    """Return the rules for the maps of a dataset; None if its labels are lines of text."""
+    if not layout.labels.are_images:
+        return None
+    if layout.task == "depth":
+        return depth_rules(layout.extras)
+    return MaskRules(len(layout.names), layout.extras.get("label_mapping", {}))
+
+
+def check_map(
+    path: Path, suffix: str, rules: MaskRules | DepthRules, size: tuple[int, int] | None
+) -> CheckedLabels:
+    """Check a mask or a depth map.
+
+    suffix tells its format; size is the width and height of its image, None if that cannot be read.
+    """
+    checked = CheckedLabels()
+    try:
+        with path.open("rb") as file:
+            checked.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if size is not None:
+            _check(path, suffix, rules, size, checked)
+    except Exception as error:  # decoders raise all kinds of errors
+        damaged = f"it is damaged ({error}); restore it"
+        large = "decoding it takes more memory than a check may use; scale it down"
+        checked.problems.append(_problem(large if is_lack_of_memory(error) else damaged))
+    return checked
+
+
+def explain_immeasurable(layout: Layout) -> str:
+    """Explain why a validation measures nothing, though there are distances."""
+    return (
+        f"every distance is {depth_rules(layout.extras).farthest:g} m or more, which a validation leaves "
+        "out; correct depth_scale in the data YAML (or convert .npy files to metres), or raise max_depth "
+        "there"
+    )
+
+
+def _check(
+    path: Path, suffix: str, rules: MaskRules | DepthRules, size: tuple[int, int], checked: CheckedLabels
+) -> None:
+    if suffix != _ARRAY and (problem := find_image_problem(path)):
+        checked.problems.append(_problem(problem))
+        return
+    width, height = (0, 0) if suffix == _ARRAY else _pixels(path)  # an array is read in pieces
+    with reserve_pixels(width, height):
+        if isinstance(rules, MaskRules):
+            problems, classes, checked.teaches = check_mask(path, size, rules)
+            checked.classes = dict.fromkeys(classes, 1)
+        else:
+            problems, found = check_depth(path, suffix, size, rules)
+            checked.teaches, checked.measurable = found.known, found.measurable
+    checked.problems += map(_problem, problems)
+
+
+def _problem(message: str) -> Problem:
+    return Problem(None, message, "label-map")
+
+
+def _pixels(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.size

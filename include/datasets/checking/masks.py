@@ -1,0 +1,160 @@
+"""Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
+
+A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics leaves out an
+image whose mask breaks these rules, with nothing but a line in the log. Here it is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.layouts.names import safe_parts
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+IGNORED = 255
+MOST_CLASSES = 254
+"""A pixel has eight bits: 255 is ignored, and outlines need one more class for what they leave free."""
+
+_LISTED_IDS = 5
+_WHITE = 255
+_ONE_BIT, _PALETTE = "1", "P"
+"""Pillow's names of formats in which a pixel is a bit, or the number of a colour."""
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """The rules that masks must follow."""
+
+    classes: int
+    """Number of class names."""
+    mapping: Mapping[int, int]
+    """The class id, or IGNORED, for each id in the masks that does not mean itself."""
+
+    @property
+    def last_class(self) -> int:
+        """The highest valid class id. With a single class, 1 is the class and 0 is all else."""
+        return max(self.classes - 1, 1)
+
+    def read_ids(self, mask: np.ndarray) -> tuple[set[int], list[int]]:
+        """Return the ids in a mask after the mapping, without IGNORED, and those in it that are invalid."""
+        found = {number: self.mapping.get(number, number) for number in _distinct(mask)}
+        invalid = [
+            number
+            for number, meant in found.items()
+            if not 0 <= number <= IGNORED or not (0 <= meant <= self.last_class or meant == IGNORED)
+        ]
+        return set(found.values()) - {IGNORED}, invalid
+
+
+def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[str], list[int], bool]:
+    """Return what is wrong with a readable mask, the classes in it, and whether a pixel is not ignored.
+
+    size is the width and height of its image.
+    """
+    mask = read_mask(path)
+    if mask is None:
+        return ["its format cannot be read here; save it as a PNG of 8 bits and one channel"], [], False
+    height, width = mask.shape[:2]
+    if (width, height) != size:
+        sizes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
+        return [f"the mask has {sizes}; give both the same size"], [], False
+    if mask.dtype.kind not in "ui":
+        return ["its pixels are fractions, not class ids; save it as a PNG of 8 bits"], [], False
+    meant, invalid = rules.read_ids(mask)
+    if invalid:
+        listed = ", ".join(map(str, invalid[:_LISTED_IDS])) + (", …" if len(invalid) > _LISTED_IDS else "")
+        problem = (
+            f"pixels have the ids {listed}, which are neither in 0..{rules.last_class} nor {IGNORED} "
+            f"(ignored): names has {rules.classes} classes; correct the mask, or map the ids with "
+            "label_mapping in the data YAML"
+        )
+        return [problem], [], False
+    classes = sorted(meant) if rules.classes > 1 else [0] * (1 in meant)
+    return [], classes, bool(meant)
+
+
+def _distinct(mask: np.ndarray) -> list[int]:
+    """Return the numbers in a mask: nine times as fast as `np.unique`, which sorts the pixels."""
+    import numpy as np
+
+    if mask.dtype not in (np.uint8, np.uint16):
+        found: list[int] = np.unique(mask).tolist()
+        return found
+    seen = np.zeros(1 << (8 * mask.dtype.itemsize), bool)
+    seen[mask] = True
+    numbers: list[int] = np.flatnonzero(seen).tolist()
+    return numbers
+
+
+def read_mask(path: Path) -> np.ndarray | None:
+    """Return the ids of the mask's pixels, as `read_mask` of Ultralytics does; None if it cannot."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        mode = image.mode
+        if mode == _PALETTE:
+            colours = np.array(image.getpalette()).reshape(-1, 3)
+            # In a palette of greys the colour is the id, in any other one its number.
+            return np.array(image.convert("L") if (colours == colours[:, :1]).all() else image)
+    mask: np.ndarray | None = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
+    return mask // _WHITE if mode == _ONE_BIT and mask is not None else mask
+
+
+def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Check the keys of a data YAML about masks, and return those that are set. Raises ValueError."""
+    if classes > MOST_CLASSES:
+        raise ValueError(
+            f"names: {classes} classes are more than semantic can tell apart: a pixel of a mask has 8 bits, "
+            f"so {MOST_CLASSES} is the limit; merge classes"
+        )
+    folder = data.get("masks_dir")
+    if not folder:
+        return {}
+    mapping = _mapping(data.get("label_mapping"))
+    return {"masks_dir": _folder(folder)} | ({"label_mapping": mapping} if mapping else {})
+
+
+def _folder(given: object) -> str:
+    try:
+        if not isinstance(given, str):
+            raise ValueError("it is not a text")  # noqa: TRY004, TRY301  one sentence for all
+        return "/".join(safe_parts(given.strip("/")))
+    except ValueError as error:
+        raise ValueError(
+            f"masks_dir: {show_value(given)} must be the folder that replaces `images` in the paths of the "
+            f"masks, such as masks: {error}"
+        ) from None
+
+
+def _mapping(given: object) -> dict[int, int]:
+    """Return the class id for each id, as `_parse_label_mapping` of Ultralytics does; null means ignored."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ValueError(  # noqa: TRY004  one sentence for all
+            f"label_mapping: {show_value(given)} must map ids of the masks to class ids, or to ignore_label"
+        )
+    return dict(_entry(source, target) for source, target in given.items())
+
+
+def _entry(source: object, target: object) -> tuple[int, int]:
+    ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
+    try:
+        number, meant = int(source), IGNORED if ignored else int(target)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        number, meant = 0, -1
+    if not 0 <= meant <= IGNORED:
+        raise ValueError(
+            f"label_mapping: {show_value(source)}: {show_value(target)} must map an id of the masks to a "
+            f"class id, to {IGNORED} or to ignore_label"
+        )
+    return number, meant

@@ -1,0 +1,78 @@
+"""What can only be said about a split as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+from include.datasets.checking.maps import explain_immeasurable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.checking.checked_sample import CheckedSample
+    from include.datasets.layouts.samples import Layout
+    from include.datasets.rules import CheckRules
+
+
+class SplitSummary:
+    """Counts the labels of a split while it is checked."""
+
+    def __init__(self, split: str, rules: CheckRules) -> None:
+        self._split = split
+        self._needs_labels = split == "train" or rules.val
+        self._images = self._labelled = self._filled = 0
+        self._boxes = self._outlines = 0
+        self._bad = self._measurable = False
+
+    def add(self, checked: CheckedSample) -> None:
+        """Count an image."""
+        labels = checked.labels
+        self._images += 1
+        self._labelled += checked.labelled
+        self._filled += not labels.empty
+        self._bad = self._bad or bool(labels.problems)
+        self._measurable = self._measurable or (labels.measurable and not labels.empty)
+        if labels.objects:
+            self._outlines += labels.outlines
+            self._boxes += not labels.outlines
+
+    def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
+        """Yield what is wrong or peculiar; objects is the number that are trained on or validated with."""
+        if layout.task == "classify":
+            return
+        if self._needs_labels:
+            yield from self._lack_of_labels(layout, objects)
+        if layout.task == "detect" and self._boxes and self._outlines:
+            message = f"{self._boxes:,} label files have boxes, and {self._outlines:,} have outlines"
+            yield Finding(self._split, None, message, "mixed-labels")
+
+    def _lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
+        first = layout.splits[self._split][0]
+        if not self._labelled and first.label:
+            yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")
+        elif not self._filled and not self._bad:
+            what = "all label files are empty"
+            if layout.labels.are_images:
+                what = "every pixel is ignored, or of an unknown distance"
+            message = f"{what}; {self._explain_need()}"
+            yield Finding(self._split, None, message, "nothing-to-learn")
+        elif layout.task == "depth":
+            if self._split == layout.validation and not self._measurable and not self._bad:
+                yield Finding(self._split, None, explain_immeasurable(layout), "nothing-to-learn")
+        elif not objects and not self._bad:
+            message = f"no label is of one of the chosen classes; {self._explain_need()}"
+            yield Finding(self._split, None, message, "nothing-to-learn")
+
+    def _explain_missing(self, layout: Layout) -> str:
+        first = layout.splits[self._split][0]
+        return (
+            f"no image of {self._split} has a label file; for {layout.relative_name(first.image)} it is "
+            f"expected here (the last folder named 'images' in the path becomes {layout.labels.folder!r}; "
+            f"without one, next to the image): {self._explain_need()}"
+        )
+
+    def _explain_need(self) -> str:
+        if self._split == "train":
+            return "there is nothing to learn from"
+        return "best.pt is chosen by what is measured on this split"

@@ -1,0 +1,82 @@
+"""Counts the objects of each class in each split while a dataset is checked."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+from include.datasets.class_table import ClassCount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from include.datasets.rules import CheckRules
+
+MERGED = "item"
+"""Ultralytics' name of the class to which single_cls merges all classes."""
+
+
+class Tally:
+    """The number of objects, and of images with one, by split and class that a training distinguishes."""
+
+    def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
+        self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
+        self._rules = rules
+        self._objects: dict[str, array[int]] = {}
+        self._images: dict[str, array[int]] = {}
+
+    def open_split(self, split: str) -> None:
+        """Begin to count a split, which may turn out to be without any object."""
+        for counts in (self._objects, self._images):
+            counts[split] = array("q", bytes(8 * len(self._names)))
+
+    def add(self, split: str, classes: Mapping[int, int]) -> None:
+        """Count the objects of one image, by class id as written."""
+        merged: dict[int, int] = {}
+        for number, objects in classes.items():
+            if self._rules.classes is None or number in self._rules.classes:
+                target = 0 if self._rules.single_cls else number
+                merged[target] = merged.get(target, 0) + objects
+        for number, objects in merged.items():
+            self._objects[split][number] += objects
+            self._images[split][number] += 1
+
+    def objects(self, split: str) -> int:
+        """Return the number of objects of a split that are trained on or validated with."""
+        return sum(self._objects[split])
+
+    def table(self) -> tuple[ClassCount, ...]:
+        """Return the counts in the order of the class ids."""
+        train, val = "train", self._rules.split
+        return tuple(
+            ClassCount(
+                name=name,
+                train=self._objects[train][number],
+                val=self._objects[val][number],
+                train_images=self._images[train][number],
+                val_images=self._images[val][number],
+            )
+            for number, name in enumerate(self._names)
+        )
+
+    def warnings(self) -> Iterator[Finding]:
+        """Yield what is peculiar about the classes."""
+        table = self.table()
+        yield from _shared_names(table)
+        for number, count in enumerate(table):
+            if self._rules.classes is not None and number not in self._rules.classes:
+                continue
+            if not count.train:
+                yield Finding(count.name, None, f"class {number} has no instance in train", "class-unseen")
+            elif not count.val:
+                message = f"class {number} has {count.train:,} in train, and none in {self._rules.split}"
+                yield Finding(count.name, None, message, "class-unvalidated")
+
+
+def _shared_names(table: Sequence[ClassCount]) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for number, count in enumerate(table):
+        if (earlier := first.setdefault(count.name, number)) != number:
+            message = f"classes {earlier} and {number} have the same name"
+            yield Finding(count.name, None, message, "class-names")

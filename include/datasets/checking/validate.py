@@ -1,0 +1,160 @@
+"""Checks a whole dataset before a GPU is claimed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.checking.checked_sample import SampleRules, check_sample
+from include.datasets.checking.duplicates import Digests, find_duplicate_images
+from include.datasets.checking.findings import Collection, Finding, is_error
+from include.datasets.checking.images import read_image
+from include.datasets.checking.manifest import write_manifest
+from include.datasets.checking.split_summary import SplitSummary
+from include.datasets.checking.tally import Tally
+from include.datasets.errors import DatasetError
+from include.datasets.fingerprint import ContentDigest
+from include.datasets.parallel import map_in_order
+from include.datasets.progress import Progress
+from include.datasets.rules import CheckRules
+from include.limits import FINDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from include.datasets.checking.checked_sample import CheckedSample
+    from include.datasets.checking.findings import FoundKind
+    from include.datasets.checking.images import ImageFacts, ImageReader
+    from include.datasets.class_table import ClassCount
+    from include.datasets.layouts.samples import Layout, Sample
+
+_USUAL_RULES = CheckRules()
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a check of good data tells about them."""
+
+    fingerprint: str
+    """Identifies the content of the files."""
+    class_table: tuple[ClassCount, ...]
+    """In the order of the class ids."""
+    warnings: tuple[FoundKind, ...]
+    """What is probably not intended."""
+
+
+def validate(
+    layout: Layout,
+    source: str,
+    rules: CheckRules = _USUAL_RULES,
+    manifest: Path | None = None,
+    read: ImageReader = read_image,
+) -> Validated:
+    """Open every image, with `read`, and every label file.
+
+    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
+    which lists the problems by kind, file and line.
+    """
+    check = _Check(layout, source, rules, read)
+    for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
+        check.add(finding)
+    content = ContentDigest(layout)
+    with write_manifest(manifest) as write:
+        for split in layout.splits:
+            content.begin_split(split)
+            for checked in check.check_split(split):
+                if checked.image is None:  # an error, so this check comes to nothing
+                    continue
+                content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
+                write(_manifest_line(split, checked, checked.image))
+    check.require_good()
+    for finding in chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)):
+        check.add(finding)
+    return Validated(content.fingerprint(), check.tally.table(), check.warnings.kinds())
+
+
+class _Check:
+    """One pass through a dataset, with what it has found so far."""
+
+    def __init__(self, layout: Layout, source: str, rules: CheckRules, read: ImageReader) -> None:
+        self._layout, self._source, self._rules, self._read = layout, source, rules, read
+        self._samples = SampleRules.of(layout, rules)
+        # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
+        self._errors: dict[Finding, None] = {}
+        self.warnings = Collection()
+        # The single name of a depth dataset is not a class.
+        self.tally = Tally({} if layout.task == "depth" else layout.names, rules)
+        self.digests = Digests()
+        total = sum(map(len, layout.splits.values()))
+        self._progress = Progress(f"Checking {source}", total, "images")
+
+    def add(self, finding: Finding) -> None:
+        """Add an error or a warning."""
+        if is_error(finding):
+            self._errors[finding] = None
+        else:
+            self.warnings.add(finding)
+
+    def require_good(self) -> None:
+        """Raise DatasetError if there is an error."""
+        if self._errors:
+            raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
+
+    def check_split(self, split: str) -> Iterator[CheckedSample]:
+        """Check the images of a split, and yield what was found about each."""
+        summary = SplitSummary(split, self._rules)
+        self.tally.open_split(split)
+        for checked in map_in_order(self._check_sample, self._layout.splits[split]):
+            summary.add(checked)
+            self._add_sample(split, checked)
+            if len(self._errors) >= FINDINGS:
+                rest = f"the check stopped after {FINDINGS:,} problems; correct them first"
+                self.add(Finding(split, None, rest, "stopped"))
+                self.require_good()
+            yield checked
+        for finding in summary.findings(self._layout, self.tally.objects(split)):
+            self.add(finding)
+
+    def _check_sample(self, sample: Sample) -> CheckedSample:
+        checked = check_sample(sample, self._layout, self._samples, self._read)
+        self._progress.advance()
+        return checked
+
+    def _add_sample(self, split: str, checked: CheckedSample) -> None:
+        for finding in checked.findings:
+            self.add(finding)
+        for kind, number in checked.further.items():
+            self.warnings.count(kind, number)
+        if checked.image is not None:
+            self.digests.add(checked.image.sha256)
+        if not checked.labels.problems:
+            self.tally.add(split, checked.labels.classes)
+
+
+def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
+    """Yield the class ids to train on that the dataset does not have."""
+    if rules.classes is None or rules.single_cls or layout.task == "classify":
+        return
+    for number in rules.classes:
+        if number not in layout.names:
+            message = (
+                f"class {number} is not in 0..{len(layout.names) - 1}, so nothing would be trained for it; "
+                "Ultralytics would not say so"
+            )
+            yield Finding("classes", None, message, "label-class")
+
+
+def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
+    labels = checked.labels
+    return {
+        "split": split,
+        # A name on a disk may not be UTF-8, which JSON is.
+        "name": checked.sample.name.encode("utf-8", "backslashreplace").decode(),
+        "image": image.sha256,
+        "label": labels.sha256,
+        "width": image.width,
+        "height": image.height,
+        "classes": {str(number): objects for number, objects in labels.classes.items()},
+    }

@@ -1,0 +1,162 @@
+"""The dataset layout for classify: one folder per class, in train/ and val/ or without a division."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.boundary import Boundary
+from include.datasets.layouts.division import divide
+from include.datasets.layouts.samples import Layout, images_below, listing_warnings, resolve_samples
+from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from include.datasets.layouts.division import NamedImage
+    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.rules import Split
+
+# The order in which check_cls_dataset looks for a split.
+_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "validation", "valid", "test"),
+    "test": ("test", "val", "validation", "valid"),
+}
+
+
+def read_class_folders(place: Place, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with; the latter are those of `split`.
+
+    The classes are the folders of train/ that contain images, in torchvision's order. Without a train/, the
+    images of each class are divided as Ultralytics divides them.
+    """
+    if place.path.is_file():
+        raise DatasetError(
+            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
+            "contain a folder for each class"
+        )
+    root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
+    boundary = Boundary(place.folder, place.source, place.barred)  # which has noted nothing yet
+    folders, images = _find_splits(root, split, boundary)
+    splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
+    names = sorted({_class_of(sample) for sample in splits["train"]})
+    if len(names) > CLASSES:
+        raise DatasetError(
+            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
+            f"{CLASSES:,} classes"
+        )
+    _require_complete(place.source, names, folders, splits)
+    warnings = (
+        *listing_warnings(boundary),
+        *_empty_folder_warnings(folders["train"], names),
+        *(_division_warnings(splits) if folders["train"] == root else ()),
+    )
+    return Layout(root, "classify", dict(enumerate(names)), splits, validation=split, warnings=warnings)
+
+
+def _find_splits(
+    root: Path, split: Split, boundary: Boundary
+) -> tuple[dict[str, Path], dict[str, Iterable[NamedImage]]]:
+    """Return the folder and the images of train and of the split to validate with."""
+    folders: dict[str, Path] = {"train": root / "train"}
+    if folders["train"].is_dir():
+        if split not in folders:
+            folders[split] = _find_validation(root, split, boundary.source)
+        return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
+    train, rest = divide(_list_images(root, boundary))
+    images: dict[str, Iterable[NamedImage]] = {"train": train}
+    if split != "train":
+        images[split] = rest
+    return dict.fromkeys(images, root), images
+
+
+def _find_validation(root: Path, split: Split, source: str) -> Path:
+    found = next((root / name for name in _FOLDERS[split] if (root / name).is_dir()), None)
+    if found is None:
+        raise DatasetError(
+            f"Dataset {source!r} has no {split}/ next to train/; move some of the images there"
+        )
+    return found
+
+
+def _class_of(sample: Sample) -> str:
+    return sample.name.partition("/")[0]
+
+
+def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Finding]:
+    for name in _list_visible_folders(train):
+        if name not in names:
+            yield Finding(f"{train.name}/{name}/", None, "there is no image in it", "empty-folders")
+
+
+def _division_warnings(splits: Mapping[str, tuple[Sample, ...]]) -> Iterator[Finding]:
+    counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
+    yield Finding("the class folders", None, f"there is no train/: they are divided, {counts}", "divided")
+
+
+def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
+    boundary.require_walkable(folder)
+    if (folder / "train").is_dir():
+        return folder
+    visible = _list_visible_folders(folder)
+    if len(visible) == 1 and depth < FOLDER_DEPTH:
+        return _find_root(folder / visible[0], boundary, depth + 1)
+    filled = [name for name in visible if any(images_below(folder / name, boundary))]
+    if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
+        return folder
+    raise DatasetError(
+        f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/ that "
+        "contain a folder for each class, or only a folder for each class"
+    )
+
+
+def _list_visible_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _list_images(folder: Path, boundary: Boundary) -> Iterator[NamedImage]:
+    return _limit_count(IMAGES, _find_images(folder, boundary), boundary.source)
+
+
+def _find_images(split: Path, boundary: Boundary) -> Iterator[NamedImage]:
+    boundary.require_walkable(split)
+    for name in _list_visible_folders(split):
+        for image in images_below(split / name, boundary):
+            yield split / name / image, None, f"{name}/{image}"
+
+
+def _limit_count(limit: int, images: Iterator[NamedImage], source: str) -> Iterator[NamedImage]:
+    for number, image in enumerate(images, start=1):
+        if number > limit:
+            raise DatasetError(
+                f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; divide "
+                "the dataset"
+            )
+        yield image
+
+
+def _require_complete(
+    source: str, names: Sequence[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
+) -> None:
+    findings = [
+        Finding(f"{folder.name}/", None, "none of the class folders contains an image", "class-folders")
+        for split, folder in folders.items()
+        if not splits[split]
+    ]
+    known = set(names)
+    for split, folder in folders.items():
+        unknown = sorted({_class_of(sample) for sample in splits[split]} - known)
+        findings += [
+            Finding(
+                f"{folder.name}/{name}/",
+                None,
+                "there is no class of this name in train/, so Ultralytics would skip its images",
+                "class-folders",
+            )
+            for name in unknown
+        ]
+    if findings:
+        raise DatasetError.from_findings(source, findings)

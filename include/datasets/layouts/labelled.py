@@ -1,0 +1,230 @@
+"""The dataset layout of all tasks but classify: images with a file of labels each."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.datasets.checking.findings import Finding
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
+from include.datasets.layouts.description import find_description, read_description
+from include.datasets.layouts.samples import (
+    IMAGE_SUFFIXES,
+    Layout,
+    images_below,
+    is_image,
+    listing_warnings,
+    resolve_samples,
+)
+from include.datasets.text import read_lines
+from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from include.datasets.layouts.description import Description
+    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.rules import Split
+
+
+def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with, and the paths of their labels.
+
+    split is the one to validate with. Raises DatasetError.
+    """
+    boundary = Boundary(place.folder, place.source, place.barred)
+    file = find_description(place.path, boundary) if place.path.is_dir() else place.path
+    boundary.resolve(file, f"{file.name} is a link that")
+    description = read_description(file, task, place.source, split)
+    root, boundary = _find_root(description, place, boundary)
+    reader = _Reader(description, root, boundary, place.fetched)
+    splits = {name: reader.read(name) for name in description.splits}
+    warnings, labels = listing_warnings(boundary), description.labels
+    return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
+
+
+def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
+    """Return the folder that train and val are relative to: `path` if it may be used, else the YAML's own.
+
+    Data YAMLs often still contain the `path` of the machine that they were made on; Ultralytics, too, ignores
+    it in an archive. For a local dataset it may name another folder below a root, which then becomes the
+    dataset's folder.
+    """
+    own = resolve(description.file.parent)
+    if description.path is None:
+        return own, boundary
+    given = resolve(own / description.path)
+    if boundary.contains(given):
+        return (given if given.is_dir() else own), boundary
+    roots = DatasetRoots(place.roots, place.barred)
+    if roots.is_allowed(given) and given.is_dir():
+        return given, Boundary(given, place.source, place.barred)
+    return own, boundary
+
+
+_Found = tuple[Path, str, str]
+"""An image: a folder that many share, the path below it, and its name within the split."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Finds the images of a described dataset: root is what its paths are relative to."""
+
+    description: Description
+    root: Path
+    boundary: Boundary
+    fetched: bool
+
+    def read(self, split: str) -> tuple[Sample, ...]:
+        """Find all images of a split and the paths of their labels."""
+        source, written = self.boundary.source, self.description.splits[split]
+        images: list[_Found] = []
+        for number, path in enumerate(written):
+            folder = f"{number}/" if len(written) > 1 else ""
+            for base, name in self._find_images(self._resolve(split, path)):
+                images.append((base, name, folder + name))
+                if len(images) > IMAGES:
+                    raise DatasetError(
+                        f"Dataset {source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
+                        "divide the dataset"
+                    )
+        if not images:
+            raise DatasetError(
+                f"Dataset {source!r}: {split} is empty: no images in "
+                f"{show_value(written[0] if len(written) == 1 else written)} (images end "
+                f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        return resolve_samples(self._with_labels(images), self.boundary)
+
+    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[Path, Path, str]]:
+        """Add the path of its labels to each image.
+
+        A list may name an image several times, to show it more often. Each repeat becomes a separate file.
+        """
+        images.sort(key=itemgetter(2))
+        before, repeats = "", 0
+        for base, path, name in images:
+            repeats = repeats + 1 if name == before else 0
+            before, repeat = name, f"repeat{repeats}/" if repeats else ""
+            if repeats >= REPEATS:
+                raise DatasetError(
+                    f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
+                    "the limit; list each fewer times, or train for more epochs"
+                )
+            image = base / path
+            own = self.fetched and image.is_relative_to(self.boundary.folder)
+            possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
+            if self.description.labels.are_images:
+                self._require_apart(image, name, possible[0])
+            yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
+
+    def _require_apart(self, image: Path, name: str, label: Path) -> None:
+        """Raise DatasetError if the labels, which are images as well, would count as images to train on."""
+        folder, kept = self.description.labels.folder, self.boundary.relative_name(image)
+        start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
+        if label.parent == image.parent:
+            raise DatasetError(
+                f"{start} is not below a folder named images, so its labels would lie next to it and "
+                f"count as images; move the images into images/, and their labels into {folder}/"
+            )
+        if "images" in Path(name).parts[:-1]:
+            raise DatasetError(
+                f"{start} is below a folder named images within its split, so its labels would lie in the "
+                f"split, too; let the split be that folder, and the labels be in {folder}/ beside it"
+            )
+
+    def _find_first(self, possible: Sequence[Path]) -> Path:
+        """Return the first of these files that exists, or else the first."""
+        for path in possible:
+            try:
+                self.boundary.resolve_file(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except LeadsOutside:  # which resolve_samples reports
+                pass
+            return path
+        return possible[0]
+
+    def _resolve(self, split: str, path: str) -> Path:
+        """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
+        key = f"{self.description.file.name}: {split}: {path!r}"
+        candidates = [self.root / path]
+        if path.startswith("../"):
+            # As check_det_dataset does, for exports whose YAML is one folder off.
+            candidates.append(self.root / path[3:])
+        inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
+        for real in inside:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                real.stat()
+                return real
+        if len(inside) == len(candidates):
+            raise DatasetError(
+                f"Dataset {self.boundary.source!r}: {key} does not exist in {self.root}; correct the path"
+                f"{self._hint()}"
+            )
+        raise DatasetError(
+            f"Dataset {self.boundary.source!r}: {key} leads outside the dataset; use a path inside it"
+            f"{self._hint()}"
+        )
+
+    def _hint(self) -> str:
+        """Return a note that `path` was ignored, if it was: it explains where images are searched for."""
+        path = self.description.path
+        if path is None or resolve(self.description.file.parent / path) == self.root:
+            return ""
+        return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
+
+    def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
+        """Yield the images, each as a folder and the path below it."""
+        if found.is_dir():
+            return ((found, path) for path in images_below(found, self.boundary))
+        if not is_image(found.name):
+            return self._read_list(found)
+        return [(found.parent, found.name)]
+
+    def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
+        """Read a list of images. Never quotes other lines: the file may not be a list of images at all."""
+        images: list[str] = []
+        findings: list[Finding] = []
+        for number, line in _lines(file, self.boundary.source):
+            if not (text := line.strip()):
+                continue
+            if len(findings) >= FINDINGS_PER_FILE:
+                findings.append(Finding(file.name, number, "the rest of the list was not read", "stopped"))
+                break
+            # To Ultralytics, `./` is relative to the list, and other paths to its working directory: here,
+            # the root.
+            image = Path(os.path.normpath((file.parent if text.startswith("./") else self.root) / text))
+            if problem := self._problem(image, text):
+                findings.append(Finding(file.name, number, problem, "list"))
+            else:
+                images.append(str(image))
+        if findings:
+            raise DatasetError.from_findings(self.boundary.source, findings)
+        folders = {os.path.dirname(image) for image in images}  # noqa: PTH120 - a million of them
+        common = Path(os.path.commonpath(folders)) if folders else Path()
+        return ((common, str(Path(image).relative_to(common))) for image in images)
+
+    def _problem(self, image: Path, text: str) -> str | None:
+        if not is_image(text):
+            return "the line is not the name of an image"
+        try:
+            self.boundary.resolve_file(image)
+        except ValueError as problem:  # LeadsOutside, or a name that no file can have
+            return f"{show_value(text)} is refused: {problem}"
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{show_value(text)} does not exist"
+        return None
+
+
+def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
+    try:
+        yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error

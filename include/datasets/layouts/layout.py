@@ -1,0 +1,44 @@
+"""Finds the images and labels of a dataset without opening them."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import PASSING
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.classes import read_class_folders
+from include.datasets.layouts.labelled import read_labelled
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from include.datasets.layouts.samples import Layout, Place
+    from include.datasets.rules import Split
+
+_REMEDIES = {
+    errno.EACCES: "allow the worker to read it",
+    errno.EPERM: "allow the worker to read it",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "remove the links that form a loop",
+}
+
+
+def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
+    """Find all images to train on and to validate with, and the paths of their labels.
+
+    split is the one to validate with. Raises DatasetError.
+    """
+    try:
+        return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        remedy = _REMEDIES.get(error.errno or 0, "check the files")
+        raise DatasetError(
+            f"Dataset {place.source!r} cannot be read: {error.strerror}: {show_value(error.filename)}; "
+            f"{remedy}"
+        ) from error
+    except RuntimeError as error:  # Path.resolve: links that form a loop
+        raise DatasetError(
+            f"Dataset {place.source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
+        ) from error

@@ -1,0 +1,51 @@
+"""Untrusted file names (zip entries, S3 keys): which are safe, and which are ignored."""
+
+from __future__ import annotations
+
+import re
+
+from include.datasets.checking.label_files import DEPTHS
+from include.limits import FOLDER_DEPTH, NAME_BYTES, PATH_BYTES
+
+_CACHES, _ARRAYS = ".cache", ".npy"
+
+
+def safe_parts(name: str) -> tuple[str, ...]:
+    """Split `name` into components that cannot leave a folder; raise ValueError if they could."""
+    if "\\" in name:
+        raise ValueError("it contains a backslash")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        raise ValueError("it is an absolute path")
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise ValueError("it contains a control character")
+    parts = tuple(part for part in name.rstrip("/").split("/") if part != ".")
+    if ".." in parts:
+        raise ValueError("it leads outside through '..'")
+    if not parts or "" in parts:
+        raise ValueError("it has an empty component")
+    if any(_size(part) > NAME_BYTES for part in parts):
+        raise ValueError(f"a component is longer than {NAME_BYTES} bytes")
+    if _size(name) > PATH_BYTES:
+        raise ValueError(f"it is longer than {PATH_BYTES} bytes")
+    if len(parts) > FOLDER_DEPTH:
+        raise ValueError(f"it is nested more than {FOLDER_DEPTH} folders deep")
+    return parts
+
+
+def _size(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
+
+
+def is_ignored(parts: tuple[str, ...]) -> bool:
+    """Return whether the file is never trained on: hidden files, macOS's resource forks, caches.
+
+    Ultralytics unpickles a `*.cache` next to labels and trains on an `*.npy` next to its image. In an
+    untrusted archive, the first would run its author's code and the second would replace the image. Only
+    below a folder named depth an `*.npy` is a depth map.
+    """
+    return (
+        any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        or parts[-1].lower().endswith(_CACHES)
+        or (parts[-1].lower().endswith(_ARRAYS) and DEPTHS.folder not in parts[:-1])
+        or parts[-1] == "Thumbs.db"
+    )

@@ -1,0 +1,234 @@
+"""The files that a dataset consists of on this machine's disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from include.datasets.checking.findings import Finding
+from include.datasets.checking.label_files import TEXT
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.boundary import LeadsOutside, resolve
+from include.limits import FINDINGS, FOLDER_DEPTH
+from include.refusals import show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from include.datasets.checking.label_files import LabelFiles
+    from include.datasets.layouts.boundary import Boundary
+    from include.datasets.rules import Split
+
+# IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
+IMAGE_SUFFIXES = frozenset({
+    "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp",
+})  # fmt: skip
+
+
+_UNREAD_SUFFIXES = frozenset({
+    "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
+})  # fmt: skip
+"""Suffixes of images that Ultralytics does not list, so that nobody notices that they are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a split.
+
+    There are millions of them, so they hold short texts: samples share those of their folders, and a path is
+    only created where it is used.
+    """
+
+    image_folder: str
+    image_file: str
+    label_folder: str | None
+    """None for classify, whose images have no label files."""
+    label_file: str
+    name: str
+    """The image's path within the split."""
+    suffix: str = ""
+    """That of the label file's name before its links were resolved."""
+
+    @classmethod
+    def of(cls, image: Path, label: Path | None, name: str, suffix: str = "") -> Sample:
+        """Create a sample from the resolved paths of its files."""
+        folder, _, file = str(image).rpartition(os.sep)
+        labels, _, label_file = str(label).rpartition(os.sep) if label else (None, "", "")
+        shared = labels and sys.intern(labels)
+        return cls(sys.intern(folder), file, shared, label_file, name, sys.intern(suffix))
+
+    @property
+    def image(self) -> Path:
+        """The file, with all links resolved."""
+        return Path(self.image_folder, self.image_file)
+
+    @property
+    def label(self) -> Path | None:
+        """The label file, with all links resolved, which need not exist; None for classify."""
+        return None if self.label_folder is None else Path(self.label_folder, self.label_file)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dataset on this machine's disk."""
+
+    root: Path
+    task: str
+    names: dict[int, str]
+    splits: Mapping[str, tuple[Sample, ...]]
+    """The images of `train` and of `validation`, which is a single entry if they are the same split."""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the data YAML for Ultralytics."""
+    validation: Split = "val"
+    """The split to validate with."""
+    warnings: tuple[Finding, ...] = ()
+    """What was peculiar when its files were listed."""
+    labels: LabelFiles = TEXT
+    """Where the labels of an image are."""
+
+    def relative_name(self, path: Path) -> str:
+        """Return `path` for messages, relative to the dataset if it is inside."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a dataset is on this machine; all of these paths are resolved.
+
+    path is a data YAML or a folder. folder is the folder that the dataset must not lead out of. For a user's
+    own path, roots are the folders in which a data YAML's `path` may name another dataset folder, and barred
+    is the folder that nothing may lead into; fetched data have no roots.
+    """
+
+    path: Path
+    source: str
+    folder: Path
+    roots: tuple[Path, ...] = ()
+    barred: Path | None = None
+
+    @property
+    def fetched(self) -> bool:
+        """Whether this project fetched the data, rather than a user providing them."""
+        return not self.roots
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, for another process."""
+        return {
+            "path": str(self.path),
+            "source": self.source,
+            "folder": str(self.folder),
+            "roots": [str(root) for root in self.roots],
+            "barred": self.barred and str(self.barred),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Place:
+        """Recreate a place from the result of `as_json`."""
+        barred = values["barred"]
+        return cls(
+            Path(values["path"]),
+            values["source"],
+            Path(values["folder"]),
+            tuple(Path(root) for root in values["roots"]),
+            Path(barred) if barred else None,
+        )
+
+
+def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
+    """Yield all images below `folder`, relative to it. Hidden files are skipped, as Ultralytics does.
+
+    Links that lead in a circle are not followed, but noted in the boundary. Raises DatasetError for a folder
+    that leads out of the dataset.
+    """
+    boundary.require_walkable(folder)
+    depth = str(folder).count(os.sep)
+    walk = _Walk(boundary)
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        if parent.count(os.sep) - depth > FOLDER_DEPTH:
+            raise DatasetError(
+                f"{show_value(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
+            )
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            if is_image(name):
+                yield str(Path(parent, name).relative_to(folder))
+            elif (suffix := name.rpartition(".")[2].lower()) in _UNREAD_SUFFIXES:
+                boundary.unread_images[boundary.relative_name(folder), suffix] += 1
+
+
+class _Walk:
+    """Decides which folders to enter, so that a walk that follows links ends."""
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._entered: dict[Path, Path] = {}
+        """For each link that was followed, the real path of the folder that contains it."""
+
+    def may_enter(self, folder: Path) -> bool:
+        """Return whether the folder is not a link to a folder that contains it.
+
+        Raises DatasetError if it leads out of the dataset.
+        """
+        if not folder.is_symlink():
+            self._boundary.require_walkable(folder)
+            return True
+        real = self._boundary.resolve(folder, show_value(self._boundary.relative_name(folder)))
+        parent = resolve(folder.parent)
+        outer = [self._entered[link] for link in folder.parents if link in self._entered]
+        if any(containing.is_relative_to(real) for containing in (parent, *outer)):
+            self._boundary.circular_links.append(self._boundary.relative_name(folder))
+            return False
+        self._entered[folder] = parent
+        return True
+
+
+def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
+    """Resolve all links of images and labels, given as (image, label, name). Raises DatasetError."""
+    findings: dict[Finding, None] = {}
+
+    def resolve_one(path: Path) -> Path:
+        try:
+            return boundary.resolve_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return path  # the check reports missing files
+        except LeadsOutside as problem:
+            findings[Finding(boundary.relative_name(path), None, str(problem), "links")] = None
+            return path
+
+    samples = []
+    for image, label, name in named:
+        suffix = label.suffix if label else ""
+        samples.append(Sample.of(resolve_one(image), label and resolve_one(label), name, suffix))
+        if len(findings) >= FINDINGS:
+            break
+    if findings:
+        raise DatasetError.from_findings(boundary.source, list(findings))
+    return tuple(samples)
+
+
+def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
+    """Return a warning for each link that was not followed, and for images that are skipped."""
+    message = "the link leads back to a folder that contains it"
+    links = dict.fromkeys(boundary.circular_links)
+    return (
+        *(Finding(link, None, message, "circular-links") for link in links),
+        *(
+            Finding(f"{folder}/", None, f"files that end in .{suffix}: {number:,}", "unread-images")
+            for (folder, suffix), number in sorted(boundary.unread_images.items())
+        ),
+    )
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def is_image(name: str) -> bool:
+    """Return whether Ultralytics treats the file as an image, judging by its suffix."""
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
