@@ -73,7 +73,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
 
 
 def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Return why a job without a recorded checkpoint has none; None if its own training stored one."""
+    """Return why S3 has no checkpoint of a job whose row records none; None if its training stored one."""
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):

@@ -13,26 +13,38 @@ from include.api.access import check_can_start
 from include.api.addresses import airflow_url
 from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
+from include.registry.request import REGISTER_DAG
 
 router = APIRouter(prefix="/session", tags=["session"])
 
 
 class Session(BaseModel):
-    """The current user. may_start: whether they may start, stop and complete trainings."""
+    """The current user, and what they may do."""
 
     user: str
     may_start: bool
+    """Whether they may start, stop and complete trainings."""
+    may_register: bool
+    """Whether they may upload, register, archive and delete datasets."""
     airflow_url: str
 
 
 @router.get("")
 def get_session(request: Request, user: GetUserDep) -> Session:
-    """Return the user who is logged in, and whether they may start trainings."""
+    """Return the user who is logged in, and what they may do."""
+    return Session(
+        user=escape_controls(user.get_name()),
+        may_start=_may_start(TRAINING_DAG, request, user),
+        may_register=_may_start(REGISTER_DAG, request, user),
+        airflow_url=airflow_url(),
+    )
+
+
+def _may_start(dag_id: str, request: Request, user: GetUserDep) -> bool:
     try:
-        check_can_start(TRAINING_DAG)(request, user)
-        may_start = True
+        check_can_start(dag_id)(request, user)
     except HTTPException as refusal:
         if refusal.status_code != HTTPStatus.FORBIDDEN:
             raise
-        may_start = False
-    return Session(user=escape_controls(user.get_name()), may_start=may_start, airflow_url=airflow_url())
+        return False
+    return True

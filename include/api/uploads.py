@@ -20,9 +20,9 @@ from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings
-from include.jobs.job import TRAINING_DAG
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
+from include.registry.request import REGISTER_DAG
 from include.s3.errors import StoreError
 from include.s3.signed_links import origin_of_links
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-_MAY_CHANGE = [require_can_start(TRAINING_DAG), require_same_origin()]
+_MAY_CHANGE = [require_can_start(REGISTER_DAG), require_same_origin()]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
@@ -135,7 +135,7 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
 
 @router.get(
     "/{upload_id}",
-    dependencies=[require_can_see_runs(TRAINING_DAG)],
+    dependencies=[require_can_see_runs(REGISTER_DAG)],
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
@@ -230,7 +230,7 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             f"upload_id={upload_id!r} was begun by {upload.created_by}: only the person who began an upload "
-            "may continue it",
+            "may see, continue or delete it",
         )
     return upload
 

@@ -42,7 +42,7 @@ class SideEffect(PermissionError):
 
 @contextmanager
 def reading_only() -> Iterator[None]:
-    """Refuse this thread everything but reading. Raises SideEffect, even if the block caught it."""
+    """Allow this thread nothing but reading. Raises SideEffect, even if the block caught it."""
     _install()
     refused: list[str] = []
     _guarded.refused = refused

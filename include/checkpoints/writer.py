@@ -210,8 +210,8 @@ class ObjectWriter:
         self.require_unchanged(location, there, fence)
         if self._known[location] == known:
             raise StoreBusy(
-                f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because something "
-                "else was being written there, but nothing has changed; try again"
+                f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because another "
+                "write to it was in progress; the object itself is unchanged, so try again"
             ) from error
         return None
 

@@ -344,6 +344,7 @@ declare namespace Api {
   interface Session {
     user: string;
     may_start: boolean;
+    may_register: boolean;
     airflow_url: string;
   }
 

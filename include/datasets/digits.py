@@ -114,7 +114,7 @@ def reference(split: Split = "val") -> DatasetReference:
     """
     if split not in SCENES:
         raise DatasetError(
-            f"split={split!r}: the bundled digits have no images of this split; omit it, or give your own "
+            f"split={split!r}: the bundled digits have no such split; leave out `split`, or give your own "
             "dataset"
         )
     return DatasetReference(

@@ -153,9 +153,9 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
         )
     if not roots.is_allowed(real):
         raise DatasetError(
-            f"dataset={source!r} is not below any folder of DATASET_ROOTS on machine "
-            f"{socket.gethostname()!r} ({', '.join(map(str, roots.folders))}) once links are resolved; move "
-            "the data there, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
+            f"dataset={source!r}, with all links followed, is outside DATASET_ROOTS "
+            f"({', '.join(map(str, roots.folders))}) on machine {socket.gethostname()!r}; move the data into "
+            "one of these folders, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
         )
 
 

@@ -33,7 +33,7 @@ def is_in_first_schema(connection: Connection, table: str) -> bool:
 
 
 def columns(connection: Connection, table: str) -> dict[str, ActualColumn]:
-    """Return the table's columns by name, in their order."""
+    """Return the table's columns by name, in the table's order."""
     return {row.name: ActualColumn(**row._mapping) for row in _rows(connection, "table_columns", table=table)}
 
 

@@ -7,8 +7,9 @@ one, and so with other batches than those it diverged on. PaLM was trained like 
 epoch or batch, and that a training ends however often it is rolled back.
 
 The recent losses, the learning rate, and the states to go back to belong to the training's state. So a
-training that is interrupted and resumed on another machine is rolled back after the same batch to the same
-bits. With several processes, each one gets the mean of their losses, so all of them decide the same.
+training that is interrupted and resumed on another machine is rolled back after the same batch, to a state
+that is the same bit by bit. With several processes, each one gets the mean of their losses, so all of them
+decide the same.
 """
 
 from __future__ import annotations

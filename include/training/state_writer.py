@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def epoch_end_path(last: Path) -> Path:
-    """Return the path of the last finished epoch's state while last.pt is of a later batch.
+    """Return where the last finished epoch's state is kept while last.pt holds a later batch.
 
     A repeated epoch starts from it, even if states were saved meanwhile.
     """

@@ -268,4 +268,9 @@ def test_a_session_says_who_may_start_trainings(served: Stack) -> None:
         "viewer": False,
         "user": True,
     }
-    assert said["user"] == {"user": "a-user", "may_start": True, "airflow_url": served.url}
+    assert said["user"] == {
+        "user": "a-user",
+        "may_start": True,
+        "may_register": True,
+        "airflow_url": served.url,
+    }

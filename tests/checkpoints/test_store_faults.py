@@ -457,7 +457,7 @@ def aws_that_says(status: int, code: str) -> Iterator[str]:
     ("status", "code", "error", "sentence"),
     [
         (403, "RequestTimeTooSkewed", ClockSkew, r"clock differs too much .* \(NTP\)"),
-        (409, "ConditionalRequestConflict", StoreError, "something else was being written there"),
+        (409, "ConditionalRequestConflict", StoreError, "another write to it was in progress"),
         (400, "ExpiredToken", StoreError, "refused .*: ExpiredToken No."),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_folder_is_sent_without_what_is_never_trained_on(
 def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Path) -> None:
     page = visit().open("datasets")
     page.get_by_role("button", name="Upload and check").click()
-    expect(page.get_by_role("alert")).to_have_text("Choose a .zip or a folder first.")
+    expect(page.get_by_role("alert")).to_have_text("Choose a .zip, an .ndjson export or a folder first.")
     page.get_by_label("Dataset file").set_input_files(large)
     for name in ("../x", "digits", "coco8.yaml", ""):
         page.get_by_label("Name", exact=True).fill(name)

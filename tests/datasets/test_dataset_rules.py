@@ -71,7 +71,7 @@ def test_a_training_validates_on_test(task: str, folder: Path, cache: Path, tmp_
 def test_a_split_that_the_data_do_not_have_is_refused(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     assert "test: None must be a folder" in refusal(data, "detect", cache, split="test")
-    assert "no images of this split" in refusal("digits", "detect", cache, split="test")
+    assert "have no such split" in refusal("digits", "detect", cache, split="test")
 
 
 def test_validating_on_train_needs_no_other_images(folder: Path, cache: Path) -> None:

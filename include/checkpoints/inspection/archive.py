@@ -1,7 +1,8 @@
 """Reading the archive of a checkpoint: a ZIP file exactly as torch.save writes it.
 
-Two programs may read one ZIP file in two ways: the first or the last of two entries with the same name, sizes
-from the directory or from the entries, a directory at the end or somewhere before it. So this reader accepts
+Two programs may read the same ZIP file differently: one takes the first of two entries with the same name,
+the other the last; one takes sizes from the directory, the other from the entries; one expects the directory
+at the end, the other looks for it earlier. So this reader accepts
 only unambiguous archives, and the bytes that it returns are those that torch will read.
 """
 

@@ -225,7 +225,7 @@ def _check_values(state: Mapping[str, Any]) -> None:
         if value is not None and not (
             type(value) is dict and (name == "optimizer" or all(isinstance(key, str) for key in value))
         ):
-            raise NotACheckpoint(f"does not hold named values in {name}; it is damaged")
+            raise NotACheckpoint(f"has something other than named values in {name}; it is damaged")
     for name in ("train_metrics", "stopper"):
         if not all(map(_is_number_or_none, (state.get(name) or {}).values())):
             raise NotACheckpoint(f"holds other values than numbers in {name}; it is damaged")

@@ -4,7 +4,7 @@
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { ClassTable } from "./class-table.js";
-import { Copy, Note, ProblemNote, Status, useMayStart, When } from "./elements.js";
+import { Copy, Note, ProblemNote, Status, When } from "./elements.js";
 import { Difference } from "./difference.js";
 import { formatBytes, formatCount } from "./format.js";
 import { Gallery } from "./gallery.js";
@@ -20,8 +20,7 @@ export function VersionView({ name, version: number }) {
   const load = (signal) => fetchJson(trainingUrl(["datasets", name, "versions", number]), { signal });
   const { data, problem, again } = usePolled(load, 60);
   const [refusal, report] = useState(/** @type {Problem | null} */ (null));
-  const mayStart = useMayStart();
-  const actions = data && mayStart && html`<${VersionActions} version=${data} changed=${again} report=${report} />`;
+  const actions = data && html`<${VersionActions} version=${data} changed=${again} report=${report} />`;
   const lead = html`<a href=${`dataset${queryString({ name })}`}>All versions of ${name}</a>`;
   return html`<${Page} tab="datasets" heading=${`${name} version ${number}`} title=${`${name}@${number} – Dataset`}
     lead=${lead} actions=${actions}>

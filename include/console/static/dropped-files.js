@@ -44,7 +44,7 @@ async function walk(entry) {
     /** @type {FileSystemEntry[]} */
     const piece = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!piece.length) return found;
-    for (const child of piece) if (!isIgnored(child.name)) found.push(...(await walk(child)));
+    for (const child of piece) if (!isHidden(child.name)) found.push(...(await walk(child)));
   }
 }
 
@@ -61,7 +61,7 @@ function isFile(entry) {
  * @param {LocalFile[]} files
  */
 function tidy(files) {
-  const kept = files.filter(({ path }) => !path.split("/").some(isIgnored));
+  const kept = files.filter(({ path }) => !isIgnored(path));
   const [top] = kept[0]?.path.split("/") ?? [];
   const common = kept.length > 0 && kept.every(({ path }) => path.startsWith(`${top}/`));
   const short = common ? kept.map(({ path, file }) => ({ path: path.slice(top.length + 1), file })) : kept;
@@ -70,8 +70,16 @@ function tidy(files) {
 
 /**
  * As is_ignored in include/datasets/layouts/names.py.
- * @param {string} name
+ * @param {string} path
  */
-function isIgnored(name) {
-  return name.startsWith(".") || name === "__MACOSX" || name === "Thumbs.db" || /\.(cache|npy)$/i.test(name);
+export function isIgnored(path) {
+  const folders = path.split("/");
+  const name = folders.pop() ?? "";
+  if (folders.some(isHidden) || isHidden(name) || name === "Thumbs.db" || /\.cache$/i.test(name)) return true;
+  return /\.npy$/i.test(name) && !folders.includes("depth"); // there it is a depth map
+}
+
+/** @param {string} name */
+function isHidden(name) {
+  return name.startsWith(".") || name === "__MACOSX";
 }

@@ -179,18 +179,24 @@ export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
 }
 
+/** Whether the current user may start and stop trainings; null until it is known. */
+export const useMayStart = () => useMay("may_start");
+
+/** Whether the current user may upload and register datasets; null until it is known. */
+export const useMayRegister = () => useMay("may_register");
+
 /**
- * Whether the current user may start and stop trainings; null until it is known.
+ * @param {"may_start" | "may_register"} what
  * @returns {boolean | null}
  */
-export function useMayStart() {
+function useMay(what) {
   const [may, setMay] = useState(/** @type {boolean | null} */ (null));
   useEffect(() => {
     /** @type {number | undefined} */
     let timer;
     const ask = () =>
       fetchSession().then(
-        ({ may_start: mayStart }) => setMay(mayStart),
+        (session) => setMay(session[what]),
         (problem) => {
           if (problem.isTransient) timer = setTimeout(ask, 3000);
           else setMay(false);

@@ -1,5 +1,5 @@
 // @ts-check
-// The form that uploads a dataset and has it checked: a .zip, or a folder, dropped or chosen.
+// The form that uploads a dataset and has it checked: a .zip, an .ndjson export or a folder, dropped or chosen.
 /** @import { Problem } from "./api.js" */
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { InputChange } from "./h.js" */
@@ -127,7 +127,7 @@ function Choice({ files, take, busy }) {
       onDrop=${onDrop}>
     <input ref=${zip} type="file" accept=".zip,.ndjson" hidden aria-label="Dataset file" onChange=${onChange} />
     <input ref=${folder} type="file" webkitdirectory hidden aria-label="Dataset folder" onChange=${onChange} />
-    ${choose("Choose a .zip", zip)} ${choose("Choose a folder", folder)}
+    ${choose("Choose a file", zip)} ${choose("Choose a folder", folder)}
     <span class="muted" role="status">${files.length ? `${what}, ${formatBytes(total)}` : "or drop one here"}</span>
   </div>`;
 }
@@ -163,7 +163,7 @@ function Progress({ upload, cancel }) {
  * @param {FormField[]} fields parameters of register_dataset, whose schemas say what a name may be
  */
 function problemOf(name, files, fields) {
-  if (!files.length) return "Choose a .zip or a folder first.";
+  if (!files.length) return "Choose a .zip, an .ndjson export or a folder first.";
   const field = fields.find((each) => each.name === "name");
   if (name && !(field && valueOf(field, name).error)) return "";
   return `Enter a name. ${field?.about ?? ""}`.trim();

@@ -3,6 +3,7 @@
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { useMayRegister, useMayStart } from "./elements.js";
 
 /**
  * @typedef {object} VersionProps
@@ -15,10 +16,16 @@ import { fetchJson, queryString, trainingUrl } from "./api.js";
 export function VersionActions({ version, changed, report }) {
   const { name, version: number, task } = version;
   const start = `start${queryString({ dataset: `${name}@${number}`, task })}`;
-  return html`<a class="button primary" href=${start}>Train on this version</a>
-    <a class="button" href=${`dataset${queryString({ name })}#new`}>New version</a>
-    <${Archive} version=${version} changed=${changed} report=${report} />
-    <${Delete} version=${version} report=${report} />`;
+  const mayStart = useMayStart();
+  const mayRegister = useMayRegister();
+  return html`
+    ${mayStart && html`<a class="button primary" href=${start}>Train on this version</a>`}
+    ${
+      mayRegister &&
+      html`<a class="button" href=${`dataset${queryString({ name })}#new`}>New version</a>
+        <${Archive} version=${version} changed=${changed} report=${report} />
+        <${Delete} version=${version} report=${report} />`
+    }`;
 }
 
 /** @param {VersionProps} props */
@@ -38,7 +45,9 @@ function Archive({ version, changed, report }) {
     }
     setBusy(false);
   };
-  const title = archived ? "List it again" : "Hide it from the list; nothing is deleted";
+  const title = archived
+    ? "List it again"
+    : "Trainings that name the dataset without a version skip it; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Restore" : "Archive"}</button>`;
 }

@@ -36,8 +36,14 @@ def _warning(title: str, remedy: str, reason: str = "") -> Kind:
 ERRORS = {
     "other": Kind("other problems", "correct them where each says so"),
     "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
-    "list": Kind("lines of a list of images", "correct the paths in the list, or add the images"),
-    "class-folders": Kind("class folders", "let train/ and the other splits have the same class folders"),
+    "list": Kind(
+        "lines in lists of images that name no usable image",
+        "correct the paths in the list, or add the images",
+    ),
+    "class-folders": Kind(
+        "class folders that are empty, or missing in train/",
+        "let train/ and the other splits have the same class folders",
+    ),
     "image": Kind("images that training cannot use", "restore, convert or remove them", _LEFT_OUT),
     "decode": Kind(
         "images that training cannot decode",
@@ -46,7 +52,7 @@ ERRORS = {
     ),
     "label-file": Kind("label files that cannot be read", "save them as UTF-8 text", _LEFT_OUT),
     "label-form": Kind("label lines in another format", "write them in the task's format", _LEFT_OUT),
-    "label-number": Kind("label lines with something else than numbers", "correct them", _LEFT_OUT),
+    "label-number": Kind("label lines with anything other than numbers", "correct them", _LEFT_OUT),
     "label-class": Kind(
         "label lines with an unknown class", "correct the class ids, or add the classes to names", _LEFT_OUT
     ),
@@ -62,7 +68,7 @@ ERRORS = {
         "splits with nothing to learn from, or to measure", "label some images of the split"
     ),
     "annotations": Kind(
-        "problems of COCO annotations", "correct them as each says, or export the dataset again"
+        "problems in COCO annotations", "correct them as each says, or export the dataset again"
     ),
     "export": Kind(
         "lines of the export that cannot be used", "correct them as each says, or export the dataset again"
@@ -106,7 +112,7 @@ WARNINGS = {
         "Ultralytics clips them",
     ),
     "visibility": _warning(
-        "keypoints with another visibility than 0, 1 and 2",
+        "keypoints with a visibility other than 0, 1 or 2",
         "write 0 for keypoints that are not labelled",
         "Ultralytics treats every other value as visible",
     ),

@@ -55,7 +55,7 @@ _MASK_SUFFIXES = (
 
 
 def mask_files(folder: str) -> LabelFiles:
-    """Return the place of masks, as `SemanticDataset` reads them. folder is `masks_dir` of the data YAML."""
+    """Return where masks are, as `SemanticDataset` finds them. folder is `masks_dir` of the data YAML."""
     return LabelFiles(folder, tuple(f".{suffix}" for suffix in _MASK_SUFFIXES), MASKS, are_images=True)
 
 

@@ -111,7 +111,7 @@ def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str
 
 
 def _without_split(name: str) -> str:
-    """Return the name with each word for a split, and digits, replaced: what counterparts have in common."""
+    """Return the name with split words and digits masked, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
         return "*" if match[0].lower() in _WORDS else match[0]

@@ -108,8 +108,8 @@ def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
         return folder
     raise DatasetError(
-        f"Dataset {boundary.source!r} has no train/; classify takes a folder with train/ and val/ that "
-        "contain a folder for each class, or only a folder for each class"
+        f"Dataset {boundary.source!r} has no train/; classify takes train/ and val/, each with a folder "
+        "for each class, or the class folders alone"
     )
 
 

@@ -3,7 +3,7 @@
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Note, ProblemNote, useMayStart, When } from "../elements.js";
+import { Note, ProblemNote, useMayRegister, When } from "../elements.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -57,7 +57,7 @@ function Uploaded() {
 }
 
 function Versions() {
-  const mayStart = useMayStart();
+  const mayRegister = useMayRegister();
   /** @type {(signal: AbortSignal) => Promise<Api.DatasetVersionsPage>} */
   const load = (signal) => fetchJson(trainingUrl(["datasets", name], { before, limit: 50 }), { signal });
   const { data, problem, again } = usePolled(load, 15);
@@ -72,7 +72,7 @@ function Versions() {
       href=${`dataset${queryString({ name, before: data.next })}`}>Older</a></nav>`
     }
     ${
-      mayStart &&
+      mayRegister &&
       newest &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New version</h2>
       <p class="muted">The whole dataset, as it is now.</p>

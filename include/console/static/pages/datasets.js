@@ -2,7 +2,7 @@
 // Registered datasets, and a form that uploads a new one.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { ProblemNote, useMayStart, When } from "../elements.js";
+import { ProblemNote, useMayRegister, When } from "../elements.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -23,21 +23,21 @@ function load(signal) {
 }
 
 function Datasets() {
-  const mayStart = useMayStart();
+  const mayRegister = useMayRegister();
   const { data, problem, again } = usePolled(load, 30);
   const lead = "Every version was checked when it was registered, and never changes.";
   return html`<${Page} tab="datasets" heading="Datasets" lead=${lead}>
     <${Filters} />
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${data?.datasets.length === 0 && html`<${Nothing} mayStart=${mayStart} />`}
+    ${data?.datasets.length === 0 && html`<${Nothing} mayRegister=${mayRegister} />`}
     ${data && data.datasets.length > 0 && html`<${Table} datasets=${data.datasets} />`}
     ${data && html`<${Pager} next=${data.next} />`}
     ${
-      mayStart &&
+      mayRegister &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New dataset</h2>
-      <p class="muted">A .zip or a folder in the layout that <code>yolo train</code> takes. It goes straight to S3, is
-        checked, and becomes version 1.</p>
+      <p class="muted">A .zip or a folder in the layout that <code>yolo train</code> takes, or an .ndjson export. It
+        goes straight to S3, is checked, and becomes the next version of its name.</p>
       <${UploadForm} /></section>`
     }
   </${Page}>`;
@@ -57,15 +57,15 @@ function Filters() {
   </form>`;
 }
 
-/** @param {{ mayStart: boolean | null }} props */
-function Nothing({ mayStart }) {
+/** @param {{ mayRegister: boolean | null }} props */
+function Nothing({ mayRegister }) {
   if (prefix || archived) {
     return html`<div class="empty"><h2>No dataset matches</h2>
       <p><a href="datasets">Show all datasets</a></p></div>`;
   }
   return html`<div class="empty"><h2>No datasets yet</h2>
     <p>${
-      mayStart
+      mayRegister
         ? "Upload one below. A training can also use data in S3 without registering them."
         : "Someone with permission to start trainings can upload one here."
     }</p></div>`;

