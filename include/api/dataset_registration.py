@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
-from include.api.airflow_runs import find_run, read_xcom, trigger_run
+from include.api.airflow_runs import find_run, read_result, trigger_run
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
@@ -117,7 +117,7 @@ def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistra
 
 def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
     """Return the result of `record_version`; None before it, and for users who may not see it."""
-    result: Any = read_xcom(request, REGISTER_DAG, run_id, "record_version", "return_value")
+    result: Any = read_result(request, REGISTER_DAG, run_id, "record_version", "return_value")
     if result is None:
         return None
     registered = RegisteredVersion.model_validate(result)
@@ -128,7 +128,7 @@ def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
 
 def _find_refusal(request: Request, run_id: str) -> str:
     for task in _REFUSING:
-        refusal = read_xcom(request, REGISTER_DAG, run_id, task, REFUSAL)
+        refusal = read_result(request, REGISTER_DAG, run_id, task, REFUSAL)
         if isinstance(refusal, str):
             return refusal
     return f"The run failed, and no task could say why: see the log of run {run_id} of {REGISTER_DAG}."

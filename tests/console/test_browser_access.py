@@ -45,7 +45,9 @@ def _recorded(api_stack: Stack) -> Iterator[None]:
         for version, instances in ((1, 6), (2, 9)):
             _record_version(connection, version, instances)
         yield
-        connection.execute("DELETE FROM datasets WHERE name = 'access-parts'")
+    # By a new connection: a test restarts PostgreSQL.
+    with psycopg.connect(api_stack.training_db_url) as again:
+        again.execute("DELETE FROM datasets WHERE name = 'access-parts'")
 
 
 def _record_version(connection: psycopg.Connection[Any], version: int, instances: int) -> None:

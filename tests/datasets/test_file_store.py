@@ -50,6 +50,7 @@ def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: 
     first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
     store.keep(written(first), KEY)
     (stored,) = store.files()
+    Path(stored.path).chmod(0o600)  # whatever damages it does not ask for permission
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
     assert not store.has(KEY, 7)

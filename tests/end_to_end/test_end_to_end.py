@@ -206,7 +206,6 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data")
-    (tmp_path / "data" / "labels" / "train" / "0.txt").unlink()
     os.truncate(tmp_path / "data" / "labels" / "val" / "0.txt", 60_000_000)
     dataset = upload_zip(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path / "data", "bombs/data.zip")
     run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
@@ -214,7 +213,7 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
     assert "val/0.txt: the file has 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
-    assert "train: 1 of 8 images have no label file and count as background" in log
+    assert "labels/val/0.txt: the file has 57.2 MiB" in log
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:

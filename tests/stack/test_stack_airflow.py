@@ -155,7 +155,7 @@ def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_
     scheduler.kill()
     until(lambda: processes.running(service) not in {None, scheduler})
     assert not [each for each in workers if each.is_running()]
-    until(lambda: len(_processes_of(service)) > len(workers))
+    until(lambda: len(_processes_of(service)) > OTHER_TASKS + gpu_slots())
 
 
 def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:

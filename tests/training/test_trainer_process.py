@@ -73,6 +73,7 @@ def test_running_out_of_memory_is_a_sentence(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 import include.training.trainers
+import torchvision  # Ultralytics imports it later, and its libraries must be loaded before the limit
 from include.training.__main__ import main
 
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
