@@ -68,8 +68,8 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
     """Return what a task of the run has handed on under that key; None if the user may not see it.
 
-    Also None if there is nothing. Airflow's REST API gives it as the JSON that is stored: no object is made of
-    it in this process.
+    Also None if there is nothing. Airflow's REST API gives it as the JSON that is stored: no object is made
+    of it in this process.
     """
     answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
     if answer is None or answer.status_code != HTTPStatus.OK:
