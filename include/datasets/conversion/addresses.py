@@ -17,6 +17,8 @@ SETTING = "DATASET_URL_HOSTS"
 _PORT = 443
 _HOST = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
 _CONTENT_HASH = re.compile(r"[0-9a-fA-F]{32}")
+_PUBLIC = ipaddress.ip_network("2000::/3")
+"""All IPv6 addresses that are assigned to the public internet; Python takes many others for public ones."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -123,6 +125,8 @@ class AllowedHosts:
         found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
         if any(found in network for network in self.networks):
             return True
+        if isinstance(found, ipaddress.IPv6Address) and found not in _PUBLIC:
+            return False
         return found.is_global and not found.is_multicast
 
 
