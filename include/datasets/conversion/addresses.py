@@ -17,6 +17,12 @@ SETTING = "DATASET_URL_HOSTS"
 _PORT = 443
 _HOST = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
 _CONTENT_HASH = re.compile(r"[0-9a-fA-F]{32}")
+_SIGNATURE = re.compile(
+    r"x-(amz|goog)-.*|signature|expires|policy|key-pair-id|hash-algorithm|awsaccesskeyid|googleaccessid"
+    r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
+    re.IGNORECASE,
+)
+"""Parameters with which S3, CloudFront, Google and Azure sign URLs; any other may choose the content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
 """All IPv6 addresses that are assigned to the public internet; Python takes many others for public ones."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
@@ -75,12 +81,17 @@ def without_query(url: str) -> str:
 
 
 def content_address(url: str) -> str:
-    """Return what identifies the content at a URL: no signature if its name is a hash of the content.
+    """Return what identifies the content at a URL of Ultralytics Platform: the URL without its signature.
 
-    Ultralytics Platform names files so, and signs their URLs anew for each export.
+    Platform names files by a hash of their content, and signs their URLs anew for each export. A URL with
+    another name is returned as it is. So must be all URLs of others, whose names may look the same, as UUIDs
+    do.
     """
-    stripped = without_query(url)
-    return stripped if _CONTENT_HASH.fullmatch(PurePosixPath(stripped).stem) else url
+    path, _, query = url.partition("#")[0].partition("?")
+    if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):
+        return url
+    kept = [part for part in query.split("&") if not _SIGNATURE.fullmatch(part.partition("=")[0])]
+    return "?".join(filter(None, (path, "&".join(kept))))
 
 
 @dataclass(frozen=True)

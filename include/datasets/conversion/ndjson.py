@@ -82,10 +82,10 @@ class _Export:
         self._header = read_header(first[1])
         self._require_task()
         digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
-        digest.update(_canonical(first[1]))
+        digest.update(json.dumps(first[1], sort_keys=True).encode())
         problems = Problems(self.source, "export")
         for record in self._records(lines, problems):
-            digest.update(_canonical(record.raw))
+            digest.update(self._canonical(record.raw))
         problems.raise_any()
         self.key = digest.hexdigest()
         self._choose_validation()
@@ -105,6 +105,14 @@ class _Export:
             else:
                 yield record
             progress.advance()
+
+    def _canonical(self, raw: Mapping[str, Any]) -> bytes:
+        """Return the line as bytes that are the same when Platform has only signed its URLs anew."""
+        if self._header.is_from_platform:
+            raw = _without_signature(raw)
+            if isinstance(raw.get("depth"), dict):
+                raw = {**raw, "depth": _without_signature(raw["depth"])}
+        return json.dumps(raw, sort_keys=True).encode()
 
     def _survey_record(self, record: Record) -> None:
         folder = ""
@@ -212,10 +220,7 @@ class _Export:
         return extras
 
 
-def _canonical(raw: Mapping[str, Any]) -> bytes:
-    """Return the line as bytes that are the same when only signatures have changed."""
-    changed = dict(raw)
-    for holder in (changed, changed.get("depth")):
-        if isinstance(holder, dict) and isinstance(holder.get("url"), str):
-            holder["url"] = content_address(holder["url"])
-    return json.dumps(changed, sort_keys=True).encode()
+def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object with what identifies the content at its URL, if it has one."""
+    url = holder.get("url")
+    return {**holder, "url": content_address(url)} if isinstance(url, str) else holder

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPLITS = ("train", "val", "test")
+PLATFORM = "https://platform.ultralytics.com/"
+"""How the URL of a dataset of Ultralytics Platform begins, as in Ultralytics."""
 _FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
 
 
@@ -29,6 +31,8 @@ class Header:
     extras: Mapping[str, Any]
     """Keys that a data YAML has, too."""
     depth_scale: float
+    is_from_platform: bool
+    """Whether Ultralytics Platform wrote the export: it names files by a hash of their content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ def read_header(given: Mapping[str, Any]) -> Header:
         raise ValueError(f"depth_scale: {show_value(scale)} must be a positive number")
     kept = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "channels")
     extras = {key: given[key] for key in kept if given.get(key) is not None}
-    return Header(task, _class_names(given.get("class_names") or {}), extras, scale)
+    is_from_platform = str(given.get("url")).startswith(PLATFORM)
+    return Header(task, _class_names(given.get("class_names") or {}), extras, scale, is_from_platform)
 
 
 def _class_names(given: Any) -> dict[int, str]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ultralytics.data.converter import convert_ndjson_to_yolo
+from ultralytics.utils import PLATFORM_URL
 
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
+from include.datasets.conversion.ndjson_file import PLATFORM
 from include.datasets.errors import DatasetError
 from tests.support.ndjson_exports import LABELS, export, header, png, record, write
 
@@ -105,19 +107,38 @@ def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
     assert names >= {"images/train/photo-1.png", "images/train/photo-1-12.jpg", "images/train/no ending.jpg"}
 
 
-def test_new_signatures_of_the_same_images_are_the_same_content(tmp_path: Path) -> None:
-    name = "0123456789abcdef0123456789abcdef.png"
-    keys = []
-    for number, (file, signature) in enumerate(
-        [(name, "a"), (name, "b"), ("photo.png", "a"), ("photo.png", "b")]
-    ):
-        url = f"https://images.example.com/{file}?signature={signature}"
-        lines = [header("detect"), record("detect", 1, url=url), record("detect", 2, "val")]
-        lines[1]["url"] = url
+HASHED = "0123456789abcdef0123456789abcdef.png"
+
+
+@pytest.mark.parametrize(
+    ("file", "first", "second", "platform", "same"),
+    [
+        (HASHED, "X-Amz-Date=1&X-Amz-Signature=a", "X-Amz-Date=2&X-Amz-Signature=b", True, True),
+        (HASHED, "X-Goog-Signature=a&generation=1", "X-Goog-Signature=b&generation=1", True, True),
+        (HASHED, "Expires=1&Signature=a&Key-Pair-Id=k", "", True, True),
+        (HASHED, "sv=1&se=1&sr=b&sp=r&sig=a", "sv=1&se=2&sr=b&sp=r&sig=b#top", True, True),
+        (HASHED, "versionId=1", "versionId=2", True, False),
+        (HASHED, "X-Goog-Signature=a&generation=1", "X-Goog-Signature=a&generation=2", True, False),
+        (HASHED, "signature=a", "signature=b", False, False),
+        ("photo.png", "signature=a", "signature=b", True, False),
+    ],
+)
+def test_new_signatures_alone_of_hashed_images_of_platform_are_the_same_content(
+    file: str, first: str, second: str, platform: bool, same: bool, tmp_path: Path
+) -> None:
+    keys = set()
+    for number, query in enumerate((first, second)):
+        begin = header("depth", **({"url": f"{PLATFORM}me/datasets/mine"} if platform else {}))
+        lines = [begin, record("depth", 1), record("depth", 2, "val")]
+        lines[1]["url"] = lines[2]["depth"]["url"] = f"https://images.example.com/{file}?{query}"
+        lines[1]["depth"]["url"] = lines[2]["url"] = "https://images.example.com/always.png"
         path = write(tmp_path / f"{number}.ndjson", lines)
-        keys.append(convert(path, tmp_path / str(number))["key"])
-    assert keys[0] == keys[1]
-    assert len(set(keys)) == 3
+        keys.add(convert(path, tmp_path / str(number), "depth")["key"])
+    assert (len(keys) == 1) is same
+
+
+def test_exports_of_platform_are_told_as_ultralytics_tells_them() -> None:
+    assert f"{PLATFORM_URL}/" == PLATFORM
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
