@@ -59,7 +59,8 @@ class Converter:
         """Convert the dataset at `place`; None if Ultralytics trains on it as it is.
 
         fingerprint is that of its content, None for a local path. What was converted before is found in S3.
-        Raises DatasetError, ImagesUnavailable and StoreErrors; what was fetched by then is kept in the cache.
+        Raises DatasetError, ImagesUnavailable and StoreErrors; what was fetched by then is kept in the cache
+        for another attempt with the same export.
         """
         foreign = find_foreign(place, task)
         if foreign is None:
@@ -86,7 +87,9 @@ class Converter:
             log.info("%s was converted before.", source)
             return converted
         require_allowed(found["hosts"], self.hosts, source)
-        fetch_images(ConvertedFiles(work), self.hosts, source)
+        files = ConvertedFiles(work)
+        files.keep_fetched(found["key"])
+        fetch_images(files, self.hosts, source)
         converted = self._store(work, None if task == "classify" else DATA_YAML, found["notes"])
         self.datasets.record(found["key"], converted)
         return converted

@@ -3,6 +3,7 @@
     {folder}/dataset/data.yaml, labels/{split}/…   what the conversion writes
     {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of each other file
     {folder}/fetched/…                             those that were fetched from URLs
+    {folder}/fetched.key                           the key of the export that they were fetched for
 
 Names are relative to the converted dataset. URLs may be signed: the list stays in a folder of this account,
 and is removed with it.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DATA_YAML = "data.yaml"
 _LIST = "images.jsonl"
+_FETCHED, _FETCHED_KEY = "fetched", "fetched.key"
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,21 @@ class ConvertedFiles:
         shutil.rmtree(self.dataset, ignore_errors=True)
         self.dataset.mkdir()
 
+    def keep_fetched(self, key: str) -> None:
+        """Remove what an earlier attempt fetched, unless it was for an export with this key.
+
+        Another export may have another image under the same name.
+        """
+        recorded = self.folder / _FETCHED_KEY
+        if recorded.is_file() and recorded.read_text(encoding="utf-8") == key:
+            return
+        if (self.folder / _FETCHED).exists():
+            shutil.rmtree(self.folder / _FETCHED)
+        recorded.write_text(key, encoding="utf-8")
+
     def fetched(self, asset: Asset) -> Path:
         """Return where a file with a URL is once it is fetched."""
-        return self.folder / "fetched" / asset.name
+        return self.folder / _FETCHED / asset.name
 
     def label(self, image: str) -> Path:
         """Return where the label file of an image is; creates its folder."""

@@ -284,6 +284,24 @@ def test_a_local_export_is_converted(world: World, host: ImageHost) -> None:
     assert world.check(source).origin == source
 
 
+def test_images_of_an_earlier_export_at_the_same_path_are_not_taken_for_those_of_a_new_one(
+    world: World, host: ImageHost
+) -> None:
+    world.upload_export("detect", host)
+    path = world.folder / "mine.ndjson"
+    host.status["/photo-9.png"] = [500] * 2
+    with pytest.raises(ImagesUnavailable):
+        world.check(str(path))
+    assert any(image.name == "photo-1.png" for image in fetched(world))
+    host.files["/replaced.png"] = png(99)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1]["url"] = f"{host.url}/replaced.png"
+    write(path, lines)
+    found = contents(world.train(world.check(str(path))))
+    assert found["images/train/photo-1.png"] == png(99)
+    assert found["images/train/photo-2.png"] == host.files["/photo-2.png"]
+
+
 def test_a_broken_export_and_broken_labels_are_refused(world: World, host: ImageHost) -> None:
     key = "sets/broken.ndjson"
     world.client.put_object(Bucket=world.bucket, Key=key, Body=b"PK\x03\x04")
