@@ -187,6 +187,6 @@ def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
     if not folder:
         raise DatasetError(
             f"dataset={source!r} is at the root of its bucket, so all of the bucket would belong to it; move "
-            "the annotations and their images below a prefix"
+            f"the annotations and their images below a prefix, and give s3://{bucket}/mine/{name} for example"
         )
     return S3Tree(bucket, f"{folder}/", annotations=name)

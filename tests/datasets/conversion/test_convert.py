@@ -309,5 +309,7 @@ def test_a_broken_export_and_broken_labels_are_refused(world: World, host: Image
         world.check(f"s3://{world.bucket}/{key}")
     with pytest.raises(DatasetError, match=r"missing\.ndjson does not exist"):
         world.check(f"s3://{world.bucket}/missing.ndjson")
-    with pytest.raises(DatasetError, match="at the root of its bucket"):
-        world.check(f"s3://{world.bucket}/instances.json")
+    for name in ("instances.json", "annotations/instances.json"):
+        moved = f"below a prefix, and give s3://{world.bucket}/mine/{name} for example"
+        with pytest.raises(DatasetError, match=f"at the root of its bucket, .* {moved}"):
+            world.check(f"s3://{world.bucket}/{name}")
