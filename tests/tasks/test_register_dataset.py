@@ -31,7 +31,8 @@ from include.s3.bucket import Bucket
 from include.tasks.register_dataset import announce_version, check_data, record_version
 from include.tasks.watch_dataset import find_watched, list_registrations
 from tests.support.airflow_connections import lead_to
-from tests.support.dataset_steps import images, upload_files
+from tests.support.coco_datasets import build_coco
+from tests.support.dataset_steps import images, upload_files, upload_zip
 from tests.support.registered_datasets import register
 from tests.support.tiny_datasets import build
 
@@ -256,6 +257,45 @@ def test_each_change_of_what_is_watched_becomes_one_registration(
     assert list_registrations({}, deployed) == []
     with pytest.raises(AirflowFailException, match="dataset='partz' is not registered"):
         list_registrations({"dataset": "partz"}, deployed)
+
+
+def test_a_watched_source_that_is_converted_is_checked_once_after_each_version_and_creates_nothing(
+    machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    folder = build_coco(machine / "coco")
+    source = upload_zip(s3_client, bucket, folder)
+    registered("run1", name="parts", source=source)
+    (again,) = list_registrations({}, plans("parts"))
+    assert again["conf"]["source"] == source
+    checked = registered("watch1", **again["conf"])
+    assert (checked.version, checked.created) == (1, False)
+    with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
+        announce_version(checked, run_of())
+    assert list_registrations({}, plans("parts")) == [again]  # that run exists, so nothing is triggered
+
+    (folder / "train2017" / "train2017-1.png").write_bytes(
+        (folder / "train2017" / "train2017-2.png").read_bytes()
+    )
+    assert upload_zip(s3_client, bucket, folder) == source
+    (changed,) = list_registrations({}, plans("parts"))
+    assert changed["trigger_run_id"] != again["trigger_run_id"]
+    assert registered("watch2", **changed["conf"]).created
+    (last,) = list_registrations({}, plans("parts"))
+    assert last["trigger_run_id"] not in {again["trigger_run_id"], changed["trigger_run_id"]}
+    checked = registered("watch3", **last["conf"])
+    assert (checked.version, checked.created) == (2, False)
+    assert len(datasets.versions("parts")) == 2
+
+
+def test_a_local_source_that_is_converted_is_not_watched_and_its_content_known(
+    machine: Path, datasets: DatasetRepository
+) -> None:
+    source = str(build_coco(machine / "coco"))
+    for number in (1, 2):
+        version = registered(f"run{number}", name="parts", source=source)
+        assert (version.version, version.created) == (1, number == 1)
+    assert datasets.require_version("parts", 1).origin == source
+    assert list_registrations({}, plans("parts")) == []
 
 
 def test_a_plan_called_digits_makes_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
