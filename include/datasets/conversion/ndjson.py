@@ -48,8 +48,11 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
     """
     export = _Export(Path(file), source, task)
     try:
+        before = _state_of(export.path)
         export.survey()
         export.write(ConvertedFiles(Path(work)))
+        if _state_of(export.path) != before:
+            raise DatasetError(f"Dataset {source!r} was replaced while it was converted; try again")
     except (ValueError, OSError) as problem:
         if isinstance(problem, OSError) and problem.filename is None:
             raise
@@ -224,3 +227,9 @@ def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object with what identifies the content at its URL, if it has one."""
     url = holder.get("url")
     return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    """Return what differs once a file is replaced: labels must be of the content that the key identifies."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -13,6 +13,7 @@ import yaml
 from ultralytics.data.converter import convert_ndjson_to_yolo
 from ultralytics.utils import PLATFORM_URL
 
+from include.datasets.conversion import ndjson
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.conversion.ndjson_file import PLATFORM
@@ -135,6 +136,21 @@ def test_new_signatures_alone_of_hashed_images_of_platform_are_the_same_content(
         path = write(tmp_path / f"{number}.ndjson", lines)
         keys.add(convert(path, tmp_path / str(number), "depth")["key"])
     assert (len(keys) == 1) is same
+
+
+def test_an_export_that_is_replaced_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "mine.ndjson", export("detect"))
+    survey = ndjson._Export.survey
+
+    def replace_after_survey(self: ndjson._Export) -> None:
+        survey(self)
+        write(tmp_path / "new.ndjson", export("detect")).replace(path)
+
+    monkeypatch.setattr(ndjson._Export, "survey", replace_after_survey)
+    with pytest.raises(DatasetError, match="was replaced while it was converted; try again"):
+        convert(path, tmp_path / "work")
 
 
 def test_exports_of_platform_are_told_as_ultralytics_tells_them() -> None:
