@@ -13,7 +13,6 @@ from include.s3.layout import (
     DIFFERENCES,
     UPLOADS,
     converted_prefix,
-    listing_key,
     manifest_key,
     samples_prefix,
     version_report_key,
@@ -35,7 +34,7 @@ def delete_version(connection: Connection[Any], bucket: Bucket, version: Dataset
     The row goes first, so that no row names missing objects. If it is interrupted, the audit finds the rest.
     Raises DatasetNeeded, and StoreErrors.
     """
-    upload = find_upload(bucket, version)
+    upload, copy = find_upload(bucket, version), _find_copy(bucket, version)
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
     with connection.transaction():
@@ -46,10 +45,15 @@ def delete_version(connection: Connection[Any], bucket: Bucket, version: Dataset
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
             task=version.task,
+            origin=version.origin,
+            copy=copy,
+            copy_uri=copy and bucket.at(converted_prefix(copy)).uri,
             upload=upload and bucket.at(upload).uri,
         )
+    upload = None if shared.upload else upload
+    copy = None if shared.copied else copy
     objects = size = 0
-    for item in _find_own_objects(bucket, version, upload, shared):
+    for item in _find_own_objects(bucket, version, upload, copy, derived=not shared.derived):
         if bucket.delete_listed(item):
             objects, size = objects + 1, size + item.size
     return Deletion(objects, size)
@@ -64,10 +68,13 @@ def find_upload(bucket: Bucket, version: DatasetVersion) -> str | None:
     return None
 
 
-def _find_copy(bucket: Bucket, version: DatasetVersion) -> str:
-    """Return the name of the prefix of the converted copy: the fingerprint, unless ETags are no MD5s."""
+def _find_copy(bucket: Bucket, version: DatasetVersion) -> str | None:
+    """Return the name of the prefix of the converted copy; None if the version was not converted.
+
+    It is the fingerprint, unless ETags are no MD5s.
+    """
     found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})/", version.source)
-    return found[1] if found else version.fingerprint
+    return found[1] if found else None
 
 
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
@@ -84,13 +91,16 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _find_own_objects(
-    bucket: Bucket, version: DatasetVersion, upload: str | None, shared: Any
+    bucket: Bucket, version: DatasetVersion, upload: str | None, copy: str | None, *, derived: bool
 ) -> Iterator[ListedObject]:
-    """Yield the objects of a deleted version that nothing else uses."""
-    prefixes = [upload] if upload and not shared.upload else []
-    if not shared.content:
-        prefixes += [converted_prefix(_find_copy(bucket, version)), listing_key(version.fingerprint)]
-    if not shared.derived:
+    """Yield the objects of a deleted version: its upload, its converted copy, and what was derived from it.
+
+    The listing stays: it is small, and a job that was given the address itself may go on with it.
+    """
+    prefixes = [upload] if upload else []
+    if copy:
+        prefixes.append(converted_prefix(copy))
+    if derived:
         prefixes += [
             manifest_key(version.fingerprint, version.task),
             version_report_key(version.fingerprint, version.task),
@@ -98,6 +108,6 @@ def _find_own_objects(
         ]
     for prefix in prefixes:
         yield from bucket.objects(prefix)
-    if not shared.derived:
+    if derived:
         own = f"{version.fingerprint}-{version.task}"
         yield from (item for item in bucket.objects(DIFFERENCES) if own in item.location.key)

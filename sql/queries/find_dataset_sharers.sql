@@ -1,16 +1,31 @@
--- Whether anything else uses the objects of a version that has been deleted: its content, what was derived from its
--- content for its task, and the upload that it came from (NULL if it was not uploaded).
+-- Whether anything else uses the objects of a version that has been deleted: its converted copy, which is at an
+-- address of its own (NULL if it was not converted), what was derived from its content for its task, and the upload
+-- that it came from (NULL if it was not uploaded).
 SELECT
     EXISTS (
         SELECT
         FROM datasets
-        WHERE fingerprint = %(fingerprint)s
+        WHERE fingerprint IN (%(fingerprint)s, %(copy)s)
+            OR starts_with(source, %(copy_uri)s::text)
+            OR starts_with(origin, %(copy_uri)s::text)
     )
     OR EXISTS (
         SELECT
         FROM training_jobs
-        WHERE dataset_fingerprint = %(fingerprint)s
-    ) AS content,
+        WHERE dataset_fingerprint IN (%(fingerprint)s, %(copy)s)
+            OR starts_with(to_jsonb(spec) ->> 'dataset', %(copy_uri)s::text)
+            -- Not recorded yet, because its check goes on, or by an earlier release.
+            OR (
+                dataset_fingerprint IS NULL
+                AND (
+                    to_jsonb(spec) ->> 'dataset' = %(origin)s::text
+                    OR (
+                        status IN ('queued', 'running')
+                        AND starts_with(to_jsonb(spec) ->> 'dataset', 's3://')
+                    )
+                )
+            )
+    ) AS copied,
     EXISTS (
         SELECT
         FROM datasets

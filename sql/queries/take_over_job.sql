@@ -36,8 +36,9 @@ SET
     spec = %(spec)s,
     dataset_name = %(dataset_name)s,
     dataset_version = %(dataset_version)s,
-    dataset_fingerprint = NULL,
-    class_table = NULL,
+    -- Until the check records it anew, a training that goes on is known to use what it has used.
+    dataset_fingerprint = CASE WHEN NOT before.begins THEN job.dataset_fingerprint END,
+    class_table = CASE WHEN NOT before.begins THEN job.class_table END,
     epochs = COALESCE(%(epochs)s, job.epochs),
     -- include: names_no_object
     last_checkpoint_expired_at = NULL,

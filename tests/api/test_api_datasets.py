@@ -19,7 +19,7 @@ from include.jobs.repository import DatasetGone, JobRepository
 from include.registry.manifests import store_manifest
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
-from tests.support.jobs import claim
+from tests.support.jobs import claim, recorded
 from tests.support.registered_datasets import register
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ def test_archiving_changes_what_the_name_stands_for(ask: Ask, datasets: DatasetR
 OWN = (
     "uploads/u1/data.zip",
     f"datasets/{'a' * 64}/data.yaml",
-    f"datasets/{'a' * 64}.jsonl.gz",
     f"datasets/manifests/{'a' * 64}-detect.jsonl.gz",
     f"datasets/reports/{'a' * 64}-detect.json",
     f"datasets/samples/{'a' * 64}-detect/0.jpg",
@@ -171,6 +170,7 @@ OWN = (
     f"datasets/differences/{'b' * 64}-detect/{'a' * 64}-detect.json",
 )
 OTHERS = (
+    f"datasets/{'a' * 64}.jsonl.gz",  # jobs may go on with it
     "uploads/u11/data.zip",
     f"datasets/{'b' * 64}/data.yaml",
     f"datasets/{'b' * 64}.jsonl.gz",
@@ -179,6 +179,11 @@ OTHERS = (
     "datasets/jobs/a.json",
     "checkpoints/a/best.pt",
 )
+
+
+def _copy(bucket: str) -> str:
+    """Where the converted copy is."""
+    return f"s3://{bucket}/datasets/{'a' * 64}/data.yaml"
 
 
 @pytest.fixture
@@ -190,7 +195,7 @@ def stored(s3_client: S3Client, bucket: str) -> None:
 def test_a_version_is_deleted_with_what_only_it_uses(
     ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
 ) -> None:
-    register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/u1/data.zip")
+    register(datasets, "parts", "a", source=_copy(bucket), origin=f"s3://{bucket}/uploads/u1/data.zip")
     answer = ask("DELETE", "/parts/versions/1")
     deleted = {"name": "parts", "version": 1, "objects": len(OWN), "bytes": 4 * len(OWN)}
     assert (answer.status_code, answer.json()) == (200, deleted)
@@ -202,7 +207,7 @@ def test_a_version_is_deleted_with_what_only_it_uses(
 def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
     ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
 ) -> None:
-    register(datasets, "parts", "c", source=f"s3://{bucket}/datasets/{'a' * 64}/data.yaml")
+    register(datasets, "parts", "c", source=_copy(bucket))
     assert ask("DELETE", "/parts/versions/1").json()["objects"] == 1
     assert f"datasets/{'a' * 64}/data.yaml" not in _keys(s3_client, bucket)
 
@@ -215,15 +220,42 @@ def test_what_other_versions_and_jobs_use_is_kept(
     s3_client: S3Client,
     bucket: str,
 ) -> None:
-    source = f"s3://{bucket}/uploads/u1/data.zip"
-    register(datasets, "parts", "a", source=source)
-    register(datasets, "others", "a", source=source)
+    origin = f"s3://{bucket}/uploads/u1/data.zip"
+    register(datasets, "parts", "a", source=_copy(bucket), origin=origin)
+    register(datasets, "others", "a", source=_copy(bucket), origin=origin)
     assert ask("DELETE", "/parts/versions/1").json()["objects"] == 0
-    claim(jobs, spec={"dataset": source})
+    claim(jobs, spec={"dataset": origin})
     jobs.record_dataset("a", "run1", "a" * 64)
     assert ask("DELETE", "/others/versions/1").status_code == 200
     left = set(OWN) & _keys(s3_client, bucket)
-    assert left == set(OWN[:3])  # of the job that was given the address itself
+    assert left == set(OWN[:2])  # of the job that was given the address itself
+
+
+def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
+    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "a", source=_copy(bucket), origin="s3://bucket/export.ndjson")
+    register(datasets, "mine", "c", source=_copy(bucket).removesuffix("data.yaml"))
+    assert ask("DELETE", "/mine/versions/1").json()["objects"] == 0
+    assert f"datasets/{'a' * 64}/data.yaml" in _keys(s3_client, bucket)
+
+
+def test_a_copy_is_kept_while_a_job_that_may_use_it_goes_on(
+    ask: Ask, datasets: DatasetRepository, jobs: JobRepository, stored: None, s3_client: S3Client, bucket: str
+) -> None:
+    for name in ("checked", "resumed"):
+        register(datasets, name, "a", source=_copy(bucket), origin="s3://bucket/export.ndjson")
+    claim(jobs, "new", spec={"dataset": "s3://bucket/other.ndjson"})  # its check goes on
+    assert ask("DELETE", "/checked/versions/1").status_code == 200
+    jobs.record_dataset("new", "run1", "b" * 64)
+    claim(jobs, "old", spec={"dataset": "s3://bucket/export.ndjson"})
+    jobs.record_dataset("old", "run1", "a" * 64)
+    claim(jobs, "old", "run2", "run1", spec={"dataset": "s3://bucket/export.ndjson"})
+    assert recorded(jobs, "old").dataset_fingerprint == "a" * 64
+    assert ask("DELETE", "/resumed/versions/1").status_code == 200
+    assert f"datasets/{'a' * 64}/data.yaml" in _keys(s3_client, bucket)
+    claim(jobs, "old", "run3", "run2", fresh=True)
+    assert recorded(jobs, "old").dataset_fingerprint is None
 
 
 def test_a_version_that_a_job_was_trained_on_is_kept(
