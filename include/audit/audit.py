@@ -65,7 +65,7 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     findings = chain(
         find_unfenced(bucket.name, scope.conditional_writes),
         find_stuck(connection, scope.live_runs, now, repair=request.repair),
-        find_abandoned_uploads(bucket, now, repair=request.repair),
+        find_abandoned_uploads(connection, bucket, now, repair=request.repair),
         find_orphans(connection, bucket, now, report),
         find_dataset_orphans(connection, bucket, now, report),
         find_losses(scope, request, run_id, report),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
+from include.audit.orphans import find_known
 from include.datasets.uploads.store import UploadStore
 from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS, MODELS, UPLOADS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from psycopg import Connection
 
     from include.datasets.uploads.plan import Upload
     from include.s3.bucket import Bucket
@@ -25,13 +27,17 @@ LEFT_BEHIND = timedelta(days=7)
 """People may go on with the upload of a dataset after a weekend."""
 
 
-def find_abandoned_uploads(bucket: Bucket, now: datetime, *, repair: bool) -> Iterator[Finding]:
+def find_abandoned_uploads(
+    connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
+) -> Iterator[Finding]:
     """Find uploads below checkpoints/ and models/ that were started more than a day ago, and of datasets.
 
-    The repair is to abort them.
+    The repair is to abort them. An upload that a version or a job names stays, complete or not.
     """
     left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
-    yield from (_abandoned_dataset(bucket, upload, repair=repair) for upload in left)
+    used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
+    unused = (upload for upload in left if upload.upload_id not in used)
+    yield from (_abandoned_dataset(bucket, upload, repair=repair) for upload in unused)
     known = tuple(upload.prefix for upload in left)
     paginator = bucket.client.get_paginator("list_multipart_uploads")
     for prefix, age in ((CHECKPOINTS, ABANDONED), (MODELS, ABANDONED), (UPLOADS, LEFT_BEHIND)):

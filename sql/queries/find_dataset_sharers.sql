@@ -1,19 +1,19 @@
 -- Whether anything else uses the objects of a version that has been deleted: its converted copy, which is at an
 -- address of its own (NULL if it was not converted), what was derived from its content for its task, and the upload
--- that it came from (NULL if it was not uploaded).
+-- that it came from (NULL if it was not uploaded). A prefix can be given without its last slash.
 SELECT
     EXISTS (
         SELECT
         FROM datasets
         WHERE fingerprint IN (%(fingerprint)s, %(copy)s)
-            OR starts_with(source, %(copy_uri)s::text)
-            OR starts_with(origin, %(copy_uri)s::text)
+            OR starts_with(source || '/', %(copy_uri)s::text)
+            OR starts_with(origin || '/', %(copy_uri)s::text)
     )
     OR EXISTS (
         SELECT
         FROM training_jobs
         WHERE dataset_fingerprint IN (%(fingerprint)s, %(copy)s)
-            OR starts_with(to_jsonb(spec) ->> 'dataset', %(copy_uri)s::text)
+            OR starts_with((to_jsonb(spec) ->> 'dataset') || '/', %(copy_uri)s::text)
             -- Not recorded yet, because its check goes on, or by an earlier release.
             OR (
                 dataset_fingerprint IS NULL
@@ -35,11 +35,11 @@ SELECT
     EXISTS (
         SELECT
         FROM datasets
-        WHERE starts_with(source, %(upload)s::text)
-            OR starts_with(origin, %(upload)s::text)
+        WHERE starts_with(source || '/', %(upload)s::text)
+            OR starts_with(origin || '/', %(upload)s::text)
     )
     OR EXISTS (
         SELECT
         FROM training_jobs
-        WHERE starts_with(to_jsonb(spec) ->> 'dataset', %(upload)s::text)
+        WHERE starts_with((to_jsonb(spec) ->> 'dataset') || '/', %(upload)s::text)
     ) AS upload;

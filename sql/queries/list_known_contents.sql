@@ -3,9 +3,9 @@ SELECT fingerprint
 FROM datasets
 WHERE fingerprint = ANY(%(values)s::text[])
 UNION
-SELECT substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})/')
+SELECT substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})(/|$)')
 FROM datasets
-WHERE substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})/') = ANY(%(values)s::text[])
+WHERE substring(source FROM '^s3://[^/]+/datasets/([0-9a-f]{64})(/|$)') = ANY(%(values)s::text[])
 UNION
 SELECT dataset_fingerprint
 FROM training_jobs

@@ -1,5 +1,5 @@
 -- Ids of uploads, in any bucket, that a version or a job names.
-SELECT substring(named.place FROM '^s3://[^/]+/uploads/([^/]+)/') AS upload
+SELECT substring(named.place FROM '^s3://[^/]+/uploads/([^/]+)') AS upload
 FROM (
     SELECT source AS place
     FROM datasets
@@ -10,5 +10,5 @@ FROM (
     SELECT to_jsonb(spec) ->> 'dataset'
     FROM training_jobs
 ) AS named
-WHERE substring(named.place FROM '^s3://[^/]+/uploads/([^/]+)/') = ANY(%(values)s::text[])
+WHERE substring(named.place FROM '^s3://[^/]+/uploads/([^/]+)') = ANY(%(values)s::text[])
 GROUP BY upload;

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import requests
 
@@ -261,20 +262,26 @@ def test_a_complete_upload_is_deleted_unless_a_dataset_or_a_job_uses_it(
 
 
 def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
-    ask: Ask, s3_client: S3Client, bucket: str
+    ask: Ask,
+    datasets: DatasetRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
 ) -> None:
     left = begin(ask, FOLDER | {"images/large.tif": LARGE})["upload_id"]
+    used = begin(ask, FOLDER)["upload_id"]
+    register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/{used}")
     complete = begin(ask, FOLDER)
     send_all(ask, complete, FOLDER)
     ask("POST", f"/{complete['upload_id']}/complete")
     place = Bucket(s3_client, bucket)
     now = datetime.now(UTC)
-    assert list(find_abandoned_uploads(place, now + timedelta(days=6), repair=True)) == []
-    found = list(find_abandoned_uploads(place, now + timedelta(days=8), repair=True))
+    assert list(find_abandoned_uploads(connection, place, now + timedelta(days=6), repair=True)) == []
+    found = list(find_abandoned_uploads(connection, place, now + timedelta(days=8), repair=True))
     assert [(each.path, each.repair) for each in found] == [
         (f"s3://{bucket}/uploads/{left}/", "removed, with everything that had arrived")
     ]
-    assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {complete["upload_id"]}
+    assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {complete["upload_id"], used}
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 

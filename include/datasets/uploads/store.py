@@ -247,6 +247,15 @@ class UploadStore:
                 ) from None
 
 
+def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
+    """Return the id of the upload that an address is in; None if it is not in one of this bucket."""
+    start = bucket.at(UPLOADS).uri
+    if source is None or not source.startswith(start):
+        return None
+    name = source.removeprefix(start).partition("/")[0]
+    return name if _ID.fullmatch(name) else None
+
+
 def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
     """Raise UploadIncomplete if there are files that have not arrived."""
     if not lacking:
