@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.claim.own_bucket import require_complete_upload, require_registrable
 from include.datasets.caching.listings import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.conversion.convert import Converter
@@ -31,6 +32,7 @@ def check_parameter(
     """Find and check the data that `dataset` names. Raises DatasetError, DatasetUnknown and StoreErrors."""
     named = parse_registered(dataset)
     if named is None:
+        require_complete_upload(bucket, dataset)
         places = _places(settings, bucket)
         return inspect_dataset(
             dataset,
@@ -51,6 +53,7 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
 
     Raises DatasetError and StoreErrors.
     """
+    require_registrable(bucket, source, task)
     with tempfile.TemporaryDirectory(prefix="registration-") as folder:
         manifest, samples = Path(folder, "manifest.jsonl.gz"), Path(folder, "samples")
         found = inspect_dataset(

@@ -20,6 +20,8 @@ from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.rules import CheckRules
 from include.datasets.s3 import S3ObjectReader
+from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.store import UploadStore
 from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
 from include.registry.difference import load_difference
@@ -219,6 +221,46 @@ def test_data_that_are_refused_become_no_version_and_the_reason_is_handed_on(
         with pytest.raises(AirflowFailException, match=said):
             check_data(context)
         assert said in cast("Any", context["ti"]).sent["refusal"]
+
+
+def test_an_upload_can_be_used_once_it_is_complete(
+    machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    store = UploadStore(Bucket(s3_client, bucket))
+    files = [file for file in (machine / "data").rglob("*") if file.is_file()]
+    announced = [
+        AnnouncedFile(str(file.relative_to(machine / "data")), file.stat().st_size) for file in files
+    ]
+    upload = store.begin(plan_upload(announced, "ada"))
+    upload_files(s3_client, bucket, machine / "data", upload.prefix)
+    source = f"s3://{bucket}/{upload.prefix.rstrip('/')}"
+    with pytest.raises(AirflowFailException, match="is an upload that is not complete"):
+        registered("run1", name="parts", source=source)
+    with pytest.raises(DatasetError, match="is an upload that is not complete"):
+        parameter(source)
+    store.complete(upload.upload_id)
+    assert registered("run2", name="parts", source=source).created
+    assert parameter(source).train_images == 3
+    store.remove(upload)
+    with pytest.raises(DatasetError, match="is an upload that was removed"):
+        parameter(source)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("datasets", "is below datasets/"),
+        (f"datasets/{'a' * 64}/", "is below datasets/"),
+        (f"datasets/{'a' * 64}/images/", "is below datasets/"),
+        ("datasets/manifests/", "is below datasets/"),
+        ("uploads/", "would be every upload"),
+    ],
+)
+def test_what_belongs_to_the_project_is_not_registered(
+    machine: Path, bucket: str, key: str, said: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        check_data(run_of(name="parts", source=f"s3://{bucket}/{key}"))
 
 
 def plans(*datasets: str) -> Plans:

@@ -1,0 +1,57 @@
+"""Which addresses in the bucket of the checkpoints can be given as data: much there is this project's own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from include.datasets.errors import DatasetError
+from include.datasets.uploads.errors import UploadUnknown
+from include.datasets.uploads.store import UploadStore, find_upload_id
+from include.s3.layout import DATASETS, UPLOADS
+
+if TYPE_CHECKING:
+    from include.s3.bucket import Bucket
+
+_COPY = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/data\.yaml")
+_CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
+
+
+def require_registrable(bucket: Bucket, source: str, task: str) -> None:
+    """Raise DatasetError for data that may not be registered as they are. Raises StoreErrors."""
+    key = _key_in(bucket, source)
+    if key is None:
+        return
+    if key.strip("/") == UPLOADS.strip("/"):
+        raise DatasetError(f"dataset={source!r} would be every upload: name one of them, with its id")
+    copy = _CLASS_FOLDERS if task == "classify" else _COPY
+    if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
+        raise DatasetError(
+            f"dataset={source!r} is below {DATASETS}, where this project keeps what it derives from data: "
+            "register the address that the data came from"
+        )
+    require_complete_upload(bucket, source)
+
+
+def require_complete_upload(bucket: Bucket, source: str) -> None:
+    """Raise DatasetError if the source is an upload that is not complete, or was removed."""
+    upload_id = find_upload_id(bucket, source)
+    if upload_id is None:
+        return
+    try:
+        upload = UploadStore(bucket).find(upload_id)
+    except UploadUnknown:
+        raise DatasetError(
+            f"dataset={source!r} is an upload that was removed: upload the data again"
+        ) from None
+    if upload.completed_at is None:
+        raise DatasetError(
+            f"dataset={source!r} is an upload that is not complete: send what is missing, then "
+            f"POST …/uploads/{upload_id}/complete"
+        )
+
+
+def _key_in(bucket: Bucket, source: str) -> str | None:
+    """Return the key of an address in the bucket; None for any other source."""
+    own = bucket.at("").uri
+    return source.removeprefix(own) if source.startswith(own) else None
