@@ -22,6 +22,7 @@ from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
+from include.registry.objects import lock_objects
 from include.registry.request import REGISTER_DAG
 from include.s3.errors import StoreError
 from include.s3.signed_links import origin_of_links
@@ -199,14 +200,15 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
     """Delete an upload with what has arrived, unless a version of a dataset or a job uses it."""
     store = _open_store(interactive=False)
     upload = _require_own(store, upload_id, user)
-    with open_database() as database:
-        used = find_known(database, "list_known_uploads", [upload_id])
-    if used:
-        raise ProblemError(
-            HTTPStatus.CONFLICT,
-            f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete those instead",
-        )
-    store.remove(upload)
+    with open_database() as database, database.transaction():
+        lock_objects(database, [upload_id])
+        if find_known(database, "list_known_uploads", [upload_id]):
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete those "
+                "instead",
+            )
+        store.remove(upload)
 
 
 def find_upload_origin() -> str | None:

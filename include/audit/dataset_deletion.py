@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from include.audit.deletion import Deletion
 from include.database import Statements
+from include.datasets.uploads.errors import UploadUnknown
+from include.datasets.uploads.store import UploadStore
 from include.registry.errors import DatasetNeeded
+from include.registry.objects import DatasetObjects
 from include.s3.layout import (
-    DATASETS,
     DIFFERENCES,
-    UPLOADS,
     converted_prefix,
     manifest_key,
     samples_prefix,
+    upload_prefix,
     version_report_key,
 )
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from include.registry.version import DatasetVersion
     from include.s3.bucket import Bucket
-    from include.s3.listing import ListedObject
 
 
 def delete_version(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
@@ -34,13 +34,17 @@ def delete_version(connection: Connection[Any], bucket: Bucket, version: Dataset
     The row goes first, so that no row names missing objects. If it is interrupted, the audit finds the rest.
     Raises DatasetNeeded, and StoreErrors.
     """
-    upload, copy = find_upload(bucket, version), _find_copy(bucket, version)
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
     with connection.transaction():
         statements.row("lock_dataset_version", **named)
         _refuse_needed(version, statements.row("find_dataset_uses", **named))
         statements.changed("delete_dataset_version", **named)
+    objects = DatasetObjects.of(bucket, version)
+    # Whoever registers the same objects does so before, and is found below, or finds them missing.
+    with connection.transaction():
+        objects.lock(connection)
+        upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
         shared = statements.row(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
@@ -50,31 +54,14 @@ def delete_version(connection: Connection[Any], bucket: Bucket, version: Dataset
             copy_uri=copy and bucket.at(converted_prefix(copy)).uri,
             upload=upload and bucket.at(upload).uri,
         )
-    upload = None if shared.upload else upload
-    copy = None if shared.copied else copy
-    objects = size = 0
-    for item in _find_own_objects(bucket, version, upload, copy, derived=not shared.derived):
-        if bucket.delete_listed(item):
-            objects, size = objects + 1, size + item.size
-    return Deletion(objects, size)
-
-
-def find_upload(bucket: Bucket, version: DatasetVersion) -> str | None:
-    """Return the prefix of the upload that the version came from; None if it was not uploaded here."""
-    uploads = re.escape(bucket.at(UPLOADS).uri)
-    for place in (version.origin, version.source):
-        if found := re.match(rf"{uploads}[^/]+/", place or ""):
-            return found[0].removeprefix(bucket.at("").uri)
-    return None
-
-
-def _find_copy(bucket: Bucket, version: DatasetVersion) -> str | None:
-    """Return the name of the prefix of the converted copy; None if the version was not converted.
-
-    It is the fingerprint, unless ETags are no MD5s.
-    """
-    found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})/", version.source)
-    return found[1] if found else None
+        deleted = [(0, 0)]
+        if objects.upload_id and not shared.upload:
+            deleted.append(_delete_upload(bucket, version, objects.upload_id))
+        if copy and not shared.copied:
+            deleted.append(bucket.delete_below(converted_prefix(copy)))
+        if not shared.derived:
+            deleted += _delete_derived(bucket, version.fingerprint, version.task)
+    return Deletion(*map(sum, zip(*deleted, strict=True)))
 
 
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
@@ -90,24 +77,26 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
         )
 
 
-def _find_own_objects(
-    bucket: Bucket, version: DatasetVersion, upload: str | None, copy: str | None, *, derived: bool
-) -> Iterator[ListedObject]:
-    """Yield the objects of a deleted version: its upload, its converted copy, and what was derived from it.
+def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
+    """Delete the upload, unless somebody else has uploaded it: anybody can register it."""
+    uploads = UploadStore(bucket)
+    try:
+        upload = uploads.find(upload_id)
+    except UploadUnknown:
+        return 0, 0
+    return uploads.remove(upload) if upload.created_by == version.created_by else (0, 0)
 
-    The listing stays: it is small, and a job that was given the address itself may go on with it.
+
+def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
+    """Delete what was derived from the content. Its listing stays: a job may go on with it.
+
+    The manifest, without which nobody registers the content, goes last: a check that goes on stores it first.
     """
-    prefixes = [upload] if upload else []
-    if copy:
-        prefixes.append(converted_prefix(copy))
-    if derived:
-        prefixes += [
-            manifest_key(version.fingerprint, version.task),
-            version_report_key(version.fingerprint, version.task),
-            samples_prefix(version.fingerprint, version.task),
-        ]
-    for prefix in prefixes:
-        yield from bucket.objects(prefix)
-    if derived:
-        own = f"{version.fingerprint}-{version.task}"
-        yield from (item for item in bucket.objects(DIFFERENCES) if own in item.location.key)
+    yield bucket.delete_below(version_report_key(fingerprint, task))
+    yield bucket.delete_below(samples_prefix(fingerprint, task))
+    own = f"{fingerprint}-{task}"
+    for page in bucket.pages(DIFFERENCES):
+        doomed = [item for item in page if own in item.location.key]
+        bucket.delete_page(doomed)
+        yield len(doomed), sum(item.size for item in doomed)
+    yield bucket.delete_below(manifest_key(fingerprint, task))

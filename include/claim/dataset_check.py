@@ -34,7 +34,7 @@ def check_parameter(
     if named is None:
         require_complete_upload(bucket, dataset)
         places = _places(settings, bucket)
-        return inspect_dataset(
+        found = inspect_dataset(
             dataset,
             task,
             *places,
@@ -42,6 +42,10 @@ def check_parameter(
             cache_limit=settings.dataset_cache_limit,
             converter=Converter.of(bucket, settings.dataset_url_hosts),
         )
+        require_complete_upload(
+            bucket, dataset
+        )  # still: its deletion may have begun before the job was there
+        return found
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
     places = _places(settings, bucket)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.listings import S3Listings
+from include.datasets.conversion.store import Converted, ConvertedDatasets
 from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore, find_upload_id
-from include.s3.layout import DATASETS, UPLOADS
+from include.registry.objects import DatasetObjects
+from include.s3.layout import DATASETS, UPLOADS, manifest_key
 
 if TYPE_CHECKING:
+    from include.datasets.reference import DatasetReference
     from include.s3.bucket import Bucket
 
 _COPY = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/data\.yaml")
@@ -48,6 +52,28 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
         raise DatasetError(
             f"dataset={source!r} is an upload that is not complete: send what is missing, then "
             f"POST …/uploads/{upload_id}/complete"
+        )
+
+
+def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
+    """Raise DatasetError if checked data are not there any more: somebody may have deleted a version of them.
+
+    The caller holds the lock on their objects, so that they stay until the version is recorded.
+    """
+    for place in (dataset.origin, dataset.source):
+        if place:
+            require_complete_upload(bucket, place)
+    copy = DatasetObjects.of(bucket, dataset).copy
+    stored = True
+    if copy:
+        yaml = dataset.source.partition(copy)[2].strip("/") or None
+        converted = Converted(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
+        stored = ConvertedDatasets(bucket, S3Listings(bucket)).is_stored(converted)
+    digits = dataset.source == "digits"  # they have no manifest
+    if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):
+        raise DatasetError(
+            f"dataset={dataset.origin or dataset.source!r} was deleted with another version of the same data "
+            "while it was checked: register it again"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.claim.dataset_check import inspect_source
+from include.claim.own_bucket import require_stored
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
 from include.errors import FinalError
@@ -18,6 +19,7 @@ from include.orchestration.notes import leave_note
 from include.plain_text import escape_controls
 from include.registry.difference import store_difference
 from include.registry.manifests import ManifestMissing
+from include.registry.objects import DatasetObjects
 from include.registry.repository import DatasetRepository, Registration
 from include.registry.request import REFUSAL, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
@@ -63,7 +65,10 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         created_by=run.triggering_user_name,
         note=request.note,
     )
-    with open_training_db() as connection, no_retry(), _keep_refusal(context):
+    bucket = open_bucket(Settings.from_environment())
+    with open_training_db() as connection, no_retry(), _keep_refusal(context), connection.transaction():
+        DatasetObjects.of(bucket, checked.dataset).lock(connection)
+        require_stored(bucket, checked.dataset)
         version, created = DatasetRepository(connection).register(
             registration, checked.dataset, report=checked.report, warnings=checked.warnings
         )

@@ -15,6 +15,8 @@ import requests
 
 from include.datasets.class_table import ClassCount
 from include.datasets.reference import DatasetVersionName
+from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.store import UploadStore
 from include.jobs.repository import DatasetGone, JobRepository
 from include.registry.manifests import store_manifest
 from include.registry.repository import DatasetRepository
@@ -160,8 +162,9 @@ def test_archiving_changes_what_the_name_stands_for(ask: Ask, datasets: DatasetR
     assert ask("POST", "/parts/versions/3/restore").status_code == 404
 
 
+UPLOAD = f"20260101-000000-{'1' * 16}"
 OWN = (
-    "uploads/u1/data.zip",
+    f"uploads/{UPLOAD}/data.zip",
     f"datasets/{'a' * 64}/data.yaml",
     f"datasets/manifests/{'a' * 64}-detect.jsonl.gz",
     f"datasets/reports/{'a' * 64}-detect.json",
@@ -171,7 +174,7 @@ OWN = (
 )
 OTHERS = (
     f"datasets/{'a' * 64}.jsonl.gz",  # jobs may go on with it
-    "uploads/u11/data.zip",
+    f"uploads/{UPLOAD[:-1]}2/data.zip",
     f"datasets/{'b' * 64}/data.yaml",
     f"datasets/{'b' * 64}.jsonl.gz",
     f"datasets/manifests/{'b' * 64}-detect.jsonl.gz",
@@ -190,12 +193,14 @@ def _copy(bucket: str) -> str:
 def stored(s3_client: S3Client, bucket: str) -> None:
     for key in (*OWN, *OTHERS):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
+    upload = plan_upload([AnnouncedFile("data.zip", 4)], "ada").model_copy(update={"upload_id": UPLOAD})
+    UploadStore(Bucket(s3_client, bucket)).begin(upload)
 
 
 def test_a_version_is_deleted_with_what_only_it_uses(
     ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
 ) -> None:
-    register(datasets, "parts", "a", source=_copy(bucket), origin=f"s3://{bucket}/uploads/u1/data.zip")
+    register(datasets, "parts", "a", source=_copy(bucket), origin=f"s3://{bucket}/uploads/{UPLOAD}/data.zip")
     answer = ask("DELETE", "/parts/versions/1")
     deleted = {"name": "parts", "version": 1, "objects": len(OWN), "bytes": 4 * len(OWN)}
     assert (answer.status_code, answer.json()) == (200, deleted)
@@ -220,7 +225,7 @@ def test_what_other_versions_and_jobs_use_is_kept(
     s3_client: S3Client,
     bucket: str,
 ) -> None:
-    origin = f"s3://{bucket}/uploads/u1/data.zip"
+    origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
     register(datasets, "parts", "a", source=_copy(bucket), origin=origin)
     register(datasets, "others", "a", source=_copy(bucket), origin=origin)
     assert ask("DELETE", "/parts/versions/1").json()["objects"] == 0
@@ -229,6 +234,14 @@ def test_what_other_versions_and_jobs_use_is_kept(
     assert ask("DELETE", "/others/versions/1").status_code == 200
     left = set(OWN) & _keys(s3_client, bucket)
     assert left == set(OWN[:2])  # of the job that was given the address itself
+
+
+def test_somebody_elses_upload_stays_when_a_version_of_it_is_deleted(
+    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
+    assert ask("DELETE", "/parts/versions/1").json()["objects"] == 0
+    assert OWN[0] in _keys(s3_client, bucket)
 
 
 def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from include.audit.dataset_deletion import delete_version
 from include.claim.dataset_check import check_parameter
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
@@ -26,6 +28,7 @@ from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
 from include.registry.difference import load_difference
 from include.registry.manifests import open_manifest
+from include.registry.objects import lock_objects
 from include.registry.repository import DatasetRepository
 from include.registry.request import RegisteredVersion
 from include.retraining.plans import Plans, RetrainPlan
@@ -244,6 +247,52 @@ def test_an_upload_can_be_used_once_it_is_complete(
     store.remove(upload)
     with pytest.raises(DatasetError, match="is an upload that was removed"):
         parameter(source)
+
+
+def test_data_that_are_deleted_while_they_are_checked_become_no_version(
+    source: str,
+    datasets: DatasetRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> None:
+    registered("run1", name="parts", source=source)
+    context = run_of("run2", name="others", source=source)
+    checked = check_data(context)
+    delete_version(connection, Bucket(s3_client, bucket), datasets.require_version("parts", 1))
+    with pytest.raises(AirflowFailException, match="was deleted with another version of the same data"):
+        record_version(checked, context)
+    assert datasets.get("others") is None
+    assert registered("run3", name="others", source=source).created
+
+
+def test_a_version_is_recorded_before_or_after_the_deletion_of_its_objects(
+    source: str, datasets: DatasetRepository, migrated_url: str
+) -> None:
+    context = run_of("run1", name="parts", source=source)
+    checked = check_data(context)
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(migrated_url) as deleting:
+        with deleting.transaction():
+            lock_objects(deleting, [checked.dataset.fingerprint])
+            recording = threads.submit(record_version, checked, context)
+            with pytest.raises(TimeoutError):
+                recording.result(0.5)
+        assert recording.result(30).created
+
+
+def test_a_converted_copy_must_be_complete_when_it_is_recorded(
+    machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    build_coco(machine / "coco")
+    upload_files(s3_client, bucket, machine / "coco", "coco/")
+    context = run_of("run1", name="parts", source=f"s3://{bucket}/coco/")
+    checked = check_data(context)
+    place = Bucket(s3_client, bucket)
+    prefix = checked.dataset.source.removeprefix(f"s3://{bucket}/").removesuffix("data.yaml")
+    place.delete(next(place.objects(f"{prefix}images/")).location.key)
+    with pytest.raises(AirflowFailException, match="was deleted with another version of the same data"):
+        record_version(checked, context)
+    assert registered("run2", name="parts", source=f"s3://{bucket}/coco/").created
 
 
 @pytest.mark.parametrize(

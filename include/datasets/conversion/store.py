@@ -77,12 +77,15 @@ class ConvertedDatasets:
             converted = Converted.model_validate_json(content)
         except ValidationError:
             return None
-        if self._listings.load(converted.fingerprint, self._origin(converted)) is None:
-            return None
+        listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
+        return converted if listed and self.is_stored(converted) else None
+
+    def is_stored(self, converted: Converted) -> bool:
+        """Return whether all its files are there."""
         prefix = converted_prefix(converted.prefix)
         there = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in there)
-        return converted if tree_fingerprint(found, converted.yaml) == converted.fingerprint else None
+        return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: Converted) -> None:
         """Remember what the content of that key was converted into."""

@@ -134,15 +134,22 @@ class UploadStore:
             return again
         return completed
 
-    def remove(self, upload: Upload) -> None:
-        """Remove an upload, with everything that has arrived. The caller knows that nothing uses it."""
+    def remove(self, upload: Upload) -> tuple[int, int]:
+        """Remove an upload, with everything that has arrived. The caller knows that nothing uses it.
+
+        Returns the number of its files, and their total size.
+        """
+        record = upload_record_key(upload.upload_id)
+        if upload.completed_at is not None:  # nobody begins to use what is being removed
+            reopened = upload.model_copy(update={"completed_at": None})
+            self._bucket.put(record, reopened.model_dump_json().encode(), content_type="application/json")
         for file in upload.files:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)
         # The record goes last: until then the upload can be found, and removed again.
-        for path in self._stored_sizes(upload):
-            self._bucket.delete(f"{upload.prefix}{path}")
-        self._bucket.delete(upload_record_key(upload.upload_id))
+        removed = self._bucket.delete_below(upload.prefix, keep=record)
+        self._bucket.delete(record)
+        return removed
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
         """Yield the uploads that were begun before that time and never completed."""

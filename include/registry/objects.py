@@ -1,0 +1,48 @@
+"""What a version of a dataset uses in the bucket of the checkpoints, and the lock on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from include.database import Statements
+from include.datasets.uploads.store import find_upload_id
+from include.s3.layout import DATASETS
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.datasets.reference import DatasetReference
+    from include.registry.version import DatasetVersion
+    from include.s3.bucket import Bucket
+
+
+@dataclass(frozen=True)
+class DatasetObjects:
+    """The objects of a version, by what they belong to."""
+
+    fingerprint: str
+    """Of the content; what was derived from it is stored under this name."""
+    copy: str | None
+    """The name of the prefix of the converted copy: the fingerprint, unless ETags are no MD5s. None if it
+    was not converted."""
+    upload_id: str | None
+    """The upload that it came from; None if it was not uploaded here."""
+
+    @classmethod
+    def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
+        """Return what a version, or data that are to become one, use in the bucket."""
+        found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
+        uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
+        return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])
+
+    def lock(self, connection: Connection[Any]) -> None:
+        """Keep others from deleting and registering these objects until the caller's transaction ends."""
+        names = [name for name in (self.fingerprint, self.copy, self.upload_id) if name]
+        lock_objects(connection, names)
+
+
+def lock_objects(connection: Connection[Any], names: list[str]) -> None:
+    """Lock objects by fingerprint or id of an upload until the caller's transaction ends."""
+    Statements(connection).rows("lock_dataset_objects", names=names)
