@@ -20,7 +20,7 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
-from include.s3.errors import is_condition_failed, translate_s3_errors
+from include.s3.errors import ObjectNotFound, is_condition_failed, translate_s3_errors
 from include.s3.layout import UPLOADS, upload_record_key
 
 if TYPE_CHECKING:
@@ -223,13 +223,15 @@ class UploadStore:
         )
         if not _ID.fullmatch(upload_id):
             raise unknown
-        key = upload_record_key(upload_id)
-        head = self._bucket.head(key)
-        if head is None or head["ContentLength"] > _LARGEST_RECORD:
-            raise unknown
+        place = self._bucket.at(upload_record_key(upload_id))
         try:
-            return Upload.model_validate_json(self._bucket.read_version(key, head["ETag"])), head["ETag"]
-        except ValidationError:
+            # One request: another one may complete the upload meanwhile.
+            with translate_s3_errors(self._bucket.client, place):
+                answer = self._bucket.client.get_object(Bucket=place.bucket, Key=place.key)
+                if answer["ContentLength"] > _LARGEST_RECORD:
+                    raise unknown
+                return Upload.model_validate_json(answer["Body"].read()), answer["ETag"]
+        except (ObjectNotFound, ValidationError):
             raise unknown from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
