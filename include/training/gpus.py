@@ -63,10 +63,14 @@ def describe_hardware(device: str | None) -> Hardware:
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and its CPU unless it was asked for.
 
-    device is the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without being asked.
-    Raises GpuLost if this machine has a GPU that its driver does not show, else DeviceNotAvailable.
+    device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without
+    being asked. Raises GpuLost if this machine has a GPU that its driver does not show, else
+    DeviceNotAvailable.
     """
-    if not _names_gpus(device) or visible_gpus(list_gpus(), os.environ.get(VISIBLE)):
+    if not _names_gpus(device):
+        return
+    if visible := visible_gpus(list_gpus(), os.environ.get(VISIBLE)):
+        _read_numbers(_normalize(device), visible)
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
     if is_auto and cpu_worker:
@@ -94,7 +98,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     if not _names_gpus(device):
         yield device
         return
-    wanted = (device or "auto").strip().lower()
+    wanted = _normalize(device)
     gpus = visible_gpus(list_gpus(), os.environ.get(VISIBLE))
     if not gpus:
         yield device  # choose_device decides what to do about it
@@ -164,8 +168,12 @@ def has_hardware(devices: Path = Path("/dev")) -> bool:
 
 
 def _names_gpus(device: str | None) -> bool:
-    wanted = (device or "auto").strip().lower()
+    wanted = _normalize(device)
     return wanted == "auto" or _NUMBERS.fullmatch(wanted) is not None
+
+
+def _normalize(device: str | None) -> str:
+    return (device or "auto").strip().lower()
 
 
 def _driver() -> str | None:
@@ -199,13 +207,21 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
     )
 
 
-def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
+def _read_numbers(wanted: str, gpus: Sequence[Gpu]) -> list[int]:
+    """Return the numbers that `wanted` names (auto: none). Raises DeviceNotAvailable unless all exist."""
+    if wanted == "auto":
+        return []
     numbers = [int(number) for number in re.findall(r"\d+", wanted)] or [0]
     if len(set(numbers)) < len(numbers) or max(numbers) >= len(gpus):
         raise DeviceNotAvailable(
             f"device={wanted} is not available: this machine's GPUs are numbered 0 to {len(gpus) - 1}; give "
             "one of these numbers, several different ones separated by commas, or auto"
         )
+    return numbers
+
+
+def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
+    numbers = _read_numbers(wanted, gpus)
     for number in numbers:
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(

@@ -12,6 +12,7 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.job_record import JobRecord
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
+from include.datasets.reference import DatasetReference
 from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
@@ -31,14 +32,17 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings("bucket", tmp_path / "training")
 
 
-def attempt(settings: Settings) -> TrainingAttempt:
-    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+def attempt(
+    settings: Settings, dataset: DatasetReference | None = None, device: str | None = None
+) -> TrainingAttempt:
+    dataset = dataset or digits.reference()
+    spec = TrainingSpec(dataset=dataset.source, model="yolo11n", device=device).with_defaults()
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
 
     def open_store() -> None:
         raise AssertionError("this training went on")
 
-    return TrainingAttempt(job, digits.reference(), 1, settings, open_store)  # type: ignore[arg-type]
+    return TrainingAttempt(job, dataset, 1, settings, open_store)  # type: ignore[arg-type]
 
 
 def is_fetched(settings: Settings) -> bool:
@@ -69,4 +73,15 @@ def test_a_machine_without_the_hardware_fetches_nothing(
     monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match="nobody asked for its CPU"):
         attempt(settings).run()
+    assert not is_fetched(settings)
+
+
+@pytest.mark.parametrize("device", ["7", "0,1"])
+def test_a_machine_without_a_gpu_of_that_number_fetches_nothing(
+    device: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])
+    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    with pytest.raises(DeviceNotAvailable, match=f"device={device} is not available"):
+        attempt(settings, device=device).run()
     assert not is_fetched(settings)
