@@ -22,6 +22,7 @@ from include.attempt.tracking import Tracker, predict_final_row, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
+from include.datasets.errors import DatasetChanged
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
@@ -135,6 +136,7 @@ class TrainingAttempt:
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
+            self._require_unchanged(dataset)
             self._heartbeats = stack.enter_context(self._watch())
             try:
                 return self._run(termination, device, dataset)
@@ -156,6 +158,14 @@ class TrainingAttempt:
             )
         self._require_hardware(device)
         return device
+
+    def _require_unchanged(self, dataset: LocalDataset) -> None:
+        """Refuse data that were changed while the attempt waited for its GPU."""
+        if not dataset.is_unchanged():
+            raise DatasetChanged(
+                f"Files of dataset {self._dataset.source!r} were changed after the check, while the job "
+                "waited for a GPU; start the job again to check and train on what is there now"
+            )
 
     def _require_hardware(self, device: str | None) -> None:
         """Refuse a machine that lacks the device."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,9 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.job_record import JobRecord
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
+from include.datasets.check import check_dataset
+from include.datasets.errors import DatasetChanged
+from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
@@ -19,6 +25,7 @@ from include.s3.bucket import Bucket
 from include.training import gpus
 from include.training.contract import DeviceNotAvailable, NoGpuFree
 from include.training.gpus import Gpu
+from tests.support.tiny_datasets import build
 
 GPU = Gpu("GPU-1", "NVIDIA H200")
 
@@ -85,3 +92,21 @@ def test_a_machine_without_a_gpu_of_that_number_fetches_nothing(
     with pytest.raises(DeviceNotAvailable, match=f"device={device} is not available"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
+
+
+def test_data_that_change_while_the_job_waits_for_a_gpu_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build("detect", tmp_path / "data", train=2, val=1)
+    source, roots = str(tmp_path / "data" / "data.yaml"), DatasetRoots((tmp_path / "data",))
+    settings = replace(settings, dataset_folders=(tmp_path / "data",))
+    checked = check_dataset(source, "detect", settings.dataset_cache, None, roots)
+    wait = gpus.wait_for_gpus
+
+    def change_and_wait(*arguments: Any) -> AbstractContextManager[str | None]:
+        (tmp_path / "data/labels/train/0.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+        return wait(*arguments)
+
+    monkeypatch.setattr(attempts, "wait_for_gpus", change_and_wait)
+    with pytest.raises(DatasetChanged, match="were changed after the check, while the job waited for a GPU"):
+        attempt(settings, checked, device="cpu").run()
