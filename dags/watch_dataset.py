@@ -8,7 +8,7 @@ a run names. Nothing is downloaded.
 | `list_datasets` | lists the addresses that plans train on |
 | `announce` | emits the asset `training-dataset` if names, sizes or ETags differ from the last announcement |
 | `check_schema` | fails early if the tables are older than the code |
-| `list_registrations` | lists the registered datasets whose data differ from their newest version |
+| `list_registrations` | lists the registered datasets whose data differ from the last version from there |
 | `register` | triggers `register_dataset` for each: checked data become the next version |
 
 The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…` it is emitted at once, and

@@ -57,6 +57,9 @@ class Registration:
     """User who triggered that run."""
     note: str | None = None
     """What the user wrote."""
+    only_if_changed: bool = False
+    """Whether content that was the last to come from its address creates nothing, though it may have been
+    archived or followed by a version from elsewhere."""
 
 
 class DatasetRepository:
@@ -91,10 +94,13 @@ class DatasetRepository:
         """Return the version of the dataset that the Dag run registered; None if it registered none."""
         return self._one("find_dataset_of_run", run_id=run_id, name=name)
 
-    def at_source(self, source: str) -> Sequence[DatasetVersion]:
-        """Return the newest versions, one of each dataset, whose data are at that address."""
+    def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
+        """Return of each dataset, or of that one, the newest version that came from that address.
+
+        Archived versions are returned, too: they show what is known of the address.
+        """
         with self._connection.transaction():
-            rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"))
+            rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"), name=name)
         return [DatasetVersion.model_validate(row._asdict()) for row in rows]
 
     def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
@@ -145,15 +151,18 @@ class DatasetRepository:
             own = self.of_run(registration.run_id, name) if registration.run_id else None
             if own is not None and _is_same(own, dataset):
                 return own, True
-            newest = self.get(name)
-            if newest is not None and _is_same(newest, dataset):
-                return newest, False
-            (version,) = self._statements.row("next_dataset_version", name=name)
+            known = [newest] if (newest := self.get(name)) else []
+            if registration.only_if_changed:
+                known += self.at_source(dataset.origin or dataset.source, name)
+            for version in known:
+                if _is_same(version, dataset):
+                    return version, False
+            (number,) = self._statements.row("next_dataset_version", name=name)
             table = dataset.class_table
             self._statements.changed(
                 "register_dataset_version",
                 name=name,
-                version=version,
+                version=number,
                 fingerprint=dataset.fingerprint,
                 source=dataset.source,
                 origin=dataset.origin,
@@ -168,7 +177,7 @@ class DatasetRepository:
                 run_id=registration.run_id,
                 created_by=registration.created_by,
             )
-            return self.require_version(name, version), True
+            return self.require_version(name, number), True
 
     def set_archived(self, name: str, version: int, *, archived: bool) -> DatasetVersion:
         """Archive or restore the version, and return it. Raises DatasetUnknown."""

@@ -21,6 +21,8 @@ from include.training.contract import Task
 REGISTER_DAG = "register_dataset"
 REFUSAL = "refusal"
 """Key of the XCom in which a task that refuses the data says why: Airflow's API does not say it."""
+WATCH_RUN = "watch__"
+"""How the ids of the runs begin that `watch_dataset` triggers."""
 
 
 class RegisterRequest(Request):
@@ -77,4 +79,4 @@ class RegisteredVersion(Payload):
     fingerprint: str
     """Identifies the content."""
     created: bool
-    """Whether the version is new; otherwise its content was already the newest version's."""
+    """Whether the version is new; otherwise its content was registered already."""

@@ -21,7 +21,7 @@ from include.registry.difference import store_difference
 from include.registry.manifests import ManifestMissing
 from include.registry.objects import DatasetObjects
 from include.registry.repository import DatasetRepository, Registration
-from include.registry.request import REFUSAL, CheckedData, RegisteredVersion, RegisterRequest
+from include.registry.request import REFUSAL, WATCH_RUN, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
 from include.reports.report import report_on
 from include.reports.store import ReportStore
@@ -64,6 +64,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         run_id=run.run_id,
         created_by=run.triggering_user_name,
         note=request.note,
+        only_if_changed=run.run_id.startswith(WATCH_RUN),
     )
     bucket = open_bucket(Settings.from_environment())
     with open_training_db() as connection, no_retry(), _keep_refusal(context), connection.transaction():

@@ -1,6 +1,7 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
-An address is compared with what was announced last, a registered dataset with its newest version.
+An address is compared with what was announced last, a registered dataset with the newest of its versions that
+came from the address, archived or not: what people archived or replaced by an upload is not registered again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.registry.repository import DatasetRepository
+from include.registry.request import WATCH_RUN
 from include.request import Request
 from include.s3.errors import StoreRefusal
 
@@ -65,7 +67,7 @@ class WatchedDataset:
     task: str
     """What they are checked for."""
     newest: DatasetVersion | None
-    """Its newest version; None if it has none yet."""
+    """The newest of its versions, archived or not, that came from there; None if none did."""
 
 
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
@@ -103,7 +105,11 @@ def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepositor
     """Return the datasets that are to get a version whenever their data change. Raises DatasetUnknown."""
     if requested is not None:
         named = parse_registered(requested)
-        return _watch([datasets.require(named)] if named else datasets.at_source(requested))
+        return (
+            _watch_named(datasets.require(named), datasets)
+            if named
+            else _watch(datasets.at_source(requested))
+        )
     watched: dict[str, WatchedDataset] = {}
     for plan in plans.valid.values():
         for each in _watch_plan(plan, datasets):
@@ -115,13 +121,17 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
     named = parse_registered(plan.dataset)
     if named is not None:
         newest = datasets.get(named.name)
-        return _watch([newest] if newest and named.version is None else [])
+        return _watch_named(newest, datasets) if newest and named.version is None else []
     if not plan.dataset.startswith("s3://"):
         return []
     registered = _watch(datasets.at_source(plan.dataset))
     if registered or parse_registered(plan.name) is None:  # no dataset can be called digits
         return registered
-    return [WatchedDataset(plan.name, plan.dataset, plan.task, datasets.get(plan.name))]
+    return [WatchedDataset(plan.name, plan.dataset, plan.task, None)]
+
+
+def _watch_named(version: DatasetVersion, datasets: DatasetRepository) -> list[WatchedDataset]:
+    return _watch(datasets.at_source(version.origin or version.source, version.name))
 
 
 def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
@@ -132,7 +142,7 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 
 
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
-    """Return the run that registers what there is now; None if that is the newest version.
+    """Return the run that registers what there is now; None if that is registered.
 
     The id of the run names the change, so that data that were refused are not checked again until they
     change. Converted data are checked once after each version, because their own fingerprint is not recorded.
@@ -153,7 +163,7 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
         "note": "Found by watch_dataset.",
     }
     after = newest.version if newest else 0
-    return {"conf": conf, "trigger_run_id": f"watch__{watched.name}__{after}__{fingerprint[:16]}"}
+    return {"conf": conf, "trigger_run_id": f"{WATCH_RUN}{watched.name}__{after}__{fingerprint[:16]}"}
 
 
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:

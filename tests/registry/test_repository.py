@@ -143,9 +143,12 @@ def test_datasets_are_listed_page_by_page_the_last_changed_first(datasets: Datas
     assert [version.version for version in datasets.versions("a_1", before=2)] == [1]
 
 
-def test_datasets_are_found_by_the_address_of_their_newest_data(datasets: DatasetRepository) -> None:
+def test_datasets_are_found_by_the_addresses_that_their_data_came_from(datasets: DatasetRepository) -> None:
     register(datasets, "moved", "a", source="s3://bucket/old/")
     register(datasets, "moved", "b", source="s3://bucket/new/")
     register(datasets, "converted", "a", source="s3://bucket/datasets/a/data.yaml", origin="s3://bucket/new")
     assert [str(version) for version in datasets.at_source("s3://bucket/new/")] == ["converted@1", "moved@2"]
-    assert datasets.at_source("s3://bucket/old/") == []
+    assert [str(version) for version in datasets.at_source("s3://bucket/old/")] == ["moved@1"]
+    datasets.set_archived("moved", 2, archived=True)
+    assert [str(version) for version in datasets.at_source("s3://bucket/new", "moved")] == ["moved@2"]
+    assert datasets.at_source("s3://bucket/none/") == []

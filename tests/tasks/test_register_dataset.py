@@ -389,6 +389,40 @@ def test_a_local_source_that_is_converted_is_not_watched_and_its_content_known(
     assert list_registrations({}, plans("parts")) == []
 
 
+def test_a_version_that_was_archived_is_not_registered_again(
+    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    registered("run1", name="parts", source=source)
+    _add_image(s3_client, bucket, machine)
+    registered("run2", name="parts", source=source)
+    datasets.set_archived("parts", 2, archived=True)
+    for deployed in (plans("parts"), plans(source)):
+        assert list_registrations({}, deployed) == []
+    # found just before, as all converted data are, whose own fingerprint is not recorded
+    late = registered("watch__parts__1__abc", name="parts", source=source)
+    assert (late.version, late.created) == (2, False)
+    datasets.set_archived("parts", 1, archived=True)
+    assert list_registrations({}, plans(source)) == []
+    _add_image(s3_client, bucket, machine, "corrected")
+    (found,) = list_registrations({}, plans(source))
+    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
+
+
+def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
+    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    plan = RetrainPlan.model_validate({"name": "parts", "dataset": source})
+    deployed = Plans(Path("plans.yaml"), {"parts": plan}, ())
+    registered("run1", name="parts", source=source)
+    register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/a/")
+    assert list_registrations({}, deployed) == []
+    assert registered("watch__parts__1__abc", name="parts", source=source).created is False
+    _add_image(s3_client, bucket, machine)
+    (found,) = list_registrations({}, deployed)
+    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
+    assert registered("by hand", name="parts", source=source).created is False
+
+
 def test_a_plan_called_digits_makes_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
     plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
     deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
