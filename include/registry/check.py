@@ -34,11 +34,9 @@ def check_version(
 ) -> CheckedDataset:
     """Fetch and check the version as `inspect_dataset` does; return it with a reference that names it.
 
-    Raises DatasetError if its source no longer has the content that was registered.
+    Raises DatasetError if its source no longer has the content that was registered, or if files at a path
+    were not registered that this task reads.
     """
-    # The fingerprint of files at a path covers what the task reads of them, in the splits that it uses.
-    as_registered = task == version.task and rules.split == REGISTERED.split
-    comparable = as_registered or version.source.startswith("s3://")
     try:
         found = inspect_dataset(
             version.source,
@@ -49,9 +47,19 @@ def check_version(
             listings,
             rules,
             cache_limit=cache_limit,
-            expected=version.fingerprint if comparable else None,
+            expected=version.fingerprint,
         )
     except DatasetChanged as error:
+        # The fingerprint of files at a path covers what the task reads of them, in the splits that it uses.
+        as_registered = task == version.task and rules.split == REGISTERED.split
+        if not as_registered and not version.source.startswith("s3://"):
+            raise DatasetError(
+                f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}: it is at "
+                f"a path, {version.source}, of which only the files for task={version.task} and "
+                f"split={REGISTERED.split} were registered, and this job would read others, or they have "
+                f"changed since. Register the data from s3://, give dataset={version.source!r}, or train for "
+                "what was registered"
+            ) from error
         raise DatasetError(
             f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
             f"was registered on {version.created_at:%Y-%m-%d}. Restore what was there, or register what is "

@@ -26,6 +26,7 @@ from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
+from include.registry.check import REGISTERED
 from include.registry.difference import load_difference
 from include.registry.manifests import open_manifest
 from include.registry.objects import lock_objects
@@ -88,11 +89,11 @@ def registered(run_id: str, **conf: Any) -> RegisteredVersion:
     return record_version(check_data(context), context)
 
 
-def parameter(dataset: str, task: str = "detect") -> DatasetReference:
+def parameter(dataset: str, task: str = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
     """What a training with that parameter finds."""
     settings = Settings.from_environment()
     bucket = Bucket(_client(), settings.bucket)
-    return check_parameter(dataset, task, settings, bucket, CheckRules()).reference
+    return check_parameter(dataset, task, settings, bucket, rules).reference
 
 
 def _client() -> S3Client:
@@ -173,6 +174,22 @@ def test_a_version_at_a_path_whose_files_changed_says_so(machine: Path, datasets
     shutil.copy(machine / "data/labels/train/0.txt", machine / "data/labels/train/9.txt")
     with pytest.raises(DatasetError, match=r"dataset='parts@1' can no longer be used, because .*data\.yaml"):
         parameter("parts")
+
+
+def test_a_version_at_a_path_is_compared_for_another_task_and_split_too(
+    machine: Path, datasets: DatasetRepository
+) -> None:
+    build("segment", machine / "data", train=3, val=2)
+    path = str(machine / "data" / "data.yaml")
+    registered("run1", name="parts", source=path, task="segment")
+    as_registered = datasets.require_version("parts", 1).fingerprint
+    assert parameter("parts", "detect").fingerprint == as_registered  # the same files
+    with pytest.raises(DatasetError, match=r"'parts@1' cannot be used with task=segment and split=train"):
+        parameter("parts", "segment", CheckRules(split="train"))
+    shutil.copy(machine / "data/labels/train/1.txt", machine / "data/labels/train/0.txt")
+    for task in ("segment", "detect"):
+        with pytest.raises(DatasetError, match="changed since"):
+            parameter("parts", task)
 
 
 def test_the_digits_can_be_registered(machine: Path) -> None:
