@@ -1,4 +1,4 @@
--- An attempt has its GPU: the job is running from now on, even while its data and its state are still being fetched.
+-- An attempt has its data and its GPU: the job is running from now on, even while its state is still being fetched.
 -- Writes and returns nothing if cancel_job.sql came first.
 UPDATE training_jobs
 SET
