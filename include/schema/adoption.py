@@ -48,6 +48,24 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
             revision.warn(note)
 
 
+def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> None:
+    """Refuse existing columns that hold values, because every training overwrites them.
+
+    Raises MigrationRefused.
+    """
+    actual = catalog.columns(revision.connection, table)
+    problems = []
+    for name in (column.name for column in columns if column.name in actual):
+        held = f"SELECT count(*) FROM {table} WHERE {name} IS NOT NULL"  # noqa: S608 - constants
+        if rows := catalog.fetch_number(revision.connection, held):
+            problems.append(
+                f"Column {table}.{name} holds values of another application (rows: {rows}), which a training "
+                "would overwrite: rename it."
+            )
+    if problems:
+        raise MigrationRefused(problems)
+
+
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
     """Return whether our table already exists, for instance because only the version table was lost.
 

@@ -329,12 +329,14 @@ def test_a_schema_newer_than_the_code_is_left_alone(
 def test_a_lost_version_table_is_made_again(engine: Engine, connection: psycopg.Connection[Any]) -> None:
     apply(engine)
     migrated = platforms.structure(connection)
-    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
+    connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
     connection.execute("DROP TABLE training_schema_version")
     connection.commit()
     apply(engine)
     verify(engine)
     assert platforms.structure(connection) == migrated
+    connection.execute("UPDATE training_jobs SET dataset_name = NULL")
+    connection.commit()
     with pytest.raises(MigrationRefused, match="table training_jobs would lose"):
         apply(engine, "base")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -146,6 +147,32 @@ def test_a_column_of_another_type_that_can_be_used_stays(
     apply(engine)
     verify(engine)
     assert before - platforms.structure(connection) == set()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("dataset_name text", "cats"),
+        ("dataset_version integer", 3),
+        ("dataset_fingerprint varchar(64)", "ab12"),
+        ("class_table jsonb", "[]"),
+    ],
+)
+def test_a_column_about_the_dataset_that_holds_values_is_refused(
+    engine: Engine, connection: psycopg.Connection[Any], column: str, value: object
+) -> None:
+    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    connection.execute("INSERT INTO training_jobs VALUES (1, %s), (2, NULL)", [value])
+    connection.commit()
+    name = column.split(maxsplit=1)[0]
+    said = rf"training_jobs\.{name} holds values of another application \(rows: 1\), .*: rename it"
+    assert re.search(said, plan(engine).report)
+    with pytest.raises(MigrationRefused, match=said):
+        apply(engine)
+    connection.execute(f"ALTER TABLE training_jobs RENAME {name} TO old_{name}")
+    connection.commit()
+    apply(engine)
+    verify(engine)
 
 
 @pytest.mark.parametrize(

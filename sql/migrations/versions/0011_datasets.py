@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from include.schema.adoption import add_missing, has_own_table
+from include.schema.adoption import add_missing, has_own_table, require_empty
 from include.schema.columns import LONGEST_DATASET_NAME, LONGEST_RUN_ID, Column
 from include.schema.revision import Revision, open_revision
 
@@ -61,9 +61,12 @@ DATASET_INDEXES = {
 def upgrade() -> None:
     """Add the columns and the tables that are missing, with their indexes."""
     with open_revision(revision, op.get_context()) as step:
+        is_repeated = has_own_table(step, "datasets", COLUMNS["datasets"])
+        if not is_repeated:  # what is in columns of these names is not ours
+            require_empty(step, "training_jobs", COLUMNS["training_jobs"])
         add_missing(step, "training_jobs", COLUMNS["training_jobs"])
         step.create_indexes("training_jobs", JOB_INDEXES)
-        if not has_own_table(step, "datasets", COLUMNS["datasets"]):
+        if not is_repeated:
             step.create_table(
                 "datasets",
                 COLUMNS["datasets"],
