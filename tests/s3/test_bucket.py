@@ -35,5 +35,8 @@ def test_an_object_that_may_not_be_deleted_is_named(s3_client: S3Client, bucket:
         parsed["Errors"] = [{"Key": "set/a", "Code": "AccessDenied", "Message": "no"}]
 
     s3_client.meta.events.register("after-call.s3.DeleteObjects", refuse)
-    with pytest.raises(StoreAccessDenied, match="set/a"):
-        Bucket(s3_client, bucket).delete_below("set/")
+    try:
+        with pytest.raises(StoreAccessDenied, match="set/a"):
+            Bucket(s3_client, bucket).delete_below("set/")
+    finally:  # the client is that of all tests
+        s3_client.meta.events.unregister("after-call.s3.DeleteObjects", refuse)
