@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
 from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.picture_response import answer_picture
 from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
@@ -67,14 +68,7 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
             HTTPStatus.NOT_FOUND,
             f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
-    headers = {
-        "ETag": picture.etag,
-        "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
-    }
-    if picture.content is None:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(picture.content, headers=headers, media_type=media_type(name))
+    return answer_picture(picture, media_type(name))
 
 
 def _open_store() -> PictureStore:

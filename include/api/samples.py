@@ -12,6 +12,7 @@ from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
 from include.api.database import open_database
 from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.picture_response import answer_picture
 from include.api.problems import ProblemError, responses
 from include.datasets.drawing.store import SampleStore
 from include.deployment.connections import open_bucket
@@ -80,14 +81,7 @@ def get_sample(found: FoundVersion, sample: str, if_none_match: Annotated[str, H
         raise ProblemError(
             HTTPStatus.NOT_FOUND, f"sample={sample!r:.80} is not a picture of {found}; list its samples first"
         )
-    headers = {
-        "ETag": picture.etag,
-        "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
-    }
-    if picture.content is None:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(picture.content, headers=headers, media_type="image/jpeg")
+    return answer_picture(picture, "image/jpeg")
 
 
 def _open_store() -> SampleStore:

@@ -15,7 +15,7 @@ from include.s3.location import JOB_ID
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from include.s3.bucket import Bucket
+    from include.s3.bucket import Bucket, FetchedObject
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,6 @@ class StoredPicture:
 
     name: str
     size: int
-
-
-@dataclass(frozen=True)
-class FetchedPicture:
-    """A picture's bytes, None if the browser has them already, and its ETag."""
-
-    content: bytes | None
-    etag: str
 
 
 class PictureStore:
@@ -73,7 +65,7 @@ class PictureStore:
 
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
-    ) -> FetchedPicture | None:
+    ) -> FetchedObject | None:
         """Return a picture of that training; None if it has none of this name. Raises StoreErrors.
 
         known holds the ETags that the client already has, whose content is not read again.
@@ -86,9 +78,7 @@ class PictureStore:
             return None
         if head["ContentLength"] > LARGEST_PICTURE:
             return None
-        if head["ETag"] in known:
-            return FetchedPicture(None, head["ETag"])
-        return FetchedPicture(self._bucket.read_version(key, head["ETag"]), head["ETag"])
+        return self._bucket.read_unless_known(key, head["ETag"], known)
 
     def _is_of(self, origin_run_id: str, key: str) -> bool:
         head = self._bucket.head(key)

@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class FetchedObject:
+    """An object's bytes, None if the reader has them already, and its ETag."""
+
+    content: bytes | None
+    etag: str
+
+
+@dataclass(frozen=True)
 class Bucket:
     """A bucket by name, and the client for it; several threads may use it."""
 
@@ -55,6 +63,10 @@ class Bucket:
         """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""
         with translate_s3_errors(self.client, self.at(key)):
             return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
+
+    def read_unless_known(self, key: str, etag: str, known: str) -> FetchedObject:
+        """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
+        return FetchedObject(None if etag in known else self.read_version(key, etag), etag)
 
     def put(
         self,

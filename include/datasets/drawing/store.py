@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -15,7 +14,7 @@ from include.s3.layout import samples_prefix
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.s3.bucket import Bucket
+    from include.s3.bucket import Bucket, FetchedObject
 
 _LARGEST = 1 * MIB
 """Bytes of a picture of at most 640 pixels, and of the index."""
@@ -31,14 +30,6 @@ class DrawnSample(BaseModel):
     split: str
     image: str
     """Its path within the split."""
-
-
-@dataclass(frozen=True)
-class FetchedSample:
-    """A picture's bytes, None if the browser has them already, and its ETag."""
-
-    content: bytes | None
-    etag: str
 
 
 _DRAWN = TypeAdapter(list[DrawnSample])
@@ -69,7 +60,7 @@ class SampleStore:
         except ValidationError:
             return []
 
-    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedSample | None:
+    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
         """Return a picture; None if there is none of this name. Raises StoreErrors.
 
         known holds the ETags that the client already has, whose content is not read again.
@@ -80,6 +71,4 @@ class SampleStore:
         head = self._bucket.head(key)
         if head is None or head["ContentLength"] > _LARGEST:
             return None
-        if head["ETag"] in known:
-            return FetchedSample(None, head["ETag"])
-        return FetchedSample(self._bucket.read_version(key, head["ETag"]), head["ETag"])
+        return self._bucket.read_unless_known(key, head["ETag"], known)
