@@ -17,11 +17,6 @@ from tests.support.tiny_trainings import QUICK, Epochs, request
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 

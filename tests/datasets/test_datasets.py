@@ -14,11 +14,6 @@ from tests.support.tiny_datasets import TASKS, build
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 

@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def reader(s3_client: S3Client) -> CountingReader:
-    return CountingReader(s3_client)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     build("detect", tmp_path / "data")
     return tmp_path / "data"

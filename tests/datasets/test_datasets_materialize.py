@@ -16,11 +16,6 @@ from tests.support.tiny_datasets import MAPS, TASKS, build
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 

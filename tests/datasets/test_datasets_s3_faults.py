@@ -33,16 +33,6 @@ ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_tim
 
 
 @pytest.fixture
-def reader(s3_client: S3Client) -> CountingReader:
-    return CountingReader(s3_client)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 

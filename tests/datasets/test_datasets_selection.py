@@ -90,16 +90,6 @@ def test_hostile_data_yamls_are_refused(tmp_path: Path) -> None:
 # --- on S3 ---
 
 
-@pytest.fixture
-def reader(s3_client: S3Client) -> CountingReader:
-    return CountingReader(s3_client)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
     task: str, tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader

@@ -1,0 +1,25 @@
+"""Fixtures that the tests of datasets share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.dataset_fetcher import CountingReader
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture
+def reader(s3_client: S3Client) -> CountingReader:
+    """Return a reader of the session's S3 server that counts what it reads."""
+    return CountingReader(s3_client)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Return where a test's machine keeps datasets; the folder does not exist yet."""
+    return tmp_path / "cache"
