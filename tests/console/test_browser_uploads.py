@@ -105,6 +105,25 @@ def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Pat
         )
 
 
+def test_nothing_is_uploaded_before_the_page_knows_what_a_name_may_be(visit: Visitors, large: Path) -> None:
+    visitor = visit()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visitor.page.route("**/dags/register_dataset/details", hold)
+    page = visitor.open("datasets")
+    button = page.get_by_role("button", name="Upload and check")
+    page.get_by_label("Dataset file").set_input_files(large)
+    page.get_by_label("Name", exact=True).fill("../x")
+    expect(button).to_be_disabled()
+    for route in held:
+        route.continue_()
+    button.click()
+    expect(page.get_by_role("alert")).to_contain_text("Enter a name.")
+
+
 def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const [files, setFiles] = useState(/** @type {LocalFile[]} */ ([]));
   const [missing, setMissing] = useState("");
   const { upload, send, cancel } = useUpload();
-  const { fields } = useForm("register_dataset");
+  const { fields, problem: unread } = useForm("register_dataset");
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);
@@ -57,8 +57,9 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
       <${TaskField} fields=${fields} task=${task} set=${setTask} disabled=${busy} />
       <label class="field"><span>Note</span><input name="note" value=${note} disabled=${busy} autocomplete="off"
         placeholder="what is in it, or what has changed" maxlength="1000" onInput=${text(setNote)} /></label>
-      <button class="button primary" disabled=${busy}>Upload and check</button>
+      <button class="button primary" disabled=${busy || !fields.length}>Upload and check</button>
     </div>
+    ${unread && html`<${ProblemNote} problem=${unread} />`}
     ${missing && html`<p class="error" role="alert">${missing}</p>`}
     <${Progress} upload=${upload} cancel=${cancel} />
   </form>`;
@@ -165,7 +166,7 @@ function Progress({ upload, cancel }) {
 function problemOf(name, files, fields) {
   if (!files.length) return "Choose a .zip, an .ndjson export or a folder first.";
   const field = fields.find((each) => each.name === "name");
-  if (name && !(field && valueOf(field, name).error)) return "";
+  if (field && name && !valueOf(field, name).error) return "";
   return `Enter a name. ${field?.about ?? ""}`.trim();
 }
 
