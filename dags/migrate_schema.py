@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context
 
+from include.deployment.settings import MIGRATION_QUEUE
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
@@ -33,21 +34,21 @@ from include.schema.request import MigrationRequest
     is_paused_upon_creation=False,
 )
 def migrate_schema() -> None:
-    @typed_task()
+    @typed_task(queue=MIGRATION_QUEUE)
     def plan() -> MigrationRequest:
         """Log the SQL that would run, and return the revision that the target stands for."""
         from include.tasks.migrate_schema import plan_migration
 
         return plan_migration(get_current_context())
 
-    @typed_task()
+    @typed_task(queue=MIGRATION_QUEUE)
     def apply(request: MigrationRequest) -> str:
         """Migrate, unless this is a dry run."""
         from include.tasks.migrate_schema import apply_migration
 
         return apply_migration(request)
 
-    @typed_task()
+    @typed_task(queue=MIGRATION_QUEUE)
     def verify(target: str) -> None:
         """Log every column as it is in the database."""
         from include.tasks.migrate_schema import verify_migration

@@ -15,17 +15,21 @@ from include.errors import FinalError
 from include.training.architectures import release_url
 
 TRAINING_DB = "training_db"
+TRAINING_DB_OWNER = "training_db_owner"
 TRAINING_S3 = "training_s3"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
-"""Ids of the Airflow connections: Postgres, an S3 endpoint, and two optional ones (HTTP): the host
-application's backend, and Airflow itself with a user who may write notes on runs."""
+"""Ids of the Airflow connections: Postgres, as a role that may read and write rows and as the one that owns
+the schema; an S3 endpoint; and two optional ones (HTTP): the host application's backend, and Airflow itself
+with a user who may write notes on runs."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
 """Statements take milliseconds; one that takes longer is waiting for a lock and is retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
+MIGRATION_QUEUE = "migrate"
+"""For the tasks that need `training_db_owner`: only workers of this queue have that connection."""
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent trainings. A run

@@ -26,6 +26,7 @@ from include.stack.processes import Service
 from include.stack.state import USERNAME
 
 if TYPE_CHECKING:
+    from include.stack.connections import Connections
     from include.stack.state import Credentials
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow deployment on its PostgreSQL. connections are in Airflow's JSON format, by connection id.
+    """One Airflow deployment on its PostgreSQL.
 
     variables are environment variables for the Dags, set in every process.
     """
@@ -55,7 +56,7 @@ class Airflow:
     port: int
     database_url: str
     credentials: Credentials
-    connections: Mapping[str, Mapping[str, object]]
+    connections: Connections
     variables: Mapping[str, str]
 
     @property
@@ -140,16 +141,12 @@ class Airflow:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The complete environment of every process."""
-        foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "YOLO_")
+        """The environment that all processes share; each gets its connections besides."""
+        foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "STACK_", "YOLO_")
         inherited = {
             name: value
             for name, value in processes.base_environment().items()
             if not name.startswith(foreign) and name not in {"CHECKPOINT_BUCKET", "TRAINING_ROOT"}
-        }
-        connections = {
-            f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection)
-            for name, connection in self.connections.items()
         }
         own = {
             "AIRFLOW_HOME": str(self.home),
@@ -158,7 +155,11 @@ class Airflow:
             "NO_PROXY": f"{LOOPBACK},localhost",
             "no_proxy": f"{LOOPBACK},localhost",
         }
-        return inherited | own | connections | dict(self.variables)
+        return inherited | own | dict(self.variables)
+
+    def environment_of(self, part: str) -> dict[str, str]:
+        """Return the complete environment of the part's process."""
+        return self.environment | self.connections.environment_of(part)
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
@@ -167,7 +168,7 @@ class Airflow:
             Service(
                 name=name,
                 command=(self._program, name, *options),
-                environment=self.environment,
+                environment=self.environment_of(name),
                 directory=self.home,
                 state=self.state,
                 stop_seconds=TASK_STOP_SECONDS if name == "scheduler" else processes.STOP_SECONDS,
@@ -194,7 +195,7 @@ class Airflow:
             "core": {
                 "dags_folder": REPOSITORY / "dags",
                 "plugins_folder": REPOSITORY / "plugins",
-                "executor": "include.stack.executor.PreloadingExecutor",
+                "executor": "include.stack.executor.QueueExecutor",
                 "parallelism": OTHER_TASKS + gpu_slots(),
                 "load_examples": False,
                 "dags_are_paused_at_creation": False,

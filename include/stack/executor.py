@@ -1,16 +1,30 @@
-"""The local stack's executor: a LocalExecutor whose workers have already imported what tasks need."""
+"""The local stack's executor: a LocalExecutor whose workers stand for those of every queue.
+
+Each task gets the connections of its queue, and its worker has already imported what tasks need.
+"""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import importlib
+import json
 import logging
+import os
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.executors.local_executor import LocalExecutor
+from airflow.executors.workloads import ExecuteTask
 
+from include.stack.connections import QUEUE_CONNECTIONS
 from include.stack.gpus import count_gpus
 from include.training.environment import isolate_ultralytics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from multiprocessing import SimpleQueue
+
+    from airflow.executors.workloads import ExecutorWorkload
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +43,45 @@ TRAINER = (
 """Modules that a training run imports; deterministic algorithms load torch's compiler, even if unused."""
 
 
-class PreloadingExecutor(LocalExecutor):
-    """A LocalExecutor that imports modules before forking the workers.
+class QueueConnections:
+    """What a worker takes its tasks from: it puts the connections of a task's queue into the environment.
+
+    A LocalExecutor ignores queues. Elsewhere each queue has its own workers, with their own environment.
+    """
+
+    def __init__(
+        self, waiting: SimpleQueue[ExecutorWorkload | None], by_queue: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self._waiting = waiting
+        self._by_queue = by_queue
+
+    def get(self) -> ExecutorWorkload | None:
+        """Wait for a task and return it, with its queue's connections in the environment that it inherits.
+
+        Returns None if the worker has to end.
+        """
+        workload = self._waiting.get()
+        for variables in self._by_queue.values():
+            for name in variables:
+                os.environ.pop(name, None)
+        if isinstance(workload, ExecuteTask):
+            os.environ.update(self._by_queue.get(workload.ti.queue, {}))
+        return workload
+
+
+class QueueExecutor(LocalExecutor):
+    """A LocalExecutor that gives tasks the connections of their queue, and imports modules ahead of them.
 
     Every task runs in a fork of a worker. Imports take most of a task's startup time, and are the same for
     all tasks. On a machine with GPUs a training run imports torch itself: a process whose parent has
     initialised CUDA cannot use it, and libraries may do so on import.
     """
 
+    _by_queue: Mapping[str, Mapping[str, str]]
+
     def start(self) -> None:
         """Import the modules, then fork the workers."""
+        self._by_queue = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
         if self.is_mp_using_fork:
             isolate_ultralytics()
             for module in TASKS if count_gpus() else (*TASKS, *TRAINER):
@@ -46,6 +89,15 @@ class PreloadingExecutor(LocalExecutor):
             # Without this, a process collects garbage among all imported objects several times when it ends.
             atexit.register(gc.freeze)
         super().start()
+
+    def _spawn_worker(self) -> None:
+        shared = self.activity_queue
+        # It takes nothing from it but its tasks.
+        self.activity_queue = cast("Any", QueueConnections(shared, self._by_queue))
+        try:
+            super()._spawn_worker()  # type: ignore[no-untyped-call]
+        finally:
+            self.activity_queue = shared
 
 
 def preload(module: str) -> None:

@@ -19,6 +19,7 @@ from include.deployment.settings import DEFAULT_BUCKET, GPU_POOL
 from include.stack import ports, processes
 from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
+from include.stack.connections import assign_connections
 from include.stack.errors import StackError
 from include.stack.gpus import count_gpus, gpu_slots
 from include.stack.ports import LOOPBACK
@@ -94,28 +95,7 @@ class Stack:
             port=self.ports.airflow,
             database_url=database.replace("postgresql://", "postgresql+psycopg2://", 1),
             credentials=secret,
-            connections={
-                "training_db": {
-                    "conn_type": "postgres",
-                    "host": LOOPBACK,
-                    "port": self.ports.postgres,
-                    "login": "training",
-                    "password": secret.training_db_password,
-                    "schema": "training",
-                },
-                "training_s3": {
-                    "conn_type": "aws",
-                    "login": secret.s3_access_key,
-                    "password": secret.s3_secret_key,
-                    "extra": {"endpoint_url": self.s3.endpoint_url, "region_name": self.s3.region},
-                },
-                "training_airflow": {
-                    "conn_type": "http",
-                    "host": f"http://{LOOPBACK}:{self.ports.airflow}",
-                    "login": USERNAME,
-                    "password": secret.airflow_password,
-                },
-            },
+            connections=assign_connections(self),
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "CPU_WORKER": "false" if count_gpus() else "true",
@@ -155,11 +135,6 @@ class Stack:
     @property
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need."""
-        connections = {
-            name: value
-            for name, value in self.airflow.environment.items()
-            if name.startswith("AIRFLOW_CONN_")
-        }
         return {
             "TRAINING_DB_URL": self.training_db_url,
             "S3_ENDPOINT_URL": self.s3.endpoint_url,
@@ -174,7 +149,7 @@ class Stack:
             "AIRFLOW_PASSWORD": self.password,
             "AIRFLOW_HOME": str(self.airflow.home),
             **self.airflow.variables,
-            **connections,
+            **self.airflow.connections.of_every_task(),
         }
 
     def export_lines(self) -> list[str]:

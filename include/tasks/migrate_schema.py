@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
-from include.deployment.settings import TRAINING_DB
+from include.deployment.settings import TRAINING_DB, TRAINING_DB_OWNER
 from include.orchestration.failures import no_retry
 from include.schema import migrations
 from include.schema.request import MigrationRequest
@@ -51,4 +51,15 @@ def verify_migration(target: str) -> None:
 def _engine() -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    return engine_over(PostgresHook(postgres_conn_id=TRAINING_DB).get_conn)
+    return engine_over(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
+
+
+def _find_owner() -> str:
+    """Return the id of the connection that migrates: the owner's, or else the one of all tasks."""
+    from airflow.sdk import BaseHook
+
+    try:
+        BaseHook.get_connection(TRAINING_DB_OWNER)
+    except AirflowNotFoundException:
+        return TRAINING_DB
+    return TRAINING_DB_OWNER

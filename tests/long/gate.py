@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -149,11 +149,14 @@ class GatedStack(Stack):
     @property
     def airflow(self) -> Airflow:
         """Airflow, configured to use the gate."""
-        direct = super().airflow
         assert self.gate is not None
-        s3 = direct.connections["training_s3"]
+        direct = super().airflow
         extra = {"endpoint_url": self.gate.endpoint_url, "region_name": self.s3.region}
-        connections = {**direct.connections, "training_s3": {**s3, "extra": extra}}
-        return Airflow(
-            direct.state, direct.port, direct.database_url, direct.credentials, connections, direct.variables
-        )
+        parts = {
+            part: {
+                name: {**found, "extra": extra} if found["conn_type"] == "aws" else found
+                for name, found in connections.items()
+            }
+            for part, connections in direct.connections.parts.items()
+        }
+        return replace(direct, connections=replace(direct.connections, parts=parts))

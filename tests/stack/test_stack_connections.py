@@ -1,0 +1,71 @@
+"""Who gets which connection in the local stack."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import SimpleQueue
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+from airflow.executors.workloads import ExecuteTask, ExecutorWorkload
+from airflow.executors.workloads.base import BundleInfo
+from airflow.executors.workloads.task import TaskInstanceDTO
+
+from include.stack.airflow import PARTS
+from include.stack.executor import QueueConnections
+from include.stack.local import Stack
+
+OWNER = "AIRFLOW_CONN_TRAINING_DB_OWNER"
+
+
+def _task(queue: str) -> ExecuteTask:
+    instance = TaskInstanceDTO(
+        id=uuid4(),
+        dag_version_id=uuid4(),
+        dag_id="dag",
+        task_id="task",
+        run_id="run",
+        try_number=1,
+        queue=queue,
+        pool_slots=1,
+        priority_weight=1,
+    )
+    return ExecuteTask(
+        ti=instance, dag_rel_path=Path("dag.py"), token="", log_path=None, bundle_info=BundleInfo(name="dags")
+    )
+
+
+def test_a_worker_gives_a_task_the_connections_of_its_queue_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", "everybody's")
+    waiting: SimpleQueue[ExecutorWorkload | None] = SimpleQueue()
+    by_queue = {"migrate": {OWNER: "the owner's"}, "maintenance": {"OTHER": "x"}}
+    connections = QueueConnections(waiting, by_queue)
+    got = []
+    for queue in ("default", "migrate", "maintenance", "migrate", "gpu"):
+        waiting.put(_task(queue))
+        assert connections.get()
+        assert os.environ["AIRFLOW_CONN_TRAINING_DB"] == "everybody's"
+        got.append((os.environ.get(OWNER), os.environ.get("OTHER")))
+    waiting.put(None)
+    assert connections.get() is None
+    owner = ("the owner's", None)
+    assert got == [(None, None), owner, (None, "x"), owner, (None, None)]
+    assert OWNER not in os.environ
+
+
+def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(
+    airflow_stack: Stack,
+) -> None:
+    assert set(airflow_stack.airflow.connections.parts) == set(PARTS)
+    holders = set()
+    for name in PARTS:
+        pid = int((airflow_stack.state.path / "pids" / f"{name}.pid").read_text().split()[0])
+        environment = psutil.Process(pid).environ()
+        assert OWNER not in environment, name
+        if any(OWNER in value for value in environment.values()):
+            holders.add(name)
+    assert holders == {"scheduler"}
