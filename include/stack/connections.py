@@ -83,7 +83,8 @@ def assign_connections(stack: Stack) -> Connections:
             "api-server": {TRAINING_DB: training_db, TRAINING_S3: training_s3},
             # It records the failure of runs whose process was killed.
             "dag-processor": {TRAINING_DB: training_db},
-            "triggerer": {},
+            # Its triggers look at the rows of jobs that other runs wait for.
+            "triggerer": {TRAINING_DB: training_db},
             "scheduler": {
                 TRAINING_DB: training_db,
                 TRAINING_S3: training_s3,
