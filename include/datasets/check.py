@@ -120,7 +120,7 @@ def inspect_dataset(
             known,
             rules.model_dump(mode="json"),
             str(manifest) if manifest else None,
-            str(opened.known_images) if place.fetched else None,
+            str(opened.known_files) if place.fetched else None,
             source=source,
         )
         if samples:

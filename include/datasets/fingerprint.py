@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from include.datasets.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.storage import StoredObject
@@ -79,9 +79,9 @@ def stat_digest(layout: Layout) -> str:
     return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
 
 
-def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Progress) -> str:
+def _files_digest(layout: Layout, of_file: Callable[[str], str], progress: Progress) -> str:
     def describe(sample: Sample) -> tuple[str, str, str | None]:
-        label = of_file(sample.label) if sample.label and sample.label.is_file() else None
+        label = of_file(sample.label) if sample.label and os.path.isfile(sample.label) else None  # noqa: PTH113
         described = sample.name, of_file(sample.image), label
         progress.advance()
         return described
@@ -94,17 +94,17 @@ def _files_digest(layout: Layout, of_file: Callable[[Path], str], progress: Prog
     return digest.fingerprint()
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: str) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
-def _stat(path: Path) -> str:
+def _stat(path: str) -> str:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return "unreadable"  # the check of the images reports it with its name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from PIL import Image
 
 from include.datasets.errors import DatasetChanged, DatasetError
-from tests.support.dataset_steps import check_dataset, describe, materialize, snapshot
+from include.datasets.s3 import S3ObjectReader
+from tests.support.dataset_steps import check_dataset, describe, materialize, snapshot, upload_files
 from tests.support.tiny_datasets import MAPS, TASKS, build
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 @pytest.fixture
@@ -69,6 +74,27 @@ def test_a_jpeg_with_something_appended_is_fine_and_stays_as_it_is(folder: Path,
     assert not (view / "images" / "train" / "photo.jpg").is_symlink()
     assert snapshot(folder) == before
     materialize(reference, cache, None)
+
+
+def test_what_ultralytics_rewrites_in_a_view_stays_as_it_was_fetched(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client
+) -> None:
+    """A view has further links to the same files, and all versions of a dataset share them."""
+    from ultralytics.data.dataset import YOLODataset
+
+    build("detect", folder)
+    photo = folder / "images" / "train" / "photo.jpg"
+    Image.new("RGB", (64, 64)).save(photo)
+    photo.write_bytes(photo.read_bytes() + b"SEFT: appended by a telephone")
+    upload_files(s3_client, bucket, folder, "set/")
+    reader = S3ObjectReader(s3_client)
+    reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    view = materialize(reference, cache, reader).data.parent / "images" / "train"
+    fetched = cache / reference.fingerprint / "content" / "images" / "train" / "photo.jpg"
+    assert (view / "photo.jpg").samefile(fetched)
+    YOLODataset(img_path=str(view), data={"names": {0: "box", 1: "arrow"}}, imgsz=64)
+    assert not (view / "photo.jpg").samefile(fetched)
+    assert fetched.read_bytes() == photo.read_bytes()
 
 
 def test_the_same_files_elsewhere_are_the_same_content(folder: Path, cache: Path, tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
 def test_every_scene_shows_what_its_labels_say(scenes: Layout) -> None:
     for sample in [sample for split in scenes.splits.values() for sample in split]:
         assert sample.label is not None
-        checked = check_labels(sample.label, LabelRules("detect", 10))
+        checked = check_labels(Path(sample.label), LabelRules("detect", 10))
         assert (checked.problems, checked.objects in range(1, 5)) == ([], True)
         with Image.open(sample.image) as image:
             assert (image.size, image.mode) == ((64, 64), "L")
             pixels = image.load()
             assert pixels is not None
-            for line in sample.label.read_text().splitlines():
+            for line in Path(sample.label).read_text().splitlines():
                 _, x, y, width, height = (float(number) for number in line.split())
                 left, top = round((x - width / 2) * 64), round((y - height / 2) * 64)
                 ink = [

@@ -4,7 +4,7 @@
     {cache}/{fingerprint}/content/    the files of a dataset under their names: links to the above
     {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
     {cache}/locks/{fingerprint}       locked by everyone who uses the dataset, modified when it was last used
-    {cache}/images.sqlite3            the images that passed a check, see known_images.py
+    {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
 A dataset is locked while it is checked, fetched or trained on, and nobody else may remove it meanwhile. The
 kernel drops the lock of a process that dies, and keeps it for child processes that live on.
@@ -46,9 +46,9 @@ class DatasetCache:
         return FileStore(self.folder / "files")
 
     @property
-    def known_images(self) -> Path:
-        """The file of the images that passed a check."""
-        return self.folder / "images.sqlite3"
+    def known_files(self) -> Path:
+        """The memory of the files that passed a check."""
+        return self.folder / "checked.sqlite3"
 
     @property
     def locks(self) -> Path:

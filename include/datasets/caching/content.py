@@ -185,9 +185,12 @@ class _Fetch:
         """
         store, missing, size, needed = self.cache.files, 0, 0, 0
         progress = Progress(f"Linking {self.uri}", self.listing.count, "files")
+        folders: set[str] = set()
         for name, stored in objects:
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path, folder = target / name, name.rpartition("/")[0]
+            if folder not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(folder)
             if not store.link(object_key(stored), stored.size, path):
                 missing, size = missing + 1, size + stored.size
                 needed += round_to_blocks(stored.size)

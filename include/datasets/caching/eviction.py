@@ -70,7 +70,7 @@ def measure(cache: DatasetCache) -> int:
     """Return the size of the cache on the disk, in bytes."""
     total = 0
     with suppress(FileNotFoundError):
-        total += disk_blocks(cache.known_images.stat())
+        total += disk_blocks(cache.known_files.stat())
     for entry in cache.files.files():
         with suppress(FileNotFoundError):
             total += disk_blocks(entry.stat(follow_symlinks=False))

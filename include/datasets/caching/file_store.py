@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
+NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
 """EMLINK: ext4 allows 65,000 links to a file, and so many images may have an empty label file. EPERM, EACCES:
 the kernel refuses links to other accounts' files, which a group may share."""
 
@@ -78,7 +78,7 @@ class FileStore:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             return self._copy(stored, key, target)
         return True
@@ -96,7 +96,7 @@ class FileStore:
                 else:
                     _replace_by_link(file, stored)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
 
     def files(self) -> Iterator[os.DirEntry[str]]:

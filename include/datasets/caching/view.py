@@ -9,11 +9,13 @@ folder and the fetched content are never touched.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
@@ -32,22 +34,18 @@ def fill_fetched_view(place: dict[str, Any], task: str, split: Split, partial: s
 def fill_view(layout: Layout, partial: Path, final: Path) -> None:
     """Write the view into `partial`, a folder that will be renamed to `final`."""
     progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
-    if layout.task == "classify":
-        for split, samples in layout.splits.items():
-            for sample in samples:
-                _link(partial / split / sample.name, sample.image, final.parent)
-                progress.advance()
-        return
+    links = _Links(final.parent)
+    folder = partial if layout.task == "classify" else partial / "images"
     for split, samples in layout.splits.items():
         for sample in samples:
-            image = partial / "images" / split / sample.name
-            _link(image, sample.image, final.parent)
-            if sample.label and sample.label.is_file():
+            image = f"{folder}{os.sep}{split}{os.sep}{sample.name}"
+            links.add(image, sample.image)
+            if sample.label:
                 # Where Ultralytics will look for it, which also depends on folder names within the split.
-                label = label_path(image, partial, layout.labels.in_view, sample.suffix)
-                _link(label, sample.label, final.parent)
+                links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
             progress.advance()
-    _write_description(layout, partial, final)
+    if layout.task != "classify":
+        _write_description(layout, partial, final)
 
 
 def data_argument(view: Path, task: str) -> Path:
@@ -55,12 +53,35 @@ def data_argument(view: Path, task: str) -> Path:
     return view if task == "classify" else view / "data.yaml"
 
 
-def _link(link: Path, target: Path, home: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink():  # images that differ only in their suffix share a label file
-        return
-    # A link of less than 60 characters takes no block of the disk: 400 MB for 100,000 images.
-    link.symlink_to(os.path.relpath(target, link.parent) if target.is_relative_to(home) else target)
+class _Links:
+    """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
+
+    A fetched file gets another hard link, which takes no room on the disk: an inode for each of a million
+    links does. Ultralytics never writes into an image or its labels, but swaps a new file in. A user's file
+    gets a symbolic link, because a hard link would change its ctime.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = f"{home}{os.sep}"
+        self._folders: set[str] = set()
+
+    def add(self, link: str, target: str) -> None:
+        """Create a link, unless the target does not exist: an image without labels."""
+        folder = link.rpartition(os.sep)[0]
+        if folder not in self._folders:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+        with suppress(FileExistsError, FileNotFoundError):  # images that differ in their suffix share labels
+            if not target.startswith(self._home):
+                if os.path.isfile(target):  # noqa: PTH113
+                    os.symlink(target, link)  # noqa: PTH211
+                return
+            try:
+                os.link(target, link, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                os.symlink(os.path.relpath(target, folder), link)  # noqa: PTH211
 
 
 def _write_description(layout: Layout, partial: Path, final: Path) -> None:

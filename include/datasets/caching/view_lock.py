@@ -69,10 +69,11 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
     """Record this process as the user of the view, and remove what a killed one left half-written.
 
     Ultralytics does not always notice a truncated decoded image. It does notice a truncated label cache.
+    A file with another link is a depth map of the dataset.
     """
     if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):
-            if not image.is_symlink() and not is_whole(image):  # a link leads to a depth map
+            if image.lstat().st_nlink == 1 and not image.is_symlink() and not is_whole(image):
                 log.info("Removing %s, which an interrupted training run did not finish writing.", image)
                 image.unlink()
     os.ftruncate(descriptor, 0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
-from include.datasets.checking.images import ImageRules, UnusableImage, read_image
+from include.datasets.checking.images import ImageRules, UnusableImage
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
 from include.datasets.checking.maps import EMPTY_MAP, check_map, map_rules
@@ -17,10 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from include.datasets.checking.depths import DepthRules
-    from include.datasets.checking.images import ImageFacts, ImageReader
+    from include.datasets.checking.images import ImageFacts
+    from include.datasets.checking.known_files import KnownFiles
     from include.datasets.checking.masks import MaskRules
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import CheckRules
+
+
+EMPTY_FILE = ("it is empty", "empty-labels")
+"""Message and kind of the warning about a label file without a label."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +69,28 @@ class CheckedSample:
     """Number of warnings by kind that are not among the findings."""
 
 
-def check_sample(
-    sample: Sample, layout: Layout, rules: SampleRules, read: ImageReader = read_image
-) -> CheckedSample:
-    """Check an image, which `read` opens, and its labels."""
+def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: KnownFiles) -> CheckedSample:
+    """Check an image and its labels."""
     findings, image = [], None
-    file = layout.relative_name(sample.image)
     try:
-        image = read(sample.image, sample.name, rules.images)
+        image = known.read_image(Path(sample.image), sample.name, rules.images)
     except UnusableImage as problem:
-        findings.append(Finding(file, None, str(problem), problem.kind))
+        findings.append(Finding(layout.relative_name(sample.image), None, str(problem), problem.kind))
     if sample.label is None:
         folder = sample.name.partition("/")[0]
         classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
         return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
-    name = layout.relative_name(sample.label)
+    path, name = Path(sample.label), layout.relative_name(sample.label)
     size = (image.width, image.height) if image else None
-    if not sample.label.is_file():
-        missing = Finding(file, None, "it has no label file", "missing-labels")
-        if rules.maps is not None:
-            missing = Finding(file, None, f"it has no {name}", "label-map")
-        findings.append(missing)
+    if not path.is_file():
+        what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
+        findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
         return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
     if rules.maps is None:
-        labels, empty = check_labels(sample.label, rules.labels, size), ("it is empty", "empty-labels")
+        check, empty = partial(check_labels, path, rules.labels, size), EMPTY_FILE
     else:
-        labels, empty = check_map(sample.label, sample.suffix, rules.maps, size), EMPTY_MAP
+        check, empty = partial(check_map, path, sample.suffix, rules.maps, size), EMPTY_MAP
+    labels = known.read_labels(path, f"{sample.suffix} {rules.maps or rules.labels} {size}", check)
     if not labels.problems and labels.empty and image:
         findings.append(Finding(name, None, *empty))
     findings += [Finding(name, found.line, found.message, found.kind) for found in labels.problems]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from contextlib import suppress
 from itertools import chain
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.findings import total
-from include.datasets.checking.known_images import known_images
+from include.datasets.checking.known_files import known_files
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import stat_digest
@@ -38,8 +39,8 @@ def examine(
     """Check the dataset at `place`. Raises DatasetError.
 
     fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
-    usual ones; manifest is the path of the manifest to write; known is the file of images that need not be
-    read, see known_images.py. Returns the fields of its DatasetReference as `reference`, and the warnings by
+    usual ones; manifest is the path of the manifest to write; known is the memory of files that need not be
+    read, see known_files.py. Returns the fields of its DatasetReference as `reference`, and the warnings by
     kind as `warnings`.
     """
     source = place["source"]
@@ -53,8 +54,8 @@ def examine(
             )
     # Taken before the files are read: a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
-    with known_images(Path(known) if known else None) as images:
-        found = validate(layout, source, given, Path(manifest) if manifest else None, images.read)
+    with known_files(Path(known) if known else None) as files:
+        found = validate(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,
         "train_images": len(layout.splits["train"]),
@@ -76,7 +77,7 @@ def _size(layout: Layout) -> int:
     for sample in chain.from_iterable(layout.splits.values()):
         for path in filter(None, (sample.image, sample.label)):
             with suppress(FileNotFoundError, NotADirectoryError):  # an image without labels
-                found = path.stat()
+                found = os.stat(path)  # noqa: PTH116  a million of them
                 numbers.append(found.st_ino)
                 sizes.append(found.st_size)
     _, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)

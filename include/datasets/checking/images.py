@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,10 +66,6 @@ class ImageRules:
     """Number of channels that the data YAML asks for."""
     classify: bool = False
     """Whether they are read for classify, which has a reader of its own."""
-
-
-ImageReader = Callable[["Path", str, ImageRules], ImageFacts]
-"""A function like `read_image`."""
 
 
 class _Room:

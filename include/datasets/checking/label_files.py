@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class LabelFiles:
     are_images: bool = False
     """Whether labels are images themselves (or replace one), so that they must not lie among the images."""
 
-    def candidates(self, image: Path, below: Path | None = None) -> list[Path]:
+    def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
 
         Only the part of the path under `below` is changed, so that the location of the cache does not matter.
@@ -60,13 +63,13 @@ def mask_files(folder: str) -> LabelFiles:
 
 
 def label_path(
-    image: Path, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
-) -> Path:
+    image: str, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
+) -> str:
     """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
 
     Only the part of the path under `below` is changed.
     """
-    base = below or Path("/")
-    inner = f"{os.sep}{image.relative_to(base)}"
+    base = str(below or "").rstrip(os.sep)
+    inner = image.removeprefix(base)
     swapped = f"{os.sep}{folder}{os.sep}".join(inner.rsplit(f"{os.sep}images{os.sep}", 1))
-    return base / f"{swapped.rsplit('.', 1)[0]}{suffix}".lstrip(os.sep)
+    return f"{base}{swapped.rsplit('.', 1)[0]}{suffix}"

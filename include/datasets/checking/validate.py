@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.checking.checked_sample import SampleRules, check_sample
 from include.datasets.checking.duplicates import Digests, find_duplicate_images
 from include.datasets.checking.findings import Collection, Finding, is_error
-from include.datasets.checking.images import read_image
+from include.datasets.checking.known_files import KnownFiles
 from include.datasets.checking.manifest import write_manifest
 from include.datasets.checking.split_summary import SplitSummary
 from include.datasets.checking.tally import Tally
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.checked_sample import CheckedSample
     from include.datasets.checking.findings import FoundKind
-    from include.datasets.checking.images import ImageFacts, ImageReader
+    from include.datasets.checking.images import ImageFacts
     from include.datasets.class_table import ClassCount
     from include.datasets.layouts.samples import Layout, Sample
 
@@ -50,14 +50,14 @@ def validate(
     source: str,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
-    read: ImageReader = read_image,
+    known: KnownFiles | None = None,
 ) -> Validated:
-    """Open every image, with `read`, and every label file.
+    """Read every image and every label file, but for those that are known.
 
     Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
     which lists the problems by kind, file and line.
     """
-    check = _Check(layout, source, rules, read)
+    check = _Check(layout, source, rules, known or KnownFiles())
     for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
         check.add(finding)
     content = ContentDigest(layout)
@@ -78,8 +78,8 @@ def validate(
 class _Check:
     """One pass through a dataset, with what it has found so far."""
 
-    def __init__(self, layout: Layout, source: str, rules: CheckRules, read: ImageReader) -> None:
-        self._layout, self._source, self._rules, self._read = layout, source, rules, read
+    def __init__(self, layout: Layout, source: str, rules: CheckRules, known: KnownFiles) -> None:
+        self._layout, self._source, self._rules, self._known = layout, source, rules, known
         self._samples = SampleRules.of(layout, rules)
         # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
         self._errors: dict[Finding, None] = {}
@@ -118,7 +118,7 @@ class _Check:
             self.add(finding)
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
-        checked = check_sample(sample, self._layout, self._samples, self._read)
+        checked = check_sample(sample, self._layout, self._samples, self._known)
         self._progress.advance()
         return checked
 

@@ -71,7 +71,7 @@ def convert_coco(
 
 def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> CocoFile | None:
     try:
-        path = boundary.resolve_file(tree.folder / name)
+        path = Path(boundary.resolve_file(str(tree.folder / name)))
     except (LeadsOutside, OSError) as problem:
         problems.add(f"the file is refused: {problem}", name)
         return None

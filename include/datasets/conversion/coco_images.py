@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
@@ -12,7 +13,6 @@ from include.refusals import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from include.datasets.conversion.coco_file import CocoFile, Image
     from include.datasets.conversion.coco_search import Tree
@@ -116,7 +116,7 @@ class Placement:
             )
             return None
         try:
-            real = self.boundary.resolve_file(self.tree.folder / path)
+            real = Path(self.boundary.resolve_file(str(self.tree.folder / path)))
         except (LeadsOutside, OSError) as problem:
             self.problems.add(f"the image is refused: {problem}", place)
             return None

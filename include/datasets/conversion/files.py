@@ -72,7 +72,7 @@ class ConvertedFiles:
 
     def label(self, image: str) -> Path:
         """Return where the label file of an image is; creates its folder."""
-        path = label_path(self.dataset / image, self.dataset)
+        path = Path(label_path(str(self.dataset / image), self.dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -78,7 +78,7 @@ def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
 def _draw(sample: Sample, layout: Layout) -> Picture | None:
     import cv2
 
-    picture = cv2.imread(str(sample.image), cv2.IMREAD_COLOR)
+    picture = cv2.imread(sample.image, cv2.IMREAD_COLOR)
     if picture is None:
         return None
     height, width = picture.shape[:2]
@@ -88,15 +88,16 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     if layout.task == "classify":
         return _write(picture, sample.name.partition("/")[0], (4, 4), (40, 40, 40))
-    if sample.label is None or not sample.label.is_file():
+    label = Path(sample.label or "")
+    if not label.is_file():
         return picture
     keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
     with suppress(ValueError, OSError):  # a label that cannot be read: the check says so
         if layout.task == "depth":
-            return draw_depths(picture, sample.label, sample.suffix)
+            return draw_depths(picture, label, sample.suffix)
         if layout.labels.are_images:
-            return draw_mask(picture, sample.label, layout.extras.get("label_mapping", {}))
-        for shape in read_shapes(sample.label, layout.task, (keypoints[0], keypoints[1])):
+            return draw_mask(picture, label, layout.extras.get("label_mapping", {}))
+        for shape in read_shapes(label, layout.task, (keypoints[0], keypoints[1])):
             picture = _draw_shape(picture, shape, layout)
     return picture
 

@@ -67,22 +67,22 @@ class Boundary:
             raise DatasetError(f"Dataset {self.source!r}: {what} {_LEADS_OUTSIDE}")
         return real
 
-    def resolve_file(self, path: Path) -> Path:
+    def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
         Raises LeadsOutside, also for devices and pipes; FileNotFoundError.
         """
-        folder, _, name = str(path).rpartition(os.sep)
+        folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)
         if not inside:  # do not even check whether the file exists
             raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
-        real = path if parent == folder else Path(parent, name)
+        real = path if parent == folder else f"{parent}{os.sep}{name}"
         status = os.lstat(real)
         if stat.S_ISLNK(status.st_mode):
-            real = resolve(real)
-            if not self.contains(real):
+            target = resolve(Path(real))
+            if not self.contains(target):
                 raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
-            status = real.stat()
+            real, status = str(target), target.stat()
         if not stat.S_ISREG(status.st_mode):
             raise LeadsOutside("it is not a regular file; replace it with one")
         return real

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def _find_images(split: Path, boundary: Boundary) -> Iterator[NamedImage]:
     boundary.require_walkable(split)
     for name in _list_visible_folders(split):
         for image in images_below(split / name, boundary):
-            yield split / name / image, None, f"{name}/{image}"
+            yield f"{split}{os.sep}{name}{os.sep}{image}", None, f"{name}/{image}"
 
 
 def _limit_count(limit: int, images: Iterator[NamedImage], source: str) -> Iterator[NamedImage]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NamedImage = tuple[Path, None, str]
+NamedImage = tuple[str, None, str]
 """An image, its labels, of which classify has none, and its name within the split: the class comes first."""
 
 _TRAINED = 0.8

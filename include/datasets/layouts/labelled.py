@@ -102,7 +102,7 @@ class _Reader:
             )
         return resolve_samples(self._with_labels(images), self.boundary)
 
-    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[Path, Path, str]]:
+    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add the path of its labels to each image.
 
         A list may name an image several times, to show it more often. Each repeat becomes a separate file.
@@ -117,18 +117,18 @@ class _Reader:
                     f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
                     "the limit; list each fewer times, or train for more epochs"
                 )
-            image = base / path
-            own = self.fetched and image.is_relative_to(self.boundary.folder)
+            image = f"{base}{os.sep}{path}"
+            own = self.fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
             possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])
             yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
 
-    def _require_apart(self, image: Path, name: str, label: Path) -> None:
+    def _require_apart(self, image: str, name: str, label: str) -> None:
         """Raise DatasetError if the labels, which are images as well, would count as images to train on."""
-        folder, kept = self.description.labels.folder, self.boundary.relative_name(image)
+        folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
-        if label.parent == image.parent:
+        if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
             raise DatasetError(
                 f"{start} is not below a folder named images, so its labels would lie next to it and "
                 f"count as images; move the images into images/, and their labels into {folder}/"
@@ -139,7 +139,7 @@ class _Reader:
                 f"split, too; let the split be that folder, and the labels be in {folder}/ beside it"
             )
 
-    def _find_first(self, possible: Sequence[Path]) -> Path:
+    def _find_first(self, possible: Sequence[str]) -> str:
         """Return the first of these files that exists, or else the first."""
         for path in possible:
             try:
@@ -200,18 +200,18 @@ class _Reader:
                 break
             # To Ultralytics, `./` is relative to the list, and other paths to its working directory: here,
             # the root.
-            image = Path(os.path.normpath((file.parent if text.startswith("./") else self.root) / text))
+            image = os.path.normpath((file.parent if text.startswith("./") else self.root) / text)
             if problem := self._problem(image, text):
                 findings.append(Finding(file.name, number, problem, "list"))
             else:
-                images.append(str(image))
+                images.append(image)
         if findings:
             raise DatasetError.from_findings(self.boundary.source, findings)
         folders = {os.path.dirname(image) for image in images}  # noqa: PTH120 - a million of them
         common = Path(os.path.commonpath(folders)) if folders else Path()
         return ((common, str(Path(image).relative_to(common))) for image in images)
 
-    def _problem(self, image: Path, text: str) -> str | None:
+    def _problem(self, image: str, text: str) -> str | None:
         if not is_image(text):
             return "the line is not the name of an image"
         try:

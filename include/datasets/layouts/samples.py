@@ -39,7 +39,7 @@ class Sample:
     """One image of a split.
 
     There are millions of them, so they hold short texts: samples share those of their folders, and a path is
-    only created where it is used.
+    only created where it is used. It is a text, too: a `Path` takes longer to create than a file to link.
     """
 
     image_folder: str
@@ -53,22 +53,22 @@ class Sample:
     """That of the label file's name before its links were resolved."""
 
     @classmethod
-    def of(cls, image: Path, label: Path | None, name: str, suffix: str = "") -> Sample:
+    def of(cls, image: str, label: str | None, name: str, suffix: str = "") -> Sample:
         """Create a sample from the resolved paths of its files."""
-        folder, _, file = str(image).rpartition(os.sep)
-        labels, _, label_file = str(label).rpartition(os.sep) if label else (None, "", "")
+        folder, _, file = image.rpartition(os.sep)
+        labels, _, label_file = label.rpartition(os.sep) if label else (None, "", "")
         shared = labels and sys.intern(labels)
         return cls(sys.intern(folder), file, shared, label_file, name, sys.intern(suffix))
 
     @property
-    def image(self) -> Path:
-        """The file, with all links resolved."""
-        return Path(self.image_folder, self.image_file)
+    def image(self) -> str:
+        """The path of the file, with all links resolved."""
+        return f"{self.image_folder}{os.sep}{self.image_file}"
 
     @property
-    def label(self) -> Path | None:
-        """The label file, with all links resolved, which need not exist; None for classify."""
-        return None if self.label_folder is None else Path(self.label_folder, self.label_file)
+    def label(self) -> str | None:
+        """The path of the label file, with all links resolved, which need not exist; None for classify."""
+        return None if self.label_folder is None else f"{self.label_folder}{os.sep}{self.label_file}"
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Layout:
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
-    def relative_name(self, path: Path) -> str:
+    def relative_name(self, path: str) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return path.removeprefix(f"{self.root}{os.sep}")
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     that leads out of the dataset.
     """
     boundary.require_walkable(folder)
+    start = len(f"{folder}{os.sep}")
     depth = str(folder).count(os.sep)
     walk = _Walk(boundary)
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
@@ -157,7 +158,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
             if name.startswith("."):
                 continue
             if is_image(name):
-                yield str(Path(parent, name).relative_to(folder))
+                yield f"{parent}{os.sep}{name}"[start:]
             elif (suffix := name.rpartition(".")[2].lower()) in _UNREAD_SUFFIXES:
                 boundary.unread_images[boundary.relative_name(folder), suffix] += 1
 
@@ -188,22 +189,22 @@ class _Walk:
         return True
 
 
-def resolve_samples(named: Iterable[tuple[Path, Path | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
+def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
     """Resolve all links of images and labels, given as (image, label, name). Raises DatasetError."""
     findings: dict[Finding, None] = {}
 
-    def resolve_one(path: Path) -> Path:
+    def resolve_one(path: str) -> str:
         try:
             return boundary.resolve_file(path)
         except (FileNotFoundError, NotADirectoryError):
             return path  # the check reports missing files
         except LeadsOutside as problem:
-            findings[Finding(boundary.relative_name(path), None, str(problem), "links")] = None
+            findings[Finding(boundary.relative_name(Path(path)), None, str(problem), "links")] = None
             return path
 
     samples = []
     for image, label, name in named:
-        suffix = label.suffix if label else ""
+        suffix = os.path.splitext(label)[1] if label else ""  # noqa: PTH122  a million of them
         samples.append(Sample.of(resolve_one(image), label and resolve_one(label), name, suffix))
         if len(findings) >= FINDINGS:
             break

@@ -1,19 +1,22 @@
-"""Images that passed a check are not decoded again, while they are the same and are read the same way."""
+"""Files that passed a check are not read again, while they are the same and are read the same way."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
-from dataclasses import fields
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from include.datasets.checking import known_images as memory
+from include.datasets.checking import known_files as memory
 from include.datasets.checking.images import ImageFacts, ImageRules, UnusableImage
 from include.datasets.checking.images import read_image as read_really
-from include.datasets.checking.known_images import known_images
+from include.datasets.checking.known_files import known_files
+from include.datasets.checking.label_lines import CheckedLabels, LabelRules
+from include.datasets.checking.labels import check_labels
 
 ROOT = Path(__file__).parents[2]
 COLOUR = ImageRules()
@@ -23,7 +26,7 @@ class Machine:
     """Images, and how often one of them was really read."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.file, self.image = folder / "images.sqlite3", folder / "0.png"
+        self.file, self.image = folder / "checked.sqlite3", folder / "0.png"
         self.reads = 0
         Image.new("RGB", (40, 30), "red").save(self.image)
 
@@ -34,8 +37,8 @@ class Machine:
         monkeypatch.setattr(memory, "read_image", count)
 
     def read(self, name: str = "a/0.png", rules: ImageRules = COLOUR) -> ImageFacts:
-        with known_images(self.file) as images:
-            return images.read(self.image, name, rules)
+        with known_files(self.file) as files:
+            return files.read_image(self.image, name, rules)
 
 
 @pytest.fixture
@@ -56,8 +59,38 @@ def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_
     assert machine.reads == 4
 
 
-def test_all_that_is_known_of_an_image_is_remembered() -> None:
-    assert [field.name for field in fields(ImageFacts)] == ["sha256", "width", "height"]
+def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp_path: Path) -> None:
+    """What is remembered of them is all that was found, warnings included."""
+    file = tmp_path / "0.txt"
+    file.write_text("0 0.5 0.5 0.001 0.001\n1 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
+    reads: list[str] = []
+
+    def read(how: str) -> CheckedLabels:
+        def check() -> CheckedLabels:
+            reads.append(how)
+            return check_labels(file, LabelRules("detect", 2), (40, 30))
+
+        with known_files(machine.file) as files:
+            return files.read_labels(file, how, check)
+
+    found = [read("one way"), read("one way"), read("another")]
+    assert found[0] == found[1] == found[2]
+    assert {problem.kind for problem in found[1].warnings} == {"tiny-boxes", "duplicate-rows"}
+    assert found[1].classes == {0: 1, 1: 1}
+    assert reads == ["one way", "another"]
+    file.write_text("7 0.5 0.5 0.5 0.5\n")
+    assert read("one way").problems
+    assert read("one way").problems
+    assert reads == ["one way", "another", "one way", "one way"], "an error is found anew each time"
+
+
+def test_what_an_older_version_wrote_is_read_again(machine: Machine) -> None:
+    machine.read()
+    with closing(sqlite3.connect(machine.file)) as database, database:
+        database.execute("UPDATE files SET found = '{}'")
+    machine.read()
+    machine.read()
+    assert machine.reads == 2
 
 
 @pytest.mark.parametrize("change", ["replaced", "changed in place"])
@@ -97,7 +130,7 @@ def test_a_damaged_file_costs_only_time(content: bytes, machine: Machine) -> Non
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_time(machine: Machine) -> None:
-    machine.file = machine.file.parent / "missing" / "images.sqlite3"
+    machine.file = machine.file.parent / "missing" / "checked.sqlite3"
     assert machine.read() == machine.read()
 
 
@@ -112,16 +145,16 @@ def test_a_full_memory_begins_anew(machine: Machine, monkeypatch: pytest.MonkeyP
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from include.datasets.checking import known_images as memory
+from include.datasets.checking import known_files as memory
 from include.datasets.checking.images import ImageFacts, ImageRules
 
 memory._BATCH = 2
 memory.read_image = lambda path, name, rules: ImageFacts("00" * 32, 1, 1)
-with memory.known_images(Path(sys.argv[1]) / "images.sqlite3") as images:
+with memory.known_files(Path(sys.argv[1]) / "checked.sqlite3") as files:
     for number in range(5):
         path = Path(sys.argv[1]) / f"{number}.png"
         path.write_bytes(b"x")
-        images.read(path, path.name, ImageRules())
+        files.read_image(path, path.name, ImageRules())
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -130,10 +163,10 @@ def test_a_check_that_is_killed_keeps_what_it_had_written(machine: Machine, tmp_
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
     assert process.returncode == -9
     known = 0
-    with known_images(machine.file) as images:
+    with known_files(machine.file) as files:
         for number in range(5):
             try:
-                known += images.read(tmp_path / f"{number}.png", f"{number}.png", COLOUR).width
+                known += files.read_image(tmp_path / f"{number}.png", f"{number}.png", COLOUR).width
             except UnusableImage:
                 continue
     assert known == 4

@@ -1,0 +1,166 @@
+"""Remembers what a check found in fetched files, so that a dataset with one new image is checked in seconds.
+
+Reading every image and its labels is most of the work of a check. A file in the cache is known by its inode,
+its size, the time of its last change, and by how it was read; fetched files never change, and all datasets
+that contain them share them. Only files without an error are remembered. Losing this memory, or failing to
+write it, costs time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from include.datasets.checking.images import ImageFacts, read_image
+from include.datasets.checking.label_lines import CheckedLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from include.datasets.checking.images import ImageRules
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+"""Increase it when the same file may be judged differently. The decoders' versions count by themselves."""
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
+_BATCH = 5_000
+_MOST = 10_000_000
+"""Number of files after which all are forgotten: a gigabyte."""
+
+_SECONDS = 5.0
+"""How long to wait for another process that writes."""
+
+_IMAGE, _LABELS = TypeAdapter(ImageFacts), TypeAdapter(CheckedLabels)
+
+T = TypeVar("T")
+
+
+class KnownFiles:
+    """The files that passed a check on this machine. Safe to use from several threads."""
+
+    def __init__(self, database: sqlite3.Connection | None = None) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._new: dict[bytes, bytes] = {}
+        self._reader = f"{_VERSION} {_decoders()}"
+
+    def read_image(self, path: Path, name: str, rules: ImageRules) -> ImageFacts:
+        """Return what `images.read_image` does, without reading an image that is known.
+
+        Raises UnusableImage, and OSErrors that may pass.
+        """
+        suffix = name.rpartition(".")[2].lower()
+        return self._recall(path, f"image {suffix} {rules}", _IMAGE, lambda: read_image(path, name, rules))
+
+    def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
+        """Return what `read` does, without calling it for labels that are known.
+
+        how has all that the result depends on beside the file's content: the rules and the image's size.
+        Raises what `read` raises.
+        """
+        return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
+
+    def save(self) -> None:
+        """Write down the files that were read since the last time."""
+        with self._lock:
+            self._write()
+
+    def _recall(
+        self,
+        path: Path,
+        how: str,
+        form: TypeAdapter[T],
+        read: Callable[[], T],
+        is_good: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        key = self._key(path, how) if self._database is not None else None
+        if key is None:
+            return read()
+        with suppress(ValidationError):  # written by an older version
+            if (known := self._find(key)) is not None:
+                return form.validate_json(known)
+        found = read()
+        if is_good(found):
+            self._add(key, form.dump_json(found))
+        return found
+
+    def _key(self, path: Path, how: str) -> bytes | None:
+        try:
+            found = os.stat(path)  # noqa: PTH116  a million of them
+        except OSError:
+            return None
+        text = f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {how} {self._reader}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).digest()
+
+    def _find(self, key: bytes) -> Any:
+        if self._database is None:
+            return None
+        with self._lock, suppress(sqlite3.Error):
+            row = self._database.execute("SELECT found FROM files WHERE key = ?", (key,)).fetchone()
+            return row and row[0]
+        return None
+
+    def _add(self, key: bytes, found: bytes) -> None:
+        with self._lock:
+            self._new[key] = found
+            if len(self._new) >= _BATCH:
+                self._write()
+
+    def _write(self) -> None:
+        if self._database is None or not self._new:
+            return
+        rows = list(self._new.items())
+        self._new.clear()
+        try:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            log.warning("The next check on this machine will read all files again: %s", error)
+
+
+@contextmanager
+def known_files(file: Path | None) -> Iterator[KnownFiles]:
+    """Open the memory in `file`, and save what was added when the context ends; None remembers nothing."""
+    database = None
+    if file is not None:
+        try:
+            database = _open(file)
+        except sqlite3.Error as error:
+            log.warning("%s cannot be used, so all files are read: %s", file, error)
+            if not isinstance(error, sqlite3.OperationalError):  # it is damaged, not only locked
+                file.unlink(missing_ok=True)
+    known = KnownFiles(database)
+    try:
+        yield known
+    finally:
+        known.save()
+        if database is not None:
+            database.close()
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    # The lock of KnownFiles keeps threads apart.
+    database = sqlite3.connect(file, timeout=_SECONDS, check_same_thread=False)
+    with database:
+        database.execute(_SCHEMA)
+        (known,) = database.execute("SELECT count(*) FROM files").fetchone()
+        if known > _MOST:
+            database.execute("DELETE FROM files")
+    return database
+
+
+def _decoders() -> str:
+    import cv2
+    import PIL
+
+    return f"{PIL.__version__} {cv2.__version__}"
