@@ -205,7 +205,10 @@ def test_no_connection_to_the_database_waits_for_s3(
     assert lent == 0
 
 
-@pytest.mark.parametrize(("plots", "stopping"), [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    ("plots", "stopping"),
+    [(True, True), *(pytest.param(plots, False, marks=pytest.mark.long) for plots in (True, False))],
+)
 def test_a_training_leaves_what_it_has_drawn(
     url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, migrated_url: str,
     plots: bool, stopping: bool,

@@ -69,6 +69,7 @@ def train(spec: ResolvedSpec, folder: Path, database_url: str, store: Checkpoint
     return TrainingAttempt(job, dataset, 1, settings, lambda: store).run()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("worker")
 def test_a_training_is_in_mlflow_when_train_has_ended(
     mlflow: MlflowServer, database_url: str, s3_client: S3Client, bucket: str, tmp_path: Path

@@ -16,7 +16,7 @@ from tests.support.browsing import Visitors, log_in
 from tests.support.recorded_trainings import finish_epoch, record_kinds, recording
 from tests.support.sub_path import airflow_below
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

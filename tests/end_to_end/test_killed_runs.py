@@ -102,6 +102,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     assert stored_weights(airflow_stack, "moved", tmp_path) == uninterrupted
 
 
+@pytest.mark.long
 def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_same_parameters_only(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:

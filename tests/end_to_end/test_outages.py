@@ -64,6 +64,7 @@ def begun(training: Training) -> int:
     return int(number)
 
 
+@pytest.mark.long
 def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_likely_cause(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:

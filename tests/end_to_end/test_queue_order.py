@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from include.stack.local import Stack
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 PLANNED = "retrain_yolo__shapes"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -165,6 +165,7 @@ def worse(
     return run_id
 
 
+@pytest.mark.long
 def test_a_training_that_failed_goes_on_in_the_same_run_and_job(
     api: Airflow, airflow_stack: Stack, worse: str
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_training_that_failed_goes_on_in_the_same_run_and_job(
     assert api.attempt("train_yolo", f"retrain__{job_id}", "resolve_config")[1] == 2
 
 
+@pytest.mark.long
 def test_a_worse_challenger_is_refused_with_its_reason(
     api: Airflow, airflow_stack: Stack, worse: str
 ) -> None:

@@ -157,7 +157,7 @@ class KillsRank(Seen):
         return go_on
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_where_one_process_is_killed_the_other_one_ends_and_the_error_names_it(
     rank: int, tmp_path: Path
 ) -> None:
@@ -200,7 +200,7 @@ def train_for_ever(folder: Path) -> int:
     return 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     parent = Attempt(train_for_ever, tmp_path, folder=tmp_path / "parent", machine=Machine(threads=1))

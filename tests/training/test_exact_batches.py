@@ -78,7 +78,9 @@ def last_of(wanted: TrainingRequest) -> str:
     return weights_of(wanted.save_dir / "weights" / "last.pt")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [task if task == "detect" else pytest.param(task, marks=pytest.mark.long) for task in TASKS]
+)
 def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
     wanted = asked(task, tmp_path)
     whole, reports = uninterrupted(wanted, workers=1)

@@ -116,6 +116,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return digests(folder / "run")
 
 
+@pytest.mark.long
 def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
