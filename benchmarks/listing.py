@@ -134,6 +134,7 @@ def _ask_database(connection: Any, question: Question) -> None:
 def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     from include.schema.migrations import apply
     from include.schema.session import engine_over
+    from include.stack.postgres import TRAINING_APPLICATION
 
     progress(f"planting {jobs:,} jobs …")
     stack.start_servers(quiet())
@@ -142,7 +143,7 @@ def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     with closing(_connect(stack)) as connection:
         plant(connection, jobs, with_epochs)
         progress("making indexes …")
-        apply(engine)
+        apply(engine, application_role=TRAINING_APPLICATION)
         settle(connection)
 
 

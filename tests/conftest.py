@@ -23,8 +23,8 @@ from psycopg import sql
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.registry.repository import DatasetRepository
-from include.schema.migrations import apply
 from include.stack.local import Stack
+from include.stack.postgres import TRAINING_OWNER
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
 from tests.support import platforms
@@ -155,35 +155,64 @@ def keep_logs(stack: Stack) -> None:
 def postgres(stack: Stack) -> Postgres:
     """The PostgreSQL server of this test session."""
     stack.postgres.start()
+    stack.postgres.ensure_roles()
     return stack.postgres
 
 
 @pytest.fixture
-def database_url(postgres: Postgres) -> Iterator[str]:
+def database(postgres: Postgres) -> Iterator[platforms.Database]:
     """A fresh, empty database, dropped after the test."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    yield postgres.url(name)
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(TRAINING_OWNER)
+            )
+        )
+    yield platforms.database(postgres, name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    """A schema with our tables, for all tests of a file."""
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
+@pytest.fixture
+def database_url(database: platforms.Database) -> str:
+    """The fresh, empty database as its owner."""
+    return database.owner_url
 
 
 @pytest.fixture
-def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+def training_url(database: platforms.Database) -> str:
+    """The fresh database with our tables, as the role that reads and writes their rows."""
+    return database.migrate()
+
+
+@pytest.fixture(scope="module")
+def schema(postgres: Postgres) -> Iterator[platforms.Database]:
+    """A schema for all tests of a file."""
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema
+
+
+@pytest.fixture(scope="module")
+def migrated_url(schema: platforms.Database) -> str:
+    """That schema with our tables, as the role that reads and writes their rows."""
+    return schema.migrate()
+
+
+@pytest.fixture(scope="module")
+def owner(schema: platforms.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """To the file's schema, as the role that owns its tables."""
+    with psycopg.connect(schema.owner_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
     """To the file's schema, whose tables are emptied after the test."""
     with psycopg.connect(migrated_url) as connection:
         yield connection
         connection.rollback()
-        connection.execute(
+        owner.execute(
             "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets, "
             "dataset_numbers"
         )

@@ -60,7 +60,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StoreError, _answer_storage_error)
     for error in database_errors():
         app.add_exception_handler(error, _answer_database_error)
-    for error in (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+    for error in (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InsufficientPrivilege,
+    ):
         app.add_exception_handler(error, _answer_outdated_schema)
     app.add_exception_handler(Exception, _answer_unexpected)
 
@@ -161,7 +165,8 @@ def _answer_outdated_schema(_: Request, error: Exception) -> JSONResponse:
     log.warning("%s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The schema of the training database is behind this code: run the Dag migrate_schema.",
+        "The training database lacks tables, columns or rights that this code needs: run the Dag "
+        "migrate_schema.",
     )
 
 

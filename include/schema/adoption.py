@@ -82,7 +82,7 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
         return False
     problem = (
         f"A table {table} of another application exists, with columns {', '.join(actual)}: rename it, or "
-        "give connection training_db a search_path that begins with a schema of its own."
+        "give connections training_db and training_db_owner a search_path that begins with another schema."
     )
     raise MigrationRefused([problem])
 
@@ -210,5 +210,5 @@ def _describe_wrong_kind(table: str, kind: str | None) -> str:
     what = {"v": "a view", "m": "a materialized view", "p": "a partitioned table", "f": "a foreign table"}
     return (
         f"{table} is {what.get(kind or '', 'not a table')}, but must be an ordinary table: rename it, "
-        "or give connection training_db a search_path on which it is not found."
+        "or give connections training_db and training_db_owner a search_path on which it is not found."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from include.schema.columns import ActualColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -60,12 +61,47 @@ def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
     return bool(_rows(connection, "trigger_exists", table=table, trigger=trigger)[0][0])
 
 
+@dataclass(frozen=True)
+class MissingPrivilege:
+    """A privilege that a role lacks; object is spelt as in GRANT, such as "TABLE training_jobs"."""
+
+    object: str
+    privilege: str
+
+
+def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of the tables whose owner's rights the current role lacks, each with its owner."""
+    rows = _rows(connection, "foreign_tables", tables=list(tables))
+    return [(row.name, row.owner) for row in rows]
+
+
+def missing_privileges(
+    connection: Connection, role: str, needed: Sequence[tuple[str, str]]
+) -> list[MissingPrivilege]:
+    """Return what the role lacks to use these tables, of which `needed` has pairs of table and privilege."""
+    rows = _rows(
+        connection,
+        "missing_privileges",
+        role=role,
+        tables=[table for table, _ in needed],
+        privileges=[privilege for _, privilege in needed],
+    )
+    return [MissingPrivilege(row.object, row.privilege) for row in rows]
+
+
+def schema_changing_reasons(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
+    """Return the reasons why the role can change the schema of these tables; none if it cannot."""
+    return [
+        row.reason for row in _rows(connection, "schema_changing_reasons", role=role, tables=list(tables))
+    ]
+
+
 def fetch_number(connection: Connection, statement: str) -> int:
     """Return the one number that `statement` returns."""
     return int(connection.exec_driver_sql(statement).scalar_one())
 
 
-def _rows(connection: Connection, name: str, **values: str) -> Sequence[Row[Any]]:
+def _rows(connection: Connection, name: str, **values: str | list[str]) -> Sequence[Row[Any]]:
     return connection.exec_driver_sql(_statement(name), values).all()
 
 

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psycopg.errors import InsufficientPrivilege
+
 from include.schema.errors import SchemaBehind
 
 if TYPE_CHECKING:
@@ -18,8 +20,7 @@ VERSION_TABLE = "training_schema_version"
 def require_current(connection: Connection[Any]) -> None:
     """Raise SchemaBehind unless the database is at this code's newest revision."""
     expected = revisions(MIGRATIONS)[-1]
-    with connection.transaction():
-        current = _current_revision(connection)
+    current = read_revision(connection)
     if current == expected:
         return
     if current is None:
@@ -51,9 +52,17 @@ def revisions(scripts: Path) -> tuple[str, ...]:
     return tuple(script.revision for script in ScriptDirectory(str(scripts)).walk_revisions())[::-1]
 
 
-def _current_revision(connection: Connection[Any]) -> str | None:
-    exists = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [VERSION_TABLE]).fetchone()
-    if exists is None or not exists[0]:
-        return None
-    row = connection.execute("SELECT max(version_num) FROM training_schema_version").fetchone()
+def read_revision(connection: Connection[Any]) -> str | None:
+    """Return the database's revision, None without our schema. Raises SchemaBehind if it may not be read."""
+    try:
+        with connection.transaction():
+            exists = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [VERSION_TABLE]).fetchone()
+            if exists is None or not exists[0]:
+                return None
+            row = connection.execute("SELECT max(version_num) FROM training_schema_version").fetchone()
+    except InsufficientPrivilege as error:
+        raise SchemaBehind(
+            f"Role {connection.info.user}, with which connection training_db connects, may not use the "
+            "training tables: run the Dag migrate_schema, which grants what it needs."
+        ) from error
     return row[0] if row else None

@@ -17,8 +17,15 @@ from sqlalchemy import event
 from include.schema.current import MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
 from include.schema.plan import BASE, MigrationPlan
+from include.schema.privileges import (
+    KEPT_TABLES,
+    describe_excess,
+    grant,
+    require_granted,
+    require_ownership,
+)
 from include.schema.session import DEFAULT_TIMEOUTS, open_exclusive_session, translate_database_errors
-from include.schema.verification import compare
+from include.schema.verification import compare, promised_columns
 
 if TYPE_CHECKING:
     import psycopg
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from include.schema.session import LockTimeouts
     from include.schema.verification import ColumnState
 
-_CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+_CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE|GRANT)\b", re.IGNORECASE)
 _STEPS = re.compile(r"[+-][0-9]+")
 
 
@@ -35,24 +42,27 @@ def plan(
     engine: Engine,
     target: str = "head",
     *,
+    application_role: str | None = None,
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
 ) -> MigrationPlan:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
-    target is "head", "base", a revision, or steps from the current one such as "+1" and "-1". The plan's
+    target is "head", "base", a revision, or steps from the current one such as "+1" and "-1". A role other
+    than the one that migrates, application_role, is granted what it needs to read and write rows. The plan's
     problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the schema is newer
     than this code), SchemaBusy.
     """
     with open_exclusive_session(engine, timeouts) as connection:
-        return _rehearse(connection, target, confirm_data_loss, scripts, timeouts)
+        return _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
 
 
 def apply(
     engine: Engine,
     target: str = "head",
     *,
+    application_role: str | None = None,
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
@@ -60,21 +70,28 @@ def apply(
     """Migrate to `target`, one transaction per revision, and return what was done.
 
     The whole migration is rehearsed first, so that a revision that fails leaves nothing behind, not even the
-    revisions before it. Raises MigrationRefused before anything is changed, and the errors of `plan`.
+    revisions before it. application_role gets its rights at the end. Raises MigrationRefused before anything
+    is changed, and the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
-        rehearsed = _rehearse(connection, target, confirm_data_loss, scripts, timeouts)
+        rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
         if rehearsed.problems:
             raise MigrationRefused(rehearsed.problems)
         config = _make_config(connection, confirm_data_loss, scripts)
         _migrate(config, rehearsed.current, rehearsed.target, revisions(scripts), timeouts)
+        if application_role is not None:
+            with connection.begin():
+                _grant(connection, application_role, scripts, rehearsed.target)
         return rehearsed
 
 
-def verify(engine: Engine, target: str = "head", *, scripts: Path = MIGRATIONS) -> list[ColumnState]:
+def verify(
+    engine: Engine, target: str = "head", *, application_role: str | None = None, scripts: Path = MIGRATIONS
+) -> list[ColumnState]:
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
-    Raises SchemaUnverified for another revision, and for missing or different columns.
+    Raises SchemaUnverified for another revision, for missing or different columns, and for rights that
+    application_role lacks.
     """
     known = revisions(scripts)
     with engine.connect() as connection:
@@ -85,11 +102,18 @@ def verify(engine: Engine, target: str = "head", *, scripts: Path = MIGRATIONS) 
                 f"The training database is at schema revision {current}, not {expected}: "
                 f"run the Dag migrate_schema with target={target}."
             )
+        if application_role is not None and current != BASE:
+            require_granted(connection, application_role, _list_tables(scripts, current))
         return compare(connection, scripts, current)
 
 
 def _rehearse(
-    connection: Connection, target: str, confirm_data_loss: bool, scripts: Path, timeouts: LockTimeouts
+    connection: Connection,
+    target: str,
+    application_role: str | None,
+    confirm_data_loss: bool,
+    scripts: Path,
+    timeouts: LockTimeouts,
 ) -> MigrationPlan:
     known = revisions(scripts)
     current = _read_current(connection, known)
@@ -99,7 +123,11 @@ def _rehearse(
     # Alembic leaves a transaction that is already open to us.
     with _collect_changes(connection) as statements, connection.begin() as rehearsal:
         try:
+            if current != resolved:
+                require_ownership(connection, _list_tables(scripts, current))
             _migrate(config, current, resolved, known, timeouts)
+            if application_role is not None:
+                config.attributes["warnings"] += _grant(connection, application_role, scripts, resolved)
         except MigrationRefused as refusal:
             problems = refusal.problems
         rehearsal.rollback()
@@ -111,6 +139,23 @@ def _rehearse(
         warnings=tuple(config.attributes["warnings"]),
         problems=problems,
     )
+
+
+def _grant(connection: Connection, role: str, scripts: Path, revision: str) -> list[str]:
+    """Grant the application's role its rights at that revision; return what else it should not have."""
+    if revision == BASE:
+        return []
+    tables = _list_tables(scripts, revision)
+    with translate_database_errors("Another program is changing the rights of a table: try again."):
+        grant(connection, role, tables)
+        return describe_excess(connection, role, tables)
+
+
+def _list_tables(scripts: Path, revision: str) -> list[str]:
+    """Return the tables at that revision; at base only the one that another application may have."""
+    if revision == BASE:
+        return ["training_jobs"]
+    return [*promised_columns(scripts, revision), *KEPT_TABLES]
 
 
 def _make_config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> Config:

@@ -26,10 +26,12 @@ class MigrationPlan:
     def report(self) -> str:
         """The plan as text."""
         lines = [f"Schema: at {self.current}, target {self.target}."]
-        if not self.revisions:
-            return f"{lines[0]} Nothing to do."
-        lines += [f"Revisions: {', '.join(self.revisions)}.", "SQL:"]
-        lines += [f"{statement};" for statement in self.statements]
+        if not (self.revisions or self.statements or self.problems):
+            lines[0] += " Nothing to do."
+        if self.revisions:
+            lines.append(f"Revisions: {', '.join(self.revisions)}.")
+        if self.statements:
+            lines += ["SQL:", *(f"{statement};" for statement in self.statements)]
         lines += [f"Note: {warning}" for warning in self.warnings]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         if self.problems:

@@ -40,7 +40,7 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
     """Return the state of every column that `revision` promises. Raises SchemaUnverified."""
     states: list[ColumnState] = []
     problems: list[str] = []
-    for table, expected in _collect_promised(scripts, revision).items():
+    for table, expected in promised_columns(scripts, revision).items():
         actual = catalog.columns(connection, table)
         for column in expected:
             if column.name not in actual:
@@ -59,7 +59,7 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
     return states
 
 
-def _collect_promised(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
+def promised_columns(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
     """Return the columns that the revisions up to `revision` declare, by table."""
     promised: dict[str, tuple[Column, ...]] = {}
     if revision != BASE:

@@ -19,6 +19,7 @@ from include.deployment.settings import (
     TRAINING_S3,
 )
 from include.stack.ports import LOOPBACK
+from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -64,8 +65,8 @@ def as_variables(connections: Mapping[str, Connection]) -> dict[str, str]:
 def assign_connections(stack: Stack) -> Connections:
     """Return who gets which connection in this stack."""
     secret = stack.credentials
-    training_db = _database(stack, "training", secret.training_db_password)
-    owner = _database(stack, "training", secret.training_db_password)
+    training_db = _database(stack, TRAINING_APPLICATION, secret.training_app_db_password)
+    owner = _database(stack, TRAINING_OWNER, secret.training_db_password)
     training_s3 = {
         "conn_type": "aws",
         "login": secret.s3_access_key,

@@ -23,7 +23,7 @@ from include.stack.connections import assign_connections
 from include.stack.errors import StackError
 from include.stack.gpus import count_gpus, gpu_slots
 from include.stack.ports import LOOPBACK
-from include.stack.postgres import Postgres
+from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 from include.stack.processes import Service
 from include.stack.restarts import History
 from include.stack.s3 import S3
@@ -72,6 +72,11 @@ class Stack:
             identity=self.credentials.identity,
             port=self.ports.postgres,
             password=self.credentials.postgres_password,
+            roles={
+                "airflow": self.credentials.airflow_db_password,
+                TRAINING_OWNER: self.credentials.training_db_password,
+                TRAINING_APPLICATION: self.credentials.training_app_db_password,
+            },
             settings=self.postgres_settings,
         )
 
@@ -89,7 +94,7 @@ class Stack:
     def airflow(self) -> Airflow:
         """Airflow, configured for the two servers."""
         secret = self.credentials
-        database = self.postgres.url("airflow", "airflow", secret.airflow_db_password)
+        database = self.postgres.url("airflow", "airflow")
         return Airflow(
             state=self.state.path,
             port=self.ports.airflow,
@@ -124,8 +129,8 @@ class Stack:
 
     @property
     def training_db_url(self) -> str:
-        """The URL of the database with the training jobs."""
-        return self.postgres.url("training", "training", self.credentials.training_db_password)
+        """The URL of the database with the training jobs, as the role that owns it."""
+        return self.postgres.url("training", TRAINING_OWNER)
 
     @property
     def api(self) -> AirflowApi:
@@ -134,7 +139,10 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that psql, any S3 client, curl and the `airflow` command need."""
+        """The variables that psql, any S3 client, curl and the `airflow` command need.
+
+        They are the owner's: all that any task may do, and more.
+        """
         return {
             "TRAINING_DB_URL": self.training_db_url,
             "S3_ENDPOINT_URL": self.s3.endpoint_url,
@@ -220,8 +228,9 @@ class Stack:
         self._replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
-            self.postgres.ensure_database("airflow", "airflow", self.credentials.airflow_db_password)
-            self.postgres.ensure_database("training", "training", self.credentials.training_db_password)
+            self.postgres.ensure_roles()
+            self.postgres.ensure_database("airflow", "airflow")
+            self.postgres.ensure_database("training", TRAINING_OWNER)
             step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()

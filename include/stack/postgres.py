@@ -24,6 +24,11 @@ from include.stack.ports import LOOPBACK
 from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
+TRAINING_OWNER = "training"
+"""The role that owns the training database with its tables, and migrates them."""
+TRAINING_APPLICATION = "training_app"
+"""The role of every other task, and of the API: it reads and writes rows."""
+
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, like the wheel's own launcher."""
 
@@ -38,13 +43,15 @@ class Postgres:
     """One PostgreSQL server.
 
     state contains its log, its pid file and, if its system user can access that, its data; otherwise the data
-    are in the folder `identity` below ROOT_STORE. settings are lines of postgresql.conf.
+    are in the folder `identity` below ROOT_STORE. password is the superuser's, roles are those of others with
+    theirs. settings are lines of postgresql.conf.
     """
 
     state: Path
     identity: str
     port: int
     password: str
+    roles: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> bool:
@@ -67,21 +74,28 @@ class Postgres:
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return a libpq URL; passwords here are URL-safe."""
-        return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
+        secret = password or self.roles.get(user, self.password)
+        return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
-    def ensure_database(self, name: str, owner: str, password: str) -> None:
-        """Create role `owner` and its database unless they exist, and set its password to `password`."""
+    def ensure_roles(self) -> None:
+        """Create the roles that do not exist, and set the passwords of all."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            # Hashed here, because the server logs statements that fail.
-            secret = connection.pgconn.encrypt_password(
-                password.encode(), owner.encode(), b"scram-sha-256"
-            ).decode()
-            role, database = sql.Identifier(owner), sql.Identifier(name)
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
+            for name, password in self.roles.items():
+                # Hashed here, because the server logs statements that fail.
+                secret = connection.pgconn.encrypt_password(
+                    password.encode(), name.encode(), b"scram-sha-256"
+                ).decode()
+                role = sql.Identifier(name)
+                if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
+
+    def ensure_database(self, name: str, owner: str) -> None:
+        """Create the database of role `owner` unless it exists."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+                statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+                connection.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
 
     @cached_property
     def data(self) -> Path:

@@ -26,6 +26,7 @@ class Credentials:
     postgres_password: str
     airflow_db_password: str
     training_db_password: str
+    training_app_db_password: str
     s3_access_key: str
     s3_secret_key: str
     airflow_password: str
@@ -96,10 +97,12 @@ class StateFolder:
         return self.credentials_file.exists() and self.ports_file.exists()
 
     def credentials(self) -> Credentials:
-        """Return the stored credentials, generating them if necessary."""
-        if not self.credentials_file.exists():
-            write_private(self.credentials_file, json.dumps(asdict(Credentials.generate()), indent=2) + "\n")
-        return Credentials(**_load(self.credentials_file))
+        """Return the stored credentials, generating those that are missing."""
+        stored = _load(self.credentials_file) if self.credentials_file.exists() else {}
+        complete = asdict(Credentials.generate()) | stored
+        if complete != stored:
+            write_private(self.credentials_file, json.dumps(complete, indent=2) + "\n")
+        return Credentials(**{field.name: complete[field.name] for field in fields(Credentials)})
 
     def ports(self) -> StackPorts:
         """Return the stored ports, choosing and storing free ones if necessary."""

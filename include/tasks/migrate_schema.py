@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
+from include.deployment.connections import open_training_db
 from include.deployment.settings import TRAINING_DB, TRAINING_DB_OWNER
 from include.orchestration.failures import no_retry
 from include.schema import migrations
+from include.schema.current import read_revision
+from include.schema.errors import SchemaUnverified
+from include.schema.plan import BASE
 from include.schema.request import MigrationRequest
 from include.schema.session import engine_over
 
@@ -24,7 +28,12 @@ def plan_migration(context: Context) -> MigrationRequest:
     """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
         request = MigrationRequest.parse(context["dag_run"].conf or {})
-        planned = migrations.plan(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
+        planned = migrations.plan(
+            _engine(),
+            request.target,
+            application_role=_find_application_role(),
+            confirm_data_loss=request.confirm_data_loss,
+        )
     log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
     return request.model_copy(update={"target": planned.target})
 
@@ -35,16 +44,28 @@ def apply_migration(request: MigrationRequest) -> str:
         log.info("dry_run: nothing was changed. See the log of the task plan for what would change.")
         raise AirflowSkipException("dry_run")
     with no_retry():
-        done = migrations.apply(_engine(), request.target, confirm_data_loss=request.confirm_data_loss)
-    log.info("%s to %s: %s", done.current, done.target, ", ".join(done.revisions) or "nothing to do")
+        done = migrations.apply(
+            _engine(),
+            request.target,
+            application_role=_find_application_role(),
+            confirm_data_loss=request.confirm_data_loss,
+        )
+    log.info("%s to %s: %d statements", done.current, done.target, len(done.statements))
     return request.target
 
 
 def verify_migration(target: str) -> None:
-    """Compare the database with the columns of the revision, and log each of them."""
+    """Compare the database with the columns of the revision, as all workers see it, and log each of them."""
     with no_retry():
-        for column in migrations.verify(_engine(), target):
+        for column in migrations.verify(_engine(), target, application_role=_find_application_role()):
             log.info("%s", column)
+        with open_training_db() as connection:
+            seen = read_revision(connection) or BASE
+        if seen != target:
+            raise SchemaUnverified(
+                f"Connection {TRAINING_DB} finds schema revision {seen}, and {TRAINING_DB_OWNER} {target}: "
+                "let both lead to the same database, with the same search_path."
+            )
     log.info("The training database matches schema revision %s.", target)
 
 
@@ -52,6 +73,21 @@ def _engine() -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     return engine_over(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
+
+
+def _find_application_role() -> str | None:
+    """Return the role of `training_db`, which all tasks use; None if it migrates, too."""
+    if _find_owner() == TRAINING_DB:
+        log.warning(
+            "This worker has no connection %s, so %s migrates: every worker could change the schema. "
+            "docs/deployment.md says how to separate the two roles.",
+            TRAINING_DB_OWNER,
+            TRAINING_DB,
+        )
+        return None
+    with open_training_db() as connection:
+        (role,) = connection.execute("SELECT current_user").fetchone() or ("",)
+    return str(role)
 
 
 def _find_owner() -> str:

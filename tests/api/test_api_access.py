@@ -14,7 +14,6 @@ import requests
 from fastapi.routing import APIRoute
 
 from include.api.app import PREFIX, create_app
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import ask, get, token
@@ -127,7 +126,7 @@ ASKED = [
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
     """With one version of a model, and two jobs: one waits, one has ended."""
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "

@@ -14,7 +14,6 @@ from include.api.app import PREFIX
 from include.api.app import create_app as create_api
 from include.console.app import PREFIX as CONSOLE
 from include.console.app import create_app as create_console
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import ask, token
@@ -28,7 +27,7 @@ ELSEWHERE = "elsewhere.example"
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
     """With a job that has ended."""
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
         yield api_stack

@@ -114,15 +114,13 @@ def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, api_u
 
 
 def test_the_row_of_a_platform_stays_and_names_nothing(
-    delete: Delete, connection: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
+    delete: Delete, owner: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    connection.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
-    connection.commit()
+    owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
     try:
         assert delete().status_code == 200
     finally:
-        connection.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
-        connection.commit()
+        owner.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
     job = jobs.get("a")
     assert job is not None
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)

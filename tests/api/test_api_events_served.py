@@ -12,7 +12,6 @@ import pytest
 
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
-from include.schema.migrations import apply
 from include.stack import processes
 from include.stack.local import Stack
 from tests.support import platforms
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture
 def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a runs, and has finished one epoch."""
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)

@@ -12,7 +12,6 @@ import pytest
 from include.api.app import PREFIX
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.repository import JobRepository
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import get, token
@@ -26,7 +25,7 @@ PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 @pytest.fixture(scope="module")
 def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 

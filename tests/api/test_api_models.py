@@ -10,7 +10,6 @@ import pytest
 from psycopg import sql
 
 from include.models.repository import ModelRepository
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import get, token
@@ -22,7 +21,7 @@ NAME = "of-the-api"
 
 @pytest.fixture(scope="module")
 def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 

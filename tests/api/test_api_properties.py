@@ -23,7 +23,6 @@ from schemathesis.specs.openapi.checks import (
 from include.api.app import PREFIX, create_app
 from include.api.pages import encode_cursor
 from include.jobs.repository import JobRepository
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import get, token
@@ -68,7 +67,7 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 @pytest.fixture(scope="module")
 def seeded(api_stack: Stack) -> Iterator[Stack]:
     """With jobs and a version of a model, so that what is sent finds something."""
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})

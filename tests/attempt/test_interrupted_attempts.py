@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.checkpoints.keys import EXACT, LOSS_WATCH
-from include.schema.migrations import apply
 from include.training.loading import load_checkpoint
-from tests.support import platforms
 from tests.support.interrupted_attempts import Place, Trial, store_model
 
 if TYPE_CHECKING:
@@ -21,9 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def place(s3: S3, s3_client: S3Client, bucket: str, database_url: str, tmp_path: Path) -> Place:
-    apply(platforms.engine(database_url))
-    return Place(s3, s3_client, bucket, database_url, tmp_path)
+def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path: Path) -> Place:
+    return Place(s3, s3_client, bucket, training_url, tmp_path)
 
 
 def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:

@@ -19,8 +19,6 @@ from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
 from include.s3.bucket import Bucket
-from include.schema.migrations import apply
-from tests.support import platforms
 from tests.support.jobs import claim
 from tests.support.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.support.tiny_datasets import build
@@ -37,7 +35,7 @@ EXPERIMENT = "a training"
 
 
 @pytest.fixture
-def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def worker(mlflow: MlflowServer, training_url: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker's environment names: MLflow, and Airflow's connections."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
@@ -46,24 +44,23 @@ def worker(mlflow: MlflowServer, database_url: str, s3: S3, monkeypatch: pytest.
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     # However busy the machine is, MLflow is not too slow here.
     monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
-    apply(platforms.engine(database_url))
     client = {
         "conn_type": "aws",
         "login": s3.access_key,
         "password": s3.secret_key,
         "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
     }
-    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database_url)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", training_url)
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(client))
 
 
-def train(spec: ResolvedSpec, folder: Path, database_url: str, store: CheckpointStore) -> TrainingManifest:
+def train(spec: ResolvedSpec, folder: Path, training_url: str, store: CheckpointStore) -> TrainingManifest:
     """What the task `train` does in its first attempt."""
     settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
     reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(training_url) as connection:
         claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     return TrainingAttempt(job, dataset, 1, settings, lambda: store).run()
@@ -72,7 +69,7 @@ def train(spec: ResolvedSpec, folder: Path, database_url: str, store: Checkpoint
 @pytest.mark.long
 @pytest.mark.usefixtures("worker")
 def test_a_training_is_in_mlflow_when_train_has_ended(
-    mlflow: MlflowServer, database_url: str, s3_client: S3Client, bucket: str, tmp_path: Path
+    mlflow: MlflowServer, training_url: str, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data", train=8, val=4)
     spec = TrainingSpec(
@@ -87,7 +84,7 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
     ).with_defaults()
     store = CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
 
-    manifest = train(spec, tmp_path / "training", database_url, store)
+    manifest = train(spec, tmp_path / "training", training_url, store)
 
     (run,) = mlflow.runs(EXPERIMENT, "a")
     assert run["status"] == "FINISHED"
@@ -96,7 +93,7 @@ def test_a_training_is_in_mlflow_when_train_has_ended(
         assert run["tags"][f"checkpoint.{kind}.path"] == store.uri("a", kind)
         assert run["tags"][f"checkpoint.{kind}.sha256"] == checkpoint.sha256
         assert run["tags"][f"checkpoint.{kind}.size"] == str(checkpoint.size)
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(training_url) as connection:
         epochs = JobRepository(connection).epochs("a")
     recorded = [(epoch.epoch, epoch.metrics["train/box_loss"]) for epoch in epochs]
     assert mlflow.history(run, "train/box_loss") == recorded

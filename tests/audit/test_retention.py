@@ -16,7 +16,6 @@ from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
-from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import platforms
 from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, audited, ended, expired, retained
@@ -147,16 +146,15 @@ def test_rows_of_a_platform_that_were_never_trained_here_stay(world: World) -> N
 def test_the_table_of_a_platform_keeps_its_own_types(
     postgres: Postgres, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    with platforms.fresh_schema(postgres) as url:
-        with psycopg.connect(url) as connection:
+    with platforms.fresh_schema(postgres) as schema:
+        with psycopg.connect(schema.owner_url) as connection:
             connection.execute(
                 "CREATE TYPE status AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped'); "
                 "CREATE TABLE training_jobs (id serial PRIMARY KEY, job_id varchar(128) NOT NULL UNIQUE, "
                 "status status, spec json, metrics json, run_id varchar(250), completed_at timestamp, "
                 "updated_at timestamp DEFAULT now(), last_checkpoint_path text)"
             )
-        apply(platforms.engine(url))
-        with audited(url, s3_client, bucket, tmp_path) as world:
+        with audited(schema.migrate(), s3_client, bucket, tmp_path) as world:
             ended(world, "better", fitness=0.9)
             ended(world, "worse", fitness=0.1)
             long_ago = datetime.now(UTC) - timedelta(days=9)

@@ -20,7 +20,6 @@ from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import platforms
 from tests.support.auditing import NOTHING, WHOLE, World, audited, ended, expired, retained
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        apply(platforms.engine(url))
-        yield url
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema.migrate()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +21,6 @@ from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
-from include.schema.migrations import apply
-from include.schema.session import engine_over
 from tests.support.release_server import finder
 
 if TYPE_CHECKING:
@@ -35,15 +33,9 @@ RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinf
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    apply(engine_over(lambda: psycopg.connect(database_url)))
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
+def connection(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    connection.autocommit = True
+    return connection
 
 
 @pytest.fixture

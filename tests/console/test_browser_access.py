@@ -154,12 +154,12 @@ def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
     """The training database lets nobody in."""
     url = api_stack.postgres.url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ALTER ROLE training NOLOGIN")
+        connection.execute("ALTER ROLE training_app NOLOGIN")
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'training'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'training_app'"
         )
         yield connection
-        connection.execute("ALTER ROLE training LOGIN")
+        connection.execute("ALTER ROLE training_app LOGIN")
 
 
 def test_a_page_says_that_the_database_is_away_and_shows_all_when_it_is_back(
@@ -170,6 +170,6 @@ def test_a_page_says_that_the_database_is_away_and_shows_all_when_it_is_back(
         page = visitor.open("jobs?prefix=access-")
         said = page.get_by_text("database", exact=False)
         expect(said).to_be_visible()
-        no_database.execute("ALTER ROLE training LOGIN")
+        no_database.execute("ALTER ROLE training_app LOGIN")
         expect(page.get_by_role("link", name="access-running", exact=True)).to_be_visible()
         expect(said).to_have_count(0)

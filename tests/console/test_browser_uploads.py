@@ -9,7 +9,6 @@ from playwright.sync_api import Request, Route, expect
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_PART
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.browsing import Visitors
@@ -22,7 +21,7 @@ _SLOW = 120_000.0
 
 @pytest.fixture(scope="module", autouse=True)
 def _tables(api_stack: Stack) -> None:
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from include.stack.postgres import Postgres
     from include.stack.s3 import S3
 
-DATABASE, PASSWORD = "faults", "faults-password"
+DATABASE = "faults"
 
 
 @pytest.fixture(scope="session")
@@ -28,16 +29,18 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     """Everything that the jobs need; bucket and database are removed with their servers."""
     client, hold = s3.client(), Hold()
     client.create_bucket(Bucket=(bucket := f"faults-{secrets.token_hex(6)}"))
-    postgres.ensure_database(
-        DATABASE, DATABASE, PASSWORD
-    )  # with a role like a deployment's, without additional rights
-    url = postgres.url(DATABASE, DATABASE, PASSWORD)
+    # Like a deployment's. Other tests have a role of their own: faults take rights away from this one.
+    roles = {"faults_owner": "owner-password", "faults": "faults-password"}
+    postgres = replace(postgres, roles=roles)
+    postgres.ensure_roles()
+    postgres.ensure_database(DATABASE, "faults_owner")
+    url = postgres.url(DATABASE, "faults")
     with (
         S3Proxy(s3.endpoint_url, hold) as proxy,
         DatabaseProxy(url, hold) as database,
         Backend() as backend,
     ):
-        apply(platforms.engine(url))
+        apply(platforms.engine(postgres.url(DATABASE, "faults_owner")), application_role="faults")
         place = Place(s3, client, bucket, url, tmp_path_factory.mktemp("faults"))
         scene = Scene(place, postgres.url(DATABASE), hold, proxy, database, backend)
         scene.prepare()

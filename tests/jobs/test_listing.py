@@ -25,6 +25,7 @@ from include.queries import query
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import platforms
+from tests.support.platforms import Database
 
 EVERY = JobFilter()
 
@@ -35,14 +36,19 @@ def listing(connection: psycopg.Connection[Any]) -> JobListing:
 
 
 @pytest.fixture
-def empty_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
+def empty(postgres: Postgres) -> Iterator[Database]:
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema
+
+
+@pytest.fixture(autouse=True, scope="module")
+def undated(owner: psycopg.Connection[Any]) -> None:
+    """As a platform may have it."""
+    owner.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
 
 
 def plant(connection: psycopg.Connection[Any], rows: str) -> None:
     """Rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
-    connection.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
     connection.execute(
         "INSERT INTO training_jobs (job_id, status, spec, created_at, dag_id, run_id) "
         "SELECT job_id, status, jsonb_build_object('dataset', dataset, 'model', model), "
@@ -163,7 +169,10 @@ def test_a_run_has_its_job(connection: psycopg.Connection[Any], listing: JobList
 
 @pytest.mark.parametrize("prefix", [None, "job"])
 def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
-    connection: psycopg.Connection[Any], listing: JobListing, prefix: str | None
+    connection: psycopg.Connection[Any],
+    owner: psycopg.Connection[Any],
+    listing: JobListing,
+    prefix: str | None,
 ) -> None:
     wanted = JobFilter(prefix=prefix)
     plant(
@@ -176,7 +185,7 @@ def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
     unknown = listing.page(wanted, 5).total
     assert unknown.number >= EXACT_UP_TO
     assert unknown.is_estimate
-    connection.execute("ANALYZE training_jobs")
+    owner.execute("ANALYZE training_jobs")
     assert listing.page(wanted, 5).total.number == pytest.approx(15_000, rel=0.1)
     assert listing.page(JobFilter(status=JobStatus.RUNNING), 5).total == type(total)(0, is_estimate=False)
 
@@ -220,7 +229,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
     ],
 )
 def test_a_page_is_read_in_the_order_of_an_index(
-    connection: psycopg.Connection[Any], values: dict[str, Any], index: str
+    connection: psycopg.Connection[Any], owner: psycopg.Connection[Any], values: dict[str, Any], index: str
 ) -> None:
     """Nothing is sorted but what a run has, and no job is read that does not match, but for archived ones."""
     plant(
@@ -230,7 +239,8 @@ def test_a_page_is_read_in_the_order_of_an_index(
         "FROM generate_series(1, 20000) AS n",
     )
     connection.execute("UPDATE training_jobs SET archived_at = now() WHERE right(job_id, 2) = '00'")
-    connection.execute("ANALYZE training_jobs")
+    connection.commit()
+    owner.execute("ANALYZE training_jobs")
     plan = _plan(connection, "list_jobs", **values)
     assert f"Index Scan Backward using training_schema_{index} " in plan or index == "run", plan
     assert f"training_schema_{index} " in plan
@@ -372,12 +382,10 @@ INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) VALUES
 
 
 @pytest.mark.parametrize("spec", ["json", "jsonb"])
-def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty_url: str, spec: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        text = PLATFORM if spec == "json" else PLATFORM.replace(" spec json,", " spec jsonb,")
-        connection.execute(text)
-        connection.commit()
-        apply(platforms.engine(empty_url))
+def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty: Database, spec: str) -> None:
+    with psycopg.connect(empty.owner_url) as platform:
+        platform.execute(PLATFORM if spec == "json" else PLATFORM.replace(" spec json,", " spec jsonb,"))
+    with psycopg.connect(empty.migrate()) as connection:
         listing = JobListing(tolerate_foreign_values(connection))
         every = ["large", "a/b c", "of ours", "6", "empty", "again"]
         assert found(listing) == every
@@ -390,4 +398,4 @@ def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty_url: str, spe
         assert found(listing, JobFilter(prefix="a")) == ["a/b c", "again"]
         assert [job.job_id for job in listing.lineage("a/b c").jobs] == ["a/b c"]
         connection.commit()
-        apply(platforms.engine(empty_url), "base", confirm_data_loss=True)
+        apply(platforms.engine(empty.owner_url), "base", confirm_data_loss=True)

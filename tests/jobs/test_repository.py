@@ -173,24 +173,21 @@ def test_what_an_interrupted_training_could_not_record_is_added_and_the_rest_sta
 
 
 def test_what_is_missing_is_added_in_parts_and_not_by_a_statement_for_each_epoch(
-    jobs: JobRepository, connection: psycopg.Connection[Any]
+    jobs: JobRepository, owner: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)
-    connection.execute("CREATE TABLE inserts (number integer)")
-    connection.execute(
-        "CREATE FUNCTION count_insert() RETURNS trigger LANGUAGE plpgsql AS "
+    owner.execute("CREATE TABLE inserts (number integer)")
+    owner.execute(
+        "CREATE FUNCTION count_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
         "$$ BEGIN INSERT INTO inserts VALUES (1); RETURN NULL; END $$"
     )
-    connection.execute(
+    owner.execute(
         "CREATE TRIGGER count_insert AFTER INSERT ON training_epochs "
         "FOR EACH STATEMENT EXECUTE FUNCTION count_insert()"
     )
-    connection.commit()
     try:
         jobs.fill_epochs("a", [(epoch, {}, 1.0) for epoch in range(2500)])
-        assert connection.execute("SELECT count(*) FROM inserts").fetchone() == (3,)
+        assert owner.execute("SELECT count(*) FROM inserts").fetchone() == (3,)
     finally:
-        connection.rollback()
-        connection.execute("DROP TABLE inserts CASCADE")
-        connection.execute("DROP FUNCTION count_insert CASCADE")
-        connection.commit()
+        owner.execute("DROP TABLE inserts CASCADE")
+        owner.execute("DROP FUNCTION count_insert CASCADE")

@@ -14,25 +14,24 @@ from include.jobs.repository import (
     JobRepository,
     JobTaken,
 )
-from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import platforms
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
-from tests.support.platforms import PLATFORMS
+from tests.support.platforms import PLATFORMS, Database
 
 
 @pytest.fixture
-def empty_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
+def empty(postgres: Postgres) -> Iterator[Database]:
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema
 
 
 @pytest.fixture
-def platform(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
+def platform(empty: Database) -> Iterator[psycopg.Connection[Any]]:
     """An adopted table in which only the platform can create rows."""
-    with psycopg.connect(empty_url) as connection:
-        platforms.install(connection, PLATFORMS["integer"])
-        apply(platforms.engine(empty_url))
+    with psycopg.connect(empty.owner_url) as theirs:
+        platforms.install(theirs, PLATFORMS["integer"])
+    with psycopg.connect(empty.migrate()) as connection:
         yield connection
 
 
@@ -71,18 +70,17 @@ def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycop
 
 @pytest.mark.parametrize("status", ["state", "varchar(20)"])
 @pytest.mark.parametrize("end", ["completed", "stopped"])
-def test_a_platforms_own_types_take_all_that_an_attempt_writes(empty_url: str, status: str, end: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        connection.execute(
-            "CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped')"
-        )
-        connection.execute(
+def test_a_platforms_own_types_take_all_that_an_attempt_writes(
+    empty: Database, status: str, end: str
+) -> None:
+    with psycopg.connect(empty.owner_url) as theirs:
+        theirs.execute("CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped')")
+        theirs.execute(
             f"CREATE TABLE training_jobs (id int PRIMARY KEY, status {status}, metrics json, epoch bigint, "
             "attempt bigint, run_id varchar(250), origin_run_id varchar(300), error text)"
         )
-        connection.execute("INSERT INTO training_jobs VALUES (7)")
-        connection.commit()
-        apply(platforms.engine(empty_url))
+        theirs.execute("INSERT INTO training_jobs VALUES (7)")
+    with psycopg.connect(empty.migrate()) as connection:
         jobs = JobRepository(connection)
         claim(jobs, "7")
         jobs.leave_queue("7", "run1", 1)
@@ -117,40 +115,38 @@ def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Co
 
 
 def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
-    platform: psycopg.Connection[Any],
+    platform: psycopg.Connection[Any], empty: Database
 ) -> None:
-    platform.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
-    platform.commit()
+    with psycopg.connect(empty.owner_url) as theirs:
+        theirs.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
     jobs = JobRepository(platform)
     with pytest.raises(JobNotCreatable, match="it could create row 999 itself later"):
         claim(jobs, "999")
     assert claim(jobs, "digits-999").status == "queued"
 
 
-def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty_url: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        connection.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
-        connection.commit()
-        apply(platforms.engine(empty_url))
+def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty: Database) -> None:
+    with psycopg.connect(empty.owner_url) as theirs:
+        theirs.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
+    with psycopg.connect(empty.migrate()) as connection:
         jobs = JobRepository(connection)
         with pytest.raises(JobNotCreatable, match=r"value too long for type character varying\(8\)"):
             claim(jobs, "digits-2026")
         assert claim(jobs, "digits-1").run_id == "run1"
 
 
-def test_what_only_the_platform_has_written_can_be_read(empty_url: str) -> None:
-    with psycopg.connect(empty_url) as connection:
-        connection.execute(
+def test_what_only_the_platform_has_written_can_be_read(empty: Database) -> None:
+    with psycopg.connect(empty.owner_url) as theirs:
+        theirs.execute(
             "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"
         )
-        connection.execute("INSERT INTO training_jobs VALUES (1, 'ARCHIVED', '[1, 2]', now())")
-        connection.execute("INSERT INTO training_jobs VALUES (2)")
-        connection.commit()
-        apply(platforms.engine(empty_url))
-        archived, empty = (JobRepository(connection).get(job_id) for job_id in ("1", "2"))
+        theirs.execute("INSERT INTO training_jobs VALUES (1, 'ARCHIVED', '[1, 2]', now())")
+        theirs.execute("INSERT INTO training_jobs VALUES (2)")
+    with psycopg.connect(empty.migrate()) as connection:
+        archived, untouched = (JobRepository(connection).get(job_id) for job_id in ("1", "2"))
     assert archived is not None
     assert (archived.status, archived.metrics) == ("ARCHIVED", None)
     assert archived.created_at is not None
     assert archived.created_at.tzinfo is not None
-    assert empty is not None
-    assert (empty.status, empty.created_at) == (None, None)
+    assert untouched is not None
+    assert (untouched.status, untouched.created_at) == (None, None)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.schema.migrations import apply
 from tests.long.report import Report
-from tests.support import platforms
 from tests.support.interrupted_attempts import HOW, Place, Trial, store_model
 from tests.support.tiny_datasets import TASKS
 
@@ -33,12 +31,11 @@ def test_a_training_that_is_interrupted_at_random_batches_ends_with_the_same_wei
     s3: S3,
     s3_client: S3Client,
     bucket: str,
-    database_url: str,
+    training_url: str,
     report: Report,
     tmp_path: Path,
 ) -> None:
-    apply(platforms.engine(database_url))
-    place = Place(s3, s3_client, bucket, database_url, tmp_path)
+    place = Place(s3, s3_client, bucket, training_url, tmp_path)
     store_model(place, task)
     weights = Trial(place, "whole", task, processes, EPOCHS).end()
     rng = random.Random(seed := random.randrange(2**32))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from include.datasets.reference import DatasetReference
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.retraining.plans import PlanError
-from include.schema.migrations import apply
 from include.tasks.retrain_yolo import NothingToDo, build_challenge
-from tests.support import platforms
 from tests.support.jobs import claim
 from tests.support.model_versions import registered
 from tests.support.retrain_plans import plan
@@ -23,24 +19,6 @@ from tests.support.retrainings import DATA, retraining
 if TYPE_CHECKING:
     from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
-
-
-@pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A migrated database."""
-    apply(platforms.engine(database_url))
-    with psycopg.connect(database_url) as connection:
-        yield connection
-
-
-@pytest.fixture
-def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    return ModelRepository(connection)
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
 
 
 @pytest.fixture

@@ -12,9 +12,14 @@ from tests.support import platforms
 
 
 @pytest.fixture
-def platform_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as url:
-        yield url
+def empty(postgres: Postgres) -> Iterator[platforms.Database]:
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema
+
+
+@pytest.fixture
+def platform_url(empty: platforms.Database) -> str:
+    return empty.owner_url
 
 
 @pytest.fixture

@@ -273,13 +273,13 @@ def test_a_table_of_that_name_in_a_later_schema_of_the_search_path_is_left_alone
 ) -> None:
     connection.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
     connection.execute("INSERT INTO datasets VALUES ('7c1a')")
-    connection.execute("CREATE SCHEMA training")
+    connection.execute("CREATE SCHEMA ours")
     connection.commit()
     before = platforms.structure(connection)
-    engine = platforms.engine(database_url, options="-c search_path=training,public")
+    engine = platforms.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     verify(engine)
-    assert connection.execute("SELECT count(*) FROM training.datasets").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM ours.datasets").fetchone() == (0,)
     connection.commit()
     apply(engine, "base")
     assert platforms.structure(connection) == before
@@ -289,13 +289,13 @@ def test_a_table_of_that_name_in_a_later_schema_of_the_search_path_is_left_alone
 def test_the_first_schema_of_the_search_path_is_used(
     database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE SCHEMA training")
+    connection.execute("CREATE SCHEMA ours")
     connection.commit()
-    engine = platforms.engine(database_url, options="-c search_path=training,public")
+    engine = platforms.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     assert verify(engine)
     assert platforms.structure(connection) == set()
-    assert connection.execute("SELECT count(*) FROM training.training_epochs").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM ours.training_epochs").fetchone() == (0,)
     connection.commit()
     apply(engine, "base")
 

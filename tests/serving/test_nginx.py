@@ -15,7 +15,6 @@ from playwright.sync_api import expect
 
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from tests.support import platforms
@@ -35,7 +34,7 @@ SPOOFED = "203.0.113.77"
 @pytest.fixture
 def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a runs, and has finished one epoch."""
-    apply(platforms.engine(api_stack.training_db_url))
+    platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)

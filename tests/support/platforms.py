@@ -11,8 +11,10 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
+from include.schema.migrations import apply
 from include.schema.session import engine_over
-from include.stack.postgres import Postgres
+from include.stack.local import Stack
+from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 
 Connection = psycopg.Connection[Any]
 
@@ -71,14 +73,40 @@ CREATE INDEX ON training_jobs (name);
 ROWS = 50
 
 
+@dataclass(frozen=True)
+class Database:
+    """An empty database, or a schema of one: as the role that owns it, and as the one of everything else."""
+
+    owner_url: str
+    url: str
+
+    def migrate(self, target: str = "head") -> str:
+        """Migrate as the Dag does, and return the URL for everything else."""
+        apply(engine(self.owner_url), target, application_role=TRAINING_APPLICATION)
+        return self.url
+
+
+def database(postgres: Postgres, name: str, options: str = "") -> Database:
+    """The database of that name, with options of libpq."""
+    owner, application = (
+        f"{postgres.url(name, role)}{options}" for role in (TRAINING_OWNER, TRAINING_APPLICATION)
+    )
+    return Database(owner, application)
+
+
 @contextmanager
-def fresh_schema(postgres: Postgres) -> Iterator[str]:
-    """The URL of an empty schema, alone on the search path: much quicker to make than a database."""
-    schema, url = f"platform_{secrets.token_hex(4)}", postgres.url("postgres")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")
-        yield f"{url}?options=-csearch_path%3D{schema}"
+def fresh_schema(postgres: Postgres) -> Iterator[Database]:
+    """An empty schema, alone on the search path: much quicker to make than a database."""
+    schema = f"platform_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {TRAINING_OWNER}")
+        yield database(postgres, "postgres", f"?options=-csearch_path%3D{schema}")
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def migrate(stack: Stack) -> None:
+    """Migrate the stack's own training database as the Dag does."""
+    database(stack.postgres, "training").migrate()
 
 
 def install(connection: Connection, platform: Platform) -> None:

@@ -12,7 +12,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from include.deployment.settings import DEFAULT_BUCKET
-from include.schema.migrations import apply
 from include.stack.local import Stack
 from tests.support import platforms
 
@@ -141,7 +140,7 @@ def finish_epoch(connection: psycopg.Connection[Any], job_id: str, epoch: int, e
 @contextmanager
 def recording(stack: Stack, prefix: str) -> Iterator[psycopg.Connection[Any]]:
     """The stack's training database, from which jobs whose ids begin so are removed in the end."""
-    apply(platforms.engine(stack.training_db_url))
+    platforms.migrate(stack)
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
         yield connection
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:

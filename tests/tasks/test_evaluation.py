@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
-from include.schema.migrations import apply
 from include.tasks.evaluation import evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
-from tests.support import platforms
 from tests.support.airflow_connections import lead_to
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_versions import promote_over_present, replace, trained
@@ -35,13 +32,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(
-    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[psycopg.Connection[Any]]:
-    """A migrated database; it and S3 are where Airflow's connections lead to."""
-    apply(platforms.engine(database_url))
-    lead_to(monkeypatch, database_url, s3, bucket, tmp_path / "training")
-    with psycopg.connect(database_url) as connection:
-        yield connection
+    connection: psycopg.Connection[Any],
+    migrated_url: str,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> psycopg.Connection[Any]:
+    """To the file's schema; it and S3 are where Airflow's connections lead to."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
+    return connection
 
 
 @pytest.fixture

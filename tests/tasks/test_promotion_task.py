@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,9 +14,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
-from include.schema.migrations import apply
 from include.tasks.promote_model import choose_version, promote_chosen
-from tests.support import platforms
 from tests.support.airflow_connections import lead_to
 from tests.support.model_versions import body, version_of
 
@@ -31,13 +28,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(
-    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[psycopg.Connection[Any]]:
-    """A migrated database; it and S3 are where Airflow's connections lead to."""
-    apply(platforms.engine(database_url))
-    lead_to(monkeypatch, database_url, s3, bucket, tmp_path)
-    with psycopg.connect(database_url) as connection:
-        yield connection
+    connection: psycopg.Connection[Any],
+    migrated_url: str,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> psycopg.Connection[Any]:
+    """To the file's schema; it and S3 are where Airflow's connections lead to."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    return connection
 
 
 @pytest.fixture

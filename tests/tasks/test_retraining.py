@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,11 +16,9 @@ from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.s3.bucket import Bucket
-from include.schema.migrations import apply
 from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
 from include.tasks.retrain_yolo import judge, promote_challenger, resolve_plan
 from include.training.evaluate import Evaluation
-from tests.support import platforms
 from tests.support.airflow_connections import lead_to
 from tests.support.model_versions import body, promote_over_present, trained, version_of
 from tests.support.retrain_plans import plan, written
@@ -37,13 +34,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(
-    database_url: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[psycopg.Connection[Any]]:
-    """A migrated database; it and S3 are where Airflow's connections lead to."""
-    apply(platforms.engine(database_url))
-    lead_to(monkeypatch, database_url, s3, bucket, tmp_path / "training")
-    with psycopg.connect(database_url) as connection:
-        yield connection
+    connection: psycopg.Connection[Any],
+    migrated_url: str,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> psycopg.Connection[Any]:
+    """To the file's schema; it and S3 are where Airflow's connections lead to."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
+    return connection
 
 
 @pytest.fixture

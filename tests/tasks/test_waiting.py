@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,10 +12,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.jobs.repository import JobRepository
-from include.schema.migrations import apply
 from include.tasks.retrain_payloads import Challenge
 from include.tasks.training_operators import JobEnded, find_challenger
-from tests.support import platforms
 from tests.support.airflow_connections import lead_to
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, record_checkpoints, recorded
@@ -29,13 +26,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(
-    database_url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[psycopg.Connection[Any]]:
-    """A migrated database, where Airflow's connection leads to."""
-    apply(platforms.engine(database_url))
-    lead_to(monkeypatch, database_url, s3, "none", tmp_path)
-    with psycopg.connect(database_url) as connection:
-        yield connection
+    connection: psycopg.Connection[Any],
+    migrated_url: str,
+    s3: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> psycopg.Connection[Any]:
+    """To the file's schema; it and S3 are where Airflow's connections lead to."""
+    lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
+    return connection
 
 
 @pytest.fixture
@@ -84,19 +83,19 @@ def fired(trigger: JobEnded) -> Any:
 def test_the_trigger_fires_when_the_row_is_completed_though_the_database_was_away(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
-    database_url: str,
+    migrated_url: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     claim(jobs)
-    server = database_url.partition("@")[2].partition("/")[0]
+    server = migrated_url.partition("@")[2].partition("/")[0]
     with CuttingProxy(f"http://{server}", received=0, cuts=2) as proxy:
-        through = database_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
+        through = migrated_url.replace(server, proxy.endpoint_url.removeprefix("http://"))
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", through)
 
         def complete() -> None:
             assert proxy.failing.wait(60)
-            with psycopg.connect(database_url) as own:
+            with psycopg.connect(migrated_url) as own:
                 record_checkpoints(own)
 
         finishing = threading.Thread(target=complete)

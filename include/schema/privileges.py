@@ -1,0 +1,99 @@
+"""What the application's role may do with the tables: read and write their rows, and nothing else.
+
+The role that migrates owns the tables and grants it, in the schema where they are, whoever created that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import ProgrammingError
+
+from include.schema import catalog
+from include.schema.errors import MigrationRefused, SchemaUnverified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from include.schema.catalog import MissingPrivilege
+
+PRIVILEGES: Mapping[str, tuple[str, ...]] = {
+    "training_jobs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "training_epochs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "model_versions": ("SELECT", "INSERT", "UPDATE"),
+    "checkpoint_audits": ("SELECT", "INSERT", "DELETE"),
+    "datasets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "dataset_numbers": ("SELECT", "INSERT", "UPDATE"),
+    "training_schema_created": ("SELECT",),
+    "training_schema_version": ("SELECT",),
+}
+"""What the statements of `sql/queries`, and the check of the schema's revision, need on each table."""
+
+KEPT_TABLES = ("training_schema_created", "training_schema_version")
+"""Tables of every revision: the journal and Alembic's."""
+
+
+def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
+    """Raise MigrationRefused if the current role has not the rights of the tables' owners."""
+    role = str(connection.exec_driver_sql("SELECT current_user").scalar_one())
+    problems = [
+        f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of it: "
+        f"GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or let connection "
+        "training_db_owner name a role that is."
+        for table, owner in catalog.foreign_tables(connection, tables)
+    ]
+    if problems:
+        raise MigrationRefused(problems)
+
+
+def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
+    """Grant the role what it needs on these tables and does not have yet.
+
+    Raises MigrationRefused with the statements for someone else if the current role may not grant it.
+    """
+    for missing in find_missing(connection, role, tables):
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(_grant_statement(missing, role))
+        except ProgrammingError as error:
+            if error.connection_invalidated:
+                raise
+    problems = [
+        f"Role {role}, with which connection training_db connects, needs {missing.privilege} on "
+        f"{missing.object}, which the role that migrates may not grant: let its owner run "
+        f"{_grant_statement(missing, role)}."
+        for missing in find_missing(connection, role, tables)
+    ]
+    if problems:
+        raise MigrationRefused(problems)
+
+
+def require_granted(connection: Connection, role: str, tables: Iterable[str]) -> None:
+    """Raise SchemaUnverified if the role cannot read and write the rows of these tables."""
+    if missing := find_missing(connection, role, tables):
+        raise SchemaUnverified(
+            f"Role {role}, with which connection training_db connects, lacks "
+            + ", ".join(f"{each.privilege} on {each.object}" for each in missing)
+            + ": run the Dag migrate_schema, which grants it."
+        )
+
+
+def find_missing(connection: Connection, role: str, tables: Iterable[str]) -> Sequence[MissingPrivilege]:
+    """Return what the role needs on these tables and does not have."""
+    needed = [(table, privilege) for table in tables for privilege in PRIVILEGES[table]]
+    return catalog.missing_privileges(connection, role, needed)
+
+
+def describe_excess(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
+    """Return a warning if the role can change the schema, although it is meant for rows only."""
+    reasons = "; ".join(catalog.schema_changing_reasons(connection, role, tables))
+    if not reasons:
+        return []
+    warning = f"Role {role}, with which connection training_db connects, can change the schema: {reasons}."
+    return [f"{warning} docs/deployment.md says how to separate the two roles."]
+
+
+def _grant_statement(missing: MissingPrivilege, role: str) -> str:
+    return f"GRANT {missing.privilege} ON {missing.object} TO {catalog.quote_identifier(role)}"

@@ -1,0 +1,205 @@
+"""The two roles of the training database: one owns the tables, the other reads and writes their rows."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from include.queries import QUERIES, query
+from include.schema.current import MIGRATIONS, require_current, revisions
+from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified
+from include.schema.migrations import apply, plan, verify
+from include.schema.privileges import KEPT_TABLES, PRIVILEGES
+from include.schema.verification import promised_columns
+from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
+from tests.support import platforms
+from tests.support.platforms import PLATFORMS, Database
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def superuser(postgres: Postgres) -> Iterator[Connection]:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def stranger(superuser: Connection) -> Iterator[str]:
+    """A role that nobody has anything to do with."""
+    name = f"stranger_{secrets.token_hex(4)}"
+    superuser.execute(f"CREATE ROLE {name}")
+    yield name
+    superuser.execute(f"DROP OWNED BY {name} CASCADE")
+    superuser.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture(scope="module")
+def trained(postgres: Postgres) -> Iterator[Connection]:
+    """A migrated schema, as the role that trains."""
+    with platforms.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
+        yield connection
+        connection.rollback()
+
+
+CHANGES = [
+    "ALTER TABLE training_jobs ADD COLUMN mine integer",
+    "ALTER TABLE training_jobs OWNER TO training_app",
+    "ALTER TABLE training_epochs DISABLE TRIGGER ALL",
+    "CREATE INDEX ON training_jobs (error)",
+    "CREATE TABLE mine (number integer)",
+    "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "CREATE SCHEMA mine",
+    "DROP TABLE training_epochs",
+    "TRUNCATE training_jobs",
+    "UPDATE training_schema_version SET version_num = '0001'",
+    "DELETE FROM training_schema_created",
+    "DELETE FROM model_versions",
+    "DELETE FROM dataset_numbers",
+    "UPDATE checkpoint_audits SET detail = ''",
+    "SET ROLE training",
+]
+
+
+@pytest.mark.parametrize("statement", CHANGES)
+def test_the_role_that_trains_cannot(trained: Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        trained.execute(statement)
+    trained.rollback()
+
+
+def test_the_role_that_trains_gets_what_the_statements_need_and_nothing_else() -> None:
+    needed: defaultdict[str, set[str]] = defaultdict(set)
+    for file in QUERIES.glob("*.sql"):
+        text = re.sub(r"--.*", "", query(file.stem).decode())
+        for verb, pattern in (
+            ("SELECT", r"(?:FROM|JOIN) (\w+)"),
+            ("INSERT", r"INSERT INTO (\w+)"),
+            ("UPDATE", r"(?<!DO )(?<!FOR )(?<!KEY )UPDATE (\w+)"),
+            ("DELETE", r"DELETE FROM (\w+)"),
+            # It reads the row that is there, and changes it.
+            ("UPDATE", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
+            ("SELECT", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
+        ):
+            for table in re.findall(pattern, text):
+                needed[table].add(verb)
+    needed["training_schema_version"].add("SELECT")  # require_current
+    assert {table: set(privileges) for table, privileges in PRIVILEGES.items()} == {
+        table: verbs for table, verbs in needed.items() if table in PRIVILEGES
+    }
+
+
+def test_every_table_of_every_revision_is_granted() -> None:
+    promised = promised_columns(MIGRATIONS, revisions(MIGRATIONS)[-1])
+    assert set(PRIVILEGES) == {*promised, *KEPT_TABLES}
+
+
+def test_a_migration_grants_once_what_is_missing(empty: Database, engine: Engine) -> None:
+    planned = plan(engine, application_role=TRAINING_APPLICATION)
+    assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in planned.report
+    assert planned.problems == planned.warnings == ()
+    empty.migrate()
+    again = plan(engine, application_role=TRAINING_APPLICATION)
+    assert again.report.endswith("Nothing to do.")
+
+
+def test_a_role_that_is_new_is_granted_everything_at_the_newest_revision(
+    empty: Database, engine: Engine, connection: Connection
+) -> None:
+    apply(engine)
+    schema = connection.execute("SELECT current_schema()").fetchone()
+    assert schema is not None
+    connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
+    connection.commit()
+    with psycopg.connect(empty.url) as application:
+        with pytest.raises(SchemaBehind, match=r"training_app.* may not use the training tables: run the"):
+            require_current(application)
+        with pytest.raises(SchemaUnverified, match=r"lacks .*SELECT on TABLE training_jobs.*migrate_schema"):
+            verify(engine, application_role=TRAINING_APPLICATION)
+        assert "Revisions" not in plan(engine, application_role=TRAINING_APPLICATION).report
+        empty.migrate()
+        require_current(application)
+    assert verify(engine, application_role=TRAINING_APPLICATION)
+
+
+@pytest.mark.parametrize("kind", PLATFORMS)
+def test_on_the_table_of_a_platform_it_reads_and_writes_rows_only(empty: Database, kind: str) -> None:
+    with psycopg.connect(empty.owner_url) as owner:
+        platforms.install(owner, PLATFORMS[kind])
+        owner.execute("CREATE TABLE invoices (number integer)")
+    with psycopg.connect(empty.migrate(), autocommit=True) as application:
+        application.execute(PLATFORMS[kind].insert, {"name": "ours"})
+        application.execute("UPDATE training_jobs SET status = 'running' WHERE name = 'ours'")
+        assert application.execute("DELETE FROM training_jobs WHERE name = 'ours'").rowcount == 1
+        for statement in ("TABLE invoices", "ALTER TABLE training_jobs DROP name", "DROP VIEW queued_jobs"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                application.execute(statement)
+
+
+def test_a_table_of_another_owner_is_said_in_one_sentence(
+    empty: Database, engine: Engine, superuser: Connection, stranger: str
+) -> None:
+    with psycopg.connect(empty.owner_url) as owner:
+        platforms.install(owner, PLATFORMS["integer"])
+        schema = owner.execute("SELECT current_schema()").fetchone()
+    assert schema is not None
+    superuser.execute(f"ALTER TABLE {schema[0]}.training_jobs OWNER TO {stranger}")
+    said = (
+        f"Table training_jobs belongs to role {stranger}, and role {TRAINING_OWNER}, which migrates, is not "
+        f'a member of it: GRANT "{stranger}" TO "{TRAINING_OWNER}", or let connection training_db_owner name '
+        "a role that is."
+    )
+    assert plan(engine, application_role=TRAINING_APPLICATION).problems == (said,)
+    with pytest.raises(MigrationRefused, match="belongs to role stranger"):
+        apply(engine)
+    superuser.execute(f'GRANT "{stranger}" TO "{TRAINING_OWNER}"')
+    superuser.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {stranger}")
+    with psycopg.connect(empty.migrate()) as application:
+        require_current(application)
+
+
+def test_what_the_owner_may_not_grant_is_said_with_the_statement_for_those_who_may(
+    empty: Database, engine: Engine, superuser: Connection
+) -> None:
+    with psycopg.connect(empty.owner_url) as owner:
+        schema = owner.execute("SELECT current_schema()").fetchone()
+    assert schema is not None
+    superuser.execute(f"ALTER SCHEMA {schema[0]} OWNER TO postgres")
+    superuser.execute(f"GRANT ALL ON SCHEMA {schema[0]} TO {TRAINING_OWNER}")
+    statement = f'GRANT USAGE ON SCHEMA {schema[0]} TO "{TRAINING_APPLICATION}"'
+    (problem,) = plan(engine, application_role=TRAINING_APPLICATION).problems
+    assert problem.endswith(f"may not grant: let its owner run {statement}.")
+    superuser.execute(statement)
+    empty.migrate()
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("GRANT CREATE ON SCHEMA {schema} TO {role}", "it may create objects in schema {schema}"),
+        (f"GRANT {TRAINING_OWNER} TO {{role}}", f"it has the rights of {TRAINING_OWNER}, who owns "),
+        ("ALTER ROLE {role} SUPERUSER", "it is a superuser"),
+    ],
+)
+def test_a_role_that_could_change_the_schema_is_warned_of(
+    engine: Engine,
+    connection: Connection,
+    superuser: Connection,
+    stranger: str,
+    statement: str,
+    reason: str,
+) -> None:
+    row = connection.execute("SELECT current_schema()").fetchone()
+    assert row is not None
+    connection.commit()
+    superuser.execute(statement.format(schema=row[0], role=stranger))
+    (warning,) = plan(engine, application_role=stranger).warnings
+    assert f"{stranger}, with which connection training_db connects, can change the schema: " in warning
+    assert reason.format(schema=row[0]) in warning
