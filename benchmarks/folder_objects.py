@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from include.datasets.storage import StoredObject
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,25 @@ class FolderObjects:
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, which ends in a slash, ordered by key."""
-        for path in _walk(self.folder / prefix):
-            found, key = path.stat(), str(path.relative_to(self.folder))
-            etag = hashlib.md5(f"{key} {found.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
-            yield StoredObject(bucket, key, found.st_size, etag)
+        for found in self.list_level(bucket, prefix):
+            if isinstance(found, str):
+                yield from self.list(bucket, found)
+            else:
+                yield found
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """Not needed for a whole prefix."""
-        raise NotImplementedError
+        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+        with os.scandir(self.folder / prefix) as entries:
+            found = {
+                prefix + (f"{entry.name}/" if entry.is_dir() else entry.name): entry for entry in entries
+            }
+        for key, entry in sorted(found.items()):
+            if key.endswith("/"):
+                yield key
+                continue
+            status = entry.stat()
+            etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
+            yield StoredObject(bucket, key, status.st_size, etag)
 
     def stat(self, bucket: str, key: str) -> StoredObject:
         """Not needed for a whole prefix."""
@@ -50,14 +58,3 @@ class FolderObjects:
         with (self.folder / stored.key).open("rb") as file:
             file.seek(start)
             yield file.read(stop - start)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    def by_key(entries: Iterable[Path]) -> list[Path]:
-        return sorted(entries, key=lambda path: f"{path.name}/" if path.is_dir() else path.name)
-
-    for path in by_key(folder.iterdir()):
-        if path.is_dir():
-            yield from _walk(path)
-        else:
-            yield path

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.concurrent_listing import list_objects
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.named_folders import list_folders, name_folders
@@ -37,10 +38,10 @@ def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[S
         yaml, folders = _look_at_root(origin, reader, uri)
         if yaml is None:
             for folder in folders:
-                yield from reader.list(origin.bucket, folder)
+                yield from list_objects(reader, origin.bucket, folder)
             return
     if yaml is None:
-        yield from reader.list(origin.bucket, origin.prefix)
+        yield from list_objects(reader, origin.bucket, origin.prefix)
         return
     yield from _select_named(origin, yaml, reader, uri)
 
@@ -80,7 +81,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
                 f"{uri}{yaml} names the whole bucket as a folder of images, which may contain anything; move "
                 "the images into a folder, images/ for example, and name that"
             )
-        yield from reader.list(origin.bucket, origin.prefix)
+        yield from list_objects(reader, origin.bucket, origin.prefix)
         return
     units: dict[str, StoredObject | None] = {f"{origin.prefix}{folder}/": None for folder in folders}
     units |= {stored.key: stored for stored in (description, *lists)}
@@ -89,7 +90,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
         if last is not None and key.startswith(last):
             continue  # it was listed with the folder that contains it
         if single is None:
-            yield from reader.list(origin.bucket, key)
+            yield from list_objects(reader, origin.bucket, key)
             last = key
         else:
             yield single
