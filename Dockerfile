@@ -1,8 +1,11 @@
 # syntax=docker/dockerfile:1
 # Two images of the same project: `platform` for every Airflow process, without PyTorch, and `trainer` for the
-# workers of queue `gpu`. Versions of Python packages come from requirements.txt, the lock.
+# workers of queue `gpu`. Each has a lock of its own, and installs only the files whose hashes are in it.
 ARG AIRFLOW_VERSION=3.3.2
 ARG PYTHON_VERSION=3.12
+# Of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Whoever builds reads it
+# once, as docs/supply-chain.md says, and gives it with --build-arg.
+ARG AIRFLOW_DIGEST=
 
 FROM scratch AS project
 COPY config/airflow-init.sh /config/
@@ -12,7 +15,7 @@ COPY include /include
 COPY sql /sql
 COPY LICENSE /
 
-FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION} AS platform-packages
+FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION}${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS platform-packages
 USER root
 # A volume that is mounted here takes over the owner, so that no service has to run as root.
 RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
@@ -20,15 +23,14 @@ RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
 USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.
 ENV PYTHONPATH=/opt/airflow
-COPY requirements.txt requirements-airflow.in requirements-trainer.in /opt/airflow/requirements/
-RUN pip install --no-cache-dir \
-        --constraint /opt/airflow/requirements/requirements.txt \
-        --requirement /opt/airflow/requirements/requirements-airflow.in
+COPY requirements-airflow.txt /opt/airflow/requirements/
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: \
+        --requirement /opt/airflow/requirements/requirements-airflow.txt
 
 FROM platform-packages AS trainer-packages
-RUN pip install --no-cache-dir \
-        --constraint /opt/airflow/requirements/requirements.txt \
-        --requirement /opt/airflow/requirements/requirements-trainer.in
+COPY requirements-trainer.txt /opt/airflow/requirements/
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: \
+        --requirement /opt/airflow/requirements/requirements-trainer.txt
 # Ultralytics keeps its settings here, and asks for nothing on the network.
 ENV YOLO_CONFIG_DIR=/home/airflow/.ultralytics YOLO_OFFLINE=True
 

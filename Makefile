@@ -10,6 +10,13 @@ STACK = $(RUN) -m include.stack
 # It warns of each line with -c.
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 
+# A version has to be a week old before it is locked: malware is mostly found and withdrawn within days. For an urgent fix:
+# make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels, because a source distribution runs code of its
+# own, and of build requirements that no lock names, while it is installed.
+COOL_DOWN = 7 days
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --only-binary :all: --exclude-newer "$(COOL_DOWN)" $(ARGS)
+
 # Without bytecode every process of Airflow spends seconds more on its imports.
 unexport PYTHONDONTWRITEBYTECODE
 # The repository's environment, whatever the caller has activated.
@@ -87,9 +94,12 @@ lint: setup-dev ## check style, spelling, requirements and types, and the consol
 	$(RUN) -m include.stack.javascript
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
-	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements.in -o requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements-dev.in -o requirements-dev.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 $(ARGS) requirements-docs.in -o requirements-docs.txt
+	$(COMPILE) requirements-uv.in --output-file requirements-uv.txt
+	$(COMPILE) requirements.in --output-file requirements.txt
+	$(COMPILE) --constraint requirements.txt requirements-airflow.in --output-file requirements-airflow.txt
+	$(COMPILE) --constraint requirements.txt requirements-airflow.in requirements-trainer.in --output-file requirements-trainer.txt
+	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	$(COMPILE) requirements-docs.in --output-file requirements-docs.txt
 
 setup: ## create .venv from the lock, unless it is there
 	@$(call bootstrap,requirements.txt)
@@ -101,7 +111,7 @@ setup-dev:
 .venv-docs/installed: requirements-docs.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv-docs
-	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-docs.txt
 	@touch $@
 
 there:

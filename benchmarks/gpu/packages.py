@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "gpu-wheels"
+LOCK = "requirements.txt"
 PACKAGES = (
     "ultralytics-opencv-headless",
     "ultralytics-thop",
@@ -33,6 +34,13 @@ def pinned_requirements(lock: Path = ROOT / "requirements.txt") -> list[str]:
     return [f"{package}=={pins[package]}" for package in PACKAGES]
 
 
+def write_lock(target: Path, lock: Path = ROOT / "requirements.txt") -> None:
+    """Write what the lock says of these packages, with the hashes of their files."""
+    text = lock.read_text(encoding="utf-8")
+    entries = [re.search(rf"^{package}==(?:.*\\\n)*.*\n", text, re.MULTILINE) for package in PACKAGES]
+    target.write_text("".join(entry[0] for entry in entries if entry), encoding="utf-8")
+
+
 def download(folder: Path = FOLDER) -> int:
     """Fill the folder with wheels for Linux on x86-64 and any Python from 3.11, and return their size."""
     folder.mkdir(exist_ok=True)
@@ -41,8 +49,9 @@ def download(folder: Path = FOLDER) -> int:
     platforms = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
     which = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
     which += [option for platform in platforms for option in ("--platform", platform)]
+    write_lock(folder / LOCK)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *which, "--dest", str(folder)]
-    subprocess.run([*command, *pinned_requirements()], check=True)
+    subprocess.run([*command, "--require-hashes", "--requirement", str(folder / LOCK)], check=True)
     return sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
 
 
@@ -54,8 +63,12 @@ def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
     if not wheels.is_dir():
         sys.exit(f"{wanted[0]} is not installed and {wheels} does not exist. Run `make gpu-wheels` first.")
     if not (target / "ultralytics").is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        write_lock(target / LOCK)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-        subprocess.run([*command, "--find-links", str(wheels), "--target", str(target), *wanted], check=True)
+        where = ["--find-links", str(wheels), "--target", str(target)]
+        which = ["--require-hashes", "--requirement", str(target / LOCK)]
+        subprocess.run([*command, *where, *which], check=True)
     sys.path.insert(0, str(target))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
     importlib.invalidate_caches()

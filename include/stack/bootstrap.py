@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 VENV = REPOSITORY / ".venv"
 PYTHON = VENV / "bin" / "python"
-UV = "uv==0.13.9"
+UV_LOCK = REPOSITORY / "requirements-uv.txt"
 
 DEFAULT_INDEX = "https://pypi.org/simple"
+LOCKED = ["--require-hashes", "--only-binary", ":all:"]
+"""Options of pip and uv: only files whose hash is in the lock, and none that runs code as it is installed."""
+
 NEEDED_GB = 8.0
 """Size of the environment, most of it PyTorch with CUDA; on another disk, uv's cache needs as much."""
 
@@ -67,8 +70,10 @@ def _ensure(files: list[Path]) -> None:
     if not PYTHON.exists():
         print(f"Creating .venv with Python {sys.version.split()[0]} ...", flush=True)
         _create()
-    if not (VENV / "bin" / "uv").exists():
-        _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], os.environ)
+    if not _is_installed(UV_LOCK):
+        pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, *LOCKED, "-r", str(UV_LOCK)], os.environ)
+        _stamp(UV_LOCK).write_text(_digest(UV_LOCK))
     names = ", ".join(file.name for file in files)
     size = "" if _has_airflow() else ", about 3 GB to download unless it is in uv's cache"
     print(f"Installing {names}{size} ...", flush=True)
@@ -76,7 +81,7 @@ def _ensure(files: list[Path]) -> None:
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
-    _run([*uv, *quiet, *options], _uv_environment())
+    _run([*uv, *quiet, *LOCKED, *options], uv_environment())
     for file in files:
         _stamp(file).write_text(_digest(file))
     print(f"Environment .venv: ready ({time.monotonic() - started:.0f} s)", flush=True)
@@ -108,7 +113,7 @@ def _diagnose(program: str) -> str:
     free = _free_gb(VENV)
     if free < 1:
         return f"The disk of {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
-    index = _uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
+    index = uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
     try:
         with urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=20):  # noqa: S310 - the user's own index
             pass
@@ -117,10 +122,13 @@ def _diagnose(program: str) -> str:
             f"The package index {index} cannot be reached: {error}.\n"
             f"Check the network, or name a mirror: PIP_INDEX_URL=https://... make ..."
         )
-    return f"{program} failed for the reason above. Downloads are kept: run the same command again."
+    return (
+        f"{program} failed for the reason above. Downloads are kept: run the same command again. If a hash "
+        "does not match, that will not help: the index serves another file than the one that was locked."
+    )
 
 
-def _uv_environment() -> dict[str, str]:
+def uv_environment() -> dict[str, str]:
     """Return the environment variables for uv, which does not read pip's settings."""
     environment = dict(os.environ)
     environment.setdefault("UV_HTTP_TIMEOUT", environment.get("PIP_DEFAULT_TIMEOUT", "180"))

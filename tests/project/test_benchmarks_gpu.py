@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.exact import QUICK
-from benchmarks.gpu.packages import PACKAGES, pinned_requirements
+from benchmarks.gpu.packages import pinned_requirements, write_lock
 from benchmarks.gpu.page import NO_CLAIM, PAGE, render
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
@@ -18,6 +18,7 @@ from benchmarks.gpu.steps import STEPS
 from include.datasets.check import check_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.training.contract import MODEL_SUFFIX, TASKS, Task
+from tests.support.locks import read_lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +88,9 @@ def test_a_run_that_was_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
     assert record.latest().outcome("save") == Outcome([["yolo11n", 25.0]])
 
 
-def test_the_wheels_are_those_of_the_lock() -> None:
-    assert [requirement.partition("==")[0] for requirement in pinned_requirements()] == list(PACKAGES)
-    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert set(pinned_requirements()) <= set(lock)
+def test_the_wheels_are_those_of_the_lock_with_their_hashes(tmp_path: Path) -> None:
+    write_lock(tmp_path / "requirements.txt")
+    written = read_lock(tmp_path / "requirements.txt")
+    assert [pin.requirement for pin in written] == pinned_requirements()
+    assert set(written) <= set(read_lock(ROOT / "requirements.txt"))
+    assert all(pin.hashes for pin in written)

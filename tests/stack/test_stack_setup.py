@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.support.locks import read_lock
+from tests.support.package_index import PackageIndex, package_index
+
 REPOSITORY = Path(__file__).parents[2]
 SHORT_LISTS = sorted(REPOSITORY.glob("requirements*.in"))
-PIN = re.compile(r"^([a-z0-9][a-z0-9-]*)==([^\s;]+)", re.MULTILINE)
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 
 
 def _make(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +38,78 @@ def fresh_clone(tmp_path: Path) -> Path:
     (tmp_path / "include" / "stack").mkdir(parents=True)
     shutil.copy(REPOSITORY / "include" / "stack" / "bootstrap.py", tmp_path / "include" / "stack")
     (tmp_path / "requirements.txt").write_text("rich==15.0.0\n")
+    shutil.copy(REPOSITORY / "requirements-uv.txt", tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
+    with package_index(tmp_path_factory.mktemp("index")) as served:
+        yield served
+
+
+def _set_up(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str]:
+    """Run `make setup` where .venv and uv are there already."""
+    venv.create(clone / ".venv", with_pip=False)
+    (clone / ".venv" / "bin" / "uv").symlink_to(Path(sys.executable).with_name("uv"))
+    lock = (clone / "requirements-uv.txt").read_bytes()
+    (clone / ".venv" / ".installed-requirements-uv.txt").write_text(hashlib.sha256(lock).hexdigest())
+    return _make(clone, "setup", UV_DEFAULT_INDEX=index.url)
+
+
+def _build_image(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str]:
+    """Run the command that installs the packages of an image, into a folder."""
+    [command, _] = re.findall(r"^RUN pip install (.*?) *\\\n *--requirement \S+$", DOCKERFILE, re.MULTILINE)
+    options = [*command.split(), "--requirement", "requirements.txt", "--target", str(clone / ".venv")]
+    environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.url}
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+INSTALLERS = pytest.mark.parametrize("install", [_set_up, _build_image])
+Installer = Callable[[Path, PackageIndex], subprocess.CompletedProcess[str]]
+
+
+@INSTALLERS
+def test_the_file_that_was_locked_is_installed(
+    install: Installer, fresh_clone: Path, index: PackageIndex
+) -> None:
+    (fresh_clone / "requirements.txt").write_text(f"parcel==1.0 --hash=sha256:{index.add('parcel')}\n")
+    installed = install(fresh_clone, index)
+    assert installed.returncode == 0, installed.stderr
+    assert list(fresh_clone.rglob("parcel.py"))
+
+
+@INSTALLERS
+def test_a_file_with_another_hash_is_refused(
+    install: Installer, fresh_clone: Path, index: PackageIndex
+) -> None:
+    served = index.add("parcel")
+    changed = f"{int(served, 16) ^ 1:064x}"
+    (fresh_clone / "requirements.txt").write_text(f"parcel==1.0 --hash=sha256:{changed}\n")
+    refused = install(fresh_clone, index)
+    assert refused.returncode != 0
+    assert changed in refused.stderr
+    assert served in refused.stderr
+    assert not list(fresh_clone.rglob("parcel.py"))
+
+
+@INSTALLERS
+def test_a_package_without_a_hash_is_refused(
+    install: Installer, fresh_clone: Path, index: PackageIndex
+) -> None:
+    index.add("parcel")
+    (fresh_clone / "requirements.txt").write_text("parcel==1.0\n")
+    refused = install(fresh_clone, index)
+    assert refused.returncode != 0
+    assert "hash" in refused.stderr.lower()
+    assert not list(fresh_clone.rglob("parcel.py"))
 
 
 def test_a_python_that_is_not_there_is_named(fresh_clone: Path) -> None:
@@ -59,8 +137,8 @@ def test_the_lock_fulfils_the_short_list(short_list: Path) -> None:
     own = short_list.with_suffix(".txt")
     lock = own if own.exists() else REPOSITORY / "requirements.txt"
     pins: dict[str, list[Version]] = {}
-    for package, version in PIN.findall(lock.read_text()):
-        pins.setdefault(package, []).append(Version(version))
+    for pin in read_lock(lock):
+        pins.setdefault(pin.package, []).append(Version(pin.version))
 
     for line in short_list.read_text().splitlines():
         text = line.partition("#")[0].strip()

@@ -1,0 +1,34 @@
+"""What a lock says: which version of which package, where, and which files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Pin(NamedTuple):
+    """One version of a package."""
+
+    package: str
+    version: str
+    marker: str
+    """Where it is installed, as in PEP 508; empty means everywhere."""
+    hashes: frozenset[str]
+    """Of the files that may be installed, such as sha256:0123…"""
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+def read_lock(lock: Path) -> list[Pin]:
+    """Return the pins in the order of the file."""
+    return [_pin(entry) for entry in re.findall(r"^[a-z0-9](?:.*\\\n)*.*$", lock.read_text(), re.MULTILINE)]
+
+
+def _pin(entry: str) -> Pin:
+    requirement, *hashes = re.split(r"\s+--hash=", entry.replace("\\\n", " "))
+    pinned, _, marker = requirement.partition(";")
+    package, _, version = pinned.strip().partition("==")
+    return Pin(package, version, marker.strip(), frozenset(each.strip() for each in hashes))

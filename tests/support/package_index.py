@@ -1,0 +1,46 @@
+"""A package index of this machine, with packages made for a test."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from zipfile import ZipFile
+
+
+class PackageIndex:
+    """A folder as an index: its pages are the listings that the server makes of folders."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+
+    def add(self, name: str, *metadata: str) -> str:
+        """Publish version 1.0 of an empty package, and return the SHA-256 of its wheel."""
+        wheel = self.folder / name / f"{name}-1.0-py3-none-any.whl"
+        wheel.parent.mkdir()
+        with ZipFile(wheel, "w") as archive:
+            archive.writestr(f"{name}.py", "")
+            for file, lines in {
+                "METADATA": ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *metadata],
+                "WHEEL": ["Wheel-Version: 1.0", "Root-Is-Purelib: true", "Tag: py3-none-any"],
+                "RECORD": [],
+            }.items():
+                archive.writestr(f"{name}-1.0.dist-info/{file}", "".join(f"{line}\n" for line in lines))
+        return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+@contextmanager
+def package_index(folder: Path) -> Iterator[PackageIndex]:
+    """Serve an index without packages."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        simple = folder / "simple"
+        (simple / "pip").mkdir(parents=True)  # what `make setup` asks for, to see whether the index is there
+        yield PackageIndex(simple, f"http://127.0.0.1:{server.server_port}/simple")
+        server.shutdown()
