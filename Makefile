@@ -84,7 +84,7 @@ docs: .venv-docs/installed ## build the documentation site into site/; a broken 
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style, spelling, requirements and types, and the console's JavaScript
+lint: setup-dev ## check style, spelling, requirements, types and the console's JavaScript; look for secrets
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	.venv/bin/typos
@@ -92,6 +92,7 @@ lint: setup-dev ## check style, spelling, requirements and types, and the consol
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
 	$(RUN) -m include.stack.javascript
+	.ci/secrets
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
 	$(COMPILE) requirements-uv.in --output-file requirements-uv.txt
