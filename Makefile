@@ -16,6 +16,7 @@ DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 COOL_DOWN = 7 days
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --only-binary :all: --exclude-newer "$(COOL_DOWN)" $(ARGS)
+LOCKS = $(wildcard requirements*.txt)
 
 # Without bytecode every process of Airflow spends seconds more on its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down status env logs test test-long soak lint lock screenshots setup setup-dev there
+.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down status env logs test test-long soak lint lock sbom screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +102,12 @@ lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer vers
 	$(COMPILE) --constraint requirements.txt requirements-airflow.in requirements-trainer.in --output-file requirements-trainer.txt
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(COMPILE) requirements-docs.in --output-file requirements-docs.txt
+
+audit: setup-dev ## look the locked versions up among known vulnerabilities; needs the internet
+	$(RUN) -m pip_audit --strict --disable-pip --require-hashes $(foreach lock,$(LOCKS),--requirement $(lock)) $(ARGS)
+
+sbom: setup-dev ## write an SBOM and the licences of each image into sbom/
+	@$(RUN) -m include.stack.sbom
 
 setup: ## create .venv from the lock, unless it is there
 	@$(call bootstrap,requirements.txt)

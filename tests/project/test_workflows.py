@@ -28,7 +28,8 @@ def steps_of(workflow: Path) -> list[dict[str, Any]]:
 
 
 def test_there_are_workflows_and_forms() -> None:
-    assert {path.name for path in WORKFLOWS} == {"ci.yml", "nightly.yml", "release.yml"}
+    names = {path.name for path in WORKFLOWS}
+    assert names == {"audit.yml", "ci.yml", "nightly.yml", "release.yml"}
     assert {path.name for path in FORMS} == {"bug.yml", "feature.yml"}
 
 
