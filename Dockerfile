@@ -19,6 +19,8 @@ FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION}${AIRFLOW_DIG
 USER root
 # A volume that is mounted here takes over the owner, so that no service has to run as root.
 RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
+    && install --directory --owner=airflow --group=0 --mode=0755 /model-keys \
+    && install --directory --owner=airflow --group=0 --mode=0700 /model-signing \
     && install --directory --owner=airflow --group=0 --mode=0700 /s3-security /s3-data
 USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.

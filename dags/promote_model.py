@@ -2,16 +2,17 @@
 
 Enter the model's `name` and press *Trigger*. With a `version`, that version is promoted; without one, the
 model is rolled back to the older version that was in production most recently. Every version that retraining
-has evaluated can be promoted; a rejected one needs `force`.
+has evaluated can be promoted; one that was rejected, or was promoted unsigned before, needs `force`.
 
-The version's file is read, compared with its recorded SHA-256, copied within S3 to the production key and
-read back; only then does the database change. If two runs promote at once, one succeeds and the other fails
-with a message that says so.
+The version's file is read, compared with its recorded SHA-256, signed (or its signature verified), copied
+within S3 to the production key and read back; only then does the database change. If two runs promote at
+once, one succeeds and the other fails with a message that says so.
 
 | where | what |
 |---|---|
 | `s3://{bucket}/models/{name}/production/best.pt` | the model in production; its metadata name the version |
 | `s3://{bucket}/models/{name}/versions/{version}/best.pt` | a version's own file, never replaced |
+| beside either, `best.pt.sig` | its signature, if the deployment signs models (`docs/models.md`) |
 | table `model_versions` | evaluations, and who promoted which version when and why |
 | asset `production-model` | its events contain `name`, `version`, `path`, `sha256` and `job_id` |
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context, task
 
+from include.deployment.settings import PROMOTION_QUEUE
 from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
@@ -51,9 +53,9 @@ def promote_model() -> None:
 
         return choose_version(get_current_context())
 
-    @typed_task(outlets=[PRODUCTION_MODEL])
+    @typed_task(outlets=[PRODUCTION_MODEL], queue=PROMOTION_QUEUE)
     def promote(chosen: ChosenVersion) -> ModelVersion:
-        """Copy the version's file to the production key, then record the promotion and emit the asset."""
+        """Sign the version's file, copy both to the production key, record the promotion, emit the asset."""
         from include.tasks.promote_model import promote_chosen
 
         return promote_chosen(chosen, get_current_context())

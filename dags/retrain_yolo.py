@@ -28,7 +28,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, g
 
 from include.datasets.reference import DatasetReference
 from include.deployment.plans import deployed_plans
-from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
+from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, PROMOTION_QUEUE
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.orchestration.params import dag_params
@@ -83,7 +83,7 @@ def define_tasks(plan: str | None) -> None:
 
         return judge(retraining, challenge, measured, get_current_context())
 
-    @typed_task(outlets=[PRODUCTION_MODEL])
+    @typed_task(outlets=[PRODUCTION_MODEL], queue=PROMOTION_QUEUE)
     def promote(retraining: Retraining, verdict: Verdict, approval: Approval | None) -> ModelVersion:
         """Promote the version to production, or record why it is not promoted."""
         from include.tasks.retrain_yolo import promote_challenger

@@ -37,6 +37,8 @@ ProjectError
       NotRegistered
       PromotionRefused
         PromotionConflict
+      SignatureRefused
+        NotSigned
       VersionUnknown
     OwnershipLost
     PlanError

@@ -168,6 +168,11 @@ WEIGHTS_BYTES = 4 * GIB
 WEIGHTS_SECONDS = 1_800
 """Time for downloading a pretrained file: the largest that Ultralytics publishes have 150 MB."""
 
+# Signatures of models
+
+SIGNATURE_BYTES = 64 * KIB
+"""Size of a signature; those that promotion makes have about 1 KiB."""
+
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB

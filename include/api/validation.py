@@ -15,6 +15,7 @@ from include.api.database import Database  # noqa: TC001 - FastAPI reads annotat
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, check
 from include.deployment.connections import open_bucket
+from include.deployment.model_keys import verification
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
@@ -55,7 +56,7 @@ def _find_conflicts(request: Request, database: Any, params: dict[str, Any]) -> 
     settings, jobs = Settings.from_environment(), JobRepository(database)
     bucket = open_bucket(settings, interactive=True)
     store = CheckpointStore(bucket)
-    finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database)
+    finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database, verification(settings))
     nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
     try:
         check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -22,6 +22,7 @@ from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.unfenced import find_unfenced
 from include.audit.uploads import find_abandoned_uploads
+from include.models.signing import ModelSigning
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -41,7 +42,8 @@ _AT_ONCE = 8
 class AuditScope:
     """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when.
 
-    conditional_writes is what the bucket's server does with them, None if it was not asked.
+    conditional_writes is what the bucket's server does with them, None if it was not asked; signing verifies
+    a version whose copy in production is repaired.
     """
 
     connection: Connection[Any]
@@ -50,6 +52,7 @@ class AuditScope:
     live_runs: LiveRuns
     now: datetime
     conditional_writes: ConditionalWrites | None = None
+    signing: ModelSigning = field(default_factory=ModelSigning)
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
@@ -108,7 +111,7 @@ def _confirmed(
     """
     if not still_recorded(scope.connection, recorded):
         return
-    done = restore(scope.connection, scope.bucket, recorded) if repair else None
+    done = restore(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
 from include.database import Statements
-from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS
+from include.models.objects import production_name
+from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
-_PRODUCTION = re.compile(rf"{MODELS}([^/]+)/production/best\.pt")
 _REPORT = re.compile(rf"{REPORTS}([^/]+)/dataset\.json")
 
 YOUNG = timedelta(hours=1)
@@ -49,7 +49,9 @@ def find_orphans(
                 yield report_orphan(item, f"{item.location.uri} is not a file that a training creates")
     for page in bucket.pages(MODELS):
         report.listed(page)
-        yield from _unknown_models(connection, [item for item in page if item.modified <= now - YOUNG])
+        yield from _unknown_models(
+            connection, bucket, [item for item in page if item.modified <= now - YOUNG]
+        )
     for page in bucket.pages(REPORTS):
         report.listed(page)
         yield from _unknown_reports(connection, [item for item in page if item.modified <= now - YOUNG])
@@ -66,17 +68,20 @@ def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> I
             yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
 
 
-def _unknown_models(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
-    paths = find_known(connection, "list_known_versions", [item.location.uri for item in page])
-    names = {match[1] for item in page if (match := _PRODUCTION.fullmatch(item.location.key))}
-    promoted = find_known(connection, "list_promoted_names", sorted(names))
-    for item in page:
-        match = _PRODUCTION.fullmatch(item.location.key)
-        if match and match[1] not in promoted:
+def _unknown_models(
+    connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
+) -> Iterator[Finding]:
+    """Find files of models, and signatures of files, of which no row knows."""
+    files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
+    names = [production_name(bucket, file) for file in files]
+    paths = find_known(connection, "list_known_versions", [file.uri for file in files])
+    promoted = find_known(connection, "list_promoted_names", sorted({name for name in names if name}))
+    for item, file, name in zip(page, files, names, strict=True):
+        if name and name not in promoted:
             yield report_orphan(
                 item, f"{item.location.uri} is an orphan: no version of that model is in production"
             )
-        elif not match and item.location.uri not in paths:
+        elif not name and file.uri not in paths:
             yield report_orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
 
 

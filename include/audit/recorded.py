@@ -10,7 +10,8 @@ from include.audit.findings import Finding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.database import Statements
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
-from include.models.objects import production_location
+from include.models.objects import production_location, signature_of
+from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
 
-RecordedKind = Literal[CheckpointKind, "version", "production"]
+RecordedKind = Literal[CheckpointKind, "version", "production", "signature", "production_signature"]
 
 PAGE_ROWS = 200
 
@@ -28,8 +29,8 @@ PAGE_ROWS = 200
 class RecordedObject:
     """An object that a row names, as that row describes it: size in bytes, sha256 of the whole file.
 
-    It is the best.pt or last.pt of job_id, or that of a version of the model `name`; `production` is the
-    copy of a version that deployments read.
+    It is the best.pt or last.pt of job_id, or that of a version of the model `name`, or its signature;
+    `production` is the copy of a version that deployments read.
     """
 
     kind: RecordedKind
@@ -41,11 +42,17 @@ class RecordedObject:
     version: int | None = None
 
     def __str__(self) -> str:
-        if self.kind == "production":
-            return f"version {self.version}, in production, of model {self.name}"
-        if self.kind == "version":
-            return f"version {self.version} of model {self.name}"
+        match self.kind:
+            case "production" | "production_signature":
+                return f"version {self.version}, in production, of model {self.name}"
+            case "version" | "signature":
+                return f"version {self.version} of model {self.name}"
         return f"job {self.job_id}"
+
+    @property
+    def is_in_production(self) -> bool:
+        """Whether it is a copy that deployments read."""
+        return self.kind in {"production", "production_signature"}
 
     def finding(self, kind: FindingKind, detail: str) -> Finding:
         """Return a finding about this object."""
@@ -81,7 +88,7 @@ def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> boo
             sha256=recorded.sha256,
             name=recorded.name,
             version=recorded.version,
-            production=recorded.kind == "production",
+            production=recorded.is_in_production,
         )
     return bool(is_recorded)
 
@@ -97,9 +104,19 @@ def _of_job(row: Any) -> list[RecordedObject]:
 
 def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
     version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
+    production = replace(version, kind="production", path=production_location(bucket, row.name).uri)
     yield version
+    if row.signature_sha256:
+        yield _signature("signature", version, row.signature_sha256)
     if row.stage == "production":
-        yield replace(version, kind="production", path=production_location(bucket, row.name).uri)
+        yield production
+        if row.signature_sha256:
+            yield _signature("production_signature", production, row.signature_sha256)
+
+
+def _signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
+    path = signature_of(S3Location.parse(signed.path)).uri
+    return replace(signed, kind=kind, path=path, sha256=sha256, size=None)
 
 
 def _rows(connection: Connection[Any], name: str, **values: Any) -> list[Any]:

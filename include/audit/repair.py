@@ -10,7 +10,7 @@ from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import stored_checkpoint
 from include.database import Statements
 from include.models.errors import ModelError
-from include.models.objects import identity_of, place, production_location
+from include.models.objects import identity_of, place, production_location, signature_of
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
 from include.s3.errors import StoreError, StoreUnreachable
@@ -23,20 +23,23 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.audit.recorded import RecordedObject
+    from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
 
 log = logging.getLogger(__name__)
 
 
-def restore(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
+def restore(
+    connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
+) -> str | None:
     """Restore the recorded object and say from where; None without an intact copy, or if others write there.
 
     Only the damaged object is replaced (If-Match), and the restored one is read back. Raises
     StoreUnreachable.
     """
-    if recorded.kind == "production":
-        return _promoted_again(connection, bucket, recorded)
+    if recorded.is_in_production:
+        return _promoted_again(connection, bucket, recorded, signing)
     for source in _copies(connection, bucket, recorded):
         try:
             found = read_object(bucket.client, source)
@@ -66,7 +69,9 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
 
 
-def _promoted_again(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
+def _promoted_again(
+    connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
+) -> str | None:
     """Promote the version in production again, which copies its file again under the lock of promotions."""
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
@@ -74,7 +79,7 @@ def _promoted_again(connection: Connection[Any], bucket: Bucket, recorded: Recor
         name=recorded.name, version=recorded.version, expected=recorded.version, reason=None
     )
     try:
-        again = promote(connection, bucket, present, by=None)
+        again = promote(connection, bucket, present, by=None, signing=signing)
     except StoreUnreachable:
         raise
     except (ModelError, StoreError) as error:
@@ -108,7 +113,8 @@ def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObjec
         if path != recorded.path:
             yield location
     if recorded.name is not None:
-        yield production_location(bucket, recorded.name)
+        production = production_location(bucket, recorded.name)
+        yield signature_of(production) if recorded.kind == "signature" else production
 
 
 def _previous(recorded: RecordedObject) -> S3Location | None:

@@ -239,6 +239,7 @@ declare namespace Api {
     reason: string | null;
     promoted_by: string | null;
     promoted_at: string | null;
+    signature_sha256: string | null;
     created_at: string;
   }
 

@@ -23,6 +23,9 @@ TRAINING_AIRFLOW = "training_airflow"
 the schema; an S3 endpoint; and two optional ones (HTTP): the host application's backend, and Airflow itself
 with a user who may write notes on runs."""
 
+MODEL_SIGNING_KEY = "model_signing_key"
+"""Id of an optional connection with the private key that signs promoted models."""
+
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
 """Statements take milliseconds; one that takes longer is waiting for a lock and is retried."""
 
@@ -30,6 +33,8 @@ GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
 MIGRATION_QUEUE = "migrate"
 """For the tasks that need `training_db_owner`: only workers of this queue have that connection."""
+PROMOTION_QUEUE = "promote"
+"""For the tasks that promote models: only workers of this queue have `model_signing_key`."""
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent trainings. A run
@@ -60,6 +65,8 @@ class Settings:
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
     """Hosts from which the images of an .ndjson export may be fetched."""
+    model_verification_keys: str | None = None
+    """Public keys that verify promoted models, in PEM, or the paths of files; None for no verification."""
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
 
@@ -76,6 +83,7 @@ class Settings:
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
             cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
             dataset_url_hosts=_parse_hosts(os.environ.get(HOSTS_SETTING, "")),
+            model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
         )
 

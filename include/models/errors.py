@@ -23,3 +23,11 @@ class PromotionRefused(ModelError):
 
 class PromotionConflict(PromotionRefused):
     """Another promotion of the same model is under way."""
+
+
+class SignatureRefused(ModelError):
+    """The version's signature is not genuine, or is about something else."""
+
+
+class NotSigned(SignatureRefused):
+    """No trusted key has signed the version: its signature is missing, or was made with another key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import CheckpointNotFound
@@ -15,7 +16,7 @@ from include.s3.errors import (
     is_not_found,
     translate_s3_errors,
 )
-from include.s3.layout import production_key, version_key
+from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from include.models.signing import Signature
     from include.models.version import ModelVersion
     from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
@@ -43,6 +45,17 @@ def version_location(bucket: Bucket, name: str, version: int) -> S3Location:
 def production_location(bucket: Bucket, name: str) -> S3Location:
     """Return the location of the file in production. Raises ValueError for a bad name."""
     return bucket.at(production_key(_checked(name)))
+
+
+def production_name(bucket: Bucket, location: S3Location) -> str | None:
+    """Return the name of the model whose file in production is there; None for any other location."""
+    match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", location.key)
+    return match[1] if match and location.bucket == bucket.name else None
+
+
+def signature_of(signed: S3Location) -> S3Location:
+    """Return the location of the signature of a model's file."""
+    return S3Location(signed.bucket, f"{signed.key}{SIGNATURE_SUFFIX}")
 
 
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:
@@ -92,17 +105,55 @@ def place(
     `found`.
     """
     head = head_object(client, to)
-    if head and metadata.items() <= head["Metadata"].items() and _is_whole(client, to, found):
+    if (
+        head
+        and metadata.items() <= head["Metadata"].items()
+        and _is_whole(client, to, found.sha256, found.size)
+    ):
         log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
     condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
     _copy(client, source, found, to, metadata, limits, condition)
-    if not _is_whole(client, to, found):
+    if not _is_whole(client, to, found.sha256, found.size):
         raise CorruptObject(
             f"{to.uri} differs from {source.uri}, from which it was just copied (SHA-256 {found.sha256} "
             "was expected); check the S3 server, then clear this task"
         )
     log.info("Copied %s to %s and read it back: SHA-256 %s.", source.uri, to.uri, found.sha256)
+
+
+def place_signature(
+    client: S3Client, signature: Signature, signed: S3Location, metadata: Mapping[str, str]
+) -> None:
+    """Store a signature beside the file `signed`, whose metadata it gets, unless it is there already.
+
+    Only the object that was there before is replaced: raises StoreBusy if somebody else writes there too, and
+    other StoreErrors.
+    """
+    from botocore.exceptions import ClientError
+
+    to = signature_of(signed)
+    head = head_object(client, to)
+    if head and _is_whole(client, to, signature.sha256, len(signature.content)):
+        return
+    condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+    with translate_s3_errors(client, to):
+        try:
+            client.put_object(
+                Bucket=to.bucket,
+                Key=to.key,
+                Body=signature.content,
+                ChecksumSHA256=b64encode(bytes.fromhex(signature.sha256)).decode(),
+                Metadata={**metadata, "sha256": signature.sha256},
+                **condition,
+            )
+        except ClientError as error:
+            if not is_condition_failed(error):
+                raise
+            raise StoreBusy(
+                f"{to.uri} was just changed by somebody else, so it was left unchanged; try again"
+            ) from error
+    log.info("Stored %s.", to.uri)
 
 
 def _copy(
@@ -137,12 +188,12 @@ def _copy(
             ) from error
 
 
-def _is_whole(client: S3Client, location: S3Location, wanted: FetchedObject) -> bool:
+def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) -> bool:
     try:
         found = read_object(client, location)
     except (ObjectNotFound, CorruptObject):
         return False
-    return (found.sha256, found.size) == (wanted.sha256, wanted.size)
+    return (found.sha256, found.size) == (sha256, size)
 
 
 def _checked(name: str) -> str:

@@ -11,12 +11,14 @@ from include.models.errors import NotRegistered, PromotionRefused, VersionUnknow
 from include.models.objects import (
     identity_of,
     place,
+    place_signature,
     production_location,
     read_version,
     version_location,
 )
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
+from include.models.signing import ModelSigning
 from include.models.version import Stage
 from include.s3.download import FetchedObject
 from include.s3.errors import CorruptObject
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.models.repository import Evidence
     from include.models.request import PromotionRequest
+    from include.models.signing import Signature
     from include.models.version import ModelVersion
     from include.s3.bucket import Bucket
 
@@ -112,38 +115,54 @@ def promote(
     chosen: ChosenVersion,
     *,
     by: str | None,
+    signing: ModelSigning | None = None,
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
     """Put the chosen version into production, archive the previous one, and return the new one.
 
-    Its own file is read and compared with the registered hash, copied within S3 to the production key with
-    its metadata, and read back; only then do the rows change. After an interruption, promoting any version
-    again repairs the rest: the file of the version in production is copied again unless it is intact. Raises
-    PromotionRefused if another version than chosen.expected is in production now, or if the gate rejected
-    the version and chosen.force is off; PromotionConflict if another promotion is under way; VersionUnknown,
-    and StoreErrors. The connection must be idle.
+    Its own file is read and compared with the registered hash, and signed, or its signature verified; it is
+    copied within S3 to the production key with its metadata, and read back; only then do the rows change.
+    After an interruption, promoting any version again repairs the rest: the file of the version in production
+    is copied again unless it is intact. Raises PromotionRefused if another version than chosen.expected is in
+    production now, or if the gate rejected the version and chosen.force is off; PromotionConflict if another
+    promotion is under way; SignatureRefused as ModelSigning.obtain does; VersionUnknown, and StoreErrors. The
+    connection must be idle.
     """
     models = ModelRepository(connection)
+    registered = models.require(chosen.name, chosen.version)
     # Before the lock, which must be held only briefly; the file itself is never replaced.
-    found = read_version(bucket.client, models.require(chosen.name, chosen.version))
+    found = read_version(bucket.client, registered)
+    signature = (signing or ModelSigning()).obtain(bucket.client, registered, force=chosen.force)
     with connection.transaction():
         version = models.begin_promotion(chosen.name, chosen.version)
         if version.stage != Stage.PRODUCTION:
             _require_promotable(version, models.production(chosen.name), chosen)
-        place(
-            bucket.client,
-            S3Location.parse(version.path),
-            found,
-            production_location(bucket, chosen.name),
-            identity_of(found, chosen.name, chosen.version),
-            limits or TransferLimits(),
-        )
+        _place_in_production(bucket, version, found, signature, limits or TransferLimits())
+        if signature:
+            models.record_signature(chosen.name, chosen.version, signature.sha256)
         if version.stage == Stage.PRODUCTION:
             log.info("%s is in production already.", version)
-            return version
+            return models.require(chosen.name, chosen.version)
         promoted = models.promote(chosen.name, chosen.version, by=by, reason=chosen.reason)
     log.info("Promoted %s; SHA-256 %s.", promoted, promoted.sha256)
     return promoted
+
+
+def _place_in_production(
+    bucket: Bucket,
+    version: ModelVersion,
+    found: FetchedObject,
+    signature: Signature | None,
+    limits: TransferLimits,
+) -> None:
+    """Copy the version's file to the production key, and store its signature beside both."""
+    own, production = S3Location.parse(version.path), production_location(bucket, version.name)
+    identity = identity_of(found, version.name, version.version)
+    if signature:
+        place_signature(bucket.client, signature, own, identity)
+    place(bucket.client, own, found, production, identity, limits)
+    if signature:
+        place_signature(bucket.client, signature, production, identity)
 
 
 def _require_promotable(version: ModelVersion, present: ModelVersion | None, chosen: ChosenVersion) -> None:

@@ -31,7 +31,7 @@ class Evidence(TypedDict, total=False):
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)
 _EVERY = dict.fromkeys(
-    ("name", "version", "stage", "job_id", "run_id", "before_name", "before_version", "limit")
+    ("name", "version", "stage", "job_id", "run_id", "path", "before_name", "before_version", "limit")
 )
 
 
@@ -64,6 +64,10 @@ class ModelRepository:
     def production(self, name: str) -> ModelVersion | None:
         """Return the version that is in production, or None."""
         return self._one(name=name, stage=Stage.PRODUCTION)
+
+    def at(self, path: str) -> ModelVersion | None:
+        """Return the version whose own file is at this s3:// URI, or None."""
+        return self._one(path=path)
 
     def earlier(self, name: str) -> ModelVersion | None:
         """Return the version to roll back to: the older one that was in production most recently."""
@@ -198,6 +202,11 @@ class ModelRepository:
             )
         self._statements.row("lock_model_version", name=name, version=version)
         return self.require(name, version)
+
+    def record_signature(self, name: str, version: int, sha256: str) -> None:
+        """Record the SHA-256 of the version's signature."""
+        with self._connection.transaction():
+            self._statements.changed("record_model_signature", name=name, version=version, sha256=sha256)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
         """Put the version into production, archive the present one, and return the new one.

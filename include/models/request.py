@@ -27,7 +27,11 @@ class PromotionRequest(Request):
         "most recently.",
     )
     reason: OptionalText = Field(None, max_length=TEXT, description="Why; recorded with the version.")
-    force: bool = Field(False, description="Promote a version even if the gate rejected it.")
+    force: bool = Field(
+        False,
+        description="Promote a version even if the gate rejected it, or it was promoted before without a "
+        "signature.",
+    )
 
 
 class ChosenVersion(BaseModel):

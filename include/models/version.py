@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from include.s3.layout import SIGNATURE_SUFFIX
+
 
 class Stage(StrEnum):
     """Stage of a version: waiting for a decision, in production, formerly in production, or rejected."""
@@ -57,8 +59,20 @@ class ModelVersion(BaseModel):
     """Who last promoted it."""
     promoted_at: datetime | None
     """When it was last promoted."""
+    signature_sha256: str | None
+    """SHA-256 of its signature; None if it was not signed."""
     created_at: datetime
     """When it was registered."""
+
+    @property
+    def signature_path(self) -> str:
+        """The s3:// URI of its signature, which exists once it was promoted and signed."""
+        return f"{self.path}{SIGNATURE_SUFFIX}"
+
+    @property
+    def was_promoted(self) -> bool:
+        """Whether it is or was in production, so that it should be signed."""
+        return self.promoted_at is not None or self.stage in {Stage.PRODUCTION, Stage.ARCHIVED}
 
     def __str__(self) -> str:
         return f"version {self.version} of model {self.name}"

@@ -3,6 +3,7 @@
     checkpoints/{job_id}/best.pt, last.pt, last.previous.pt   the checkpoints of a training job
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
+    models/{name}/…/best.pt.sig                               the signature of either file
     pictures/{job_id}/{name}                                  a plot that Ultralytics drew of a training
     reports/{job_id}/dataset.json                             the report of the check of a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
@@ -30,6 +31,9 @@ UPLOADS = "uploads/"
 DATASETS = "datasets/"
 MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
+
+SIGNATURE_SUFFIX = ".sig"
+"""What the key of a signature adds to that of the signed file."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """A permanent object that belongs to no job: if it came and went, probes would disturb one another."""

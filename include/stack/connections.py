@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from include.deployment.settings import (
     MIGRATION_QUEUE,
+    MODEL_SIGNING_KEY,
+    PROMOTION_QUEUE,
     TRAINING_AIRFLOW,
     TRAINING_DB,
     TRAINING_DB_OWNER,
@@ -79,6 +81,7 @@ def assign_connections(stack: Stack) -> Connections:
         "login": stack.username,
         "password": secret.airflow_password,
     }
+    signing_key = {"conn_type": "generic", "extra": {"path": str(stack.model_keys.private)}}
     return Connections(
         parts={
             "api-server": {TRAINING_DB: training_db, TRAINING_S3: training_s3},
@@ -92,7 +95,10 @@ def assign_connections(stack: Stack) -> Connections:
                 TRAINING_AIRFLOW: training_airflow,
             },
         },
-        queues={MIGRATION_QUEUE: {TRAINING_DB_OWNER: owner}},
+        queues={
+            MIGRATION_QUEUE: {TRAINING_DB_OWNER: owner},
+            PROMOTION_QUEUE: {MODEL_SIGNING_KEY: signing_key},
+        },
     )
 
 

@@ -22,6 +22,7 @@ from include.stack.airflow_api import AirflowApi
 from include.stack.connections import assign_connections
 from include.stack.errors import StackError
 from include.stack.gpus import count_gpus, gpu_slots
+from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 from include.stack.processes import Service
@@ -90,6 +91,14 @@ class Stack:
             secret_key=self.credentials.s3_secret_key,
         )
 
+    @cached_property
+    def model_keys(self) -> ModelKeys:
+        """The keys with which promoted models are signed and verified."""
+        folder = self.state.private("model-keys")
+        keys = ModelKeys(folder / "private.pem", folder / "public.pem")
+        keys.prepare()
+        return keys
+
     @property
     def airflow(self) -> Airflow:
         """Airflow, configured for the two servers."""
@@ -105,6 +114,7 @@ class Stack:
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "CPU_WORKER": "false" if count_gpus() else "true",
                 "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
+                "MODEL_VERIFICATION_KEYS": str(self.model_keys.public),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
                 "TRAINING_ROOT": str(self.state.private("training")),
                 "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),

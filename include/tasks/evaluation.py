@@ -15,6 +15,7 @@ from include.datasets.caching.listings import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.model_keys import verification
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.datasets.rules import Split
+    from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
+    from include.s3.bucket import Bucket
     from include.tasks.retrain_payloads import Challenge, Challenger, Retraining
     from include.training.evaluate import Evaluation
 
@@ -44,8 +47,7 @@ def evaluate_models(
     plan, dataset = retraining.plan, _load_dataset(challenge, context)
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
-    with open_training_db() as connection:
-        champion = ModelRepository(connection).production(plan.name)
+    champion = _find_champion(plan.name, bucket, settings)
     if champion is not None and champion.job_id == challenger.job_id:
         raise AirflowSkipException(f"Job {challenger.job_id} is in production already: {champion}.")
     with (
@@ -76,6 +78,15 @@ def evaluate_models(
         champion_version=champion.version if champion else None,
         champion=champion_result,
     )
+
+
+def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersion | None:
+    """Return the version in production, once its signature has been verified; None if there is none."""
+    with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
+        champion = ModelRepository(connection).production(name)
+        if champion is not None:
+            verification(settings).require_genuine(bucket.client, champion)
+        return champion
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.model_keys import signing
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
 from include.models.request import PromotionRequest
@@ -31,11 +32,13 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
     run = context["dag_run"]
     # A conflict is final, too: a retry would replace the version that was promoted first.
     with open_training_db() as connection, no_retry():
+        settings = Settings.from_environment()
         promoted = promote(
             connection,
-            open_bucket(Settings.from_environment()),
+            open_bucket(settings),
             chosen,
             by=run.triggering_user_name or run.run_id,
+            signing=signing(settings),
         )
     announce(promoted, context["outlet_events"])
     return promoted

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.model_keys import signing
 from include.deployment.plans import deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
@@ -186,9 +187,10 @@ def promote_challenger(
             context, f"Version {verdict.version} of model {verdict.name} was refused: {refusal}."
         )
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
+        settings = Settings.from_environment()
         promoted = promote(
             connection,
-            open_bucket(Settings.from_environment()),
+            open_bucket(settings),
             ChosenVersion(
                 name=verdict.name,
                 version=verdict.version,
@@ -196,6 +198,7 @@ def promote_challenger(
                 reason=verdict.reason,
             ),
             by=_name_promoter(retraining, approval),
+            signing=signing(settings),
         )
     announce(promoted, context["outlet_events"])
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")

@@ -21,6 +21,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules
 from include.deployment.backend import notify
 from include.deployment.connections import open_bucket, open_training_db, training_db_factory
+from include.deployment.model_keys import verification
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -79,7 +80,7 @@ def resolve_config(context: Context) -> ResolvedJob:
         bucket, store = open_bucket(settings), _store()
         with reason_in_waiting_row(conf.get("job_id"), jobs):
             require_conditional_writes(bucket)
-        finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection)
+        finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
         job = resolve(conf, run, jobs, store, is_running, finder, DatasetRepository(connection))
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
     track_recorded(job.job_id, training_db_factory())

@@ -12,7 +12,8 @@ from include.checkpoints.stored import stored_checkpoint
 from include.jobs.model_reference import ModelKind, ModelReference, require_same_task
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
-from include.models.errors import ModelError
+from include.models.errors import ModelError, SignatureRefused
+from include.models.objects import production_name
 from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
@@ -23,6 +24,7 @@ from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from include.models.signing import ModelSigning
     from include.models.version import ModelVersion
     from include.s3.bucket import Bucket
     from include.training.contract import Task
@@ -40,13 +42,17 @@ def _refusals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class InitialWeightsFinder:
-    """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions."""
+    """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions.
+
+    Versions that were promoted must be signed, if `signing` has keys to verify them with.
+    """
 
     bucket: Bucket
     checkpoints: CheckpointStore
     pretrained: PretrainedStore
     jobs: JobRepository
     models: ModelRepository
+    signing: ModelSigning
 
     @classmethod
     def of(
@@ -54,15 +60,17 @@ class InitialWeightsFinder:
         bucket: Bucket,
         pretrained_url: str | None,
         database: Connection[Any],
+        signing: ModelSigning,
         limits: DownloadLimits | None = None,
     ) -> Self:
-        """Create a finder over that bucket and database; the other arguments are those of PretrainedStore."""
+        """Create a finder over that bucket and database; URL and limits are those of PretrainedStore."""
         return cls(
             bucket,
             CheckpointStore(bucket),
             PretrainedStore(bucket, pretrained_url, limits),
             JobRepository(database),
             ModelRepository(database),
+            signing,
         )
 
     def find(self, model: str, task: Task, job_id: str) -> InitialWeights | None:
@@ -80,7 +88,7 @@ class InitialWeightsFinder:
                     stored = self.pretrained.require(reference.name)
                 found = InitialWeights(path=stored.location.uri, sha256=stored.sha256)
             case ModelKind.OBJECT:
-                found = self._object(reference.name)
+                found = self._object(reference)
             case ModelKind.JOB | ModelKind.VERSION:
                 found = self._trained_here(reference, job_id)
         self._require_task(reference, found.path, task)
@@ -101,7 +109,8 @@ class InitialWeightsFinder:
                         return
                 path = self.pretrained.location(reference.name).uri
             case ModelKind.OBJECT:
-                path = reference.name
+                version = self._version_at(S3Location.parse(reference.name))
+                path = self._registered(reference, version).path if version else reference.name
             case ModelKind.JOB | ModelKind.VERSION:
                 path = self._trained_here(reference, job_id).path
         self._require_task(reference, path, task)
@@ -114,12 +123,23 @@ class InitialWeightsFinder:
     def _trained_here(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.kind is ModelKind.JOB:
             return self._best_of(reference, job_id)
-        version = self._version(reference)
-        return self._recorded(reference, version.path, version.sha256, version.job_id)
+        return self._registered(reference, self._version(reference))
 
-    def _object(self, uri: str) -> InitialWeights:
+    def _registered(self, reference: ModelReference, version: ModelVersion) -> InitialWeights:
+        found = self._recorded(reference, version.path, version.sha256, version.job_id)
+        try:
+            self.signing.require_genuine(self.bucket.client, version)
+        except SignatureRefused as refusal:
+            raise SpecError(f"model={reference.text!r}: {refusal}") from None
+        return found
+
+    def _object(self, reference: ModelReference) -> InitialWeights:
         """Find an object in any bucket. One without our checksum is read to compute its hash."""
+        uri = reference.name
         location = S3Location.parse(uri)
+        version = self._version_at(location)
+        if version is not None:
+            return self._registered(reference, version)
         head = head_object(self.bucket.client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self.bucket.endpoint}")
@@ -129,6 +149,11 @@ class InitialWeightsFinder:
             return InitialWeights(path=uri, sha256=settled_object(self.bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
+
+    def _version_at(self, location: S3Location) -> ModelVersion | None:
+        """Return the version whose own file, or whose copy in production, is there; None if there is none."""
+        name = production_name(self.bucket, location)
+        return self.models.production(name) if name else self.models.at(location.uri)
 
     def _best_of(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:

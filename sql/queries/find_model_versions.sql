@@ -18,6 +18,7 @@ SELECT
     reason,
     promoted_by,
     promoted_at,
+    signature_sha256,
     created_at
 FROM model_versions
 WHERE (%(name)s::text IS NULL OR name = %(name)s)
@@ -25,6 +26,7 @@ WHERE (%(name)s::text IS NULL OR name = %(name)s)
     AND (%(stage)s::text IS NULL OR stage = %(stage)s)
     AND (%(job_id)s::text IS NULL OR job_id = %(job_id)s)
     AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+    AND (%(path)s::text IS NULL OR path = %(path)s)
     AND (
         %(before_name)s::text IS NULL
         OR (created_at, name, version) < (

@@ -15,6 +15,6 @@ SELECT
         FROM model_versions
         WHERE name = %(name)s::text
             AND version = %(version)s::integer
-            AND sha256 = %(sha256)s
+            AND %(sha256)s IN (sha256, signature_sha256)
             AND (stage = 'production' OR NOT %(production)s)
     );

@@ -5,7 +5,8 @@ SELECT
     stage,
     path,
     sha256,
-    size
+    size,
+    signature_sha256
 FROM model_versions
 WHERE (name, version) > (%(after_name)s, %(after_version)s::integer)
 ORDER BY

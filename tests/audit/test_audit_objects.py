@@ -22,7 +22,8 @@ from include.s3.client import client_config
 from tests.support.auditing import BEST, LAST, World, audited
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
-from tests.support.model_versions import replace
+from tests.support.model_keys import new_key, trusting
+from tests.support.model_versions import promote_over_present, replace, tamper
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -174,6 +175,42 @@ def test_a_best_pt_is_restored_from_its_copy_with_the_metadata_it_had(
     assert world.finding()["repair"].startswith("copied again from ")
     assert (world.body(uri), world.metadata(uri)) == (BEST, before)
     assert report.failure is None
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
+def test_a_signature_is_restored_from_its_copy_and_is_no_orphan(
+    world: World, version: ModelVersion, harm: str
+) -> None:
+    key = new_key()
+    world.signing = trusting(key, signs_with=key)
+    bucket = Bucket(world.client, world.bucket)
+    promote_over_present(
+        world.connection, bucket, "digits", 1, by="ada", reason=None, force=True, signing=world.signing
+    )
+    assert world.audit(full=True).sentence.endswith("Found: nothing.")
+    for uri in (version.signature_path, f"{production(world)}.sig"):
+        before = world.body(uri), world.metadata(uri)
+        getattr(world, harm)(uri)
+        world.audit(full=True)
+        assert world.finding()["path"] == uri
+        assert world.finding()["repair"].startswith("copied again from ")
+        assert (world.body(uri), world.metadata(uri)) == before
+
+
+def test_production_is_not_repaired_with_a_file_that_was_not_signed(
+    world: World, version: ModelVersion
+) -> None:
+    key = new_key()
+    world.signing = trusting(key, signs_with=key)
+    bucket = Bucket(world.client, world.bucket)
+    promote_over_present(
+        world.connection, bucket, "digits", 1, by="ada", reason=None, force=True, signing=world.signing
+    )
+    tamper(world.connection, world.client, version, BEST[:-1] + b"!")
+    world.audit()
+    found = world.finding()
+    assert (found["finding"], found["path"], found["repair"]) == ("damaged", production(world), None)
+    assert world.body(production(world)) == BEST
 
 
 def test_another_file_in_production_is_replaced_by_the_promoted_one(

@@ -299,6 +299,21 @@ def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> 
     expect(page.get_by_role("button", name="Choose a .pt file")).to_have_count(0)
 
 
+def test_a_signed_version_offers_the_address_of_its_signature(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    for version, signature in ((1, None), (2, "5" * 64)):
+        recorded.execute(
+            "INSERT INTO model_versions (name, version, job_id, path, sha256, size, signature_sha256) "
+            "VALUES ('pages-signed', %s, %s, 's3://bucket/best.pt', %s, 1, %s)",
+            [version, f"job-{version}", "a" * 64, signature],
+        )
+    table = visit("viewer").open("models").get_by_role("table", name="Versions of pages-signed")
+    expect(table.get_by_role("button", name="Copy s3:// path of version")).to_have_count(2)
+    expect(table.get_by_role("button", name="Copy s3:// path of the signature of version")).to_have_count(1)
+    recorded.execute("DELETE FROM model_versions WHERE name = 'pages-signed'")
+
+
 def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
     visitor = visit()
     visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")

@@ -16,6 +16,7 @@ from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
 from tests.support.airflow_client import Airflow, until
 from tests.support.dataset_steps import upload_files
+from tests.support.model_keys import signing_of
 from tests.support.model_versions import body, promote_over_present, replace, trained
 from tests.support.retrain_plans import SHAPES, START
 from tests.support.secrets_kept import places_of, secrets_of
@@ -65,7 +66,13 @@ def first_champion(
             connection, Bucket(client, DEFAULT_BUCKET), "shapes", job_id="shapes-by-chance", run_id="none"
         )
         return promote_over_present(
-            connection, Bucket(client, DEFAULT_BUCKET), "shapes", 1, by="ada", reason="there was nothing"
+            connection,
+            Bucket(client, DEFAULT_BUCKET),
+            "shapes",
+            1,
+            by="ada",
+            reason="there was nothing",
+            signing=signing_of(airflow_stack),
         )
 
 
@@ -122,6 +129,8 @@ def test_new_data_bring_a_better_model_into_production(
         ).fetchone()
     assert row == (first_champion.path, "completed")
     assert production(airflow_stack) == body(airflow_stack.s3.client(), promoted.path)
+    signature = body(airflow_stack.s3.client(), promoted.signature_path)
+    signing_of(airflow_stack).trusted.verify(signature, promoted)
 
 
 def test_data_that_have_not_changed_are_not_announced_again(

@@ -51,6 +51,7 @@ def test_a_version_is_recorded_with_all_that_is_known_of_it(models: ModelReposit
         "reason": "better by 0.1",
         "promoted_by": None,
         "promoted_at": None,
+        "signature_sha256": None,
     }
     assert version.created_at.tzinfo is not None
 

@@ -22,10 +22,13 @@ import psycopg
 import pytest
 import yaml
 
+from include.deployment.model_keys import signing
 from include.deployment.settings import (
     GPU_POOL,
     GPU_QUEUE,
     MIGRATION_QUEUE,
+    MODEL_SIGNING_KEY,
+    PROMOTION_QUEUE,
     TRAINING_DB,
     TRAINING_S3,
     Settings,
@@ -44,7 +47,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").re
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 S3_COMMAND: list[str] = SERVICES["s3"]["command"]
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
-ONCE = {"airflow-init", "postgres-roles", "s3-certificates"}
+ONCE = {"airflow-init", "model-keys", "postgres-roles", "s3-certificates"}
 """What ends before the others start."""
 AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
 TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
@@ -77,6 +80,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
         "redis",
         "s3",
         "s3-certificates",
+        "model-keys",
         "airflow-init",
         "airflow-apiserver",
         "airflow-scheduler",
@@ -84,6 +88,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
         "airflow-triggerer",
         "airflow-worker",
         "airflow-worker-migrate",
+        "airflow-worker-promote",
         *TRAINERS,
     }
 
@@ -140,6 +145,7 @@ NETWORKS = {
     "redis": {"broker"},
     "s3": {"storage", "front"},
     "s3-certificates": set(),
+    "model-keys": set(),
     "airflow-init": {"database", "storage", "outside"},
     "airflow-apiserver": {"database", "execution", "storage", "front"},
     "airflow-scheduler": {"database", "broker"},
@@ -147,6 +153,7 @@ NETWORKS = {
     "airflow-triggerer": {"database", "outside"},
     "airflow-worker": {"database", "broker", "execution", "storage", "outside"},
     "airflow-worker-migrate": {"database", "broker", "execution", "outside"},
+    "airflow-worker-promote": {"database", "broker", "execution", "storage", "outside"},
     "airflow-worker-cpu-training": {"database", "broker", "execution", "storage", "outside"},
     "airflow-worker-gpu": {"database", "broker", "execution", "storage", "outside"},
 }
@@ -180,6 +187,7 @@ HOLDERS = {
     "redis": {"REDIS_PASSWORD"},
     "s3": S3_KEYS,
     "s3-certificates": set(),
+    "model-keys": set(),
     "airflow-init": METADATA | S3_KEYS | {"AIRFLOW_ADMIN_PASSWORD"},
     "airflow-apiserver": METADATA | ROWS | S3_KEYS | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
     "airflow-scheduler": METADATA | QUEUES | {"AIRFLOW_JWT_SECRET"},
@@ -188,6 +196,8 @@ HOLDERS = {
     "airflow-worker": QUEUES | ROWS | S3_KEYS | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
     # TRAINING_DB_URL stands in where there is no owner's.
     "airflow-worker-migrate": QUEUES | ROWS | OWNER,
+    # And the volume with the key that signs models.
+    "airflow-worker-promote": QUEUES | ROWS | S3_KEYS,
     "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS | MLFLOW,
     "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS | MLFLOW,
 }
@@ -215,7 +225,7 @@ def secrets_in(environment: dict[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if value and secret.search(name)}
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"s3-certificates"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"model-keys", "s3-certificates"}))
 def test_no_secret_has_a_default(name: str) -> None:
     secrets = secrets_in(SERVICES[name].get("environment", {}))
     assert secrets
@@ -307,7 +317,11 @@ def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
         for service in SERVICES.values()
         for queue in re.findall(r"--queues (\S+)", str(service.get("command", "")))
     }
-    named = {"GPU_QUEUE": GPU_QUEUE, "MIGRATION_QUEUE": MIGRATION_QUEUE}
+    named = {
+        "GPU_QUEUE": GPU_QUEUE,
+        "MIGRATION_QUEUE": MIGRATION_QUEUE,
+        "PROMOTION_QUEUE": PROMOTION_QUEUE,
+    }
     assert {named.get(queue, queue) for queue in queues} == worked
     assert pools == {"GPU_POOL"}
     assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
@@ -423,6 +437,32 @@ def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
     assert certified["user"] == SERVICES["s3"]["user"]
     data = {"type": "volume", "source": "s3", "target": "/data", "volume": {"nocopy": True}}
     assert data in SERVICES["s3"]["volumes"]
+
+
+def test_only_the_worker_that_promotes_has_the_key_that_signs_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, *made_by = SERVICES["model-keys"]["entrypoint"]
+    assert python == "python"
+    places = {"/model-signing": "private", "/model-keys": "public"}
+    for folder in places.values():
+        (tmp_path / folder).mkdir()
+
+    def moved(path: str) -> str:
+        return re.sub("|".join(places), lambda found: str(tmp_path / places[found[0]]), path)
+
+    subprocess.run([sys.executable, *map(moved, made_by)], cwd=REPOSITORY, check=True)
+    variable = f"AIRFLOW_CONN_{MODEL_SIGNING_KEY.upper()}"
+    holders = [name for name in SERVICES if variable in SERVICES[name].get("environment", {})]
+    mounting = [name for name in SERVICES if "model-signing" in mounts(SERVICES[name])]
+    assert (holders, mounting) == (["airflow-worker-promote"], ["model-keys", "airflow-worker-promote"])
+    assert "model-signing:/model-signing:ro" in SERVICES["airflow-worker-promote"]["volumes"]
+    assert "--owner=airflow --group=0 --mode=0700 /model-signing" in DOCKERFILE
+    promoting = SERVICES["airflow-worker-promote"]["environment"]
+    monkeypatch.setenv(variable, moved(promoting[variable]))
+    trusted = re.sub(r"\$\{\w+:-(.*)\}", r"\1", promoting["MODEL_VERIFICATION_KEYS"])
+    monkeypatch.setenv("MODEL_VERIFICATION_KEYS", moved(trusted))
+    assert signing(Settings.from_environment()).key is not None
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

@@ -13,7 +13,14 @@ ROOT = Path(__file__).parents[2]
 KINDS = {"FinalError", "TransientError", "AttemptError"}
 MEET_NO_SCHEDULER = {"api", "serving", "stack", "console"}
 """Packages whose errors become responses of the API, or lines of `make`."""
-CAUGHT_AT_ONCE = {"SideEffect", "LeadsOutside", "NothingToDo", "UnusableImage", "FetchRefused"}
+CAUGHT_AT_ONCE = {
+    "SideEffect",
+    "LeadsOutside",
+    "NothingToDo",
+    "UnusableImage",
+    "FetchRefused",
+    "InvalidBundle",
+}
 """Errors that the package that raises them turns into one of the tree's, or into no error."""
 
 

@@ -13,6 +13,7 @@ from airflow.executors.workloads import ExecuteTask, ExecutorWorkload
 from airflow.executors.workloads.base import BundleInfo
 from airflow.executors.workloads.task import TaskInstanceDTO
 
+from include.deployment.settings import MODEL_SIGNING_KEY, PROMOTION_QUEUE
 from include.stack.airflow import PARTS
 from include.stack.executor import QueueConnections
 from include.stack.local import Stack
@@ -55,6 +56,12 @@ def test_a_worker_gives_a_task_the_connections_of_its_queue_and_no_others(
     owner = ("the owner's", None)
     assert got == [(None, None), owner, (None, "x"), owner, (None, None)]
     assert OWNER not in os.environ
+
+
+def test_only_tasks_that_promote_have_the_key_that_signs_models(tmp_path: Path) -> None:
+    given = Stack.at(tmp_path / "stack").airflow.connections
+    assert [queue for queue, found in given.queues.items() if MODEL_SIGNING_KEY in found] == [PROMOTION_QUEUE]
+    assert [part for part, found in given.parts.items() if MODEL_SIGNING_KEY in found] == []
 
 
 def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(

@@ -23,6 +23,7 @@ from include.audit.request import AuditRequest, RetentionPolicy
 from include.audit.retention import RetentionReport, retain
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
+from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from tests.support.model_versions import body, metadata, replace
 
@@ -47,6 +48,7 @@ class World:
     bucket: str
     root: Path
     live: set[Run] = field(default_factory=set)
+    signing: ModelSigning = field(default_factory=ModelSigning)
 
     def live_runs(self, runs: Collection[Run]) -> set[Run]:
         return self.live & set(runs)
@@ -58,6 +60,7 @@ class World:
             self.root,
             self.live_runs,
             datetime.now(UTC) + later,
+            signing=self.signing,
         )
         return audit(scope, AuditRequest.parse(request), run_id)
 

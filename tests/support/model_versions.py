@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import psycopg
     from mypy_boto3_s3 import S3Client
 
+    from include.models.signing import ModelSigning
     from include.models.version import ModelVersion
     from include.s3.upload import TransferLimits
 
@@ -67,13 +68,14 @@ def promote_over_present(
     by: str,
     reason: str | None,
     force: bool = False,
+    signing: ModelSigning | None = None,
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
     """Promote the version over whichever is in production, as somebody does who has just looked."""
     present = ModelRepository(connection).production(name)
     expected = present.version if present else None
     chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
-    return promote(connection, bucket, chosen, by=by, limits=limits)
+    return promote(connection, bucket, chosen, by=by, signing=signing, limits=limits)
 
 
 def body(client: S3Client, uri: str) -> bytes:
@@ -92,3 +94,16 @@ def replace(client: S3Client, uri: str, content: bytes, metadata: dict[str, str]
     """Put other bytes in the place of an object."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
+
+
+def tamper(
+    connection: psycopg.Connection[Any], client: S3Client, version: ModelVersion, content: bytes
+) -> None:
+    """Change the version's file, with all that S3 and the database say about it."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    replace(client, version.path, content, metadata(client, version.path) | {"sha256": sha256})
+    connection.execute(
+        "UPDATE model_versions SET sha256 = %s, size = %s WHERE name = %s AND version = %s",
+        [sha256, len(content), version.name, version.version],
+    )
+    connection.commit()

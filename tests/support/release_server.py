@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from include.weights.download import DownloadLimits
 from include.weights.initial import InitialWeightsFinder
@@ -98,7 +99,13 @@ def md5_of(content: bytes) -> str:
 
 
 def finder(
-    client: S3Client, bucket: str, connection: psycopg.Connection[Any], url: str | None = None
+    client: S3Client,
+    bucket: str,
+    connection: psycopg.Connection[Any],
+    url: str | None = None,
+    signing: ModelSigning | None = None,
 ) -> InitialWeightsFinder:
-    """What finds the weights of a job; without url nothing is downloaded."""
-    return InitialWeightsFinder.of(Bucket(client, bucket), url, connection, QUICKLY)
+    """What finds the weights of a job; without url it downloads nothing, without signing verifies nothing."""
+    return InitialWeightsFinder.of(
+        Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY
+    )

@@ -22,6 +22,7 @@ _LINK = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token")
 def secrets_of(stack: Stack) -> dict[str, str]:
     """Every secret of the stack, and what is in each signed link, by name."""
     secrets = {name: str(value) for name, value in asdict(stack.credentials).items() if name != "identity"}
+    secrets["key that signs models"] = stack.model_keys.private.read_text().splitlines()[1]
     return secrets | {"token of the backend": BACKEND_TOKEN} | {name: name for name in _LINK}
 
 

@@ -17,6 +17,7 @@ from include.tasks.evaluation import evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests.support.airflow_connections import lead_to
 from tests.support.dataset_steps import check_dataset
+from tests.support.model_keys import new_key, public_pem
 from tests.support.model_versions import promote_over_present, replace, trained
 from tests.support.retrain_plans import plan
 from tests.support.retrainings import retraining
@@ -106,6 +107,24 @@ def test_challenger_and_champion_are_measured_on_the_same_data(
         str(folder), check_dataset(str(folder), "detect", tmp_path / "cache", None).fingerprint
     )  # fmt: skip
     assert [path.name for path in (tmp_path / "training").iterdir()] == [".datasets"]
+
+
+def test_a_champion_that_nobody_has_signed_is_not_measured(
+    folder: Path,
+    challenger: Challenger,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained(connection, s3_client, bucket, "shapes-0", b"weights")
+    register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-0", run_id="r")
+    promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
+    monkeypatch.setenv("MODEL_VERIFICATION_KEYS", public_pem(new_key()))
+    with pytest.raises(
+        AirflowFailException, match=r"version 1 of model shapes was promoted, but .*sig does not"
+    ):
+        evaluated(folder, challenger)
 
 
 def test_a_model_that_is_not_the_recorded_one_is_not_measured(

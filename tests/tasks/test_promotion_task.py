@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +18,7 @@ from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.tasks.promote_model import choose_version, promote_chosen
 from tests.support.airflow_connections import lead_to
+from tests.support.model_keys import new_key, private_pem, public_pem
 from tests.support.model_versions import body, version_of
 
 if TYPE_CHECKING:
@@ -47,6 +50,24 @@ def versions(
     """Two candidates."""
     first, second = (version_of(connection, s3_client, bucket, content) for content in (b"one", b"two"))
     return first, second
+
+
+def give_keys(
+    monkeypatch: pytest.MonkeyPatch, private: str | None, public: list[str], folder: Path | None
+) -> None:
+    """Give this process the keys: as files in the folder or, without one, as text."""
+    connection: dict[str, Any] = {"conn_type": "generic", "password": private}
+    trusted = "\n".join(public)
+    if folder:
+        files = [folder / f"{number}.pem" for number in range(len(public))]
+        for file, pem in zip(files, public, strict=True):
+            file.write_text(pem)
+        trusted = os.pathsep.join(map(str, files))
+        (folder / "private.pem").write_text(private or "")
+        connection = {"conn_type": "generic", "extra": {"path": str(folder / "private.pem")}}
+    monkeypatch.setenv("MODEL_VERIFICATION_KEYS", trusted)
+    if private is not None:
+        monkeypatch.setenv("AIRFLOW_CONN_MODEL_SIGNING_KEY", json.dumps(connection))
 
 
 def run(user: str | None = "ada", **conf: Any) -> Context:
@@ -91,6 +112,53 @@ def test_a_roll_back_that_is_tried_again_goes_no_further_back(
     once, again = (promote_chosen(chosen, context) for _ in range(2))
     assert (once.version, once.promoted_by) == (2, "manual__1")
     assert again == once
+
+
+@pytest.mark.parametrize("as_file", [True, False], ids=["as files", "as text"])
+def test_a_worker_with_the_key_signs_what_it_promotes(
+    as_file: bool,
+    versions: tuple[ModelVersion, ModelVersion],
+    s3_client: S3Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key, earlier = new_key(), new_key()
+    give_keys(
+        monkeypatch, private_pem(key), [public_pem(earlier), public_pem(key)], tmp_path if as_file else None
+    )
+    context = run(name="digits", version=1)
+    promoted = promote_chosen(choose_version(context), context)
+    key.public.verify(body(s3_client, promoted.signature_path), promoted)
+
+
+@pytest.mark.parametrize(
+    ("private", "public", "said"),
+    [
+        ("x", public_pem(new_key()), "Connection model_signing_key contains no private key in PEM"),
+        (private_pem(new_key()), "x", "MODEL_VERIFICATION_KEYS=.* contains no public key in PEM; give"),
+        (private_pem(new_key()), public_pem(new_key()), "MODEL_VERIFICATION_KEYS lacks the public key of"),
+        (
+            None,
+            public_pem(new_key()),
+            "version 1 of model digits cannot be promoted: .* no connection model_s",
+        ),
+    ],
+)
+def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
+    private: str | None,
+    public: str,
+    said: str,
+    versions: tuple[ModelVersion, ModelVersion],
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    give_keys(monkeypatch, private, [public], tmp_path)
+    context = run(name="digits", version=1)
+    chosen = choose_version(context)
+    with pytest.raises(AirflowFailException, match=said):
+        promote_chosen(chosen, context)
+    assert ModelRepository(connection).production("digits") is None
 
 
 def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(

@@ -24,7 +24,8 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
 from tests.support.jobs import recorded
-from tests.support.model_versions import promote_over_present
+from tests.support.model_keys import new_key, trusting
+from tests.support.model_versions import body, promote_over_present, tamper
 from tests.support.release_server import Release, finder, serving
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
@@ -203,6 +204,61 @@ def test_fine_tuning_a_version_starts_from_its_file(
     promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     connection.commit()
     assert resolving({"job_id": "newer", "model": "model:digits"}).weights == job.weights
+
+
+MODELS = (
+    "model:digits",
+    "model:digits@1",
+    "s3://{bucket}/models/digits/versions/1/best.pt",
+    "s3://{bucket}/models/digits/production/best.pt",
+)
+"""All ways to name version 1 of model digits, which is in production."""
+
+
+def test_a_promoted_version_with_one_byte_changed_is_refused_although_its_row_agrees(
+    trained: str, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    key = new_key()
+    signing = trusting(key, signs_with=key)
+    version = register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
+    promote_over_present(
+        connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None, signing=signing
+    )
+    weights = finder(s3_client, bucket, connection, signing=signing)
+    for model in MODELS:
+        found = weights.find(model.format(bucket=bucket), "detect", "tuned")
+        assert found is not None
+        assert (found.path, found.sha256) == (version.path, version.sha256)
+
+    content = bytearray(body(s3_client, version.path))
+    content[-1] ^= 1
+    tamper(connection, s3_client, version, bytes(content))
+    for model in MODELS:
+        named = model.format(bucket=bucket)
+        for ask in (weights.find, weights.check):
+            with pytest.raises(
+                SpecError, match=rf"model='{named}': The signature of .* vouches for digits@1"
+            ):
+                ask(named, "detect", "tuned")
+
+
+def test_a_version_whose_signature_is_missing_or_of_another_key_is_refused(
+    trained: str, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    key = new_key()
+    register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
+    weights = finder(s3_client, bucket, connection, signing=trusting(key))
+    assert weights.find("model:digits@1", "detect", "tuned") is not None  # never promoted, so never signed
+    promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
+    with pytest.raises(SpecError, match=r"best\.pt\.sig does not exist\. .* force: true to sign it"):
+        weights.find("model:digits@1", "detect", "tuned")
+    other = new_key()
+    promote_over_present(
+        connection, Bucket(s3_client, bucket), "digits", 1,
+        by="ada", reason=None, force=True, signing=trusting(other, signs_with=other),
+    )  # fmt: skip
+    with pytest.raises(SpecError, match="which is not among the trusted ones"):
+        weights.find("model:digits@1", "detect", "tuned")
 
 
 @pytest.mark.parametrize(

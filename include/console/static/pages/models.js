@@ -94,8 +94,18 @@ function Version({ version, mayStart }) {
     <td class="reason">${version.reason ?? "–"}</td>
     <td><${Copy} text=${version.path} name=${`Copy s3:// path of version ${version.version}`}>Copy s3:// path</${Copy}>
       <small class="muted number"> ${formatBytes(version.size)}</small>
+      ${version.signature_sha256 && html`<br /><${Signature} version=${version} />`}
       ${mayStart && html`<br /><a href=${fineTuningPage(version)}>Fine-tune from this</a>`}</td>
   </tr>`;
+}
+
+/**
+ * The signature, with which a deployment verifies the file; it is beside it.
+ * @param {{ version: Api.ModelVersion }} props
+ */
+function Signature({ version }) {
+  const name = `Copy s3:// path of the signature of version ${version.version}`;
+  return html`<${Copy} text=${`${version.path}.sig`} name=${name}>Copy s3:// path of its signature</${Copy}>`;
 }
 
 /** @param {{ version: Api.ModelVersion }} props */

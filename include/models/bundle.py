@@ -1,0 +1,94 @@
+"""The envelope of a signature: a Sigstore bundle, as JSON, with one signature of one in-toto statement."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+class InvalidBundle(ValueError):
+    """The bytes are no bundle; the text continues a sentence that starts with the signature's name."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A signature with what it signs: key_id names the public key, payload is the statement as JSON."""
+
+    key_id: str
+    payload: bytes
+    signature: bytes
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Parse the JSON of a bundle. Nothing is verified yet. Raises InvalidBundle."""
+        try:
+            found = _Bundle.model_validate_json(content)
+        except ValidationError:
+            raise InvalidBundle("is not a signature with a key in the format of Model Signing") from None
+        envelope = found.dsseEnvelope
+        return cls(found.verificationMaterial.publicKey.hint, envelope.payload, envelope.signatures[0].sig)
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """What the key signs: DSSE's pre-authentication encoding of the payload and its type."""
+        return f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} ".encode() + self.payload
+
+    def statement(self) -> Any:
+        """Return the signed statement, None if it is not JSON."""
+        try:
+            return json.loads(self.payload)
+        except ValueError:
+            return None
+
+    def to_json(self) -> bytes:
+        """Return the bundle as it is stored."""
+        bundle = {
+            "mediaType": MEDIA_TYPE,
+            "verificationMaterial": {"publicKey": {"hint": self.key_id}, "tlogEntries": []},
+            "dsseEnvelope": {
+                "payload": b64encode(self.payload).decode(),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{"sig": b64encode(self.signature).decode(), "keyid": ""}],
+            },
+        }
+        return json.dumps(bundle).encode()
+
+
+def _decode(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("not base64")  # noqa: TRY004 - pydantic expects a ValueError
+    return b64decode(value, validate=True)
+
+
+_Base64 = Annotated[bytes, BeforeValidator(_decode)]
+
+
+class _PublicKey(BaseModel):
+    hint: str
+
+
+class _VerificationMaterial(BaseModel):
+    publicKey: _PublicKey  # noqa: N815 - as in the JSON
+
+
+class _Signature(BaseModel):
+    sig: _Base64
+
+
+class _Envelope(BaseModel):
+    payload: _Base64
+    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815
+    signatures: list[_Signature] = Field(min_length=1, max_length=1)
+
+
+class _Bundle(BaseModel):
+    mediaType: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"]  # noqa: N815
+    verificationMaterial: _VerificationMaterial  # noqa: N815
+    dsseEnvelope: _Envelope  # noqa: N815

@@ -1,0 +1,193 @@
+"""Signing a version's file and verifying the signature, in the format of OpenSSF Model Signing (key method).
+
+A signature is a Sigstore bundle: a DSSE envelope around an in-toto statement with the file's SHA-256, signed
+with an elliptic-curve key. `model_signing verify key` of the package model-signing accepts it. That package
+signs files on disk only and brings a client of Sigstore's servers; files of versions are in S3, and their
+SHA-256 is known from reading them.
+
+https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from include.models.bundle import Bundle, InvalidBundle
+from include.models.errors import NotSigned, SignatureRefused
+
+if TYPE_CHECKING:
+    from include.models.version import ModelVersion
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://model_signing/signature/v1.0"
+
+_HASHES: Mapping[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+"""The curves that Model Signing allows, each with its hash."""
+
+_PEM_END = b"-----END PUBLIC KEY-----"
+
+
+@dataclass(frozen=True)
+class VerificationKeys:
+    """Public keys, by the id that signatures name: whoever holds one of their private keys is trusted."""
+
+    keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, keys: Iterable[ec.EllipticCurvePublicKey]) -> Self:
+        """Return the keys, by their ids."""
+        return cls({key_id(key): key for key in keys})
+
+    @classmethod
+    def parse(cls, pem: bytes) -> Self:
+        """Parse one or several public keys in PEM. Raises ValueError, whose text continues a sentence."""
+        blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
+        if not blocks:
+            raise ValueError("contains no public key in PEM")
+        return cls.of(_supported(_load_public(block.strip())) for block in blocks)
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+    def verify(self, signature: bytes | None, version: ModelVersion) -> None:
+        """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
+
+        It is NotSigned if there is no signature, or one with another key, which may be genuine.
+        """
+        if signature is None:
+            raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")
+        try:
+            bundle = Bundle.parse(signature)
+        except InvalidBundle as problem:
+            raise SignatureRefused(f"The signature of {version} {problem}") from None
+        key = self.keys.get(bundle.key_id)
+        if key is None:
+            known = ", ".join(each[:12] for each in self.keys)
+            raise NotSigned(
+                f"The signature of {version} was made with key {bundle.key_id[:12]}, which is not among the "
+                f"trusted ones ({known}) in MODEL_VERIFICATION_KEYS"
+            )
+        try:
+            key.verify(bundle.signature, bundle.signed_bytes, _ecdsa(key))
+        except InvalidSignature:
+            raise SignatureRefused(
+                f"The signature of {version} is not genuine: key {bundle.key_id[:12]} did not make it"
+            ) from None
+        _require_about(bundle, version)
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """The private key with which promotion signs."""
+
+    private: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def parse(cls, pem: bytes) -> Self:
+        """Parse a private key in PEM, without a passphrase.
+
+        Raises ValueError, whose text continues a sentence and does not quote the key.
+        """
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise ValueError("contains no private key in PEM without a passphrase") from None
+        _supported(key.public_key())
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - its public key is one
+        return cls(key)
+
+    @property
+    def public(self) -> VerificationKeys:
+        """The public key that belongs to it."""
+        return VerificationKeys.of([self.private.public_key()])
+
+    def sign(self, version: ModelVersion) -> bytes:
+        """Return a signature of the version's name, number and SHA-256."""
+        payload = json.dumps(_statement(version)).encode()
+        unsigned = Bundle(key_id(self.private.public_key()), payload, b"")
+        signature = self.private.sign(unsigned.signed_bytes, _ecdsa(self.private.public_key()))
+        return Bundle(unsigned.key_id, payload, signature).to_json()
+
+
+def key_id(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the id by which signatures name the key: the SHA-256 of its PEM, in hex."""
+    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _load_public(pem: bytes) -> object:
+    try:
+        return load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("contains a public key that is damaged or of an unknown kind") from None
+
+
+def _supported(key: object) -> ec.EllipticCurvePublicKey:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
+        return key
+    raise ValueError("contains a key of another kind than the elliptic curves P-256, P-384 and P-521")
+
+
+def _ecdsa(key: ec.EllipticCurvePublicKey) -> ec.ECDSA:
+    return ec.ECDSA(_HASHES[key.curve.name])
+
+
+def _subject(version: ModelVersion) -> str:
+    return f"{version.name}@{version.version}"
+
+
+def _statement(version: ModelVersion) -> dict[str, Any]:
+    """Return what is signed. A file that is a model by itself is called "." in it."""
+    root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": _subject(version), "digest": {"sha256": root}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "serialization": {
+                "method": "files",
+                "hash_type": "sha256",
+                "allow_symlinks": False,
+                "ignore_paths": [],
+            },
+            "resources": [{"name": ".", "algorithm": "sha256", "digest": version.sha256}],
+        },
+    }
+
+
+def _require_about(bundle: Bundle, version: ModelVersion) -> None:
+    """Raise SignatureRefused if what was signed is anything but this version."""
+    signed = bundle.statement()
+    expected = _statement(version)
+    if signed == expected:
+        return
+    subject, digest = _describe(signed)
+    raise SignatureRefused(
+        f"The signature of {version} vouches for {subject} with SHA-256 {digest}, not for "
+        f"{_subject(version)} with SHA-256 {version.sha256}"
+    )
+
+
+def _describe(signed: Any) -> tuple[str, str]:
+    """Return the name and SHA-256 in a statement of the expected form; "something else" in any other."""
+    try:
+        return str(signed["subject"][0]["name"]), str(signed["predicate"]["resources"][0]["digest"])
+    except (LookupError, TypeError):
+        return "something else", "unknown"

@@ -1,0 +1,124 @@
+"""Signing versions when they are promoted, and verifying them whenever they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from include.limits import SIGNATURE_BYTES
+from include.models.errors import NotSigned, SignatureRefused
+from include.models.signature import VerificationKeys
+from include.s3.bucket import Bucket
+from include.s3.location import S3Location
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.models.signature import SigningKey
+    from include.models.version import ModelVersion
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The bytes of a signature, and their SHA-256 in hex."""
+
+    content: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """Return the signature with its hash."""
+        return cls(content, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class ModelSigning:
+    """Signs and verifies versions of models. Without keys it does neither.
+
+    Only the process that promotes has the private key.
+    """
+
+    trusted: VerificationKeys = field(default_factory=VerificationKeys)
+    key: SigningKey | None = None
+
+    @classmethod
+    def of(cls, trusted: VerificationKeys, key: SigningKey | None) -> Self:
+        """Return it with these keys; without trusted ones, only the public key of `key` is trusted.
+
+        Raises ValueError if nobody would trust what `key` signs.
+        """
+        if key is None:
+            return cls(trusted)
+        if trusted and not key.public.keys.keys() <= trusted.keys.keys():
+            raise ValueError(
+                "MODEL_VERIFICATION_KEYS lacks the public key of connection model_signing_key, so every "
+                "version that is signed with it would be refused; add that key"
+            )
+        return cls(trusted or key.public, key)
+
+    def require_genuine(self, client: S3Client, version: ModelVersion) -> None:
+        """Raise SignatureRefused if the version was promoted, but no trusted key has signed it as it is.
+
+        Whoever uses a version calls this first. One that was never promoted is not signed. Also raises
+        StoreErrors.
+        """
+        if self.trusted and version.was_promoted:
+            self._verify(_read(client, version), version)
+
+    def obtain(self, client: S3Client, version: ModelVersion, *, force: bool) -> Signature | None:
+        """Return the signature with which the version is promoted; None for an unsigned one without keys.
+
+        A version is signed when it is promoted for the first time; later its signature is verified. With
+        force it is also signed if no trusted key has signed it before; a wrong signature is refused in any
+        case. Nothing is stored. Raises SignatureRefused and StoreErrors.
+        """
+        existing = _read(client, version)
+        if not self.trusted:
+            if existing is None:
+                log.warning("%s is not signed: this worker has no connection model_signing_key.", version)
+            return existing
+        if existing is None and not version.was_promoted:
+            return self._sign(version)
+        try:
+            return self._verify(existing, version)
+        except NotSigned:
+            if not force:
+                raise
+        return self._sign(version)
+
+    def _verify(self, signature: Signature | None, version: ModelVersion) -> Signature:
+        try:
+            self.trusted.verify(signature.content if signature else None, version)
+        except NotSigned as refusal:
+            raise NotSigned(
+                f"{refusal}. If {version.sha256} is the SHA-256 that its file should have, trigger "
+                f"promote_model with name: {version.name}, version: {version.version} and force: true to "
+                "sign it; or use another version"
+            ) from None
+        except SignatureRefused as refusal:
+            raise SignatureRefused(
+                f"{refusal}. Somebody has changed the file, its row or its signature: restore them from a "
+                "backup, or use another version"
+            ) from None
+        assert signature is not None  # noqa: S101 - otherwise nothing could have been verified
+        return signature
+
+    def _sign(self, version: ModelVersion) -> Signature:
+        if self.key is None:
+            raise NotSigned(
+                f"{version} cannot be promoted: MODEL_VERIFICATION_KEYS requires a signature, but this "
+                "worker has no connection model_signing_key; give it to the workers of queue promote, then "
+                "clear this task"
+            )
+        log.info("Signing %s, SHA-256 %s.", version, version.sha256)
+        return Signature.of(self.key.sign(version))
+
+
+def _read(client: S3Client, version: ModelVersion) -> Signature | None:
+    location = S3Location.parse(version.signature_path)
+    content = Bucket(client, location.bucket).read(location.key, SIGNATURE_BYTES)
+    return None if content is None else Signature.of(content)

@@ -1,0 +1,58 @@
+"""Creates the keys with which promoted models are signed and verified, unless they exist.
+
+    python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
+
+PUBLIC lists the keys of all signatures, the newest first: after PRIVATE was removed, or replaced by a key of
+your own, the next start adds its public key, and versions that were signed before stay valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from include.models.signature import SigningKey
+from include.stack.errors import StackError
+from include.stack.private_files import write_private
+
+
+@dataclass(frozen=True)
+class ModelKeys:
+    """The files of a private key, which signs, and of the public keys that are trusted."""
+
+    private: Path
+    public: Path
+
+    def prepare(self) -> None:
+        """Create what is missing. Raises StackError for a private key that cannot be used."""
+        if not self.private.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            write_private(self.private, pem)
+        try:
+            signing = SigningKey.parse(self.private.read_bytes())
+        except ValueError as problem:
+            raise StackError(
+                f"{self.private} {problem}. Restore it; or remove it, and the next start creates another one."
+            ) from None
+        public = signing.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        trusted = self.public.read_bytes() if self.public.exists() else b""
+        if public not in trusted:
+            write_private(self.public, public + trusted)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m include.stack.model_keys", description=__doc__)
+    parser.add_argument("private", type=Path, help="the file of the private key, in PEM")
+    parser.add_argument("public", type=Path, help="the file of all public keys that are trusted, in PEM")
+    given = parser.parse_args()
+    ModelKeys(given.private, given.public).prepare()

@@ -1,0 +1,46 @@
+"""Keys that sign models, for tests."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from include.models.signature import SigningKey, VerificationKeys
+from include.models.signing import ModelSigning
+from include.stack.local import Stack
+
+
+def new_key(curve: ec.EllipticCurve | None = None) -> SigningKey:
+    """A key that nobody has seen before."""
+    return SigningKey(ec.generate_private_key(curve or ec.SECP256R1()))
+
+
+def private_pem(key: SigningKey) -> str:
+    """The key as a deployment gives it to the worker that promotes."""
+    return key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def public_pem(*keys: SigningKey) -> str:
+    """The public halves as a deployment gives them to everybody."""
+    return "".join(
+        key.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        for key in keys
+    )
+
+
+def trusting(*keys: SigningKey, signs_with: SigningKey | None = None) -> ModelSigning:
+    """What a worker verifies with these keys, and signs with `signs_with`."""
+    return ModelSigning.of(VerificationKeys.parse(public_pem(*keys).encode()), signs_with)
+
+
+def signing_of(stack: Stack) -> ModelSigning:
+    """What the promoting task of this stack signs and verifies with."""
+    keys = stack.model_keys
+    return ModelSigning.of(
+        VerificationKeys.parse(keys.public.read_bytes()), SigningKey.parse(keys.private.read_bytes())
+    )
