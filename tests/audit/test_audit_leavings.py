@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from include.audit.liveness import live_among
-from tests.support.auditing import World, audited
+from tests.support.auditing import World
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,9 +19,8 @@ NOW = timedelta(0)
 
 
 @pytest.fixture
-def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
-    with audited(migrated_url, s3_client, bucket, tmp_path / "training") as world:
-        yield world
+def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
+    return World(connection, s3_client, bucket, tmp_path / "training")
 
 
 def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -> Path:

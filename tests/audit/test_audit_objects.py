@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg
@@ -19,7 +18,7 @@ from include.models.request import ChosenVersion
 from include.models.version import ModelVersion
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
-from tests.support.auditing import BEST, LAST, World, audited
+from tests.support.auditing import BEST, LAST, World
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
 from tests.support.model_keys import new_key, trusting
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
-    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
-        yield world
+def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
+    return World(connection, s3_client, bucket, tmp_path)
 
 
 @pytest.fixture

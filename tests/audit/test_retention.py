@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
 from tests.support import platforms
-from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, audited, ended, expired, retained
+from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, ended, expired, retained
 from tests.support.release_server import finder
 
 if TYPE_CHECKING:
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
-    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
-        yield world
+def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
+    return World(connection, s3_client, bucket, tmp_path)
 
 
 # --- what the policy keeps ---
@@ -154,7 +152,8 @@ def test_the_table_of_a_platform_keeps_its_own_types(
                 "status status, spec json, metrics json, run_id varchar(250), completed_at timestamp, "
                 "updated_at timestamp DEFAULT now(), last_checkpoint_path text)"
             )
-        with audited(schema.migrate(), s3_client, bucket, tmp_path) as world:
+        with psycopg.connect(schema.migrate()) as connection:
+            world = World(connection, s3_client, bucket, tmp_path)
             ended(world, "better", fitness=0.9)
             ended(world, "worse", fitness=0.1)
             long_ago = datetime.now(UTC) - timedelta(days=9)

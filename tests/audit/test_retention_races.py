@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import tracemalloc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg
@@ -20,9 +20,7 @@ from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from include.stack.postgres import Postgres
-from tests.support import platforms
-from tests.support.auditing import NOTHING, WHOLE, World, audited, ended, expired, retained
+from tests.support.auditing import NOTHING, WHOLE, World, ended, expired, retained
 from tests.support.jobs import claim, record_checkpoints
 
 if TYPE_CHECKING:
@@ -31,16 +29,9 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
-@pytest.fixture(scope="module")
-def migrated_url(postgres: Postgres) -> Iterator[str]:
-    with platforms.fresh_schema(postgres) as schema:
-        yield schema.migrate()
-
-
 @pytest.fixture
-def world(migrated_url: str, s3_client: S3Client, bucket: str, tmp_path: Path) -> Iterator[World]:
-    with audited(migrated_url, s3_client, bucket, tmp_path) as world:
-        yield world
+def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
+    return World(connection, s3_client, bucket, tmp_path)
 
 
 def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -228,14 +227,3 @@ def expired(world: World) -> set[str]:
             assert row["best_checkpoint_path"] == world.uri(job_id, "best.pt")
         assert world.names(job_id) == ({"best.pt"} if job_id in gone else WHOLE), job_id
     return gone
-
-
-@contextmanager
-def audited(url: str, client: S3Client, bucket: str, root: Path) -> Iterator[World]:
-    """An empty world on a migrated database, which is emptied again afterwards."""
-    with psycopg.connect(url) as connection:
-        yield World(connection, client, bucket, root)
-        connection.rollback()
-        connection.execute(
-            "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets"
-        )
