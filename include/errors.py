@@ -49,6 +49,7 @@ ProjectError
     RequestRefused
     SettingRefused
     SpecError
+      QuotaReached
     TrainingError
       DeviceNotAvailable
       NotResumable

@@ -66,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AIRFLOW_HOME"] = home
     # No test needs a network, and the plan that is shipped would take the stack under test minutes.
     os.environ["PRETRAINED_URL"] = "off"
+    os.environ["QUOTA_USERS"] = "limited=1:none"  # for tests that start trainings under this name
     os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
@@ -214,7 +215,7 @@ def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[ps
         connection.rollback()
         owner.execute(
             "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets, "
-            "dataset_numbers"
+            "dataset_numbers, gpu_usage"
         )
 
 

@@ -24,6 +24,7 @@ from include.api import (
     session,
     stopping,
     uploads,
+    usage,
     validation,
 )
 from include.api.addresses import PREFIX
@@ -83,6 +84,7 @@ def create_app() -> GuardedApp:
         samples,
         session,
         uploads,
+        usage,
     ):
         app.include_router(part.router, dependencies=[reject_unknown_parameters()])
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter, Body, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, Field
 
@@ -13,6 +14,7 @@ from include.api.access import require_can_start
 from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
+from include.claim.quota import QuotaCheck
 from include.claim.resolve import RunIdentity, check
 from include.deployment.connections import open_bucket
 from include.deployment.model_keys import verification
@@ -20,6 +22,7 @@ from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
+from include.jobs.usage import UsageRepository
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
 from include.registry.repository import DatasetRepository
@@ -35,39 +38,49 @@ class Validation(BaseModel):
     errors: dict[str, str] = Field(
         description="By name of the parameter; an error that concerns no single one has an empty name."
     )
+    wait: str | None = Field(
+        description="Why the training would first wait for others of the same user; null if it would not."
+    )
 
 
 @router.post("/validate")
-def validate(request: Request, database: Database, params: Annotated[dict[str, Any], Body()]) -> Validation:
+def validate(
+    request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
+) -> Validation:
     """Check the parameters of a training as `train_yolo` will, except for files that must be downloaded.
 
-    They are the `conf` of a run. Nothing is reserved: a job id that is free now may be taken a moment later.
+    They are the `conf` of a run that the caller would trigger. Nothing is reserved: a job id that is free now
+    may be taken a moment later, and so may the GPUs of the caller's quota.
     """
-    errors = TrainingSpec.find_problems(params) or _find_conflicts(request, database, params)
-    escaped: dict[str, str] = escape_all_controls(errors)
-    return Validation(errors=escaped)
+    errors, wait = TrainingSpec.find_problems(params), None
+    if not errors:
+        errors, wait = _find_conflicts(request, user.get_name(), database, params)
+    return Validation(errors=escape_all_controls(errors), wait=escape_all_controls(wait))
 
 
-def _find_conflicts(request: Request, database: Any, params: dict[str, Any]) -> dict[str, str]:
-    """Return problems that only the database and S3 reveal.
+def _find_conflicts(
+    request: Request, user: str, database: Any, params: dict[str, Any]
+) -> tuple[dict[str, str], str | None]:
+    """Return problems that only the database and S3 reveal, and why the training would wait.
 
-    The job is taken, cannot be resumed, or was started with other parameters.
+    The job is taken, cannot be resumed, or was started with other parameters; or a quota is used up.
     """
-    settings, jobs = Settings.from_environment(), JobRepository(database)
+    settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
     bucket = open_bucket(settings, interactive=True)
     store = CheckpointStore(bucket)
     finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database, verification(settings))
-    nobody = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), None)
+    not_triggered = RunIdentity(TRAINING_DAG, "", now, user)
     try:
-        check(
+        wait = check(
             params,
-            nobody,
+            not_triggered,
             jobs,
             store,
             partial(is_running, request),
             finder,
             DatasetRepository(database),
+            QuotaCheck(user, settings.quotas, UsageRepository(database), now),
         )
     except (SpecError, StoreRefusal) as refusal:
-        return {field_of(str(refusal), TrainingSpec): str(refusal)}
-    return {}
+        return {field_of(str(refusal), TrainingSpec): str(refusal)}, None
+    return {}, wait

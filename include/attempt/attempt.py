@@ -195,6 +195,12 @@ class TrainingAttempt:
     def _run(self, termination: Termination, device: str | None, dataset: LocalDataset) -> TrainingManifest:
         hardware = describe_hardware(device)
         retry_while_unavailable(lambda: self._row.leave_queue(hardware))
+        with self._row.counting_gpu_use():
+            return self._run_on_gpu(termination, device, dataset)
+
+    def _run_on_gpu(
+        self, termination: Termination, device: str | None, dataset: LocalDataset
+    ) -> TrainingManifest:
         store, start, stop = retry_while_unavailable(self._take_over_job)
         request = retry_while_unavailable(
             lambda: self._build_request(dataset.data, start, store, stop, device)

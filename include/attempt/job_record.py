@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.deployment.retrying import database_errors
 from include.jobs.attempts import AttemptRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from psycopg import Connection
@@ -41,6 +43,18 @@ class JobRecord:
         """Record that the attempt has its GPU, so the job is running."""
         with self.open() as connection:
             AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
+
+    @contextmanager
+    def counting_gpu_use(self) -> Iterator[None]:
+        """Count the attempt's GPUs as used to the end of the block, not only to its last record.
+
+        Where the database is away at the end, the last record counts.
+        """
+        try:
+            yield
+        finally:
+            with suppress(*database_errors()), self.open() as connection:
+                AttemptRepository(connection).extend_gpu_use(self.job_id, self.run_id, self.attempt)
 
     def start_training(self, start: StartingPoint) -> int:
         """Record where the attempt starts; return how many recorded epochs it repeats.

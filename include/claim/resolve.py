@@ -27,6 +27,7 @@ from include.refusals import show_value
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
+    from include.claim.quota import QuotaCheck
     from include.jobs.job import TrainingJob
     from include.jobs.repository import JobRepository
     from include.jobs.spec import ResolvedSpec
@@ -58,6 +59,15 @@ class _FreeJob:
     own: StoredCheckpoint | None
     recreated: bool
 
+    def has_begun(self, run_id: str) -> bool:
+        """Return whether its training has begun, and this run does not start it over."""
+        if self.own is not None:
+            return True
+        row = self.row
+        if row is None or row.origin_run_id is None or row.started_at is None or self.recreated:
+            return False
+        return not self.spec.fresh or row.run_id == run_id
+
 
 def resolve(
     params: Mapping[str, Any],
@@ -67,16 +77,20 @@ def resolve(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
+    quota: QuotaCheck,
 ) -> ResolvedJob:
     """Check `params`, and create the job's row for `run` or take it over.
 
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
-    cannot be trained, RepositoryError for a row that cannot be claimed, and StoreError for S3. A row that
-    waits for its first run then contains the reason; any other row stays as it is.
+    cannot be trained or a quota that is used up, RepositoryError for a row that cannot be claimed, and
+    StoreError for S3. A row that waits for its first run then contains the reason; any other row stays as it
+    is. Raises QuotaWait once the row is claimed if the job has to wait for others of its user.
     """
     with reason_in_waiting_row(params.get("job_id"), jobs):
         found = _find_free(params, run, jobs, checkpoints, is_running)
         job_id, row, own = found.job_id, found.row, found.own
+        if not found.has_begun(run.run_id):
+            quota.require_hours()
         if row is not None and own is not None:
             spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, checkpoints)
             resumed_epoch, weights = row.resumed_epoch, initial_weights_of(row)
@@ -84,6 +98,7 @@ def resolve(
             pinned = _pin_dataset(found, run, datasets)
             spec, resume, weights = _prepare_start(pinned, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
+        quota.require_fitting(spec.device)
         job = jobs.claim(
             job_id,
             dag_id=run.dag_id,
@@ -103,7 +118,10 @@ def resolve(
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
             dataset=pinned_version(spec),
+            gpu_limit=quota.gpu_limit(row, run.run_id),
         )
+    if job.waits_for_quota:
+        raise quota.wait(job_id)
     if resume is not None:
         jobs.copy_epochs(resume.job_id, job_id, resume.epoch)
     return ResolvedJob(
@@ -125,12 +143,16 @@ def check(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
-) -> None:
+    quota: QuotaCheck,
+) -> str | None:
     """Raise the errors that `resolve` would raise, but write nothing and download no weights.
 
-    These are SpecError and StoreError.
+    These are SpecError and StoreError. Returns why the job would have to wait for others of its user, if so.
     """
     found = _find_free(params, run, jobs, checkpoints, is_running)
+    if not found.has_begun(run.run_id):
+        quota.require_hours()
+    quota.require_fitting(found.spec.device)
     if found.row is not None and found.own is not None:
         _resume_spec(found.spec, found.row)
     elif found.spec.resume_from is not None:
@@ -138,6 +160,7 @@ def check(
     else:
         spec = _pin_dataset(found, run, datasets).with_defaults()
         finder.check(spec.model, spec.task, found.job_id)
+    return quota.foresee_wait(found.job_id, found.spec.device)
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:

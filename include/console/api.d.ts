@@ -204,6 +204,13 @@ declare namespace Api {
 
   type JobStatus = "queued" | "running" | "completed" | "failed" | "stopped";
 
+  interface JobUsage {
+    job_id: string;
+    status: string | null;
+    gpu_hours: number;
+    attempts: number;
+  }
+
   interface JobsPage {
     jobs: Array<TrainingJobResponse>;
     next: string | null;
@@ -433,6 +440,7 @@ declare namespace Api {
     created_at: string | null;
     queued_at: string | null;
     waited_seconds: number | null;
+    waits_for_quota: boolean;
     machine: string | null;
     gpu_name: string | null;
     gpu_driver: string | null;
@@ -469,8 +477,24 @@ declare namespace Api {
     arrived: Array<number>;
   }
 
+  interface Usage {
+    weeks: Array<string>;
+    users: Array<UserUsage>;
+  }
+
+  interface UserUsage {
+    user: string | null;
+    gpu_hours: Array<number>;
+    running: number;
+    queued: number;
+    held: number;
+    quota_gpus: number | null;
+    quota_gpu_hours: number | null;
+  }
+
   interface Validation {
     errors: Record<string, string>;
+    wait: string | null;
   }
 
   interface WantedPart {
@@ -483,6 +507,11 @@ declare namespace Api {
     title: string;
     remedy: string;
     count: number;
+  }
+
+  interface WeekUsage {
+    week: string;
+    jobs: Array<JobUsage>;
   }
 
 }

@@ -1,4 +1,4 @@
-"""The application that Airflow's API server mounts at PREFIX: eight pages and their files."""
+"""The application that Airflow's API server mounts at PREFIX: nine pages and their files."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ PAGES = {
     "models": "Models",
     "datasets": "Datasets",
     "dataset": "Dataset",
+    "usage": "GPU hours",
 }
 """Pages with their initial titles. They are all at the same depth, because their links are relative."""
 

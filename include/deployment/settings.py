@@ -12,6 +12,7 @@ from include.datasets.conversion.addresses import SETTING as HOSTS_SETTING
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.layouts.boundary import DatasetRoots
 from include.errors import FinalError
+from include.jobs.quota import GPUS, HOURS, USERS, Quotas
 from include.training.architectures import release_url
 
 TRAINING_DB = "training_db"
@@ -69,6 +70,8 @@ class Settings:
     """Public keys that verify promoted models, in PEM, or the paths of files; None for no verification."""
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """What each user may use."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -85,6 +88,7 @@ class Settings:
             dataset_url_hosts=_parse_hosts(os.environ.get(HOSTS_SETTING, "")),
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
+            quotas=_parse_quotas(),
         )
 
     def job_folder(self, job_id: str) -> Path:
@@ -120,6 +124,14 @@ def _parse_hosts(given: str) -> AllowedHosts:
     """Parse DATASET_URL_HOSTS. Raises SettingRefused."""
     try:
         return AllowedHosts.parse(given)
+    except ValueError as problem:
+        raise SettingRefused(str(problem)) from None
+
+
+def _parse_quotas() -> Quotas:
+    """Parse the settings of quotas. Raises SettingRefused."""
+    try:
+        return Quotas.parse(*(os.environ.get(name, "") for name in (GPUS, HOURS, USERS)))
     except ValueError as problem:
         raise SettingRefused(str(problem)) from None
 

@@ -44,7 +44,7 @@ class AttemptRepository:
         `run_id` does not own the job, a newer attempt of it has started, or the job was cancelled.
         """
         with self._connection.transaction():
-            self._run_as_owner(
+            self._write_as_owner(
                 "leave_queue",
                 job_id,
                 run_id,
@@ -53,6 +53,12 @@ class AttemptRepository:
                 gpu_name=hardware.gpu if hardware else None,
                 gpu_driver=hardware.driver if hardware else None,
             )
+            self._statements.changed("begin_gpu_use", job_id=job_id)
+
+    def extend_gpu_use(self, job_id: str, run_id: str, attempt: int) -> None:
+        """Count the attempt's GPUs as used until now. Does nothing if the attempt does not own the job."""
+        with self._connection.transaction():
+            self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
 
     def start_training(
         self,
@@ -177,6 +183,12 @@ class AttemptRepository:
         return TrainingJob.model_validate(row._asdict()) if row else None
 
     def _run_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
+        """Do the same as `_write_as_owner`, which is a sign of life: the attempt still uses its GPUs."""
+        row = self._write_as_owner(name, job_id, run_id, attempt, **values)
+        self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
+        return row
+
+    def _write_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Run a statement that writes one row if this attempt owns the job, and return its result."""
         row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:

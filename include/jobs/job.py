@@ -164,6 +164,8 @@ class TrainingJob(BaseModel):
     """When the job was last queued for its GPU."""
     waited_seconds: float | None
     """Time spent waiting for a GPU, without the current wait."""
+    waits_for_quota: bool
+    """Whether the job waits until other jobs of its user end, because of the user's quota."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None
@@ -208,8 +210,8 @@ class TrainingJob(BaseModel):
 
     @property
     def waits_for_gpu(self) -> bool:
-        """Whether a run owns the job and waits for a GPU."""
-        return self.status == JobStatus.QUEUED and self.run_id is not None
+        """Whether a run owns the job and waits for a GPU, not for its user's quota."""
+        return self.status == JobStatus.QUEUED and self.run_id is not None and not self.waits_for_quota
 
     @property
     def has_own_state(self) -> bool:

@@ -65,6 +65,7 @@ class JobRepository(AttemptRepository):
         initial_weights_sha256: str | None = None,
         queued_at: datetime | None = None,
         dataset: DatasetVersionName | None = None,
+        gpu_limit: int | None = None,
     ) -> TrainingJob:
         """Make this run the owner of the job, creating its row if necessary, and return the row.
 
@@ -76,7 +77,8 @@ class JobRepository(AttemptRepository):
         never trained starts from scratch, and so does, with `fresh`, one of another run or of a deleted run
         with this id (`recreated`); it then belongs to `origin_run_id`, by default this run. parent_job_id,
         resumed_epoch, the initial weights and `dataset` (the registered version that the spec names) are
-        written in any case.
+        written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at once; the job
+        `waits_for_quota` while it would exceed that.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
         and DatasetGone if the version of the dataset was deleted meanwhile.
@@ -100,8 +102,11 @@ class JobRepository(AttemptRepository):
             "dataset_name": dataset.name if dataset else None,
             "dataset_version": dataset.version if dataset else None,
             "first_epoch": 0,
+            "limit": gpu_limit,
         }
         with self._connection.transaction():
+            if gpu_limit is not None:
+                self._statements.row("lock_quota", **values)
             if dataset is not None and self._statements.row("hold_dataset_version", **values) is None:
                 raise DatasetGone(f"dataset={str(dataset)!r} has just been deleted; give another version")
             taken = self._statements.row("take_over_job", **values)
@@ -111,6 +116,8 @@ class JobRepository(AttemptRepository):
                 self._statements.changed("start_over", **values)
             if taken is None or taken.begins:
                 self._statements.changed("delete_epochs", **values)
+            if gpu_limit is not None:
+                self._statements.changed("hold_for_quota", **values)
             job = self._get(job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job

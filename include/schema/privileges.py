@@ -26,6 +26,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "checkpoint_audits": ("SELECT", "INSERT", "DELETE"),
     "datasets": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "dataset_numbers": ("SELECT", "INSERT", "UPDATE"),
+    "gpu_usage": ("SELECT", "INSERT", "UPDATE"),
     "training_schema_created": ("SELECT",),
     "training_schema_version": ("SELECT",),
 }

@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
@@ -15,6 +15,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, has_stored_state
 from include.claim.dataset_check import check_parameter
 from include.claim.dataset_report import attach_report, store_report
+from include.claim.quota import QuotaCheck, QuotaWait
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
@@ -26,6 +27,7 @@ from include.deployment.retrying import retry_while_unavailable, treat_refusals_
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository
+from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
@@ -59,7 +61,23 @@ def record_unrecorded_failures(context: Context) -> None:
 
 
 def resolve_config(context: Context) -> ResolvedJob:
-    """Turn the run's conf into a job that this run owns."""
+    """Turn the run's conf into a job that this run owns.
+
+    Raises AirflowRescheduleException while the job waits for its user's quota; no process waits meanwhile.
+    """
+    try:
+        job = _claim(context)
+    except QuotaWait as wait:
+        log.info("%s. Trying again in %s.", wait, wait.pause)
+        record_unrecorded_failures(context)  # a job whose run is gone must not count for ever
+        again_at = datetime.now(UTC) + wait.pause
+        raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
+    log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
+    track_recorded(job.job_id, training_db_factory())
+    return job
+
+
+def _claim(context: Context) -> ResolvedJob:
     dag_run = context["dag_run"]
     run = RunIdentity(
         dag_run.dag_id,
@@ -81,10 +99,8 @@ def resolve_config(context: Context) -> ResolvedJob:
         with reason_in_waiting_row(conf.get("job_id"), jobs):
             require_conditional_writes(bucket)
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
-        job = resolve(conf, run, jobs, store, is_running, finder, DatasetRepository(connection))
-    log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
-    track_recorded(job.job_id, training_db_factory())
-    return job
+        quota = QuotaCheck(run.triggered_by, settings.quotas, UsageRepository(connection), datetime.now(UTC))
+        return resolve(conf, run, jobs, store, is_running, finder, DatasetRepository(connection), quota)
 
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
@@ -144,8 +160,20 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
         record_final_failure(context),
         attempt.retry_elsewhere_if_resumable(),
     ):
+        retry_while_unavailable(lambda: _require_hours(job))
         start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
         return attempt.run()
+
+
+def _require_hours(job: ResolvedJob) -> None:
+    """Refuse a job that has not begun if its user's GPU hours were used up while it waited for its GPU."""
+    with open_training_db() as connection:
+        row = JobRepository(connection).get(job.job_id)
+        if row is not None and row.started_at is None:
+            quotas = Settings.from_environment().quotas
+            QuotaCheck(
+                row.triggered_by, quotas, UsageRepository(connection), datetime.now(UTC)
+            ).require_hours()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:

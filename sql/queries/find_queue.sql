@@ -1,5 +1,5 @@
--- All jobs of runs that wait for a GPU or have one, first come first; and how long an epoch took, with its overhead, in
--- the newest similar jobs. The rate is looked up once for similar jobs.
+-- All jobs of runs that have a GPU or wait for one, and not for their user's quota, first come first; and how long an
+-- epoch took, with its overhead, in the newest similar jobs. The rate is looked up once for similar jobs.
 WITH active AS (
     SELECT
         job_id::text AS job_id,
@@ -16,6 +16,7 @@ WITH active AS (
     WHERE status IN ('queued', 'running')
         AND run_id IS NOT NULL
         AND dag_id = 'train_yolo'
+        AND waits_for_quota IS NOT TRUE
 ),
 kinds AS (
     SELECT DISTINCT

@@ -44,6 +44,7 @@ SELECT
     created_at::timestamptz AS created_at,
     queued_at::timestamptz AS queued_at,
     waited_seconds,
+    COALESCE(waits_for_quota AND status = 'queued', FALSE) AS waits_for_quota,
     machine::text AS machine,
     gpu_name::text AS gpu_name,
     gpu_driver::text AS gpu_driver,

@@ -23,6 +23,7 @@ SET
     -- outlive a run that died while waiting.
     stop_requested = COALESCE(job.stop_requested AND before.same_wish, FALSE),
     stop_after_epoch = CASE WHEN before.same_wish THEN job.stop_after_epoch END,
+    waits_for_quota = NULL,
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
     -- A row from before revision 0003 was trained by a single run.

@@ -74,6 +74,8 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
     ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
     ("POST", "/validate"): ("/validate", STARTS_RUNS),
+    ("GET", "/usage"): ("/usage", SEES_RUNS),
+    ("GET", "/usage/jobs"): ("/usage/jobs", SEES_RUNS),
     # Who may upload is told that an empty body is refused.
     ("GET", "/datasets/{name}/versions/{version}/samples"): (
         "/datasets/access/versions/1/samples",

@@ -18,6 +18,7 @@ from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
 from tests.support import platforms
 from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, ended, expired, retained
+from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
 if TYPE_CHECKING:
@@ -214,9 +215,10 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
     run = RunIdentity("train_yolo", "new run", datetime.now(UTC), "ada")
     store = CheckpointStore(Bucket(world.client, world.bucket))
     weights = finder(world.client, world.bucket, world.connection)
-    datasets = DatasetRepository(world.connection)
+    datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
+    jobs = JobRepository(world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, JobRepository(world.connection), store, lambda *_: False, weights, datasets)
+        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -226,8 +228,8 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     store = CheckpointStore(Bucket(world.client, world.bucket))
     jobs = JobRepository(world.connection)
     weights = finder(world.client, world.bucket, world.connection)
-    datasets = DatasetRepository(world.connection)
-    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights, datasets)
+    datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
+    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights, datasets, quota)
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)

@@ -19,6 +19,7 @@ from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from tests.support.jobs import recorded
+from tests.support.quotas import check_quota
 from tests.support.registered_datasets import register
 from tests.support.release_server import finder
 
@@ -53,7 +54,8 @@ def resolving(
     weights = finder(s3_client, bucket, connection)
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
-        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets)
+        quota = check_quota(connection)
+        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
 
     return run
 
@@ -169,5 +171,5 @@ def test_what_is_not_registered_is_refused_before_anything_is_claimed(
         with pytest.raises(SpecError, match=said):
             resolving(params)
         with pytest.raises(SpecError, match=said):
-            check(params, RUN, jobs, store, lambda *_: False, weights, datasets)
+            check(params, RUN, jobs, store, lambda *_: False, weights, datasets, check_quota(connection))
     assert jobs.get("a") is None

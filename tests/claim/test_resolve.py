@@ -21,6 +21,7 @@ from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
+from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
 if TYPE_CHECKING:
@@ -56,7 +57,14 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
         return resolve(
-            params, run, jobs, store, lambda dag_id, run_id: running, weights, DatasetRepository(connection)
+            params,
+            run,
+            jobs,
+            store,
+            lambda dag_id, run_id: running,
+            weights,
+            DatasetRepository(connection),
+            check_quota(connection),
         )
 
     return run
@@ -348,7 +356,7 @@ def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
     with pytest.raises(StoreError):
         resolve(
             {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
-            finder(nowhere, bucket, connection), DatasetRepository(connection),
+            finder(nowhere, bucket, connection), DatasetRepository(connection), check_quota(connection),
         )  # fmt: skip
     row = _row(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

@@ -99,6 +99,7 @@ def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Conn
         "origin_run_id": "run2",
         "spec": {"lr0": 0.01},
         "pinned": False,
+        "waits_for_quota": False,
         "triggered_by": "ada",
     }
     assert claimed.created_at == first.created_at

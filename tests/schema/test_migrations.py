@@ -38,6 +38,7 @@ OUR_TABLES = {
     "checkpoint_audits",
     "datasets",
     "dataset_numbers",
+    "gpu_usage",
 }
 
 VERSION_TABLE_ALONE = {
@@ -168,6 +169,7 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0011", "dataset_version", "3"),
         ("0011", "dataset_fingerprint", "0f" * 32),
         ("0011", "class_table", "[]"),
+        ("0013", "waits_for_quota", "true"),
     ],
 )
 def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
@@ -203,6 +205,7 @@ def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
                 "VALUES ('parts', 1, '0f', 's3://', 'detect', 8, 2, 1)"
             ),
         ),
+        ("gpu_usage", "(job_id, gpus, started_at, seen_at) VALUES ('a', 1, now(), now())"),
     ],
 )
 def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(

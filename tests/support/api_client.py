@@ -10,14 +10,14 @@ from include.api.app import PREFIX
 from include.stack.local import Stack
 
 
-def token(stack: Stack, role: str | None) -> str:
-    """What logging in gives to a user of that role; None: of no role at all."""
+def token(stack: Stack, role: str | None, name: str | None = None) -> str:
+    """What logging in gives to a user of that role (None: of no role at all), called a-{role} or `name`."""
     from airflow.api_fastapi.auth.tokens import JWTGenerator
 
     signer = JWTGenerator(
         secret_key=stack.credentials.airflow_jwt_secret, audience="apache-airflow", valid_for=3600
     )
-    return str(signer.generate({"sub": f"a-{role}", "role": role, "teams": []}))
+    return str(signer.generate({"sub": name or f"a-{role}", "role": role, "teams": []}))
 
 
 def log_in_over_rest(stack: Stack) -> str:

@@ -144,7 +144,7 @@ def recording(stack: Stack, prefix: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
         yield connection
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
-        for table in ("training_jobs", "training_epochs"):
+        for table in ("training_jobs", "training_epochs", "gpu_usage"):
             connection.execute(f"DELETE FROM {table} WHERE starts_with(job_id, %s)", [prefix])
 
 

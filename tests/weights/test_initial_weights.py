@@ -26,6 +26,7 @@ from include.s3.errors import ObjectNotFound
 from tests.support.jobs import recorded
 from tests.support.model_keys import new_key, trusting
 from tests.support.model_versions import body, promote_over_present, tamper
+from tests.support.quotas import check_quota
 from tests.support.release_server import Release, finder, serving
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
@@ -63,7 +64,8 @@ def resolving(
     weights = finder(s3_client, bucket, connection, release.url)
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
-        return resolve(params, run, jobs, store, lambda *_: False, weights, DatasetRepository(connection))
+        datasets, quota = DatasetRepository(connection), check_quota(connection)
+        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
 
     return run
 

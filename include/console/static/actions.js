@@ -53,7 +53,7 @@ function Stop({ job, setJob, report }) {
     setAsking(true);
     setTimeout(() => confirm.current?.focus());
   };
-  const waits = waitsForGpu(job);
+  const waits = waitsForGpu(job) || job.waits_for_quota;
   if (!asking) {
     return html`<button type="button" class="button danger" onClick=${ask}>${waits ? "Cancel" : "Stop"}</button>`;
   }

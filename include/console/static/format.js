@@ -114,6 +114,23 @@ export function formatClock(iso) {
 }
 
 /**
+ * 12.3, 1,234.5; what is not zero is never shown as 0.
+ * @param {number} hours
+ */
+export function formatHours(hours) {
+  if (hours > 0 && hours < 0.05) return "<0.1";
+  return hours.toLocaleString("en", { maximumFractionDigits: 1 });
+}
+
+/**
+ * 23 Nov
+ * @param {string} date without a time, in UTC
+ */
+export function formatDay(date) {
+  return new Date(date).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+}
+
+/**
  * A parameter's JSON value as people type it: text without quotes.
  * @param {unknown} value
  */

@@ -16,6 +16,12 @@ export function Notes({ job }) {
     ${job.error && html`<${Failure} job=${job} error=${job.error} />`}
     ${waitsForGpu(job) && !job.stop_requested && html`<${Queue} job=${job} />`}
     ${
+      job.waits_for_quota &&
+      html`<${Note} title="Waiting for the quota">
+      <p>${job.triggered_by} has as many <a href="usage">GPUs at once</a> as the quota allows. This training starts once
+        enough of their other trainings have ended, in the order in which they were queued.</p></${Note}>`
+    }
+    ${
       stopping &&
       html`<${Note} kind="warning" title="Stop requested">
       The training stops ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}

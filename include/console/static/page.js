@@ -7,6 +7,7 @@ const TABS = [
   ["jobs", "Trainings"],
   ["datasets", "Datasets"],
   ["models", "Models"],
+  ["usage", "GPU hours"],
 ];
 
 /** Whether Airflow shows this page as a tab of a run; the other pages are then reached through Airflow's menu. */

@@ -44,18 +44,19 @@ export function timeLeft(job, now = Date.now()) {
 }
 
 /**
- * Whether a run owns the job and waits for its GPU.
+ * Whether a run owns the job and waits for its GPU, not for the quota of its user.
  * @param {Job} job
  */
 export function waitsForGpu(job) {
-  return job.status === "queued" && job.run_id !== null;
+  return job.status === "queued" && job.run_id !== null && !job.waits_for_quota;
 }
 
 /**
  * A waiting job's position in the queue, in words. Null if it does not wait or the position is unknown.
  * @param {Job} job
  */
-export function queuePosition({ queue }) {
+export function queuePosition({ queue, waits_for_quota: held }) {
+  if (held) return "waits for the quota";
   if (!queue) return null;
   return queue.place === 1 ? "next in the queue" : `number ${queue.place} in the queue`;
 }

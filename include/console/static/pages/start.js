@@ -11,6 +11,7 @@ import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
 import { useForm } from "../parameters.js";
 import { finishedEpochs } from "../progress.js";
+import { QuotaNote } from "../quota-note.js";
 import { NOT_PERMITTED, StartForm } from "../start-form.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
@@ -40,6 +41,7 @@ function Start() {
     <${ProblemNote} problem=${failure} again=${parent.again} />
     ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
     ${ready && !mayStart && html`<${Note} kind="warning" title="Permission required">${NOT_PERMITTED}</${Note}>`}
+    ${ready && mayStart && html`<${QuotaNote} />`}
     ${ready && mayStart && resume && job && html`<${Resume} job=${job} fields=${fields} />`}
     ${ready && mayStart && !resume && html`<${New} spec=${initialSpec(job)} fields=${fields} />`}
   </${Page}>`;

@@ -1,0 +1,104 @@
+"""GPU hours by user and week, with the quotas that apply to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from include.api.access import require_can_see_runs
+from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.deployment.settings import Settings
+from include.jobs.job import TRAINING_DAG
+from include.jobs.usage import WEEK, UsageRepository, start_of_week
+from include.plain_text import escape_all_controls
+
+router = APIRouter(prefix="/usage", tags=["usage"], dependencies=[require_can_see_runs(TRAINING_DAG)])
+
+_JOBS_SHOWN = 200
+
+
+class UsageQuery(BaseModel):
+    """Query parameters of the table."""
+
+    weeks: int = Field(8, ge=1, le=53, description="Number of weeks, the current one included.")
+
+
+class WeekQuery(BaseModel):
+    """Query parameters of the jobs of one user in one week."""
+
+    user: str | None = Field(None, max_length=250, description="Omit it for jobs of unknown users.")
+    week: date | None = Field(
+        None,
+        ge=date(2000, 1, 1),
+        le=date(2999, 12, 31),
+        description="A day of the week; omit it for the current week.",
+    )
+
+
+class UserUsage(BaseModel):
+    """What the jobs of one user have used, and what they have now.
+
+    gpu_hours has one number for each week. running, queued and held are numbers of GPUs: of jobs that are
+    running, that wait for a GPU, and that wait for the quota. quota_gpus and quota_gpu_hours are the limits,
+    null for none; user is null for jobs whose user is unknown.
+    """
+
+    user: str | None
+    gpu_hours: list[float]
+    running: int
+    queued: int
+    held: int
+    quota_gpus: int | None
+    quota_gpu_hours: float | None
+
+
+class Usage(BaseModel):
+    """GPU hours by user and week. weeks are Mondays, the current week first; they begin at 00:00 UTC."""
+
+    weeks: list[date]
+    users: list[UserUsage]
+
+
+class JobUsage(BaseModel):
+    """What one job has used in a week; status is null for a job that was deleted."""
+
+    job_id: str
+    status: str | None
+    gpu_hours: float
+    attempts: int
+
+
+class WeekUsage(BaseModel):
+    """The jobs on which a user spent most GPU hours in a week, at most 200."""
+
+    week: date
+    jobs: list[JobUsage]
+
+
+@router.get("")
+def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
+    """Return the GPU hours of each user in the last weeks, and their quota. Most hours come first."""
+    current = start_of_week(datetime.now(UTC))
+    weeks = [current - WEEK * number for number in range(query.weeks)]
+    quotas = Settings.from_environment().quotas
+    users = [
+        UserUsage(
+            **{**vars(each), "user": escape_all_controls(each.user)},
+            quota_gpus=quotas.of(each.user).gpus,
+            quota_gpu_hours=quotas.of(each.user).gpu_hours,
+        )
+        for each in UsageRepository(database).by_user(weeks)
+    ]
+    return Usage(weeks=[week.date() for week in weeks], users=users)
+
+
+@router.get("/jobs")
+def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database) -> WeekUsage:
+    """Return the jobs on which a user spent GPU hours in a week, most first."""
+    day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
+    week = start_of_week(day)
+    found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)
+    return WeekUsage(week=week.date(), jobs=[JobUsage(**vars(each)) for each in found])

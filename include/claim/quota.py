@@ -1,0 +1,119 @@
+"""Applies the quota of a user to a job that is to be started.
+
+GPU hours are only required of a job that has not begun: one that was interrupted or stopped may always be
+finished. A job for which its user has too few GPUs left is not refused, unless it needs more than the user
+may ever have: its row is claimed, and it waits until others of its user have ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.jobs.quota import GPUS, HOURS
+from include.jobs.spec import SpecError
+from include.jobs.usage import WEEK, start_of_week
+from include.training.devices import count_devices
+
+if TYPE_CHECKING:
+    from include.jobs.job import TrainingJob
+    from include.jobs.quota import Quota, Quotas
+    from include.jobs.usage import OtherJobs, UsageRepository
+
+_PAUSE = timedelta(seconds=20)
+"""Between two looks whether a waiting job may start, for the first of its user; later ones wait longer."""
+_LONGEST_PAUSE = timedelta(minutes=10)
+
+_NAMED = 5
+"""Number of jobs that a sentence names."""
+
+
+class QuotaReached(SpecError):
+    """The user's quota does not allow this training."""
+
+
+class QuotaWait(BaseException):
+    """The job was claimed and waits until other jobs of its user end. Like Preempted, not an Exception.
+
+    pause is how long to wait before the run claims it again.
+    """
+
+    def __init__(self, reason: str, pause: timedelta) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class QuotaCheck:
+    """The quota of one user, compared with what their jobs use at `now`."""
+
+    user: str | None
+    quotas: Quotas
+    usage: UsageRepository
+    now: datetime
+
+    @property
+    def quota(self) -> Quota:
+        """The limits of this user."""
+        return self.quotas.of(self.user)
+
+    def require_hours(self) -> None:
+        """Raise QuotaReached if the user has no GPU hours left this week."""
+        limit, monday = self.quota.gpu_hours, start_of_week(self.now)
+        if self.user is None or limit is None:
+            return
+        used = self.usage.gpu_hours(self.user, monday)
+        if used >= limit:
+            raise QuotaReached(
+                f"GPU hours: {self.user} has used {used:.1f} of {limit:g} this week ({HOURS}), so no new "
+                f"training starts before Monday, {monday + WEEK:%Y-%m-%d}, 00:00 UTC; trainings that have "
+                "begun go on, and can be resumed. Trigger it again then, or ask an administrator for more"
+            )
+
+    def require_fitting(self, device: str | None) -> None:
+        """Raise QuotaReached if the job alone needs more GPUs than the user may have."""
+        needed, limit = count_devices(device), self.quota.gpus
+        if limit is not None and needed > limit:
+            raise QuotaReached(
+                f"device={device or 'auto'!r} needs {_count_gpus(needed)}, but {self.user} may have "
+                f"{limit} at once ({GPUS}): give fewer, or ask an administrator for more"
+            )
+
+    def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
+        """Return the limit with which the job is claimed; None if it may start in any case.
+
+        A run whose job may start already does not lose its place when it claims the job again.
+        """
+        if row is not None and row.run_id == run_id and row.is_active and not row.waits_for_quota:
+            return None
+        return self.quota.gpus
+
+    def wait(self, job_id: str) -> QuotaWait:
+        """Return why the job has to wait, and until when."""
+        others = self._others(job_id)
+        return QuotaWait(self._explain(others), min(_PAUSE * (others.waiting + 1), _LONGEST_PAUSE))
+
+    def foresee_wait(self, job_id: str, device: str | None) -> str | None:
+        """Return why the job would have to wait; None if it would not."""
+        limit = self.quota.gpus
+        if self.user is None or limit is None:
+            return None
+        others = self._others(job_id)
+        fits = not others.waiting and others.used + count_devices(device) <= limit
+        return None if fits else self._explain(others)
+
+    def _others(self, job_id: str) -> OtherJobs:
+        return self.usage.other_jobs(self.user or "", job_id)
+
+    def _explain(self, others: OtherJobs) -> str:
+        named = ", ".join(others.job_ids[:_NAMED]) + (", …" if len(others.job_ids) > _NAMED else "")
+        before = f", and {others.waiting} more wait" if others.waiting else ""
+        return (
+            f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and other trainings "
+            f"have {others.used} ({named or 'none'}){before}: this one waits until enough of them have ended"
+        )
+
+
+def _count_gpus(number: int) -> str:
+    return "1 GPU" if number == 1 else f"{number} GPUs"

@@ -1,0 +1,23 @@
+// @ts-check
+// What the quota of the current user means for a training that they would start now.
+import { html } from "./h.js";
+import { fetchJson, trainingUrl } from "./api.js";
+import { Note } from "./elements.js";
+import { usePolled } from "./live.js";
+
+/**
+ * @param {AbortSignal} signal
+ * @returns {Promise<Api.Validation>}
+ */
+function load(signal) {
+  return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
+}
+
+/** Nothing, while the quota allows another training at once. */
+export function QuotaNote() {
+  const { data } = usePolled(load, null);
+  const refused = data?.errors[""];
+  if (refused) return html`<${Note} kind="warning" title="No new trainings at present"><p>${refused}</p></${Note}>`;
+  if (data?.wait) return html`<${Note} title="A new training will wait"><p>${data.wait}.</p></${Note}>`;
+  return null;
+}

@@ -1,0 +1,88 @@
+"""What each user may use: GPUs at once, and GPU hours per week."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GPUS, HOURS, USERS = "QUOTA_GPUS", "QUOTA_GPU_HOURS", "QUOTA_USERS"
+"""Names of the settings."""
+
+_UNLIMITED = "none"
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The limits of one user; None stands for no limit."""
+
+    gpus: int | None = None
+    """GPUs that the user's jobs have at the same time."""
+    gpu_hours: float | None = None
+    """GPU hours from Monday to Sunday (UTC), after which no new training starts."""
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """The quota of every user: their own one, or else the default."""
+
+    default: Quota = Quota()
+    users: Mapping[str, Quota] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:
+        """Read the three settings; an empty one sets no limit.
+
+        users are exceptions from the other two: "alice=4:100, bob=none:40". Raises ValueError with a sentence
+        that names the setting, its value and the remedy.
+        """
+        default = Quota(_parse_gpus(gpus, GPUS), _parse_hours(gpu_hours, HOURS))
+        entries = [entry.strip() for entry in users.split(",") if entry.strip()]
+        return cls(default, dict(_parse_entry(entry) for entry in entries))
+
+    def of(self, user: str | None) -> Quota:
+        """Return the quota of a user. An unknown user has none: nobody could be told whose it is."""
+        return Quota() if user is None else self.users.get(user, self.default)
+
+
+def _parse_entry(entry: str) -> tuple[str, Quota]:
+    user, _, limits = entry.rpartition("=")
+    gpus, _, hours = limits.partition(":")
+    if not (user.strip() and gpus.strip() and hours.strip()):
+        raise ValueError(
+            f"{USERS} has {entry!r:.80}, which is not an exception like alice=4:100 (GPUs at once, then GPU "
+            f"hours per week; {_UNLIMITED} for no limit); correct it, and separate several by commas"
+        )
+    return user.strip(), Quota(_parse_gpus(gpus, USERS), _parse_hours(hours, USERS))
+
+
+def _parse_gpus(given: str, setting: str) -> int | None:
+    limit = _parse_limit(given, setting, "a whole number of GPUs")
+    if limit is not None and not limit.is_integer():
+        raise _refusal(given, setting, "a whole number of GPUs")
+    return None if limit is None else int(limit)
+
+
+def _parse_hours(given: str, setting: str) -> float | None:
+    return _parse_limit(given, setting, "a number of GPU hours")
+
+
+def _parse_limit(given: str, setting: str, what: str) -> float | None:
+    """Return the limit; None for no limit. 0 is a limit, too: such a user starts nothing."""
+    text = given.strip().lower()
+    if text in {"", _UNLIMITED}:
+        return None
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    raise _refusal(given, setting, what)
+
+
+def _refusal(given: str, setting: str, what: str) -> ValueError:
+    return ValueError(
+        f"{setting}={given.strip()!r:.20} is not {what}; correct it, or give {_UNLIMITED} for no limit"
+    )

@@ -1,0 +1,110 @@
+"""GPU hours: what the attempts of each user's jobs have used, by week.
+
+An attempt uses its GPUs from the moment it has them to its end or, if it was killed, to its last record.
+Weeks begin on Monday at 00:00 UTC; an attempt that runs from one to the next counts in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from include.database import Statements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg import Connection
+
+WEEK = timedelta(days=7)
+
+
+def start_of_week(now: datetime) -> datetime:
+    """Return the Monday, 00:00 UTC, with which the week of `now` began."""
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
+
+
+@dataclass(frozen=True)
+class OtherJobs:
+    """What the other jobs of a user have."""
+
+    used: int
+    """GPUs that they have or are about to get."""
+    job_ids: Sequence[str]
+    """Jobs that have or are about to get them, in the order in which they were queued."""
+    waiting: int
+    """Number of jobs that wait for the quota."""
+
+
+@dataclass(frozen=True)
+class UserUsage:
+    """What one user's jobs have used, and what they have now."""
+
+    user: str | None
+    """The user who triggered them; None if unknown."""
+    gpu_hours: Sequence[float]
+    """GPU hours in each week, the current one first."""
+    running: int
+    """GPUs of jobs that are running."""
+    queued: int
+    """GPUs of jobs that wait for a GPU."""
+    held: int
+    """GPUs of jobs that wait for the quota."""
+
+
+@dataclass(frozen=True)
+class JobUsage:
+    """What one job has used in a week."""
+
+    job_id: str
+    """Its id."""
+    status: str | None
+    """Its status; None if it was deleted."""
+    gpu_hours: float
+    """GPU hours in that week."""
+    attempts: int
+    """Number of attempts in that week."""
+
+
+class UsageRepository:
+    """Reads GPU hours over one idle psycopg connection; the caller closes it."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection, self._statements = connection, Statements(connection)
+
+    def gpu_hours(self, user: str, since: datetime) -> float:
+        """Return the GPU hours of the user since that moment."""
+        with self._connection.transaction():
+            row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
+        return float(row.seconds) / 3600
+
+    def other_jobs(self, user: str, job_id: str) -> OtherJobs:
+        """Return what the user's active jobs have, without that one."""
+        with self._connection.transaction():
+            row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
+        return OtherJobs(**row._asdict())
+
+    def by_user(self, weeks: Sequence[datetime]) -> list[UserUsage]:
+        """Return every user who has used a GPU in these weeks, or has an active job; most GPU hours first.
+
+        weeks are consecutive Mondays, the latest first.
+        """
+        with self._connection.transaction():
+            used = self._statements.rows("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
+            active = {user: gpus for user, *gpus in self._statements.rows("list_gpus_of_users")}
+        hours = {(row.user_name, row.week): row.gpu_seconds / 3600 for row in used}
+        found = [
+            UserUsage(user, [hours.get((user, week), 0.0) for week in weeks], *active.get(user, (0, 0, 0)))
+            for user in {row.user_name for row in used} | set(active)
+        ]
+        return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
+
+    def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
+        """Return the jobs on which the user spent most GPU hours in the week that began on that Monday."""
+        with self._connection.transaction():
+            rows = self._statements.rows(
+                "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
+            )
+        return [JobUsage(row.job_id, row.status, row.gpu_seconds / 3600, row.attempts) for row in rows]

@@ -1,0 +1,13 @@
+-- A sign of life of the attempt that owns the job: it still has its GPUs. One that is killed is counted up to the last.
+UPDATE gpu_usage
+SET seen_at = now()
+FROM training_jobs AS job
+WHERE job.job_id = %(job_id)s
+    AND job.run_id = %(run_id)s
+    AND COALESCE(job.attempt, %(attempt)s) = %(attempt)s
+    AND gpu_usage.job_id = %(job_id)s
+    AND gpu_usage.started_at = (
+        SELECT max(newest.started_at)
+        FROM gpu_usage AS newest
+        WHERE newest.job_id = %(job_id)s
+    );

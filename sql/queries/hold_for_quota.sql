@@ -1,0 +1,34 @@
+-- A job that was just claimed waits while its user's other jobs leave too few GPUs, or an older one of them waits too.
+-- The caller holds the lock of the user's quota, so that two claims at once cannot both take the last GPU.
+WITH active AS (
+    SELECT
+        job_id,
+        queued_at,
+        COALESCE(waits_for_quota, FALSE) AS waits,
+        -- include: gpus_of_job
+        AS gpus
+    FROM training_jobs
+    WHERE status IN ('queued', 'running')
+        AND run_id IS NOT NULL
+        AND dag_id = 'train_yolo'
+        AND triggered_by = %(triggered_by)s
+)
+UPDATE training_jobs AS job
+SET waits_for_quota = TRUE
+FROM active AS own
+WHERE job.job_id = %(job_id)s
+    AND own.job_id = job.job_id
+    AND (
+        own.gpus + (
+            SELECT COALESCE(sum(other.gpus), 0)
+            FROM active AS other
+            WHERE other.job_id <> own.job_id
+                AND NOT other.waits
+        ) > %(limit)s
+        OR EXISTS (
+            SELECT
+            FROM active AS older
+            WHERE older.waits
+                AND (older.queued_at, older.job_id) < (own.queued_at, own.job_id)
+        )
+    );

@@ -1,0 +1,9 @@
+-- What a user's attempts used since a moment.
+SELECT
+    COALESCE(
+        sum(gpus * extract(epoch FROM seen_at - GREATEST(started_at, %(since)s::timestamptz))),
+        0
+    )::double precision AS seconds
+FROM gpu_usage
+WHERE seen_at > %(since)s
+    AND triggered_by = %(triggered_by)s;

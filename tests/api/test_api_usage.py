@@ -1,0 +1,92 @@
+"""GPU hours over REST: the table, the jobs behind a number, and what a quota says beforehand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from include.jobs.repository import JobRepository
+from include.jobs.usage import WEEK, start_of_week
+from tests.support.jobs import claim
+
+
+def get(api_url: str, path: str, **query: Any) -> Any:
+    answer = requests.get(f"{api_url}/usage{path}", params=query, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def use(connection: psycopg.Connection[Any], job_id: str, started_at: datetime, hours: float) -> None:
+    connection.execute(
+        "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) "
+        "VALUES (%s, 'ada', 1, %s, %s)",
+        [job_id, started_at, started_at + timedelta(hours=hours)],
+    )
+    connection.commit()
+
+
+def test_a_user_has_a_number_for_each_week_beside_the_quota(
+    api_url: str,
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUOTA_GPU_HOURS", "100")
+    monkeypatch.setenv("QUOTA_USERS", "eve=3:none")
+    monday = start_of_week(datetime.now(UTC))
+    use(connection, "a", monday - WEEK, 2.5)
+    claim(jobs, "b", triggered_by="eve")
+    found = get(api_url, "", weeks=2)
+    assert found["weeks"] == [f"{monday:%Y-%m-%d}", f"{monday - WEEK:%Y-%m-%d}"]
+    ada, eve = found["users"]
+    assert ada == {
+        "user": "ada",
+        "gpu_hours": [0, 2.5],
+        "running": 0,
+        "queued": 0,
+        "held": 0,
+        "quota_gpus": None,
+        "quota_gpu_hours": 100,
+    }
+    assert (eve["user"], eve["queued"], eve["quota_gpus"], eve["quota_gpu_hours"]) == ("eve", 1, 3, None)
+
+
+def test_the_jobs_behind_a_number_are_listed_for_any_day_of_the_week(
+    api_url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    monday = datetime(2026, 11, 2, tzinfo=UTC)
+    claim(jobs, "a")
+    use(connection, "a", monday, 1)
+    use(connection, "gone", monday + timedelta(days=2), 3)
+    assert get(api_url, "/jobs", user="ada", week="2026-11-08") == {
+        "week": "2026-11-02",
+        "jobs": [
+            {"job_id": "gone", "status": None, "gpu_hours": 3, "attempts": 1},
+            {"job_id": "a", "status": "queued", "gpu_hours": 1, "attempts": 1},
+        ],
+    }
+    assert get(api_url, "/jobs", week="2026-11-08")["jobs"] == []
+
+
+def test_whoever_is_about_to_start_a_training_learns_what_the_quota_means_for_it(
+    api_url: str,
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def validated() -> Any:
+        answer = requests.post(f"{api_url}/validate", json={"model": "yolo11n"}, timeout=60)
+        return answer.json()
+
+    claim(jobs, "a")
+    assert validated() == {"errors": {}, "wait": None}
+    monkeypatch.setenv("QUOTA_GPUS", "1")
+    assert "ada may have 1 GPU at once (QUOTA_GPUS), and other trainings have 1 (a)" in validated()["wait"]
+    monkeypatch.setenv("QUOTA_GPU_HOURS", "0")
+    refused = validated()
+    assert refused["wait"] is None
+    assert "GPU hours: ada has used 0.0 of 0 this week" in refused["errors"][""]

@@ -1,0 +1,205 @@
+"""A quota lets a job start, wait or be refused: on a real PostgreSQL and a real S3."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.checkpoints.store import CheckpointStore
+from include.claim.quota import QuotaReached, QuotaWait
+from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolved_job import ResolvedJob
+from include.jobs.repository import JobRepository
+from include.registry.repository import DatasetRepository
+from include.s3.bucket import Bucket
+from tests.support.jobs import claim, record_checkpoints, recorded
+from tests.support.quotas import check_quota
+from tests.support.release_server import finder
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CREATED = datetime(2026, 11, 25, 12, tzinfo=UTC)
+RUN = RunIdentity("train_yolo", "run1", CREATED, "ada", CREATED)
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+
+Resolve = Callable[..., ResolvedJob]
+
+
+@pytest.fixture
+def resolving(
+    jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> Resolve:
+    """Resolve job `name` in run{number} under the quota that is given."""
+    store, weights = CheckpointStore(Bucket(s3_client, bucket)), finder(s3_client, bucket, connection)
+
+    def run(
+        name: str,
+        number: int,
+        user: str = "ada",
+        *,
+        just_check: bool = False,
+        device: Any = None,
+        **quota: Any,
+    ) -> Any:
+        queued_at = CREATED + timedelta(minutes=number)
+        identity = replace(RUN, run_id=f"run{number}", triggered_by=user, queued_at=queued_at)
+        do = check if just_check else resolve
+        return do(
+            {"job_id": name, "device": device}, identity, jobs, store, lambda *_: False, weights,
+            DatasetRepository(connection), check_quota(connection, user, **quota),
+        )  # fmt: skip
+
+    return run
+
+
+def waits(resolving: Resolve, *args: Any, **given: Any) -> QuotaWait:
+    with pytest.raises(QuotaWait) as wait:
+        resolving(*args, **given)
+    return wait.value
+
+
+def spend(connection: psycopg.Connection[Any], hours: float, user: str = "ada") -> None:
+    connection.execute(
+        "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) "
+        "VALUES ('old', %s, 1, %s, %s)",
+        [user, MONDAY, MONDAY + timedelta(hours=hours)],
+    )
+    connection.commit()
+
+
+def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpus="1")
+    wait = waits(resolving, "b", 2, gpus="1")
+    assert str(wait) == (
+        "ada may have 1 GPU at once (QUOTA_GPUS), and other trainings have 1 (a): "
+        "this one waits until enough of them have ended"
+    )
+    held = recorded(jobs, "b")
+    assert (held.status, held.waits_for_quota, held.waits_for_gpu) == ("queued", True, False)
+    waits(resolving, "b", 2, gpus="1")
+    record_checkpoints(connection, "run1", job_id="a")
+    assert resolving("b", 2, gpus="1").job_id == "b"
+    begun = recorded(jobs, "b")
+    assert (begun.waits_for_quota, begun.waits_for_gpu, begun.queued_at) == (False, True, held.queued_at)
+
+
+def test_jobs_of_one_user_start_in_the_order_in_which_they_were_queued(
+    resolving: Resolve, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpus="2")
+    resolving("b", 2, gpus="2")
+    large = waits(resolving, "large", 3, device="0,1", gpus="2")
+    small = waits(resolving, "small", 4, gpus="2")
+    record_checkpoints(connection, "run1", job_id="a")
+    assert "and 1 more wait" in str(waits(resolving, "small", 4, gpus="2"))
+    assert small.pause > large.pause
+    record_checkpoints(connection, "run2", job_id="b")
+    resolving("large", 3, device="0,1", gpus="2")
+    record_checkpoints(connection, "run3", job_id="large")
+    resolving("small", 4, gpus="2")
+
+
+def test_one_user_does_not_wait_for_another(resolving: Resolve) -> None:
+    resolving("a", 1, gpus="1")
+    waits(resolving, "b", 2, gpus="1")
+    resolving("c", 3, "eve", gpus="1")
+
+
+def test_of_two_claims_at_once_only_one_gets_the_last_gpu(jobs: JobRepository, migrated_url: str) -> None:
+    ready = threading.Barrier(8)
+
+    def take(number: int) -> bool:
+        with psycopg.connect(migrated_url) as connection:
+            ready.wait()
+            return claim(
+                JobRepository(connection), f"job{number}", f"run{number}", gpu_limit=3
+            ).waits_for_quota
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = list(pool.map(take, range(8)))
+    assert waiting.count(False) == 3
+
+
+def test_a_run_that_claims_its_job_again_keeps_its_gpu(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpus="1")
+    waits(resolving, "b", 2, gpus="1")
+    resolving("a", 1, gpus="1")
+    jobs.leave_queue("a", "run1", 1)
+    spend(connection, 200)
+    resolving("a", 1, gpus="0", gpu_hours="100", users="ada=1:100")
+
+
+def test_a_job_that_needs_more_than_its_user_may_have_is_refused(
+    resolving: Resolve, jobs: JobRepository
+) -> None:
+    with pytest.raises(QuotaReached) as refusal:
+        resolving("a", 1, device="0,1,2,3", gpus="2")
+    assert str(refusal.value) == (
+        "device='0,1,2,3' needs 4 GPUs, but ada may have 2 at once (QUOTA_GPUS): give fewer, or ask an "
+        "administrator for more"
+    )
+    assert jobs.get("a") is None
+
+
+def test_without_gpu_hours_nothing_new_starts_before_monday(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    spend(connection, 41.5)
+    resolving("a", 1, gpu_hours="41.6", now=CREATED)
+    with pytest.raises(QuotaReached) as refusal:
+        resolving("b", 2, gpu_hours="41.5", now=CREATED)
+    assert str(refusal.value) == (
+        "GPU hours: ada has used 41.5 of 41.5 this week (QUOTA_GPU_HOURS), so no new training starts before "
+        "Monday, 2026-11-30, 00:00 UTC; trainings that have begun go on, and can be resumed. Trigger it "
+        "again then, or ask an administrator for more"
+    )
+    assert jobs.get("b") is None
+    resolving("b", 2, gpu_hours="41.5", now=MONDAY + timedelta(days=7))
+
+
+def test_a_training_that_has_begun_is_finished_whatever_was_used(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpu_hours="100", now=CREATED)
+    jobs.leave_queue("a", "run1", 1)
+    jobs.fail_run("train_yolo", "run1", "the machine burnt down")
+    spend(connection, 200)
+    resolving("a", 2, gpu_hours="100", now=CREATED)
+    assert recorded(jobs).run_id == "run2"
+
+
+def test_a_job_that_never_began_is_new(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpu_hours="100", now=CREATED)
+    jobs.fail_run("train_yolo", "run1", "the dataset is empty")
+    spend(connection, 200)
+    with pytest.raises(QuotaReached):
+        resolving("a", 2, gpu_hours="100", now=CREATED)
+
+
+def test_a_check_says_beforehand_what_would_happen_and_writes_nothing(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    quota = {"gpus": "1", "gpu_hours": "9", "now": CREATED, "just_check": True}
+    assert resolving("b", 2, **quota) is None
+    resolving("a", 1)
+    assert "other trainings have 1 (a)" in str(resolving("b", 2, **quota))
+    assert jobs.get("b") is None
+    with pytest.raises(QuotaReached, match="needs 2 GPUs"):
+        resolving("b", 2, device="0,1", **quota)
+    spend(connection, 9)
+    with pytest.raises(QuotaReached, match="GPU hours"):
+        resolving("b", 2, **quota)

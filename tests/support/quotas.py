@@ -1,0 +1,26 @@
+"""Quotas for tests of what they limit, and none for all others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from include.claim.quota import QuotaCheck
+from include.jobs.quota import Quotas
+from include.jobs.usage import UsageRepository
+
+
+def check_quota(
+    connection: psycopg.Connection[Any],
+    user: str | None = "ada",
+    *,
+    gpus: str = "",
+    gpu_hours: str = "",
+    users: str = "",
+    now: datetime | None = None,
+) -> QuotaCheck:
+    """The quota of a user under these settings; without any, everything is allowed."""
+    quotas = Quotas.parse(gpus, gpu_hours, users)
+    return QuotaCheck(user, quotas, UsageRepository(connection), now or datetime.now(UTC))
