@@ -15,9 +15,10 @@ from include.api.database import Database  # noqa: TC001 - FastAPI reads annotat
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
+from include.orchestration.refusal import REFUSAL
 from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
-from include.registry.request import REFUSAL, REGISTER_DAG, RegisteredVersion, RegisterRequest
+from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
 from include.request import RequestRefused
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])

@@ -19,8 +19,6 @@ from include.request import Request
 from include.training.contract import Task
 
 REGISTER_DAG = "register_dataset"
-REFUSAL = "refusal"
-"""Key of the XCom in which a task that refuses the data says why: Airflow's API does not say it."""
 WATCH_RUN = "watch__"
 """How the ids of the runs begin that `watch_dataset` triggers."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -12,23 +11,20 @@ from include.claim.dataset_check import inspect_source
 from include.claim.own_bucket import require_stored
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
-from include.errors import FinalError
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.plain_text import escape_controls
+from include.orchestration.refusal import keep_refusal
 from include.registry.difference import store_difference
 from include.registry.manifests import ManifestMissing
 from include.registry.objects import DatasetObjects
 from include.registry.repository import DatasetRepository, Registration
-from include.registry.request import REFUSAL, WATCH_RUN, CheckedData, RegisteredVersion, RegisterRequest
+from include.registry.request import WATCH_RUN, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
 from include.reports.report import report_on
 from include.reports.store import ReportStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow.sdk import Context
 
 
@@ -40,7 +36,7 @@ _WARNINGS = 20
 
 def check_data(context: Context) -> CheckedData:
     """Find and check the data that the run's conf names."""
-    with no_retry(), _keep_refusal(context):
+    with no_retry(), keep_refusal(context):
         # The conf and not `params`, because it also contains unknown keys, which have to be refused.
         request = RegisterRequest.parse(context["dag_run"].conf or {})
         settings = Settings.from_environment()
@@ -67,7 +63,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         only_if_changed=run.run_id.startswith(WATCH_RUN),
     )
     bucket = open_bucket(Settings.from_environment())
-    with open_training_db() as connection, no_retry(), _keep_refusal(context), connection.transaction():
+    with open_training_db() as connection, no_retry(), keep_refusal(context), connection.transaction():
         DatasetObjects.of(bucket, checked.dataset).lock(connection)
         require_stored(bucket, checked.dataset)
         version, created = DatasetRepository(connection).register(
@@ -111,13 +107,3 @@ def announce_version(registered: RegisteredVersion, context: Context) -> dict[st
     news = registered.model_dump(include={"version", "fingerprint"}) | {"dataset": registered.name}
     context["outlet_events"][TRAINING_DATASET].extra = {**news}
     return news
-
-
-@contextmanager
-def _keep_refusal(context: Context) -> Iterator[None]:
-    """Hand on the sentence of a FinalError, for the API."""
-    try:
-        yield
-    except FinalError as error:
-        context["ti"].xcom_push(key=REFUSAL, value=escape_controls(str(error)))
-        raise
